@@ -1,0 +1,54 @@
+# `make` lists what there is to make. Everything happens in .venv; nothing else on the machine is touched but the
+# caches of pip and of the workbench.
+
+PYTHON  ?= python3
+MODEL   ?= smollm2-135m-instruct-q4
+WORKERS ?= 2
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  Variables: PYTHON=$(PYTHON)  MODEL=$(MODEL)  WORKERS=$(WORKERS)  ARGS=\"more options of the command\""
+
+setup: $(STAMP) ## create .venv and install the locked versions
+
+# pip runs again whenever the wanted packages change, and after a set-up that was interrupted.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1), and Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "No virtual environment could be made with '$(PYTHON)' (on Debian: apt-get install python3-venv)."; exit 1; }
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Exit code 1 is an answer too: the claim is not supported by these numbers.
+reproduce: $(STAMP) ## fetch the model and run the circuit-reuse study on it
+	@$(BIN)/workbench models fetch $(MODEL)
+	@$(BIN)/workbench reproduce circuit-reuse --model $(MODEL) $(ARGS) || { code=$$?; test $$code -eq 1 || exit $$code; }
+
+test: lint ## run the linters and the whole test suite
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: $(STAMP) ## ruff, pyright and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## time the engine against its rivals (minutes)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+clean: ## remove .venv, build products and the tools' caches (results in runs/ stay)
+	rm -rf $(VENV) build dist .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

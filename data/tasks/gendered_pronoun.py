@@ -1,0 +1,40 @@
+"""The pronoun of a tag question, by the gender a first name suggests. Distant from IOI.
+
+The corrupt prompt has a name of the other list.
+"""
+
+import random
+
+from data.templates import minimal_pair
+from data.words import MEN, WOMEN
+from workbench.pairs import Pair, Task
+
+ADJECTIVES = ("good", "great", "nice", "talented", "wonderful")
+ROLES = tuple("cook friend singer dancer writer teacher artist player student neighbor".split())
+TEMPLATE = "{name} is such a {adjective} {role}, isn't"
+POSITIONS = ("name", "role", "end")
+
+
+def draw(rng: random.Random) -> Pair:
+    (names, pronoun), (others, wrong) = rng.sample([(WOMEN, "she"), (MEN, "he")], 2)
+    words = {"name": rng.choice(names), "adjective": rng.choice(ADJECTIVES), "role": rng.choice(ROLES)}
+    return minimal_pair(
+        TEMPLATE,
+        words,
+        {"name": rng.choice(others)},
+        answer=pronoun,
+        wrong=wrong,
+        options=("she", "he"),
+        positions=POSITIONS,
+    )
+
+
+task = Task(
+    name="gendered-pronoun",
+    title="Gendered pronoun",
+    question="Which pronoun goes with this first name?",
+    draw=draw,
+    positions=POSITIONS,
+    stages={"logits": "end", "mover-value": "name", "mover-query": "end"},
+    relation="distant",
+)

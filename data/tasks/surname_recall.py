@@ -1,0 +1,39 @@
+"""Three people with their surnames, then one first name: the surname follows. A near relative of IOI.
+
+The corrupt prompt ends with the first name of another of the three. The pair differs in its last token alone, so there is
+no earlier position at which a value or a duplicate signal could differ: only two stages exist.
+"""
+
+import random
+
+from data.templates import minimal_pair
+from data.words import FIRST_NAMES, SURNAMES
+from workbench.pairs import Pair, Task
+
+TEMPLATE = "{first0} {last0}, {first1} {last1}, {first2} {last2}. {query}"
+
+
+def draw(rng: random.Random) -> Pair:
+    firsts, lasts = rng.sample(FIRST_NAMES, 3), rng.sample(SURNAMES, 3)
+    asked, other = rng.sample(range(3), 2)
+    words = {f"first{i}": name for i, name in enumerate(firsts)} | {f"last{i}": name for i, name in enumerate(lasts)}
+    return minimal_pair(
+        TEMPLATE,
+        words | {"query": firsts[asked]},
+        {"query": firsts[other]},
+        answer=lasts[asked],
+        wrong=lasts[other],
+        options=lasts,
+        positions={"name": f"first{asked}", "surname": f"last{asked}"},
+    )
+
+
+task = Task(
+    name="surname-recall",
+    title="Surname recall",
+    question="Which surname was listed with this first name?",
+    draw=draw,
+    positions=("name", "surname", "end"),
+    stages={"logits": "end", "mover-query": "end"},
+    relation="near",
+)

@@ -1,0 +1,67 @@
+"""Prompts from templates with named slots, which remember where each slot came to stand."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable, Mapping
+
+from workbench.pairs import Pair
+
+Spans = dict[str, tuple[int, int]]
+
+
+def fill(template: str, words: Mapping[str, str]) -> tuple[str, Spans]:
+    """The text, and the characters of each slot: ``fill("{S} sat", {"S": "Al"}) == ("Al sat", {"S": (0, 2)})``.
+
+    A slot used twice keeps its last place.
+    """
+    text, spans = "", Spans()
+    for literal, slot, _, _ in string.Formatter().parse(template):
+        text += literal
+        if slot:
+            spans[slot] = (len(text), len(text) + len(words[slot]))
+            text += words[slot]
+    return text, spans
+
+
+def after(text: str, span: tuple[int, int]) -> tuple[int, int]:
+    """The word or punctuation mark that follows a span."""
+    found = re.compile(r"\s*(\w+|[^\w\s])").match(text, span[1])
+    if found is None:
+        raise ValueError(f"nothing follows the characters {span} of {text!r}")
+    return found.span(1)
+
+
+def minimal_pair(
+    template: str,
+    words: Mapping[str, str],
+    changed: Mapping[str, str],
+    *,
+    answer: str,
+    wrong: str,
+    options: Iterable[str],
+    positions: Iterable[str] | Mapping[str, str],
+) -> Pair:
+    """The pair of a template: `changed` overrides some of the words in the corrupt prompt.
+
+    Answers and options are given bare and get a leading space. `positions` are slots, or name → slot; ``"S1+1"`` is the
+    word after S1.
+    """
+    slots = dict(positions) if isinstance(positions, Mapping) else {name: name for name in positions}
+    texts = [fill(template, words), fill(template, {**words, **changed})]
+    places = [{n: _place(slot, text, spans) for n, slot in slots.items() if n != "end"} for text, spans in texts]
+    return Pair(
+        clean=texts[0][0],
+        corrupt=texts[1][0],
+        answer=(f" {answer}",),
+        wrong=(f" {wrong}",),
+        options=tuple(f" {option}" for option in options),
+        positions=places[0],
+        corrupt_positions=places[1],
+    )
+
+
+def _place(slot: str, text: str, spans: Spans) -> tuple[int, int]:
+    slot, plus, _ = slot.partition("+1")
+    return after(text, spans[slot]) if plus else spans[slot]

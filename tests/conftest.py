@@ -1,0 +1,20 @@
+"""Set-up of every test process, before anything of ours is imported."""
+
+from __future__ import annotations
+
+import os
+
+# Two test processes share two cores: one thread each. Read by torch and numpy when they are first imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+
+# No test reaches the hub: what is not on this machine is refused at once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# The checks cost time at each call, so timings are taken without them.
+if os.environ.get("WORKBENCH_ARRAY_CHECKS", "on") != "off":
+    from tests import array_checks
+
+    array_checks.install(["workbench", "circuits", "probes", "data", "app"])

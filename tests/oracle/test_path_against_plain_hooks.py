@@ -1,0 +1,94 @@
+"""Path patching against the published procedure, written out with plain hooks: two runs a sender."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from tests.families import hooked, hugging_face, paired
+from tests.oracle.plain_hooks import edited, head_slice, logit_difference, output_projection, projection, seen
+from workbench.patching.path import path_patch
+from workbench.vocabulary import Head
+
+PAIRS = paired(3)
+
+
+def published(family: str, example: int, sender: Head, receivers: list[Head] | None, into: str, at: int, everywhere: bool):
+    """The metric of the clean prompt along the sender's direct paths, as the study computes it."""
+    model, ours = hugging_face(family), hooked(family)
+    clean, corrupt = PAIRS.clean[example], PAIRS.corrupt[example]
+    outputs = [(output_projection(model, family, layer), "input") for layer in range(ours.n_layers)]
+    base, source = seen(model, clean[None], *outputs), seen(model, corrupt[None], *outputs)
+    where = head_slice(sender.index, ours.d_head)
+
+    def freeze(layer: int):
+        def change(z: Tensor) -> Tensor:
+            z = z.clone()
+            if everywhere:
+                z[:] = base[layer]
+            else:
+                z[:, at] = base[layer][:, at]
+            if layer == sender.layer:
+                z[:, at, where] = source[layer][:, at, where]
+            return z
+
+        return change
+
+    first = [(module, end, freeze(layer)) for layer, (module, end) in enumerate(outputs)]
+    if receivers is None:
+        with edited(*first):
+            return logit_difference(model, clean, PAIRS.answer[example], PAIRS.wrong[example])
+    reached = [head for head in receivers if head.layer > sender.layer]
+    places = [(projection(model, head.layer, into), "output") for head in reached]
+    with edited(*first):
+        inputs = seen(model, clean[None], *places)
+    group = ours.n_heads // (ours.n_heads if into == "q" else ours.n_kv_heads)
+
+    def receive(index: int, head: Head):
+        part = head_slice(head.index // group, ours.d_head)
+
+        def change(x: Tensor) -> Tensor:
+            x = x.clone()
+            x[..., part] = inputs[index][..., part]
+            return x
+
+        return change
+
+    with edited(*((places[i][0], "output", receive(i, head)) for i, head in enumerate(reached))):
+        return logit_difference(model, clean, PAIRS.answer[example], PAIRS.wrong[example])
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), (4, "all")])
+def test_to_the_logits(family: str, position: str | int, freeze: str) -> None:
+    stage = path_patch(hooked(family), PAIRS, position=position, freeze=freeze)
+    for example, sender in [(0, Head(0, 1)), (1, Head(1, 5)), (2, Head(2, 0))]:
+        at = PAIRS.positions[example][position] if isinstance(position, str) else position
+        expected = published(family, example, sender, None, "q", at, freeze == "all")
+        assert stage.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
+    if position == "end":
+        assert np.abs(stage.delta).max() > 1e-2
+
+
+@pytest.mark.parametrize("into", ["q", "k", "v"])
+@pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), ("S", "all")])
+def test_to_heads(into: str, position: str, freeze: str) -> None:
+    receivers = [Head(1, 2), Head(2, 4)]
+    stage = path_patch(hooked("llama"), PAIRS, receivers, into=into, position=position, freeze=freeze, share_kv=into != "q")
+    for example, sender in [(0, Head(0, 1)), (1, Head(0, 5)), (2, Head(1, 0))]:
+        expected = published("llama", example, sender, receivers, into, PAIRS.positions[example][position], freeze == "all")
+        assert stage.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
+    assert np.isnan(stage.values[2]).all()
+    assert np.nanmax(np.abs(stage.delta)) > 1e-2
+
+
+def test_a_receiver_of_a_group_is_reached_alone() -> None:
+    alone = path_patch(hooked("llama"), PAIRS, [Head(2, 4)], into="v", position="S")
+    shared = path_patch(hooked("llama"), PAIRS, [Head(2, 4)], into="v", position="S", share_kv=True)
+    each = [path_patch(hooked("llama"), PAIRS, [Head(2, h)], into="v", position="S").delta for h in (3, 4, 5)]
+    assert np.nanmax(np.abs(alone.delta - shared.delta)) > 1e-2
+    # Together the three heads of the group make the shared edit; v enters the logits almost linearly at the last layer.
+    together = path_patch(hooked("llama"), PAIRS, [Head(2, 3), Head(2, 4), Head(2, 5)], into="v", position="S")
+    assert np.nanmax(np.abs(together.delta - shared.delta)) < 1e-4
+    assert np.nanmax(np.abs(sum(each) - shared.delta)) > 0

@@ -1,0 +1,105 @@
+"""The command ``workbench``, one file a verb.
+
+Nothing here imports torch or pandas before a verb needs it, so that ``--help`` answers at once.
+
+Exit codes: 0 done (a finding supported or undecided), 1 not supported, 2 usage, 3 bad or untrusted input, 4 not run,
+70 an error of ours, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from workbench import __version__
+from workbench.cli import findings, models, patch, reproduce, tasks
+from workbench.cli.answer import Answer, NotRun, console, write_json
+from workbench.errors import WorkbenchError
+
+INTERNAL, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
+
+app = typer.Typer(
+    name="workbench",
+    help="Record, patch and compare attention heads.",
+    epilog="Exit codes: 0 done, 1 claim not supported, 2 usage, 3 bad or untrusted input, 4 not run, 130 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich's Markdown parser alone takes a quarter of a second to import
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models.verbs, name="models")
+app.command("tasks")(tasks.tasks)
+app.command("findings")(findings.findings)
+app.command("patch")(patch.patch)
+app.command("reproduce")(reproduce.reproduce)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"workbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. Every error is one line on stderr (with ``--json`` also the one
+    object on stdout); ``WORKBENCH_DEBUG=1`` shows the traceback of an unexpected one."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    as_json = "--json" in arguments and not {"-h", "--help"} & set(arguments)
+    out = sys.stdout
+    try:
+        # Under --json whatever else is printed on the way goes to stderr: stdout holds the one object.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            answer = app(arguments, prog_name="workbench", standalone_mode=False)
+        if not isinstance(answer, Answer):
+            return answer if isinstance(answer, int) else 0
+        if as_json:
+            write_json(answer.document, out)
+        else:
+            answer.show(console(out))
+        out.flush()
+        return answer.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # so that the interpreter's last flush is silent
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, Abort):
+        print("workbench: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except (WorkbenchError, TyperException) as error:
+        return _fail(error, _message(error), error.exit_code, as_json, out)
+    except Exception as error:
+        if os.environ.get("WORKBENCH_DEBUG") == "1":
+            raise
+        text = f"unexpected {type(error).__name__}: {_message(error)} (WORKBENCH_DEBUG=1 shows where; please report it)"
+        return _fail(error, text, INTERNAL, as_json, out)
+
+
+def _message(error: Exception) -> str:
+    if not isinstance(error, TyperException):
+        return str(error).strip()
+    text, context = error.format_message().strip(), getattr(error, "ctx", None)
+    stop = "" if text.endswith((".", "?", ")")) else "."
+    return f"{text}{stop} '{getattr(context, 'command_path', 'workbench')} --help' shows what there is."
+
+
+def _fail(error: Exception, text: str, code: int, as_json: bool, out: Any) -> int:
+    print(f"workbench: {text}", file=sys.stderr)
+    if as_json:
+        document: Mapping[str, Any] = error.document if isinstance(error, NotRun) else {}
+        write_json({**document, "error": {"kind": type(error).__name__, "message": text, "exit_code": code}}, out)
+        out.flush()
+    return code

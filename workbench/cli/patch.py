@@ -1,0 +1,165 @@
+"""``workbench patch``: one sweep over a model, measured on a task or on the user's own pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench import registry
+from workbench.cli import progress
+from workbench.cli.answer import Answer, AsJson, table
+from workbench.cli.choices import Model, Seed, check_model, check_name, place, words
+from workbench.errors import UsageError
+from workbench.models.catalog import DEFAULT
+from workbench.vocabulary import EDIT_KINDS, SITES
+
+if TYPE_CHECKING:
+    from workbench.results import Sweep
+
+DIRECTIONS = ("denoise", "noise")
+AXES = ("layer", "head", "position")
+#: The metrics' names, here so that ``--help`` and a wrong name need no torch (a test keeps them equal to the engine's).
+METRICS = (
+    "logit_difference",
+    "accuracy",
+    "accuracy_among_options",
+    "answer_probability",
+    "answer_log_probability",
+    "kl_divergence",
+)
+
+
+def patch(
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks).")] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
+    model: Model = DEFAULT,
+    site: Annotated[
+        str, typer.Option(metavar="SITE", help=f"One of {', '.join(SITES)}, or a hook name inside a block.")
+    ] = "z",
+    by: Annotated[
+        str, typer.Option(metavar="AXES", help="Axes besides the layer: head, position, head,position or layer.")
+    ] = "head",
+    edit: Annotated[str, typer.Option(metavar="KIND", help="patch, zero, mean or resample.")] = "patch",
+    direction: Annotated[
+        str, typer.Option(metavar="D", help="denoise (clean values into the corrupt run) or noise.")
+    ] = "denoise",
+    metric: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(METRICS)}.")] = METRICS[0],
+    positions: Annotated[
+        str | None, typer.Option(metavar="P,Q", help="Named positions or indices, such as S2,end.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="A .safetensors file, or a folder for more.")] = None,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many cells to list.")] = 10,
+    as_json: AsJson = False,
+) -> Answer:
+    """Edit one site at a time and measure what each edit changes."""
+    _check(site, by, edit, direction, metric)
+    check_model(model)
+    inputs = _inputs(task, pairs, n, seed)
+    target = _target(out)
+
+    import workbench as wb
+
+    with progress.shown() as show_progress:
+        sweep = wb.sweep(
+            wb.load(model, progress=show_progress),
+            inputs,
+            site=site,
+            by=words(by),
+            edit=edit,
+            direction=direction,
+            metric=metric,
+            positions=[place(word) for word in words(positions)] or None,
+            seed=seed,
+            progress=show_progress,
+        )
+    files = [] if target is None else _write(sweep, target)
+    return Answer({**sweep.json(), "files": files}, lambda console: _show(console, sweep, top, files))
+
+
+def _check(site: str, by: str, edit: str, direction: str, metric: str) -> None:
+    if "hook_" not in site:
+        check_name("site", site, SITES)
+    check_name("edit", edit, EDIT_KINDS)
+    if edit == "pattern":
+        raise UsageError("edit 'pattern' needs the weights of the row: use wb.sweep(..., attend_to=...) in Python.")
+    check_name("direction", direction, DIRECTIONS)
+    check_name("metric", metric, METRICS)
+    for axis in words(by):
+        check_name("axis", axis, AXES)
+
+
+def _inputs(task: str | None, pairs: Path | None, n: int | None, seed: int) -> Any:
+    import workbench as wb
+
+    if (task is None) == (pairs is None):
+        raise UsageError("Give either --task NAME (workbench tasks lists them) or --pairs FILE.")
+    if pairs is not None:
+        if n is not None:
+            raise UsageError("--n counts a task's prompts; every pair of a file is used.")
+        return wb.read_pairs(pairs)
+    check_name("task", str(task), registry.names("data.tasks"), "See workbench tasks.")
+    asked: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
+    return wb.task(str(task), **asked)
+
+
+def _target(out: Path | None) -> Path | None:
+    if out is None:
+        return None
+    if out.suffix == ".safetensors":
+        if not out.parent.is_dir():
+            raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
+    elif out.suffix or (out.exists() and not out.is_dir()):
+        raise UsageError(f"--out {out}: give a file that ends in .safetensors, or a folder.")
+    return out
+
+
+def _write(sweep: Sweep, target: Path) -> list[str]:
+    if target.suffix:
+        sweep.save(target)
+        return [str(target)]
+    from workbench.files import write_atomic
+
+    target.mkdir(parents=True, exist_ok=True)
+    sweep.save(target / "sweep.safetensors")
+    write_atomic(target / "sweep.csv", sweep.table().to_csv(index=False).encode())
+    write_atomic(target / "sweep.plotly.json", str(sweep.figure().to_json()).encode())
+    sweep.picture().savefig(target / "sweep.png", dpi=150)
+    return [str(target / name) for name in ("sweep.safetensors", "sweep.csv", "sweep.plotly.json", "sweep.png")]
+
+
+def _show(console: Any, sweep: Sweep, top: int, files: list[str]) -> None:
+    info = sweep.info
+    source = "" if sweep.source is None else f", {sweep.source.mean():.3g} in the run the values come from"
+    console.print(
+        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}, {info['direction']}, n = {sweep.n}. "
+        f"{info['metric']} {sweep.base.mean():.3g} {info['units']} unedited{source}.\n"
+    )
+    cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])
+    ranked = cells.reindex(cells.mean_delta.abs().sort_values(ascending=False, kind="stable").index).head(top)
+    rows = [
+        (
+            row["cell"],
+            row["mean_delta"],
+            _interval(row["delta_low"], row["delta_high"]),
+            row["effect"],
+            _interval(row["effect_low"], row["effect_high"]),
+            row["p_value"],
+        )
+        for row in ranked.to_dict("records")
+    ]
+    columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
+    console.print(table(columns, rows, right=("change", "effect", "p")))
+    smallest = f"{sweep.smallest_p_value:.2g}"
+    console.print(f"p is corrected for {sweep.mean_delta.size} cells; the smallest possible is {smallest}.")
+    if sweep.effect_note:
+        console.print(sweep.effect_note)
+    for file in files:
+        console.print(f"Wrote {file}")
+
+
+def _interval(low: float, high: float) -> str:
+    return "–" if low != low or high != high else f"{low:.3g} to {high:.3g}"

@@ -1,0 +1,33 @@
+"""``workbench tasks``: the tasks in ``data/tasks``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench import registry
+from workbench.cli.answer import Answer, AsJson, table
+
+
+def tasks(as_json: AsJson = False) -> Answer:
+    """List the tasks: generators of prompt pairs."""
+    found = [_row(registry.load("data.tasks", name, "task", "task")) for name in registry.names("data.tasks")]
+    columns = ("name", "question", "positions", "to IOI", "n")
+
+    def show(console: Any) -> None:
+        rows = [(r["name"], r["question"], ", ".join(r["positions"]), r["relation"], r["n"]) for r in found]
+        console.print(table(columns, rows, right=("n",)))
+        console.print("Try one:  workbench patch --task ioi")
+
+    return Answer({"tasks": found}, show)
+
+
+def _row(task: Any) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "title": task.title,
+        "question": task.question,
+        "n": task.n,
+        "positions": list(task.positions),
+        "stages": dict(task.stages),
+        "relation": task.relation,
+    }

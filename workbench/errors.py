@@ -1,0 +1,54 @@
+"""Errors that a user can act on, each with the exit code the command line answers with.
+
+A message says what was given, what was expected and what to do; ``docs/errors.md`` has one section for each class.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WorkbenchError(Exception):
+    """Base of every error the workbench raises on purpose."""
+
+    exit_code = 3
+
+
+class UsageError(WorkbenchError):
+    """An argument that cannot mean anything here (exit code 2)."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A model, task, finding, site or metric that does not exist; the nearest names are suggested (exit code 2)."""
+
+    def __init__(self, kind: str, given: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(given, known, n=3, cutoff=0.4)
+        guess = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(known)}."
+        super().__init__(" ".join(filter(None, [f"Unknown {kind} {given!r}.", guess, hint])))
+        self.kind, self.given, self.near = kind, given, near
+
+
+class BadInput(WorkbenchError):
+    """Input from outside that is malformed or cannot be trusted (exit code 3)."""
+
+
+class UntrustedModel(BadInput):
+    """Model files that are altered, truncated, or would run code (exit code 3)."""
+
+
+class UnsupportedModel(BadInput):
+    """A model whose load-time self-check failed, with the reason (exit code 3)."""
+
+
+class HookError(WorkbenchError):
+    """A hook or an edit that names an unknown site, never fired, or changed a shape."""
+
+
+class NotAvailable(WorkbenchError):
+    """Nothing was run: the model cannot be reached, or its licence was not accepted (exit code 4)."""
+
+    exit_code = 4

@@ -1,0 +1,39 @@
+"""Models: `load` gives any catalogue name, hub id, directory or GGUF file as a `HookedLM`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.models.language import HookedLM
+
+
+def load(
+    name: str = "smollm2-135m-instruct-q4",
+    device: Any = None,
+    dtype: Any = None,
+    *,
+    accept_licence: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> HookedLM:
+    """Load a language model with hooks.
+
+    Args:
+        name: a name of the catalogue (``workbench models list``), a hub id, a directory, or a ``.gguf`` file.
+        device: where to put it; the CPU by default.
+        dtype: float32 by default.
+        accept_licence: the name of a licence you accept, for models that ask for it.
+        progress: called with (done, total, what) while fetching.
+
+    Raises:
+        UnknownName: no such model; the nearest names are suggested.
+        NotAvailable: it cannot be reached, or its licence was not accepted; the message says what would make it work.
+        UntrustedModel: its files are altered, truncated, or would run code.
+        UnsupportedModel: it failed the load-time self-check.
+    """
+    from workbench.models.language import HookedLM
+    from workbench.models.sources import resolve
+
+    loaded = resolve(name, device=device, dtype=dtype, accept_licence=accept_licence, progress=progress)
+    return HookedLM(loaded.hf_model, loaded.tokenizer, loaded.provenance)

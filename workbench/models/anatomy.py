@@ -1,0 +1,180 @@
+"""Where a model family keeps its parts, as dotted names inside the Hugging Face model.
+
+A family is one entry of `FAMILIES`. A model of a family that nobody listed is discovered: its layers by their number,
+its attention by who calls the attention function, the rest by the usual names. The load-time self-check
+(`workbench.models.self_check`) then tells which of the guesses hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Dotted names; those of a layer's parts are relative to the layer, projections' to the attention module.
+
+    Attributes:
+        layers: the list of decoder layers.
+        embed, final_norm, unembed: the two ends of the residual stream; position_embed where positions are learned.
+        attention, mlp: the two branches of a layer.
+        attn_out, mlp_out: the modules whose outputs join the residual stream (Gemma norms after each branch).
+        norm1, norm2: the norms before the branches.
+        query, key: projections before rotary, empty where `fused` or without rotary.
+        output, mlp_output: the projections that end the branches (relative to attention and MLP).
+        fused: the one matrix of q, k and v, and whether it is laid out ``"blocks"`` (all q, all k, all v) or
+            ``"per_head"`` (q, k and v of each head in turn).
+        query_norm, key_norm: norms of q and k before rotary, and whether heads come before positions there.
+        rotary: whether q and k are rotated between projection and attention.
+        parallel: the MLP reads the layer's input, so that there is no ``resid_mid``.
+    """
+
+    layers: str = "model.layers"
+    embed: str = "model.embed_tokens"
+    position_embed: str = ""
+    final_norm: str = "model.norm"
+    unembed: str = "lm_head"
+    attention: str = "self_attn"
+    mlp: str = "mlp"
+    attn_out: str = "self_attn"
+    mlp_out: str = "mlp"
+    norm1: str = "input_layernorm"
+    norm2: str = "post_attention_layernorm"
+    query: str = "q_proj"
+    key: str = "k_proj"
+    value: str = "v_proj"
+    output: str = "o_proj"
+    mlp_output: str = "down_proj"
+    fused: str = ""
+    fused_layout: str = "blocks"
+    query_norm: str = ""
+    key_norm: str = ""
+    heads_first: bool = False
+    rotary: bool = True
+    parallel: bool = False
+
+
+LLAMA = Anatomy()
+GEMMA = replace(
+    LLAMA, norm2="pre_feedforward_layernorm", attn_out="post_attention_layernorm", mlp_out="post_feedforward_layernorm"
+)
+GPT2 = Anatomy(
+    layers="transformer.h",
+    embed="transformer.wte",
+    position_embed="transformer.wpe",
+    final_norm="transformer.ln_f",
+    attention="attn",
+    attn_out="attn",
+    norm1="ln_1",
+    norm2="ln_2",
+    query="",
+    key="",
+    value="",
+    output="c_proj",
+    mlp_output="c_proj",
+    fused="c_attn",
+    rotary=False,
+)
+GPT_NEOX = Anatomy(
+    layers="gpt_neox.layers",
+    embed="gpt_neox.embed_in",
+    final_norm="gpt_neox.final_layer_norm",
+    unembed="embed_out",
+    attention="attention",
+    attn_out="attention",
+    query="",
+    key="",
+    value="",
+    output="dense",
+    mlp_output="dense_4h_to_h",
+    fused="query_key_value",
+    fused_layout="per_head",
+    parallel=True,
+)
+
+#: `config.model_type` → anatomy.
+FAMILIES: dict[str, Anatomy] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": replace(LLAMA, query_norm="q_norm", key_norm="k_norm"),
+    "gemma2": GEMMA,
+    "gemma3_text": replace(GEMMA, query_norm="q_norm", key_norm="k_norm", heads_first=True),
+    "gpt2": GPT2,
+    "gpt_neox": GPT_NEOX,
+}
+
+
+def anatomy_of(model: nn.Module) -> tuple[Anatomy, bool]:
+    """The anatomy of a Hugging Face causal language model, and whether its family is a listed one."""
+    config = model.config
+    known = FAMILIES.get(config.model_type)
+    if known is None:
+        return discover(model), False
+    if known is GPT_NEOX and not config.use_parallel_residual:
+        known = replace(known, parallel=False)
+    if find(model, known.unembed) is None:
+        known = replace(known, unembed=_unembed_name(model))
+    return known, True
+
+
+def discover(model: nn.Module) -> Anatomy:
+    """Guess the anatomy of an unlisted family from the usual names; parts not found are left empty."""
+    depth = model.config.get_text_config().num_hidden_layers
+    lists = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
+    layers = lists[0] if lists else ""
+    trunk = layers.rpartition(".")[0]
+    layer = find(model, layers + ".0") if layers else None
+    attention = _first(layer, "self_attn", "attn", "attention", "self_attention")
+    inner = find(layer, attention) if layer is not None and attention else None
+    return Anatomy(
+        layers=layers,
+        embed=_name_of(model, model.get_input_embeddings()),
+        final_norm=_prefixed(trunk, _first(find(model, trunk), "norm", "final_layernorm", "final_layer_norm", "ln_f")),
+        unembed=_unembed_name(model),
+        attention=attention,
+        attn_out=attention,
+        mlp=(mlp := _first(layer, "mlp", "feed_forward", "block_sparse_moe", "ffn")),
+        mlp_out=mlp,
+        norm1=_first(layer, "input_layernorm", "ln_1", "norm1"),
+        norm2=_first(layer, "post_attention_layernorm", "ln_2", "norm2"),
+        query=_first(inner, "q_proj"),
+        key=_first(inner, "k_proj"),
+        value=_first(inner, "v_proj"),
+        output=_first(inner, "o_proj", "out_proj", "dense", "c_proj"),
+        mlp_output=_first(find(layer, mlp) if layer is not None and mlp else None, "down_proj", "fc2", "c_proj", "w2"),
+        parallel=_first(layer, "post_attention_layernorm", "ln_2", "norm2") == "",
+    )
+
+
+def find(root: nn.Module | None, name: str) -> nn.Module | None:
+    """The submodule of that dotted name, or None."""
+    try:
+        return root.get_submodule(name) if root is not None else None
+    except AttributeError:
+        return None
+
+
+def projection(weight: nn.Module) -> torch.Tensor:
+    """A projection's matrix as ``[d_out, d_in]`` (GPT-2's Conv1D keeps it the other way round)."""
+    matrix = weight.weight
+    return matrix.T if type(weight).__name__ == "Conv1D" else matrix
+
+
+def _first(root: nn.Module | None, *names: str) -> str:
+    return next((name for name in names if find(root, name) is not None), "")
+
+
+def _prefixed(trunk: str, name: str) -> str:
+    return f"{trunk}.{name}" if trunk and name else name
+
+
+def _name_of(model: nn.Module, wanted: nn.Module | None) -> str:
+    return next((name for name, part in model.named_modules() if part is wanted), "")
+
+
+def _unembed_name(model: nn.Module) -> str:
+    return _name_of(model, model.get_output_embeddings())

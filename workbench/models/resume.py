@@ -1,0 +1,248 @@
+"""Language models as towers: exact resumption through unmodified Hugging Face layers.
+
+A base run keeps, per decoder layer, the arguments it was called with, its input, and the keys, values and mask that
+its attention saw. To resume at layer L and position p, the layer is called on the stored input from p on, with its
+per-position arguments cut, every cache argument None, and the base run's earlier keys and values prepended inside the
+attention function. Nothing of the family's arithmetic is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from workbench.errors import UnsupportedModel
+from workbench.models.attention_hook import LayerRun, Prefix, Seen
+from workbench.models.language import HookedLM
+from workbench.patching.tower import Stream, Tap, TapsFrom
+
+
+class UnknownArgument(UnsupportedModel):
+    """A layer was given a per-position argument that nobody knows how to cut."""
+
+
+class _Enough(Exception):
+    """Raised inside a forward once what was wanted is known, to leave it."""
+
+
+@dataclass
+class LanguageBase:
+    """A base run of ids ``[batch, pos]``; `streams[i]` enters layer i, the last one leaves the last layer."""
+
+    ids: Int[Tensor, "batch pos"]
+    streams: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def length(self) -> int:
+        return self.ids.shape[1]
+
+
+class LanguageTower:
+    """`workbench.patching.tower.Tower` over a `HookedLM`; one sampling step."""
+
+    n_steps = 1
+
+    def __init__(self, model: HookedLM) -> None:
+        self.model = model
+        self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
+        self.causal, self.resumable = model.causal, model.resumable
+
+    def hook_name(self, site: str, layer: int) -> str:
+        return self.model.hook_name(site, layer)
+
+    def base_run(
+        self, inputs: Int[Tensor, "batch pos"], taps: Mapping[int, Mapping[str, Tap]] | None = None
+    ) -> LanguageBase:
+        model, base = self.model, LanguageBase(inputs.to(self.model.device))
+        runs = {i: LayerRun(keep=base.seen.append) for i in range(self.n_layers)}
+        handles = []
+
+        def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            base.streams.append(args[0] if args else kwargs["hidden_states"])
+            base.calls.append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
+
+        def leaving(_: Any, args: Any, output: Any) -> None:
+            base.streams.append(output[0] if isinstance(output, tuple) else output)
+
+        try:
+            with torch.no_grad(), model.running((taps or {}).get(0, {}), runs):
+                # Registered after the taps, so that what is kept is what the layer really works on.
+                handles += [
+                    model.layer(i).register_forward_pre_hook(entering, with_kwargs=True) for i in range(self.n_layers)
+                ]
+                handles.append(model.layer(self.n_layers - 1).register_forward_hook(leaving))
+                model.hf.base_model(base.ids, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return base
+
+    def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
+        kept: list[Tensor] = []
+
+        def keep(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            kept.append(args[0] if args else kwargs["hidden_states"])
+            raise _Enough
+
+        handle = self.model.layer(0).register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            with torch.no_grad(), self.model.lock, suppress(_Enough):
+                self.model.hf.base_model(inputs.to(self.model.device), use_cache=False)
+        finally:
+            handle.remove()
+        return (kept[0],)
+
+    def enter(self, base: LanguageBase, stage: int, rows: Int[Tensor, "row"], start: int) -> Stream:
+        return (base.streams[stage][rows, start:],)
+
+    def block(
+        self,
+        base: LanguageBase,
+        stage: int,
+        rows: Int[Tensor, "row"],
+        start: int,
+        stream: Stream,
+        taps: TapsFrom,
+        frozen: Tensor | None = None,
+        expand: frozenset[str] = frozenset(),
+        all_positions: bool = False,
+    ) -> Stream:
+        last = base.length - 1
+        prefix = self._prefix(base, stage, rows, start) if frozen is None else None
+        # Only the last position is read out, so the last layer needs no more of the others than keys and values.
+        if stage == self.n_layers - 1 and start < last and prefix is not None and self.causal and not all_positions:
+            prefix = self._keys_until(base, stage, rows, start, stream[0], taps, prefix, expand)
+            stream, start = (stream[0][:, -1:],), last
+        run = LayerRun(prefix=prefix, frozen=frozen, expand=expand)
+        return (self._call(base, stage, rows, start, stream[0], taps(start), run),)
+
+    def readout(
+        self,
+        base: LanguageBase,
+        rows: Int[Tensor, "row"],
+        stream: Stream,
+        tokens: Int[Tensor, "n"] | None = None,
+    ) -> Float[Tensor, "row n"]:
+        with torch.no_grad():
+            return self.model.unembed(stream[0][:, -1], tokens)
+
+    def whole(
+        self,
+        inputs: Int[Tensor, "row pos"],
+        taps: Mapping[int, Mapping[str, Tap]],
+        tokens: Int[Tensor, "n"] | None = None,
+        expand: Mapping[int, frozenset[str]] | None = None,
+    ) -> Float[Tensor, "row n"]:
+        runs = {layer: LayerRun(expand=sites) for layer, sites in (expand or {}).items()}
+        with torch.no_grad(), self.model.running(taps.get(0, {}), runs):
+            logits = self.model.hf(inputs.to(self.model.device), use_cache=False).logits[:, -1]
+        return logits if tokens is None else logits[:, tokens]
+
+    # --- one layer ------------------------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        base: LanguageBase,
+        layer: int,
+        rows: Int[Tensor, "row"],
+        start: int,
+        stream: Float[Tensor, "row pos d_model"],
+        taps: Mapping[str, Tap],
+        run: LayerRun,
+    ) -> Float[Tensor, "row pos d_model"]:
+        args, kwargs = self._cut(base, layer, rows, start)
+        with torch.no_grad(), self.model.running(taps, {layer: run}):
+            output = self.model.layer(layer)(stream, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    def _prefix(self, base: LanguageBase, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
+        seen = base.seen[layer]
+        mask = seen.mask
+        if base.size == 1:  # every row resumes the one example: its prefix is shared, not copied
+            return Prefix(start, seen.keys[:, :, :start], seen.values[:, :, :start], mask)
+        if mask is not None and mask.shape[0] > 1:
+            mask = mask[rows]
+        return Prefix(start, seen.keys[rows, :, :start], seen.values[rows, :, :start], mask)
+
+    def _keys_until(
+        self,
+        base: LanguageBase,
+        layer: int,
+        rows: Int[Tensor, "row"],
+        start: int,
+        stream: Float[Tensor, "row pos d_model"],
+        taps: TapsFrom,
+        prefix: Prefix,
+        expand: frozenset[str],
+    ) -> Prefix:
+        """The rows' own keys and values before the last position, added to their prefix."""
+        kept: list[Seen] = []
+
+        def keep(seen: Seen) -> None:
+            kept.append(seen)
+            raise _Enough
+
+        run = LayerRun(keep=keep, expand=expand)
+        args, kwargs = self._cut(base, layer, rows, start)
+        with torch.no_grad(), self.model.running(taps(start), {layer: run}, must_fire=False), suppress(_Enough):
+            self.model.layer(layer)(stream, *args, **kwargs)
+        own = kept[0]
+        return Prefix(
+            base.length - 1,
+            _append(prefix.keys, own.keys[:, :, :-1]),
+            _append(prefix.values, own.values[:, :, :-1]),
+            prefix.mask,
+        )
+
+    def _cut(
+        self, base: LanguageBase, layer: int, rows: Int[Tensor, "row"], start: int
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = base.calls[layer]
+        mask = base.seen[layer].mask
+
+        def cut(value: Any, name: str = "") -> Any:
+            if value is mask or name == "attention_mask" or isinstance(value, Cache):
+                return None
+            if isinstance(value, Tensor):
+                return _cut_positions(value, base, rows, start)
+            if isinstance(value, tuple | list):
+                return type(value)(cut(v) for v in value)
+            if isinstance(value, Mapping):
+                return {k: cut(v) for k, v in value.items()}
+            return value
+
+        return tuple(cut(a) for a in args), {k: cut(v, k) for k, v in kwargs.items()}
+
+
+def _cut_positions(x: Tensor, base: LanguageBase, rows: Int[Tensor, "row"], start: int) -> Tensor:
+    """Positions `start` on of a per-position argument ``[pos]`` or ``[1 or batch, pos, ...]``."""
+    if x.ndim == 1:
+        return x[start:] if x.shape[0] == base.length else x
+    if base.length not in x.shape:
+        return x
+    if x.shape[1] != base.length or x.shape[0] not in (1, base.size):
+        raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be cut to positions.")
+    x = x[:, start:]
+    return x if x.shape[0] == 1 else x[rows]
+
+
+def _append(
+    prefix: Float[Tensor, "row_or_1 kv_head start d_head"], own: Float[Tensor, "row some_head pos d_head"]
+) -> Float[Tensor, "row some_head longer d_head"]:
+    prefix = prefix.repeat_interleave(own.shape[1] // prefix.shape[1], 1)
+    return torch.cat([prefix.expand(own.shape[0], -1, -1, -1), own], 2)
+
+

@@ -1,0 +1,153 @@
+"""The load-time self-check: what the adapter assumes of a model is proven on the model at hand, on eight random tokens.
+
+Refused (`UnsupportedModel`): hooks change the logits, a layer's attention is not the one found, or its rows do not sum to
+one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to whole forwards with a
+warning: a model that does not resume exactly.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from workbench.errors import UnsupportedModel, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.models.language import HookedLM
+
+LENGTH = 8
+#: Relative tolerance of each precision for sums taken in another order.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+
+
+def check(model: HookedLM) -> None:
+    """Run every check, setting `model.resumable` and `model.why_not_resumable`; raises `UnsupportedModel`."""
+    was_training = model.hf.training
+    model.hf.eval()
+    try:
+        ids = _ids(model)
+        with torch.no_grad():
+            _hooks_change_nothing(model, ids)
+            _patterns_sum_to_one(model, ids)
+            _branches_add_up(model, ids)
+            _noise_in_z_matters(model, ids)
+            _resumes(model, ids)
+    finally:
+        model.hf.train(was_training)
+
+
+def _ids(model: HookedLM) -> Int[Tensor, "batch pos"]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, model.cfg.d_vocab, (1, LENGTH), generator=generator).to(model.device)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).abs().max() <= TOLERANCE.get(a.dtype, 1e-4) * b.abs().max().clamp(min=1e-3))
+
+
+def _refuse(model: HookedLM, reason: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{type(model.hf).__name__} (model_type {model.hf.config.model_type!r}) failed the load-time self-check: {reason} "
+        "Its anatomy may need an entry in workbench.models.anatomy.FAMILIES."
+    )
+
+
+def _hooks_change_nothing(model: HookedLM, ids: Tensor) -> None:
+    plain = model.hf(ids, use_cache=False).logits
+    called: list[int] = []
+    taps = {f"blocks.{i}.attn.hook_z": lambda x, i=i: called.append(i) for i in range(model.n_layers)}
+    with model.running(taps, must_fire=False):
+        hooked = model.hf(ids, use_cache=False).logits
+    if called != list(range(model.n_layers)):
+        missing = sorted(set(range(model.n_layers)) - set(called))
+        raise _refuse(model, f"layers {missing or called} do not call the attention function once each, in order.")
+    if not torch.equal(plain, hooked):
+        raise _refuse(model, f"reading z moves the logits by {float((plain - hooked).abs().max()):.2g}.")
+
+
+def _patterns_sum_to_one(model: HookedLM, ids: Tensor) -> None:
+    sums: dict[int, Tensor] = {}
+    taps = {f"blocks.{i}.attn.hook_pattern": lambda x, i=i: sums.update({i: x.sum(-1)}) for i in range(model.n_layers)}
+    with model.running(taps):
+        explicit = model.hf(ids, use_cache=False).logits
+    if not _close(explicit, model.hf(ids, use_cache=False).logits):
+        raise _refuse(model, "attention computed from q, k and v explicitly does not give the model's logits.")
+    sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
+    for layer, total in sums.items():
+        if total.shape[1] != model.n_heads:
+            raise _refuse(model, f"layer {layer} has {total.shape[1]} heads where the configuration says {model.n_heads}.")
+        if not sinks and not _close(total, torch.ones_like(total)):
+            raise _refuse(model, f"the rows of layer {layer}'s pattern do not sum to one.")
+
+
+def _branches_add_up(model: HookedLM, ids: Tensor) -> None:
+    """resid_post = resid_pre + attn_out + mlp_out in every layer."""
+    names = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
+    if any(f"blocks.0.{name}" not in model.hook_dict for name in names):
+        return
+    seen: dict[str, Tensor] = {}
+    taps = {
+        f"blocks.{i}.{name}": lambda x, key=f"blocks.{i}.{name}": seen.update({key: x.clone()})
+        for i in range(model.n_layers)
+        for name in names
+    }
+    with model.running(taps):
+        model.hf(ids, use_cache=False)
+    for layer in range(model.n_layers):
+        pre, attention, mlp, post = (seen[f"blocks.{layer}.{name}"] for name in names)
+        if not _close(pre + attention + mlp, post):
+            reason = f"in layer {layer} the attention's and the MLP's outputs do not add up to the residual stream"
+            if model.listed:
+                raise _refuse(model, reason + ".")
+            warnings.warn(f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=5)
+            model.drop_hooks("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
+            return
+
+
+def _noise_in_z_matters(model: HookedLM, ids: Tensor) -> None:
+    for layer in range(model.n_layers):
+        outputs: list[Tensor] = []
+
+        def keep(_: object, args: object, output: Tensor | tuple[Tensor, ...], outputs: list[Tensor] = outputs) -> None:
+            outputs.append(output[0] if isinstance(output, tuple) else output)
+
+        handle = model.attentions[layer].register_forward_hook(keep)
+        try:
+            model.hf(ids, use_cache=False)
+            with model.running({f"blocks.{layer}.attn.hook_z": lambda x: x + 1}):
+                model.hf(ids, use_cache=False)
+        finally:
+            handle.remove()
+        if torch.equal(outputs[0], outputs[1]):
+            raise _refuse(model, f"changing z in layer {layer} does not change the attention module's output.")
+
+
+def _resumes(model: HookedLM, ids: Tensor) -> None:
+    """One edit in the middle, and another ending of the same beginning: resumed, and by whole forwards."""
+    from workbench.models.resume import LanguageTower
+    from workbench.patching.cone import Row, Write, climb
+    from workbench.patching.sweep import whole_taps
+
+    tower, layer, position = LanguageTower(model), model.n_layers // 2, LENGTH // 2
+    other = ids.clone()
+    other[:, position:] = other[:, position:].flip(1)
+    edit = Row(0, (Write(layer, model.hook_name("z", layer), lambda x: x + 1, head=0, position=position),))
+    ending = Row(0, (Write(0, model.hook_name("resid_pre", 0), tower.embed(other)[0][0]),))
+    whole = torch.cat([tower.whole(ids, whole_taps(tower, [edit])[0]), tower.whole(other, {})])
+    resumed = torch.zeros_like(whole)
+    try:
+        base, start = tower.base_run(ids), position if model.causal else 0
+        climb(tower, base, [edit, ending], start, read=lambda rows, logits: resumed.index_copy_(0, torch.tensor(rows), logits))
+        reason = "" if _close(resumed, whole) else f"differs by {float((resumed - whole).abs().max()):.2g}"
+    except (WorkbenchError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"failed ({error})"
+    if reason:
+        model.resumable, model.why_not_resumable = False, reason
+        warnings.warn(
+            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute whole forwards (exact, but slower).",
+            stacklevel=5,
+        )

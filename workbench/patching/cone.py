@@ -1,0 +1,196 @@
+"""The light cone: many edited runs in one climb.
+
+An edit at stage L and position p can change only stages ≥ L and, in a causal model, positions ≥ p. So the edited runs
+climb the tower together: a row joins the batch at the input of the stage of its first edit, carrying only positions
+from `start` on; rows that joined earlier pass through. Every stage is called once for each chunk of rows.
+
+The matrix work of an exact sweep over all heads, with w weights a layer, H heads, L layers and P = T − start positions,
+is ``2 w H P L (L + 1) / 2`` flop a prompt, against ``2 (w T L + vocabulary · d_model · T) H L`` for whole forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from workbench.errors import HookError
+from workbench.patching.tower import Base, Stream, Tap, Tower
+
+#: Rows × positions of a full chunk: large enough for the matrix units, small enough for the processor's cache.
+CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Write:
+    """One row's edit at one site.
+
+    Attributes:
+        stage, hook: where.
+        head: the head, or None for all (and for sites without heads).
+        position: the position (for a pattern the destination), or None for all.
+        value: what is written. With a position: its activation (``[d_head]``, ``[head, d_head]``, ``[d_model]``, or for a
+            pattern ``[src]``). Without: one for each position, the first of them at `first`. Or a function of the
+            activation that is there.
+        first: the position of ``value[0]``.
+    """
+
+    stage: int
+    hook: str
+    value: Tensor | Callable[[Tensor], Tensor]
+    head: int | None = None
+    position: int | None = None
+    first: int = 0
+    expand: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One edited run: the input it edits, and its writes."""
+
+    input: int
+    writes: tuple[Write, ...]
+
+    @property
+    def stage(self) -> int:
+        """Where it leaves the base run."""
+        return min(write.stage for write in self.writes)
+
+
+#: Called with the rows (indices into the list given to `climb`), the first position, and their activation.
+Watch = Callable[[Sequence[int], int, Tensor], None]
+
+
+def climb(
+    tower: Tower,
+    base: Base,
+    rows: Sequence[Row],
+    start: int,
+    *,
+    tokens: Int[Tensor, "n"] | None = None,
+    chunk: int | None = None,
+    frozen: Callable[[int], Shaped[Tensor, "input pos head d_head"] | None] | None = None,
+    watch: Mapping[tuple[int, str], Watch] | None = None,
+    stop: int | None = None,
+    read: Callable[[Sequence[int], Float[Tensor, "row n"]], None],
+) -> None:
+    """Run every row through the tower, and give each chunk's readout to `read` with the rows it belongs to.
+
+    Args:
+        base: the base run that the rows leave (`Tower.base_run`).
+        start: the first position that any row can change; 0 where attention is not causal.
+        tokens: the entries of the readout that are needed; None for all.
+        chunk: rows × positions at a time (`CHUNK`).
+        frozen: stage → z of the base run, for runs in which no attention is recomputed.
+        watch: (stage, hook) → called with the activations there after the edits.
+        stop: the stage at which to leave, before reading out.
+        read: takes row indices and their readout; not called when `stop` is given.
+    """
+    order = sorted(range(len(rows)), key=lambda i: rows[i].stage)
+    size = max(1, (chunk or CHUNK) // max(1, _length(base) - start))
+    for at in range(0, len(order), size):
+        _climb_chunk(tower, base, rows, order[at : at + size], start, tokens, frozen, watch or {}, stop, read)
+
+
+def _climb_chunk(
+    tower: Tower,
+    base: Base,
+    rows: Sequence[Row],
+    order: Sequence[int],
+    start: int,
+    tokens: Tensor | None,
+    frozen: Callable[[int], Tensor | None] | None,
+    watch: Mapping[tuple[int, str], Watch],
+    stop: int | None,
+    read: Callable[[Sequence[int], Tensor], None],
+) -> None:
+    chunk = [rows[i] for i in order]
+    inputs = torch.tensor([row.input for row in chunk])
+    stream: Stream = ()
+    joined = 0
+    end = tower.n_layers * tower.n_steps if stop is None else stop
+    for stage in range(chunk[0].stage, end):
+        joining = joined
+        while joining < len(chunk) and chunk[joining].stage == stage:
+            joining += 1
+        if joining > joined:
+            entering = tower.enter(base, stage, inputs[joined:joining], start)
+            stream = entering if not joined else tuple(torch.cat(p) for p in zip(stream, entering, strict=True))
+            joined = joining
+        here = [(r, w) for r, row in enumerate(chunk[:joined]) for w in row.writes if w.stage == stage]
+        watched = {hook: watcher for (at, hook), watcher in watch.items() if at == stage}
+
+        def taps(first: int, here=here, watched=watched, joined=joined) -> dict[str, Tap]:
+            return taps_for(here, first, watched, order[:joined])
+
+        active = inputs[:joined]
+        z = frozen(stage) if frozen is not None else None
+        expand = frozenset(w.expand for _, w in here if w.expand)
+        stream = tower.block(
+            base, stage, active, start, stream, taps, None if z is None else z[active, start:], expand, bool(watched)
+        )
+    if stop is None:
+        read(order, tower.readout(base, inputs, stream, tokens))
+
+
+def taps_for(
+    writes: Sequence[tuple[int, Write]],
+    first: int = 0,
+    watched: Mapping[str, Watch] | None = None,
+    rows: Sequence[int] = (),
+) -> dict[str, Tap]:
+    """One tap a hook that applies every (row, write) to activations whose first position is `first`."""
+    watched = watched or {}
+    by_hook: dict[str, list[tuple[int, Write]]] = {hook: [] for hook in watched}
+    for row, write in writes:
+        by_hook.setdefault(write.hook, []).append((row, write))
+
+    def tap_of(hook: str, mine: Sequence[tuple[int, Write]]) -> Tap:
+        def tap(x: Tensor) -> Tensor | None:
+            new = x.clone() if mine else x
+            for row, write in mine:
+                _apply(new, row, write, first)
+            if hook in watched:
+                watched[hook](rows, first, new)
+            return new if mine else None
+
+        return tap
+
+    return {hook: tap_of(hook, mine) for hook, mine in by_hook.items()}
+
+
+def _apply(x: Tensor, row: int, write: Write, first: int) -> None:
+    """Write into row `row` of ``x`` (``[row, pos, ...]``, or ``[row, head, dest, src]`` for patterns), in place."""
+    per_position = x[row] if not is_pattern(write.hook) else x[row].transpose(0, 1)  # [pos, (head), ...]
+    if write.position is not None:
+        if write.position < first:
+            return
+        target = per_position[write.position - first]
+    else:
+        target = per_position
+    if write.head is not None:
+        target = target[write.head] if write.position is not None else target[:, write.head]
+    if callable(write.value):
+        new = write.value(target.clone())
+        if not isinstance(new, Tensor) or new.shape != target.shape:
+            given = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+            raise HookError(f"The edit at {write.hook} gave {given} for {tuple(target.shape)}: an edit keeps the shape.")
+    else:
+        new = write.value if write.position is not None else write.value[first - write.first :]
+        if new.shape != target.shape:
+            raise HookError(
+                f"The edit at {write.hook} has values of shape {tuple(new.shape)} for an activation of {tuple(target.shape)}."
+            )
+    target.copy_(new)
+
+
+def is_pattern(site: str) -> bool:
+    """Whether activations there are ``[row, head, dest, src]``."""
+    return site.endswith(("pattern", "hook_attn_scores"))
+
+
+def _length(base: Base) -> int:
+    return base.length

@@ -1,0 +1,61 @@
+"""The edge between the engine and its callers: any model as a tower, any task as inputs, and what a result says of them."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from workbench.errors import UsageError
+from workbench.inputs import PairedInputs
+from workbench.models.language import HookedLM
+from workbench.models.resume import LanguageTower
+from workbench.patching.tower import Tower
+
+
+def tower_of(model: Any) -> Tower:
+    """A `HookedLM` as a tower; a tower as it is."""
+    if isinstance(model, HookedLM):
+        return LanguageTower(model)
+    if isinstance(model, Tower):
+        return model
+    raise UsageError(f"{type(model).__name__} is not a model of the workbench: use wb.load(name) or wb.HookedLM(model, tokenizer).")
+
+
+def inputs_of(task: Any, model: Any) -> PairedInputs:
+    """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are."""
+    if isinstance(task, PairedInputs):
+        return task
+    if isinstance(task, str):
+        task = [task]
+    if isinstance(task, list | tuple) and all(isinstance(text, str) for text in task):
+        ids = tuple(model.to_tokens(text)[0].cpu() for text in task)
+        nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
+        ends = tuple({"end": len(row) - 1} for row in ids)
+        return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in task))
+    if not hasattr(task, "inputs"):
+        raise UsageError(f"{type(task).__name__} is not a task: use wb.task(name), wb.pairs(...) or wb.read_pairs(path).")
+    if getattr(model, "tokenizer", None) is None:
+        raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
+    return task.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)
+
+
+def describe(model: Any, inputs: PairedInputs) -> dict[str, Any]:
+    """What every result says of its model and inputs (JSON-able)."""
+    about: dict[str, Any] = {
+        "task": inputs.name,
+        "n": len(inputs),
+        "seed": inputs.seed,
+        "dropped": inputs.dropped,
+        "bos": inputs.bos,
+        "versions": {name: version(name) for name in ("torch", "transformers", "transformer-lens")},
+    }
+    if isinstance(model, HookedLM):
+        about |= {
+            "model": model.provenance.get("name"),
+            "model_sha256": model.provenance.get("sha256"),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "attention": model.attention_implementation,
+            "exact": "resumed" if model.resumable else "whole forwards",
+        }
+    return about

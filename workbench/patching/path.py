@@ -1,0 +1,295 @@
+"""Path patching: what a head sends to later heads, or to the logits, directly.
+
+Procedure (Wang et al. 2022, arXiv 2211.00593; the variant that freezes one position is Merullo et al. 2024,
+arXiv 2310.08744): (1) run the base prompt with the sender's z at one position replaced by the source run's and the other
+heads' z frozen to the base run's, MLPs recomputing, and keep the receivers' inputs; (2) run the base prompt again with
+only those inputs patched in, and measure.
+
+Here every sender is a row of one climb, and where only one position can change no attention is recomputed at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import UnknownName, UsageError
+from workbench.inputs import Group, PairedInputs
+from workbench.patching.cone import Row, Write, climb
+from workbench.patching.context import describe, inputs_of, tower_of
+from workbench.patching.metrics import Example, Metric, metric_of
+from workbench.patching.record import UNIT, Progress
+from workbench.patching.tower import Tower
+from workbench.patching.values import position_of
+from workbench.results import Sweep
+from workbench.vocabulary import Head
+
+
+def path_patch(
+    model: Any,
+    task: Any,
+    receivers: Sequence[Head] | None = None,
+    *,
+    into: Literal["q", "k", "v"] = "q",
+    position: int | str = "end",
+    direction: Literal["noise", "denoise"] = "noise",
+    freeze: Literal["position", "all"] = "position",
+    mlps: Literal["recompute", "freeze"] = "recompute",
+    share_kv: bool = False,
+    metric: str | Metric | Callable[..., Tensor] = "logit_difference",
+    cache: Any = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """The effect of every sender head along its direct paths to `receivers`: ``values[layer, head, example]``.
+
+    Senders are the heads of all layers strictly below the receivers' (for several receivers: those that have one above
+    them, and reach only these); all heads when `receivers` is None, which means the final residual stream. Heads that
+    send nothing are NaN.
+
+    Args:
+        receivers: heads whose input is patched; for ``k`` and ``v`` query heads, unless `share_kv`.
+        into: which input of the receivers.
+        position: where the senders' z is patched: a named position or an index.
+        direction: ``noise`` (base: the clean run) or ``denoise`` (base: the corrupt run).
+        freeze: ``"position"`` freezes the other heads' z at that position, ``"all"`` at every position.
+        mlps: ``"recompute"``, or ``"freeze"`` to the base run.
+        share_kv: patch k or v of the receivers' whole KV group instead of giving the receiver a copy of its own.
+        metric, progress: see `workbench.sweep`.
+
+    Raises:
+        UsageError: no head lies below the receivers, or the model does not resume exactly.
+    """
+    tower, inputs, metric = tower_of(model), inputs_of(task, model), metric_of(metric)
+    if not tower.resumable or tower.n_steps > 1:
+        raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
+    for given, known, what in ((direction, ("noise", "denoise"), "direction"), (freeze, ("position", "all"), "freeze"),
+                               (mlps, ("recompute", "freeze"), "mlps"), (into, ("q", "k", "v"), "receiver input")):  # fmt: skip
+        if given not in known:
+            raise UnknownName(what, given, known)
+    targets = _targets(tower, receivers)
+    base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)
+    values = np.full((tower.n_layers, tower.n_heads, len(inputs)), np.nan)
+    base_scores, source_scores = np.empty(len(inputs)), np.empty(len(inputs))
+    done = skipped = 0
+    for group in inputs.groups(UNIT):
+        unit = _Unit(tower, inputs, group, base_ids, source_ids, metric, position)
+        base_scores[list(group.members)], source_scores[list(group.members)] = unit.base_scores, unit.source_scores
+        skipped += unit.run(values, targets, into, freeze, mlps, share_kv)
+        done += len(group.members)
+        if progress:
+            progress(done, len(inputs), "path patching")
+    info = describe(model, inputs) | {
+        "site": "z",
+        "by": ["layer", "head"],
+        "edit": "path patch",
+        "receivers": [str(head) for head in receivers] if receivers is not None else "logits",
+        "into": into if receivers is not None else "resid_post",
+        "position": position,
+        "direction": direction,
+        "freeze": freeze,
+        "mlps": mlps,
+        "share_kv": share_kv,
+        "metric": metric.name,
+        "units": metric.units,
+        "skipped_cells": skipped,
+    }
+    labels = {"layer": tuple(map(str, range(tower.n_layers))), "head": tuple(map(str, range(tower.n_heads)))}
+    return Sweep(values=values, base=base_scores, source=source_scores, axes=("layer", "head"), labels=labels, info=info)
+
+
+def _targets(tower: Tower, receivers: Sequence[Head] | None) -> dict[int, list[int]] | None:
+    """Layer → receiver heads."""
+    if receivers is None:
+        return None
+    targets: dict[int, list[int]] = {}
+    for head in receivers:
+        if not (0 <= head.layer < tower.n_layers and 0 <= head.index < tower.n_heads):
+            raise UsageError(f"Head {head} does not exist: the model has {tower.n_layers} layers of {tower.n_heads} heads.")
+        targets.setdefault(head.layer, []).append(head.index)
+    if not targets or max(targets) == 0:
+        raise UsageError("No head lies below the receivers: give receivers above layer 0.")
+    return dict(sorted(targets.items()))
+
+
+class _Unit:
+    """At most eight prompts of one length and first difference."""
+
+    def __init__(
+        self,
+        tower: Tower,
+        inputs: PairedInputs,
+        group: Group,
+        base_ids: Sequence[Tensor],
+        source_ids: Sequence[Tensor],
+        metric: Metric,
+        position: int | str,
+    ) -> None:
+        self.tower, self.members, self.metric = tower, group.members, metric
+        self.at = [position_of(inputs, i, position) for i in group.members]
+        self.hook = [tower.hook_name("z", layer) for layer in range(tower.n_layers)]
+        self.mlp_hook: list[str] = []
+        self.inputs = inputs
+        batch = torch.stack([base_ids[i] for i in group.members])
+        self.base_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
+        self.source_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
+        self.base = tower.base_run(batch, {0: self._keep(self.base_z, self.hook)})
+        source = tower.base_run(torch.stack([source_ids[i] for i in group.members]), {0: self._keep(self.source_z, self.hook)})
+        clean = self.base if base_ids is inputs.clean else source
+        self.examples = [
+            Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], self._logits(clean, k)[0] if metric.reference else None)
+            for k, i in enumerate(group.members)
+        ]  # fmt: skip
+        self.base_scores = [self._score(k, self._logits(self.base, k)) for k in range(len(self.members))]
+        self.source_scores = [self._score(k, self._logits(source, k)) for k in range(len(self.members))]
+
+    def run(
+        self,
+        values: np.ndarray,
+        targets: dict[int, list[int]] | None,
+        into: str,
+        freeze: str,
+        mlps: str,
+        share_kv: bool,
+    ) -> int:
+        """Fill `values` for this unit's prompts; returns how many cells needed no run."""
+        top = self.tower.n_layers if targets is None else max(targets)
+        senders = [(layer, head) for layer in range(top) for head in range(self.tower.n_heads)]
+        skipped = 0
+        for start in sorted(set(self.at)):
+            where = [k for k, position in enumerate(self.at) if position == start]
+            cells = [(k, layer, head) for k in where for layer, head in senders]
+            for k, layer, head in cells:
+                values[layer, head, self.members[k]] = self.base_scores[k]
+            needed = [c for c in cells if not torch.equal(self._z(self.base_z, c, start), self._z(self.source_z, c, start))]
+            skipped += len(cells) - len(needed)
+            rows = [self._sending(cell, start, freeze, mlps) for cell in needed]
+            first = start if self.tower.causal else 0
+            scores = self._to_logits(rows, first, freeze) if targets is None else self._to_heads(
+                rows, needed, first, freeze, targets, into, share_kv
+            )  # fmt: skip
+            for (k, layer, head), score in zip(needed, scores, strict=True):
+                values[layer, head, self.members[k]] = score
+        return skipped
+
+    def _sending(self, cell: tuple[int, int, int], start: int, freeze: str, mlps: str) -> Row:
+        """The first run of one sender."""
+        k, layer, head = cell
+        writes = [Write(layer, self.hook[layer], self._z(self.source_z, cell, start), head, start)]
+        if not self._attention_stands_still(start, freeze):
+            everywhere = freeze == "all"
+            writes += [
+                Write(above, self.hook[above], self.base_z[above][k] if everywhere else self.base_z[above][k, start], None,
+                      None if everywhere else start)
+                for above in range(layer + 1, self.tower.n_layers)
+            ]  # fmt: skip
+        if mlps == "freeze":
+            writes += [Write(i, self.tower.hook_name("mlp_out", i), self._mlp(i)[k]) for i in range(layer, self.tower.n_layers)]
+        return Row(k, tuple(writes))
+
+    def _attention_stands_still(self, start: int, freeze: str) -> bool:
+        """Whether every z that the rows carry is the base run's: then no attention is computed."""
+        return freeze == "all" or (self.tower.causal and start == self.base.length - 1)
+
+    def _frozen(self, start: int, freeze: str) -> Callable[[int], Tensor] | None:
+        return self.base_z.__getitem__ if self._attention_stands_still(start, freeze) else None
+
+    def _to_logits(self, rows: list[Row], start: int, freeze: str) -> list[float]:
+        return self._measured(rows, start, self._frozen(start, freeze))
+
+    def _to_heads(
+        self,
+        rows: list[Row],
+        cells: list[tuple[int, int, int]],
+        start: int,
+        freeze: str,
+        targets: dict[int, list[int]],
+        into: str,
+        share_kv: bool,
+    ) -> list[float]:
+        kept: dict[tuple[int, int], Tensor] = {}
+
+        def watcher(layer: int) -> Callable[[Sequence[int], int, Tensor], None]:
+            def watch(of: Sequence[int], first: int, x: Tensor) -> None:
+                for row, activation in zip(of, x, strict=True):
+                    kept[layer, row] = activation.clone()
+
+            return watch
+
+        hooks = {layer: self.tower.hook_name(into, layer) for layer in targets}
+        rows = [Row(row.input, tuple(w for w in row.writes if w.stage < max(targets))) for row in rows]
+        climb(
+            self.tower,
+            self.base,
+            rows,
+            start,
+            frozen=self._frozen(start, freeze),
+            watch={(layer, hooks[layer]): watcher(layer) for layer in targets},
+            stop=max(targets) + 1,
+            read=lambda _, __: None,
+        )
+        group = self.tower.n_heads // self.tower.n_kv_heads if into in ("k", "v") else 1
+        second = []
+        for row, (_, sender, _) in enumerate(cells):
+            writes = []
+            for layer, heads in targets.items():
+                if layer <= sender:
+                    continue
+                for head in dict.fromkeys(h // group for h in heads) if share_kv else heads:
+                    value = kept[layer, row][:, head if share_kv else head // group]
+                    writes.append(
+                        Write(layer, hooks[layer], value, head, None, start, into if group > 1 and not share_kv else "")
+                    )
+            second.append(Row(cells[row][0], tuple(writes)))
+        return self._measured(second, start, None)
+
+    def _measured(self, rows: list[Row], start: int, frozen: Callable[[int], Tensor] | None) -> list[float]:
+        scores = [0.0] * len(rows)
+        wanted = {i for e in self.examples for i in self.metric.wanted(e) or ()}
+        full = any(self.metric.wanted(e) is None for e in self.examples)
+        tokens = None if full else sorted(wanted)
+
+        def read(order: Sequence[int], logits: Tensor) -> None:
+            for k in dict.fromkeys(rows[i].input for i in order):
+                mine = [j for j, i in enumerate(order) if rows[i].input == k]
+                part = logits[mine]
+                if tokens is not None:
+                    part = part[:, [tokens.index(t) for t in self.metric.wanted(self.examples[k]) or ()]]
+                for j, score in zip(mine, self.metric(part, self.examples[k]).tolist(), strict=True):
+                    scores[order[j]] = score
+
+        climb(self.tower, self.base, rows, start, tokens=None if tokens is None else torch.tensor(tokens), frozen=frozen, read=read)
+        return scores
+
+    def _z(self, z: dict[int, Tensor], cell: tuple[int, int, int], position: int) -> Float[Tensor, "d_head"]:
+        k, layer, head = cell
+        return z[layer][k, position, head]
+
+    def _mlp(self, layer: int) -> Float[Tensor, "input pos d_model"]:
+        if not self.mlp_hook:
+            self.mlp_hook = [self.tower.hook_name("mlp_out", i) for i in range(self.tower.n_layers)]
+            self._mlps: dict[int, Tensor] = {}
+            self.tower.base_run(self.base.ids, {0: self._keep(self._mlps, self.mlp_hook)})
+        return self._mlps[layer]
+
+    @staticmethod
+    def _keep(into: dict[int, Tensor], hooks: Sequence[str]) -> dict[str, Callable[[Tensor], None]]:
+        def keep(layer: int) -> Callable[[Tensor], None]:
+            def tap(x: Tensor) -> None:
+                into[layer] = x
+
+            return tap
+
+        return {hook: keep(layer) for layer, hook in enumerate(hooks)}
+
+    def _logits(self, base: Any, k: int) -> Tensor:
+        stream = self.tower.enter(base, self.tower.n_layers, torch.tensor([k]), 0)
+        return self.tower.readout(base, torch.tensor([k]), stream)
+
+    def _score(self, k: int, logits: Tensor) -> float:
+        wanted = self.metric.wanted(self.examples[k])
+        return float(self.metric(logits if wanted is None else logits[:, list(wanted)], self.examples[k]))

@@ -1,0 +1,107 @@
+"""What patching needs of a model: a tower of layers that can be climbed from any floor.
+
+The engine speaks of inputs, layers, positions and sampling steps. A language model has one step; a diffusion model
+climbs its layers once a step, and *stage* counts them all: ``stage = step · n_layers + layer``. An edit at a stage
+and a position can change only later stages and, where attention is causal and there is one step, later positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Tap = Callable[[Tensor], Tensor | None]
+#: Hook name → function, for activations whose first position is the argument.
+TapsFrom = Callable[[int], Mapping[str, Tap]]
+#: What a row carries from stage to stage: the residual stream first (``[row, pos, d_model]``), then whatever else
+#: the model needs (a diffusion model's latent).
+Stream = tuple[Tensor, ...]
+
+
+@runtime_checkable
+class Base(Protocol):
+    """One unedited run of a batch of inputs, with all that is needed to resume it."""
+
+    @property
+    def size(self) -> int:
+        """Number of inputs."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Number of positions."""
+        ...
+
+
+@runtime_checkable
+class Tower(Protocol):
+    """A model that can be resumed from any stage and position.
+
+    Attributes:
+        n_layers, n_heads, n_kv_heads, n_steps: sizes.
+        causal: whether a position sees only itself and earlier ones (false whenever ``n_steps > 1``).
+        resumable: whether resuming is exact; otherwise the engine calls `whole`.
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    n_steps: int
+    causal: bool
+    resumable: bool
+
+    def hook_name(self, site: str, layer: int) -> str:
+        """The full hook name of a site in a layer; raises `UnknownName`."""
+        ...
+
+    def base_run(self, inputs: Any, taps: Mapping[int, Mapping[str, Tap]] | None = None) -> Any:
+        """Run inputs unedited, with `taps` (step → hook name → function) reading activations on the way."""
+        ...
+
+    def embed(self, inputs: Any) -> Stream:
+        """The stream with which inputs enter stage 0."""
+        ...
+
+    def enter(self, base: Any, stage: int, rows: Int[Tensor, "row"], start: int) -> Stream:
+        """The base stream entering `stage`, positions `start` on, for rows that resume inputs `rows`."""
+        ...
+
+    def block(
+        self,
+        base: Any,
+        stage: int,
+        rows: Int[Tensor, "row"],
+        start: int,
+        stream: Stream,
+        taps: TapsFrom,
+        frozen: Tensor | None = None,
+        expand: frozenset[str] = frozenset(),
+        all_positions: bool = False,
+    ) -> Stream:
+        """Pass the rows' stream through one stage, with earlier positions from the base run.
+
+        Args:
+            all_positions: compute every position of the last stage too, not only those that are read out.
+            frozen: z to use instead of computing attention.
+            expand: ``k`` and/or ``v`` to give every query head its own copy of, so that an edit reaches one head.
+        """
+        ...
+
+    def readout(
+        self, base: Any, rows: Int[Tensor, "row"], stream: Stream, tokens: Int[Tensor, "n"] | None = None
+    ) -> Float[Tensor, "row n"]:
+        """What the metric looks at: for a language model the last position's logits of `tokens`, or of all."""
+        ...
+
+    def whole(
+        self,
+        inputs: Any,
+        taps: Mapping[int, Mapping[str, Tap]],
+        tokens: Int[Tensor, "n"] | None = None,
+        expand: Mapping[int, frozenset[str]] | None = None,
+    ) -> Float[Tensor, "row n"]:
+        """The readout of complete forwards of `inputs` (one a row) with taps in place (step → hook name → tap)."""
+        ...

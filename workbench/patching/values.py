@@ -1,0 +1,191 @@
+"""Where an edit's values come from: the other run, zero, a mean, other prompts, given weights, or a function.
+
+A value is taken for one example and one stage, for all positions; `workbench.patching.cone.Write` picks from it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from workbench.errors import BadInput, UsageError
+from workbench.inputs import PairedInputs
+from workbench.patching.record import record_site
+from workbench.patching.tower import Tower
+
+#: (stage, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
+Stages = dict[int, Shaped[Tensor, "pos *rest"]]
+
+
+class Values(Protocol):
+    """Values of one edit for every example."""
+
+    def of(self, example: int) -> Stages | Callable[[Tensor], Tensor]:
+        """Values at each stage for one example, or a function of what is there."""
+        ...
+
+
+@dataclass
+class Other:
+    """Values of the same example in the other run of its pair."""
+
+    tower: Tower
+    source: Sequence[Tensor]
+    site: str
+    stages: Sequence[int]
+
+    def of(self, example: int) -> Stages:
+        return record_site(self.tower, [self.source[example]], self.site, self.stages)[0]
+
+
+@dataclass
+class Zero:
+    """Zeros."""
+
+    def of(self, example: int) -> Callable[[Tensor], Tensor]:
+        return torch.zeros_like
+
+
+@dataclass
+class Function:
+    """A function of the activation of one prompt."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def of(self, example: int) -> Callable[[Tensor], Tensor]:
+        return self.function
+
+
+@dataclass
+class Mean:
+    """Means over a set of inputs: per named position where the inputs have them, else per index within one length;
+    over all positions together when `over_positions`."""
+
+    tower: Tower
+    inputs: PairedInputs
+    reference: PairedInputs
+    site: str
+    stages: Sequence[int]
+    over_positions: bool = False
+
+    def __post_init__(self) -> None:
+        self._recorded = record_site(self.tower, self.reference.clean, self.site, self.stages)
+
+    def of(self, example: int) -> Stages:
+        length = len(self.inputs.clean[example])
+        names = {index: name for name, index in self.inputs.positions[example].items()}
+        return {
+            stage: torch.stack([self._mean(stage, length, position, names.get(position)) for position in range(length)])
+            for stage in self.stages
+        }
+
+    def _mean(self, stage: int, length: int, position: int, name: str | None) -> Tensor:
+        reference = self.reference
+        if self.over_positions:
+            return torch.cat([acts[stage] for acts in self._recorded]).mean(0)
+        named = [i for i in range(len(reference)) if name is not None and name in reference.positions[i]]
+        if named:
+            return torch.stack([self._recorded[i][stage][reference.positions[i][str(name)]] for i in named]).mean(0)
+        same = [i for i in range(len(reference)) if len(reference.clean[i]) == length]
+        if not same:
+            raise BadInput(f"No input of the set that means are taken over has {length} tokens. Use over='positions'.")
+        return torch.stack([self._recorded[i][stage][position] for i in same]).mean(0)
+
+
+@dataclass
+class Resample:
+    """Values of another clean prompt of the same length, drawn by seed; never the prompt itself."""
+
+    tower: Tower
+    inputs: PairedInputs
+    site: str
+    stages: Sequence[int]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        draw = random.Random(f"resample/{self.seed}")
+        by_length: dict[int, list[int]] = {}
+        for i, ids in enumerate(self.inputs.clean):
+            by_length.setdefault(len(ids), []).append(i)
+        self._partner: dict[int, int] = {}
+        for length, members in by_length.items():
+            if len(members) < 2:
+                raise BadInput(
+                    f"Resampling needs two prompts of each length, and prompt {members[0] + 1} is the only one of "
+                    f"{length} tokens. Use more prompts, or edit='mean'."
+                )
+            shuffled = members[:]
+            draw.shuffle(shuffled)
+            self._partner |= dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
+
+    def of(self, example: int) -> Stages:
+        return record_site(self.tower, [self.inputs.clean[self._partner[example]]], self.site, self.stages)[0]
+
+
+@dataclass
+class Row:
+    """A pattern row with given weights on given positions, or uniform over them, and zero elsewhere."""
+
+    inputs: PairedInputs
+    attend_to: tuple[int | str, ...] | Mapping[int | str, float]
+
+    def weights(self, example: int) -> Float[Tensor, "src"]:
+        places, length = self.attend_to, len(self.inputs.clean[example])
+        share = places if isinstance(places, Mapping) else {place: 1 / len(places) for place in places}
+        row = torch.zeros(length)
+        for place, weight in share.items():
+            row[position_of(self.inputs, example, place)] += weight
+        return row
+
+    def of(self, example: int) -> Callable[[Tensor], Tensor]:
+        row = self.weights(example)
+        return lambda x: row.to(x).expand_as(x)
+
+
+def position_of(inputs: PairedInputs, example: int, place: int | str) -> int:
+    """The index of a named position, or of an index counted from the end when negative.
+
+    Raises:
+        UsageError: the example has no such position.
+    """
+    named, length = inputs.positions[example], len(inputs.clean[example])
+    if isinstance(place, str):
+        if place not in named:
+            raise UsageError(f"Prompt {example + 1} has no position {place!r}; it has {', '.join(sorted(named))}.")
+        return named[place]
+    if not -length <= place < length:
+        raise UsageError(f"Position {place} is outside prompt {example + 1}, which has {length} tokens.")
+    return place % length
+
+
+def values_of(
+    kind: str | Callable[[Any], Any],
+    tower: Tower,
+    inputs: PairedInputs,
+    site: str,
+    stages: Sequence[int],
+    *,
+    source: Sequence[Tensor] = (),
+    attend_to: Any = None,
+    over: PairedInputs | str | None = None,
+    seed: int = 0,
+) -> Values:
+    """The values of an edit of that kind (see `workbench.vocabulary.Edit`)."""
+    if not isinstance(kind, str):
+        return Function(kind)
+    if kind == "patch":
+        return Other(tower, source, site, stages)
+    if kind == "zero":
+        return Zero()
+    if kind == "mean":
+        reference = over if isinstance(over, PairedInputs) else inputs
+        return Mean(tower, inputs, reference, site, stages, over_positions=over == "positions")
+    if kind == "resample":
+        return Resample(tower, inputs, site, stages, seed)
+    return Row(inputs, attend_to)

@@ -1,0 +1,54 @@
+"""A folder is a registry: ``data/tasks/surname_recall.py`` *is* the task ``surname-recall``.
+
+Listing reads file names and imports nothing; loading imports one module and takes its object of a fixed name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import UnknownName, WorkbenchError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class ShadowedPackage(WorkbenchError):
+    """A file or package of the user's hides one of ours with the same name."""
+
+
+def names(package: str) -> list[str]:
+    """Names registered in a package, from its file names: ``names("data.tasks")``."""
+    folder = ROOT.joinpath(*package.split("."))
+    return sorted(p.stem.replace("_", "-") for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def load(package: str, name: str, attribute: str, kind: str) -> Any:
+    """The object called `attribute` in the module of `package` registered as `name`.
+
+    Raises:
+        UnknownName: no such file; the nearest names are suggested.
+        ShadowedPackage: another `data`, `circuits`, … is found before ours on the import path.
+    """
+    if name not in names(package):
+        raise UnknownName(kind, name, names(package))
+    check_not_shadowed(package.split(".")[0])
+    module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
+    return getattr(module, attribute)
+
+
+def check_not_shadowed(top: str) -> None:
+    """Make sure that the top-level package `top` that Python finds is ours, without running what it finds.
+
+    Raises:
+        ShadowedPackage: it is not; the message names both.
+    """
+    spec = importlib.util.find_spec(top)
+    place = spec.origin if spec and spec.origin else "no regular package of that name"
+    if Path(place).resolve().parent != ROOT / top:
+        raise ShadowedPackage(
+            f"Python finds {place} when the workbench asks for its own package {top!r}, which is {ROOT / top}. "
+            "Rename that file or folder, or run from another folder."
+        )
