@@ -63,6 +63,18 @@ def hugging_face(family: str, scale: float = 5.0) -> nn.Module:
     return model.requires_grad_(False)
 
 
+def nudged(family: str, implementation: str = "", dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A fresh model whose biases and norms are random too, so that forgetting one shows; the same every time."""
+    model = hugging_face(family, scale=8.0 if family == "gpt2" else 5.0)  # sharp enough for edits of q to matter
+    draw = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=draw))
+    if implementation:
+        model.set_attn_implementation(implementation)
+    return model.to(dtype)
+
+
 @cache
 def hooked(family: str) -> HookedLM:
     """A hooked model of a family, shared by the tests of one process."""

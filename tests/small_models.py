@@ -32,10 +32,15 @@ def llama_config(**changes: Any) -> transformers.LlamaConfig:
 def save_directory(folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> transformers.LlamaForCausalLM:
     """Write config.json, safetensors and a tokenizer to `folder`; the model that was written."""
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(llama_config(tie_word_embeddings=True)).to(dtype).eval()
+    model = transformers.LlamaForCausalLM(llama_config(tie_word_embeddings=True)).eval()
+    torch.nn.Module.to(model, dtype)
     model.save_pretrained(str(folder), **options)
     vocabulary = {word: i for i, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(m.split()) for m in MERGES], unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab=vocabulary, merges=[(left, right) for left, right in map(str.split, MERGES)], unk_token="<unk>"
+        )
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"

@@ -6,16 +6,20 @@ import io
 import json
 import subprocess
 import sys
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from workbench import cli, registry
 from workbench.cli import main, patch, progress
 from workbench.errors import BadInput, NotAvailable, UntrustedModel, WorkbenchError
+from workbench.findings import Finding, Report
 from workbench.models import catalog
 from workbench.results import Sweep
+from workbench.runs.run import Run
 
 HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "plotly", "matplotlib", "numpy", "rich", "datasets")
 
@@ -288,7 +292,7 @@ def test_patch_as_json_is_one_object(run, swept):
     code, out, err = run("patch", "--task", "ioi", "--n", "3", "--seed", "4", "--json")
     document = json.loads(out)
     assert code == 0 and "a library speaks" in err
-    assert len(document["cells"]) == 6 and document["files"] == [] and document["n"] == 12
+    assert len(document["cells"]) == 6 and document["out"] is None and document["n"] == 12
     assert (swept["inputs"].n, swept["inputs"].seed) == (3, 4)
 
 
@@ -296,9 +300,9 @@ def test_patch_keeps_the_sweep(run, swept, tmp_path):
     file = tmp_path / "one.safetensors"
     code, out, _ = run("patch", "--task", "ioi", "--out", str(file))
     assert code == 0 and str(file) in out and Sweep.load(file).n == 12
-    folder = tmp_path / "all"
-    document = json.loads(run("patch", "--task", "ioi", "--out", str(folder), "--json")[1])
-    assert sorted(document["files"]) == sorted(map(str, folder.iterdir())) and len(document["files"]) == 4
+    kept = Run.read(json.loads(run("patch", "--task", "ioi", "--out", str(tmp_path / "all"), "--json")[1])["out"])
+    assert kept.path.parent == tmp_path / "all" and kept.table_names == kept.figure_names == ("sweep",)
+    assert Sweep.load(kept.path / "sweep.safetensors").n == 12
     code, _, err = run("patch", "--task", "ioi", "--out", str(tmp_path / "no" / "one.safetensors"))
     assert code == 2 and "does not exist" in err
 
@@ -311,12 +315,91 @@ def test_a_bad_pair_file_is_refused_before_the_model_is_loaded(run, no_model, tm
     assert (code, out) == (3, "") and "line 2" in err
 
 
+# --- reproduce
+
+
+class Model:
+    provenance: ClassVar = {"name": "stub", "sha256": "0"}
+
+
+@pytest.fixture
+def finding(monkeypatch):
+    """A made-up finding ``stub`` in the registry; set `outcome` to a verdict, or to an exception that it raises."""
+    state = SimpleNamespace(outcome="supported", settings=None)
+
+    def conduct(model: Any, settings: dict[str, Any], progress: Any) -> Report:
+        state.settings = settings
+        print("a library speaks")
+        table = pd.DataFrame({"head": ["1.2"], "effect": [float("nan")]})
+        progress(1, 2, "stages")
+        progress.early("heads", table=table)
+        if isinstance(state.outcome, BaseException):
+            raise state.outcome
+        return Report(state.outcome, "One head of two.\n", tables={"heads": table})
+
+    made = Finding(
+        name="stub",
+        title="A stub",
+        question="Does it run?",
+        claim="It does.",
+        thresholds={},
+        run=conduct,
+        defaults={"n": 4, "seed": 0, "tasks": ["ioi"]},
+    )
+    names, load = registry.names, registry.load
+    monkeypatch.setattr(registry, "names", lambda where: ["stub"] if where == "circuits.findings" else names(where))
+    monkeypatch.setattr(registry, "load", lambda *args: made if args[0] == "circuits.findings" else load(*args))
+    monkeypatch.setattr("workbench.load", lambda name, progress=None: Model())
+    return state
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("supported", 0), ("undecided", 0), ("not supported", 1)])
+def test_reproduce_answers_by_the_verdict(run, finding, tmp_path, verdict, code):
+    finding.outcome = verdict
+    found, out, err = run("reproduce", "stub", "--out", str(tmp_path))
+    assert found == code and "stages: 1 of 2" in err and "heads is ready" in err
+    question, claim, summary, said = (out.index(w) for w in ("Does it run?", "It does.", "One head", f"  {verdict}\n"))
+    assert question < claim < summary < said
+    (folder,) = tmp_path.iterdir()
+    assert str(folder) in out
+    kept = Run.read(folder)
+    assert kept.facts["verdict"] == verdict and kept.facts["model"] == Model.provenance
+    assert kept.facts["config"] == {"model": catalog.DEFAULT, "n": 4, "seed": 0, "tasks": ["ioi"]}
+
+
+def test_reproduce_as_json_is_one_object(run, finding, tmp_path):
+    arguments = ["--n", "3", "--seed", "7", "--tasks", "ioi, surname-recall", "--model", "tiny", "--out", str(tmp_path)]
+    code, out, err = run("reproduce", "stub", *arguments, "--json")
+    document = json.loads(out)
+    assert code == 0 and "Does it run?" in err and "a library speaks" in err
+    assert (document["finding"], document["model"], document["verdict"]) == ("stub", "tiny", "supported")
+    assert document["tables"] == {"heads": [{"head": "1.2", "effect": None}]}
+    assert Run.read(document["run_dir"]).facts["config"]["model"] == "tiny"
+    assert finding.settings == {"n": 3, "seed": 7, "tasks": ["ioi", "surname-recall"]}
+
+
+def test_what_was_not_run_says_so(run, finding, tmp_path):
+    finding.outcome = NotAvailable("no network")
+    code, out, err = run("reproduce", "stub", "--out", str(tmp_path), "--json")
+    document = json.loads(out)
+    assert code == 4 and "not run: no network" in err
+    assert (document["verdict"], document["tables"], document["run_dir"]) == ("not run", {}, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_leaves_nothing(run, finding, tmp_path):
+    finding.outcome = KeyboardInterrupt()
+    code, _, err = run("reproduce", "stub", "--out", str(tmp_path))
+    assert code == 130 and "interrupted" in err
+    assert not list(tmp_path.iterdir())
+
+
 # --- progress
 
 
 def test_plain_progress_speaks_now_and_then():
     now, stream = [0.0], io.StringIO()
-    update = progress.plain(stream, every=30, clock=lambda: now[0])
+    update = progress.Lines(stream, every=30, clock=lambda: now[0])
     for second, done in ((0, 0), (10, 1), (40, 4), (50, 5), (80, 8), (90, 10)):
         now[0] = second
         update(done, 10, "sweep")
@@ -337,9 +420,11 @@ def test_progress_on_a_terminal_leaves_nothing_behind():
     stream = Terminal()
     with progress.shown(stream) as update:
         update(0, 0, "loading [x]")
+        update.say("this stays")
         update(1, 4, "sweep")
         update(4, 4, "sweep")
-    assert "sweep" in stream.getvalue() and stream.getvalue().endswith("\x1b[2K")
+    assert "sweep" in stream.getvalue() and "this stays\n" in stream.getvalue()
+    assert stream.getvalue().endswith("\x1b[2K")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (120, "2 min"), (5400, "1.5 h")])

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.pairs import pairs as pairs
 
 if TYPE_CHECKING:
+    from workbench.circuit import Circuit as Circuit
     from workbench.errors import WorkbenchError as WorkbenchError
     from workbench.findings import Finding as Finding
     from workbench.findings import Report as Report
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from workbench.patching.run import run as run
     from workbench.patching.sweep import sweep as sweep
     from workbench.results import Sweep as Sweep
+    from workbench.runs.run import Run as Run
     from workbench.vocabulary import Edit as Edit
     from workbench.vocabulary import Head as Head
 
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 
 #: Public name → the module that defines it.
 _HOME = {
+    "Circuit": "workbench.circuit",
     "Edit": "workbench.vocabulary",
     "Finding": "workbench.findings",
     "Head": "workbench.vocabulary",
@@ -55,6 +58,7 @@ _HOME = {
     "Pairs": "workbench.pairs",
     "Recording": "workbench.patching.record",
     "Report": "workbench.findings",
+    "Run": "workbench.runs.run",
     "Sweep": "workbench.results",
     "Task": "workbench.pairs",
     "WorkbenchError": "workbench.errors",
@@ -68,6 +72,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Circuit",
     "Edit",
     "Finding",
     "Head",
@@ -78,6 +83,7 @@ __all__ = [
     "Pairs",
     "Recording",
     "Report",
+    "Run",
     "Sweep",
     "Task",
     "WorkbenchError",

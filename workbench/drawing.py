@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 #: ColorBrewer's red–blue: diverging, readable with the common colour-vision deficiencies; its middle means 0.
 DIVERGING = "RdBu_r"
-#: Made for colour-vision deficiencies, even in brightness (Nuñez, Anderton & Renslow 2018); for quantities that start at 0.
+#: Made for colour-vision deficiencies (Nuñez, Anderton & Renslow 2018); for quantities that start at 0.
 SEQUENTIAL = "cividis"
 BLANK = "#b9b9b9"
 BAR = "#33658a"
 AXIS_NAMES: Mapping[str, str] = {"layer": "layer", "head": "head", "kv_head": "key/value head", "position": "position"}
-#: Still pictures write the value into at most this many of the strongest cells, if their corrected p-value is at most `ALPHA`.
+#: Still pictures write the value into at most this many of the strongest cells with a corrected p-value up to `ALPHA`.
 NAMED, ALPHA = 12, 0.05
 #: A picture of layer × head × position shows this many heads.
 STRONGEST = 20
@@ -38,7 +38,9 @@ def words(sweep: Sweep, quantity: str) -> Words:
     """Title (model, task, n), subtitle (edit, site, direction, metric), the scale with its units, and a footnote."""
     info = sweep.info
     title = " · ".join([*(str(info[key]) for key in ("model", "task") if info.get(key)), f"n = {sweep.n}"])
-    note = f"p-values are corrected for the number of cells; the smallest possible here is {sweep.smallest_p_value:.2g}."
+    note = (
+        f"p-values are corrected for the number of cells; the smallest possible here is {sweep.smallest_p_value:.2g}."
+    )
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
     return Words(title, _subtitle(info), _scale(info, quantity), note)
@@ -64,7 +66,11 @@ def hover(sweep: Sweep, quantity: str) -> np.ndarray:
     for index, _ in sweep.cells():
         lines = [f"<b>{sweep.name(index)}</b>"]
         if np.isfinite(values[index]):
-            lines += [f"{label} {values[index]:.4g}", f"95 % [{low[index]:.3g}, {high[index]:.3g}]", f"p = {p[index]:.2g}"]
+            lines += [
+                f"{label} {values[index]:.4g}",
+                f"95 % [{low[index]:.3g}, {high[index]:.3g}]",
+                f"p = {p[index]:.2g}",
+            ]
         else:
             lines.append("no value")
         texts[index] = "<br>".join(lines)
@@ -102,7 +108,11 @@ def _subtitle(info: Mapping[str, Any]) -> str:
     if info.get("into"):
         receivers = info.get("receivers") or "the logits"
         names = receivers if isinstance(receivers, str) else ", ".join(map(str, receivers))
-        what = f"path patching of {site} into {info['into']} of {names}" if info.get("receivers") else f"path patching of {site} into {names}"
+        what = (
+            f"path patching of {site} into {info['into']} of {names}"
+            if info.get("receivers")
+            else f"path patching of {site} into {names}"
+        )
     else:
         what = f"{edit} {site}" + (f" by {_listed(info['by'])}" if info.get("by") else "")
     direction = f"direction: {info['direction']}" if info.get("direction") else ""

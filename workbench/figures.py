@@ -19,7 +19,12 @@ def of_sweep(sweep: Sweep, quantity: str) -> Figure:
     """Bars for one axis, a heatmap for two; for layer × head × position a heatmap with a menu of positions."""
     words, values, texts = drawing.words(sweep, quantity), getattr(sweep, quantity), drawing.hover(sweep, quantity)
     axes, labels = sweep.axes, sweep.labels
-    common: dict[str, Any] = {"title": words.title, "subtitle": words.subtitle, "scale": words.scale, "note": words.note}
+    common: dict[str, Any] = {
+        "title": words.title,
+        "subtitle": words.subtitle,
+        "scale": words.scale,
+        "note": words.note,
+    }
     if len(axes) == 1:
         low, high = drawing.interval(sweep, quantity)
         return bars(values, low, high, labels[axes[0]], hover=texts, x_title=drawing.AXIS_NAMES[axes[0]], **common)
@@ -32,7 +37,8 @@ def of_sweep(sweep: Sweep, quantity: str) -> Figure:
     views = [("largest over positions", best, best_texts)]
     views += [(f"position {name}", values[..., i], texts[..., i]) for i, name in enumerate(labels[axes[2]])]
     buttons = [
-        {"label": name, "method": "restyle", "args": [{"z": [_plain(z)], "customdata": [t.tolist()]}]} for name, z, t in views
+        {"label": name, "method": "restyle", "args": [{"z": [_plain(z)], "customdata": [t.tolist()]}]}
+        for name, z, t in views
     ]
     figure.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}])
     return figure
@@ -105,7 +111,13 @@ def bars(
     trace = go.Bar(
         x=list(names),
         y=_plain(values),
-        error_y={"type": "data", "symmetric": False, "array": _plain(high - values), "arrayminus": _plain(values - low), "thickness": 1.2},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": _plain(high - values),
+            "arrayminus": _plain(values - low),
+            "thickness": 1.2,
+        },
         marker={"color": drawing.BAR},
         customdata=None if hover is None else hover.tolist(),
         hovertemplate="%{x}: %{y:.4g}<extra></extra>" if hover is None else "%{customdata}<extra></extra>",
@@ -140,4 +152,6 @@ def _figure(trace: Any, title: str, subtitle: str, note: str, x_title: str, y_ti
 
 def _plain(values: np.ndarray) -> list[Any]:
     """Lists with None for NaN: what Plotly's JSON can hold."""
-    return np.where(np.isfinite(values), values.astype(object), None).tolist()
+    plain = np.asarray(values).astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()

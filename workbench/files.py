@@ -44,7 +44,9 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in sorted(value)]
     if isinstance(value, Sequence):
         return [jsonable(item) for item in value]
-    raise UsageError(f"{value!r} ({type(value).__name__}) has no JSON form: give numbers, texts, lists or mappings of them.")
+    raise UsageError(
+        f"{value!r} ({type(value).__name__}) has no JSON form: give numbers, texts, lists or mappings of them."
+    )
 
 
 def parse_json(text: str | bytes, what: str) -> Any:
@@ -117,4 +119,3 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 def _children(node: dict | list) -> list[Any]:
     return list(node.values()) if isinstance(node, dict) else node
-

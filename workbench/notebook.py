@@ -51,7 +51,9 @@ def html_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def frame_table(frame: pd.DataFrame, rows: int = SHOWN) -> str:
     """The first rows of a data frame, escaped."""
-    return html_table(tuple(map(str, frame.columns)), [tuple(map(str, r)) for r in frame.head(rows).itertuples(index=False)])
+    return html_table(
+        tuple(map(str, frame.columns)), [tuple(map(str, r)) for r in frame.head(rows).itertuples(index=False)]
+    )
 
 
 def image(png: bytes, alternative: str) -> str:

@@ -92,21 +92,21 @@ def _texts(value: Any, name: str, bad: Any) -> tuple[str, ...]:
 def _spans(value: Any, clean: str, bad: Any) -> dict[str, Span]:
     if not isinstance(value, Mapping):
         raise bad(f"positions is {_kind(value)}", "Write an object from name to [start, end] or to a word.")
-    spans: dict[str, Span] = {}
-    for name, place in value.items():
-        if name == "end":
-            raise bad("a position is called 'end'", "That name is the last token's: choose another.")
-        if isinstance(place, str) and place:
-            if (count := clean.count(place)) != 1:
-                raise bad(f"position {name!r}: {place!r} occurs {count} times in clean", "Give [start, end] characters.")
-            spans[name] = (clean.index(place), clean.index(place) + len(place))
-            continue
-        whole = isinstance(place, list | tuple) and [type(edge) for edge in place] == [int, int]
-        if not whole or not 0 <= place[0] < place[1] <= len(clean):
-            do = f"Give [start, end] with 0 <= start < end <= {len(clean)}, the characters of clean, or a word of it."
-            raise bad(f"position {name!r} is {place!r:.60}", do)
-        spans[name] = (place[0], place[1])
-    return spans
+    if "end" in value:
+        raise bad("a position is called 'end'", "That name is the last token's: choose another.")
+    return {str(name): _span(name, place, clean, bad) for name, place in value.items()}
+
+
+def _span(name: str, place: Any, clean: str, bad: Any) -> Span:
+    if isinstance(place, str) and place:
+        if (count := clean.count(place)) == 1:
+            return clean.index(place), clean.index(place) + len(place)
+        raise bad(f"position {name!r}: {place!r} occurs {count} times in clean", "Give [start, end] characters.")
+    match place:
+        case [int(start), int(stop)] if 0 <= start < stop <= len(clean):
+            return start, stop
+    do = f"Give [start, end] with 0 <= start < end <= {len(clean)}, the characters of clean, or a word of it."
+    raise bad(f"position {name!r} is {place!r:.60}", do)
 
 
 def _kind(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Prompt pairs: a task that draws them, or the user's own, and how they become tokenised inputs.
 
-A *pair* is a clean and a corrupt prompt of equal token length with a right and a wrong answer of one token each. Nothing
-here imports torch: that happens in `Task.inputs` and `Pairs.inputs`, which need a tokeniser anyway.
+A *pair* is a clean and a corrupt prompt of equal token length with a right and a wrong answer of one token each.
+Nothing here imports torch: that happens in `Task.inputs` and `Pairs.inputs`, which need a tokeniser anyway.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Task:
         positions: the named positions that every pair has; ``"end"``, the last token, is among them.
         stages: path-patching stage → the named position at which its senders are patched. Stages that the task does
             not have are left out.
-        relation: ``"ioi"``, ``"near"`` or ``"distant"`` (to IOI, declared before looking), or ``"other"``.
+        relation: to IOI, declared before looking: ``"ioi"``, ``"near"``, ``"distant"``, ``"studied"`` (the task that
+            the reuse study compares with it) or ``"other"``.
         variants: setting → its values → fields of the task that change with it. The first value is the default.
         settings: the values chosen, by `task`.
     """

@@ -1,4 +1,4 @@
-"""Still figures (matplotlib, for PNG and PDF). They never touch matplotlib's global state, so they are safe in threads."""
+"""Still figures (matplotlib, for PNG and PDF), drawn without matplotlib's global state: they are safe in threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ def of_sweep(sweep: Sweep, quantity: str) -> Figure:
     """Bars for one axis, a heatmap for two; for layer × head × position the strongest heads × position."""
     words, values, shown = drawing.words(sweep, quantity), getattr(sweep, quantity), drawing.strongest_cells(sweep)
     axes, labels = sweep.axes, sweep.labels
-    common: dict[str, Any] = {"title": words.title, "subtitle": words.subtitle, "scale": words.scale, "note": words.note}
+    common: dict[str, Any] = {
+        "title": words.title,
+        "subtitle": words.subtitle,
+        "scale": words.scale,
+        "note": words.note,
+    }
     if len(axes) == 1:
         low, high = drawing.interval(sweep, quantity)
         return bars(values, low, high, labels[axes[0]], x_title=drawing.AXIS_NAMES[axes[0]], **common)
@@ -60,13 +65,20 @@ def heatmap(
     top = drawing.limit(values) if limit is None else limit
     width = min(14.0, max(6.0, 2.6 + (0.62 if show_values else 0.36) * len(x)))
     slanted = drawing.is_crowded(x, width - 2)
-    figure = _figure(width, min(12.0, max(3.6, 1.9 + (0.5 if show_values else 0.21) * len(y) + (0.7 if slanted else 0.0))))
+    figure = _figure(
+        width, min(12.0, max(3.6, 1.9 + (0.5 if show_values else 0.21) * len(y) + (0.7 if slanted else 0.0)))
+    )
     axes = figure.subplots()
     from matplotlib import colormaps
 
     colours = colormaps[drawing.DIVERGING if diverging else drawing.SEQUENTIAL].with_extremes(bad=drawing.BLANK)
     image = axes.imshow(
-        np.ma.masked_invalid(values), cmap=colours, vmin=-top if diverging else 0, vmax=top, aspect="auto", interpolation="nearest"
+        np.ma.masked_invalid(values),
+        cmap=colours,
+        vmin=-top if diverging else 0,
+        vmax=top,
+        aspect="auto",
+        interpolation="nearest",
     )
     axes.set_xticks(np.arange(len(x) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(y) + 1) - 0.5, minor=True)
@@ -104,7 +116,10 @@ def bars(
     axes.bar(at, np.nan_to_num(values), color=drawing.BAR, width=0.72)
     axes.errorbar(at, values, yerr=error, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(*drawing.sparse_ticks(names, 40), rotation=40 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_xticks(
+        *drawing.sparse_ticks(names, 40), rotation=40 if slanted else 0, ha="right" if slanted else "center"
+    )
+    axes.margins(x=0.02)
     axes.spines[["top", "right"]].set_visible(False)
     if reference is not None:
         axes.hlines(reference, at - 0.45, at + 0.45, color="black", linestyle="--", linewidth=1.2, label=reference_name)
@@ -135,7 +150,15 @@ def _write_values(axes: Any, values: np.ndarray, image: Any, show: np.ndarray) -
     for (row, column), value in np.ndenumerate(values):
         if show[row, column] and np.isfinite(value):
             colour = "white" if shades[row, column] < 0.5 else "black"
-            axes.text(column, row, f"{value:.2f}".replace("-", "\N{MINUS SIGN}"), ha="center", va="center", fontsize=7, color=colour)
+            axes.text(
+                column,
+                row,
+                f"{value:.2f}".replace("-", "\N{MINUS SIGN}"),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=colour,
+            )
 
 
 def _label(figure: Any, axes: Any, title: str, subtitle: str, note: str, x_title: str, y_title: str) -> None:

@@ -16,14 +16,13 @@ from jaxtyping import Float
 
 from workbench import statistics
 from workbench.errors import UnknownName, UsageError
+from workbench.sweep_shape import check_labels, check_shapes, head_name
 from workbench.vocabulary import Head
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
-
-AXES = ("layer", "head", "kv_head", "position")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,11 +56,11 @@ class Sweep:
         for name in ("values", "base", "source"):
             if getattr(self, name) is not None:
                 put(self, name, _frozen(getattr(self, name)))
-        _check_shapes(self)
+        check_shapes(self)
         given = dict(self.labels)
         sizes = zip(self.axes, self.values.shape, strict=False)
         put(self, "labels", {a: tuple(map(str, given.pop(a, range(n)))) for a, n in sizes})
-        _check_labels(self, given)
+        check_labels(self, given)
         put(self, "info", dict(self.info))
 
     # --- numbers
@@ -140,7 +139,7 @@ class Sweep:
 
     @property
     def p_value(self) -> Float[np.ndarray, "*cells"]:
-        """Sign-flip p-value of each cell, two-sided, corrected for the number of cells (`statistics.sign_flip_max_p`)."""
+        """Two-sided p-value of each cell, corrected for the number of cells (`statistics.sign_flip_max_p`)."""
         return self._flips[0]
 
     @property
@@ -170,7 +169,9 @@ class Sweep:
         if not np.isfinite(mean):
             return "The metric of the source or the base run is not finite for some example"
         if self._ratio.gap_holds_zero:
-            return f"The mean of source − base is {mean:.3g} with the 95 % interval [{low:.3g}, {high:.3g}], which holds 0"
+            return (
+                f"The mean of source − base is {mean:.3g} with the 95 % interval [{low:.3g}, {high:.3g}], which holds 0"
+            )
         return "Source and base have the same metric" if mean == 0 else ""
 
     # --- cells and heads
@@ -187,11 +188,11 @@ class Sweep:
         return " at ".join(filter(None, [name, at.get("position")]))
 
     def ranking(self) -> Float[np.ndarray, "*cells"]:
-        """What cells are ranked by, ``|mean_delta|``: within a sweep it orders them as |effect| does. NaN for blank cells."""
+        """What cells are ranked by: ``|mean_delta|``, which orders them as |effect| does. NaN for blank cells."""
         return np.abs(self.mean_delta)
 
     def top(self, k: int | None = None, *, percent: float | None = None) -> list[Head]:
-        """The `k` heads (or the top `percent` %: ``max(1, round(k·L·H))``) with the largest |mean effect|, largest first.
+        """The `k` heads, or the top `percent` % (``max(1, round(k·L·H))``), with the largest |effect|, largest first.
 
         With a position axis a head counts with its largest position. Blank heads never appear. In a sweep over
         key/value heads `Head.index` counts those.
@@ -257,7 +258,11 @@ class Sweep:
         from workbench.files import jsonable
 
         ratio = self._ratio
-        gap = ratio and {"mean": self.gap.mean() if self.gap is not None else None, "low": ratio.gap_low, "high": ratio.gap_high}
+        gap = ratio and {
+            "mean": self.gap.mean() if self.gap is not None else None,
+            "low": ratio.gap_low,
+            "high": ratio.gap_high,
+        }
         return jsonable(
             {
                 "info": self.info,
@@ -292,7 +297,9 @@ class Sweep:
 
     def __repr__(self) -> str:
         shape = " × ".join(f"{size} {axis}" for axis, size in zip(self.axes, self.values.shape, strict=False))
-        what = ", ".join(str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info)
+        what = ", ".join(
+            str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info
+        )
         return f"Sweep({shape}, n = {self.n}{', ' if what else ''}{what})"
 
     def _repr_html_(self) -> str:
@@ -301,44 +308,7 @@ class Sweep:
         return notebook.of_sweep(self)
 
 
-def head_name(at: Mapping[str, str]) -> str:
-    """``9.6``, ``9.kv1``, or nothing when the labels name no head of a layer."""
-    if "layer" in at and "head" in at:
-        return f"{at['layer']}.{at['head']}"
-    if "layer" in at and "kv_head" in at:
-        return f"{at['layer']}.kv{at['kv_head'].removeprefix('kv')}"
-    return ""
-
-
 def _frozen(array: Any) -> np.ndarray:
     view = np.asarray(array, dtype=np.float64).view()
     view.flags.writeable = False
     return view
-
-
-def _check_shapes(sweep: Sweep) -> None:
-    axes, pattern = sweep.axes, " ".join([*sweep.axes, "example"])
-    if list(axes) != [a for a in AXES if a in axes] or {"head", "kv_head"} <= set(axes):
-        raise UsageError(f"Sweep: axes {axes} must be a selection of {AXES} in this order, with one kind of head.")
-    if sweep.values.ndim != len(axes) + 1:
-        raise UsageError(f"Sweep: values of shape {sweep.values.shape} do not fit the pattern '{pattern}' ({len(axes) + 1} axes).")
-    for name in ("base", "source"):
-        found = getattr(sweep, name)
-        if found is not None and found.shape != sweep.values.shape[-1:]:
-            raise UsageError(
-                f"Sweep: {name} of shape {found.shape} does not fit 'example' = {sweep.values.shape[-1:]}, "
-                f"from values '{pattern}' of shape {sweep.values.shape}."
-            )
-    if 0 in sweep.values.shape:
-        raise UsageError(f"Sweep: values '{pattern}' of shape {sweep.values.shape} hold no number: at least one example and one cell.")
-
-
-def _check_labels(sweep: Sweep, unused: Mapping[str, Any]) -> None:
-    if unused:
-        raise UsageError(f"Sweep: labels for {tuple(unused)}, but the axes are {sweep.axes}.")
-    for axis, size in zip(sweep.axes, sweep.values.shape, strict=False):
-        names = sweep.labels[axis]
-        if len(names) != size or len(set(names)) != size:
-            raise UsageError(f"Sweep: axis '{axis}' of size {size} needs as many different labels, got {names}.")
-        if axis != "position" and not all(name.removeprefix("kv").isdecimal() for name in names):
-            raise UsageError(f"Sweep: labels of axis '{axis}' must be numbers, got {names}.")

@@ -1,7 +1,7 @@
 """The statistics of every result: intervals by bootstrap over examples, p-values by sign flips.
 
-All are two-sided and percentile where they are intervals; rows that hold a value which is not finite (heads that are no senders) get NaN and
-take no part in anything. One example gives no interval: NaN, never an error.
+All are two-sided; intervals are percentile intervals. Rows that hold a value which is not finite (heads that are no
+senders) get NaN and take no part in anything. One example gives no interval: NaN, never an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 1000
 DRAWS = 9999
 
-#: Rows bootstrapped at once: bounds the memory to ``ROWS × resamples`` numbers (33 MB at the default). The resamples do not depend on it.
+#: Rows bootstrapped at once, which bounds the memory (33 MB at 1,000 resamples). The numbers do not depend on it.
 ROWS = 4096
 #: Statistics of a permuted sample within this relative distance of the observed one count as equal (rounding).
 TIE = 1e-9
@@ -49,7 +49,7 @@ class Correlation(NamedTuple):
 
 def finite_rows(values: Float[np.ndarray, "*cells example"]) -> Bool[np.ndarray, "*cells"]:
     """Cells whose examples are all finite: the ones that statistics speak of."""
-    return np.isfinite(values).all(axis=-1)
+    return np.asarray(np.isfinite(values).all(axis=-1))
 
 
 def top_count(percent: float, total: int) -> int:
@@ -62,7 +62,7 @@ def bootstrap_means(
 ) -> Float[np.ndarray, "*cells resample"]:
     """Means of `values` over examples drawn anew with replacement; resample ``r`` is the same draw for every cell.
 
-    Source: Efron (1979); the draws are `scipy.stats.bootstrap`'s over the examples' indices, so that all cells cost one matrix product.
+    Source: Efron (1979). `scipy.stats.bootstrap` draws the examples' indices: all cells cost one matrix product.
     """
     rows, n = values.reshape(-1, values.shape[-1]), values.shape[-1]
     if n < 2:
@@ -77,7 +77,7 @@ def mean_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval (two-sided) of the mean over examples, each end of shape ``[*cells]``, in the units of `values`.
+    """Percentile bootstrap interval (two-sided) of the mean over examples, in the units of `values`.
 
     Source: Efron & Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13.
     """
@@ -92,7 +92,7 @@ def ratio_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> RatioInterval:
-    """Percentile bootstrap interval (two-sided) of the ratio of means ``mean(delta) / mean(gap)``, and of ``mean(gap)``.
+    """Percentile bootstrap interval (two-sided) of the ratio of means ``mean(delta) / mean(gap)``, and of its gap.
 
     Numerator and denominator are means over the *same* resampled examples. Where the denominator's interval holds 0
     the ratio means nothing: both of its ends are NaN (`RatioInterval.gap_holds_zero` says so).
@@ -100,7 +100,8 @@ def ratio_interval(
     Source: Efron & Tibshirani (1993), chapters 10.4 (ratios) and 13 (percentiles).
     """
     gap_low, gap_high = mean_interval(gap, confidence, resamples, seed)
-    result = RatioInterval(*np.full((2, *delta.shape[:-1]), np.nan), float(gap_low), float(gap_high))
+    none = np.full(delta.shape[:-1], np.nan)
+    result = RatioInterval(none, none, float(gap_low), float(gap_high))
     if result.gap_holds_zero:
         return result
 
@@ -117,14 +118,14 @@ def sign_flip_max_p(
 ) -> tuple[Float[np.ndarray, " cells"], float]:
     """Two-sided sign-flip p-values, corrected for the number of cells, and the smallest value that they could take.
 
-    Under the null hypothesis each example's deltas are symmetric about 0, so the signs of whole examples may be flipped.
+    Under the null hypothesis the deltas of an example are symmetric about 0, so that all its signs may be flipped.
     The statistic of a cell is ``|Σ s·d| / sqrt(Σ d²)``, which orders flips as |t| does; p is the share of flips whose
     *largest* statistic over all cells reaches the observed one (single-step max-T: family-wise error over the cells).
     It is studentised because a plain largest |mean| would let one strong head set the bar for all others. A cell of
-    zeros has p = 1. All ``2^n`` flips are enumerated when they are at most `draws` (smallest p: ``2 / 2^n``); else `draws`
-    seeded random flips and the observed one are counted (smallest p: ``1 / (draws + 1)``).
+    zeros has p = 1. All ``2^n`` flips are enumerated when they are at most `draws` (smallest p: ``2 / 2^n``); else
+    `draws` seeded random flips and the observed one are counted (smallest p: ``1 / (draws + 1)``).
 
-    Source: Westfall & Young (1993); Nichols & Holmes, *Human Brain Mapping* 15 (2002); Phipson & Smyth (2010) for the +1.
+    Source: Westfall & Young (1993); Nichols & Holmes, *Human Brain Mapping* 15 (2002); the +1: Phipson & Smyth (2010).
     """
     cells, n = delta.shape
     p = np.full(cells, np.nan)
@@ -161,7 +162,7 @@ def spearman(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Correlation:
-    """Spearman's rank correlation over the cells where both are finite, with a percentile bootstrap interval over cells.
+    """Spearman's rank correlation over the cells where both are finite, with a percentile bootstrap over cells.
 
     The p-value is two-sided, from the t approximation of `scipy.stats.spearmanr`. Fewer than three cells, or a
     constant side, give NaN.
@@ -171,17 +172,19 @@ def spearman(
     use = np.isfinite(x) & np.isfinite(y)
     a, b, n = x[use], y[use], int(use.sum())
     if n < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return Correlation(*[float("nan")] * 4, n)
+        return Correlation(np.nan, np.nan, np.nan, np.nan, n)
 
     def rho(i: np.ndarray, axis: int) -> np.ndarray:
         ranks = (stats.rankdata(side[i], axis=axis) for side in (a, b))
         return _correlation(*ranks)
 
     with np.errstate(invalid="ignore"):
-        drawn = stats.bootstrap((np.arange(n),), rho, n_resamples=resamples, method="percentile", vectorized=True, rng=seed)
+        drawn = stats.bootstrap(
+            (np.arange(n),), rho, n_resamples=resamples, method="percentile", vectorized=True, rng=seed
+        )
     low, high = np.nanquantile(drawn.bootstrap_distribution, _tails(confidence))
-    found = stats.spearmanr(a, b)
-    return Correlation(float(found.statistic), float(low), float(high), float(found.pvalue), n)
+    found: Any = stats.spearmanr(a, b)
+    return Correlation(float(found[0]), float(low), float(high), float(found[1]), n)
 
 
 def _bootstrap(statistic: Callable, n: int, confidence: float, resamples: int, seed: int) -> Any:
@@ -216,7 +219,9 @@ def _intervals(
     for start in range(0, len(use), ROWS):
         part = use[start : start + ROWS]
         block = rows[part]
-        found = _bootstrap(lambda w, block=block: statistic(block, w), n, confidence, resamples, seed).confidence_interval
+        found = _bootstrap(
+            lambda w, block=block: statistic(block, w), n, confidence, resamples, seed
+        ).confidence_interval
         ends[:, part] = found.low, found.high
     return ends.reshape(2, *shape)
 
@@ -227,7 +232,7 @@ def _norm(rows: np.ndarray) -> np.ndarray:
 
 
 def _sign_blocks(n: int, draws: int, exact: bool, seed: int):
-    """Blocks of sign rows ``[flip, example]``. The exact list fixes the first sign: s and −s have the same |statistic|."""
+    """Blocks of signs ``[flip, example]``. The exact list fixes the last sign: s and −s have the same |statistic|."""
     if exact:
         count = np.arange(2 ** (n - 1))[:, None]
         yield 1.0 - 2.0 * ((count >> np.arange(n)) & 1)

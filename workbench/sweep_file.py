@@ -42,7 +42,9 @@ def load(path: str | PathLike[str]) -> Sweep:
             about = _about(file.metadata(), str(path))
             arrays = {name: _array(file, name, str(path)) for name in file.keys()}
     except SafetensorError as error:
-        raise BadInput(f"{path} is no whole safetensors file ({error}): it is truncated, altered or something else.") from None
+        raise BadInput(
+            f"{path} is no whole safetensors file ({error}): it is truncated, altered or something else."
+        ) from None
     if not {"values", "base"} <= set(arrays):
         raise BadInput(f"{path}: holds {sorted(arrays)}; expected at least values and base.")
     try:

@@ -122,33 +122,30 @@ def _shared_ends(a: Sequence[Any], b: Sequence[Any]) -> tuple[int, int]:
 
 
 def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str) -> int:
-    follows = _following(tokenizer, prompt, ids, word)
-    if follows is not None and len(follows) == 1:
+    """The token that `word` adds after the prompt, whose own ids must stay as they are."""
+    whole = list(tokenizer(prompt + word)["input_ids"])
+    follows = whole[len(ids) :]
+    if whole[: len(ids)] == ids and len(follows) == 1:
         return follows[0]
-    if follows is None and ids[-1] in tokenizer.all_special_ids and tokenizer("a")["input_ids"][-1] == ids[-1]:
+    if ids[-1] in tokenizer.all_special_ids and tokenizer("a")["input_ids"][-1] == ids[-1]:
         raise BadInput(
             f"this tokeniser ends every text with {tokenizer.decode([ids[-1]])!r}, so no answer can follow a prompt. "
             "Load it without its end token (add_eos_token=False)."
         )
-    if follows is None:
-        found = f"{what} {word!r} runs together with the prompt's end {prompt[-12:]!r}"
-    else:
+    if whole[: len(ids)] == ids:
         found = f"{what} {word!r} is {len(follows)} tokens: {_shown(tokenizer, follows)}"
+    else:
+        joined = whole[_shared_ends(ids, whole)[0] :]
+        found = f"{what} {word!r} runs together with the prompt's end, as {_shown(tokenizer, joined)}"
     raise BadInput(f"{found}; it must be one token after the prompt. {_advice(tokenizer, prompt, word)}")
 
 
-def _following(tokenizer: Any, prompt: str, ids: list[int], word: str) -> list[int] | None:
-    """Ids that `word` adds after the prompt; None when it changes the prompt's own ids."""
-    whole = list(tokenizer(prompt + word)["input_ids"])
-    return whole[len(ids) :] if whole[: len(ids)] == ids else None
-
-
 def _advice(tokenizer: Any, prompt: str, word: str) -> str:
-    bare = prompt.rstrip(" ")
-    spaced = f" {word.lstrip(' ')}"
+    bare, spaced = prompt.rstrip(" "), f" {word.lstrip(' ')}"
     if bare and (bare, spaced) != (prompt, word):
-        follows = _following(tokenizer, bare, _ids(tokenizer, bare), spaced)
-        if follows is not None and len(follows) == 1:
+        ids = _ids(tokenizer, bare)
+        whole = list(tokenizer(bare + spaced)["input_ids"])
+        if whole[: len(ids)] == ids and len(whole) == len(ids) + 1:
             move = "Take the space off the prompt's end: with" if bare != prompt else "With"
             return f"{move} a leading space, {spaced!r}, it is one token."
     return "Choose a word that is one token."
@@ -158,7 +155,9 @@ def _positions(pair: Pair, tokenizer: Any, length: int) -> dict[str, int]:
     found: dict[str, int] = {}
     if pair.positions:
         if not tokenizer.is_fast:
-            raise BadInput("named positions need a fast tokeniser, one that knows its tokens' characters. Leave them out.")
+            raise BadInput(
+                "named positions need a fast tokeniser, one that knows its tokens' characters. Leave them out."
+            )
         clean, corrupt = _offsets(tokenizer, pair.clean), _offsets(tokenizer, pair.corrupt)
         for name, span in pair.positions.items():
             found[name] = _token_at(clean, span, name)

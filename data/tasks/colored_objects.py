@@ -1,26 +1,26 @@
 """Colored Objects, one-shot, in the grammar of the circuit-reuse study (Merullo et al. 2024, arXiv 2310.08744).
 
 Three objects in three colours are listed and the colour of one is asked, after one answered example. As in the study's
-data the example and the question share neither objects nor colours, and answers are capitalised. The corrupt prompt asks
-for another of the three objects, so nothing before the queried object differs: as in IOI the stage "mover-value" is taken
-there. The options are the three colours of the question.
+data the example and the question share neither objects nor colours, and answers are capitalised. The corrupt prompt
+asks for another of the three objects, so nothing before the queried object differs: as in IOI the stage "mover-value"
+is taken there. The options are the three colours of the question.
 """
 
 import random
 
 from data.templates import fill, minimal_pair
+from data.words import listed
 from workbench.pairs import Pair, Task
 
 SURFACES = ("table", "desk", "floor")
 STARTS = ("there is", "you see", "I see")
-OBJECTS = tuple(
-    "pencil notebook pen cup plate jug mug puzzle textbook leash necklace bracelet bottle ball envelope lighter "
-    "bowl".split()
+OBJECTS = listed(
+    "pencil notebook pen cup plate jug mug puzzle textbook leash necklace bracelet bottle ball envelope lighter bowl"
 )
-COLORS = tuple("red orange yellow green blue purple brown black".split())
+COLORS = listed("red orange yellow green blue purple brown black")
 SHOT = (
-    "Q: On the {surface}, {start} {article0} {color0} {object0}, {article1} {color1} {object1}, and {article2} {color2} "
-    "{object2}. What color is the {query}?\nA:"
+    "Q: On the {surface}, {start} {article0} {color0} {object0}, {article1} {color1} {object1}, "
+    "and {article2} {color2} {object2}. What color is the {query}?\nA:"
 )
 TEMPLATE = "{example} {shown}\n" + SHOT
 POSITIONS = ("color", "wrong1", "wrong2", "object", "query", "end")
@@ -59,5 +59,5 @@ task = Task(
     draw=draw,
     positions=POSITIONS,
     stages={"logits": "end", "mover-value": "query", "mover-query": "end", "earlier": "query"},
-    relation="near",
+    relation="studied",
 )

@@ -6,12 +6,13 @@ The corrupt prompt has a name of the other list.
 import random
 
 from data.templates import minimal_pair
-from data.words import MEN, WOMEN
+from data.words import MEN, WOMEN, listed
 from workbench.pairs import Pair, Task
 
 ADJECTIVES = ("good", "great", "nice", "talented", "wonderful")
-ROLES = tuple("cook friend singer dancer writer teacher artist player student neighbor".split())
-TEMPLATE = "{name} is such a {adjective} {role}, isn't"
+ROLES = listed("cook friend singer dancer writer teacher artist player student neighbor")
+# "So" comes first because a name that opens a text is several tokens in byte-level vocabularies.
+TEMPLATES = ("So {name} is such a {adjective} {role}, isn't", "So {name} is a really {adjective} {role}, isn't")
 POSITIONS = ("name", "role", "end")
 
 
@@ -19,7 +20,7 @@ def draw(rng: random.Random) -> Pair:
     (names, pronoun), (others, wrong) = rng.sample([(WOMEN, "she"), (MEN, "he")], 2)
     words = {"name": rng.choice(names), "adjective": rng.choice(ADJECTIVES), "role": rng.choice(ROLES)}
     return minimal_pair(
-        TEMPLATE,
+        rng.choice(TEMPLATES),
         words,
         {"name": rng.choice(others)},
         answer=pronoun,

@@ -33,9 +33,7 @@ def draw(rng: random.Random, corruption: str = "s2-io") -> Pair:
     io, s, *others = rng.sample(FIRST_NAMES, 5)
     words = {"IO": io, "S1": s, "S2": s, "place": rng.choice(PLACES), "object": rng.choice(OBJECTS)}
     changed = {"S2": io} if corruption == "s2-io" else dict(zip(("IO", "S1", "S2"), others, strict=True))
-    return minimal_pair(
-        rng.choice(TEMPLATES), words, changed, answer=io, wrong=s, options=(io, s), positions=POSITIONS
-    )
+    return minimal_pair(rng.choice(TEMPLATES), words, changed, answer=io, wrong=s, options=(io, s), positions=POSITIONS)
 
 
 task = Task(

@@ -6,12 +6,13 @@ The corrupt prompt names another password. No token is a duplicate, so there is 
 import random
 
 from data.templates import minimal_pair
+from data.words import listed
 from workbench.pairs import Pair, Task
 
-PASSWORDS = tuple(
-    "tiger apple river silver dragon castle orange purple garden winter summer forest eagle rabbit coffee butter guitar "
-    "piano rocket planet bridge window candle diamond hammer lemon mirror ocean pepper pirate shadow spider thunder "
-    "turtle velvet violet yellow monkey bottle cherry engine island jacket kitchen ladder market needle".split()
+PASSWORDS = listed(
+    "tiger apple river silver dragon castle orange purple garden winter summer forest eagle rabbit coffee butter "
+    "guitar piano rocket planet bridge window candle diamond hammer lemon mirror ocean pepper pirate shadow spider thunder "
+    "turtle velvet violet yellow monkey bottle cherry engine island jacket kitchen ladder market needle"
 )
 TEMPLATES = (
     "The password is {password}. To enter, you must say the password, which is",

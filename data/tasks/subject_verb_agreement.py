@@ -6,10 +6,11 @@ The corrupt prompt has the subject in the other number; the noun in between stay
 import random
 
 from data.templates import minimal_pair
+from data.words import listed
 from workbench.pairs import Pair, Task
 
-SUBJECTS = tuple("key door box picture report letter photo book map window wall card sign wheel lamp".split())
-DISTRACTORS = tuple("cabinet car house room teacher student friend building garden hotel shop neighbor".split())
+SUBJECTS = listed("key door box picture report letter photo book map window wall card sign wheel lamp")
+DISTRACTORS = listed("cabinet car house room teacher student friend building garden hotel shop neighbor")
 LINKS = ("of", "near", "behind", "beside", "by")
 TEMPLATE = "The {subject} {link} the {distractor}"
 POSITIONS = ("subject", "distractor", "end")

@@ -1,7 +1,7 @@
 """Three people with their surnames, then one first name: the surname follows. A near relative of IOI.
 
-The corrupt prompt ends with the first name of another of the three. The pair differs in its last token alone, so there is
-no earlier position at which a value or a duplicate signal could differ: only two stages exist.
+The corrupt prompt ends with the first name of another of the three. The pair differs in its last token alone, so there
+is no earlier position at which a value or a duplicate signal could differ: only two stages exist.
 """
 
 import random

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-#: Family → (layers, attention, output projection, MLP, norm before the MLP is not needed here).
+#: Changes the activation of one prompt in place: ``[pos, ...]``, a pattern ``[dest, head, src]``.
+InPlace = Callable[[Tensor], object]
+#: Site, layer and what is done there.
+Change = tuple[str, int, InPlace]
+
+#: Family → (layers, attention, its output projection, the norm before the MLP).
 PARTS = {
-    "gpt2": ("transformer.h", "attn", "c_proj"),
-    "gpt_neox": ("gpt_neox.layers", "attention", "dense"),
+    "gpt2": ("transformer.h", "attn", "c_proj", "ln_2"),
+    "gpt_neox": ("gpt_neox.layers", "attention", "dense", ""),
+    "gemma2": ("model.layers", "self_attn", "o_proj", "pre_feedforward_layernorm"),
+    "gemma3": ("model.layers", "self_attn", "o_proj", "pre_feedforward_layernorm"),
 }
+LLAMA_LIKE = ("model.layers", "self_attn", "o_proj", "post_attention_layernorm")
+#: Families that norm q and k between projection and rotation, and whether heads come before positions there.
+NORMED = {"qwen3": False, "gemma3": True}
 
 
 def output_projection(model: nn.Module, family: str, layer: int) -> nn.Module:
     """The module whose input is z, heads side by side."""
-    layers, attention, output = PARTS.get(family, ("model.layers", "self_attn", "o_proj"))
+    layers, attention, output, _ = PARTS.get(family, LLAMA_LIKE)
     return model.get_submodule(f"{layers}.{layer}.{attention}.{output}")
 
 
@@ -34,9 +45,13 @@ def edited(*edits: tuple[nn.Module, str, Callable[[Tensor], Tensor]]) -> Iterato
             if end == "input":
                 handle = module.register_forward_pre_hook(lambda _, args, change=change: (change(args[0]), *args[1:]))
             else:
-                handle = module.register_forward_hook(lambda _, __, output, change=change: change(output))
+                handle = module.register_forward_hook(lambda _, __, output, change=change: _changed(output, change))
             stack.callback(handle.remove)
         yield
+
+
+def _changed(output: Tensor | tuple, change: Callable[[Tensor], Tensor]) -> Tensor | tuple:
+    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
 
 def seen(model: nn.Module, ids: Tensor, *places: tuple[nn.Module, str]) -> list[Tensor]:
@@ -64,3 +79,101 @@ def logit_difference(model: nn.Module, ids: Tensor, answer: tuple[int, ...], wro
     with torch.no_grad():
         logits = model(ids[None], use_cache=False).logits[0, -1]
     return float(logits[list(answer)].mean() - logits[list(wrong)].mean())
+
+
+class Plain:
+    """A Hugging Face model read and edited at the workbench's sites by plain hooks, one prompt at a time.
+
+    q and k are edited before rotary: at one and the same position that is the same thing, for values of another run and
+    for anything linear.
+    """
+
+    def __init__(self, model: nn.Module, family: str) -> None:
+        self.model, self.family = model, family
+        config = model.config
+        self.n_heads = config.num_attention_heads
+        self.n_kv_heads = getattr(config, "num_key_value_heads", None) or self.n_heads
+        self.d_head = getattr(config, "head_dim", None) or config.hidden_size // self.n_heads
+        self.eager = deepcopy(model)
+        self.eager.set_attn_implementation("eager")
+
+    def logits(self, ids: Tensor, *edits: Change) -> Tensor:
+        """The last position's logits with the edits, the earliest first."""
+        with torch.no_grad(), ExitStack() as stack:
+            for edit in edits:
+                stack.enter_context(self.editing(ids, edit))
+            return self.model(ids[None], use_cache=False).logits[0, -1]
+
+    def read(self, ids: Tensor, site: str, layer: int) -> Tensor:
+        """The activation, positions first: ``[pos, ...]``, a pattern ``[dest, head, src]``."""
+        if site == "pattern":
+            with torch.no_grad():
+                return self.eager(ids[None], use_cache=False, output_attentions=True).attentions[layer][0].transpose(0, 1)
+        kept: list[Tensor] = []
+        self.logits(ids, (site, layer, lambda x: kept.append(x.clone())))
+        return kept[0]
+
+    @contextmanager
+    def editing(self, ids: Tensor, edit: Change) -> Iterator[None]:
+        """Change one site in place for the length of the block."""
+        site, layer, change = edit
+        if site == "pattern":
+            pattern, values = self.read(ids, "pattern", layer).clone(), self.read(ids, "v", layer)
+            change(pattern)
+            values = values.repeat_interleave(self.n_heads // self.n_kv_heads, 1)
+            z = torch.einsum("dhs,shx->dhx", pattern, values)
+            site, change = "z", lambda x: x.copy_(z)
+        places = self._resid_mid(layer, change) if site == "resid_mid" else [self._place(site, layer, change)]
+        with edited(*places):
+            yield
+
+    def _part(self, layer: int, name: str) -> nn.Module:
+        return self.model.get_submodule(".".join(filter(None, (PARTS.get(self.family, LLAMA_LIKE)[0], str(layer), name))))
+
+    def _place(self, site: str, layer: int, change: InPlace) -> tuple[nn.Module, str, Callable[[Tensor], Tensor]]:
+        _, attention, output, _ = PARTS.get(self.family, LLAMA_LIKE)
+        gemma, heads = self.family.startswith("gemma"), (self.n_heads, self.d_head)
+        if site in ("resid_pre", "resid_post"):
+            return self._part(layer, ""), "input" if site == "resid_pre" else "output", _in_place(change, lambda x: x)
+        if site == "attn_out":
+            name = "post_attention_layernorm" if gemma else attention
+            return self._part(layer, name), "output", _in_place(change, lambda x: x)
+        if site == "mlp_out":
+            name = "post_feedforward_layernorm" if gemma else "mlp"
+            return self._part(layer, name), "output", _in_place(change, lambda x: x)
+        if site == "z":
+            return self._part(layer, f"{attention}.{output}"), "input", _in_place(change, lambda x: x.unflatten(-1, heads))
+        which = "qkv".index(site)
+        if self.family == "gpt2":
+            blocks = _in_place(change, lambda x: x.unflatten(-1, (3, *heads))[..., which, :, :])
+            return self._part(layer, "attn.c_attn"), "output", blocks
+        if self.family == "gpt_neox":
+            triples = _in_place(change, lambda x: x.unflatten(-1, (self.n_heads, 3, self.d_head))[..., which, :])
+            return self._part(layer, "attention.query_key_value"), "output", triples
+        if site != "v" and self.family in NORMED:
+            heads_first = NORMED[self.family]
+            normed = _in_place(change, lambda x: x.transpose(1, 2) if heads_first else x)
+            return self._part(layer, f"{attention}.{site}_norm"), "output", normed
+        return self._part(layer, f"{attention}.{site}_proj"), "output", _in_place(change, lambda x: x.unflatten(-1, (-1, self.d_head)))
+
+    def _resid_mid(self, layer: int, change: InPlace) -> list[tuple[nn.Module, str, Callable[[Tensor], Tensor]]]:
+        """The norm before the MLP sees the edited stream; what it misses on the skip branch is added to the layer's end."""
+        moved: list[Tensor] = []
+
+        def before(x: Tensor) -> Tensor:
+            new = x.clone()
+            change(new[0])
+            moved.append(new - x)
+            return new
+
+        norm = self._part(layer, PARTS.get(self.family, LLAMA_LIKE)[3])
+        return [(norm, "input", before), (self._part(layer, ""), "output", lambda x: x + moved.pop())]
+
+
+def _in_place(change: InPlace, view: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def changed(x: Tensor) -> Tensor:
+        x = x.clone()
+        change(view(x)[0])
+        return x
+
+    return changed

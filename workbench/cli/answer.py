@@ -57,8 +57,8 @@ def console(stream: TextIO | None = None) -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would exit with 1, which is a verdict here
 
-    stream = sys.stdout if stream is None else stream
-    return Pipe(file=stream, highlight=False, markup=False, soft_wrap=True, width=None if stream.isatty() else 240)
+    to: TextIO = stream or sys.stdout
+    return Pipe(file=to, highlight=False, markup=False, soft_wrap=True, width=None if to.isatty() else 240)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[str] = ()) -> Any:

@@ -44,8 +44,8 @@ def fetch_model(
     check_name("model", name, catalog.entries())
     from workbench.models import sources
 
-    with progress.shown() as show_progress:
-        folder = sources.fetch(name, accept_licence=accept_licence, progress=show_progress)
+    with progress.shown() as display:
+        folder = sources.fetch(name, accept_licence=accept_licence, progress=display)
     document = {**_row(catalog.get(name)), "path": str(folder)}
     return Answer(document, lambda console: console.print(f"{name} is here and verified: {folder}"))
 

@@ -51,7 +51,10 @@ def patch(
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(metavar="PATH", help="A .safetensors file, or a folder for more.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A .safetensors file, or a folder in which a run directory is made."),
+    ] = None,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many cells to list.")] = 10,
     as_json: AsJson = False,
 ) -> Answer:
@@ -63,9 +66,9 @@ def patch(
 
     import workbench as wb
 
-    with progress.shown() as show_progress:
+    with progress.shown() as display:
         sweep = wb.sweep(
-            wb.load(model, progress=show_progress),
+            wb.load(model, progress=display),
             inputs,
             site=site,
             by=words(by),
@@ -74,10 +77,10 @@ def patch(
             metric=metric,
             positions=[place(word) for word in words(positions)] or None,
             seed=seed,
-            progress=show_progress,
+            progress=display,
         )
-    files = [] if target is None else _write(sweep, target)
-    return Answer({**sweep.json(), "files": files}, lambda console: _show(console, sweep, top, files))
+    kept = None if target is None else _write(sweep, target)
+    return Answer({**sweep.json(), "out": kept}, lambda console: _show(console, sweep, top, kept))
 
 
 def _check(site: str, by: str, edit: str, direction: str, metric: str) -> None:
@@ -113,25 +116,25 @@ def _target(out: Path | None) -> Path | None:
         if not out.parent.is_dir():
             raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
     elif out.suffix or (out.exists() and not out.is_dir()):
-        raise UsageError(f"--out {out}: give a file that ends in .safetensors, or a folder.")
+        raise UsageError(f"--out {out}: give a file that ends in .safetensors, or a folder for a run directory.")
     return out
 
 
-def _write(sweep: Sweep, target: Path) -> list[str]:
+def _write(sweep: Sweep, target: Path) -> str:
+    """Keep the sweep in one file, or in a run directory with its table and figure; returns where."""
     if target.suffix:
         sweep.save(target)
-        return [str(target)]
-    from workbench.files import write_atomic
+        return str(target)
+    from workbench.runs.directory import RunDirectory
 
-    target.mkdir(parents=True, exist_ok=True)
-    sweep.save(target / "sweep.safetensors")
-    write_atomic(target / "sweep.csv", sweep.table().to_csv(index=False).encode())
-    write_atomic(target / "sweep.plotly.json", str(sweep.figure().to_json()).encode())
-    sweep.picture().savefig(target / "sweep.png", dpi=150)
-    return [str(target / name) for name in ("sweep.safetensors", "sweep.csv", "sweep.plotly.json", "sweep.png")]
+    with RunDirectory.create(target, "patch", sweep.info) as run:
+        sweep.save(run.partial / "sweep.safetensors")
+        run.add_table("sweep", sweep.table())
+        run.add_figure("sweep", sweep.figure(), sweep.picture())
+    return str(run.path)
 
 
-def _show(console: Any, sweep: Sweep, top: int, files: list[str]) -> None:
+def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
     info = sweep.info
     source = "" if sweep.source is None else f", {sweep.source.mean():.3g} in the run the values come from"
     console.print(
@@ -157,8 +160,8 @@ def _show(console: Any, sweep: Sweep, top: int, files: list[str]) -> None:
     console.print(f"p is corrected for {sweep.mean_delta.size} cells; the smallest possible is {smallest}.")
     if sweep.effect_note:
         console.print(sweep.effect_note)
-    for file in files:
-        console.print(f"Wrote {file}")
+    if kept:
+        console.print(f"Kept in {kept}")
 
 
 def _interval(low: float, high: float) -> str:

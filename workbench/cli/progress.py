@@ -6,27 +6,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 #: Seconds between plain lines where stderr is no terminal.
 EVERY = 30.0
 
-Progress = Callable[[int, int, str], None]
+
+class Display(Protocol):
+    """What a verb reports to. A `total` of 0 announces a step of unknown length."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        ...
 
 
 @contextmanager
-def shown(stream: TextIO | None = None) -> Iterator[Progress]:
-    """A callable ``progress(done, total, what)`` whose display is gone when the block ends.
-
-    A `total` of 0 announces a step of unknown length.
-    """
-    stream = sys.stderr if stream is None else stream
-    if not stream.isatty():
-        yield plain(stream)
+def shown(stream: TextIO | None = None) -> Iterator[Display]:
+    """A `Display` on stderr whose bar is gone when the block ends."""
+    to: TextIO = stream or sys.stderr
+    if not to.isatty():
+        yield Lines(to)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -36,38 +40,48 @@ def shown(stream: TextIO | None = None) -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=Console(file=stream), transient=True, speed_estimate_period=120) as bars:
-        task = bars.add_task("", total=None, visible=False, count="")
-        current, last = "", -1
-
-        def update(done: int, total: int, what: str) -> None:
-            nonlocal current, last
-            if what != current or done < last:
-                bars.reset(task, total=total or None, visible=True, description=what)
-            current, last = what, done
-            bars.update(task, completed=done, total=total or None, count=count(done, total))
-
-        yield update
+    console = Console(file=to, highlight=False, markup=False, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=120) as bars:
+        yield Bar(bars)
 
 
-def plain(stream: TextIO, every: float = EVERY, clock: Callable[[], float] = time.monotonic) -> Progress:
+class Bar:
+    """One bar of a `rich.progress.Progress`, started afresh with each new `what`."""
+
+    def __init__(self, bars: Any) -> None:
+        self.bars, self.what, self.last = bars, "", -1
+        self.task = bars.add_task("", total=None, visible=False, count="")
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        if what != self.what or done < self.last:
+            self.bars.reset(self.task, total=total or None, visible=True, description=what)
+        self.what, self.last = what, done
+        self.bars.update(self.task, completed=done, total=total or None, count=count(done, total))
+
+    def say(self, text: str) -> None:
+        self.bars.console.print(text)
+
+
+class Lines:
     """Lines such as ``sweep: 30 of 270, about 2 min left``: at each new `what`, then at most one in `every` seconds."""
-    current = ""
-    began = said = 0.0
 
-    def update(done: int, total: int, what: str) -> None:
-        nonlocal current, began, said
-        now = clock()
-        if what != current:
-            current, began, left = what, now, ""
-        elif now - said < every:
+    def __init__(self, stream: TextIO, every: float = EVERY, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream, self.every, self.clock = stream, every, clock
+        self.what, self.began, self.said = "", 0.0, 0.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now, left = self.clock(), ""
+        if what != self.what:
+            self.what, self.began = what, now
+        elif now - self.said < self.every:
             return
-        else:
-            left = f", about {duration((now - began) / done * (total - done))} left" if 0 < done < total else ""
-        said = now
-        print(f"{what}: {count(done, total)}{left}" if total else what, file=stream, flush=True)
+        elif 0 < done < total:
+            left = f", about {duration((now - self.began) / done * (total - done))} left"
+        self.said = now
+        self.say(f"{what}: {count(done, total)}{left}" if total else what)
 
-    return update
+    def say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
 
 
 def count(done: int, total: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,6 @@ from workbench.cli.choices import Model, Seed, check_model, check_name, words
 from workbench.errors import NotAvailable
 from workbench.models.catalog import DEFAULT
 
-if TYPE_CHECKING:
-    from workbench.findings import Report
-
-#: Exit code by verdict: an answer is no failure, but a claim that the numbers contradict is told apart.
-CODES = {"supported": 0, "undecided": 0, "not supported": 1, "not run": 4}
-
 
 def reproduce(
     name: Annotated[str, typer.Argument(help="A finding's name (workbench findings).")],
@@ -29,9 +23,7 @@ def reproduce(
     ] = None,
     seed: Seed = 0,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run directory (by default a new one in runs/).")
-    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run directory is made.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> Answer:
     """Run a finding on a model and answer by its verdict."""
@@ -40,35 +32,38 @@ def reproduce(
     check_model(model)
     settings: dict[str, Any] = {"seed": seed, **({"n": n} if n else {}), **({"tasks": chosen} if chosen else {})}
     try:
-        return _run(name, model, settings, out, quiet=as_json)
+        return _run(name, model, settings, out)
     except NotAvailable as error:
         document = {"finding": name, "model": model, "verdict": "not run", "tables": {}, "run_dir": None}
         raise NotRun(f"not run: {error}", document) from error
 
 
-def _run(name: str, model: str, settings: dict[str, Any], out: Path | None, quiet: bool) -> Answer:
-    from workbench.runs import directory
+def _run(name: str, model: str, given: dict[str, Any], out: Path) -> Answer:
+    from workbench.runs.directory import RunDirectory, RunProgress
 
     finding = registry.load("circuits.findings", name, "finding", "finding")
-    if not quiet:
-        console().print(f"{finding.title}\n\nQuestion  {finding.question}\nClaim     {finding.claim}\n")
+    settings = finding.settings(given)
+    console().print(f"{finding.title}\n\nQuestion  {finding.question}\nClaim     {finding.claim}\n")
 
     import workbench as wb
 
-    with progress.shown() as show_progress, directory.writing(finding.name, out) as run_dir:
-        loaded = wb.load(model, progress=show_progress)
-        report: Report = finding.run(loaded, settings, show_progress)
-        run_dir.write(report, settings)
+    with progress.shown() as display, RunDirectory.create(out, name, {"model": model, **settings}) as run:
+        loaded = wb.load(model, progress=display)
+        run.record(model=loaded.provenance, seed=settings.get("seed"))
+        early = RunProgress(run, display, lambda what, path: display.say(f"{what} is ready: {path}"))
+        report = finding.run(loaded, settings, early)
+        run.add_report(report)
     document = {
         "finding": name,
         "model": model,
-        "verdict": report.verdict,
         "settings": settings,
+        "verdict": report.verdict,
+        "summary": report.summary,
         "tables": {key: frame.to_dict("records") for key, frame in report.tables.items()},
-        "run_dir": str(run_dir.path),
+        "run_dir": str(run.path),
     }
 
     def show(console: Any) -> None:
-        console.print(f"{report.summary}\n\nVerdict  {report.verdict}\nRun      {run_dir.path}")
+        console.print(f"{report.summary.rstrip()}\n\nVerdict  {report.verdict}\nRun      {run.path}")
 
-    return Answer(document, show, CODES[report.verdict])
+    return Answer(document, show, report.exit_code)

@@ -134,6 +134,9 @@ def hooked_attention(
         run.keep(Seen(key, value, attention_mask))
     if run.frozen is not None:
         return _tap(run, "z", run.frozen), None
+    if run.prefix is not None and _is_plain(run, query, key, value, kwargs):
+        z = _over_shared_prefix(query, key, value, run.prefix, kwargs["scaling"], is_causal(module, kwargs))
+        return _tap(run, "z", z), None
     explicit = run.prefix is not None or bool(run.expand) or not run.taps.keys().isdisjoint({"scores", "pattern"})
     if explicit:
         z = _explicit(module, run, query, key, value, attention_mask, **kwargs)
@@ -196,6 +199,51 @@ def _explicit(
     if prefix is not None and start:
         z = z + _shared(pattern[..., :start], prefix.values)
     return z.transpose(1, 2).contiguous()
+
+
+def _is_plain(run: LayerRun, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]) -> bool:
+    """Whether rows of one example ask for nothing but softmax attention over a prefix that they all see."""
+    prefix, special = run.prefix, ("softcap", "s_aux", "sliding_window", "position_bias")
+    return (
+        prefix is not None
+        and prefix.mask is None
+        and prefix.keys.shape[0] == 1
+        and 0 < prefix.start
+        and key.shape == value.shape
+        and key.shape[1] == prefix.keys.shape[1]
+        and query.shape[2] == key.shape[2]
+        and kwargs.get("scaling") is not None
+        and not any(kwargs.get(name) is not None for name in special)
+        and run.taps.keys().isdisjoint({"scores", "pattern"})
+    )
+
+
+def _over_shared_prefix(
+    query: Float[Tensor, "batch head pos d_head"],
+    key: Float[Tensor, "batch kv_head pos d_head"],
+    value: Float[Tensor, "batch kv_head pos d_head"],
+    prefix: Prefix,
+    scale: float,
+    causal: bool,
+) -> Float[Tensor, "batch pos head d_head"]:
+    """`_explicit` for the common case, laid out so that each KV head's prefix is one large product and nothing is
+    copied twice: rows are ``[kv_head, batch, pos · group, ...]`` throughout."""
+    batch, heads, pos, d_head = query.shape
+    kv, start = key.shape[1], prefix.start
+    group = heads // kv
+    q = query.transpose(1, 2).reshape(batch, pos, kv, group, d_head).permute(2, 0, 1, 3, 4).reshape(kv, -1, d_head)
+    k, v = ((x * factor).transpose(0, 1).reshape(kv * batch, pos, d_head) for x, factor in ((key, scale), (value, 1)))
+    scores = torch.empty(kv, batch * pos * group, start + pos, dtype=query.dtype, device=query.device)
+    scores[..., :start] = q @ (prefix.keys[0] * scale).mT
+    own = (q.reshape(kv * batch, pos * group, d_head) @ k.mT).view(kv, batch, pos, group, pos)
+    if causal and pos > 1:
+        later = torch.ones(pos, pos, dtype=torch.bool, device=query.device).triu(1)
+        own = own.masked_fill(later[:, None], -torch.inf)
+    scores[..., start:] = own.view(kv, -1, pos)
+    pattern = torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
+    z = pattern[..., :start] @ prefix.values[0]
+    z.view(kv * batch, pos * group, d_head).baddbmm_(pattern[..., start:].reshape(kv * batch, pos * group, pos), v)
+    return z.view(kv, batch, pos, group, d_head).permute(1, 2, 0, 3, 4).reshape(batch, pos, heads, d_head)
 
 
 def _mask(dest: int, src: int, causal: bool, window: int | None, device: torch.device) -> Tensor | None:

@@ -116,7 +116,7 @@ class HookedLM(HookedRootModule):
             kwargs["attention_mask"] = attention_mask = attention_mask.to(ids.device)
             if not bool(attention_mask.all()):
                 kwargs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        with self.running(self._active_hooks()):
+        with self.lock, self.running(self._active_hooks()):
             logits = self.hf(ids, **kwargs).logits
         if return_type in ("loss", "both"):
             loss = _loss(logits, ids, attention_mask)
@@ -147,22 +147,39 @@ class HookedLM(HookedRootModule):
     def run_with_cache(
         self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
     ) -> tuple[Any, Any]:
-        """As in TransformerLens: the output and an `ActivationCache` of every hook point that fired."""
+        """As in TransformerLens: the output and an `ActivationCache` of every hook point that fired.
+
+        Raises:
+            UnknownName: `names_filter` names a hook point that the model does not have.
+            UsageError: `names_filter` matches none of them.
+        """
+        wanted = kwargs.get("names_filter")
+        for name in [wanted] if isinstance(wanted, str) or callable(wanted) else wanted or ():
+            self._require(name)
         output, cache = super().run_with_cache(*args, **kwargs)
         if not return_cache_object:
             return output, cache
         lens = ActivationCache(cache, self)
         return output, lens.remove_batch_dim() if remove_batch_dim else lens
 
+    @contextmanager
+    def hooks(self, *args: Any, **kwargs: Any) -> Iterator[HookedLM]:
+        """As in TransformerLens; another thread's calls wait until these hooks are gone."""
+        with self.lock, super().hooks(*args, **kwargs):
+            yield self
+
     def _active_hooks(self) -> dict[str, Tap]:
         return {name: point for name, point in self.hook_dict.items() if point.has_hooks()}
 
     def _enable_hook(self, name: str | Callable[[str], bool], hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
+        self._require(name)
+        super()._enable_hook(name, hook, dir)
+
+    def _require(self, name: str | Callable[[str], bool]) -> None:
         if isinstance(name, str) and name not in self.hook_dict:
             raise UnknownName("site", name, self.hook_dict)
         if callable(name) and not any(name(known) for known in self.hook_dict):
             raise UsageError(f"The filter {name!r} matches none of the model's {len(self.hook_dict)} hook points.")
-        super()._enable_hook(name, hook, dir)
 
     # --- sites ----------------------------------------------------------------------------------------------------
 

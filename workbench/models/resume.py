@@ -8,7 +8,7 @@ attention function. Nothing of the family's arithmetic is known here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +89,18 @@ class LanguageTower:
             for handle in handles:
                 handle.remove()
         return base
+
+    def select(self, base: LanguageBase, index: int) -> LanguageBase:
+        one, row = slice(index, index + 1), torch.tensor([index])
+
+        def mine(x: Tensor | None) -> Tensor | None:
+            return x if x is None or x.shape[0] == 1 else x[one]
+
+        seen = [Seen(s.keys[one], s.values[one], mine(s.mask)) for s in base.seen]
+        calls = [
+            tuple(_each_tensor(part, lambda x: _cut_positions(x, base, row, 0)) for part in call) for call in base.calls
+        ]
+        return LanguageBase(base.ids[one], [x[one] for x in base.streams], calls, seen)
 
     def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
         kept: list[Tensor] = []
@@ -213,18 +225,24 @@ class LanguageTower:
         args, kwargs = base.calls[layer]
         mask = base.seen[layer].mask
 
-        def cut(value: Any, name: str = "") -> Any:
-            if value is mask or name == "attention_mask" or isinstance(value, Cache):
-                return None
-            if isinstance(value, Tensor):
-                return _cut_positions(value, base, rows, start)
-            if isinstance(value, tuple | list):
-                return type(value)(cut(v) for v in value)
-            if isinstance(value, Mapping):
-                return {k: cut(v) for k, v in value.items()}
-            return value
+        def cut(x: Tensor) -> Tensor | None:
+            return None if x is mask else _cut_positions(x, base, rows, start)
 
-        return tuple(cut(a) for a in args), {k: cut(v, k) for k, v in kwargs.items()}
+        kwargs = {name: None if name == "attention_mask" else value for name, value in kwargs.items()}
+        return _each_tensor(args, cut), _each_tensor(kwargs, cut)
+
+
+def _each_tensor(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
+    """A layer's arguments with every tensor changed and every cache left out."""
+    if isinstance(value, Cache):
+        return None
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        return type(value)(_each_tensor(v, change) for v in value)
+    if isinstance(value, Mapping):
+        return {k: _each_tensor(v, change) for k, v in value.items()}
+    return value
 
 
 def _cut_positions(x: Tensor, base: LanguageBase, rows: Int[Tensor, "row"], start: int) -> Tensor:

@@ -127,15 +127,24 @@ def _resid_mid(model: HookedLM, layer: int, tap: Tap) -> Handles:
         before = stream.pop()
         old = before + x
         new = tap(old.clone())
+        if new is None:
+            return None
         # Where nothing was changed the branch stays bit for bit; elsewhere a stream set to 0 is exactly 0.
-        return None if new is None else torch.where(new == old, x, new - before)
+        return _differentiable(torch.where(new == old, x, new - before), x + (new - old))
 
     block = model.layer(layer)
     return on_input(block, stream.append) + on_output(model.part(layer, model.anatomy.attn_out), branch)
 
 
 def _pos_embed(model: HookedLM, layer: int, tap: Tap) -> Handles:
-    return on_output(model.module(model.anatomy.position_embed), tap)
+    """Positions' embeddings, one copy a row (Hugging Face looks them up once for the whole batch)."""
+    sizes: list[int] = []
+
+    def each_row(x: Tensor) -> Tensor | None:
+        return tap(x.repeat(sizes[-1] // x.shape[0], 1, 1))
+
+    count = on_output(model.module(model.anatomy.embed), lambda x: sizes.append(x.shape[0]))
+    return count + on_output(model.module(model.anatomy.position_embed), each_row)
 
 
 def _heads_of(projection: str, kv: bool) -> Installer:
@@ -190,11 +199,18 @@ def _scale(where: Callable[[HookedLM, int], nn.Module]) -> Installer:
                 return None
             bias = getattr(module, "bias", None)
             shift = 0 if bias is None else bias
-            return (output - shift) * (old / new) + shift
+            # Rows whose scale is only read stay bit for bit.
+            changed = ((output - shift) * (old / new) + shift).to(output.dtype)
+            return _differentiable(torch.where(new == old, output, changed), changed)
 
         return [module.register_forward_hook(hook)]
 
     return install
+
+
+def _differentiable(value: Tensor, like: Tensor) -> Tensor:
+    """`value` bit for bit, with the gradient of `like`, which equals it up to rounding."""
+    return value.detach() + (like - like.detach()) if like.requires_grad else value
 
 
 def norm_scale(norm: nn.Module, x: Tensor) -> Tensor:

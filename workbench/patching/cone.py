@@ -46,6 +46,11 @@ class Write:
     first: int = 0
     expand: str = ""
 
+    @property
+    def needs_all_positions(self) -> bool:
+        """Whether the value is a function that may look at several positions at once."""
+        return self.position is None and callable(self.value) and self.value is not torch.zeros_like
+
 
 @dataclass(frozen=True)
 class Row:
@@ -129,8 +134,9 @@ def _climb_chunk(
         active = inputs[:joined]
         z = frozen(stage) if frozen is not None else None
         expand = frozenset(w.expand for _, w in here if w.expand)
+        every = bool(watched) or any(w.needs_all_positions for _, w in here)
         stream = tower.block(
-            base, stage, active, start, stream, taps, None if z is None else z[active, start:], expand, bool(watched)
+            base, stage, active, start, stream, taps, None if z is None else z[active, start:], expand, every
         )
     if stop is None:
         read(order, tower.readout(base, inputs, stream, tokens))

@@ -13,7 +13,7 @@ from workbench.patching.tower import Tower
 VECTORS = 20
 
 
-def chunk_for(tower: Tower, ids: Tensor, start: int, tokens: Tensor | None, limit_gb: float) -> int:
+def chunk_for(tower: Tower, length: int, start: int, tokens: Tensor | None, limit_gb: float) -> int:
     """Rows × positions of a chunk: `CHUNK`, or fewer where the limit asks for it.
 
     A row of P positions takes about ``4 · (P · (20 · d_model + n_heads · T) + readout)`` bytes.
@@ -21,7 +21,7 @@ def chunk_for(tower: Tower, ids: Tensor, start: int, tokens: Tensor | None, limi
     Raises:
         UsageError: not even one row fits.
     """
-    length, d_model = len(ids), getattr(getattr(tower, "model", tower), "d_model", 1024)
+    d_model = getattr(getattr(tower, "model", tower), "d_model", 1024)
     positions = length - start
     vocabulary = getattr(getattr(getattr(tower, "model", None), "cfg", None), "d_vocab", 0)
     readout = 3 * vocabulary if tokens is None else 0

@@ -13,7 +13,6 @@ from torch import Tensor
 from workbench.errors import BadInput, UnknownName
 from workbench.patching.context import inputs_of, tower_of
 from workbench.patching.tower import Tap, Tower
-from workbench.vocabulary import HEAD_SITES
 
 #: At most this many inputs of one length in a batch: what a recording's unit is.
 UNIT = 8
@@ -56,8 +55,9 @@ class Run(Mapping[str, list[Tensor]]):
             BadInput: the prompts have several lengths.
         """
         tensors = self[site]
-        if len({t.shape for t in tensors}) > 1:
-            lengths = sorted({t.shape[-3] if site in HEAD_SITES else t.shape[-2] for t in tensors})
+        shapes = {tuple(t.shape) for t in tensors}
+        if len(shapes) > 1:  # positions are the first axis along which prompts can differ
+            lengths = sorted(next(set(sizes) for sizes in zip(*shapes, strict=True) if len(set(sizes)) > 1))
             raise BadInput(f"Prompts of {', '.join(map(str, lengths))} tokens do not stack: use the list.")
         return torch.stack(tensors)
 

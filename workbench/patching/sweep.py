@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UnknownName, UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs import Group, PairedInputs
 from workbench.patching.cone import Row, Write, climb, is_pattern, taps_for
 from workbench.patching.context import describe, inputs_of, tower_of
 from workbench.patching.memory import chunk_for
 from workbench.patching.metrics import Example, Metric, metric_of
-from workbench.patching.record import Progress, record_site
+from workbench.patching.record import UNIT, Progress
 from workbench.patching.tower import Tower
 from workbench.patching.values import Stages, Values, position_of, values_of
 from workbench.results import Sweep
 from workbench.vocabulary import EDIT_KINDS, HEAD_SITES, KV_SITES, SITES
 
 AXES = ("layer", "head", "position")
+#: Stage → ``[prompt, pos, ...]``.
+Recorded = dict[int, Tensor]
 
 
 @dataclass(frozen=True)
@@ -98,19 +100,23 @@ def sweep(
     base_scores, source_scores = np.empty(len(inputs)), np.empty(len(inputs))
     skipped = 0
     whole = positions if positions is not None and "position" not in axes else None
-    for example in range(len(inputs)):
-        unit = _Unit(tower, inputs, example, base_ids[example], metric, site, stages, memory_gb)
-        base_scores[example] = unit.base_score
+    done = 0
+    for group in inputs.groups(UNIT):
+        unit = _Unit(tower, inputs, group, base_ids, metric, site, stages, memory_gb)
+        members = list(group.members)
+        base_scores[members] = unit.base_scores
         if values is None:
-            source_scores[example] = unit.take_from(source_ids[example])
-        else:
-            unit.take(values)
-        scores, unneeded = unit.run(cells, whole)
-        skipped += unneeded
-        for cell, score in zip(cells, scores, strict=True):
-            result[(*cell.index, example)] = score
-        if progress:
-            progress(example + 1, len(inputs), "sweep")
+            source_scores[members] = unit.take_from(source_ids)
+        for k, example in enumerate(members):
+            if values is not None:
+                unit.take(values, k)
+            scores, unneeded = unit.run(k, cells, whole)
+            skipped += unneeded
+            for cell, score in zip(cells, scores, strict=True):
+                result[(*cell.index, example)] = score
+            done += 1
+            if progress:
+                progress(done, len(inputs), "sweep")
     info = describe(model, inputs) | {
         "site": site,
         "by": list(axes),
@@ -134,126 +140,135 @@ def sweep(
 
 
 class _Unit:
-    """The sweep of one prompt: a base run, the values to insert, and all its edits in one climb."""
+    """At most eight prompts of one length and first difference: their base runs and the values to insert are recorded
+    together, then each prompt's edits climb by themselves, so that they share one prefix."""
 
     def __init__(
         self,
         tower: Tower,
         inputs: PairedInputs,
-        example: int,
-        ids: Tensor,
+        group: Group,
+        base_ids: Sequence[Tensor],
         metric: Metric,
         site: str,
         stages: Sequence[int],
         memory_gb: float,
     ) -> None:
-        self.tower, self.inputs, self.index, self.ids, self.site = tower, inputs, example, ids, site
-        self.stages, self.memory_gb, self.metric = stages, memory_gb, metric
+        self.tower, self.inputs, self.members, self.site = tower, inputs, group.members, site
+        self.length, self.stages, self.memory_gb, self.metric = group.length, stages, memory_gb, metric
         self.hooks = {stage: tower.hook_name(site, stage % tower.n_layers) for stage in stages}
-        self.example = Example(example, inputs.answer[example], inputs.wrong[example], inputs.options[example])
-        if metric.reference:
-            self.example = replace(self.example, reference=self._run(inputs.clean[example], None)[0])
-        wanted = metric.wanted(self.example)
-        self.tokens = None if wanted is None else torch.tensor(wanted)
-        self.own: Stages = {}
-        self.given: Stages | Callable[[Tensor], Tensor] = {}
+        self.ids = torch.stack([base_ids[i] for i in group.members])
+        self.examples = self._examples()
+        wanted = [metric.wanted(example) for example in self.examples]
+        self.tokens = [None if ids is None else torch.tensor(ids) for ids in wanted]
+        #: The base runs' own activations and those to insert, stage → ``[prompt, pos, ...]``.
+        self.own: Recorded = {}
+        self.given: list[Stages | Callable[[Tensor], Tensor]] = [{} for _ in group.members]
         #: The first position that the edits can change, which is that of the given values' first row.
         self.first = 0
-        self.base = tower.base_run(ids[None], self._keeping(self.own)) if tower.resumable else None
-        logits = self._read(self.base) if self.base is not None else tower.whole(ids[None], {}, self.tokens)
-        self.base_score = self._score(logits)
+        self.difference = group.first_difference
+        self.base = tower.base_run(self.ids, self._keeping(self.own)) if tower.resumable else None
+        self.base_scores = self._scores(self.ids, self.base)
 
-    def take(self, values: Values) -> None:
-        """Take the values to insert from `values`."""
-        self.own, self.given = {}, values.of(self.index)
+    def take(self, values: Values, k: int) -> None:
+        """Take the values to insert for the k-th prompt."""
+        self.own, self.given[k] = {}, values.of(self.members[k])
 
-    def take_from(self, source: Tensor) -> float:
-        """Take the values to insert from another run, and give that run's metric.
+    def take_from(self, source_ids: Sequence[Tensor]) -> list[float]:
+        """Take the values to insert from the other runs, and give those runs' metrics.
 
-        Before the first difference the two runs of a pair are one and the same, so the other run is a single row of
-        the climb, whose stream differs from stage 0 on.
+        Before the first difference the two runs of a pair are one and the same, so in a causal model the other runs
+        are rows of a climb whose stream differs from stage 0 on.
         """
-        tower = self.tower
-        self.given = kept = {}
-        start = self.inputs.first_difference[self.index]
-        if self.base is None:
-            self.own = record_site(tower, [self.ids], self.site, self.stages)[0]
-            self.given = record_site(tower, [source], self.site, self.stages)[0]
-            self.first = start if tower.causal else 0
-            return self._score(tower.whole(source[None], {}, self.tokens))
-        if not tower.causal:
-            base = tower.base_run(source[None], self._keeping(kept))
-            return self._score(self._read(base))
-        self.first, logits = start, []
-        entering = Write(0, tower.hook_name("resid_pre", 0), tower.embed(source[None])[0][0])
+        tower, recorded = self.tower, {}
+        source = torch.stack([source_ids[i] for i in self.members])
+        if self.base is None or not tower.causal:
+            base = tower.base_run(source, self._keeping(recorded)) if self.base is not None else None
+            if base is None:
+                self.own = self._record(self.ids)
+                recorded = self._record(source)
+            scores = self._scores(source, base)
+        else:
+            self.first = self.difference
+            scores = self._branch(source, recorded)
+        self.first = self.difference if tower.causal else 0
+        offset = self.length - len(next(iter(recorded.values()))[0]) if recorded else 0
+        self.given = [{stage: x[k][self.first - offset :] for stage, x in recorded.items()} for k in range(len(source))]
+        return scores
+
+    def _branch(self, source: Tensor, recorded: Recorded) -> list[float]:
+        tower, logits = self.tower, [torch.empty(0)] * len(source)
+        hook, stream = tower.hook_name("resid_pre", 0), tower.embed(source)[0]
+        rows = [Row(k, (Write(0, hook, x),)) for k, x in enumerate(stream)]
 
         def keeper(stage: int) -> Callable[[Sequence[int], int, Tensor], None]:
             def watch(_: Sequence[int], __: int, x: Tensor) -> None:
-                kept[stage] = self._positions_first(x[0])
+                recorded[stage] = self._positions_first(x)
 
             return watch
 
-        climb(
-            tower,
-            self.base,
-            [Row(0, (entering,))],
-            start,
-            tokens=self.tokens,
-            watch={(stage, hook): keeper(stage) for stage, hook in self.hooks.items()},
-            read=lambda _, x: logits.append(x),
-        )
-        return self._score(logits[0])
+        def read(order: Sequence[int], x: Tensor) -> None:
+            for k, row in zip(order, x, strict=True):
+                logits[k] = row
 
-    def run(self, cells: Sequence[Cell], whole: Sequence[int | str] | str | None) -> tuple[list[float], int]:
-        """The metric after each cell's edit, and how many cells needed no run because nothing can change."""
+        watch = {(stage, name): keeper(stage) for stage, name in self.hooks.items()}
+        climb(tower, self.base, rows, self.first, chunk=len(rows) * self.length, watch=watch, read=read)
+        return [self._score(k, row[None] if t is None else row[None, t]) for k, (row, t) in enumerate(zip(logits, self.tokens, strict=True))]
+
+    def run(
+        self, k: int, cells: Sequence[Cell], whole: Sequence[int | str] | str | None
+    ) -> tuple[list[float], int]:
+        """The k-th prompt's metric after each cell's edit, and how many cells needed no run: nothing can change."""
         rows, of_cell, starts = [], [], []
-        scores = [self.base_score] * len(cells)
+        scores = [self.base_scores[k]] * len(cells)
         for i, cell in enumerate(cells):
-            places = [p for p in self._places(cell, whole) if p is None or p >= self.first]
-            if not places or self._same(cell, places):
+            places = [p for p in self._places(k, cell, whole) if p is None or p >= self.first]
+            if not places or self._same(k, cell, places):
                 continue
-            rows.append(Row(0, tuple(self._write(cell, place) for place in places)))
+            rows.append(Row(0, tuple(self._write(k, cell, place) for place in places)))
             of_cell.append(i)
             start = min(self.first if p is None else p for p in places)
             starts.append(start if self.tower.causal else 0)
+        base = None if self.base is None else self.tower.select(self.base, k)
         for start in sorted(set(starts)):
             mine = [i for i, s in enumerate(starts) if s == start]
-            for i, score in zip(mine, self._climb([rows[i] for i in mine], start), strict=True):
+            for i, score in zip(mine, self._climb(k, base, [rows[i] for i in mine], start), strict=True):
                 scores[of_cell[i]] = score
         return scores, len(cells) - len(rows)
 
-    def _climb(self, rows: list[Row], start: int) -> list[float]:
-        scores = [0.0] * len(rows)
+    def _climb(self, k: int, base: Any, rows: list[Row], start: int) -> list[float]:
+        scores, tokens = [0.0] * len(rows), self.tokens[k]
 
         def keep(order: Sequence[int], logits: Tensor) -> None:
-            for row, score in zip(order, self.metric(logits, self.example).tolist(), strict=True):
+            for row, score in zip(order, self.metric(logits, self.examples[k]).tolist(), strict=True):
                 scores[row] = score
 
-        if self.base is not None:
-            chunk = chunk_for(self.tower, self.ids, start, self.tokens, self.memory_gb)
-            climb(self.tower, self.base, rows, start, tokens=self.tokens, chunk=chunk, read=keep)
+        if base is not None:
+            chunk = chunk_for(self.tower, self.length, start, tokens, self.memory_gb)
+            climb(self.tower, base, rows, start, tokens=tokens, chunk=chunk, read=keep)
             return scores
-        for at in range(0, len(rows), 8):  # whole forwards, where resuming is not proven exact
-            part = rows[at : at + 8]
+        for at in range(0, len(rows), UNIT):  # whole forwards, where resuming is not proven exact
+            part = rows[at : at + UNIT]
             taps, expand = whole_taps(self.tower, part)
-            ids = self.ids[None].expand(len(part), *self.ids.shape)
-            keep(range(at, at + len(part)), self.tower.whole(ids, taps, self.tokens, expand))
+            ids = self.ids[k][None].expand(len(part), *self.ids.shape[1:])
+            keep(range(at, at + len(part)), self.tower.whole(ids, taps, tokens, expand))
         return scores
 
-    def _write(self, cell: Cell, place: int | None) -> Write:
-        hook = self.hooks[cell.stage]
-        if callable(self.given):
-            return Write(cell.stage, hook, self.given, cell.head, place)
-        value = self.given[cell.stage]
-        offset = len(self.ids) - len(value)
+    def _write(self, k: int, cell: Cell, place: int | None) -> Write:
+        hook, given = self.hooks[cell.stage], self.given[k]
+        if callable(given):
+            return Write(cell.stage, hook, given, cell.head, place)
+        value = given[cell.stage]
+        offset = self.length - len(value)
         value = value if cell.head is None else value[:, cell.head]
         return Write(cell.stage, hook, value if place is None else value[place - offset], cell.head, place, offset)
 
-    def _same(self, cell: Cell, places: list[int | None]) -> bool:
+    def _same(self, k: int, cell: Cell, places: list[int | None]) -> bool:
         """Whether a cell's values are the base run's own."""
-        if callable(self.given) or not self.own:
+        everything = self.given[k]
+        if callable(everything) or not self.own:
             return False
-        given, own = self.given[cell.stage], self.own[cell.stage]
+        given, own = everything[cell.stage], self.own[cell.stage][k]
         offset = len(own) - len(given)
         if cell.head is not None:
             given, own = given[:, cell.head], own[:, cell.head]
@@ -262,18 +277,18 @@ class _Unit:
             for place in places
         )
 
-    def _places(self, cell: Cell, whole: Sequence[int | str] | str | None) -> list[int | None]:
+    def _places(self, k: int, cell: Cell, whole: Sequence[int | str] | str | None) -> list[int | None]:
         if cell.place is not None:
-            return [position_of(self.inputs, self.index, cell.place)]
+            return [position_of(self.inputs, self.members[k], cell.place)]
         if whole is None or whole == "all":
             return [None]
         chosen = [whole] if isinstance(whole, str) else whole
-        return [position_of(self.inputs, self.index, place) for place in chosen]
+        return [position_of(self.inputs, self.members[k], place) for place in chosen]
 
-    def _keeping(self, into: Stages) -> dict[int, dict[str, Any]]:
+    def _keeping(self, into: Recorded) -> dict[int, dict[str, Any]]:
         def keeper(stage: int) -> Callable[[Tensor], None]:
             def keep(x: Tensor) -> None:
-                into[stage] = self._positions_first(x[0])
+                into[stage] = self._positions_first(x)
 
             return keep
 
@@ -282,20 +297,35 @@ class _Unit:
             taps.setdefault(stage // self.tower.n_layers, {})[hook] = keeper(stage)
         return taps
 
+    def _record(self, ids: Tensor) -> Recorded:
+        recorded: Recorded = {}
+        self.tower.whole(ids, self._keeping(recorded))
+        return recorded
+
     def _positions_first(self, x: Tensor) -> Tensor:
-        return x.transpose(0, 1) if is_pattern(self.site) else x
+        return x.transpose(1, 2) if is_pattern(self.site) else x
 
-    def _run(self, ids: Tensor, tokens: Tensor | None) -> Tensor:
-        tower = self.tower
-        return self._read(tower.base_run(ids[None]), tokens) if tower.resumable else tower.whole(ids[None], {}, tokens)
+    def _examples(self) -> list[Example]:
+        inputs = self.inputs
+        clean = torch.stack([inputs.clean[i] for i in self.members]) if self.metric.reference else None
+        reference = None if clean is None else self._logits(clean, self.tower.base_run(clean) if self.tower.resumable else None)
+        return [
+            Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], None if reference is None else reference[k])
+            for k, i in enumerate(self.members)
+        ]
 
-    def _read(self, base: Any, tokens: Tensor | None | str = "metric") -> Tensor:
-        tower, row = self.tower, torch.tensor([0])
-        stream = tower.enter(base, tower.n_layers * tower.n_steps, row, 0)
-        return tower.readout(base, row, stream, self.tokens if isinstance(tokens, str) else tokens)
+    def _logits(self, ids: Tensor, base: Any) -> Tensor:
+        tower, rows = self.tower, torch.arange(len(ids))
+        if base is None:
+            return tower.whole(ids, {})
+        return tower.readout(base, rows, tower.enter(base, tower.n_layers * tower.n_steps, rows, 0))
 
-    def _score(self, logits: Tensor) -> float:
-        return float(self.metric(logits, self.example))
+    def _scores(self, ids: Tensor, base: Any) -> list[float]:
+        logits = self._logits(ids, base)
+        return [self._score(k, logits[k : k + 1] if t is None else logits[k : k + 1, t]) for k, t in enumerate(self.tokens)]
+
+    def _score(self, k: int, logits: Tensor) -> float:
+        return float(self.metric(logits, self.examples[k]))
 
 
 def whole_taps(tower: Tower, rows: Sequence[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, frozenset[str]]]:

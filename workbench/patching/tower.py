@@ -61,6 +61,10 @@ class Tower(Protocol):
         """Run inputs unedited, with `taps` (step → hook name → function) reading activations on the way."""
         ...
 
+    def select(self, base: Any, index: int) -> Any:
+        """The base run of one of its inputs, as a base run."""
+        ...
+
     def embed(self, inputs: Any) -> Stream:
         """The stream with which inputs enter stage 0."""
         ...

@@ -1,0 +1,57 @@
+"""An exact sweep over all heads × positions of the IOI prompts against TransformerLens."""
+
+from __future__ import annotations
+
+from itertools import product
+from statistics import median
+
+import numpy as np
+
+import workbench
+from tests.benchmarks import rivals
+from tests.benchmarks.subject import Settings, Subject, prompts_of
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of
+
+BAR = Bar(40)
+
+
+def run(subject: Subject, settings: Settings) -> list[Result]:
+    model, bridge = subject.model, subject.bridge
+    prompts = prompts_of("ioi", model.tokenizer, settings.prompts)
+    first, length = prompts.first_difference, prompts.length
+    everything = list(product(range(model.n_layers), range(model.n_heads), range(length)))
+    live = [cell for cell in everything if cell[2] >= first]
+    clean = rivals.transformer_lens_cache(bridge, prompts.clean)
+
+    def sweep() -> workbench.Sweep:
+        return workbench.sweep(model, prompts.pairs, site="z", by=("head", "position"), positions="all", cache=False)
+
+    ours = sweep()
+    cells = chosen(everything, ours.delta, settings.cells)
+    wanted = np.array([ours.values[cell] for cell in cells])
+    scores = rivals.transformer_lens(bridge, clean, prompts, cells).numpy()
+    measured = in_turns(
+        {
+            "workbench": lambda: seconds_of(sweep),
+            "TransformerLens": lambda: seconds_of(lambda: rivals.transformer_lens(bridge, clean, prompts, cells)),
+        },
+        settings.rounds,
+        "positions",
+    )
+    whole = [s * len(everything) / len(cells) for s in measured["TransformerLens"]]
+    lively = [s * len(live) / len(cells) for s in measured["TransformerLens"]]
+    timed = (len(cells), len(everything))
+    rows = [
+        Row("workbench", median(measured["workbench"]), cells=(len(everything), len(everything))),
+        Row("TransformerLens", median(whole), bar=BAR, cells=timed, difference=float(np.abs(scores - wanted).max()),
+            ratio=Ratio.within_rounds(whole, measured["workbench"], "workbench")),
+        Row("TransformerLens, leaving out the zero cells too", median(lively), cells=(len(cells), len(live)),
+            ratio=Ratio.within_rounds(lively, measured["workbench"], "workbench")),
+    ]  # fmt: skip
+    notes = [
+        f"Exactly zero and skipped: {ours.info['skipped_cells']} of {ours.values.size} (head, position, prompt) cells, "
+        f"among them all before the first difference, at position {first}.",
+        f"Largest effect among the {len(cells)} compared cells: {np.abs(wanted - ours.base).max():.3g} logits.",
+    ]
+    title = f"Sweep of z over {len(everything)} heads × positions: IOI, {len(prompts)} × {length} tokens"
+    return [Result("positions", title, rows, notes, measured)]

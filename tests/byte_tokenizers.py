@@ -1,0 +1,43 @@
+"""Byte-level BPE tokenisers for tests, made in memory: one with given merges, one trained on given texts."""
+
+from collections.abc import Iterable, Sequence
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+BOS, EOS = "<s>", "</s>"
+
+
+def merging(*merges: str, before: str = "", after: str = "") -> PreTrainedTokenizerFast:
+    """Single bytes, and what `merges` ("a r", "ar y") join; `before` and `after` are put around every text."""
+    pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
+    words = [BOS, EOS, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(left + right for left, right in pairs)]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    tokenizer = _byte_level(models.BPE(vocab=vocabulary, merges=pairs))
+    if before or after:
+        template = f"{before} $A {after}".strip()
+        special = [(name, vocabulary[name]) for name in (BOS, EOS)]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+    return _wrapped(tokenizer)
+
+
+def trained(texts: Iterable[str], size: int = 20_000) -> PreTrainedTokenizerFast:
+    """Trained until every word of the texts is one token, as frequent words are in real vocabularies."""
+    tokenizer = _byte_level(models.BPE())
+    alphabet: Sequence[str] = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[BOS, EOS], initial_alphabet=list(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _wrapped(tokenizer)
+
+
+def _byte_level(model: models.Model) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS)

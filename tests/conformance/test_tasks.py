@@ -1,0 +1,160 @@
+"""What every task in the folder must do. A new file is tested the moment it exists."""
+
+import functools
+import random
+import re
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from tests.byte_tokenizers import merging, trained
+from workbench import registry
+from workbench.errors import BadInput
+from workbench.pairs import Task, task
+
+NAMES = registry.names("data.tasks")
+STAGES = {"logits", "mover-value", "mover-query", "earlier"}
+
+
+def variants() -> list[tuple[str, dict[str, Any]]]:
+    """Every task with each value of each of its settings."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name in NAMES:
+        settings = [{key: value} for key, values in task(name).variants.items() for value in values]
+        found += [(name, chosen) for chosen in settings or [{}]]
+    return found
+
+
+EVERY = pytest.mark.parametrize(("name", "settings"), variants(), ids=str)
+
+
+@functools.cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A vocabulary in which the tasks' own words are mostly one token, as in the models' vocabularies."""
+    texts = [
+        text
+        for name, settings in variants()
+        for pair in task(name, n=150, **settings).examples()
+        for text in (pair.clean, pair.corrupt, *pair.options)
+    ]
+    return trained(texts, size=2500)
+
+
+def test_the_tasks_of_the_first_study_are_there() -> None:
+    study = "ioi remaining-name answered-by surname-recall password-copying capital-of-country subject-verb-agreement"
+    assert {*study.split(), "gendered-pronoun", "colored-objects"} <= set(NAMES)
+
+
+@EVERY
+def test_every_drawn_pair_can_be_asked(name: str, settings: dict[str, Any]) -> None:
+    drawn = task(name, n=100, **settings)
+    inputs = drawn.inputs(tokenizer())
+    assert len(set(inputs.texts)) == len(inputs) == 100
+    for i, (clean, corrupt) in enumerate(inputs.texts):
+        assert len(inputs.clean[i]) == len(inputs.corrupt[i])
+        assert clean != corrupt
+        assert {*inputs.answer[i], *inputs.wrong[i]} <= set(inputs.options[i])
+        assert not set(inputs.answer[i]) & set(inputs.wrong[i])
+    for i, pair in enumerate(drawn.examples(tokenizer())):
+        for text, ids in ((pair.clean, inputs.clean[i]), (pair.corrupt, inputs.corrupt[i])):
+            for word, token in zip(pair.options, inputs.options[i], strict=True):
+                assert tokenizer()(text + word)["input_ids"] == [*ids.tolist(), token]
+
+
+@EVERY
+def test_named_positions_point_at_their_words(name: str, settings: dict[str, Any]) -> None:
+    drawn = task(name, n=30, **settings)
+    inputs = drawn.inputs(tokenizer())
+    for i, pair in enumerate(drawn.examples(tokenizer())):
+        assert set(inputs.positions[i]) == set(drawn.positions) == {*pair.positions, "end"}
+        assert inputs.positions[i]["end"] == len(inputs.clean[i]) - 1
+        texts = ((pair.clean, pair.positions, inputs.clean), (pair.corrupt, pair.corrupt_positions, inputs.corrupt))
+        for text, spans, ids in texts:
+            assert set(spans) == set(pair.positions)
+            for place, (start, end) in spans.items():
+                token = tokenizer().decode([int(ids[i][inputs.positions[i][place]])]).strip()
+                assert token
+                assert text[start:end].endswith(token)
+
+
+@EVERY
+def test_every_stage_has_something_to_measure(name: str, settings: dict[str, Any]) -> None:
+    drawn = task(name, n=30, **settings)
+    inputs = drawn.inputs(tokenizer())
+    assert drawn.stages["logits"] == "end"
+    assert set(drawn.stages) <= STAGES
+    for stage, place in drawn.stages.items():
+        # Before the first difference both runs are the same, so that patching there is no edit at all.
+        for positions, first in zip(inputs.positions, inputs.first_difference, strict=True):
+            assert positions[place] >= first, stage
+
+
+@EVERY
+def test_draws_are_fixed_by_the_seed_alone(name: str, settings: dict[str, Any]) -> None:
+    random.seed(3)
+    before = random.getstate()
+    first = task(name, n=40, seed=7, **settings).examples()
+    assert random.getstate() == before
+    assert task(name, n=40, seed=7, **settings).examples() == first
+    assert task(name, n=10, seed=7, **settings).examples() == first[:10]
+    assert task(name, n=40, seed=8, **settings).examples() != first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_describes_itself(name: str) -> None:
+    found: Task = task(name)
+    assert found.name == name
+    assert found.title
+    assert found.question.endswith("?")
+    assert found.relation in {"ioi", "near", "distant", "studied", "other"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_says_when_it_does_not_apply(name: str) -> None:
+    assert task(name).applies(tokenizer()) is None
+    single_bytes = merging()
+    assert "does not apply to this tokeniser" in (task(name).applies(single_bytes) or "")
+    with pytest.raises(BadInput, match="The first reason: "):
+        task(name).inputs(single_bytes)
+
+
+def test_a_task_is_a_dataset() -> None:
+    table = task("ioi", n=5).dataset(tokenizer())
+    assert table.column_names == ["clean", "corrupt", "answer", "wrong", "options", "positions"]
+    pair = task("ioi", n=5).examples(tokenizer())[2]
+    assert table[2]["clean"] == pair.clean
+    assert table[2]["options"] == list(pair.options)
+    assert {p["name"]: (p["start"], p["end"]) for p in table[2]["positions"]} == pair.positions
+
+
+def test_colored_objects_keeps_the_published_grammar() -> None:
+    item = r"an? (\w+) (\w+)"
+    listed = rf"(?:there is|you see|I see) {item}, {item}, and {item}\."
+    shot = rf"Q: On the (?:table|desk|floor), {listed} What color is the (\w+)\?\nA:"
+    for pair in task("colored-objects", n=200).examples():
+        found = re.fullmatch(rf"{shot} (\w+)\n{shot}", pair.clean)
+        assert found
+        first, shown, second = found.groups()[:7], found[8], found.groups()[8:]
+        assert dict(zip(first[1:6:2], first[0:6:2], strict=True))[first[6]].title() == shown
+        assert dict(zip(second[1:6:2], second[0:6:2], strict=True))[second[6]].title() == pair.answer[0].strip()
+        assert len({*first[:6], *second[:6]}) == 12  # six colours and six objects: the shots share none
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", pair.clean)
+        assert pair.corrupt.rsplit("What", 1)[0] == pair.clean.rsplit("What", 1)[0]
+        asked = re.search(r"is the (\w+)\?\nA:$", pair.corrupt)
+        assert asked
+        assert dict(zip(second[1:6:2], second[0:6:2], strict=True))[asked[1]].title() == pair.wrong[0].strip()
+
+
+def test_ioi_has_both_orders_and_both_corruptions() -> None:
+    drawn = task("ioi", n=100).examples()
+    io_first = sum(pair.positions["IO"] < pair.positions["S1"] for pair in drawn)
+    assert 30 < io_first < 70
+    for pair in drawn:
+        (start, end), io, s = pair.positions["S2"], pair.answer[0].strip(), pair.wrong[0].strip()
+        assert pair.clean[start:end] == s
+        assert pair.corrupt == pair.clean[:start] + io + pair.clean[end:]
+    for pair in task("ioi", n=100, corruption="abc").examples():
+        names = {pair.corrupt[start:end] for name, (start, end) in pair.corrupt_positions.items() if name != "S1+1"}
+        assert len(names) == 3
+        assert not names & {option.strip() for option in pair.options}

@@ -1,0 +1,116 @@
+"""The benchmarks run, and every rival agrees with the workbench; on a random model, with no figure asserted."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import workbench
+from tests.benchmarks import bench_path, bench_sweep
+from tests.benchmarks.subject import PROMPTS, Settings, Subject, pairs_of
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns
+
+QUICK = Settings(model="random", rounds=1, cells=6, prompts=4, quick=True)
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("words")
+    words = sorted(set(re.findall(r"\w+|[^\w\s]", (PROMPTS / "ioi.jsonl").read_text())))
+    vocabulary = {word: i for i, word in enumerate(["[UNK]", *words])}
+    split = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    split.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=split, unk_token="[UNK]").save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)  # TransformerLens wants one that was loaded
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    weights = LlamaForCausalLM(config).state_dict()
+
+    def copy() -> LlamaForCausalLM:
+        model = LlamaForCausalLM(config).eval()
+        model.load_state_dict(weights)
+        return model
+
+    return Subject(lambda: workbench.HookedLM(copy(), tokenizer, {"name": "random"}), copy)
+
+
+def test_a_sweep_agrees_with_every_rival(subject):
+    result = bench_sweep.sweep_against_rivals(subject, QUICK, "ioi")
+    compared = {row.what: row.difference for row in result.rows if row.difference is not None}
+    assert set(compared) == set(bench_sweep.BARS["ioi"]) - {"limit"}
+    assert max(compared.values()) < 1e-4
+    assert largest_effect(result) > 1e-2
+    assert json.loads(json.dumps(result.as_json()))["rows"]
+    assert "max |difference|" in str(result)
+
+
+def test_path_patching_agrees_with_the_published_procedure(subject):
+    for result in bench_path.run(subject, QUICK):
+        compared = [row.difference for row in result.rows if row.difference is not None]
+        assert len(compared) == 2
+        assert max(compared) < 1e-4
+        assert largest_effect(result) > 1e-2
+
+
+def largest_effect(result: Result) -> float:
+    (note,) = [note for note in result.notes if note.startswith("Largest effect")]
+    return float(note.split()[-2])
+
+
+@pytest.mark.parametrize("name", ["ioi", "colored_objects"])
+def test_the_prompts_are_eight_pairs_whose_answers_are_swapped(name):
+    pairs = pairs_of(name)
+    assert len(pairs) == 8
+    assert len({pair.clean for pair in pairs.items}) == 8
+    for pair in pairs.items:
+        assert pair.clean != pair.corrupt
+        assert pair.answer[0].strip().lower() in pair.clean.lower()
+        assert pair.wrong[0].strip().lower() in pair.clean.lower()
+    assert [p.clean for p in pairs_of(name, 10).items[8:]] == [p.clean for p in pairs.items[:2]]
+
+
+def test_ratios_are_taken_within_a_round_and_contestants_take_turns():
+    order: list[str] = []
+    seconds = {"a": iter([2.0, 9.0, 4.0]), "b": iter([1.0, 3.0, 4.0])}
+
+    def contestant(name: str):
+        def work() -> float:
+            order.append(name)
+            return next(seconds[name])
+
+        return work
+
+    measured = in_turns({name: contestant(name) for name in seconds}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert Ratio.within_rounds(measured["a"], measured["b"], "b") == Ratio(2.0, 1.0, 3.0, "b")
+
+
+def test_a_row_says_whether_its_bar_is_met():
+    assert Row("rival", 9.0, ratio=Ratio(9.5, 8, 10, "ours"), bar=Bar(9)).met is True
+    assert Row("limit", 9.0, ratio=Ratio(1.4, 1, 2, "it"), bar=Bar(1.3, "≤")).met is False
+    assert Row("help", 0.4, bar=Bar(0.5, "≤")).met is True
+    assert Row("ours", 0.4).met is None
+
+
+def test_the_cells_to_time_hold_the_strongest_and_cross_the_grid():
+    cells = [(layer, head) for layer in range(5) for head in range(4)]
+    effect = torch.zeros(5, 4, 2).numpy()
+    effect[3, 1] = -1
+    found = chosen(cells, effect, 6)
+    assert found[0] == (3, 1)
+    assert len(set(found)) == 6
+    assert {layer for layer, _ in found} == set(range(5))

@@ -1,0 +1,148 @@
+"""`Run`: a finished run directory, read as untrusted input. Nothing in it is used unless its hash is in ``done``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import BadInput, UnknownName
+from workbench.files import JSON_BYTES, parse_json, read_file
+from workbench.runs.directory import DONE, FORMAT
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+#: The largest table or figure that is read.
+FILE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a finding, kept in a run directory. Make it with `Run.read`.
+
+    Attributes:
+        path: the directory.
+        facts: what ``run.json`` says: finding, config, verdict, versions, times, …
+        hashes: SHA-256 of every file, by its path inside the directory.
+    """
+
+    path: Path
+    facts: dict[str, Any] = field(repr=False)
+    hashes: dict[str, str] = field(repr=False)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Run:
+        """Open a run directory after checking every file against ``done``.
+
+        Raises:
+            BadInput: no ``done`` marker (the run never finished), a file missing or altered (expected and found hash),
+                a path that leaves the directory, or a ``run.json`` that is none.
+        """
+        folder = Path(path)
+        if not (folder / DONE).is_file():
+            raise BadInput(f"{folder} holds no 'done' marker: it is no run directory, or its run never finished.")
+        hashes = dict(
+            _entry(line, folder)
+            for line in read_file(folder / DONE, JSON_BYTES).decode("utf-8", "replace").splitlines()
+        )
+        run = cls(folder, {}, hashes)
+        for name in hashes:
+            run.data(name)
+        facts = parse_json(run.data("run.json"), str(folder / "run.json"))
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise BadInput(f"{folder / 'run.json'} does not name the format {FORMAT!r}.")
+        return cls(folder, facts, hashes)
+
+    @property
+    def summary(self) -> str:
+        """The report in words."""
+        return self.data("summary.txt").decode("utf-8", "replace").rstrip("\n")
+
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        """The tables of the run."""
+        return self._names("tables", ".parquet")
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """The interactive figures of the run."""
+        return self._names("figures", ".json")
+
+    @property
+    def picture_names(self) -> tuple[str, ...]:
+        """The still figures of the run."""
+        return self._names("figures", ".png")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table, read now. Raises `UnknownName` for a table that the run does not have."""
+        import pandas as pd
+
+        _known("table", name, self.table_names)
+        data = self.data(f"tables/{name}.parquet")
+        try:
+            return pd.read_parquet(io.BytesIO(data))
+        except (ValueError, OSError) as error:
+            raise BadInput(f"{self.path}: table {name!r} is no Parquet file ({error}).") from None
+
+    def figure(self, name: str) -> Figure:
+        """An interactive figure, read now."""
+        import plotly.io
+
+        _known("figure", name, self.figure_names)
+        where = f"{self.path}: figure {name!r}"
+        parse_json(text := self.data(f"figures/{name}.json"), where)
+        try:
+            return plotly.io.from_json(text.decode(), output_type="Figure")
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"{where} is no Plotly figure ({error}).") from None
+
+    def picture(self, name: str) -> bytes:
+        """A still figure as PNG."""
+        _known("picture", name, self.picture_names)
+        return self.data(f"figures/{name}.png")
+
+    def data(self, name: str) -> bytes:
+        """The bytes of a file that ``done`` lists, checked again at each reading.
+
+        Raises:
+            BadInput: not listed, missing, or altered.
+        """
+        if name not in self.hashes:
+            raise BadInput(f"{self.path}: 'done' does not list {name!r}.")
+        path = self.path / name
+        if not path.is_file() or path.is_symlink():
+            raise BadInput(f"{path} is missing, though 'done' lists it: the run directory was altered.")
+        data = read_file(path, FILE_BYTES)
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.hashes[name]:
+            raise BadInput(f"{path} was altered: expected SHA-256 {self.hashes[name]}, found {found}.")
+        return data
+
+    def _names(self, folder: str, ending: str) -> tuple[str, ...]:
+        paths = map(PurePosixPath, self.hashes)
+        return tuple(sorted(p.stem for p in paths if str(p.parent) == folder and p.suffix == ending))
+
+    def _repr_html_(self) -> str:
+        from workbench.notebook import image
+
+        pictures = "".join(image(self.picture(name), name) for name in self.picture_names)
+        return f"<div><b>{escape(self.path.name)}</b><pre>{escape(self.summary)}</pre>{pictures}</div>"
+
+
+def _entry(line: str, folder: Path) -> tuple[str, str]:
+    found = re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9._/-]+)", line)
+    if not found or ".." in found[2].split("/") or found[2].startswith("/"):
+        raise BadInput(f"{folder / DONE}: {line[:120]!r} is no line of a SHA-256 and a path inside the directory.")
+    return found[2], found[1]
+
+
+def _known(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise UnknownName(kind, name, known)
