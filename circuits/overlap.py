@@ -220,8 +220,13 @@ def _mask_jaccard(
     stages = common_stages(a, b)
     if not stages or not usable:
         return np.full(resamples, np.nan)
-    one, two = (np.any([side[stage] for stage in stages], axis=0) for side in (a, b))
-    return np.sum(one & two, axis=(0, 1)) / np.sum(one | two, axis=(0, 1))
+    one, two = _chosen(a, stages), _chosen(b, stages)
+    return (one & two).sum(axis=(0, 1)) / (one | two).sum(axis=(0, 1))
+
+
+def _chosen(masks: Mapping[str, np.ndarray], stages: Iterable[str]) -> Bool[np.ndarray, "layer head resample"]:
+    """The heads of the union of some stages."""
+    return np.logical_or.reduce([masks[stage] for stage in stages])
 
 
 def _can_resample(scores: Mapping[str, Scores], *tasks: str) -> bool:

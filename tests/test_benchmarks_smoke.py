@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench
-from tests.benchmarks import bench_path, bench_sweep
+from tests.benchmarks import bench_path, bench_positions, bench_record, bench_sweep
 from tests.benchmarks.subject import PROMPTS, Settings, Subject, pairs_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns
 
@@ -64,6 +64,18 @@ def test_path_patching_agrees_with_the_published_procedure(subject):
         assert len(compared) == 2
         assert max(compared) < 1e-4
         assert largest_effect(result) > 1e-2
+
+
+def test_a_sweep_over_positions_agrees_with_transformer_lens(subject):
+    (result,) = bench_positions.run(subject, QUICK)
+    (difference,) = [row.difference for row in result.rows if row.difference is not None]
+    assert difference < 1e-4
+    assert largest_effect(result) > 1e-2
+
+
+def test_recording_is_timed_against_the_plain_forward(subject):
+    result = bench_record.record(subject, QUICK, "ioi")
+    assert [row.ratio is None for row in result.rows] == [True, False, False]
 
 
 def largest_effect(result: Result) -> float:

@@ -138,26 +138,41 @@ def test_table_names_heads_as_papers_do():
 def test_every_shape_draws_itself(axes):
     sweep = make(axes)
     figure, picture = sweep.figure(), sweep.picture()
-    assert "tiny · ioi · n = 12" in figure.layout.title.text
+    plain = json.loads(str(figure.to_json()))
+    assert "tiny · ioi · n = 12" in plain["layout"]["title"]["text"]
     assert {"denoise", "logit difference"} <= set(
-        figure.layout.title.subtitle.text.replace("direction: ", "").split(" · ")
+        plain["layout"]["title"]["subtitle"]["text"].replace("direction: ", "").split(" · ")
     )
-    drawn = json.loads(str(figure.to_json()))["data"][0]
+    drawn = plain["data"][0]
     if len(axes) > 1:
         assert drawn["zmin"] == -drawn["zmax"] and "corrupt run" in drawn["colorbar"]["title"]["text"]
         assert drawn["hovertemplate"].startswith("%{customdata}")
-        assert len(figure.layout.updatemenus) == (len(axes) == 3)
+        assert ("updatemenus" in plain["layout"]) == (len(axes) == 3)
     assert any("corrupt run" in text for text in (a.get_ylabel() for a in picture.axes))
 
 
 def test_the_menu_shows_each_position():
     sweep = make(("layer", "head", "position"))
     assert sweep.effect is not None
-    largest, first, *others = sweep.figure().layout.updatemenus[0].buttons
-    assert len(others) == 4 and first.args[0]["z"][0][1][2] == sweep.effect[1, 2, 0]
+    menu = json.loads(str(sweep.figure().to_json()))["layout"]["updatemenus"][0]
+    largest, first, *others = menu["buttons"]
+    assert len(others) == 4 and first["args"][0]["z"][0][1][2] == sweep.effect[1, 2, 0]
     best, where = drawing.largest_over_positions(sweep.effect)
     assert best[0, 0] == sweep.effect[0, 0, 0] < 0 and where[0, 0] == 0
-    assert largest.args[0]["z"][0][0][0] == best[0, 0]
+    assert largest["args"][0]["z"][0][0][0] == best[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({"into": "q", "receivers": ["9.6", "9.9"]}, "path patching of z into q of 9.6, 9.9"),
+        ({"into": "resid_post", "receivers": "logits"}, "path patching of z into the logits"),
+        ({"by": ["layer", "position"]}, "patch z by layer × position"),
+    ],
+)
+def test_the_subtitle_says_what_was_done(info, words):
+    subtitle = drawing.words(replace(make(), info={**INFO, **info}), "effect").subtitle
+    assert subtitle == f"{words} · direction: denoise · logit difference"
 
 
 def test_hover_tells_value_interval_and_p():

@@ -66,9 +66,9 @@ def test_read_back(tmp_path):
     run = Run.read(written(tmp_path))
     pd.testing.assert_frame_equal(run.table("effects"), TABLE)
     assert (run.summary, run.table_names, run.figure_names) == ("n = 25: too few.", ("effects",), ("grid",))
-    assert json.loads(str(run.figure("grid").to_json()))["data"][0]["z"][0][0] == 0.1 and run.picture("grid").startswith(
-        b"\x89PNG"
-    )
+    assert json.loads(str(run.figure("grid").to_json()))["data"][0]["z"][0][0] == 0.1 and run.picture(
+        "grid"
+    ).startswith(b"\x89PNG")
     assert "too few" in run._repr_html_()
     with pytest.raises(UnknownName, match="effects"):
         run.table("efects")

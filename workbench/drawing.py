@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: ColorBrewer's red–blue: diverging, readable with the common colour-vision deficiencies; its middle means 0.
 DIVERGING = "RdBu_r"
-#: Made for colour-vision deficiencies (Nuñez, Anderton & Renslow 2018); for quantities that start at 0.
-SEQUENTIAL = "cividis"
+#: Even in brightness, readable with colour-vision deficiencies, and free of grey; for quantities that start at 0.
+SEQUENTIAL = "viridis"
 BLANK = "#b9b9b9"
 BAR = "#33658a"
 AXIS_NAMES: Mapping[str, str] = {"layer": "layer", "head": "head", "kv_head": "key/value head", "position": "position"}
@@ -106,13 +106,9 @@ def sparse_ticks(names: Sequence[str], at_most: int) -> tuple[list[int], list[st
 def _subtitle(info: Mapping[str, Any]) -> str:
     site, edit = info.get("site", "?"), info.get("edit", "edit")
     if info.get("into"):
-        receivers = info.get("receivers") or "the logits"
-        names = receivers if isinstance(receivers, str) else ", ".join(map(str, receivers))
-        what = (
-            f"path patching of {site} into {info['into']} of {names}"
-            if info.get("receivers")
-            else f"path patching of {site} into {names}"
-        )
+        receivers = info.get("receivers") or "logits"
+        names = "the logits" if receivers == "logits" else f"{info['into']} of {_listed(receivers, ', ')}"
+        what = f"path patching of {site} into {names}"
     else:
         what = f"{edit} {site}" + (f" by {_listed(info['by'])}" if info.get("by") else "")
     direction = f"direction: {info['direction']}" if info.get("direction") else ""
@@ -128,5 +124,5 @@ def _scale(info: Mapping[str, Any], quantity: str) -> str:
     return f"effect (0 = {base} run, 1 = {source} run)"
 
 
-def _listed(by: Any) -> str:
-    return by if isinstance(by, str) else " × ".join(map(str, by))
+def _listed(words: Any, between: str = " × ") -> str:
+    return words if isinstance(words, str) else between.join(map(str, words))

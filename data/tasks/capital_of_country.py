@@ -1,6 +1,7 @@
 """The capital of a country. A distant relative of IOI: the answer comes from the weights, not from the prompt.
 
-The corrupt prompt names another country. The country's token is where heads at the end read.
+The corrupt prompt names another country. The country's token is where heads at the end read. There are 32 countries, so
+more than 32 pairs repeat some of them, each time against another.
 """
 
 import random

@@ -32,7 +32,9 @@ POSITIONS = ("IO", "S1", "S1+1", "S2", "end")
 def draw(rng: random.Random, corruption: str = "s2-io") -> Pair:
     io, s, *others = rng.sample(FIRST_NAMES, 5)
     words = {"IO": io, "S1": s, "S2": s, "place": rng.choice(PLACES), "object": rng.choice(OBJECTS)}
-    changed = {"S2": io} if corruption == "s2-io" else dict(zip(("IO", "S1", "S2"), others, strict=True))
+    changed = {"S2": io}
+    if corruption == "abc":
+        changed = {"IO": others[0], "S1": others[1], "S2": others[2]}
     return minimal_pair(rng.choice(TEMPLATES), words, changed, answer=io, wrong=s, options=(io, s), positions=POSITIONS)
 
 

@@ -11,8 +11,8 @@ from workbench.pairs import Pair, Task
 
 PASSWORDS = listed(
     "tiger apple river silver dragon castle orange purple garden winter summer forest eagle rabbit coffee butter "
-    "guitar piano rocket planet bridge window candle diamond hammer lemon mirror ocean pepper pirate shadow spider thunder "
-    "turtle velvet violet yellow monkey bottle cherry engine island jacket kitchen ladder market needle"
+    "guitar piano rocket planet bridge window candle diamond hammer lemon mirror ocean pepper pirate shadow spider "
+    "thunder turtle velvet violet yellow monkey bottle cherry engine island jacket kitchen ladder market needle"
 )
 TEMPLATES = (
     "The password is {password}. To enter, you must say the password, which is",

@@ -11,7 +11,7 @@ from workbench.pairs import Pair, Task
 
 SUBJECTS = listed("key door box picture report letter photo book map window wall card sign wheel lamp")
 DISTRACTORS = listed("cabinet car house room teacher student friend building garden hotel shop neighbor")
-LINKS = ("of", "near", "behind", "beside", "by")
+LINKS = ("of", "near", "beside")
 TEMPLATE = "The {subject} {link} the {distractor}"
 POSITIONS = ("subject", "distractor", "end")
 

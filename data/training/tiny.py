@@ -52,28 +52,33 @@ UNKNOWN = "<unk>"
 class Recipe:
     """Everything that decides the weights, besides the versions of the libraries and the machine's arithmetic.
 
-    `mix` holds sequences a step and kind; kinds that are not named get `others` each.
+    `shares` holds prompts a step for the tasks that are named; the others get `share` each.
     """
 
     seed: int = 0
     threads: int = 2
-    d_model: int = 64
+    d_model: int = 128
     n_layers: int = 2
     n_heads: int = 8
     n_kv_heads: int = 4
-    d_mlp: int = 192
+    d_mlp: int = 64
     context: int = 128
-    rope_theta: float = 10_000.0
+    rope_theta: float = 100.0
     initial_std: float = 0.08
+    common: float = 0.3
     steps: int = 800
-    warm_up: int = 40
+    warm_up: int = 20
     learning_rate: float = 4e-3
-    weight_decay: float = 0.1
-    pool: int = 20_000
-    others: int = 16
-    mix: tuple[tuple[str, int], ...] = (("induction", 48), ("ioi", 64), ("colored-objects", 48))
-    shortest_copy: int = 4
-    longest_copy: int = 30
+    turning_rate: float = 0.02
+    momentum: float = 0.9
+    pool: int = 12_000
+    share: int = 8
+    shares: tuple[tuple[str, int], ...] = (("ioi", 40), ("remaining-name", 16), ("colored-objects", 40))
+    copy_tokens: int = 1200
+    copy_lengths: tuple[int, int] = (3, 30)
+    easy_length: float = 6.0
+    easy_vocabulary: float = 30.0
+    ready: float = 0.75
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,14 @@ class Batch:
     ids: Tensor
     places: Tensor
     targets: Tensor
+
+    @classmethod
+    def of(cls, rows: list[list[int]], targets: list[dict[int, int]]) -> Batch:
+        """Of rows of ids and, for each row, place → target."""
+        longest = max(map(len, rows))
+        flat = {i * longest + place: goal for i, row in enumerate(targets) for place, goal in row.items()}
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        return cls(padded, torch.tensor(list(flat)), torch.tensor(list(flat.values())))
 
 
 # --- what is learned ---------------------------------------------------------------------------------------------------
@@ -133,37 +146,34 @@ def make_tokenizer(texts: list[str], context: int) -> PreTrainedTokenizerFast:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Prompts ``[example, pos]`` padded on the right, the place of the last token, and which answers are right.
+class Question:
+    """An example as ids: the prompt, the answers that are right after it, and earlier places with their next token.
 
-    `right` is ``[example, answer]``, padded by repeating the first answer.
+    An earlier place ends in the same two tokens as the prompt: the "A:" of a shot whose answer is shown.
     """
 
-    ids: Tensor
-    last: Tensor
-    right: Tensor
-
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerFast, chosen: list[Example]) -> Pool:
-        rows = tokenizer([e.text for e in chosen])["input_ids"]
-        longest, most = max(map(len, rows)), max(len(e.answers) for e in chosen)
-        answers = [[tokenizer(a)["input_ids"][0] for a in e.answers] for e in chosen]
-        return cls(
-            torch.tensor([row + [0] * (longest - len(row)) for row in rows]),
-            torch.tensor([len(row) - 1 for row in rows]),
-            torch.tensor([a + a[:1] * (most - len(a)) for a in answers]),
-        )
-
-    def batch(self, n: int, generator: torch.Generator) -> Batch:
-        rows = torch.randint(len(self.ids), (n,), generator=generator)
-        column = torch.randint(self.right.shape[1], (n,), generator=generator)
-        places = torch.arange(n) * self.ids.shape[1] + self.last[rows]
-        return Batch(self.ids[rows], places, self.right[rows, column])
+    ids: list[int]
+    right: list[int]
+    shown: dict[int, int]
 
 
-def induction_batch(n: int, length: int, vocabulary: int, generator: torch.Generator) -> Batch:
-    """`length` distinct random tokens, twice. Targets: the second copy from its second token on."""
-    copy = torch.rand(n, vocabulary - 1, generator=generator).topk(length).indices + 1  # 0 is <unk>
+def questions(tokenizer: PreTrainedTokenizerFast, chosen: list[Example]) -> list[Question]:
+    ids = {answer: tokenizer(answer)["input_ids"] for answer in {a for e in chosen for a in e.answers}}
+    made = []
+    for example, row in zip(chosen, tokenizer([e.text for e in chosen])["input_ids"], strict=True):
+        shown = {i: row[i + 1] for i in range(1, len(row) - 1) if row[i - 1 : i + 1] == row[-2:]}
+        made.append(Question(row, [ids[answer][0] for answer in example.answers], shown))
+    return made
+
+
+def question_batch(chosen: list[Question], rng: random.Random) -> Batch:
+    targets = [{**q.shown, len(q.ids) - 1: rng.choice(q.right)} for q in chosen]
+    return Batch.of([q.ids for q in chosen], targets)
+
+
+def induction_batch(n: int, length: int, alphabet: Tensor, generator: torch.Generator) -> Batch:
+    """`length` distinct random tokens of the alphabet, twice. Targets: the second copy from its second token on."""
+    copy = alphabet[torch.rand(n, len(alphabet), generator=generator).topk(length).indices]
     ids = torch.cat([copy, copy], dim=1)
     within = torch.arange(length, 2 * length - 1)
     places = (torch.arange(n)[:, None] * 2 * length + within).flatten()
@@ -174,6 +184,7 @@ def induction_batch(n: int, length: int, vocabulary: int, generator: torch.Gener
 
 
 def make_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
+    """Random weights. All embeddings share a component, so that attention by position alone is easy to learn."""
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=recipe.d_model,
@@ -190,7 +201,10 @@ def make_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
         eos_token_id=None,
         pad_token_id=None,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, :4].add_(recipe.common)
+    return model
 
 
 def guesses(model: LlamaForCausalLM, batch: Batch) -> Tensor:
@@ -199,63 +213,96 @@ def guesses(model: LlamaForCausalLM, batch: Batch) -> Tensor:
     return model.lm_head(hidden.flatten(0, 1)[batch.places])
 
 
-def optimizer_for(model: LlamaForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    gains = [p for p in model.parameters() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": gains, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About the nearest orthogonal matrix: five Newton-Schulz steps with the coefficients of Muon (Jordan 2024)."""
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-def pace(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine down to 1 % of the learning rate."""
-    if step < recipe.warm_up:
-        return (step + 1) / recipe.warm_up
-    done = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+class Learner:
+    """Muon in float32 for the layers' matrices, AdamW for the embedding and the gains.
+
+    torch's own Muon orthogonalises in bfloat16, which is slow on most CPUs. On these data it learns induction in a
+    fraction of the steps that AdamW takes alone.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, recipe: Recipe):
+        self.recipe, self.model, self.step_number = recipe, model, 0
+        self.matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+        self.moving = [torch.zeros_like(p) for p in self.matrices]
+        others = [p for p in model.parameters() if not any(p is m for m in self.matrices)]
+        self.adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.01)
+
+    def pace(self) -> float:
+        """Linear warm-up, then half a cosine down to nothing."""
+        done = self.step_number / self.recipe.steps
+        return min(1.0, self.step_number / self.recipe.warm_up) * 0.5 * (1 + math.cos(math.pi * done))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self.step_number += 1
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.adam.param_groups:
+            group["lr"] = self.recipe.learning_rate * self.pace()
+        self.adam.step()
+        rate = self.recipe.turning_rate * self.pace()
+        for matrix, moving in zip(self.matrices, self.moving, strict=True):
+            assert matrix.grad is not None
+            moving.mul_(self.recipe.momentum).add_(matrix.grad)
+            turn = orthogonal(matrix.grad + self.recipe.momentum * moving)
+            matrix.mul_(1 - 0.05 * rate).add_(turn, alpha=-rate * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5)
+        self.model.zero_grad()
 
 
-def train(recipe: Recipe, pools: dict[str, Pool], vocabulary: int) -> LlamaForCausalLM:
+def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -> LlamaForCausalLM:
+    """Each step: copies, short prompts, long prompts. Copies grow longer and richer in words as they are mastered."""
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    lengths = random.Random(recipe.seed)
+    rng = random.Random(recipe.seed)
     model = make_model(recipe, vocabulary)
-    optimizer = optimizer_for(model, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: pace(step, recipe))
-    sizes = dict.fromkeys(pools, recipe.others) | dict(recipe.mix)
-    began, seen = time.monotonic(), {}
+    learner = Learner(model, recipe)
+    shares = dict.fromkeys(learned, recipe.share) | dict(recipe.shares)
+    alphabet = torch.randperm(vocabulary - 1, generator=generator) + 1  # without <unk>
+    longest, words = recipe.easy_length, recipe.easy_vocabulary
+    began, share = time.monotonic(), {"copies": 0.0, "short": 0.0, "long": 0.0}
     for step in range(1, recipe.steps + 1):
-        for kind, n in sizes.items():
-            if kind == "induction":
-                length = lengths.randint(recipe.shortest_copy, recipe.longest_copy)
-                batch = induction_batch(n, length, vocabulary, generator)
-            else:
-                batch = pools[kind].batch(n, generator)
+        length = rng.randint(recipe.copy_lengths[0], int(longest))
+        chosen = [q for kind, pool in learned.items() for q in rng.sample(pool, shares[kind])]
+        batches = {
+            "copies": induction_batch(recipe.copy_tokens // (2 * length), length, alphabet[: int(words)], generator),
+            "short": question_batch([q for q in chosen if len(q.ids) <= 32], rng),
+            "long": question_batch([q for q in chosen if len(q.ids) > 32], rng),
+        }
+        for kind, batch in batches.items():
             logits = guesses(model, batch)
-            weight = n / sum(sizes.values())
-            (weight * torch.nn.functional.cross_entropy(logits, batch.targets)).backward()
-            right = (logits.argmax(-1) == batch.targets).float().mean().item()
-            seen[kind] = 0.9 * seen.get(kind, 0.0) + 0.1 * right
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        if step % 50 == 0 or step == recipe.steps:
-            shown = "  ".join(f"{kind} {share:.2f}" for kind, share in seen.items())
-            print(f"step {step}/{recipe.steps}  {time.monotonic() - began:4.0f} s  {shown}", flush=True)
+            torch.nn.functional.cross_entropy(logits, batch.targets).backward()
+            share[kind] += 0.1 * ((logits.argmax(-1) == batch.targets).float().mean().item() - share[kind])
+        learner.step()
+        if share["copies"] > recipe.ready:
+            longest = min(recipe.copy_lengths[1], longest * 1.015)
+            words = min(len(alphabet), words * 1.03)
+        if step % 25 == 0 or step == recipe.steps:
+            shown = ", ".join(f"{kind} {part:.2f}" for kind, part in share.items())
+            size = f"copies of up to {int(longest)} of {int(words)} words"
+            print(f"step {step}/{recipe.steps} {time.monotonic() - began:4.0f} s: {shown} ({size})", flush=True)
     return model.eval()
 
 
 @torch.no_grad()
-def accuracies(model: LlamaForCausalLM, tests: dict[str, Pool], recipe: Recipe) -> dict[str, float]:
+def accuracies(model: LlamaForCausalLM, tests: dict[str, list[Question]], recipe: Recipe) -> dict[str, float]:
     """Top-1 accuracy over the whole vocabulary, on held-out prompts."""
     generator = torch.Generator().manual_seed(recipe.seed + 1)
-    found: dict[str, float] = {}
-    lengths = range(recipe.shortest_copy, recipe.longest_copy + 1)
-    batches = [induction_batch(10, length, model.config.vocab_size, generator) for length in lengths]
+    alphabet = torch.arange(1, model.config.vocab_size)
+    shortest, longest = recipe.copy_lengths
+    batches = [induction_batch(20, length, alphabet, generator) for length in range(shortest, longest + 1)]
     hits = torch.cat([guesses(model, batch).argmax(-1) == batch.targets for batch in batches])
-    found["induction"] = hits.float().mean().item()
-    for kind, pool in tests.items():
-        batch = Batch(pool.ids, torch.arange(len(pool.ids)) * pool.ids.shape[1] + pool.last, pool.right[:, 0])
-        hits = (guesses(model, batch).argmax(-1)[:, None] == pool.right).any(-1)
-        found[kind] = hits.float().mean().item()
+    found = {"induction": hits.float().mean().item()}
+    for kind, asked in tests.items():
+        batch = Batch.of([q.ids for q in asked], [{len(q.ids) - 1: 0} for q in asked])
+        best = guesses(model, batch).argmax(-1).tolist()
+        found[kind] = sum(guess in q.right for guess, q in zip(best, asked, strict=True)) / len(asked)
     return found

@@ -11,7 +11,7 @@ import numpy as np
 import workbench
 from tests.benchmarks import rivals
 from tests.benchmarks.subject import Settings, Subject, prompts_of
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of, timed
 from workbench.vocabulary import Head
 
 BAR = Bar(60)
@@ -42,18 +42,20 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
     def ours() -> workbench.Sweep:
         return workbench.path_patch(model, prompts.pairs, receivers, into="q", cache=False)
 
-    def theirs(lean: bool) -> Callable[[], np.ndarray]:
-        return lambda: rivals.published_path_patching(bridge, clean, corrupt, prompts, cells, into, lean).numpy()
+    def theirs(lean: bool) -> Callable[[list[rivals.Cell]], np.ndarray]:
+        return lambda of: rivals.published_path_patching(bridge, clean, corrupt, prompts, of, into, lean).numpy()
 
     result = ours()
     cells = chosen(senders, result.delta, settings.cells)
     wanted = np.array([result.values[cell] for cell in cells])
     contestants = {"published procedure": theirs(lean=False), "the same without waste": theirs(lean=True)}
-    differences = {name: float(np.abs(score() - wanted).max()) for name, score in contestants.items()}
+    for score in contestants.values():
+        score(cells[:1])
+    scores: dict[str, np.ndarray] = {}
     measured = in_turns(
         {
             "workbench": lambda: seconds_of(ours),
-            **{name: lambda score=score: seconds_of(score) for name, score in contestants.items()},
+            **{name: timed(lambda score=score: score(cells), scores, name) for name, score in contestants.items()},
         },
         settings.rounds,
         "path",
@@ -62,14 +64,16 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
     for name in contestants:
         whole = [s * len(senders) / len(cells) for s in measured[name]]
         bar = BAR if name == "published procedure" else None
+        difference = float(np.abs(scores[name] - wanted).max())
         rows.append(
-            Row(name, median(whole), bar=bar, cells=(len(cells), len(senders)), difference=differences[name],
+            Row(name, median(whole), bar=bar, cells=(len(cells), len(senders)), difference=difference,
                 ratio=Ratio.within_rounds(whole, measured["workbench"], "workbench"))
         )  # fmt: skip
     target = "the logits" if receivers is None else f"the queries of {', '.join(map(str, receivers))}"
+    pairs = len(senders) * len(prompts)
     notes = [
         f"Largest effect among the {len(cells)} compared senders: {np.abs(wanted - result.base).max():.3g} logits.",
-        f"Exactly zero and skipped: {result.info['skipped_cells']} of {len(senders) * len(prompts)} (sender, prompt).",
+        f"Exactly zero and skipped: {result.info['skipped_cells']} of {pairs} sender × prompt cells.",
         "Published: a freezing hook for every head and a full cache in the first of a sender's two runs.",
         "Without waste: one freezing hook a layer, and only the receivers' inputs kept.",
     ]

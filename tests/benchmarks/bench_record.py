@@ -40,8 +40,9 @@ def record(subject: Subject, settings: Settings, name: str) -> Result:
         for batch in batches:
             hf.base_model(batch, use_cache=False)
 
-    ours(), plain(), without_logits()
     contestants = {"workbench": ours, "plain forward": plain, "plain forward without logits": without_logits}
+    for warm_up in contestants.values():
+        warm_up()
     measured = in_turns(
         {name: lambda work=work: seconds_of(work) for name, work in contestants.items()},
         settings.rounds * (1 if settings.quick else TURNS),

@@ -13,7 +13,7 @@ import workbench
 from tests.benchmarks import rivals
 from tests.benchmarks.limit import Limit, matrix_work
 from tests.benchmarks.subject import Prompts, Settings, Subject, prompts_of
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of, timed
 
 TITLES = {"ioi": "IOI", "colored_objects": "Colored Objects"}
 #: Against each rival, and against the limit.
@@ -43,7 +43,9 @@ def sweep_against_rivals(subject: Subject, settings: Settings, name: str) -> Res
     ours = workbench.sweep(model, prompts.pairs, site="z", by="head", cache=False)  # also warms up
     cells = chosen(everything, ours.delta, settings.cells)
     wanted = np.array([ours.values[cell] for cell in cells])
-    differences = {rival: _difference(score(cells), wanted) for rival, score in contestants.items()}  # warms up too
+    for score in contestants.values():
+        score(cells[:1])
+    scores: dict[str, Any] = {}
     measure = matrix_work(subject.plain, model.n_heads, prompts.length - prompts.first_difference, len(prompts))
     limits: list[Limit] = [measure()]
 
@@ -57,11 +59,12 @@ def sweep_against_rivals(subject: Subject, settings: Settings, name: str) -> Res
                 lambda: workbench.sweep(model, prompts.pairs, site="z", by="head", cache=False)
             ),
             "limit": time_limit,
-            **{rival: lambda score=score: seconds_of(lambda: score(cells)) for rival, score in contestants.items()},
+            **{rival: timed(lambda score=score: score(cells), scores, rival) for rival, score in contestants.items()},
         },
         settings.rounds,
         f"sweep {name}",
     )
+    differences = {rival: float(np.abs(np.asarray(scores[rival]) - wanted).max()) for rival in contestants}
     whole = {rival: [s * len(everything) / len(cells) for s in measured[rival]] for rival in contestants}
     return Result(
         f"sweep/{name}",
@@ -93,19 +96,19 @@ def _rows(
     whole: dict[str, list[float]],
     limits: list[Limit],
     differences: dict[str, float],
-    timed: tuple[int, int],
+    counts: tuple[int, int],
 ) -> list[Row]:
     ours = measured["workbench"]
     tight = [limit.tight for limit in limits]
     rows = [
-        Row("workbench", median(ours), cells=(timed[1], timed[1])),
+        Row("workbench", median(ours), cells=(counts[1], counts[1])),
         Row("  against the matrix-work limit", median(measured["limit"]), bar=Bar(BARS[name]["limit"], "≤"),
             ratio=Ratio.within_rounds(ours, measured["limit"], "the limit")),
         Row("  against the tight limit", median(tight), ratio=Ratio.within_rounds(ours, tight, "the limit")),
     ]  # fmt: skip
     for rival, seconds in whole.items():
         rows.append(
-            Row(rival, median(seconds), bar=Bar(BARS[name][rival]), cells=timed, difference=differences[rival],
+            Row(rival, median(seconds), bar=Bar(BARS[name][rival]), cells=counts, difference=differences[rival],
                 ratio=Ratio.within_rounds(seconds, ours, "workbench"))
         )  # fmt: skip
     return rows
@@ -121,7 +124,3 @@ def _notes(ours: Any, wanted: np.ndarray, cells: list[Any], limits: list[Limit])
         "Tight limit: in the last layer only keys and values at every position, the rest at the answer's.",
         "The workbench's time holds tokenisation, base and source runs and the result; the rivals' only their loops.",
     ]
-
-
-def _difference(scores: Any, wanted: np.ndarray) -> float:
-    return float(np.abs(np.asarray(scores) - wanted).max())

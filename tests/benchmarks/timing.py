@@ -109,6 +109,17 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def timed(work: Callable[[], Any], into: dict[str, Any], name: str) -> Callable[[], float]:
+    """A contestant that gives its seconds and leaves its answer in `into`."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        into[name] = work()
+        return time.perf_counter() - start
+
+    return run
+
+
 def in_turns(contestants: Mapping[str, Callable[[], float]], rounds: int, say: str = "") -> dict[str, list[float]]:
     """Every contestant once a round, in an order that rotates; each gives its own seconds."""
     names, measured = list(contestants), {name: [] for name in contestants}

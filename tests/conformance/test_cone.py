@@ -226,16 +226,16 @@ def test_a_function_sees_the_whole_prompt_in_every_layer(site: str) -> None:
     model, plain = pair_of_models("llama")
     inputs = paired(2)
 
-    def centred(x: Tensor) -> Tensor:
-        return x - x.mean(0, keepdim=True)
+    def shifted(x: Tensor) -> Tensor:
+        return x.roll(1, 0)
 
-    result = sweep(model, inputs, site=site, by="layer", edit=centred)
+    result = sweep(model, inputs, site=site, by="layer", edit=shifted)
     for example, layer in [(0, 0), (1, 1), (0, 2), (1, 2)]:
         if site == "k":  # rotated keys have no plain place
-            hook = (model.hook_name(site, layer), lambda x, hook: x - x.mean(1, keepdim=True))
+            hook = (model.hook_name(site, layer), lambda x, hook: x.roll(1, 1))
             logits = model.run_with_hooks(inputs.clean[example][None], fwd_hooks=[hook])[0, -1]
         else:
-            logits = plain.logits(inputs.clean[example], (site, layer, lambda x: x.copy_(centred(x))))
+            logits = plain.logits(inputs.clean[example], (site, layer, lambda x: x.copy_(shifted(x))))
         expected = logits[list(inputs.answer[example])].mean() - logits[list(inputs.wrong[example])].mean()
         assert result.values[layer, example] == pytest.approx(float(expected), abs=1e-4)
     assert np.abs(result.delta[2]).max() > 1e-3

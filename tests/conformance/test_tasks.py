@@ -73,7 +73,8 @@ def test_named_positions_point_at_their_words(name: str, settings: dict[str, Any
         for text, spans, ids in texts:
             assert set(spans) == set(pair.positions)
             for place, (start, end) in spans.items():
-                token = tokenizer().decode([int(ids[i][inputs.positions[i][place]])]).strip()
+                index = inputs.positions[i][place]
+                token = str(tokenizer().decode(ids[i][index : index + 1].tolist())).strip()
                 assert token
                 assert text[start:end].endswith(token)
 

@@ -108,7 +108,9 @@ class Plain:
         """The activation, positions first: ``[pos, ...]``, a pattern ``[dest, head, src]``."""
         if site == "pattern":
             with torch.no_grad():
-                return self.eager(ids[None], use_cache=False, output_attentions=True).attentions[layer][0].transpose(0, 1)
+                return (
+                    self.eager(ids[None], use_cache=False, output_attentions=True).attentions[layer][0].transpose(0, 1)
+                )
         kept: list[Tensor] = []
         self.logits(ids, (site, layer, lambda x: kept.append(x.clone())))
         return kept[0]
@@ -128,7 +130,9 @@ class Plain:
             yield
 
     def _part(self, layer: int, name: str) -> nn.Module:
-        return self.model.get_submodule(".".join(filter(None, (PARTS.get(self.family, LLAMA_LIKE)[0], str(layer), name))))
+        return self.model.get_submodule(
+            ".".join(filter(None, (PARTS.get(self.family, LLAMA_LIKE)[0], str(layer), name)))
+        )
 
     def _place(self, site: str, layer: int, change: InPlace) -> tuple[nn.Module, str, Callable[[Tensor], Tensor]]:
         _, attention, output, _ = PARTS.get(self.family, LLAMA_LIKE)
@@ -142,7 +146,11 @@ class Plain:
             name = "post_feedforward_layernorm" if gemma else "mlp"
             return self._part(layer, name), "output", _in_place(change, lambda x: x)
         if site == "z":
-            return self._part(layer, f"{attention}.{output}"), "input", _in_place(change, lambda x: x.unflatten(-1, heads))
+            return (
+                self._part(layer, f"{attention}.{output}"),
+                "input",
+                _in_place(change, lambda x: x.unflatten(-1, heads)),
+            )
         which = "qkv".index(site)
         if self.family == "gpt2":
             blocks = _in_place(change, lambda x: x.unflatten(-1, (3, *heads))[..., which, :, :])
@@ -154,7 +162,11 @@ class Plain:
             heads_first = NORMED[self.family]
             normed = _in_place(change, lambda x: x.transpose(1, 2) if heads_first else x)
             return self._part(layer, f"{attention}.{site}_norm"), "output", normed
-        return self._part(layer, f"{attention}.{site}_proj"), "output", _in_place(change, lambda x: x.unflatten(-1, (-1, self.d_head)))
+        return (
+            self._part(layer, f"{attention}.{site}_proj"),
+            "output",
+            _in_place(change, lambda x: x.unflatten(-1, (-1, self.d_head))),
+        )
 
     def _resid_mid(self, layer: int, change: InPlace) -> list[tuple[nn.Module, str, Callable[[Tensor], Tensor]]]:
         """The norm before the MLP sees the edited stream; what it misses on the skip branch is added to the layer's end."""

@@ -14,7 +14,9 @@ from workbench.vocabulary import Head
 PAIRS = paired(3)
 
 
-def published(family: str, example: int, sender: Head, receivers: list[Head] | None, into: str, at: int, everywhere: bool):
+def published(
+    family: str, example: int, sender: Head, receivers: list[Head] | None, into: str, at: int, everywhere: bool
+):
     """The metric of the clean prompt along the sender's direct paths, as the study computes it."""
     model, ours = hugging_face(family), hooked(family)
     clean, corrupt = PAIRS.clean[example], PAIRS.corrupt[example]
@@ -75,9 +77,13 @@ def test_to_the_logits(family: str, position: str | int, freeze: str) -> None:
 @pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), ("S", "all")])
 def test_to_heads(into: str, position: str, freeze: str) -> None:
     receivers = [Head(1, 2), Head(2, 4)]
-    stage = path_patch(hooked("llama"), PAIRS, receivers, into=into, position=position, freeze=freeze, share_kv=into != "q")
+    stage = path_patch(
+        hooked("llama"), PAIRS, receivers, into=into, position=position, freeze=freeze, share_kv=into != "q"
+    )
     for example, sender in [(0, Head(0, 1)), (1, Head(0, 5)), (2, Head(1, 0))]:
-        expected = published("llama", example, sender, receivers, into, PAIRS.positions[example][position], freeze == "all")
+        expected = published(
+            "llama", example, sender, receivers, into, PAIRS.positions[example][position], freeze == "all"
+        )
         assert stage.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
     assert np.isnan(stage.values[2]).all()
     assert np.nanmax(np.abs(stage.delta)) > 1e-2

@@ -97,8 +97,8 @@ def implementation_of(module: nn.Module, name: str) -> Callable[..., tuple[Tenso
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if eager is None:
         raise UnsupportedModel(
-            f"{type(module).__name__} computes its attention itself instead of calling Hugging Face's AttentionInterface, "
-            "so its heads cannot be reached."
+            f"{type(module).__name__} computes its attention itself instead of calling Hugging Face's "
+            "AttentionInterface, so its heads cannot be reached."
         )
     return eager
 
@@ -208,7 +208,7 @@ def _is_plain(run: LayerRun, query: Tensor, key: Tensor, value: Tensor, kwargs: 
         prefix is not None
         and prefix.mask is None
         and prefix.keys.shape[0] == 1
-        and 0 < prefix.start
+        and prefix.start > 0
         and key.shape == value.shape
         and key.shape[1] == prefix.keys.shape[1]
         and query.shape[2] == key.shape[2]

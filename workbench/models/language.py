@@ -107,7 +107,8 @@ class HookedLM(HookedRootModule):
         Args:
             input: text, or ids ``[batch, pos]``.
             attention_mask: 1 for tokens and 0 for padding, left or right; positions are then counted over tokens.
-            return_type: ``"logits"``, ``"loss"`` (mean next-token cross-entropy over unmasked tokens), ``"both"``, or None.
+            return_type: ``"logits"``, ``"loss"`` (mean next-token cross-entropy over unmasked tokens), ``"both"``,
+                or None.
             prepend_bos: None follows the tokeniser.
         """
         ids = self.to_tokens(input, prepend_bos=prepend_bos)
@@ -205,7 +206,12 @@ class HookedLM(HookedRootModule):
 
     def attention_site(self, part: str) -> str | None:
         """The tap inside the attention function that serves a name such as ``attn.hook_z``; None for other sites."""
-        sites = {"attn.hook_v": "v", "attn.hook_attn_scores": "scores", "attn.hook_pattern": "pattern", "attn.hook_z": "z"}
+        sites = {
+            "attn.hook_v": "v",
+            "attn.hook_attn_scores": "scores",
+            "attn.hook_pattern": "pattern",
+            "attn.hook_z": "z",
+        }
         prefix = "attn.hook_rot_" if self.anatomy.rotary else "attn.hook_"
         return {**sites, prefix + "q": "q", prefix + "k": "k"}.get(part)
 
@@ -299,7 +305,9 @@ class HookedLM(HookedRootModule):
             rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
         if len({len(row) for row in rows}) != 1:
             lengths = ", ".join(str(len(row)) for row in rows)
-            raise UsageError(f"Texts of {lengths} tokens do not stack: pass ids with an attention_mask, or one at a time.")
+            raise UsageError(
+                f"Texts of {lengths} tokens do not stack: pass ids with an attention_mask, or one at a time."
+            )
         return torch.tensor(rows, device=self.device)
 
     def to_single_token(self, string: str) -> int:
@@ -325,7 +333,9 @@ class HookedLM(HookedRootModule):
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
         return self.module(self.anatomy.embed).weight
 
-    def tokens_to_residual_directions(self, tokens: str | int | Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
+    def tokens_to_residual_directions(
+        self, tokens: str | int | Int[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_model"]:
         """The direction whose dot product with the normed residual is the token's logit: the final norm's weight
         (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries."""
         index = self.to_single_token(tokens) if isinstance(tokens, str) else tokens

@@ -97,9 +97,13 @@ class LanguageTower:
             return x if x is None or x.shape[0] == 1 else x[one]
 
         seen = [Seen(s.keys[one], s.values[one], mine(s.mask)) for s in base.seen]
-        calls = [
-            tuple(_each_tensor(part, lambda x: _cut_positions(x, base, row, 0)) for part in call) for call in base.calls
-        ]
+        calls = []
+        for (args, kwargs), before, after in zip(base.calls, base.seen, seen, strict=True):
+
+            def cut(x: Tensor, before: Seen = before, after: Seen = after) -> Tensor | None:
+                return after.mask if x is before.mask else _cut_positions(x, base, row, 0)
+
+            calls.append((_each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)))
         return LanguageBase(base.ids[one], [x[one] for x in base.streams], calls, seen)
 
     def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
@@ -228,8 +232,12 @@ class LanguageTower:
         def cut(x: Tensor) -> Tensor | None:
             return None if x is mask else _cut_positions(x, base, rows, start)
 
-        kwargs = {name: None if name == "attention_mask" else value for name, value in kwargs.items()}
-        return _each_tensor(args, cut), _each_tensor(kwargs, cut)
+        return _each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)
+
+
+def _without_mask(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A resumed layer takes its mask from what the base run's attention saw."""
+    return {name: None if name == "attention_mask" else value for name, value in kwargs.items()}
 
 
 def _each_tensor(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
@@ -262,5 +270,3 @@ def _append(
 ) -> Float[Tensor, "row some_head longer d_head"]:
     prefix = prefix.repeat_interleave(own.shape[1] // prefix.shape[1], 1)
     return torch.cat([prefix.expand(own.shape[0], -1, -1, -1), own], 2)
-
-

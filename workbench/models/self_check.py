@@ -1,8 +1,8 @@
 """The load-time self-check: what the adapter assumes of a model is proven on the model at hand, on eight random tokens.
 
-Refused (`UnsupportedModel`): hooks change the logits, a layer's attention is not the one found, or its rows do not sum to
-one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to whole forwards with a
-warning: a model that does not resume exactly.
+Refused (`UnsupportedModel`): hooks change the logits, a layer's attention is not the one found, or its rows do not sum
+to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to whole forwards with
+a warning: a model that does not resume exactly.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 def _refuse(model: HookedLM, reason: str) -> UnsupportedModel:
     return UnsupportedModel(
-        f"{type(model.hf).__name__} (model_type {model.hf.config.model_type!r}) failed the load-time self-check: {reason} "
-        "Its anatomy may need an entry in workbench.models.anatomy.FAMILIES."
+        f"{type(model.hf).__name__} (model_type {model.hf.config.model_type!r}) failed the load-time self-check: "
+        f"{reason} Its anatomy may need an entry in workbench.models.anatomy.FAMILIES."
     )
 
 
@@ -80,7 +80,9 @@ def _patterns_sum_to_one(model: HookedLM, ids: Tensor) -> None:
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     for layer, total in sums.items():
         if total.shape[1] != model.n_heads:
-            raise _refuse(model, f"layer {layer} has {total.shape[1]} heads where the configuration says {model.n_heads}.")
+            raise _refuse(
+                model, f"layer {layer} has {total.shape[1]} heads where the configuration says {model.n_heads}."
+            )
         if not sinks and not _close(total, torch.ones_like(total)):
             raise _refuse(model, f"the rows of layer {layer}'s pattern do not sum to one.")
 
@@ -104,7 +106,9 @@ def _branches_add_up(model: HookedLM, ids: Tensor) -> None:
             reason = f"in layer {layer} the attention's and the MLP's outputs do not add up to the residual stream"
             if model.listed:
                 raise _refuse(model, reason + ".")
-            warnings.warn(f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=5)
+            warnings.warn(
+                f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=5
+            )
             model.drop_hooks("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
             return
 
@@ -131,7 +135,7 @@ def _resumes(model: HookedLM, ids: Tensor) -> None:
     """One edit in the middle, and another ending of the same beginning: resumed, and by whole forwards."""
     from workbench.models.resume import LanguageTower
     from workbench.patching.cone import Row, Write, climb
-    from workbench.patching.sweep import whole_taps
+    from workbench.patching.unit import whole_taps
 
     tower, layer, position = LanguageTower(model), model.n_layers // 2, LENGTH // 2
     other = ids.clone()
@@ -142,13 +146,20 @@ def _resumes(model: HookedLM, ids: Tensor) -> None:
     resumed = torch.zeros_like(whole)
     try:
         base, start = tower.base_run(ids), position if model.causal else 0
-        climb(tower, base, [edit, ending], start, read=lambda rows, logits: resumed.index_copy_(0, torch.tensor(rows), logits))
+        climb(
+            tower,
+            base,
+            [edit, ending],
+            start,
+            read=lambda rows, logits: resumed.index_copy_(0, torch.tensor(rows), logits),
+        )
         reason = "" if _close(resumed, whole) else f"differs by {float((resumed - whole).abs().max()):.2g}"
     except (WorkbenchError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = f"failed ({error})"
     if reason:
         model.resumable, model.why_not_resumable = False, reason
         warnings.warn(
-            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute whole forwards (exact, but slower).",
+            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute whole "
+            "forwards (exact, but slower).",
             stacklevel=5,
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Handles = list[Any]
 Installer = Callable[["HookedLM", int, Tap], Handles]
 
+
 @contextmanager
 def tapped(
     model: HookedLM,
@@ -95,7 +96,9 @@ def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
 def on_input(module: nn.Module, tap: Tap) -> Handles:
     """Tap the first argument of `module`."""
 
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def hook(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         x = args[0] if args else kwargs["hidden_states"]
         new = tap(x)
         if new is None:

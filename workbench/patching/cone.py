@@ -32,8 +32,8 @@ class Write:
         stage, hook: where.
         head: the head, or None for all (and for sites without heads).
         position: the position (for a pattern the destination), or None for all.
-        value: what is written. With a position: its activation (``[d_head]``, ``[head, d_head]``, ``[d_model]``, or for a
-            pattern ``[src]``). Without: one for each position, the first of them at `first`. Or a function of the
+        value: what is written. With a position: its activation (``[d_head]``, ``[head, d_head]``, ``[d_model]``, or for
+            a pattern ``[src]``). Without: one for each position, the first of them at `first`. Or a function of the
             activation that is there.
         first: the position of ``value[0]``.
     """
@@ -183,12 +183,15 @@ def _apply(x: Tensor, row: int, write: Write, first: int) -> None:
         new = write.value(target.clone())
         if not isinstance(new, Tensor) or new.shape != target.shape:
             given = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
-            raise HookError(f"The edit at {write.hook} gave {given} for {tuple(target.shape)}: an edit keeps the shape.")
+            raise HookError(
+                f"The edit at {write.hook} gave {given} for {tuple(target.shape)}: an edit keeps the shape."
+            )
     else:
         new = write.value if write.position is not None else write.value[first - write.first :]
         if new.shape != target.shape:
             raise HookError(
-                f"The edit at {write.hook} has values of shape {tuple(new.shape)} for an activation of {tuple(target.shape)}."
+                f"The edit at {write.hook} has values of shape {tuple(new.shape)} for an activation of "
+                f"{tuple(target.shape)}."
             )
     target.copy_(new)
 

@@ -1,4 +1,4 @@
-"""The edge between the engine and its callers: any model as a tower, any task as inputs, and what a result says of them."""
+"""The edge between the engine and its callers: any model as a tower, any task as inputs, and what a result says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def tower_of(model: Any) -> Tower:
         return LanguageTower(model)
     if isinstance(model, Tower):
         return model
-    raise UsageError(f"{type(model).__name__} is not a model of the workbench: use wb.load(name) or wb.HookedLM(model, tokenizer).")
+    raise UsageError(
+        f"{type(model).__name__} is not a model of the workbench: use wb.load(name) or wb.HookedLM(model, tokenizer)."
+    )
 
 
 def inputs_of(task: Any, model: Any) -> PairedInputs:
@@ -33,7 +35,9 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
         ends = tuple({"end": len(row) - 1} for row in ids)
         return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in task))
     if not hasattr(task, "inputs"):
-        raise UsageError(f"{type(task).__name__} is not a task: use wb.task(name), wb.pairs(...) or wb.read_pairs(path).")
+        raise UsageError(
+            f"{type(task).__name__} is not a task: use wb.task(name), wb.pairs(...) or wb.read_pairs(path)."
+        )
     if getattr(model, "tokenizer", None) is None:
         raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
     return task.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)

@@ -29,7 +29,7 @@ def chunk_for(tower: Tower, length: int, start: int, tokens: Tensor | None, limi
     rows = int(limit_gb * 1e9 // per_row)
     if rows < 1:
         raise UsageError(
-            f"One edited run of {positions} positions needs about {per_row / 1e9:.2f} GB and memory_gb is {limit_gb:g}. "
-            "Raise memory_gb, or use shorter prompts."
+            f"One edited run of {positions} positions needs about {per_row / 1e9:.2f} GB and memory_gb is "
+            f"{limit_gb:g}. Raise memory_gb, or use shorter prompts."
         )
     return min(CHUNK, rows * positions)

@@ -1,9 +1,9 @@
 """Path patching: what a head sends to later heads, or to the logits, directly.
 
 Procedure (Wang et al. 2022, arXiv 2211.00593; the variant that freezes one position is Merullo et al. 2024,
-arXiv 2310.08744): (1) run the base prompt with the sender's z at one position replaced by the source run's and the other
-heads' z frozen to the base run's, MLPs recomputing, and keep the receivers' inputs; (2) run the base prompt again with
-only those inputs patched in, and measure.
+arXiv 2310.08744): (1) run the base prompt with the sender's z at one position replaced by the source run's and the
+other heads' z frozen to the base run's, MLPs recomputing, and keep the receivers' inputs; (2) run the base prompt again
+with only those inputs patched in, and measure.
 
 Here every sender is a row of one climb, and where only one position can change no attention is recomputed at all.
 """
@@ -67,8 +67,12 @@ def path_patch(
     tower, inputs, metric = tower_of(model), inputs_of(task, model), metric_of(metric)
     if not tower.resumable or tower.n_steps > 1:
         raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
-    for given, known, what in ((direction, ("noise", "denoise"), "direction"), (freeze, ("position", "all"), "freeze"),
-                               (mlps, ("recompute", "freeze"), "mlps"), (into, ("q", "k", "v"), "receiver input")):  # fmt: skip
+    for what, given, known in (
+        ("direction", direction, ("noise", "denoise")),
+        ("freeze", freeze, ("position", "all")),
+        ("mlps", mlps, ("recompute", "freeze")),
+        ("receiver input", into, ("q", "k", "v")),
+    ):
         if given not in known:
             raise UnknownName(what, given, known)
     targets = _targets(tower, receivers)
@@ -99,7 +103,9 @@ def path_patch(
         "skipped_cells": skipped,
     }
     labels = {"layer": tuple(map(str, range(tower.n_layers))), "head": tuple(map(str, range(tower.n_heads)))}
-    return Sweep(values=values, base=base_scores, source=source_scores, axes=("layer", "head"), labels=labels, info=info)
+    return Sweep(
+        values=values, base=base_scores, source=source_scores, axes=("layer", "head"), labels=labels, info=info
+    )
 
 
 def _targets(tower: Tower, receivers: Sequence[Head] | None) -> dict[int, list[int]] | None:
@@ -109,7 +115,9 @@ def _targets(tower: Tower, receivers: Sequence[Head] | None) -> dict[int, list[i
     targets: dict[int, list[int]] = {}
     for head in receivers:
         if not (0 <= head.layer < tower.n_layers and 0 <= head.index < tower.n_heads):
-            raise UsageError(f"Head {head} does not exist: the model has {tower.n_layers} layers of {tower.n_heads} heads.")
+            raise UsageError(
+                f"Head {head} does not exist: the model has {tower.n_layers} layers of {tower.n_heads} heads."
+            )
         targets.setdefault(head.layer, []).append(head.index)
     if not targets or max(targets) == 0:
         raise UsageError("No head lies below the receivers: give receivers above layer 0.")
@@ -138,12 +146,15 @@ class _Unit:
         self.base_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
         self.source_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
         self.base = tower.base_run(batch, {0: self._keep(self.base_z, self.hook)})
-        source = tower.base_run(torch.stack([source_ids[i] for i in group.members]), {0: self._keep(self.source_z, self.hook)})
+        source = tower.base_run(
+            torch.stack([source_ids[i] for i in group.members]), {0: self._keep(self.source_z, self.hook)}
+        )
         clean = self.base if base_ids is inputs.clean else source
+        reference = [self._logits(clean, k)[0] if metric.reference else None for k in range(len(group.members))]
         self.examples = [
-            Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], self._logits(clean, k)[0] if metric.reference else None)
+            Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], reference[k])
             for k, i in enumerate(group.members)
-        ]  # fmt: skip
+        ]
         self.base_scores = [self._score(k, self._logits(self.base, k)) for k in range(len(self.members))]
         self.source_scores = [self._score(k, self._logits(source, k)) for k in range(len(self.members))]
 
@@ -165,13 +176,16 @@ class _Unit:
             cells = [(k, layer, head) for k in where for layer, head in senders]
             for k, layer, head in cells:
                 values[layer, head, self.members[k]] = self.base_scores[k]
-            needed = [c for c in cells if not torch.equal(self._z(self.base_z, c, start), self._z(self.source_z, c, start))]
+            needed = [
+                c for c in cells if not torch.equal(self._z(self.base_z, c, start), self._z(self.source_z, c, start))
+            ]
             skipped += len(cells) - len(needed)
             rows = [self._sending(cell, start, freeze, mlps) for cell in needed]
             first = start if self.tower.causal else 0
-            scores = self._to_logits(rows, first, freeze) if targets is None else self._to_heads(
-                rows, needed, first, freeze, targets, into, share_kv
-            )  # fmt: skip
+            if targets is None:
+                scores = self._measured(rows, first, self._frozen(start, freeze))
+            else:
+                scores = self._to_heads(rows, needed, first, freeze, targets, into, share_kv)
             for (k, layer, head), score in zip(needed, scores, strict=True):
                 values[layer, head, self.members[k]] = score
         return skipped
@@ -181,14 +195,13 @@ class _Unit:
         k, layer, head = cell
         writes = [Write(layer, self.hook[layer], self._z(self.source_z, cell, start), head, start)]
         if not self._attention_stands_still(start, freeze):
-            everywhere = freeze == "all"
-            writes += [
-                Write(above, self.hook[above], self.base_z[above][k] if everywhere else self.base_z[above][k, start], None,
-                      None if everywhere else start)
-                for above in range(layer + 1, self.tower.n_layers)
-            ]  # fmt: skip
+            for above in range(layer + 1, self.tower.n_layers):
+                z = self.base_z[above][k]
+                writes.append(Write(above, self.hook[above], z[start], None, start))
         if mlps == "freeze":
-            writes += [Write(i, self.tower.hook_name("mlp_out", i), self._mlp(i)[k]) for i in range(layer, self.tower.n_layers)]
+            writes += [
+                Write(i, self.tower.hook_name("mlp_out", i), self._mlp(i)[k]) for i in range(layer, self.tower.n_layers)
+            ]
         return Row(k, tuple(writes))
 
     def _attention_stands_still(self, start: int, freeze: str) -> bool:
@@ -197,9 +210,6 @@ class _Unit:
 
     def _frozen(self, start: int, freeze: str) -> Callable[[int], Tensor] | None:
         return self.base_z.__getitem__ if self._attention_stands_still(start, freeze) else None
-
-    def _to_logits(self, rows: list[Row], start: int, freeze: str) -> list[float]:
-        return self._measured(rows, start, self._frozen(start, freeze))
 
     def _to_heads(
         self,
@@ -262,7 +272,15 @@ class _Unit:
                 for j, score in zip(mine, self.metric(part, self.examples[k]).tolist(), strict=True):
                     scores[order[j]] = score
 
-        climb(self.tower, self.base, rows, start, tokens=None if tokens is None else torch.tensor(tokens), frozen=frozen, read=read)
+        climb(
+            self.tower,
+            self.base,
+            rows,
+            start,
+            tokens=None if tokens is None else torch.tensor(tokens),
+            frozen=frozen,
+            read=read,
+        )
         return scores
 
     def _z(self, z: dict[int, Tensor], cell: tuple[int, int, int], position: int) -> Float[Tensor, "d_head"]:

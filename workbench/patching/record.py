@@ -73,7 +73,9 @@ class Recording:
 
     def __repr__(self) -> str:
         runs = "clean and corrupt runs" if self.corrupt is not None else "runs"
-        return f"Recording({', '.join(self.sites)} at {len(self.layers)} layers, {runs} of {self.clean.prompts} prompts)"
+        return (
+            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers, {runs} of {self.clean.prompts} prompts)"
+        )
 
 
 def record(
@@ -124,20 +126,23 @@ def record_site(
 ) -> list[dict[int, Shaped[Tensor, "pos *rest"]]]:
     """One site of each input at some stages, positions first: ``[pos, ...]``, a pattern ``[dest, head, src]``."""
     result: list[dict[int, Tensor]] = [{} for _ in inputs]
+    kept: dict[int, Tensor] = {}
+
+    def keeper(stage: int) -> Tap:
+        def keep(x: Tensor) -> None:
+            kept[stage] = x.clone()
+
+        return keep
+
+    taps: dict[int, dict[str, Tap]] = {}
+    for stage in stages:
+        step, layer = divmod(stage, tower.n_layers)
+        taps.setdefault(step, {})[tower.hook_name(site, layer)] = keeper(stage)
     for members in batches(inputs):
-        taps: dict[int, dict[str, Tap]] = {}
-        kept: dict[int, Tensor] = {}
-        for stage in stages:
-            step, layer = divmod(stage, tower.n_layers)
-
-            def keep(x: Tensor, stage: int = stage) -> None:
-                kept[stage] = x.clone()
-
-            taps.setdefault(step, {})[tower.hook_name(site, layer)] = keep
         tower.base_run(torch.stack([inputs[i] for i in members]), taps)
         for stage, x in kept.items():
             for i, row in zip(members, x, strict=True):
-                result[i][stage] = row.transpose(0, 1) if site in ("pattern", "attn.hook_attn_scores") else row
+                result[i][stage] = row.transpose(0, 1) if site.endswith(("pattern", "hook_attn_scores")) else row
     return result
 
 
@@ -161,5 +166,3 @@ def batches(inputs: Sequence[Tensor], at_most: int = UNIT) -> list[list[int]]:
     for i, x in enumerate(inputs):
         by_length.setdefault(len(x), []).append(i)
     return [same[i : i + at_most] for same in by_length.values() for i in range(0, len(same), at_most)]
-
-

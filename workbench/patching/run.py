@@ -16,10 +16,11 @@ from workbench.patching.cone import Row, Write
 from workbench.patching.context import inputs_of, tower_of
 from workbench.patching.metrics import Example, Metric, metric_of
 from workbench.patching.record import UNIT, Progress, batches
-from workbench.patching.sweep import whole_taps
+from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.tower import Tower
+from workbench.patching.unit import whole_taps
 from workbench.patching.values import Values, position_of, values_of
-from workbench.vocabulary import KV_SITES, Edit
+from workbench.vocabulary import Edit
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def run(
         raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
     ids, other = (prepared.clean, prepared.corrupt) if base == "clean" else (prepared.corrupt, prepared.clean)
     if prepared.corrupt is prepared.clean and any(edit.kind == "patch" for edit in edits):
-        raise UsageError("kind='patch' takes its values from the other run of a pair, and texts alone have none: use wb.pairs.")
+        raise UsageError(
+            "kind='patch' takes its values from the other run of a pair, and texts alone have none: use wb.pairs."
+        )
     sources = [_values(tower, replace(prepared, clean=ids, corrupt=other), edit, over, seed, model) for edit in edits]
     logits: list[Tensor] = [torch.empty(0)] * len(ids)
     plain: list[Tensor] = [torch.empty(0)] * len(ids)
@@ -108,7 +111,9 @@ def run(
 
 
 def _values(tower: Tower, inputs: PairedInputs, edit: Edit, over: Any, seed: int, model: Any) -> Values:
-    n_heads = tower.n_kv_heads if edit.site in KV_SITES else tower.n_heads
+    if edit.head is not None and not has_heads(edit.site):
+        raise UsageError(f"Site {edit.site!r} has no heads, yet head {edit.head} was given.")
+    n_heads = tower.n_kv_heads if has_kv_heads(edit.site) else tower.n_heads
     if edit.head is not None and not 0 <= edit.head < n_heads:
         raise UsageError(f"Head {edit.head} does not exist at site {edit.site!r}: layers have {n_heads} heads there.")
     tower.hook_name(edit.site, edit.layer)

@@ -1,0 +1,217 @@
+"""Do related tasks use the same attention heads?
+
+The study of Merullo, Eickhoff & Pavlick (ICLR 2024, arXiv 2310.08744), as a procedure for any model and any tasks:
+the tasks that the model does (`circuits.gate`), four stages of path patching each (`circuits.stages`), the top heads of
+every stage, and what each pair of tasks shares, beside layer-matched random circuits and a bootstrap interval over
+prompts (`circuits.overlap`). Near and distant pairs are declared in `circuits.reuse_verdict`, with the verdict's rule.
+
+Tables: ``overlap`` (a row for each pair), ``overlap_percent`` (the same at 1, 2, 5 and 10 %), ``overlap_stage``,
+``tasks``, ``stages``, ``heads``, ``summary``; for a model with published heads ``published_heads`` and
+``published_overlaps``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+import workbench as wb
+from circuits import overlap, published, reuse_figures, reuse_summary, reuse_tables
+from circuits.gate import Gate, gate, no_inputs
+from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, TASKS, decide, pairs_of
+from circuits.stages import Stage, Stages, run_stages, work
+from workbench import statistics
+from workbench.errors import BadInput, UsageError
+from workbench.findings import Finding, Progress, Report
+from workbench.inputs import PairedInputs
+from workbench.pairs import Task
+
+QUESTION = "Are the attention heads that a model uses for one task the heads that it uses for a related one?"
+
+#: Prompts a task: as many as let the default tasks, on the default model and two cores, finish in six to eight minutes.
+N = 12
+#: The work of asking one token of one prompt, in the units of `circuits.stages.work`: a layer row each.
+_FORWARDS = 2
+
+
+def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
+    """Run the study.
+
+    Settings:
+        n: prompts a task. seed: of the draw. percent: the share of heads a stage keeps, and that become receivers.
+        tasks: names of tasks.
+    """
+    settings = finding.settings(settings)
+    n, seed, percent = settings["n"], settings["seed"], settings["percent"]
+    chosen = [wb.task(name, n=n, seed=seed) for name in dict.fromkeys(settings["tasks"])]
+    name = str(model.provenance.get("name"))
+    reference = published.of_model(name)
+    inputs, gates = _inputs(model, chosen)
+    meter = _Meter(progress, model, {t.name: t for t in chosen}, inputs)
+    found: dict[str, Stages] = {}
+    for task in chosen:
+        if task.name not in inputs:
+            continue
+        given = inputs[task.name]
+        gates[task.name] = gate(model, given, task.relation, progress=meter.of(task.name, "gate"))
+        if gates[task.name].passed:
+            found[task.name] = run_stages(
+                model,
+                given,
+                task.stages,
+                percent,
+                progress=meter.stage(task.name),
+                ready=lambda stage: _show(stage, progress),
+            )
+        meter.finished(task.name)
+    return _report(model, name, settings, [gates[t.name] for t in chosen], found, inputs, reference)
+
+
+def _inputs(model: Any, tasks: list[Task]) -> tuple[dict[str, PairedInputs], dict[str, Gate]]:
+    """The tokenised prompts of each task that can be asked, and the gate's entry of each that cannot."""
+    inputs: dict[str, PairedInputs] = {}
+    gates: dict[str, Gate] = {}
+    for task in tasks:
+        try:
+            inputs[task.name] = task.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)
+        except (BadInput, UsageError) as error:
+            gates[task.name] = no_inputs(task.name, task.relation, str(error))
+    return inputs, gates
+
+
+def _show(stage: Stage, progress: Progress) -> None:
+    """A stage's heat map, as soon as the stage is finished."""
+    progress.early(_figure_name(stage), figure=stage.sweep.figure(), picture=stage.sweep.picture())
+
+
+def _figure_name(stage: Stage) -> str:
+    return f"stage-{stage.task}-{stage.name}"
+
+
+def _report(
+    model: Any,
+    name: str,
+    settings: Mapping[str, Any],
+    gates: list[Gate],
+    found: dict[str, Stages],
+    inputs: Mapping[str, PairedInputs],
+    reference: Mapping[str, Any] | None,
+) -> Report:
+    n, seed, percent = settings["n"], settings["seed"], settings["percent"]
+    pairs = pairs_of(list(found))
+    scores = {task: stages.scores for task, stages in found.items()}
+    overlaps = reuse_tables.overlaps(found, pairs, percent, seed)
+    decision = decide(overlaps.to_dict("records"), overlap.bootstrap_jaccard(scores, percent, pairs, seed=seed))
+    tasks = reuse_tables.tasks(gates, found, percent, seed)
+    tables = {
+        "overlap": overlaps,
+        "overlap_percent": pd.concat(
+            [reuse_tables.overlaps(found, pairs, k, seed) for k in reuse_tables.BESIDE], ignore_index=True
+        ),
+        "overlap_stage": reuse_tables.overlaps_of_each_stage(found, pairs, percent),
+        "tasks": tasks,
+        "heads": reuse_tables.heads(found, percent),
+        "stages": reuse_tables.stages(found, reference["batch"] if reference else None),
+        "summary": reuse_tables.summary(decision, gates, n, percent),
+    }
+    more = [f"Published heads exist for {', '.join(published.models())} only: none are shown beside {name}."]
+    if reference:
+        kept = statistics.top_count(percent, model.n_layers * model.n_heads)
+        tables["published_heads"] = published.heads_beside(reference, found, kept)
+        tables["published_overlaps"] = published.overlaps_beside(reference, overlaps)
+        more = list(published.in_words(tables["published_heads"], tables["published_overlaps"], reference))
+    words: dict[str, Any] = {"model": name, "n": n, "percent": percent}
+    both: dict[str, reuse_figures.Both] = {}
+    if len(found) > 1:
+        halves = dict(zip(tasks["task"], tasks["split_half"], strict=True))
+        both["overlap"] = reuse_figures.matrix(overlaps, list(found), halves, **words)
+        both["overlap-pairs"] = reuse_figures.bars(overlaps, **words)
+    for stages in found.values():
+        both |= {_figure_name(s): (s.sweep.figure(), s.sweep.picture()) for s in stages.done.values()}
+    return Report(
+        verdict=decision.verdict,
+        summary=reuse_summary.in_words(
+            question=QUESTION,
+            shape=(model.n_layers, model.n_heads),
+            gates=gates,
+            stages=found,
+            overlaps=overlaps,
+            decision=decision,
+            more=more,
+            **words,
+        ),
+        tables=tables,
+        figures={key: figure for key, (figure, _) in both.items()},
+        pictures={key: picture for key, (_, picture) in both.items()},
+        facts={"data": {task: _hash(given) for task, given in inputs.items()}, "stage_info": _infos(found)},
+    )
+
+
+def _infos(found: Mapping[str, Stages]) -> dict[str, Any]:
+    return {_figure_name(s): dict(s.sweep.info) for stages in found.values() for s in stages.done.values()}
+
+
+def _hash(inputs: PairedInputs) -> str:
+    """SHA-256 of the token ids and answers of a task's prompts."""
+    rows = [
+        [clean.tolist(), corrupt.tolist(), list(answer), list(wrong)]
+        for clean, corrupt, answer, wrong in zip(inputs.clean, inputs.corrupt, inputs.answer, inputs.wrong, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+class _Meter:
+    """One measure of progress over all tasks, so that the time left is that of the whole report."""
+
+    def __init__(
+        self, progress: Progress, model: Any, tasks: Mapping[str, Task], inputs: Mapping[str, PairedInputs]
+    ) -> None:
+        self.progress, self.n = progress, {name: len(given) for name, given in inputs.items()}
+        self.parts: dict[tuple[str, str], int] = {}
+        for name, given in inputs.items():
+            self.parts[name, "gate"] = _FORWARDS * model.n_layers * sum(map(len, given.clean))
+            self.parts |= {
+                (name, s): w for s, w in work(given, tasks[name].stages, model.n_layers, model.n_heads).items()
+            }
+        self.done = dict.fromkeys(self.parts, 0)
+        self.title = f"circuit-reuse, {len(tasks)} tasks"
+
+    def of(self, task: str, part: str) -> Callable[[int], None]:
+        def tell(examples: int) -> None:
+            self.done[task, part] = self.parts[task, part] * examples // self.n[task]
+            self._tell()
+
+        return tell
+
+    def stage(self, task: str) -> Callable[[str, int], None]:
+        return lambda stage, examples: self.of(task, stage)(examples)
+
+    def finished(self, task: str) -> None:
+        """Whatever of a task was not run will not be."""
+        self.done |= {key: size for key, size in self.parts.items() if key[0] == task}
+        self._tell()
+
+    def _tell(self) -> None:
+        self.progress(sum(self.done.values()), sum(self.parts.values()), self.title)
+
+
+finding = Finding(
+    name="circuit-reuse",
+    title="Circuit reuse across tasks",
+    question=QUESTION,
+    claim=(
+        f"Tasks of the IOI family ({IOI}, {', '.join(RELATIVES)}) share more of their heads with each other than "
+        f"layer-matched random circuits do, and more than they share with distant tasks ({', '.join(DISTANT)})."
+    ),
+    thresholds={
+        "near pairs whose whole 95 % interval lies above the 95th percentile of their layer-matched null, at least": 1,
+        "lower end of the near pairs' mean overlap, above": "the upper end of the distant pairs' mean overlap",
+    },
+    run=run,
+    defaults={"n": N, "seed": 0, "tasks": TASKS, "percent": reuse_tables.MAIN},
+    source="Merullo, Eickhoff & Pavlick, ICLR 2024, arXiv 2310.08744",
+)

@@ -1,0 +1,118 @@
+"""Published heads and overlaps (``circuits/published.toml``), shown beside ours for the same model and for no other."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from circuits.stages import Stages
+from workbench.vocabulary import Head
+
+COLUMNS = ("head", "published_role", "sure", "task", "stage", "effect", "rank", "of", "in_circuit", "n", "source")
+
+
+@cache
+def _all() -> Mapping[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "published.toml").read_text(encoding="utf-8"))
+
+
+def models() -> tuple[str, ...]:
+    """Models with published heads."""
+    return tuple(_all())
+
+
+def of_model(name: str) -> Mapping[str, Any] | None:
+    """What was published for a model of that name (``gpt2-medium``, ``openai-community/gpt2-medium``), or None."""
+    return _all().get(name.rsplit("/", 1)[-1])
+
+
+def heads_beside(published: Mapping[str, Any], found: Mapping[str, Stages], kept: int) -> pd.DataFrame:
+    """One row for each published head in each stage of each task it was published for: its effect and rank here.
+
+    `kept` is the number of heads a stage keeps; ``in_circuit`` says whether the head is among them.
+    """
+    rows = []
+    for entry in published["heads"]:
+        for text in entry["heads"]:
+            for task in entry["tasks"]:
+                for stage in found[task].done.values() if task in found else ():
+                    rank, of = rank_of(Head.parse(text), stage.sweep.ranking())
+                    head = Head.parse(text)
+                    rows.append(
+                        {
+                            "head": text,
+                            "published_role": entry["role"],
+                            "sure": entry["sure"],
+                            "task": task,
+                            "stage": stage.name,
+                            "effect": float(stage.effect[head.layer, head.index]),
+                            "rank": rank,
+                            "of": of,
+                            "in_circuit": rank is not None and rank <= kept,
+                            "n": stage.sweep.n,
+                            "source": published["source"],
+                        }
+                    )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def overlaps_beside(published: Mapping[str, Any], overlaps: pd.DataFrame) -> pd.DataFrame:
+    """The published overlaps, with ours for the same pair where it was computed. Shares are shared ÷ union."""
+    rows = []
+    for entry in published["overlaps"]:
+        pair = {entry["task_a"], entry["task_b"]}
+        mine = [row for row in overlaps.to_dict("records") if {row["task_a"], row["task_b"]} == pair]
+        ours = mine[0] if mine else {}
+        rows.append(
+            {
+                "task_a": entry["task_a"],
+                "task_b": entry["task_b"],
+                "published": entry["share"],
+                "sure": entry["sure"],
+                "ours": ours.get("jaccard", float("nan")),
+                "low": ours.get("low", float("nan")),
+                "high": ours.get("high", float("nan")),
+                "null_95": ours.get("null_95", float("nan")),
+                "n": min(ours["n_a"], ours["n_b"]) if ours else 0,
+                "published_n": published["n_prompts"],
+                "note": entry.get("note", ""),
+                "source": published["source"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def rank_of(head: Head, ranking: np.ndarray) -> tuple[int | None, int]:
+    """Rank of a head (1 is the strongest) among the heads that send; None when it is no sender or does not exist."""
+    of = int(np.isfinite(ranking).sum())
+    inside = head.layer < ranking.shape[0] and head.index < ranking.shape[1]
+    if not inside or not np.isfinite(ranking[head.layer, head.index]):
+        return None, of
+    return int((ranking > ranking[head.layer, head.index]).sum()) + 1, of
+
+
+def in_words(heads: pd.DataFrame, overlaps: pd.DataFrame, published: Mapping[str, Any]) -> Sequence[str]:
+    """Lines for the summary."""
+    lines = [f"Beside the published circuit ({published['source']}, n = {published['n_prompts']})"]
+    for (head, role), rows in heads.groupby(["head", "published_role"], sort=False):
+        best = rows.dropna(subset=["rank"]).sort_values("rank").head(1).to_dict("records")
+        where = (
+            f"rank {best[0]['rank']:.0f} of {best[0]['of']} in {best[0]['task']}, {best[0]['stage']}"
+            if best
+            else "no sender here"
+        )
+        lines.append(f"  {head:>6}  {role:<16}  {where}{' (in circuit)' if best and best[0]['in_circuit'] else ''}")
+    for row in overlaps.to_dict("records"):
+        ours = (
+            "not computed"
+            if not np.isfinite(row["ours"])
+            else f"{row['ours']:.2f} [{row['low']:.2f}, {row['high']:.2f}], n = {row['n']}"
+        )
+        lines.append(f"  {row['task_a']} with {row['task_b']}: published {row['published']:.3g}, here {ours}")
+    return lines

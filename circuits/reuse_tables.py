@@ -1,0 +1,205 @@
+"""The tables of the finding ``circuit-reuse``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from circuits import overlap
+from circuits.gate import Gate
+from circuits.reuse_verdict import Decision, kind_of
+from circuits.roles import role_of
+from circuits.stages import Stage, Stages
+from workbench import statistics
+from workbench.vocabulary import Head
+
+#: The shares of heads a stage keeps, in per cent: the study's first, the others beside it.
+MAIN, BESIDE = 2.0, (1.0, 2.0, 5.0, 10.0)
+SPLITS = 50
+
+
+def tasks(gates: Sequence[Gate], stages: Mapping[str, Stages], percent: float, seed: int) -> pd.DataFrame:
+    """One row a task: the gate, which stages were run, and what the circuits of two halves of its prompts share."""
+    rows = []
+    for gate in gates:
+        found = stages.get(gate.task)
+        half = split_half(found.scores, percent, seed) if found else float("nan")
+        left_out = "; ".join(f"{name}: {why}" for name, why in found.left_out.items()) if found else ""
+        rows.append(
+            dataclasses.asdict(gate)
+            | {"split_half": half, "stages": ", ".join(found.done) if found else "", "left_out": left_out}
+        )
+    return pd.DataFrame(rows, columns=[*(f.name for f in dataclasses.fields(Gate)), "split_half", "stages", "left_out"])
+
+
+def split_half(scores: overlap.Scores, percent: float, seed: int = 0) -> float:
+    """Mean Jaccard index of the circuits of two random halves of a task's prompts, with the receivers of all of them.
+
+    What a task shares with *itself* at half its n: no overlap with another task should be expected above it. NaN below
+    four prompts.
+    """
+    n = min((array.shape[-1] for array in scores.values()), default=0)
+    if n < 4:
+        return float("nan")
+    random, found = np.random.default_rng(seed), []
+    for _ in range(SPLITS):
+        order = random.permutation(n)
+        halves = (order[: n // 2], order[n // 2 : 2 * (n // 2)])
+        sets = [
+            frozenset(head for array in scores.values() for head in overlap.top_heads(array[..., half], percent))
+            for half in halves
+        ]
+        found.append(overlap.jaccard(*sets))
+    return float(np.mean(found))
+
+
+def stage_rows(stage: Stage, percent: float, batch: int | None = None) -> list[dict[str, Any]]:
+    """The top `percent` % senders of a stage, strongest first; with `batch` also the mean of the batches' ratios."""
+    sweep, effect = stage.sweep, stage.effect
+    low, high, p = sweep.effect_low, sweep.effect_high, sweep.p_value
+    ratios = batch_ratios(stage, batch) if batch else None
+    receivers = "logits" if stage.receivers is None else " ".join(map(str, stage.receivers))
+    rows = []
+    for rank, head in enumerate(sweep.top(percent=percent), start=1):
+        at = (head.layer, head.index)
+        rows.append(
+            {
+                "task": stage.task,
+                "stage": stage.name,
+                "rank": rank,
+                "head": str(head),
+                "layer": head.layer,
+                "index": head.index,
+                "role": role_of(stage.name, float(effect[at])),
+                "mean_effect": float(effect[at]),
+                "effect_low": float("nan") if low is None else float(low[at]),
+                "effect_high": float("nan") if high is None else float(high[at]),
+                "mean_delta": float(sweep.mean_delta[at]),
+                "p_value": float(p[at]),
+                "smallest_p": sweep.smallest_p_value,
+                "n": sweep.n,
+                "position": stage.position,
+                "receivers": receivers,
+            }
+            | ({} if ratios is None else {"mean_of_batch_ratios": float(ratios[at])})
+        )
+    return rows
+
+
+def batch_ratios(stage: Stage, batch: int) -> np.ndarray:
+    """The study's average, ``[layer, head]``: each batch of consecutive prompts gives a ratio of means; their mean."""
+    delta, gap = stage.sweep.delta, np.asarray(stage.sweep.gap)
+    cuts = [slice(start, start + batch) for start in range(0, len(gap), batch)]
+    return np.mean([delta[..., cut].mean(axis=-1) / gap[cut].mean() for cut in cuts], axis=0)
+
+
+def heads(stages: Mapping[str, Stages], percent: float) -> pd.DataFrame:
+    """The circuits: the top `percent` % heads of every stage and task, as `workbench.circuit.Circuit` reads them."""
+    rows = [row | {"percent": percent, "in_circuit": True} for row in _all_stage_rows(stages, percent, None)]
+    first = [
+        "task",
+        "stage",
+        "head",
+        "layer",
+        "index",
+        "role",
+        "mean_effect",
+        "effect_low",
+        "effect_high",
+        "rank",
+        "p_value",
+    ]
+    return pd.DataFrame(rows, columns=[*first, "n", "percent", "in_circuit"])
+
+
+def stages(found: Mapping[str, Stages], batch: int | None = None) -> pd.DataFrame:
+    """The top 10 % senders of every stage of every task."""
+    return pd.DataFrame(_all_stage_rows(found, max(BESIDE), batch))
+
+
+def overlaps(found: Mapping[str, Stages], pairs: Sequence[overlap.Pair], percent: float, seed: int) -> pd.DataFrame:
+    """One row a pair of tasks at one share of heads. ``p_holm`` is corrected for the number of pairs (Holm 1979)."""
+    rows = overlap.overlap_rows({task: s.scores for task, s in found.items()}, percent, pairs, seed=seed)
+    frame = pd.DataFrame(rows, columns=None if rows else OVERLAP_COLUMNS)
+    frame["percent"] = percent
+    frame["pair"] = [kind_of((row["task_a"], row["task_b"])) for row in rows]
+    frame["p_holm"] = _holm(frame["p_value"].to_numpy(dtype=float)) if rows else []
+    return frame
+
+
+OVERLAP_COLUMNS = ["task_a", "task_b", "shared", "union", "jaccard", "null", "null_95", "p_value", "low", "high"]
+
+
+def overlaps_of_each_stage(found: Mapping[str, Stages], pairs: Sequence[overlap.Pair], percent: float) -> pd.DataFrame:
+    """The overlap of each stage on its own, where both tasks have it (no intervals: the sets are a few heads each)."""
+    rows = []
+    for a, b in pairs:
+        for stage in overlap.common_stages(found[a].done, found[b].done):
+            one, two = (frozenset(overlap.top_heads(found[t].scores[stage], percent)) for t in (a, b))
+            null = overlap.layer_matched_null(one, two, found[a].scores[stage].shape[1])
+            rows.append(
+                {
+                    "task_a": a,
+                    "task_b": b,
+                    "stage": stage,
+                    "shared": len(one & two),
+                    "union": len(one | two),
+                    "jaccard": overlap.jaccard(one, two),
+                    "null": null.mean,
+                    "null_95": null.percentile95,
+                    "p_value": null.p_value,
+                    "shared_heads": " ".join(map(str, sorted(one & two))),
+                    "n_a": found[a].done[stage].sweep.n,
+                    "n_b": found[b].done[stage].sweep.n,
+                    "percent": percent,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def summary(decision: Decision, gates: Sequence[Gate], n: int, percent: float) -> pd.DataFrame:
+    """The numbers that the verdict follows from."""
+    done, near, distant = sum(gate.passed for gate in gates), decision.near, decision.distant
+    nan = float("nan")
+    rows = [
+        ("tasks done by this model", done, nan, nan),
+        ("near pairs", near.pairs, nan, nan),
+        ("distant pairs", distant.pairs, nan, nan),
+        ("mean overlap of near pairs", near.mean, near.low, near.high),
+        ("mean overlap of distant pairs", distant.mean, distant.low, distant.high),
+        ("near pairs above their null's 95th percentile", len(decision.beyond), nan, nan),
+        ("near pairs whose interval lies above it", len(decision.surely), nan, nan),
+    ]
+    frame = pd.DataFrame(rows, columns=["quantity", "value", "low", "high"])
+    return frame.assign(verdict=decision.verdict, percent=percent, n=n)
+
+
+def coinciding(total: int) -> str:
+    """Which of the shares keep the same number of `total` heads, in words; empty when none do."""
+    counts: dict[int, list[str]] = {}
+    for percent in BESIDE:
+        counts.setdefault(statistics.top_count(percent, total), []).append(f"{percent:g} %")
+    same = [f"{' and '.join(names)} are both {k} heads" for k, names in counts.items() if len(names) > 1]
+    return "; ".join(same)
+
+
+def circuit_sets(found: Stages, percent: float) -> dict[str, tuple[Head, ...]]:
+    """The in-circuit heads of each stage."""
+    return {name: overlap.top_heads(array, percent) for name, array in found.scores.items()}
+
+
+def _all_stage_rows(found: Mapping[str, Stages], percent: float, batch: int | None) -> list[dict[str, Any]]:
+    return [row for s in found.values() for stage in s.done.values() for row in stage_rows(stage, percent, batch)]
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    from statsmodels.stats.multitest import multipletests
+
+    corrected, use = np.full(p.shape, np.nan), np.isfinite(p)
+    if use.any():
+        corrected[use] = multipletests(p[use], method="holm")[1]
+    return corrected
