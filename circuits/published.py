@@ -38,27 +38,30 @@ def heads_beside(published: Mapping[str, Any], found: Mapping[str, Stages], kept
     `kept` is the number of heads a stage keeps; ``in_circuit`` says whether the head is among them.
     """
     rows = []
-    for entry in published["heads"]:
-        for text in entry["heads"]:
-            for task in entry["tasks"]:
-                for stage in found[task].done.values() if task in found else ():
-                    rank, of = rank_of(Head.parse(text), stage.sweep.ranking())
-                    head = Head.parse(text)
-                    rows.append(
-                        {
-                            "head": text,
-                            "published_role": entry["role"],
-                            "sure": entry["sure"],
-                            "task": task,
-                            "stage": stage.name,
-                            "effect": float(stage.effect[head.layer, head.index]),
-                            "rank": rank,
-                            "of": of,
-                            "in_circuit": rank is not None and rank <= kept,
-                            "n": stage.sweep.n,
-                            "source": published["source"],
-                        }
-                    )
+    wanted = [
+        (entry, Head.parse(text), task)
+        for entry in published["heads"]
+        for text in entry["heads"]
+        for task in entry["tasks"]
+    ]
+    for entry, head, task in wanted:
+        for stage in found[task].done.values() if task in found else ():
+            rank, of = rank_of(head, stage.sweep.ranking())
+            rows.append(
+                {
+                    "head": str(head),
+                    "published_role": entry["role"],
+                    "sure": entry["sure"],
+                    "task": task,
+                    "stage": stage.name,
+                    "effect": float("nan") if rank is None else float(stage.effect[head.layer, head.index]),
+                    "rank": float("nan") if rank is None else rank,
+                    "of": of,
+                    "in_circuit": rank is not None and rank <= kept,
+                    "n": stage.sweep.n,
+                    "source": published["source"],
+                }
+            )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -100,14 +103,15 @@ def rank_of(head: Head, ranking: np.ndarray) -> tuple[int | None, int]:
 def in_words(heads: pd.DataFrame, overlaps: pd.DataFrame, published: Mapping[str, Any]) -> Sequence[str]:
     """Lines for the summary."""
     lines = [f"Beside the published circuit ({published['source']}, n = {published['n_prompts']})"]
-    for (head, role), rows in heads.groupby(["head", "published_role"], sort=False):
-        best = rows.dropna(subset=["rank"]).sort_values("rank").head(1).to_dict("records")
-        where = (
-            f"rank {best[0]['rank']:.0f} of {best[0]['of']} in {best[0]['task']}, {best[0]['stage']}"
-            if best
-            else "no sender here"
-        )
-        lines.append(f"  {head:>6}  {role:<16}  {where}{' (in circuit)' if best and best[0]['in_circuit'] else ''}")
+    for head in dict.fromkeys(heads["head"]):
+        rows = [row for row in heads.to_dict("records") if row["head"] == head]
+        sending = [row for row in rows if np.isfinite(row["rank"])]
+        where = "no sender here"
+        if sending:
+            best = min(sending, key=lambda row: row["rank"])
+            where = f"rank {best['rank']:.0f} of {best['of']} in {best['task']}, {best['stage']}"
+            where += " (in circuit)" if best["in_circuit"] else ""
+        lines.append(f"  {head:>6}  {rows[0]['published_role']:<16}  {where}")
     for row in overlaps.to_dict("records"):
         ours = (
             "not computed"

@@ -52,9 +52,11 @@ def matrix(
 
 def bars(overlaps: pd.DataFrame, *, model: str, n: int, percent: float) -> Both:
     """Each pair's overlap with its bootstrap interval, and its null's 95th percentile as a mark."""
-    rows = overlaps[np.isfinite(overlaps["jaccard"])]
-    names = [f"{a} × {b} ({kind})" for a, b, kind in zip(rows["task_a"], rows["task_b"], rows["pair"], strict=True)]
-    columns = {name: rows[name].to_numpy(dtype=float) for name in ("jaccard", "low", "high", "null_95")}
+    rows = [row for row in overlaps.to_dict("records") if np.isfinite(row["jaccard"])]
+    names = [f"{row['task_a']} × {row['task_b']} ({row['pair']})" for row in rows]
+    columns = {
+        name: np.array([row[name] for row in rows], dtype=float) for name in ("jaccard", "low", "high", "null_95")
+    }
     # Resampled indices can all lie below the observed one; the bar's whisker then starts at the bar.
     low, high = np.fmin(columns["low"], columns["jaccard"]), np.fmax(columns["high"], columns["jaccard"])
     words: dict[str, Any] = {

@@ -28,7 +28,7 @@ POSITIONS = {"logits": "end", "mover-value": "S", "mover-query": "end", "earlier
 
 
 def solved(n: int = 8, seed: int = 0, name: str = "random") -> PairedInputs:
-    """Random pairs that a random model "does": what it says to the clean prompt is the answer, to the corrupt one wrong."""
+    """Random pairs that a random model "does": it says the answer to the clean one, the wrong one to the corrupt."""
     model, inputs = hooked("llama"), paired(n, seed=seed)
 
     def said(ids: torch.Tensor, but: int = -1) -> int:
@@ -290,8 +290,8 @@ def test_the_whole_report(stubs: None) -> None:
     assert overlaps["stages"].iloc[1] == "logits, mover-query"
     assert set(report.tables["overlap_percent"]["percent"]) == {1, 2, 5, 10}
     heads = report.tables["heads"]
-    assert set(heads["task"]) == {IOI, RELATIVES[0], DISTANT[0]} and heads["in_circuit"].all()
-    assert (heads.groupby(["task", "stage"]).size() == 2).all()  # 10 % of 18 heads
+    assert set(heads["task"]) == {IOI, RELATIVES[0], DISTANT[0]} and all(heads["in_circuit"])
+    assert set(heads.groupby(["task", "stage"]).size()) == {2}  # 10 % of 18 heads
     for name, table in report.tables.items():
         assert {"n", "n_a"} & set(table.columns), name
     assert set(report.figures) == set(report.pictures) and next(iter(report.figures)) == "overlap"
@@ -318,7 +318,7 @@ def test_published_heads_are_shown_beside_ours(stubs: None, monkeypatch: pytest.
     monkeypatch.setitem(hooked("llama").provenance, "name", "gpt2-medium")
     report = circuit_reuse.finding.run(hooked("llama"), {"n": 8, "tasks": [IOI, RELATIVES[0]]}, Quiet())
     assert "arXiv 2310.08744" in report.summary and "published 0.78, here not computed" in report.summary
-    assert not report.tables["published_heads"]["in_circuit"].any()
+    assert not any(report.tables["published_heads"]["in_circuit"])
     assert "mean_of_batch_ratios" in report.tables["stages"].columns
 
 

@@ -93,7 +93,10 @@ def test_a_recording_does_not_change_with_later_runs(llama: tuple[HookedLM, Plai
     run(model, INPUTS, [Edit("z", 0, kind="zero"), Edit("resid_pre", 1, kind="zero"), Edit("v", 1, kind="zero")])
     again = record(model, INPUTS, ["z", "resid_pre", "resid_mid", "v"])
     for site, values in kept.items():
-        assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(values, rec.clean[site], again.clean[site], strict=True))
+        assert all(
+            torch.equal(a, b) and torch.equal(a, c)
+            for a, b, c in zip(values, rec.clean[site], again.clean[site], strict=True)
+        )
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
@@ -158,7 +161,9 @@ def test_several_edits_at_once_are_one_plain_forward(llama: tuple[HookedLM, Plai
 def test_a_single_edit_of_run_is_a_cell_of_a_sweep(llama: tuple[HookedLM, Plain]) -> None:
     model, _ = llama
     for kind, options in [("patch", {}), ("zero", {}), ("mean", {}), ("resample", {"seed": 3})]:
-        swept = sweep(model, INPUTS, site="z", by=["head", "position"], positions=["S"], edit=kind, direction="noise", **options)
+        swept = sweep(
+            model, INPUTS, site="z", by=["head", "position"], positions=["S"], edit=kind, direction="noise", **options
+        )
         out = run(model, INPUTS, [Edit("z", 1, head=2, position="S", kind=kind)], **options)
         assert out.scores().numpy() == pytest.approx(swept.values[1, 2, 0], abs=1e-4)
         assert abs(out.scores() - out.scores(base=True)).max() > 1e-3

@@ -53,22 +53,23 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
     inputs, gates = _inputs(model, chosen)
     meter = _Meter(progress, model, {t.name: t for t in chosen}, inputs)
     found: dict[str, Stages] = {}
+    drawn: dict[str, reuse_figures.Both] = {}
+
+    def ready(stage: Stage) -> None:
+        key = f"stage-{stage.task}-{stage.name}"
+        drawn[key] = (stage.sweep.figure(), stage.sweep.picture())
+        progress.early(key, figure=drawn[key][0], picture=drawn[key][1])
+
     for task in chosen:
         if task.name not in inputs:
             continue
         given = inputs[task.name]
         gates[task.name] = gate(model, given, task.relation, progress=meter.of(task.name, "gate"))
         if gates[task.name].passed:
-            found[task.name] = run_stages(
-                model,
-                given,
-                task.stages,
-                percent,
-                progress=meter.stage(task.name),
-                ready=lambda stage: _show(stage, progress),
-            )
+            tell = meter.stage(task.name)
+            found[task.name] = run_stages(model, given, task.stages, percent, progress=tell, ready=ready)
         meter.finished(task.name)
-    return _report(model, name, settings, [gates[t.name] for t in chosen], found, inputs, reference)
+    return _report(model, name, settings, [gates[t.name] for t in chosen], found, inputs, reference, drawn)
 
 
 def _inputs(model: Any, tasks: list[Task]) -> tuple[dict[str, PairedInputs], dict[str, Gate]]:
@@ -83,15 +84,6 @@ def _inputs(model: Any, tasks: list[Task]) -> tuple[dict[str, PairedInputs], dic
     return inputs, gates
 
 
-def _show(stage: Stage, progress: Progress) -> None:
-    """A stage's heat map, as soon as the stage is finished."""
-    progress.early(_figure_name(stage), figure=stage.sweep.figure(), picture=stage.sweep.picture())
-
-
-def _figure_name(stage: Stage) -> str:
-    return f"stage-{stage.task}-{stage.name}"
-
-
 def _report(
     model: Any,
     name: str,
@@ -100,18 +92,18 @@ def _report(
     found: dict[str, Stages],
     inputs: Mapping[str, PairedInputs],
     reference: Mapping[str, Any] | None,
+    drawn: Mapping[str, reuse_figures.Both],
 ) -> Report:
     n, seed, percent = settings["n"], settings["seed"], settings["percent"]
     pairs = pairs_of(list(found))
     scores = {task: stages.scores for task, stages in found.items()}
-    overlaps = reuse_tables.overlaps(found, pairs, percent, seed)
+    at_each = {k: reuse_tables.overlaps(found, pairs, k, seed) for k in sorted({percent, *reuse_tables.BESIDE})}
+    overlaps = at_each[percent]
     decision = decide(overlaps.to_dict("records"), overlap.bootstrap_jaccard(scores, percent, pairs, seed=seed))
     tasks = reuse_tables.tasks(gates, found, percent, seed)
     tables = {
         "overlap": overlaps,
-        "overlap_percent": pd.concat(
-            [reuse_tables.overlaps(found, pairs, k, seed) for k in reuse_tables.BESIDE], ignore_index=True
-        ),
+        "overlap_percent": pd.concat(at_each.values(), ignore_index=True),
         "overlap_stage": reuse_tables.overlaps_of_each_stage(found, pairs, percent),
         "tasks": tasks,
         "heads": reuse_tables.heads(found, percent),
@@ -130,8 +122,8 @@ def _report(
         halves = dict(zip(tasks["task"], tasks["split_half"], strict=True))
         both["overlap"] = reuse_figures.matrix(overlaps, list(found), halves, **words)
         both["overlap-pairs"] = reuse_figures.bars(overlaps, **words)
-    for stages in found.values():
-        both |= {_figure_name(s): (s.sweep.figure(), s.sweep.picture()) for s in stages.done.values()}
+    both |= drawn
+    infos = {f"{s.task} {s.name}": dict(s.sweep.info) for stages in found.values() for s in stages.done.values()}
     return Report(
         verdict=decision.verdict,
         summary=reuse_summary.in_words(
@@ -147,12 +139,8 @@ def _report(
         tables=tables,
         figures={key: figure for key, (figure, _) in both.items()},
         pictures={key: picture for key, (_, picture) in both.items()},
-        facts={"data": {task: _hash(given) for task, given in inputs.items()}, "stage_info": _infos(found)},
+        facts={"data": {task: _hash(given) for task, given in inputs.items()}, "stages": infos},
     )
-
-
-def _infos(found: Mapping[str, Stages]) -> dict[str, Any]:
-    return {_figure_name(s): dict(s.sweep.info) for stages in found.values() for s in stages.done.values()}
 
 
 def _hash(inputs: PairedInputs) -> str:

@@ -57,20 +57,22 @@ class Recipe:
 
     seed: int = 0
     threads: int = 2
-    d_model: int = 128
+    d_model: int = 64
+    d_head: int = 16
     n_layers: int = 2
     n_heads: int = 8
     n_kv_heads: int = 4
-    d_mlp: int = 64
+    d_mlp: int = 128
     context: int = 128
     rope_theta: float = 100.0
     initial_std: float = 0.08
-    common: float = 0.3
+    common: float = 0.6
     steps: int = 800
     warm_up: int = 20
     learning_rate: float = 4e-3
-    turning_rate: float = 0.02
+    turning_rate: float = 0.04
     momentum: float = 0.9
+    alone: int = 350
     pool: int = 12_000
     share: int = 8
     shares: tuple[tuple[str, int], ...] = (("ioi", 40), ("remaining-name", 16), ("colored-objects", 40))
@@ -192,6 +194,7 @@ def make_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
         num_hidden_layers=recipe.n_layers,
         num_attention_heads=recipe.n_heads,
         num_key_value_heads=recipe.n_kv_heads,
+        head_dim=recipe.d_head,
         max_position_embeddings=recipe.context,
         rope_parameters={"rope_type": "default", "rope_theta": recipe.rope_theta},
         initializer_range=recipe.initial_std,
@@ -271,20 +274,20 @@ def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -
     began, share = time.monotonic(), {"copies": 0.0, "short": 0.0, "long": 0.0}
     for step in range(1, recipe.steps + 1):
         length = rng.randint(recipe.copy_lengths[0], int(longest))
-        chosen = [q for kind, pool in learned.items() for q in rng.sample(pool, shares[kind])]
-        batches = {
-            "copies": induction_batch(recipe.copy_tokens // (2 * length), length, alphabet[: int(words)], generator),
-            "short": question_batch([q for q in chosen if len(q.ids) <= 32], rng),
-            "long": question_batch([q for q in chosen if len(q.ids) > 32], rng),
-        }
+        number = recipe.copy_tokens // (2 * length)
+        batches = {"copies": induction_batch(number, length, alphabet[: int(words)], generator)}
+        if step > recipe.alone:
+            chosen = [q for kind, pool in learned.items() for q in rng.sample(pool, shares[kind])]
+            batches["short"] = question_batch([q for q in chosen if len(q.ids) <= 32], rng)
+            batches["long"] = question_batch([q for q in chosen if len(q.ids) > 32], rng)
         for kind, batch in batches.items():
             logits = guesses(model, batch)
             torch.nn.functional.cross_entropy(logits, batch.targets).backward()
             share[kind] += 0.1 * ((logits.argmax(-1) == batch.targets).float().mean().item() - share[kind])
         learner.step()
         if share["copies"] > recipe.ready:
-            longest = min(recipe.copy_lengths[1], longest * 1.015)
-            words = min(len(alphabet), words * 1.03)
+            longest = min(recipe.copy_lengths[1], longest * 1.02)
+            words = min(len(alphabet), words * 1.04)
         if step % 25 == 0 or step == recipe.steps:
             shown = ", ".join(f"{kind} {part:.2f}" for kind, part in share.items())
             size = f"copies of up to {int(longest)} of {int(words)} words"

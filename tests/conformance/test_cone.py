@@ -24,6 +24,7 @@ from workbench.vocabulary import HEAD_SITES, SITES
 PARALLEL = {"gpt_neox"}
 SITES_OF = {family: [site for site in SITES if not (site == "resid_mid" and family in PARALLEL)] for family in FAMILIES}
 PLACES = [(family, site) for family in FAMILIES for site in SITES_OF[family]]
+ATTEND_TO = (0, 1)
 #: Values that may be inserted. Means of rotated q and k over several positions have no counterpart before rotary.
 KINDS = ("patch", "zero", "mean", "resample", "function")
 
@@ -42,8 +43,8 @@ def flipped(x: Tensor) -> Tensor:
 class Expected:
     """What one cell of a sweep should be, from a whole forward of the plain model."""
 
-    def __init__(self, plain: Plain, inputs: PairedInputs, site: str, kind: str, direction: str, attend: tuple[int, ...] = ()):
-        self.plain, self.inputs, self.site, self.kind, self.attend = plain, inputs, site, kind, attend
+    def __init__(self, plain: Plain, inputs: PairedInputs, site: str, kind: str, direction: str) -> None:
+        self.plain, self.inputs, self.site, self.kind = plain, inputs, site, kind
         denoise = kind == "patch" and direction == "denoise"
         self.base, self.source = (inputs.corrupt, inputs.clean) if denoise else (inputs.clean, inputs.corrupt)
 
@@ -76,22 +77,23 @@ class Expected:
             return lambda place, x: flipped(x)
         if self.kind == "pattern":
             row = torch.zeros(len(inputs.clean[example]))
-            row[list(self.attend)] = 1 / len(self.attend)
+            row[list(ATTEND_TO)] = 1 / len(ATTEND_TO)
             return lambda place, x: row.expand_as(x)
         if self.kind == "patch":
             values = read(self.source[example], self.site, layer)
             return lambda place, x: values[place]
         if self.kind == "resample":
-            same = [i for i in range(len(inputs)) if len(inputs.clean[i]) == len(inputs.clean[example]) and i != example]
-            assert len(same) == 1  # so the partner is known
-            other = read(inputs.clean[same[0]], self.site, layer)
+            length = len(inputs.clean[example])
+            (partner,) = (i for i, ids in enumerate(inputs.clean) if len(ids) == length and i != example)
+            other = read(inputs.clean[partner], self.site, layer)
             return lambda place, x: other[place]
         seen = [read(ids, self.site, layer) for ids in inputs.clean]
         names = {index: name for name, index in inputs.positions[example].items()}
 
         def mean(place: int, x: Tensor) -> Tensor:
             if place in names:
-                return torch.stack([a[named[names[place]]] for a, named in zip(seen, inputs.positions, strict=True)]).mean(0)
+                named = [place_of[names[place]] for place_of in inputs.positions]
+                return torch.stack([a[at] for a, at in zip(seen, named, strict=True)]).mean(0)
             return torch.stack([a[place] for a in seen if len(a) == len(seen[example])]).mean(0)
 
         return mean
@@ -161,7 +163,6 @@ def test_a_sweep_is_whole_forwards(drawn: dict) -> None:
     model, plain = pair_of_models(drawn["family"])
     inputs = paired(2 * len(drawn["lengths"]), lengths=drawn["lengths"], seed=drawn["seed"])
     kind, site, by = drawn["kind"], drawn["site"], drawn["by"]
-    attend = (0, 1)
     result = sweep(
         model,
         inputs,
@@ -170,11 +171,11 @@ def test_a_sweep_is_whole_forwards(drawn: dict) -> None:
         edit=flipped if kind == "function" else kind,
         direction=drawn["direction"],
         positions=drawn["positions"],
-        attend_to=attend if kind == "pattern" else None,
+        attend_to=ATTEND_TO if kind == "pattern" else None,
         memory_gb=drawn["memory_gb"],
         seed=drawn["seed"],
     )
-    expected = Expected(plain, inputs, site, kind, drawn["direction"], attend)
+    expected = Expected(plain, inputs, site, kind, drawn["direction"])
     compare(result, expected, drawn["seed"], tolerance=1e-4)
 
 

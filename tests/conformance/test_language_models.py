@@ -15,7 +15,9 @@ from workbench.models.language import HookedLM
 IDS = torch.randint(0, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(1))
 #: Gemma 2 caps its scores, which torch's own kernel cannot do.
 WITHOUT_SDPA = {"gemma2"}
-IMPLEMENTATIONS = [(family, kind) for family in FAMILIES for kind in ("sdpa", "eager") if kind == "eager" or family not in WITHOUT_SDPA]
+IMPLEMENTATIONS = [
+    (f, kind) for f in FAMILIES for kind in ("sdpa", "eager") if kind == "eager" or f not in WITHOUT_SDPA
+]
 each_family = pytest.mark.parametrize("family", FAMILIES)
 each_implementation = pytest.mark.parametrize(("family", "implementation"), IMPLEMENTATIONS)
 
@@ -40,7 +42,7 @@ def zero(x: Tensor, hook: object) -> Tensor:
 @each_implementation
 def test_logits_are_bit_for_bit_those_of_a_separate_copy(family: str, implementation: str) -> None:
     copy, wrapped = nudged(family, implementation), nudged(family, implementation)
-    expected, names = logits_of(copy), {name: value.clone() for name, value in copy.state_dict().items()}
+    expected, before = logits_of(copy), {name: value.clone() for name, value in copy.state_dict().items()}
     model = HookedLM(wrapped)
     assert torch.equal(model(IDS), expected)
     edited = model.run_with_hooks(IDS, fwd_hooks=[("blocks.1.attn.hook_pattern", zero)])
@@ -48,9 +50,11 @@ def test_logits_are_bit_for_bit_those_of_a_separate_copy(family: str, implementa
     assert torch.equal(model(IDS), expected)
     assert torch.equal(logits_of(wrapped), expected)
     assert wrapped.config._attn_implementation == copy.config._attn_implementation == implementation
-    assert {name: tuple(v.shape) for name, v in model.state_dict().items()} == {n: tuple(v.shape) for n, v in names.items()}
-    assert all(torch.equal(value, names[name]) for name, value in model.state_dict().items())
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not hooks_of(wrapped)
+    assert not any(part.training for part in (*model.modules(), *wrapped.modules()))
+    assert all(part.training for part in HookedLM(nudged(family).train()).modules())
 
 
 @each_implementation
@@ -135,7 +139,7 @@ def test_an_unknown_hook_is_refused_with_the_nearest_name(family: str) -> None:
         model.run_with_cache(IDS, names_filter=["blocks.1.attn.hook_z", "blocks.1.attn.hook_zz"])
     with pytest.raises(UsageError, match="matches none"):
         model.run_with_cache(IDS, names_filter=lambda name: False)
-    with pytest.raises(UsageError, match="no such site|Unknown site"):
+    with pytest.raises(UsageError, match="Unknown site"):
         model.hook_name("result", 0)
     with pytest.raises(UsageError, match="layers 0 to 2"):
         model.hook_name("z", 3)
@@ -171,7 +175,8 @@ def test_what_an_exception_leaves_behind_is_nothing(family: str) -> None:
 
 def test_a_tap_that_never_fires_is_an_error() -> None:
     model = HookedLM(nudged("llama"))
-    with pytest.raises(HookError, match=r"blocks\.2\.hook_resid_post"), model.running({"blocks.2.hook_resid_post": lambda x: None}):
+    silent = {"blocks.2.hook_resid_post": lambda x: None}
+    with pytest.raises(HookError, match=r"blocks\.2\.hook_resid_post"), model.running(silent):
         model.layer(0)
     assert not hooks_of(model.hf)
 

@@ -169,7 +169,7 @@ class Plain:
         )
 
     def _resid_mid(self, layer: int, change: InPlace) -> list[tuple[nn.Module, str, Callable[[Tensor], Tensor]]]:
-        """The norm before the MLP sees the edited stream; what it misses on the skip branch is added to the layer's end."""
+        """The norm before the MLP sees the edited stream; what the skip branch misses is added to the layer's end."""
         moved: list[Tensor] = []
 
         def before(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -12,19 +12,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformer_lens import ActivationCache, HookedRootModule
-from transformer_lens.config import TransformerLensConfig
 from transformer_lens.hook_points import HookPoint
 
 from workbench.errors import UnknownName, UnsupportedModel, UsageError
 from workbench.models import attention_hook
-from workbench.models.anatomy import anatomy_of, find
+from workbench.models.anatomy import anatomy_of
 from workbench.models.attention_hook import LayerRun, Tap
-from workbench.models.surface import BlockSurface, Norm, bias_of
-from workbench.models.taps import norm_eps, tapped
+from workbench.models.lens import LensTools, lens_config
+from workbench.models.surface import BlockSurface, Norm
+from workbench.models.taps import tapped
 from workbench.vocabulary import SITES
 
 
-class HookedLM(HookedRootModule):
+class HookedLM(LensTools, HookedRootModule):
     """A Hugging Face causal language model whose every head can be recorded and edited.
 
     With no active hook a call is the Hugging Face model's own forward. TransformerLens's ``patching``,
@@ -84,9 +84,10 @@ class HookedLM(HookedRootModule):
         self.ln_final = Norm(self.module(self.anatomy.final_norm))
         self.setup()
         self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
-        self.cfg = self._lens_config()
+        self.cfg = lens_config(self)
         self.provenance: dict[str, Any] = {"name": str(getattr(hf, "name_or_path", "") or "in memory")}
         self.provenance.update(provenance or {})
+        self.train(hf.training)  # hook points too: TransformerLens's tools look at every module
         self.resumable, self.why_not_resumable = True, ""
         if check:
             from workbench.models.self_check import check as self_check
@@ -289,98 +290,6 @@ class HookedLM(HookedRootModule):
         for module in self.attentions:
             attention_hook.attach(module, attention_hook.implementation_of(module, name))
 
-    # --- what TransformerLens's tools ask for ---------------------------------------------------------------------
-
-    def to_tokens(
-        self, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
-    ) -> Int[Tensor, "batch pos"]:
-        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise."""
-        if isinstance(input, Tensor):
-            return (input[None] if input.ndim == 1 else input).to(self.device)
-        if self.tokenizer is None:
-            raise UsageError("This model was given without a tokeniser: pass ids, not text.")
-        texts = [input] if isinstance(input, str) else list(input)
-        rows = [self.tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
-        if prepend_bos:
-            rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
-        if len({len(row) for row in rows}) != 1:
-            lengths = ", ".join(str(len(row)) for row in rows)
-            raise UsageError(
-                f"Texts of {lengths} tokens do not stack: pass ids with an attention_mask, or one at a time."
-            )
-        return torch.tensor(rows, device=self.device)
-
-    def to_single_token(self, string: str) -> int:
-        """The id of a text that is one token; raises `UsageError` otherwise."""
-        ids = self.tokenizer(string, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            raise UsageError(f"{string!r} is {len(ids)} tokens {self.tokenizer.convert_ids_to_tokens(ids)}, not one.")
-        return ids[0]
-
-    def to_str_tokens(self, input: str | Int[Tensor, "pos"]) -> list[str]:
-        """Each token of a text, or of ids, as text."""
-        return [self.tokenizer.decode(i) for i in self.to_tokens(input)[0].tolist()]
-
-    @property
-    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
-        return self.module(self.anatomy.unembed).weight.T
-
-    @property
-    def b_U(self) -> Float[Tensor, "d_vocab"]:
-        return bias_of(self.module(self.anatomy.unembed), self.W_U)
-
-    @property
-    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
-        return self.module(self.anatomy.embed).weight
-
-    def tokens_to_residual_directions(
-        self, tokens: str | int | Int[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch d_model"]:
-        """The direction whose dot product with the normed residual is the token's logit: the final norm's weight
-        (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries."""
-        index = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
-        rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
-        return rows * self.norm_weight(self.module(self.anatomy.final_norm))
-
-    def norm_weight(self, norm: nn.Module) -> Float[Tensor, "d_model"]:
-        """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
-        probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
-        probe[..., ::2] = -1  # mean 0, mean square 1
-        out = norm(probe)[0, 0] - getattr(norm, "bias", torch.zeros((), device=self.device))
-        return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
-
-    def accumulated_bias(
-        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
-    ) -> Float[Tensor, "d_model"]:
-        """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
-        attention's."""
-        total = torch.zeros(self.d_model, device=self.device, dtype=self.dtype)
-        for i in range(layer + mlp_input):
-            total = total + self.blocks[i].attn.b_O
-            if include_mlp_biases and i < layer:
-                total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
-        return total
-
-    def _lens_config(self) -> TransformerLensConfig:
-        config, norm = self.hf.config.get_text_config(), self.module(self.anatomy.final_norm)
-        return TransformerLensConfig(
-            d_model=self.d_model,
-            d_head=self.d_head,
-            n_layers=self.n_layers,
-            n_ctx=int(getattr(config, "max_position_embeddings", 0) or 0),
-            n_heads=self.n_heads,
-            d_mlp=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
-            d_vocab=int(config.vocab_size),
-            device=str(self.device),
-            default_prepend_bos=False,
-            n_key_value_heads=self.n_kv_heads if self.n_kv_heads != self.n_heads else None,
-            normalization_type="LN" if isinstance(norm, nn.LayerNorm) else "RMS",
-            positional_embedding_type="rotary" if self.anatomy.rotary else "standard",
-            uses_rms_norm=not isinstance(norm, nn.LayerNorm),
-            eps=norm_eps(norm),
-            dtype=self.dtype,
-        )
-
     # --- torch.nn.Module over the Hugging Face model ----------------------------------------------------------------
 
     @property
@@ -402,7 +311,7 @@ class HookedLM(HookedRootModule):
 
     def to(self, *args: Any, **kwargs: Any) -> HookedLM:
         self.hf.to(*args, **kwargs)
-        self.cfg = self._lens_config()
+        self.cfg = lens_config(self)
         return self
 
     def train(self, mode: bool = True) -> HookedLM:

@@ -1,8 +1,8 @@
 """The load-time self-check: what the adapter assumes of a model is proven on the model at hand, on eight random tokens.
 
-Refused (`UnsupportedModel`): hooks change the logits, a layer's attention is not the one found, or its rows do not sum
-to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to whole forwards with
-a warning: a model that does not resume exactly.
+Refused (`UnsupportedModel`): hooks change the logits, a layer's attention is not the one found, or its rows do not
+sum to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to whole forwards
+with a warning: a model that does not resume exactly.
 """
 
 from __future__ import annotations

@@ -85,6 +85,9 @@ class AttentionSurface(nn.Module):
 class BlockSurface(nn.Module):
     """Hook points of one layer."""
 
+    #: TransformerLens's logit lens asks whether what leaves a layer is the residual stream itself.
+    hook_out_is_single_residual_stream = True
+
     def __init__(self, model: HookedLM, layer: int) -> None:
         super().__init__()
         for name in model.block_hooks:
