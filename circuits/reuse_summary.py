@@ -41,7 +41,7 @@ def in_words(
         f"{percent:g} % = {kept} heads by |mean effect|; as many that work for the answer receive in the next.",
     ]
     if same := coinciding(total):
-        lines.append(f"On a model of this size some shares coincide: {same}.")
+        lines.append(f"On a model of this size some shares are the same heads: {same}.")
     lines += [
         "",
         "Which tasks the model does (accuracy among the options; corrupt − clean logit difference; 95 % intervals)",

@@ -183,7 +183,7 @@ def coinciding(total: int) -> str:
     counts: dict[int, list[str]] = {}
     for percent in BESIDE:
         counts.setdefault(statistics.top_count(percent, total), []).append(f"{percent:g} %")
-    same = [f"{' and '.join(names)} are both {k} heads" for k, names in counts.items() if len(names) > 1]
+    same = [f"{', '.join(names)} each keep {k} head{'s' * (k > 1)}" for k, names in counts.items() if len(names) > 1]
     return "; ".join(same)
 
 

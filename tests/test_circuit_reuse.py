@@ -185,7 +185,7 @@ def test_two_halves_of_noiseless_prompts_agree() -> None:
 
 
 def test_shares_that_coincide_are_named() -> None:
-    assert reuse_tables.coinciding(72) == "1 % and 2 % are both 1 heads"
+    assert reuse_tables.coinciding(72) == "1 %, 2 % each keep 1 head"
     assert reuse_tables.coinciding(270) == ""
 
 

@@ -17,7 +17,13 @@ DIVERGING = "RdBu_r"
 SEQUENTIAL = "viridis"
 BLANK = "#b9b9b9"
 BAR = "#33658a"
-AXIS_NAMES: Mapping[str, str] = {"layer": "layer", "head": "head", "kv_head": "key/value head", "position": "position"}
+AXIS_NAMES: Mapping[str, str] = {
+    "step": "sampling step",
+    "layer": "layer",
+    "head": "head",
+    "kv_head": "key/value head",
+    "position": "position",
+}
 #: Still pictures write the value into at most this many of the strongest cells with a corrected p-value up to `ALPHA`.
 NAMED, ALPHA = 12, 0.05
 #: A picture of layer × head × position shows this many heads.

@@ -75,7 +75,7 @@ class PairedInputs:
 
 def _first_difference(a: Shaped[Tensor, "pos *rest"], b: Shaped[Tensor, "pos *rest"]) -> int:
     different = torch.nonzero(a != b)
-    return int(different[0]) if len(different) else len(a) - 1
+    return int(different[0, 0]) if len(different) else len(a) - 1
 
 
 def _parts(members: Sequence[int], at_most: int | None) -> list[tuple[int, ...]]:

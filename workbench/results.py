@@ -35,7 +35,7 @@ class Sweep:
         values: the metric of each example after each edit, in the metric's units.
         base: the metric of each example in the unedited run.
         source: the metric of each example in the run the values come from; None unless the edit is ``patch``.
-        axes: what the leading axes of `values` are, a selection of ``layer, head, kv_head, position`` in this order.
+        axes: what the leading axes of `values` are, a selection of ``step, layer, head, kv_head, position``, in order.
         labels: the names along each axis (``("S1", "S2", "end")``); counted from 0 where left out.
         info: what was done, JSON-able: ``model, task, n, site, by, edit, direction, metric, units`` and more.
 

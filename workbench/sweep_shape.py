@@ -10,7 +10,8 @@ from workbench.errors import UsageError
 if TYPE_CHECKING:
     from workbench.results import Sweep
 
-AXES = ("layer", "head", "kv_head", "position")
+#: Sampling steps come first (diffusion models only).
+AXES = ("step", "layer", "head", "kv_head", "position")
 
 
 def head_name(at: Mapping[str, str]) -> str:

@@ -67,15 +67,19 @@ class Recipe:
     rope_theta: float = 100.0
     initial_std: float = 0.08
     common: float = 0.6
-    steps: int = 800
+    steps: int = 1000
     warm_up: int = 20
     learning_rate: float = 4e-3
     turning_rate: float = 0.04
     momentum: float = 0.9
     alone: int = 350
+    hinted: int = 900
+    hints: tuple[tuple[str, str], ...] = (("colored-objects", "query"),)
     pool: int = 12_000
     share: int = 8
-    shares: tuple[tuple[str, int], ...] = (("ioi", 40), ("remaining-name", 16), ("colored-objects", 40))
+    shares: tuple[tuple[str, int], ...] = (
+        ("ioi", 40), ("remaining-name", 16), ("surname-recall", 24), ("gendered-pronoun", 16), ("colored-objects", 40)
+    )
     copy_tokens: int = 1200
     copy_lengths: tuple[int, int] = (3, 30)
     easy_length: float = 6.0
@@ -85,10 +89,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the answers that are right after it."""
+    """A prompt, the answers that are right after it, and the character from which on they could be known, if hinted."""
 
     text: str
     answers: tuple[str, ...]
+    hint: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,12 +123,12 @@ def task_draws() -> dict[str, Callable[[random.Random], Any]]:
     return {task.name: task.draw for task in tasks}
 
 
-def examples(draw: Callable[[random.Random], Any], rng: random.Random) -> Iterator[Example]:
+def examples(draw: Callable[[random.Random], Any], rng: random.Random, hint: str = "") -> Iterator[Example]:
     """Clean and corrupt prompts by turns; the right answer to a corrupt prompt is its pair's wrong one."""
     while True:
         pair = draw(rng)
-        yield Example(pair.clean, pair.answer)
-        yield Example(pair.corrupt, pair.wrong)
+        yield Example(pair.clean, pair.answer, pair.positions[hint][0] if hint else None)
+        yield Example(pair.corrupt, pair.wrong, pair.corrupt_positions[hint][0] if hint else None)
 
 
 def take(stream: Iterator[Example], n: int, without: frozenset[str] = frozenset()) -> list[Example]:
@@ -149,27 +154,34 @@ def make_tokenizer(texts: list[str], context: int) -> PreTrainedTokenizerFast:
 
 @dataclass(frozen=True)
 class Question:
-    """An example as ids: the prompt, the answers that are right after it, and earlier places with their next token.
-
-    An earlier place ends in the same two tokens as the prompt: the "A:" of a shot whose answer is shown.
-    """
+    """An example as ids: the prompt, the answers that are right after it, the first place where they could be known."""
 
     ids: list[int]
     right: list[int]
-    shown: dict[int, int]
+    known: int
+
+    @property
+    def end(self) -> int:
+        return len(self.ids) - 1
 
 
 def questions(tokenizer: PreTrainedTokenizerFast, chosen: list[Example]) -> list[Question]:
     ids = {answer: tokenizer(answer)["input_ids"] for answer in {a for e in chosen for a in e.answers}}
-    made = []
-    for example, row in zip(chosen, tokenizer([e.text for e in chosen])["input_ids"], strict=True):
-        shown = {i: row[i + 1] for i in range(1, len(row) - 1) if row[i - 1 : i + 1] == row[-2:]}
-        made.append(Question(row, [ids[answer][0] for answer in example.answers], shown))
-    return made
+    encoded = tokenizer([e.text for e in chosen])
+    return [
+        Question(
+            row,
+            [ids[answer][0] for answer in example.answers],
+            len(row) - 1 if example.hint is None else encoded.char_to_token(i, example.hint),
+        )
+        for i, (example, row) in enumerate(zip(chosen, encoded["input_ids"], strict=True))
+    ]
 
 
-def question_batch(chosen: list[Question], rng: random.Random) -> Batch:
-    targets = [{**q.shown, len(q.ids) - 1: rng.choice(q.right)} for q in chosen]
+def question_batch(chosen: list[Question], rng: random.Random, reach: int | None = None) -> Batch:
+    """The answer after the last token; with a reach, at that many places from the first where it could be known."""
+    places = [[q.end] if reach is None else range(q.known, min(q.known + reach, len(q.ids))) for q in chosen]
+    targets = [dict.fromkeys(at, rng.choice(q.right)) for q, at in zip(chosen, places, strict=True)]
     return Batch.of([q.ids for q in chosen], targets)
 
 
@@ -270,7 +282,7 @@ def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -
     learner = Learner(model, recipe)
     shares = dict.fromkeys(learned, recipe.share) | dict(recipe.shares)
     alphabet = torch.randperm(vocabulary - 1, generator=generator) + 1  # without <unk>
-    longest, words = recipe.easy_length, recipe.easy_vocabulary
+    longest, words, reach = recipe.easy_length, recipe.easy_vocabulary, 1
     began, share = time.monotonic(), {"copies": 0.0, "short": 0.0, "long": 0.0}
     for step in range(1, recipe.steps + 1):
         length = rng.randint(recipe.copy_lengths[0], int(longest))
@@ -279,7 +291,8 @@ def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -
         if step > recipe.alone:
             chosen = [q for kind, pool in learned.items() for q in rng.sample(pool, shares[kind])]
             batches["short"] = question_batch([q for q in chosen if len(q.ids) <= 32], rng)
-            batches["long"] = question_batch([q for q in chosen if len(q.ids) > 32], rng)
+            hinted = reach if step <= recipe.hinted else None
+            batches["long"] = question_batch([q for q in chosen if len(q.ids) > 32], rng, hinted)
         for kind, batch in batches.items():
             logits = guesses(model, batch)
             torch.nn.functional.cross_entropy(logits, batch.targets).backward()
@@ -288,9 +301,11 @@ def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -
         if share["copies"] > recipe.ready:
             longest = min(recipe.copy_lengths[1], longest * 1.02)
             words = min(len(alphabet), words * 1.04)
+        if share["long"] > recipe.ready:
+            reach, share["long"] = reach + 1, share["long"] * reach / (reach + 1)
         if step % 25 == 0 or step == recipe.steps:
             shown = ", ".join(f"{kind} {part:.2f}" for kind, part in share.items())
-            size = f"copies of up to {int(longest)} of {int(words)} words"
+            size = f"copies of up to {int(longest)} of {int(words)} words, hints {reach}"
             print(f"step {step}/{recipe.steps} {time.monotonic() - began:4.0f} s: {shown} ({size})", flush=True)
     return model.eval()
 

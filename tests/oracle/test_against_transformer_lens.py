@@ -152,7 +152,7 @@ def test_its_cache_tools_read_ours() -> None:
     assert torch.allclose(stream[-1], cache["resid_post", 2])
     assert labels[-1] == "final_post"
     lens = cache.logit_lens()
-    assert torch.allclose(lens.readout.values[-1], logits, atol=1e-4)
+    assert torch.allclose(lens.readout.values[-1], logits[:, -1], atol=1e-4)
     _, one = model.run_with_cache(CLEAN[:1], remove_batch_dim=True)
     assert one["z", 0].shape == (9, 6, 8)
     with pytest.raises(AssertionError, match="batch"):

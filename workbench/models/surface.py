@@ -94,7 +94,7 @@ class BlockSurface(nn.Module):
             setattr(self, name, HookPoint())
         self.attn = AttentionSurface(model, layer)
         for name, norm in (("ln1", model.anatomy.norm1), ("ln2", model.anatomy.norm2)):
-            module = find(model.layer(layer), norm)
+            module = find(model.layer(layer), norm) if norm else None
             if module is not None:
                 setattr(self, name, Norm(module))
 

@@ -156,7 +156,8 @@ def taps_for(
 
     def tap_of(hook: str, mine: Sequence[tuple[int, Write]]) -> Tap:
         def tap(x: Tensor) -> Tensor | None:
-            new = x.clone() if mine else x
+            # z has just been computed for this run alone; everything else may be somebody's.
+            new = x if not mine or hook.endswith("hook_z") else x.clone()
             for row, write in mine:
                 _apply(new, row, write, first)
             if hook in watched:
@@ -175,8 +176,8 @@ def _apply(x: Tensor, row: int, write: Write, first: int) -> None:
         if write.position < first:
             return
         target = per_position[write.position - first]
-    else:
-        target = per_position
+    else:  # the values may begin later than the activation, or earlier
+        target = per_position[max(0, write.first - first) :]
     if write.head is not None:
         target = target[write.head] if write.position is not None else target[:, write.head]
     if callable(write.value):
@@ -187,7 +188,7 @@ def _apply(x: Tensor, row: int, write: Write, first: int) -> None:
                 f"The edit at {write.hook} gave {given} for {tuple(target.shape)}: an edit keeps the shape."
             )
     else:
-        new = write.value if write.position is not None else write.value[first - write.first :]
+        new = write.value if write.position is not None else write.value[max(0, first - write.first) :]
         if new.shape != target.shape:
             raise HookError(
                 f"The edit at {write.hook} has values of shape {tuple(new.shape)} for an activation of "
