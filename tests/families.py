@@ -6,9 +6,9 @@ Weights are scaled up so that edits move the metric far above the tolerance.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -25,7 +25,7 @@ from workbench.inputs import PairedInputs
 from workbench.models.language import HookedLM
 
 VOCABULARY = 101
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
     "num_hidden_layers": 3,
@@ -33,7 +33,7 @@ _SIZES = {
     "intermediate_size": 64,
     "max_position_embeddings": 64,
 }
-_GROUPED = {**_SIZES, "num_key_value_heads": 2}
+_GROUPED: dict[str, Any] = {**_SIZES, "num_key_value_heads": 2}
 
 FAMILIES = {
     "llama": lambda: LlamaConfig(**_GROUPED),
@@ -52,7 +52,7 @@ FAMILIES = {
 }
 
 
-def hugging_face(family: str, scale: float = 5.0) -> nn.Module:
+def hugging_face(family: str, scale: float = 5.0) -> Any:
     """A fresh model of a family; the same weights every time."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(FAMILIES[family]()).eval()
@@ -63,7 +63,7 @@ def hugging_face(family: str, scale: float = 5.0) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def nudged(family: str, implementation: str = "", dtype: torch.dtype = torch.float32) -> nn.Module:
+def nudged(family: str, implementation: str = "", dtype: torch.dtype = torch.float32) -> Any:
     """A fresh model whose biases and norms are random too, so that forgetting one shows; the same every time."""
     model = hugging_face(family, scale=8.0 if family == "gpt2" else 5.0)  # sharp enough for edits of q to matter
     draw = torch.Generator().manual_seed(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ class Stop(Exception):
     """What a user's function raises in the middle."""
 
 
-def stop(*_: object) -> Tensor:
+def stop(*_: object) -> Any:
     raise Stop
 
 
@@ -93,11 +94,16 @@ def test_after_an_interrupt(model: HookedLM) -> None:
         sweep(model, INPUTS, edit=interrupt)
 
 
+def _noting(calls: list[str]) -> Any:
+    return lambda x, hook: calls.append("z")
+
+
 def test_hooks_of_others_stay() -> None:
     model = HookedLM(hugging_face("llama"))
     calls: list[str] = []
     theirs = model.layer(1).register_forward_hook(lambda *_: calls.append("layer"))
-    model.add_perma_hook("blocks.1.attn.hook_z", lambda x, hook: calls.append("z"))
+
+    model.add_perma_hook("blocks.1.attn.hook_z", _noting(calls))
     sweep(model, INPUTS, layers=[1])
     run(model, INPUTS, [Edit("z", 0)])
     calls.clear()

@@ -65,10 +65,11 @@ def bootstrap_means(
     Source: Efron (1979). `scipy.stats.bootstrap` draws the examples' indices: all cells cost one matrix product.
     """
     rows, n = values.reshape(-1, values.shape[-1]), values.shape[-1]
-    if n < 2:
-        return np.full((*values.shape[:-1], resamples), np.nan)
-    result = _bootstrap(lambda weights: rows @ weights.T, n, CONFIDENCE, resamples, seed)
-    return result.bootstrap_distribution.reshape(*values.shape[:-1], resamples)
+    means, use = np.full((len(rows), resamples), np.nan), finite_rows(rows)
+    if n > 1 and use.any():
+        result = _bootstrap(lambda weights: rows[use] @ weights.T, n, CONFIDENCE, resamples, seed)
+        means[use] = result.bootstrap_distribution
+    return means.reshape(*values.shape[:-1], resamples)
 
 
 def mean_interval(

@@ -72,7 +72,8 @@ class Recipe:
     learning_rate: float = 4e-3
     turning_rate: float = 0.04
     momentum: float = 0.9
-    alone: int = 350
+    long_from: int = 350
+    short_from: int = 650
     hinted: int = 900
     hints: tuple[tuple[str, str], ...] = (("colored-objects", "query"),)
     pool: int = 12_000
@@ -288,11 +289,12 @@ def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -
         length = rng.randint(recipe.copy_lengths[0], int(longest))
         number = recipe.copy_tokens // (2 * length)
         batches = {"copies": induction_batch(number, length, alphabet[: int(words)], generator)}
-        if step > recipe.alone:
-            chosen = [q for kind, pool in learned.items() for q in rng.sample(pool, shares[kind])]
-            batches["short"] = question_batch([q for q in chosen if len(q.ids) <= 32], rng)
+        chosen = [q for kind, pool in learned.items() for q in rng.sample(pool, shares[kind])]
+        if step > recipe.long_from:
             hinted = reach if step <= recipe.hinted else None
             batches["long"] = question_batch([q for q in chosen if len(q.ids) > 32], rng, hinted)
+        if step > recipe.short_from:
+            batches["short"] = question_batch([q for q in chosen if len(q.ids) <= 32], rng)
         for kind, batch in batches.items():
             logits = guesses(model, batch)
             torch.nn.functional.cross_entropy(logits, batch.targets).backward()

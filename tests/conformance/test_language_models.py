@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def nothing(x: Tensor, hook: object) -> None:
     """A hook that only looks."""
 
 
-def zero(x: Tensor, hook: object) -> Tensor:
+def zero(x: Tensor, hook: object) -> Any:
     return torch.zeros_like(x)
 
 
@@ -196,7 +197,7 @@ def test_contexts_nest() -> None:
 
 def test_two_threads_get_what_one_gets() -> None:
     model = HookedLM(nudged("gemma3"))
-    edits = [[(f"blocks.{layer}.attn.hook_z", zero)] for layer in range(3)] + [[]]
+    edits: list[list[Any]] = [[(f"blocks.{layer}.attn.hook_z", zero)] for layer in range(3)] + [[]]
     alone = [model.run_with_hooks(IDS, fwd_hooks=hooks) for hooks in edits]
     wrong: list[int] = []
 

@@ -30,8 +30,10 @@ class At:
 
     def __init__(self, module: nn.Module, end: str, step: int, change: Any) -> None:
         self.calls, self.step, self.change, self.seen = 0, step, change, torch.empty(0)
-        register = module.register_forward_pre_hook if end == "input" else module.register_forward_hook
-        self.handle = register(self._pre if end == "input" else self._post)
+        if end == "input":
+            self.handle = module.register_forward_pre_hook(self._pre)
+        else:
+            self.handle = module.register_forward_hook(self._post)
 
     def _pre(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (self._apply(args[0]), *args[1:])
@@ -132,8 +134,8 @@ def test_run_edits_several_steps_at_once() -> None:
         hooks = []
         for step, layer, head in [(0, 1, 2), (2, 0, 1)]:
 
-            def zero(x: Tensor, where: slice = head_slice(head, D_HEAD)) -> Tensor:
-                x[..., where] = 0
+            def zero(x: Tensor, head: int = head) -> Tensor:
+                x[..., head_slice(head, D_HEAD)] = 0
                 return x
 
             block: Any = toy.blocks[layer]

@@ -1,7 +1,7 @@
-"""Toy towers that are no language models: a bidirectional "image" model, and a denoiser that climbs its layers once a step.
+"""Toys that are no language models: a bidirectional "image" model, and a denoiser that climbs its layers once a step.
 
-They show what a vision transformer and a diffusion transformer will have to provide. `Toy` is a plain module; `ToyTower`
-resumes it from any stage.
+They show what a vision transformer and a diffusion transformer will have to provide. `Toy` is a plain module;
+`ToyTower` resumes it from any stage.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Block(nn.Module):
 
 
 class Toy(nn.Module):
-    """Patches ``[batch, pos, PATCH]`` to ``[batch, CLASSES]``. With several steps the layers' output denoises the patches,
-    which enter the layers again; with one step the pooled output is read out."""
+    """Patches ``[batch, pos, PATCH]`` to ``[batch, CLASSES]``. With several steps the layers' output denoises the
+    patches, which enter the layers again; with one step the pooled output is read out."""
 
     def __init__(self, n_layers: int = 3, n_steps: int = 1) -> None:
         super().__init__()
@@ -111,6 +111,9 @@ class ToyTower:
 
     def select(self, base: ToyBase, index: int) -> ToyBase:
         return ToyBase([tuple(part[index : index + 1] for part in stream) for stream in base.streams])
+
+    def truncate(self, base: ToyBase, length: int) -> ToyBase:
+        raise AssertionError("every position of a toy sees every other")
 
     def embed(self, inputs: Tensor) -> Stream:
         return self.toy.embedded(inputs, 0), inputs

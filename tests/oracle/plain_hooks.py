@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,15 +44,19 @@ def edited(*edits: tuple[nn.Module, str, Callable[[Tensor], Tensor]]) -> Iterato
     with ExitStack() as stack:
         for module, end, change in edits:
             if end == "input":
-                handle = module.register_forward_pre_hook(lambda _, args, change=change: (change(args[0]), *args[1:]))
+                handle = module.register_forward_pre_hook(_before(change))
             else:
-                handle = module.register_forward_hook(lambda _, __, output, change=change: _changed(output, change))
+                handle = module.register_forward_hook(_after(change))
             stack.callback(handle.remove)
         yield
 
 
-def _changed(output: Tensor | tuple, change: Callable[[Tensor], Tensor]) -> Tensor | tuple:
-    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+def _before(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    return lambda _, args: (change(args[0]), *args[1:])
+
+
+def _after(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    return lambda _, __, output: (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
 
 def seen(model: nn.Module, ids: Tensor, *places: tuple[nn.Module, str]) -> list[Tensor]:
@@ -88,7 +93,7 @@ class Plain:
     for anything linear.
     """
 
-    def __init__(self, model: nn.Module, family: str) -> None:
+    def __init__(self, model: Any, family: str) -> None:
         self.model, self.family = model, family
         config = model.config
         self.n_heads = config.num_attention_heads

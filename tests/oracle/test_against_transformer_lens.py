@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,10 +220,10 @@ def test_the_same_hook_does_the_same_in_the_bridge(
     """Not at resid_mid: the bridge's edits there miss the skip connection on llama-like models."""
     model, bridge = ours(family), bridges(family)
 
-    def halve_and_turn(x: Tensor, hook: object) -> Tensor:
+    def halve_and_turn(x: Tensor, hook: object) -> Any:
         return 0.5 * x.roll(1, 0)
 
-    hooks = [(f"blocks.{layer}.{site}", halve_and_turn) for layer in (0, 2)]
+    hooks: list[Any] = [(f"blocks.{layer}.{site}", halve_and_turn) for layer in (0, 2)]
     found = model.run_with_hooks(CLEAN, fwd_hooks=hooks)
     assert torch.allclose(found, bridge.run_with_hooks(CLEAN, fwd_hooks=hooks), atol=1e-4)
     assert (found - model(CLEAN)).abs().max() > 1e-2

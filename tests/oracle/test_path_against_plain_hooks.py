@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from torch import Tensor
@@ -51,8 +53,8 @@ def published(
         part = head_slice(head.index // group, ours.d_head)
 
         def change(x: Tensor) -> Tensor:
-            x = x.clone()
-            x[..., part] = inputs[index][..., part]
+            x, places = x.clone(), slice(None) if everywhere else at
+            x[:, places, part] = inputs[index][:, places, part]
             return x
 
         return change
@@ -63,7 +65,7 @@ def published(
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), (4, "all")])
-def test_to_the_logits(family: str, position: str | int, freeze: str) -> None:
+def test_to_the_logits(family: str, position: str | int, freeze: Any) -> None:
     stage = path_patch(hooked(family), PAIRS, position=position, freeze=freeze)
     for example, sender in [(0, Head(0, 1)), (1, Head(1, 5)), (2, Head(2, 0))]:
         at = PAIRS.positions[example][position] if isinstance(position, str) else position
@@ -75,7 +77,7 @@ def test_to_the_logits(family: str, position: str | int, freeze: str) -> None:
 
 @pytest.mark.parametrize("into", ["q", "k", "v"])
 @pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), ("S", "all")])
-def test_to_heads(into: str, position: str, freeze: str) -> None:
+def test_to_heads(into: Any, position: str, freeze: Any) -> None:
     receivers = [Head(1, 2), Head(2, 4)]
     stage = path_patch(
         hooked("llama"), PAIRS, receivers, into=into, position=position, freeze=freeze, share_kv=into != "q"

@@ -47,6 +47,11 @@ class HookedLM(LensTools, HookedRootModule):
         UnsupportedModel: the self-check failed; the message gives the reason.
     """
 
+    hf: Any
+    attentions: list[nn.Module]
+    blocks: Any
+    ln_final: Any
+
     def __init__(
         self,
         hf: nn.Module,
@@ -60,7 +65,7 @@ class HookedLM(LensTools, HookedRootModule):
         self.tokenizer = tokenizer
         self.lock = threading.RLock()
         self.anatomy, self.listed = anatomy_of(hf)
-        config = hf.config.get_text_config()
+        config = self.hf.config.get_text_config()
         self.n_layers = int(config.num_hidden_layers)
         self.n_heads = int(config.num_attention_heads)
         self.d_model = int(config.hidden_size)
@@ -155,7 +160,7 @@ class HookedLM(LensTools, HookedRootModule):
             UnknownName: `names_filter` names a hook point that the model does not have.
             UsageError: `names_filter` matches none of them.
         """
-        wanted = kwargs.get("names_filter")
+        wanted: Any = kwargs.get("names_filter")
         for name in [wanted] if isinstance(wanted, str) or callable(wanted) else wanted or ():
             self._require(name)
         output, cache = super().run_with_cache(*args, **kwargs)
@@ -280,7 +285,7 @@ class HookedLM(LensTools, HookedRootModule):
         cap = self.final_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def _attach(self, hf: nn.Module) -> None:
+    def _attach(self, hf: Any) -> None:
         configs = [hf.config, hf.config.get_text_config(), *(getattr(a, "config", None) for a in self.attentions)]
         self._configs = list({id(c): c for c in configs if c is not None}.values())
         name = self._configs[-1]._attn_implementation or "eager"

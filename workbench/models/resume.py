@@ -91,20 +91,10 @@ class LanguageTower:
         return base
 
     def select(self, base: LanguageBase, index: int) -> LanguageBase:
-        one, row = slice(index, index + 1), torch.tensor([index])
+        return _part(base, slice(index, index + 1), base.length)
 
-        def mine(x: Tensor | None) -> Tensor | None:
-            return x if x is None or x.shape[0] == 1 else x[one]
-
-        seen = [Seen(s.keys[one], s.values[one], mine(s.mask)) for s in base.seen]
-        calls = []
-        for (args, kwargs), before, after in zip(base.calls, base.seen, seen, strict=True):
-
-            def cut(x: Tensor, before: Seen = before, after: Seen = after) -> Tensor | None:
-                return after.mask if x is before.mask else _cut_positions(x, base, row, 0)
-
-            calls.append((_each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)))
-        return LanguageBase(base.ids[one], [x[one] for x in base.streams], calls, seen)
+    def truncate(self, base: LanguageBase, length: int) -> LanguageBase:
+        return _part(base, slice(0, base.size), length)
 
     def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
         kept: list[Tensor] = []
@@ -235,6 +225,26 @@ class LanguageTower:
         return _each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)
 
 
+def _part(base: LanguageBase, inputs: slice, length: int) -> LanguageBase:
+    """Some inputs and the first positions of a base run, as a base run."""
+    rows = torch.arange(base.size)[inputs]
+
+    def masked(mask: Tensor | None) -> Tensor | None:
+        if mask is None:
+            return None
+        return (mask if mask.shape[0] == 1 else mask[inputs])[:, :, :length, :length]
+
+    seen = [Seen(s.keys[inputs, :, :length], s.values[inputs, :, :length], masked(s.mask)) for s in base.seen]
+    calls = []
+    for (args, kwargs), before, after in zip(base.calls, base.seen, seen, strict=True):
+
+        def cut(x: Tensor, before: Seen = before, after: Seen = after) -> Tensor | None:
+            return after.mask if x is before.mask else _cut_positions(x, base, rows, 0, length)
+
+        calls.append((_each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)))
+    return LanguageBase(base.ids[inputs, :length], [x[inputs, :length] for x in base.streams], calls, seen)
+
+
 def _without_mask(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """A resumed layer takes its mask from what the base run's attention saw."""
     return {name: None if name == "attention_mask" else value for name, value in kwargs.items()}
@@ -253,15 +263,17 @@ def _each_tensor(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
     return value
 
 
-def _cut_positions(x: Tensor, base: LanguageBase, rows: Int[Tensor, "row"], start: int) -> Tensor:
-    """Positions `start` on of a per-position argument ``[pos]`` or ``[1 or batch, pos, ...]``."""
+def _cut_positions(
+    x: Tensor, base: LanguageBase, rows: Int[Tensor, "row"], start: int, end: int | None = None
+) -> Tensor:
+    """Positions `start` to `end` of a per-position argument ``[pos]`` or ``[1 or batch, pos, ...]``."""
     if x.ndim == 1:
-        return x[start:] if x.shape[0] == base.length else x
+        return x[start:end] if x.shape[0] == base.length else x
     if base.length not in x.shape:
         return x
     if x.shape[1] != base.length or x.shape[0] not in (1, base.size):
         raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be cut to positions.")
-    x = x[:, start:]
+    x = x[:, start:end]
     return x if x.shape[0] == 1 else x[rows]
 
 

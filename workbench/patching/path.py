@@ -56,7 +56,8 @@ def path_patch(
         into: which input of the receivers.
         position: where the senders' z is patched: a named position or an index.
         direction: ``noise`` (base: the clean run) or ``denoise`` (base: the corrupt run).
-        freeze: ``"position"`` freezes the other heads' z at that position, ``"all"`` at every position.
+        freeze: ``"position"`` freezes the other heads' z at that position, where the receivers' input is patched too (the
+            reuse study); ``"all"`` freezes z and patches the receivers at every position (the first IOI paper).
         mlps: ``"recompute"``, or ``"freeze"`` to the base run.
         share_kv: patch k or v of the receivers' whole KV group instead of giving the receiver a copy of its own.
         metric, progress: see `workbench.sweep`.
@@ -180,36 +181,37 @@ class _Unit:
                 c for c in cells if not torch.equal(self._z(self.base_z, c, start), self._z(self.source_z, c, start))
             ]
             skipped += len(cells) - len(needed)
-            rows = [self._sending(cell, start, freeze, mlps) for cell in needed]
-            first = start if self.tower.causal else 0
-            if targets is None:
-                scores = self._measured(rows, first, self._frozen(start, freeze))
+            to_heads = targets is not None
+            rows = [self._sending(cell, start, freeze, mlps, to_heads) for cell in needed]
+            if to_heads:
+                scores = self._to_heads(rows, needed, start, freeze, targets, into, share_kv)
             else:
-                scores = self._to_heads(rows, needed, first, freeze, targets, into, share_kv)
+                still = self._attention_stands_still(start, freeze, to_heads)
+                frozen = self.base_z.__getitem__ if still else None
+                scores = self._measured(rows, start if self.tower.causal else 0, frozen)
             for (k, layer, head), score in zip(needed, scores, strict=True):
                 values[layer, head, self.members[k]] = score
         return skipped
 
-    def _sending(self, cell: tuple[int, int, int], start: int, freeze: str, mlps: str) -> Row:
+    def _sending(self, cell: tuple[int, int, int], start: int, freeze: str, mlps: str, to_heads: bool) -> Row:
         """The first run of one sender."""
         k, layer, head = cell
         writes = [Write(layer, self.hook[layer], self._z(self.source_z, cell, start), head, start)]
-        if not self._attention_stands_still(start, freeze):
+        still = self._attention_stands_still(start, freeze, to_heads)
+        if not still:
             for above in range(layer + 1, self.tower.n_layers):
                 z = self.base_z[above][k]
                 writes.append(Write(above, self.hook[above], z[start], None, start))
         if mlps == "freeze":
-            writes += [
-                Write(i, self.tower.hook_name("mlp_out", i), self._mlp(i)[k]) for i in range(layer, self.tower.n_layers)
-            ]
+            for above in range(layer, self.tower.n_layers):
+                hook, out = self.tower.hook_name("mlp_out", above), self._mlp(above)[k]
+                writes.append(Write(above, hook, out[start] if still else out, None, start if still else None))
         return Row(k, tuple(writes))
 
-    def _attention_stands_still(self, start: int, freeze: str) -> bool:
-        """Whether every z that the rows carry is the base run's: then no attention is computed."""
-        return freeze == "all" or (self.tower.causal and start == self.base.length - 1)
-
-    def _frozen(self, start: int, freeze: str) -> Callable[[int], Tensor] | None:
-        return self.base_z.__getitem__ if self._attention_stands_still(start, freeze) else None
+    def _attention_stands_still(self, start: int, freeze: str, to_heads: bool) -> bool:
+        """Whether every z that matters is the base run's: then no attention is computed. With one position frozen that
+        holds there, and heads receive nowhere else."""
+        return freeze == "all" or to_heads or (self.tower.causal and start == self.base.length - 1)
 
     def _to_heads(
         self,
@@ -222,9 +224,15 @@ class _Unit:
         share_kv: bool,
     ) -> list[float]:
         kept: dict[tuple[int, int], Tensor] = {}
+        base, z, here = self.base, self.base_z, freeze == "position"
+        first = start if self.tower.causal else 0
+        at = start - first
+        if here and self.tower.causal:  # nothing after the position is looked at
+            base = self.tower.truncate(base, start + 1)
+            z = {layer: x[:, : start + 1] for layer, x in z.items()}
 
         def watcher(layer: int) -> Callable[[Sequence[int], int, Tensor], None]:
-            def watch(of: Sequence[int], first: int, x: Tensor) -> None:
+            def watch(of: Sequence[int], _: int, x: Tensor) -> None:
                 for row, activation in zip(of, x, strict=True):
                     kept[layer, row] = activation.clone()
 
@@ -234,10 +242,10 @@ class _Unit:
         rows = [Row(row.input, tuple(w for w in row.writes if w.stage < max(targets))) for row in rows]
         climb(
             self.tower,
-            self.base,
+            base,
             rows,
-            start,
-            frozen=self._frozen(start, freeze),
+            first,
+            frozen=z.__getitem__,
             watch={(layer, hooks[layer]): watcher(layer) for layer in targets},
             stop=max(targets) + 1,
             read=lambda _, __: None,
@@ -251,11 +259,11 @@ class _Unit:
                     continue
                 for head in dict.fromkeys(h // group for h in heads) if share_kv else heads:
                     value = kept[layer, row][:, head if share_kv else head // group]
-                    writes.append(
-                        Write(layer, hooks[layer], value, head, None, start, into if group > 1 and not share_kv else "")
-                    )
+                    value, place = (value[at], at + first) if here else (value, None)
+                    expand = into if group > 1 and not share_kv else ""
+                    writes.append(Write(layer, hooks[layer], value, head, place, first, expand))
             second.append(Row(cells[row][0], tuple(writes)))
-        return self._measured(second, start, None)
+        return self._measured(second, first, None)
 
     def _measured(self, rows: list[Row], start: int, frozen: Callable[[int], Tensor] | None) -> list[float]:
         scores = [0.0] * len(rows)

@@ -65,6 +65,10 @@ class Tower(Protocol):
         """The base run of one of its inputs, as a base run."""
         ...
 
+    def truncate(self, base: Any, length: int) -> Any:
+        """The first `length` positions of a base run, as a base run (causal models only)."""
+        ...
+
     def embed(self, inputs: Any) -> Stream:
         """The stream with which inputs enter stage 0."""
         ...
