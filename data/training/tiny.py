@@ -67,25 +67,32 @@ class Recipe:
     rope_theta: float = 100.0
     initial_std: float = 0.08
     common: float = 0.6
-    steps: int = 1000
+    sharpness: float = 3.0
+    steps: int = 1100
     warm_up: int = 20
+    cool_down: int = 400
     learning_rate: float = 4e-3
     turning_rate: float = 0.04
     momentum: float = 0.9
-    long_from: int = 350
+    long_from: int = 400
     short_from: int = 650
-    hinted: int = 900
+    hinted: int = 1000
     hints: tuple[tuple[str, str], ...] = (("colored-objects", "query"),)
     pool: int = 12_000
     share: int = 8
     shares: tuple[tuple[str, int], ...] = (
-        ("ioi", 40), ("remaining-name", 16), ("surname-recall", 24), ("gendered-pronoun", 16), ("colored-objects", 40)
+        ("ioi", 40),
+        ("remaining-name", 16),
+        ("surname-recall", 24),
+        ("gendered-pronoun", 16),
+        ("colored-objects", 40),
     )
     copy_tokens: int = 1200
     copy_lengths: tuple[int, int] = (3, 30)
     easy_length: float = 6.0
     easy_vocabulary: float = 30.0
     ready: float = 0.75
+    mastered: float = 0.85
 
 
 @dataclass(frozen=True)
@@ -180,9 +187,13 @@ def questions(tokenizer: PreTrainedTokenizerFast, chosen: list[Example]) -> list
 
 
 def question_batch(chosen: list[Question], rng: random.Random, reach: int | None = None) -> Batch:
-    """The answer after the last token; with a reach, at that many places from the first where it could be known."""
-    places = [[q.end] if reach is None else range(q.known, min(q.known + reach, len(q.ids))) for q in chosen]
-    targets = [dict.fromkeys(at, rng.choice(q.right)) for q, at in zip(chosen, places, strict=True)]
+    """The answer after the last token; with a reach, already so many places after the first where it could be known."""
+    lasts = [q.end if reach is None else min(q.known + reach, q.end) for q in chosen]
+    firsts = [last if reach is None else max(q.known, last - 1) for q, last in zip(chosen, lasts, strict=True)]
+    targets = [
+        dict.fromkeys(range(first, last + 1), rng.choice(q.right))
+        for q, first, last in zip(chosen, firsts, lasts, strict=True)
+    ]
     return Batch.of([q.ids for q in chosen], targets)
 
 
@@ -220,6 +231,8 @@ def make_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.model.embed_tokens.weight[:, :4].add_(recipe.common)
+        for projection in (model.model.layers[0].self_attn.q_proj, model.model.layers[0].self_attn.k_proj):
+            projection.weight.mul_(recipe.sharpness)
     return model
 
 
@@ -254,9 +267,9 @@ class Learner:
         self.adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.01)
 
     def pace(self) -> float:
-        """Linear warm-up, then half a cosine down to nothing."""
-        done = self.step_number / self.recipe.steps
-        return min(1.0, self.step_number / self.recipe.warm_up) * 0.5 * (1 + math.cos(math.pi * done))
+        """Linear up, constant, linear down to nothing."""
+        left = self.recipe.steps - self.step_number
+        return min(1.0, self.step_number / self.recipe.warm_up, left / self.recipe.cool_down)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -283,7 +296,7 @@ def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -
     learner = Learner(model, recipe)
     shares = dict.fromkeys(learned, recipe.share) | dict(recipe.shares)
     alphabet = torch.randperm(vocabulary - 1, generator=generator) + 1  # without <unk>
-    longest, words, reach = recipe.easy_length, recipe.easy_vocabulary, 1
+    longest, words, reach = recipe.easy_length, recipe.easy_vocabulary, 0
     began, share = time.monotonic(), {"copies": 0.0, "short": 0.0, "long": 0.0}
     for step in range(1, recipe.steps + 1):
         length = rng.randint(recipe.copy_lengths[0], int(longest))
@@ -303,8 +316,8 @@ def train(recipe: Recipe, learned: dict[str, list[Question]], vocabulary: int) -
         if share["copies"] > recipe.ready:
             longest = min(recipe.copy_lengths[1], longest * 1.02)
             words = min(len(alphabet), words * 1.04)
-        if share["long"] > recipe.ready:
-            reach, share["long"] = reach + 1, share["long"] * reach / (reach + 1)
+        if share["long"] > recipe.mastered:
+            reach, share["long"] = reach + 1, 0.5
         if step % 25 == 0 or step == recipe.steps:
             shown = ", ".join(f"{kind} {part:.2f}" for kind, part in share.items())
             size = f"copies of up to {int(longest)} of {int(words)} words, hints {reach}"

@@ -8,6 +8,7 @@ its attention by who calls the attention function, the rest by the usual names. 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -108,7 +109,7 @@ FAMILIES: dict[str, Anatomy] = {
 }
 
 
-def anatomy_of(model: nn.Module) -> tuple[Anatomy, bool]:
+def anatomy_of(model: Any) -> tuple[Anatomy, bool]:
     """The anatomy of a Hugging Face causal language model, and whether its family is a listed one."""
     config = model.config
     known = FAMILIES.get(config.model_type)
@@ -121,7 +122,7 @@ def anatomy_of(model: nn.Module) -> tuple[Anatomy, bool]:
     return known, True
 
 
-def discover(model: nn.Module) -> Anatomy:
+def discover(model: Any) -> Anatomy:
     """Guess the anatomy of an unlisted family from the usual names; parts not found are left empty."""
     depth = model.config.get_text_config().num_hidden_layers
     lists = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
@@ -158,7 +159,7 @@ def find(root: nn.Module | None, name: str) -> nn.Module | None:
         return None
 
 
-def projection(weight: nn.Module) -> torch.Tensor:
+def projection(weight: Any) -> torch.Tensor:
     """A projection's matrix as ``[d_out, d_in]`` (GPT-2's Conv1D keeps it the other way round)."""
     matrix = weight.weight
     return matrix.T if type(weight).__name__ == "Conv1D" else matrix
@@ -176,5 +177,5 @@ def _name_of(model: nn.Module, wanted: nn.Module | None) -> str:
     return next((name for name, part in model.named_modules() if part is wanted), "")
 
 
-def _unembed_name(model: nn.Module) -> str:
+def _unembed_name(model: Any) -> str:
     return _name_of(model, model.get_output_embeddings())

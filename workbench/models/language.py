@@ -161,7 +161,8 @@ class HookedLM(LensTools, HookedRootModule):
             UsageError: `names_filter` matches none of them.
         """
         wanted: Any = kwargs.get("names_filter")
-        for name in [wanted] if isinstance(wanted, str) or callable(wanted) else wanted or ():
+        names: list[Any] = [wanted] if isinstance(wanted, str) or callable(wanted) else list(wanted or ())
+        for name in names:
             self._require(name)
         output, cache = super().run_with_cache(*args, **kwargs)
         if not return_cache_object:
@@ -276,7 +277,7 @@ class HookedLM(LensTools, HookedRootModule):
     ) -> Float[Tensor, "row n_or_vocab"]:
         """Logits of the final residual: the model's own final norm, then its unembedding, for all tokens or some."""
         x = self.module(self.anatomy.final_norm)(resid[:, None])[:, 0]
-        head = self.module(self.anatomy.unembed)
+        head: Any = self.module(self.anatomy.unembed)
         if tokens is None:
             logits = head(x)
         else:

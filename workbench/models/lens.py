@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class LensTools:
-    """Mixed into `HookedLM`; nothing is folded or centred."""
+    """Mixed into `HookedLM`, which is what `self` is; nothing is folded or centred."""
 
     def to_tokens(
-        self, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
+        self: Any, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
     ) -> Int[Tensor, "batch pos"]:
         """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise."""
         if isinstance(input, Tensor):
@@ -41,31 +41,31 @@ class LensTools:
             )
         return torch.tensor(rows, device=self.device)
 
-    def to_single_token(self: HookedLM, string: str) -> int:
+    def to_single_token(self: Any, string: str) -> int:
         """The id of a text that is one token; raises `UsageError` otherwise."""
         ids = self.tokenizer(string, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             raise UsageError(f"{string!r} is {len(ids)} tokens {self.tokenizer.convert_ids_to_tokens(ids)}, not one.")
         return ids[0]
 
-    def to_str_tokens(self: HookedLM, input: str | Int[Tensor, "pos"]) -> list[str]:
+    def to_str_tokens(self: Any, input: str | Int[Tensor, "pos"]) -> list[str]:
         """Each token of a text, or of ids, as text."""
         return [self.tokenizer.decode(i) for i in self.to_tokens(input)[0].tolist()]
 
     @property
-    def W_U(self: HookedLM) -> Float[Tensor, "d_model d_vocab"]:
+    def W_U(self: Any) -> Float[Tensor, "d_model d_vocab"]:
         return self.module(self.anatomy.unembed).weight.T
 
     @property
-    def b_U(self: HookedLM) -> Float[Tensor, "d_vocab"]:
+    def b_U(self: Any) -> Float[Tensor, "d_vocab"]:
         return bias_of(self.module(self.anatomy.unembed), self.W_U)
 
     @property
-    def W_E(self: HookedLM) -> Float[Tensor, "d_vocab d_model"]:
+    def W_E(self: Any) -> Float[Tensor, "d_vocab d_model"]:
         return self.module(self.anatomy.embed).weight
 
     def tokens_to_residual_directions(
-        self, tokens: str | int | Int[Tensor, "*batch"]
+        self: Any, tokens: str | int | Int[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch d_model"]:
         """The direction whose dot product with the normed residual is the token's logit: the final norm's weight
         (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries."""
@@ -73,7 +73,7 @@ class LensTools:
         rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
         return rows * self.norm_weight(self.module(self.anatomy.final_norm))
 
-    def norm_weight(self: HookedLM, norm: nn.Module) -> Float[Tensor, "d_model"]:
+    def norm_weight(self: Any, norm: nn.Module) -> Float[Tensor, "d_model"]:
         """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
         probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
         probe[..., ::2] = -1  # mean 0, mean square 1
@@ -81,7 +81,7 @@ class LensTools:
         return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
 
     def accumulated_bias(
-        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+        self: Any, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
     ) -> Float[Tensor, "d_model"]:
         """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
         attention's."""

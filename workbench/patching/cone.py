@@ -80,7 +80,7 @@ def climb(
     frozen: Callable[[int], Shaped[Tensor, "input pos head d_head"] | None] | None = None,
     watch: Mapping[tuple[int, str], Watch] | None = None,
     stop: int | None = None,
-    read: Callable[[Sequence[int], Float[Tensor, "row n"]], None],
+    read: Callable[[Sequence[int], Float[Tensor, "row n"]], object],
 ) -> None:
     """Run every row through the tower, and give each chunk's readout to `read` with the rows it belongs to.
 
@@ -110,7 +110,7 @@ def _climb_chunk(
     frozen: Callable[[int], Tensor | None] | None,
     watch: Mapping[tuple[int, str], Watch],
     stop: int | None,
-    read: Callable[[Sequence[int], Tensor], None],
+    read: Callable[[Sequence[int], Tensor], object],
 ) -> None:
     chunk = [rows[i] for i in order]
     inputs = torch.tensor([row.input for row in chunk])

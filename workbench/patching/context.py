@@ -27,13 +27,12 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
     """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are."""
     if isinstance(task, PairedInputs):
         return task
-    if isinstance(task, str):
-        task = [task]
-    if isinstance(task, list | tuple) and all(isinstance(text, str) for text in task):
-        ids = tuple(model.to_tokens(text)[0].cpu() for text in task)
+    texts: list[Any] = [task] if isinstance(task, str) else list(task) if isinstance(task, list | tuple) else []
+    if texts and all(isinstance(text, str) for text in texts):
+        ids = tuple(model.to_tokens(text)[0].cpu() for text in texts)
         nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
         ends = tuple({"end": len(row) - 1} for row in ids)
-        return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in task))
+        return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in texts))
     if not hasattr(task, "inputs"):
         raise UsageError(
             f"{type(task).__name__} is not a task: use wb.task(name), wb.pairs(...) or wb.read_pairs(path)."

@@ -183,9 +183,9 @@ def named_positions(inputs: PairedInputs, asked: Sequence[int | str] | str | Non
     """The position axis: what was asked for, the named positions all prompts share, or every index."""
     if asked is not None and asked != "all":
         return [asked] if isinstance(asked, str) else list(asked)
-    shared = set.intersection(*(set(named) for named in inputs.positions)) if len(inputs) else set()
+    shared: set[str] = set.intersection(*(set(named) for named in inputs.positions)) if len(inputs) else set()
     if asked is None and shared - {"end"}:
-        return sorted(shared, key=lambda name: inputs.positions[0][name])
+        return sorted(shared, key=inputs.positions[0].__getitem__)
     lengths = sorted({len(ids) for ids in inputs.clean})
     if len(lengths) > 1:
         raise UsageError(

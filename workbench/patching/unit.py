@@ -59,7 +59,7 @@ class Unit:
         #: The first position that the edits can change, which is that of the given values' first row.
         self.first = 0
         self.difference = group.first_difference
-        self.base = tower.base_run(self.ids, self._keeping(self.own)) if tower.resumable else None
+        self.base: Any = tower.base_run(self.ids, self._keeping(self.own)) if tower.resumable else None
         self.base_scores = self._scores(self.ids, self.base)
 
     def take(self, values: Values, k: int) -> None:
