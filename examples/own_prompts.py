@@ -3,11 +3,11 @@ import workbench as wb
 
 model = wb.load("smollm2-135m-instruct-q4")
 mine = wb.pairs(
-    clean=["When Anna and Paul went to the market, Paul gave a rose to", "When Mark and Lucy went to the school, Mark gave a book to"],
-    corrupt=["When Anna and Paul went to the market, Anna gave a rose to", "When Mark and Lucy went to the school, Lucy gave a book to"],
+    clean=["When Anna and Paul went out, Paul gave a rose to", "When Mark and Lucy went out, Mark gave a book to"],
+    corrupt=["When Anna and Paul went out, Anna gave a rose to", "When Mark and Lucy went out, Lucy gave a book to"],
     answer=[" Anna", " Lucy"],
     wrong=[" Paul", " Mark"],
-)  # fmt: skip
+)
 sweep = wb.sweep(model, mine, site="z", by="head")
 print(sweep.table().sort_values("effect", ascending=False).head(5))
 sweep.picture().savefig("heads.png")

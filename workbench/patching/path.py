@@ -56,8 +56,8 @@ def path_patch(
         into: which input of the receivers.
         position: where the senders' z is patched: a named position or an index.
         direction: ``noise`` (base: the clean run) or ``denoise`` (base: the corrupt run).
-        freeze: ``"position"`` freezes the other heads' z at that position, where the receivers' input is patched too (the
-            reuse study); ``"all"`` freezes z and patches the receivers at every position (the first IOI paper).
+        freeze: ``"position"`` freezes the other heads' z at that position, where the receivers' input is patched too
+            (the reuse study); ``"all"`` freezes z and patches the receivers at every position (the first IOI paper).
         mlps: ``"recompute"``, or ``"freeze"`` to the base run.
         share_kv: patch k or v of the receivers' whole KV group instead of giving the receiver a copy of its own.
         metric, progress: see `workbench.sweep`.

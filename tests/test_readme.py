@@ -1,0 +1,42 @@
+"""What the README tells a reader to type is what the project does."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from workbench import registry
+from workbench.models import catalog
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_script_in_the_readme_is_the_example_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = (ROOT / "examples/own_prompts.py").read_text()
+    assert f"```python\n{script}```" in README
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples/own_prompts.py"))
+    assert "effect" in capsys.readouterr().out
+    assert (tmp_path / "heads.png").stat().st_size > 10_000
+
+
+def test_every_name_in_the_readme_exists() -> None:
+    for target in re.findall(r"^make (\w+)", README, re.M):
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+    for task in re.findall(r"--task ([\w-]+)", README):
+        assert task in registry.names("data.tasks")
+    for finding in re.findall(r"workbench reproduce ([\w-]+)", README):
+        assert finding in registry.names("circuits.findings") or finding == "NAME"
+    for model in re.findall(r"--model ([\w.-]+)", README):
+        assert model in catalog.entries()
+
+
+def test_every_link_of_the_readme_to_a_file_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
