@@ -33,7 +33,7 @@ def test_every_name_in_the_readme_exists() -> None:
         assert task in registry.names("data.tasks")
     for finding in re.findall(r"workbench reproduce ([\w-]+)", README):
         assert finding in registry.names("circuits.findings") or finding == "NAME"
-    for model in re.findall(r"--model ([\w.-]+)", README):
+    for model in re.findall(r"`([\w.-]+-q4)`", README):
         assert model in catalog.entries()
 
 
