@@ -6,7 +6,7 @@ import hashlib
 import re
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 import workbench as wb
 from data.training import tiny
@@ -24,7 +24,7 @@ def test_its_card_and_the_catalogue_name_its_hash_and_it_is_small() -> None:
 
 
 def test_it_is_right_on_held_out_prompts() -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny.OUT).eval()
+    model = LlamaForCausalLM.from_pretrained(tiny.OUT).eval()
     tokenizer = AutoTokenizer.from_pretrained(tiny.OUT)
     draws = tiny.kinds()
     asked = {name: tiny.questions(tokenizer, tiny.held_out(name, draws[name])) for name in ("ioi", tiny.LIKE)}
@@ -37,4 +37,4 @@ def test_it_is_right_on_held_out_prompts() -> None:
 def test_the_projects_own_task_runs_on_it() -> None:
     sweep = wb.sweep(wb.load("tiny"), wb.task("ioi", n=6))
     assert sweep.values.shape == (2, 8, 6)
-    assert (sweep.source > 0).all() and (sweep.base < 0).all()
+    assert sweep.source is not None and (sweep.source > 0).all() and (sweep.base < 0).all()

@@ -227,8 +227,8 @@ def make_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.model.embed_tokens.weight[:, :4].add_(recipe.common)
-        for projection in (model.model.layers[0].self_attn.q_proj, model.model.layers[0].self_attn.k_proj):
-            projection.weight.mul_(recipe.sharpness)
+        for name in ("q_proj", "k_proj"):
+            model.get_parameter(f"model.layers.0.self_attn.{name}.weight").mul_(recipe.sharpness)
     return model
 
 
