@@ -33,13 +33,14 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
         nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
         ends = tuple({"end": len(row) - 1} for row in ids)
         return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in texts))
-    if not hasattr(task, "inputs"):
+    tokenise: Any = getattr(task, "inputs", None)
+    if tokenise is None:
         raise UsageError(
             f"{type(task).__name__} is not a task: use wb.task(name), wb.pairs(...) or wb.read_pairs(path)."
         )
     if getattr(model, "tokenizer", None) is None:
         raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
-    return task.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)
+    return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
 
 
 def describe(model: Any, inputs: PairedInputs) -> dict[str, Any]:
