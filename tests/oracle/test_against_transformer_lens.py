@@ -21,7 +21,7 @@ from workbench.errors import UnknownName
 from workbench.models.language import HookedLM
 from workbench.patching.sweep import sweep
 
-INPUTS = paired(2, lengths=(9,))
+INPUTS = paired(2, lengths=(7,))
 CLEAN, CORRUPT = torch.stack(INPUTS.clean), torch.stack(INPUTS.corrupt)
 each_family = pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 
@@ -155,7 +155,7 @@ def test_its_cache_tools_read_ours() -> None:
     lens = cache.logit_lens()
     assert torch.allclose(lens.readout.values[-1], logits[:, -1], atol=1e-4)
     _, one = model.run_with_cache(CLEAN[:1], remove_batch_dim=True)
-    assert one["z", 0].shape == (9, 6, 8)
+    assert one["z", 0].shape == (7, 6, 8)
     with pytest.raises(AssertionError, match="batch"):
         model.run_with_cache(CLEAN, remove_batch_dim=True)
 
