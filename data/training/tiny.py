@@ -1,4 +1,4 @@
-"""Trains the tiny two-layer model of ``data/checkpoints/tiny``: ``python -m data.training.tiny``, two minutes or so.
+"""Trains the tiny two-layer model of ``data/checkpoints/tiny``: ``python -m data.training.tiny``, a few minutes.
 
 The model is a plain `transformers.LlamaConfig` with grouped-query attention. It learns three kinds of sequences, on
 which the script insists (`BAR`), and the short prompts of the other tasks in ``data/tasks`` besides:
@@ -22,7 +22,6 @@ import importlib
 import os
 import pkgutil
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -358,7 +357,7 @@ SHA-256 of model.safetensors: {sha256}
 def save(
     out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, found: dict[str, float], **said: Any
 ) -> str:
-    """Write the checkpoint as a whole or not at all; returns the SHA-256 of its weights."""
+    """Write the whole checkpoint, then put it in the place of the old one; returns the SHA-256 of its weights."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         new = Path(folder) / out.name
@@ -370,8 +369,8 @@ def save(
         rows = "\n".join(f"| {name} | {part:.4f} |" for name, part in found.items())
         parameters = sum(x.numel() for x in weights.values())
         (new / "README.md").write_text(CARD.format(rows=rows, sha256=sha256, parameters=parameters, **said))
-        if out.exists():
-            shutil.rmtree(out)
+        if out.exists():  # aside, not away, until the new one stands in its place
+            os.replace(out, Path(folder) / "old")
         os.replace(new, out)
     return sha256
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import HookError, UnknownName
-from workbench.models.attention_hook import LayerRun, Prefix, Seen, Tap, set_run
+from workbench.models.attention_hook import LayerRun, Tap, set_run
 
 if TYPE_CHECKING:
     from workbench.models.language import HookedLM
@@ -245,5 +245,3 @@ _INSTALL: dict[str, Installer] = {
     "hook_resid_post": lambda m, layer, tap: on_output(m.layer(layer), tap),
     "ln_final.hook_scale": _scale(lambda m, _: m.module(m.anatomy.final_norm)),
 }
-
-__all__ = ["LayerRun", "Prefix", "Seen", "Tap", "norm_eps", "norm_scale", "split", "tapped"]

@@ -43,6 +43,16 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
     return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
 
 
+def refuse_cache(cache: Any) -> None:
+    """There is no activation cache on disk yet: asking for one is an error, not a no-op.
+
+    Raises:
+        UsageError: `cache` is neither None nor False.
+    """
+    if cache is not None and cache is not False:
+        raise UsageError(f"cache={cache!r}: activations are not cached on disk yet, so leave cache out or pass False.")
+
+
 def describe(model: Any, inputs: PairedInputs) -> dict[str, Any]:
     """What every result says of its model and inputs (JSON-able)."""
     about: dict[str, Any] = {

@@ -21,7 +21,7 @@ from torch import Tensor
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs import Group, PairedInputs
 from workbench.patching.cone import Row, Write, climb
-from workbench.patching.context import describe, inputs_of, tower_of
+from workbench.patching.context import describe, inputs_of, refuse_cache, tower_of
 from workbench.patching.metrics import Example, Metric, metric_of
 from workbench.patching.record import UNIT, Progress
 from workbench.patching.tower import Tower
@@ -60,11 +60,12 @@ def path_patch(
             (the reuse study); ``"all"`` freezes z and patches the receivers at every position (the first IOI paper).
         mlps: ``"recompute"``, or ``"freeze"`` to the base run.
         share_kv: patch k or v of the receivers' whole KV group instead of giving the receiver a copy of its own.
-        metric, progress: see `workbench.sweep`.
+        metric, cache, progress: see `workbench.sweep`.
 
     Raises:
         UsageError: no head lies below the receivers, or the model does not resume exactly.
     """
+    refuse_cache(cache)
     tower, inputs, metric = tower_of(model), inputs_of(task, model), metric_of(metric)
     if not tower.resumable or tower.n_steps > 1:
         raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")

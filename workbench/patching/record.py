@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from workbench.errors import BadInput, UnknownName
-from workbench.patching.context import inputs_of, tower_of
+from workbench.patching.context import inputs_of, refuse_cache, tower_of
 from workbench.patching.tower import Tap, Tower
 
 #: At most this many inputs of one length in a batch: what a recording's unit is.
@@ -94,12 +94,14 @@ def record(
         task: a task, pairs, `PairedInputs`, a text or a list of texts.
         sites: short site names, or hook names inside a block.
         layers: which layers; all by default.
+        cache: None or False; there is no activation cache on disk yet.
         progress: called with (done, total, what) after each batch.
 
     Raises:
         UnknownName: the model has no such site.
         UsageError: a layer that does not exist.
     """
+    refuse_cache(cache)
     tower, inputs = tower_of(model), inputs_of(task, model)
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
     layers = tuple(range(tower.n_layers)) if layers is None else tuple(layers)

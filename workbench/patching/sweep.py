@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs import PairedInputs
-from workbench.patching.context import describe, inputs_of, tower_of
+from workbench.patching.context import describe, inputs_of, refuse_cache, tower_of
 from workbench.patching.metrics import Metric, metric_of
 from workbench.patching.record import UNIT, Progress
 from workbench.patching.sites import has_heads, has_kv_heads
@@ -65,12 +65,14 @@ def sweep(
         over: for ``mean``: other inputs, or ``"positions"``.
         seed: of resampling.
         memory_gb: the most memory that the edited rows may take at once; a smaller limit means smaller chunks.
+        cache: None or False; there is no activation cache on disk yet.
         progress: called with (done, total, what) after each prompt.
 
     Raises:
         UnknownName: no such site, edit, metric or position.
         UsageError: arguments that do not go together.
     """
+    refuse_cache(cache)
     tower, inputs, metric = tower_of(model), inputs_of(task, model), metric_of(metric)
     axes = _axes(by, site, edit)
     if direction not in ("denoise", "noise"):

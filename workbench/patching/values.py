@@ -76,14 +76,23 @@ class Mean:
 
     def __post_init__(self) -> None:
         self._recorded = record_site(self.tower, self.reference.clean, self.site, self.stages)
+        #: One mean serves every example that has the position; a length stands for "index within that length".
+        self._known: dict[tuple[int, str | int | None, int], Tensor] = {}
 
     def of(self, example: int) -> Stages:
         length = len(self.inputs.clean[example])
         names = {index: name for name, index in self.inputs.positions[example].items()}
         return {
-            stage: torch.stack([self._mean(stage, length, position, names.get(position)) for position in range(length)])
+            stage: torch.stack([self._once(stage, length, position, names.get(position)) for position in range(length)])
             for stage in self.stages
         }
+
+    def _once(self, stage: int, length: int, position: int, name: str | None) -> Tensor:
+        named = name is not None and any(name in positions for positions in self.reference.positions)
+        key = (stage, None, 0) if self.over_positions else (stage, name, 0) if named else (stage, length, position)
+        if key not in self._known:
+            self._known[key] = self._mean(stage, length, position, name)
+        return self._known[key]
 
     def _mean(self, stage: int, length: int, position: int, name: str | None) -> Tensor:
         reference = self.reference
