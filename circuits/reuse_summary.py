@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from circuits.gate import Gate
+from circuits.halves import Halves
 from circuits.reuse_tables import circuit_sets, coinciding
 from circuits.reuse_verdict import Decision, Group
 from circuits.roles import STAGES, role_of
@@ -28,6 +29,7 @@ def in_words(
     shape: tuple[int, int],
     gates: Sequence[Gate],
     stages: Mapping[str, Stages],
+    halves: Mapping[str, Halves | None],
     overlaps: pd.DataFrame,
     decision: Decision,
     more: Sequence[str] = (),
@@ -59,6 +61,12 @@ def in_words(
             "Heads that two tasks share (Jaccard index, 95 % interval given the receivers; null: layer-matched heads)",
         ]
         lines += [_pair_line(row) for row in overlaps.to_dict("records")]
+    if known := {task: both for task, both in halves.items() if both is not None}:
+        lines += [
+            "",
+            "What a task shares with itself (two random halves of its prompts, the receivers chosen anew in each)",
+        ]
+        lines += [f"  {task:<24} {both.jaccard(percent):.2f}, n = {both.n} a half" for task, both in known.items()]
     lines += ["", _group_line("Near", decision.near), _group_line("Distant", decision.distant)]
     lines.append(
         f"{len(decision.beyond)} of {decision.near.pairs} near pairs lie above their null's 95th percentile, "

@@ -11,6 +11,7 @@ import pandas as pd
 
 from circuits import overlap
 from circuits.gate import Gate
+from circuits.halves import Halves
 from circuits.reuse_verdict import Decision, kind_of
 from circuits.roles import role_of
 from circuits.stages import Stage, Stages
@@ -19,42 +20,24 @@ from workbench.vocabulary import Head
 
 #: The shares of heads a stage keeps, in per cent: the study's first, the others beside it.
 MAIN, BESIDE = 2.0, (1.0, 2.0, 5.0, 10.0)
-SPLITS = 50
+TASK_COLUMNS = ("split_half", "n_half", "stages", "left_out")
 
 
-def tasks(gates: Sequence[Gate], stages: Mapping[str, Stages], percent: float, seed: int) -> pd.DataFrame:
+def tasks(
+    gates: Sequence[Gate], stages: Mapping[str, Stages], halves: Mapping[str, Halves | None], percent: float
+) -> pd.DataFrame:
     """One row a task: the gate, which stages were run, and what the circuits of two halves of its prompts share."""
     rows = []
     for gate in gates:
         found = stages.get(gate.task)
-        half = split_half(found.scores, percent, seed) if found else float("nan")
+        both = halves.get(gate.task)
         left_out = "; ".join(f"{name}: {why}" for name, why in found.left_out.items()) if found else ""
         rows.append(
             dataclasses.asdict(gate)
-            | {"split_half": half, "stages": ", ".join(found.done) if found else "", "left_out": left_out}
+            | {"split_half": both.jaccard(percent) if both else float("nan"), "n_half": both.n if both else 0}
+            | {"stages": ", ".join(found.done) if found else "", "left_out": left_out}
         )
-    return pd.DataFrame(rows, columns=[*(f.name for f in dataclasses.fields(Gate)), "split_half", "stages", "left_out"])
-
-
-def split_half(scores: overlap.Scores, percent: float, seed: int = 0) -> float:
-    """Mean Jaccard index of the circuits of two random halves of a task's prompts, with the receivers of all of them.
-
-    What a task shares with *itself* at half its n: no overlap with another task should be expected above it. NaN below
-    four prompts.
-    """
-    n = min((array.shape[-1] for array in scores.values()), default=0)
-    if n < 4:
-        return float("nan")
-    random, found = np.random.default_rng(seed), []
-    for _ in range(SPLITS):
-        order = random.permutation(n)
-        halves = (order[: n // 2], order[n // 2 : 2 * (n // 2)])
-        sets = [
-            frozenset(head for array in scores.values() for head in overlap.top_heads(array[..., half], percent))
-            for half in halves
-        ]
-        found.append(overlap.jaccard(*sets))
-    return float(np.mean(found))
+    return pd.DataFrame(rows, columns=[*(f.name for f in dataclasses.fields(Gate)), *TASK_COLUMNS])
 
 
 def stage_rows(stage: Stage, percent: float, batch: int | None = None) -> list[dict[str, Any]]:

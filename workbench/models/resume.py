@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -176,12 +176,8 @@ class LanguageTower:
 
     def _prefix(self, base: LanguageBase, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
         seen = base.seen[layer]
-        mask = seen.mask
-        if base.size == 1:  # every row resumes the one example: its prefix is shared, not copied
-            return Prefix(start, seen.keys[:, :, :start], seen.values[:, :, :start], mask)
-        if mask is not None and mask.shape[0] > 1:
-            mask = mask[rows]
-        return Prefix(start, seen.keys[rows, :, :start], seen.values[rows, :, :start], mask)
+        which = None if base.size == 1 else rows
+        return Prefix(start, seen.keys[:, :, :start], seen.values[:, :, :start], seen.mask, which)
 
     def _keys_until(
         self,
@@ -194,7 +190,7 @@ class LanguageTower:
         prefix: Prefix,
         expand: frozenset[str],
     ) -> Prefix:
-        """The rows' own keys and values before the last position, added to their prefix."""
+        """The prefix with the rows' own keys and values before the last position."""
         kept: list[Seen] = []
 
         def keep(seen: Seen) -> None:
@@ -205,13 +201,7 @@ class LanguageTower:
         args, kwargs = self._cut(base, layer, rows, start)
         with torch.no_grad(), self.model.running(taps(start), {layer: run}, must_fire=False), suppress(_Enough):
             self.model.layer(layer)(stream, *args, **kwargs)
-        own = kept[0]
-        return Prefix(
-            base.length - 1,
-            _append(prefix.keys, own.keys[:, :, :-1]),
-            _append(prefix.values, own.values[:, :, :-1]),
-            prefix.mask,
-        )
+        return replace(prefix, own_keys=kept[0].keys[:, :, :-1], own_values=kept[0].values[:, :, :-1])
 
     def _cut(
         self, base: LanguageBase, layer: int, rows: Int[Tensor, "row"], start: int
@@ -275,10 +265,3 @@ def _cut_positions(
         raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be cut to positions.")
     x = x[:, start:end]
     return x if x.shape[0] == 1 else x[rows]
-
-
-def _append(
-    prefix: Float[Tensor, "row_or_1 kv_head start d_head"], own: Float[Tensor, "row some_head pos d_head"]
-) -> Float[Tensor, "row some_head longer d_head"]:
-    prefix = prefix.repeat_interleave(own.shape[1] // prefix.shape[1], 1)
-    return torch.cat([prefix.expand(own.shape[0], -1, -1, -1), own], 2)

@@ -1,8 +1,9 @@
 """The light cone: many edited runs in one climb.
 
 An edit at stage L and position p can change only stages ≥ L and, in a causal model, positions ≥ p. So the edited runs
-climb the tower together: a row joins the batch at the input of the stage of its first edit, carrying only positions
-from `start` on; rows that joined earlier pass through. Every stage is called once for each chunk of rows.
+climb the tower together, those of several prompts too: a row joins the batch at the input of the stage of its first
+edit, carrying only positions from `start` on; rows that joined earlier pass through. Every stage is called once for
+each chunk of rows.
 
 The matrix work of an exact sweep over all heads, with w weights a layer, H heads, L layers and P = T − start positions,
 is ``2 w H P L (L + 1) / 2`` flop a prompt, against ``2 (w T L + vocabulary · d_model · T) H L`` for whole forwards.
@@ -10,6 +11,7 @@ is ``2 w H P L (L + 1) / 2`` flop a prompt, against ``2 (w T L + vocabulary · d
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -94,7 +96,7 @@ def climb(
         stop: the stage at which to leave, before reading out.
         read: takes row indices and their readout; not called when `stop` is given.
     """
-    order = sorted(range(len(rows)), key=lambda i: rows[i].stage)
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].stage, rows[i].input))
     size = max(1, (chunk or CHUNK) // max(1, _length(base) - start))
     for at in range(0, len(order), size):
         _climb_chunk(tower, base, rows, order[at : at + size], start, tokens, frozen, watch or {}, stop, read)
@@ -112,34 +114,51 @@ def _climb_chunk(
     stop: int | None,
     read: Callable[[Sequence[int], Tensor], object],
 ) -> None:
-    chunk = [rows[i] for i in order]
-    inputs = torch.tensor([row.input for row in chunk])
+    joining: dict[int, list[int]] = defaultdict(list)
+    writes: dict[int, list[tuple[int, Write]]] = defaultdict(list)
+    for i in order:
+        joining[rows[i].stage].append(i)
+        for write in rows[i].writes:
+            writes[write.stage].append((i, write))
     stream: Stream = ()
-    joined = 0
+    active: list[int] = []
+    inputs, place = torch.empty(0, dtype=torch.long), {}
     end = tower.n_layers * tower.n_steps if stop is None else stop
-    for stage in range(chunk[0].stage, end):
-        joining = joined
-        while joining < len(chunk) and chunk[joining].stage == stage:
-            joining += 1
-        if joining > joined:
-            entering = tower.enter(base, stage, inputs[joined:joining], start)
-            stream = entering if not joined else tuple(torch.cat(p) for p in zip(stream, entering, strict=True))
-            joined = joining
-        here = [(r, w) for r, row in enumerate(chunk[:joined]) for w in row.writes if w.stage == stage]
+    for stage in range(min(joining), end):
+        if stage in joining:
+            entering = tower.enter(base, stage, torch.tensor([rows[i].input for i in joining[stage]]), start)
+            active, stream = _joined(rows, active, stream, joining[stage], entering)
+            inputs, place = torch.tensor([rows[i].input for i in active]), {i: r for r, i in enumerate(active)}
+        here = [(place[i], write) for i, write in writes[stage]]
         watched = {hook: watcher for (at, hook), watcher in watch.items() if at == stage}
 
-        def taps(first: int, here=here, watched=watched, joined=joined) -> dict[str, Tap]:
-            return taps_for(here, first, watched, order[:joined])
+        def taps(first: int, here=here, watched=watched, active=active) -> dict[str, Tap]:
+            return taps_for(here, first, watched, active)
 
-        active = inputs[:joined]
         z = frozen(stage) if frozen is not None else None
         expand = frozenset(w.expand for _, w in here if w.expand)
         every = bool(watched) or any(w.needs_all_positions for _, w in here)
         stream = tower.block(
-            base, stage, active, start, stream, taps, None if z is None else z[active, start:], expand, every
+            base, stage, inputs, start, stream, taps, None if z is None else z[inputs, start:], expand, every
         )
     if stop is None:
-        read(order, tower.readout(base, inputs, stream, tokens))
+        read(active, tower.readout(base, inputs, stream, tokens))
+
+
+def _joined(
+    rows: Sequence[Row], active: Sequence[int], stream: Stream, joining: Sequence[int], entering: Stream
+) -> tuple[list[int], Stream]:
+    """Two batches, each sorted by input, as one: all rows of an input stay together, as they share its prefix."""
+    if not active:
+        return list(joining), entering
+    both = sorted((*active, *joining), key=lambda i: rows[i].input)
+    old, new = (Counter(rows[i].input for i in batch) for batch in (active, joining))
+    sizes = [[count[k] for k in dict.fromkeys(rows[i].input for i in both)] for count in (old, new)]
+    merged = tuple(
+        torch.cat([part for pair in zip(a.split(sizes[0]), b.split(sizes[1]), strict=True) for part in pair])
+        for a, b in zip(stream, entering, strict=True)
+    )
+    return both, merged
 
 
 def taps_for(
@@ -158,8 +177,7 @@ def taps_for(
         def tap(x: Tensor) -> Tensor | None:
             # z has just been computed for this run alone; everything else may be somebody's.
             new = x if not mine or hook.endswith("hook_z") else x.clone()
-            for row, write in mine:
-                _apply(new, row, write, first)
+            _apply(new, mine, first)
             if hook in watched:
                 watched[hook](rows, first, new)
             return new if mine else None
@@ -169,32 +187,48 @@ def taps_for(
     return {hook: tap_of(hook, mine) for hook, mine in by_hook.items()}
 
 
-def _apply(x: Tensor, row: int, write: Write, first: int) -> None:
-    """Write into row `row` of ``x`` (``[row, pos, ...]``, or ``[row, head, dest, src]`` for patterns), in place."""
-    per_position = x[row] if not is_pattern(write.hook) else x[row].transpose(0, 1)  # [pos, (head), ...]
-    if write.position is not None:
-        if write.position < first:
-            return
-        target = per_position[write.position - first]
-    else:  # the values may begin later than the activation, or earlier
-        target = per_position[max(0, write.first - first) :]
+def _apply(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
+    """Write into ``x`` (``[row, pos, ...]``, or ``[row, head, dest, src]`` for patterns), in place and in order."""
+    once = len({row for row, _ in writes}) == len(writes)
+    alike: dict[object, list[tuple[int, Write]]] = defaultdict(list)
+    for at, (row, write) in enumerate(writes):
+        if write.position is None or write.position >= first:
+            together = once and isinstance(write.value, Tensor)
+            kind = (write.head is None, write.position is None, write.first, write.value.shape) if together else at
+            alike[kind].append((row, write))
+    for same in alike.values():
+        _apply_alike(x, same, first)
+
+
+def _apply_alike(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
+    """Writes of one kind, each into a row of its own, in one go; a function's alone."""
+    write = writes[0][1]
+    per_position = x.transpose(1, 2) if is_pattern(write.hook) else x  # [row, pos, (head), ...]
+    index: list[Tensor | slice] = [torch.tensor([row for row, _ in writes])]
+    if write.position is None:  # the values may begin later than the activation, or earlier
+        index.append(slice(max(0, write.first - first), None))
+    else:
+        index.append(torch.tensor([w.position for _, w in writes]) - first)
     if write.head is not None:
-        target = target[write.head] if write.position is not None else target[:, write.head]
+        index.append(torch.tensor([w.head for _, w in writes]))
+    there = per_position[tuple(index)]
     if callable(write.value):
-        new = write.value(target.clone())
-        if not isinstance(new, Tensor) or new.shape != target.shape:
+        new = write.value(there[0])
+        if not isinstance(new, Tensor) or new.shape != there[0].shape:
             given = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise HookError(
-                f"The edit at {write.hook} gave {given} for {tuple(target.shape)}: an edit keeps the shape."
+                f"The edit at {write.hook} gave {given} for {tuple(there[0].shape)}: an edit keeps the shape."
             )
+        new = new[None]
     else:
-        new = write.value if write.position is not None else write.value[max(0, first - write.first) :]
-        if new.shape != target.shape:
+        new = torch.stack([w.value for _, w in writes if isinstance(w.value, Tensor)])
+        new = new if write.position is not None else new[:, max(0, first - write.first) :]
+        if new.shape != there.shape:
             raise HookError(
-                f"The edit at {write.hook} has values of shape {tuple(new.shape)} for an activation of "
-                f"{tuple(target.shape)}."
+                f"The edit at {write.hook} has values of shape {tuple(new.shape[1:])} for an activation of "
+                f"{tuple(there.shape[1:])}."
             )
-    target.copy_(new)
+    per_position[tuple(index)] = new.to(there)
 
 
 def is_pattern(site: str) -> bool:

@@ -22,14 +22,18 @@ from workbench.errors import UnknownName, UsageError
 from workbench.inputs import Group, PairedInputs
 from workbench.patching.cone import Row, Write, climb
 from workbench.patching.context import describe, inputs_of, refuse_cache, tower_of
+from workbench.patching.memory import reused
 from workbench.patching.metrics import Example, Metric, metric_of
-from workbench.patching.record import UNIT, Progress
+from workbench.patching.progress import Progress, Tally
+from workbench.patching.record import UNIT
+from workbench.patching.scores import Scorer
 from workbench.patching.tower import Tower
 from workbench.patching.values import position_of
 from workbench.results import Sweep
 from workbench.vocabulary import Head
 
 
+@reused()
 def path_patch(
     model: Any,
     task: Any,
@@ -81,14 +85,13 @@ def path_patch(
     base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)
     values = np.full((tower.n_layers, tower.n_heads, len(inputs)), np.nan)
     base_scores, source_scores = np.empty(len(inputs)), np.empty(len(inputs))
-    done = skipped = 0
+    skipped = 0
+    done = Tally(len(inputs), "path patching", progress)
     for group in inputs.groups(UNIT):
         unit = _Unit(tower, inputs, group, base_ids, source_ids, metric, position)
         base_scores[list(group.members)], source_scores[list(group.members)] = unit.base_scores, unit.source_scores
         skipped += unit.run(values, targets, into, freeze, mlps, share_kv)
-        done += len(group.members)
-        if progress:
-            progress(done, len(inputs), "path patching")
+        done(len(group.members))
     info = describe(model, inputs) | {
         "site": "z",
         "by": ["layer", "head"],
@@ -139,7 +142,7 @@ class _Unit:
         metric: Metric,
         position: int | str,
     ) -> None:
-        self.tower, self.members, self.metric = tower, group.members, metric
+        self.tower, self.members = tower, group.members
         self.at = [position_of(inputs, i, position) for i in group.members]
         self.hook = [tower.hook_name("z", layer) for layer in range(tower.n_layers)]
         self.mlp_hook: list[str] = []
@@ -152,13 +155,13 @@ class _Unit:
             torch.stack([source_ids[i] for i in group.members]), {0: self._keep(self.source_z, self.hook)}
         )
         clean = self.base if base_ids is inputs.clean else source
-        reference = [self._logits(clean, k)[0] if metric.reference else None for k in range(len(group.members))]
-        self.examples = [
-            Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], reference[k])
-            for k, i in enumerate(group.members)
+        reference = self._readout(clean, None) if metric.reference else [None] * len(group.members)
+        examples = [
+            Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], clean_logits)
+            for i, clean_logits in zip(group.members, reference, strict=True)
         ]
-        self.base_scores = [self._score(k, self._logits(self.base, k)) for k in range(len(self.members))]
-        self.source_scores = [self._score(k, self._logits(source, k)) for k in range(len(self.members))]
+        self.scorer = Scorer(metric, examples)
+        self.base_scores, self.source_scores = self._scores(self.base), self._scores(source)
 
     def run(
         self,
@@ -267,29 +270,9 @@ class _Unit:
         return self._measured(second, first, None)
 
     def _measured(self, rows: list[Row], start: int, frozen: Callable[[int], Tensor] | None) -> list[float]:
-        scores = [0.0] * len(rows)
-        wanted = {i for e in self.examples for i in self.metric.wanted(e) or ()}
-        full = any(self.metric.wanted(e) is None for e in self.examples)
-        tokens = None if full else sorted(wanted)
-
-        def read(order: Sequence[int], logits: Tensor) -> None:
-            for k in dict.fromkeys(rows[i].input for i in order):
-                mine = [j for j, i in enumerate(order) if rows[i].input == k]
-                part = logits[mine]
-                if tokens is not None:
-                    part = part[:, [tokens.index(t) for t in self.metric.wanted(self.examples[k]) or ()]]
-                for j, score in zip(mine, self.metric(part, self.examples[k]).tolist(), strict=True):
-                    scores[order[j]] = score
-
-        climb(
-            self.tower,
-            self.base,
-            rows,
-            start,
-            tokens=None if tokens is None else torch.tensor(tokens),
-            frozen=frozen,
-            read=read,
-        )
+        scores, scorer = [0.0] * len(rows), self.scorer
+        read = scorer.into(scores, rows)
+        climb(self.tower, self.base, rows, start, tokens=scorer.tokens, frozen=frozen, read=read)
         return scores
 
     def _z(self, z: dict[int, Tensor], cell: tuple[int, int, int], position: int) -> Float[Tensor, "d_head"]:
@@ -313,10 +296,9 @@ class _Unit:
 
         return {hook: keep(layer) for layer, hook in enumerate(hooks)}
 
-    def _logits(self, base: Any, k: int) -> Tensor:
-        stream = self.tower.enter(base, self.tower.n_layers, torch.tensor([k]), 0)
-        return self.tower.readout(base, torch.tensor([k]), stream)
+    def _readout(self, base: Any, tokens: Tensor | None) -> Float[Tensor, "input n"]:
+        rows = torch.arange(base.size)
+        return self.tower.readout(base, rows, self.tower.enter(base, self.tower.n_layers, rows, 0), tokens)
 
-    def _score(self, k: int, logits: Tensor) -> float:
-        wanted = self.metric.wanted(self.examples[k])
-        return float(self.metric(logits if wanted is None else logits[:, list(wanted)], self.examples[k]))
+    def _scores(self, base: Any) -> list[float]:
+        return [self.scorer(k, row[None])[0] for k, row in enumerate(self._readout(base, self.scorer.tokens))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,11 @@ from torch import Tensor
 
 from workbench.errors import BadInput, UnknownName
 from workbench.patching.context import inputs_of, refuse_cache, tower_of
+from workbench.patching.progress import Progress, Tally
 from workbench.patching.tower import Tap, Tower
 
 #: At most this many inputs of one length in a batch: what a recording's unit is.
 UNIT = 8
-
-Progress = Callable[[int, int, str], None]
 
 
 class Run(Mapping[str, list[Tensor]]):
@@ -109,16 +108,14 @@ def record(
     names = [hook for per_layer in hooks.values() for hook in per_layer]
     paired = inputs.corrupt is not inputs.clean
     runs = [inputs.clean, inputs.corrupt] if paired else [inputs.clean]
-    done, total, recorded = 0, sum(len(run) for run in runs), []
+    done, recorded = Tally(sum(len(run) for run in runs), "recording", progress), []
     for run in runs:
         activations: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(run) for name in names}
         for members in batches(run):
             for name, x in read(tower, torch.stack([run[i] for i in members]), names).items():
                 for i, row in zip(members, x, strict=True):
                     activations[name][i] = row
-            done += len(members)
-            if progress:
-                progress(done, total, "recording")
+            done(len(members))
         recorded.append(Run(activations, hooks))
     return Recording(recorded[0], recorded[1] if paired else None, sites, layers)
 

@@ -15,7 +15,8 @@ from workbench.inputs import PairedInputs
 from workbench.patching.cone import Row, Write
 from workbench.patching.context import inputs_of, tower_of
 from workbench.patching.metrics import Example, Metric, metric_of
-from workbench.patching.record import UNIT, Progress, batches
+from workbench.patching.progress import Progress, Tally
+from workbench.patching.record import UNIT, batches
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.tower import Tower
 from workbench.patching.unit import whole_taps
@@ -92,7 +93,7 @@ def run(
     sources = [_values(tower, replace(prepared, clean=ids, corrupt=other), edit, over, seed, model) for edit in edits]
     logits: list[Tensor] = [torch.empty(0)] * len(ids)
     plain: list[Tensor] = [torch.empty(0)] * len(ids)
-    done = 0
+    done = Tally(len(ids), "run", progress)
     for members in batches(ids, UNIT):
         rows = [
             Row(i, tuple(_write(tower, prepared, i, edit, values) for edit, values in zip(edits, sources, strict=True)))
@@ -104,9 +105,7 @@ def run(
         unedited = tower.whole(batch, {})
         for i, a, b in zip(members, edited, unedited, strict=True):
             logits[i], plain[i] = a, b
-        done += len(members)
-        if progress:
-            progress(done, len(ids), "run")
+        done(len(members))
     return Outcome(torch.stack(logits), torch.stack(plain), prepared, tuple(edits), getattr(model, "tokenizer", None))
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs import PairedInputs
 from workbench.patching.context import describe, inputs_of, refuse_cache, tower_of
+from workbench.patching.memory import reused
 from workbench.patching.metrics import Metric, metric_of
-from workbench.patching.record import UNIT, Progress
+from workbench.patching.progress import Progress, Tally
+from workbench.patching.record import UNIT
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.tower import Tower
 from workbench.patching.unit import Cell, Unit
@@ -24,6 +26,7 @@ from workbench.vocabulary import EDIT_KINDS, SITES
 AXES = ("layer", "head", "position")
 
 
+@reused()
 def sweep(
     model: Any,
     task: Any,
@@ -66,7 +69,7 @@ def sweep(
         seed: of resampling.
         memory_gb: the most memory that the edited rows may take at once; a smaller limit means smaller chunks.
         cache: None or False; there is no activation cache on disk yet.
-        progress: called with (done, total, what) after each prompt.
+        progress: called with (edited runs done, total, what) after each chunk of them.
 
     Raises:
         UnknownName: no such site, edit, metric or position.
@@ -92,23 +95,19 @@ def sweep(
     base_scores, source_scores = np.empty(len(inputs)), np.empty(len(inputs))
     skipped = 0
     whole = positions if positions is not None and "position" not in axes else None
-    done = 0
+    done = Tally(len(cells) * len(inputs), "sweep", progress)
     for group in inputs.groups(UNIT):
         unit = Unit(tower, inputs, group, base_ids, metric, site, stages, memory_gb)
         members = list(group.members)
         base_scores[members] = unit.base_scores
         if values is None:
             source_scores[members] = unit.take_from(source_ids)
-        for k, example in enumerate(members):
-            if values is not None:
-                unit.take(values, k)
-            scores, unneeded = unit.run(k, cells, whole)
-            skipped += unneeded
-            for cell, score in zip(cells, scores, strict=True):
-                result[(*cell.index, example)] = score
-            done += 1
-            if progress:
-                progress(done, len(inputs), "sweep")
+        else:
+            unit.take(values)
+        scores, unneeded = unit.run(cells, whole, done)
+        skipped += unneeded
+        for cell, each in zip(cells, scores.T, strict=True):
+            result[cell.index][members] = each
     info = describe(model, inputs) | {
         "site": site,
         "by": list(axes),

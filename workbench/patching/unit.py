@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.inputs import Group, PairedInputs
@@ -14,6 +17,7 @@ from workbench.patching.cone import Row, Write, climb, is_pattern, taps_for
 from workbench.patching.memory import chunk_for
 from workbench.patching.metrics import Example, Metric
 from workbench.patching.record import UNIT
+from workbench.patching.scores import Scorer
 from workbench.patching.tower import Tower
 from workbench.patching.values import Stages, Values, position_of
 
@@ -33,7 +37,7 @@ class Cell:
 
 class Unit:
     """At most eight prompts of one length and first difference: their base runs and the values to insert are recorded
-    together, then each prompt's edits climb by themselves, so that they share one prefix."""
+    together, and all their edits climb together."""
 
     def __init__(
         self,
@@ -50,21 +54,21 @@ class Unit:
         self.length, self.stages, self.memory_gb, self.metric = group.length, stages, memory_gb, metric
         self.hooks = {stage: tower.hook_name(site, stage % tower.n_layers) for stage in stages}
         self.ids = torch.stack([base_ids[i] for i in group.members])
-        self.examples = self._examples()
-        wanted = [metric.wanted(example) for example in self.examples]
-        self.tokens = [None if ids is None else torch.tensor(ids) for ids in wanted]
+        self.scorer = Scorer(metric, self._examples())
         #: The base runs' own activations and those to insert, stage → ``[prompt, pos, ...]``.
         self.own: Recorded = {}
         self.given: list[Stages | Callable[[Tensor], Tensor]] = [{} for _ in group.members]
         #: The first position that the edits can change, which is that of the given values' first row.
         self.first = 0
         self.difference = group.first_difference
+        #: Stage → which of those values, from `first` on, are not the base run's own: ``[prompt, pos, ...]``.
+        self.changed: dict[int, Bool[np.ndarray, "prompt pos *head"]] = {}
         self.base: Any = tower.base_run(self.ids, self._keeping(self.own)) if tower.resumable else None
         self.base_scores = self._scores(self.ids, self.base)
 
-    def take(self, values: Values, k: int) -> None:
-        """Take the values to insert for the k-th prompt."""
-        self.own, self.given[k] = {}, values.of(self.members[k])
+    def take(self, values: Values) -> None:
+        """Take the values to insert."""
+        self.own, self.changed, self.given = {}, {}, [values.of(i) for i in self.members]
 
     def take_from(self, source_ids: Sequence[Tensor]) -> list[float]:
         """Take the values to insert from the other runs, and give those runs' metrics.
@@ -85,11 +89,15 @@ class Unit:
             scores = self._branch(source, recorded)
         self.first = self.difference if tower.causal else 0
         offset = self.length - len(next(iter(recorded.values()))[0]) if recorded else 0
-        self.given = [{stage: x[k][self.first - offset :] for stage, x in recorded.items()} for k in range(len(source))]
+        given = {stage: x[:, self.first - offset :] for stage, x in recorded.items()}
+        self.given = [{stage: x[k] for stage, x in given.items()} for k in range(len(source))]
+        self.changed = {
+            stage: (x != self.own[stage][:, self.first :]).any(-1).cpu().numpy() for stage, x in given.items()
+        }
         return scores
 
     def _branch(self, source: Tensor, recorded: Recorded) -> list[float]:
-        tower, logits = self.tower, [torch.empty(0)] * len(source)
+        tower, scores = self.tower, [0.0] * len(source)
         hook, stream = tower.hook_name("resid_pre", 0), tower.embed(source)[0]
         rows = [Row(k, (Write(0, hook, x),)) for k, x in enumerate(stream)]
 
@@ -99,52 +107,57 @@ class Unit:
 
             return watch
 
-        def read(order: Sequence[int], x: Tensor) -> None:
-            for k, row in zip(order, x, strict=True):
-                logits[k] = row
-
         watch = {(stage, name): keeper(stage) for stage, name in self.hooks.items()}
-        climb(tower, self.base, rows, self.first, chunk=len(rows) * self.length, watch=watch, read=read)
-        return [
-            self._score(k, row[None] if t is None else row[None, t])
-            for k, (row, t) in enumerate(zip(logits, self.tokens, strict=True))
-        ]
+        chunk, tokens, read = len(rows) * self.length, self.scorer.tokens, self.scorer.into(scores, rows)
+        climb(tower, self.base, rows, self.first, tokens=tokens, chunk=chunk, watch=watch, read=read)
+        return scores
 
-    def run(self, k: int, cells: Sequence[Cell], whole: Sequence[int | str] | str | None) -> tuple[list[float], int]:
-        """The k-th prompt's metric after each cell's edit, and how many cells needed no run: nothing can change."""
-        rows, of_cell, starts = [], [], []
-        scores = [self.base_scores[k]] * len(cells)
-        for i, cell in enumerate(cells):
+    def run(
+        self,
+        cells: Sequence[Cell],
+        whole: Sequence[int | str] | str | None,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> tuple[Float[np.ndarray, "prompt cell"], int]:
+        """Each prompt's metric after each cell's edit, and how many edits needed no run: nothing can change.
+
+        Args:
+            whole: the positions of cells that have none of their own; None for every position.
+            progress: called with how many edits are done since the last call.
+        """
+        rows, where, starts = [], [], []
+        scores = np.repeat(np.array(self.base_scores)[:, None], len(cells), 1)
+        for k, (i, cell) in product(range(len(self.members)), enumerate(cells)):
             places = [p for p in self._places(k, cell, whole) if p is None or p >= self.first]
             if not places or self._same(k, cell, places):
                 continue
-            rows.append(Row(0, tuple(self._write(k, cell, place) for place in places)))
-            of_cell.append(i)
+            rows.append(Row(k, tuple(self._write(k, cell, place) for place in places)))
+            where.append((k, i))
             start = min(self.first if p is None else p for p in places)
             starts.append(start if self.tower.causal else 0)
-        base = None if self.base is None else self.tower.select(self.base, k)
+        skipped = scores.size - len(rows)
+        progress(skipped)
         for start in sorted(set(starts)):
-            mine = [i for i, s in enumerate(starts) if s == start]
-            for i, score in zip(mine, self._climb(k, base, [rows[i] for i in mine], start), strict=True):
-                scores[of_cell[i]] = score
-        return scores, len(cells) - len(rows)
+            mine = [j for j, s in enumerate(starts) if s == start]
+            for j, score in zip(mine, self._climb([rows[j] for j in mine], start, progress), strict=True):
+                scores[where[j]] = score
+        return scores, skipped
 
-    def _climb(self, k: int, base: Any, rows: list[Row], start: int) -> list[float]:
-        scores, tokens = [0.0] * len(rows), self.tokens[k]
+    def _climb(self, rows: list[Row], start: int, progress: Callable[[int], object]) -> list[float]:
+        scores, tokens = [0.0] * len(rows), self.scorer.tokens
+        fill = self.scorer.into(scores, rows)
 
-        def keep(order: Sequence[int], logits: Tensor) -> None:
-            for row, score in zip(order, self.metric(logits, self.examples[k]).tolist(), strict=True):
-                scores[row] = score
+        def read(order: Sequence[int], readout: Tensor) -> None:
+            fill(order, readout)
+            progress(len(order))
 
-        if base is not None:
+        if self.base is not None:
             chunk = chunk_for(self.tower, self.length, start, tokens, self.memory_gb)
-            climb(self.tower, base, rows, start, tokens=tokens, chunk=chunk, read=keep)
+            climb(self.tower, self.base, rows, start, tokens=tokens, chunk=chunk, read=read)
             return scores
         for at in range(0, len(rows), UNIT):  # whole forwards, where resuming is not proven exact
             part = rows[at : at + UNIT]
             taps, expand = whole_taps(self.tower, part)
-            ids = self.ids[k][None].expand(len(part), *self.ids.shape[1:])
-            keep(range(at, at + len(part)), self.tower.whole(ids, taps, tokens, expand))
+            read(range(at, at + len(part)), self.tower.whole(self.ids[[r.input for r in part]], taps, tokens, expand))
         return scores
 
     def _write(self, k: int, cell: Cell, place: int | None) -> Write:
@@ -158,17 +171,12 @@ class Unit:
 
     def _same(self, k: int, cell: Cell, places: list[int | None]) -> bool:
         """Whether a cell's values are the base run's own."""
-        everything = self.given[k]
-        if callable(everything) or not self.own:
+        if not self.changed:
             return False
-        given, own = everything[cell.stage], self.own[cell.stage][k]
-        offset = len(own) - len(given)
+        changed = self.changed[cell.stage][k]
         if cell.head is not None:
-            given, own = given[:, cell.head], own[:, cell.head]
-        return all(
-            torch.equal(given, own[offset:]) if place is None else torch.equal(given[place - offset], own[place])
-            for place in places
-        )
+            changed = changed[:, cell.head]
+        return not any((changed if place is None else changed[place - self.first]).any() for place in places)
 
     def _places(self, k: int, cell: Cell, whole: Sequence[int | str] | str | None) -> list[int | None]:
         if cell.place is not None:
@@ -202,7 +210,9 @@ class Unit:
         inputs = self.inputs
         clean = torch.stack([inputs.clean[i] for i in self.members]) if self.metric.reference else None
         reference = (
-            None if clean is None else self._logits(clean, self.tower.base_run(clean) if self.tower.resumable else None)
+            None
+            if clean is None
+            else self._readout(clean, self.tower.base_run(clean) if self.tower.resumable else None, None)
         )
         return [
             Example(
@@ -211,20 +221,15 @@ class Unit:
             for k, i in enumerate(self.members)
         ]
 
-    def _logits(self, ids: Tensor, base: Any) -> Tensor:
+    def _readout(self, ids: Tensor, base: Any, tokens: Tensor | None) -> Tensor:
         tower, rows = self.tower, torch.arange(len(ids))
         if base is None:
-            return tower.whole(ids, {})
-        return tower.readout(base, rows, tower.enter(base, tower.n_layers * tower.n_steps, rows, 0))
+            return tower.whole(ids, {}, tokens)
+        return tower.readout(base, rows, tower.enter(base, tower.n_layers * tower.n_steps, rows, 0), tokens)
 
     def _scores(self, ids: Tensor, base: Any) -> list[float]:
-        logits = self._logits(ids, base)
-        return [
-            self._score(k, logits[k : k + 1] if t is None else logits[k : k + 1, t]) for k, t in enumerate(self.tokens)
-        ]
-
-    def _score(self, k: int, logits: Tensor) -> float:
-        return float(self.metric(logits, self.examples[k]))
+        readout = self._readout(ids, base, self.scorer.tokens)
+        return [self.scorer(k, row[None])[0] for k, row in enumerate(readout)]
 
 
 def whole_taps(tower: Tower, rows: Sequence[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, frozenset[str]]]:

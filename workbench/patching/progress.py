@@ -1,0 +1,20 @@
+"""How far a long call has come, told to whoever asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: ``progress(done, total, what)``.
+Progress = Callable[[int, int, str], None]
+
+
+class Tally:
+    """Counts what is done of `total` and tells `progress`, if there is one."""
+
+    def __init__(self, total: int, what: str, progress: Progress | None) -> None:
+        self.done, self.total, self.what, self.progress = 0, total, what, progress
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        if self.progress is not None:
+            self.progress(self.done, self.total, self.what)
