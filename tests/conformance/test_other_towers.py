@@ -278,3 +278,10 @@ def test_a_family_that_hides_its_attention_is_refused_with_the_reason() -> None:
         UnsupportedModel, match=r"BloomAttention.*heads cannot be reached|do not call the attention function"
     ):
         HookedLM(shaken(config))
+
+
+def test_a_layer_that_ignores_z_is_refused_by_its_number() -> None:
+    hf = shaken(transformers.LlamaConfig(**SIZES))
+    hf.get_parameter("model.layers.1.self_attn.o_proj.weight").zero_()
+    with pytest.raises(UnsupportedModel, match="changing z in layer 1 does not change"):
+        HookedLM(hf)

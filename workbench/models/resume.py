@@ -240,6 +240,11 @@ def _without_mask(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if name == "attention_mask" else value for name, value in kwargs.items()}
 
 
+def without_caches(value: Any) -> Any:
+    """A module's arguments with every cache left out, to call it once more."""
+    return _each_tensor(value, lambda x: x)
+
+
 def _each_tensor(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
     """A layer's arguments with every tensor changed and every cache left out."""
     if isinstance(value, Cache):

@@ -8,7 +8,8 @@ with a warning: a model that does not resume exactly.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int
@@ -114,21 +115,33 @@ def _branches_add_up(model: HookedLM, ids: Tensor) -> None:
 
 
 def _noise_in_z_matters(model: HookedLM, ids: Tensor) -> None:
-    for layer in range(model.n_layers):
-        outputs: list[Tensor] = []
+    """Each attention module is called once more with what the model gave it, and z changed."""
+    from workbench.models.resume import without_caches
 
-        def keep(_: object, args: object, output: Tensor | tuple[Tensor, ...], outputs: list[Tensor] = outputs) -> None:
-            outputs.append(output[0] if isinstance(output, tuple) else output)
+    calls: dict[int, tuple[Any, Any, Tensor]] = {}
 
-        handle = model.attentions[layer].register_forward_hook(keep)
-        try:
-            model.hf(ids, use_cache=False)
-            with model.running({f"blocks.{layer}.attn.hook_z": lambda x: x + 1}):
-                model.hf(ids, use_cache=False)
-        finally:
+    def keeper(layer: int) -> Callable[..., None]:
+        def keep(_: object, args: Any, kwargs: Any, output: Any) -> None:
+            calls[layer] = without_caches(args), without_caches(kwargs), _first(output)
+
+        return keep
+
+    attentions = model.attentions
+    handles = [m.register_forward_hook(keeper(i), with_kwargs=True) for i, m in enumerate(attentions)]
+    try:
+        model.hf(ids, use_cache=False)
+    finally:
+        for handle in handles:
             handle.remove()
-        if torch.equal(outputs[0], outputs[1]):
+    for layer, (args, kwargs, before) in calls.items():
+        with model.running({f"blocks.{layer}.attn.hook_z": lambda x: x + 1}):
+            after = _first(attentions[layer](*args, **kwargs))
+        if torch.equal(before, after):
             raise _refuse(model, f"changing z in layer {layer} does not change the attention module's output.")
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _resumes(model: HookedLM, ids: Tensor) -> None:

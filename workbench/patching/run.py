@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from workbench.patching.record import UNIT, batches
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.tower import Tower
 from workbench.patching.unit import whole_taps
-from workbench.patching.values import Values, position_of, values_of
+from workbench.patching.values import Stages, Values, position_of, values_of
 from workbench.vocabulary import Edit
 
 
@@ -90,15 +90,15 @@ def run(
         raise UsageError(
             "kind='patch' takes its values from the other run of a pair, and texts alone have none: use wb.pairs."
         )
-    sources = [_values(tower, replace(prepared, clean=ids, corrupt=other), edit, over, seed, model) for edit in edits]
+    sources = _sources(tower, replace(prepared, clean=ids, corrupt=other), edits, over, seed, model)
     logits: list[Tensor] = [torch.empty(0)] * len(ids)
     plain: list[Tensor] = [torch.empty(0)] * len(ids)
     done = Tally(len(ids), "run", progress)
     for members in batches(ids, UNIT):
-        rows = [
-            Row(i, tuple(_write(tower, prepared, i, edit, values) for edit, values in zip(edits, sources, strict=True)))
-            for i in members
-        ]
+        rows = []
+        for i in members:
+            given = {key: values.of(i) for key, values in sources.items()}
+            rows.append(Row(i, tuple(_write(tower, prepared, i, edit, given[_key(edit)]) for edit in edits)))
         batch = torch.stack([ids[i] for i in members])
         taps, expand = whole_taps(tower, rows)
         edited = tower.whole(batch, taps, expand=expand)
@@ -109,35 +109,53 @@ def run(
     return Outcome(torch.stack(logits), torch.stack(plain), prepared, tuple(edits), getattr(model, "tokenizer", None))
 
 
-def _values(tower: Tower, inputs: PairedInputs, edit: Edit, over: Any, seed: int, model: Any) -> Values:
+def _sources(
+    tower: Tower, inputs: PairedInputs, edits: Sequence[Edit], over: Any, seed: int, model: Any
+) -> dict[Hashable, Values]:
+    """Where the edits' values come from; edits of one kind at one site share one source, recorded at all their stages
+    together."""
+    for edit in edits:
+        _check(tower, edit)
+    reference = inputs_of(over, model) if over is not None and over != "positions" else over
+    return {
+        key: values_of(
+            edit.kind,
+            tower,
+            inputs,
+            edit.site,
+            sorted({_stage(tower, other) for other in edits if _key(other) == key}),
+            source=inputs.corrupt,
+            attend_to=edit.attend_to,
+            over=reference,
+            seed=seed,
+        )
+        for key, edit in {_key(edit): edit for edit in edits}.items()
+    }
+
+
+def _key(edit: Edit) -> Hashable:
+    weights = edit.attend_to
+    return edit.site, edit.kind, tuple(weights.items()) if isinstance(weights, Mapping) else weights
+
+
+def _check(tower: Tower, edit: Edit) -> None:
     if edit.head is not None and not has_heads(edit.site):
         raise UsageError(f"Site {edit.site!r} has no heads, yet head {edit.head} was given.")
     n_heads = tower.n_kv_heads if has_kv_heads(edit.site) else tower.n_heads
     if edit.head is not None and not 0 <= edit.head < n_heads:
         raise UsageError(f"Head {edit.head} does not exist at site {edit.site!r}: layers have {n_heads} heads there.")
     tower.hook_name(edit.site, edit.layer)
-    reference = inputs_of(over, model) if over is not None and over != "positions" else over
-    return values_of(
-        edit.kind,
-        tower,
-        inputs,
-        edit.site,
-        [_stage(tower, edit)],
-        source=inputs.corrupt,
-        attend_to=edit.attend_to,
-        over=reference,
-        seed=seed,
-    )
 
 
 def _stage(tower: Tower, edit: Edit) -> int:
     return edit.step * tower.n_layers + edit.layer
 
 
-def _write(tower: Tower, inputs: PairedInputs, example: int, edit: Edit, values: Values) -> Write:
+def _write(
+    tower: Tower, inputs: PairedInputs, example: int, edit: Edit, given: Stages | Callable[[Tensor], Tensor]
+) -> Write:
     stage = _stage(tower, edit)
     place = None if edit.position is None else position_of(inputs, example, edit.position)
-    given = values.of(example)
     value = given if callable(given) else given[stage]
     if not callable(value):
         value = value if edit.head is None else value[:, edit.head]
