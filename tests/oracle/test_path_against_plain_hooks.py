@@ -100,3 +100,23 @@ def test_a_receiver_of_a_group_is_reached_alone() -> None:
     together = path_patch(hooked("llama"), PAIRS, [Head(2, 3), Head(2, 4), Head(2, 5)], into="v", position="S")
     assert np.nanmax(np.abs(together.delta - shared.delta)) < 1e-4
     assert np.nanmax(np.abs(sum(each) - shared.delta)) > 0
+
+
+@pytest.mark.parametrize("direction", ["noise", "denoise"])
+def test_both_runs_have_the_scores_of_plain_forwards(direction: Any) -> None:
+    """The source run is not run whole: it climbs from its first difference on."""
+    model = hugging_face("llama")
+    runs = [PAIRS.clean, PAIRS.corrupt] if direction == "noise" else [PAIRS.corrupt, PAIRS.clean]
+    logits = [[model(ids[None]).logits[0, -1] for ids in run] for run in runs]
+    clean = logits[0 if direction == "noise" else 1]
+    by_difference = path_patch(hooked("llama"), PAIRS, direction=direction)
+    by_divergence = path_patch(hooked("llama"), PAIRS, direction=direction, metric="kl_divergence")
+    for scores, divergences, rows in zip(
+        (by_difference.base, by_difference.source), (by_divergence.base, by_divergence.source), logits, strict=True
+    ):
+        assert scores is not None and divergences is not None
+        for i, row in enumerate(rows):
+            expected = row[list(PAIRS.answer[i])].mean() - row[list(PAIRS.wrong[i])].mean()
+            assert scores[i] == pytest.approx(float(expected), abs=1e-4)
+            p, q = clean[i].log_softmax(-1), row.log_softmax(-1)
+            assert divergences[i] == pytest.approx(float((p.exp() * (p - q)).sum()), abs=1e-4)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,10 @@ class Row:
         return min(write.stage for write in self.writes)
 
 
+class _Enough(Exception):
+    """Raised by the last watcher of a climb that is not read out, to leave its last stage."""
+
+
 #: Called with the rows (indices into the list given to `climb`), the first position, and their activation.
 Watch = Callable[[Sequence[int], int, Tensor], None]
 
@@ -93,7 +98,8 @@ def climb(
         chunk: rows × positions at a time (`CHUNK`).
         frozen: stage → z of the base run, for runs in which no attention is recomputed.
         watch: (stage, hook) → called with the activations there after the edits.
-        stop: the stage at which to leave, before reading out.
+        stop: the stage at which to leave, before reading out; the stage below it is left as soon as all of its
+            watchers were called.
         read: takes row indices and their readout; not called when `stop` is given.
     """
     order = sorted(range(len(rows)), key=lambda i: (rows[i].stage, rows[i].input))
@@ -131,6 +137,8 @@ def _climb_chunk(
             inputs, place = torch.tensor([rows[i].input for i in active]), {i: r for r, i in enumerate(active)}
         here = [(place[i], write) for i, write in writes[stage]]
         watched = {hook: watcher for (at, hook), watcher in watch.items() if at == stage}
+        if watched and stop is not None and stage == end - 1:
+            watched = _leaving(watched)
 
         def taps(first: int, here=here, watched=watched, active=active) -> dict[str, Tap]:
             return taps_for(here, first, watched, active)
@@ -138,11 +146,28 @@ def _climb_chunk(
         z = frozen(stage) if frozen is not None else None
         expand = frozenset(w.expand for _, w in here if w.expand)
         every = bool(watched) or any(w.needs_all_positions for _, w in here)
-        stream = tower.block(
-            base, stage, inputs, start, stream, taps, None if z is None else z[inputs, start:], expand, every
-        )
+        with suppress(_Enough):
+            stream = tower.block(
+                base, stage, inputs, start, stream, taps, None if z is None else z[inputs, start:], expand, every
+            )
     if stop is None:
         read(active, tower.readout(base, inputs, stream, tokens))
+
+
+def _leaving(watched: Mapping[str, Watch]) -> dict[str, Watch]:
+    """The same watchers; the last of them to be called ends the stage."""
+    silent = set(watched)
+
+    def leaving(hook: str, watcher: Watch) -> Watch:
+        def watch(rows: Sequence[int], first: int, x: Tensor) -> None:
+            watcher(rows, first, x)
+            silent.discard(hook)
+            if not silent:
+                raise _Enough
+
+        return watch
+
+    return {hook: leaving(hook, watcher) for hook, watcher in watched.items()}
 
 
 def _joined(
@@ -189,7 +214,9 @@ def taps_for(
 
 def _apply(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
     """Write into ``x`` (``[row, pos, ...]``, or ``[row, head, dest, src]`` for patterns), in place and in order."""
-    once = len({row for row, _ in writes}) == len(writes)
+    shapes = {(write.head is None, write.position is None) for _, write in writes}
+    apart = len({(row, write.head, write.position) for row, write in writes}) == len(writes)
+    once = (apart and len(shapes) == 1) or len({row for row, _ in writes}) == len(writes)
     alike: dict[object, list[tuple[int, Write]]] = defaultdict(list)
     for at, (row, write) in enumerate(writes):
         if write.position is None or write.position >= first:
@@ -201,7 +228,7 @@ def _apply(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
 
 
 def _apply_alike(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
-    """Writes of one kind, each into a row of its own, in one go; a function's alone."""
+    """Writes of one kind, each into a place of its own, in one go; a function's alone."""
     write = writes[0][1]
     per_position = x.transpose(1, 2) if is_pattern(write.hook) else x  # [row, pos, (head), ...]
     index: list[Tensor | slice] = [torch.tensor([row for row, _ in writes])]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from workbench.errors import UnknownName, UsageError
@@ -151,17 +151,37 @@ class _Unit:
         self.base_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
         self.source_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
         self.base = tower.base_run(batch, {0: self._keep(self.base_z, self.hook)})
-        source = tower.base_run(
-            torch.stack([source_ids[i] for i in group.members]), {0: self._keep(self.source_z, self.hook)}
-        )
-        clean = self.base if base_ids is inputs.clean else source
+        source = torch.stack([source_ids[i] for i in group.members])
+        # In a causal model the source run is the base run up to their first difference, and climbs from there on.
+        whole = not tower.causal or (metric.reference and base_ids is not inputs.clean)
+        run = tower.base_run(source, {0: self._keep(self.source_z, self.hook)}) if whole else None
+        clean = self.base if base_ids is inputs.clean else run
         reference = self._readout(clean, None) if metric.reference else [None] * len(group.members)
         examples = [
             Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], clean_logits)
             for i, clean_logits in zip(group.members, reference, strict=True)
         ]
         self.scorer = Scorer(metric, examples)
-        self.base_scores, self.source_scores = self._scores(self.base), self._scores(source)
+        self.base_scores = self._scores(self.base)
+        self.source_scores = self._branch(source, group.first_difference) if run is None else self._scores(run)
+
+    def _branch(self, source: Tensor, first: int) -> list[float]:
+        """The source runs' scores, and their z, by a climb from the first difference on."""
+        tower, scores = self.tower, [0.0] * len(source)
+
+        def keeper(layer: int) -> Callable[[Sequence[int], int, Tensor], None]:
+            def watch(rows: Sequence[int], start: int, z: Tensor) -> None:
+                self.source_z[layer] = whole = self.base_z[layer].clone()
+                whole[list(rows), start:] = z
+
+            return watch
+
+        writes = [Write(0, tower.hook_name("resid_pre", 0), x) for x in tower.embed(source)[0]]
+        rows = [Row(k, (write,)) for k, write in enumerate(writes)]
+        watch = {(layer, hook): keeper(layer) for layer, hook in enumerate(self.hook)}
+        read, chunk = self.scorer.into(scores, rows), source.numel()
+        climb(tower, self.base, rows, first, tokens=self.scorer.tokens, chunk=chunk, watch=watch, read=read)
+        return scores
 
     def run(
         self,
@@ -227,7 +247,7 @@ class _Unit:
         into: str,
         share_kv: bool,
     ) -> list[float]:
-        kept: dict[tuple[int, int], Tensor] = {}
+        kept: dict[int, Shaped[Tensor, "row pos head d_head"]] = {}
         base, z, here = self.base, self.base_z, freeze == "position"
         first = start if self.tower.causal else 0
         at = start - first
@@ -237,8 +257,9 @@ class _Unit:
 
         def watcher(layer: int) -> Callable[[Sequence[int], int, Tensor], None]:
             def watch(of: Sequence[int], _: int, x: Tensor) -> None:
-                for row, activation in zip(of, x, strict=True):
-                    kept[layer, row] = activation.clone()
+                if layer not in kept:
+                    kept[layer] = x.new_empty(len(rows), *x.shape[1:])
+                kept[layer][list(of)] = x
 
             return watch
 
@@ -262,7 +283,7 @@ class _Unit:
                 if layer <= sender:
                     continue
                 for head in dict.fromkeys(h // group for h in heads) if share_kv else heads:
-                    value = kept[layer, row][:, head if share_kv else head // group]
+                    value = kept[layer][row, :, head if share_kv else head // group]
                     value, place = (value[at], at + first) if here else (value, None)
                     expand = into if group > 1 and not share_kv else ""
                     writes.append(Write(layer, hooks[layer], value, head, place, first, expand))
