@@ -33,7 +33,7 @@ from workbench.pairs import Task
 
 QUESTION = "Are the attention heads that a model uses for one task the heads that it uses for a related one?"
 
-#: Prompts a task: the default tasks on the default model took 6.4 minutes on two busy cores.
+#: Prompts a task: the default tasks on the default model took 5 to 9 minutes on two cores.
 N = 20
 #: The work of asking one token of one prompt, in the units of `circuits.stages.work`: a layer row each.
 _FORWARDS = 2
