@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint bench clean
+.PHONY: help setup reproduce test lint faults bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: $(STAMP) ## ruff, pyright and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+faults: $(STAMP) ## kill the cache's writer at 300 random moments and look at what is left
+	$(BIN)/python -m tests.faults.kill --rounds 300 $(ARGS)
 
 bench: $(STAMP) ## time the engine against its rivals (minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)

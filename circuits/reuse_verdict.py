@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -104,6 +104,18 @@ def decide(rows: Sequence[Mapping[str, Any]], resampled: Mapping[Pair, Float[np.
     missing = [] if surely else ["no near pair's whole interval lies above its null's 95th percentile"]
     missing += [] if apart else ["the intervals of the near and the distant pairs' means are not apart"]
     return decision("undecided", " and ".join(missing))
+
+
+def on_part(decision: Decision, run: Sequence[str]) -> Decision:
+    """A decision on some of the declared tasks only: the claim speaks of all of them, so it stays undecided."""
+    left_out = [task for task in (IOI, *RELATIVES, *DISTANT) if task not in run]
+    if not left_out or decision.verdict == "undecided":
+        return decision
+    reason = (
+        f"on the tasks that were run the claim would be {decision.verdict} ({decision.reason}), and it speaks of "
+        f"{', '.join(left_out)} as well, which were left out"
+    )
+    return replace(decision, verdict="undecided", reason=reason)
 
 
 def _pair(row: Mapping[str, Any]) -> Pair:

@@ -9,5 +9,5 @@ mine = wb.pairs(
     wrong=[" Paul", " Mark"],
 )
 sweep = wb.sweep(model, mine, site="z", by="head")
-print(sweep.table().sort_values("effect", ascending=False).head(5))
+print(sweep.table().sort_values("effect", ascending=False)[["layer", "head", "effect", "p_value"]].head(5))
 sweep.picture().savefig("heads.png")

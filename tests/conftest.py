@@ -12,6 +12,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # No test reaches the hub: what is not on this machine is refused at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+# What a test computes it computes: tests of the cache name a folder.
+os.environ["WORKBENCH_CACHE"] = "off"
 
 # The checks cost time at each call, so timings are taken without them.
 if os.environ.get("WORKBENCH_ARRAY_CHECKS", "on") != "off":

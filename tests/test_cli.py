@@ -320,6 +320,7 @@ def test_a_bad_pair_file_is_refused_before_the_model_is_loaded(run, no_model, tm
 
 class Model:
     provenance: ClassVar = {"name": "stub", "sha256": "0"}
+    device, dtype, attention_implementation = "cpu", "torch.float32", "sdpa"
 
 
 @pytest.fixture

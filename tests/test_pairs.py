@@ -10,6 +10,7 @@ import pytest
 from tests.byte_tokenizers import BOS, EOS, merging
 from workbench import pair_files
 from workbench.errors import BadInput, UnknownName, UsageError
+from workbench.pair_rows import PairNotice
 from workbench.pairs import Pair, Pairs, Task, pairs, read_pairs, task
 
 MERGES = ("a r", "ar y", "Ġ m", "Ġm ary", "o m", "Ġ t", "Ġt om", "Ġt o")  # " mary", " tom" and " to" are one token each
@@ -49,6 +50,7 @@ def test_one_list_of_options_serves_all_pairs() -> None:
     assert [pair.options for pair in mine.items] == [(" tom", " mary")] * 2
 
 
+@pytest.mark.filterwarnings("ignore::workbench.pair_rows.PairNotice")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -73,7 +75,7 @@ def test_one_list_of_options_serves_all_pairs() -> None:
             "prompt. Take the space off the prompt's end: with a leading space, ' tom', it is one token.",
         ),
         (
-            {"clean": "a ar", "corrupt": "a ar", "answer": "y"},
+            {"clean": "a ar", "corrupt": "b ar", "answer": "y"},
             "pair 1: answer 'y' runs together with the prompt's end, as ['ary']; it must be one token after the "
             "prompt. Choose a word that is one token.",
         ),
@@ -234,3 +236,17 @@ def test_a_task_that_does_not_apply_gives_the_first_reason() -> None:
         never.inputs(merging(*MERGES))
     assert "clean has" in (never.applies(merging(*MERGES)) or "")
     assert counting("xx", "yy", "zz").applies(merging(*MERGES)) is None
+
+
+def test_two_equal_prompts_are_no_pair():
+    with pytest.raises(BadInput, match="pair 2: clean and corrupt are the same text"):
+        pairs(["a b", "c"], ["a d", "c"], [" x", " x"], [" y", " y"])
+
+
+@pytest.mark.parametrize(
+    ("clean", "answer", "found"),
+    [("a", "x", "do not both begin with a space"), ("a ", " x", "clean ends with a space")],
+)
+def test_a_space_that_is_probably_a_slip_is_pointed_out(clean, answer, found):
+    with pytest.warns(PairNotice, match=f"pair 1: .*{found}"):
+        pairs([clean], ["b"], [answer], [" y"])

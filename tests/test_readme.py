@@ -31,7 +31,7 @@ def test_every_name_in_the_readme_exists() -> None:
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
     for task in re.findall(r"--task ([\w-]+)", README):
         assert task in registry.names("data.tasks")
-    for finding in re.findall(r"workbench reproduce ([\w-]+)", README):
+    for finding in re.findall(r"workbench reproduce (\w[\w-]*)", README):
         assert finding in registry.names("circuits.findings") or finding == "NAME"
     for model in re.findall(r"`([\w.-]+-q4)`", README):
         assert model in catalog.entries()

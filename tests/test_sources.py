@@ -231,11 +231,11 @@ def test_an_altered_byte_is_refused_with_both_hashes_and_fetching_mends_it(liste
     assert not list(models_folder.glob(".carried.partial-*"))
 
 
-def test_a_truncated_conversion_is_noticed_without_hashing(listed):
+def test_a_truncated_conversion_is_seen_by_its_size_and_refused_with_both_hashes(listed):
     path = sources.fetch("carried") / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     assert sources.status("carried") == "damaged"
-    with pytest.raises(UntrustedModel, match="truncated or altered"):
+    with pytest.raises(UntrustedModel, match=r"altered or truncated: expected SHA-256 .*, found .*models fetch"):
         sources.resolve("carried")
 
 

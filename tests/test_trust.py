@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench import safetensors_header
 from workbench.errors import UnsupportedModel, UntrustedModel
 from workbench.models import gguf_header, trust
-from workbench.models.sources import weights
 
 # --- configurations ---------------------------------------------------------------------------------------------------
 
@@ -114,14 +114,14 @@ def test_malformed_safetensors_are_refused(tmp_path, data, found):
     path = tmp_path / "model.safetensors"
     path.write_bytes(data)
     with pytest.raises(UntrustedModel) as caught:
-        weights.read_header(path)
+        safetensors_header.read(path)
     assert found in str(caught.value)
 
 
 def test_a_sound_safetensors_header_is_read(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(safetensors_bytes({"__metadata__": {"format": "pt"}, "b": f32([2], 8, 16), "a": f32([2], 0, 8)}))
-    assert [(tensor.name, tensor.shape, tensor.elements) for tensor in weights.read_header(path)] == [
+    assert [(tensor.name, tensor.shape, tensor.elements) for tensor in safetensors_header.read(path).tensors] == [
         ("a", (2,), 2),
         ("b", (2,), 2),
     ]

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from workbench.pairs import read_pairs as read_pairs
     from workbench.pairs import task as task
     from workbench.patching.path import path_patch as path_patch
-    from workbench.patching.record import Recording as Recording
     from workbench.patching.record import record as record
+    from workbench.patching.recording import Recording as Recording
     from workbench.patching.run import Outcome as Outcome
     from workbench.patching.run import run as run
     from workbench.patching.sweep import sweep as sweep
@@ -56,7 +56,7 @@ _HOME = {
     "Pair": "workbench.pairs",
     "PairedInputs": "workbench.inputs",
     "Pairs": "workbench.pairs",
-    "Recording": "workbench.patching.record",
+    "Recording": "workbench.patching.recording",
     "Report": "workbench.findings",
     "Run": "workbench.runs.run",
     "Sweep": "workbench.results",

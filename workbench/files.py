@@ -10,9 +10,7 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from workbench.errors import BadInput, UsageError
 from workbench.vocabulary import Head
@@ -32,8 +30,6 @@ def jsonable(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, np.generic | np.ndarray):
-        return jsonable(value.tolist())
     if isinstance(value, Head | Path):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -44,6 +40,9 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in sorted(value)]
     if isinstance(value, Sequence):
         return [jsonable(item) for item in value]
+    tolist = getattr(value, "tolist", None)  # arrays and scalars of numpy
+    if tolist is not None:
+        return jsonable(tolist())
     raise UsageError(
         f"{value!r} ({type(value).__name__}) has no JSON form: give numbers, texts, lists or mappings of them."
     )
@@ -79,10 +78,19 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
     if not path.is_file():
         raise BadInput(f"{path} does not exist or is no file.")
     with path.open("rb") as stream:
-        data = stream.read(limit + 1)
+        data = read_at_most(stream, limit + 1)
     if len(data) > limit:
         raise BadInput(f"{path} is larger than the {limit} bytes that are read of such a file.")
     return data
+
+
+def read_at_most(stream: BinaryIO, limit: int) -> bytes:
+    """The first `limit` bytes, piece by piece: ``stream.read(limit)`` would allocate all of them first."""
+    parts: list[bytes] = []
+    while limit and (part := stream.read(min(limit, 2**20))):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

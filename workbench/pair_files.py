@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput, UsageError
+from workbench.files import read_at_most
 
 #: Bytes that a file and a line of it may have.
 MOST_FILE, MOST_LINE = 100_000_000, 1_000_000
@@ -31,7 +32,7 @@ def read_rows(path: Path) -> list[Row]:
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_FILE + 1)
+            data = read_at_most(file, MOST_FILE + 1)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file. Check the path; it is taken from {Path.cwd()}.") from None
     except OSError as error:

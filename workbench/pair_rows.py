@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,10 @@ class Pair:
     corrupt_positions: Mapping[str, Span] = field(default_factory=dict)
 
 
+class PairNotice(UserWarning):
+    """A pair that can be asked and is probably not what was meant."""
+
+
 def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
     """A checked `Pair` from named values; raises `BadInput` that starts with `where`."""
 
@@ -53,15 +58,38 @@ def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
             found = ", ".join(row) or "none"
             raise bad(f"the field {name!r} is missing (found: {found})", f"A pair needs {', '.join(_REQUIRED)}.")
     texts = {name: _text(row[name], name, bad) for name in ("clean", "corrupt")}
+    if texts["clean"] == texts["corrupt"]:
+        raise bad(
+            "clean and corrupt are the same text", "Write a corrupt prompt that differs: patching moves the difference."
+        )
     words = {name: _texts(row[name], name, bad) for name in ("answer", "wrong")}
     if both := set(words["answer"]) & set(words["wrong"]):
         raise bad(f"{min(both)!r} is both the answer and wrong", "They must differ.")
+    _notice_spaces(texts["clean"], words, where)
     options = _texts(row["options"], "options", bad) if row.get("options") else ()
     if options and (absent := [word for word in (*words["answer"], *words["wrong"]) if word not in options]):
         do = "List all candidates, the answer and the wrong one among them."
         raise bad(f"{absent[0]!r} is not among the options {list(options)}", do)
     positions = _spans(row.get("positions") or {}, texts["clean"], bad)
     return Pair(texts["clean"], texts["corrupt"], words["answer"], words["wrong"], options, positions)
+
+
+def _notice_spaces(clean: str, words: Mapping[str, tuple[str, ...]], where: str) -> None:
+    """Warn of what is lawful and nearly always a slip: most tokenisers keep a space with the word that follows it."""
+    spaced = {name: {word[:1].isspace() for word in given} for name, given in words.items()}
+    if len(spaced["answer"] | spaced["wrong"]) > 1:
+        found = " and ".join(repr(given[0]) for given in words.values())
+        warnings.warn(
+            f"{where}: {found} do not both begin with a space. Answers are compared as they follow the prompt.",
+            PairNotice,
+            stacklevel=4,
+        )
+    elif clean[-1:].isspace() and True in spaced["answer"]:
+        warnings.warn(
+            f"{where}: clean ends with a space and the answer {words['answer'][0]!r} begins with one. Leave one out.",
+            PairNotice,
+            stacklevel=4,
+        )
 
 
 def _text(value: Any, name: str, bad: Any) -> str:

@@ -19,6 +19,10 @@ class ShadowedPackage(WorkbenchError):
     """A file or package of the user's hides one of ours with the same name."""
 
 
+class BrokenEntry(WorkbenchError):
+    """A file of a registry that cannot be used."""
+
+
 def names(package: str) -> list[str]:
     """Names registered in a package, from its file names: ``names("data.tasks")``."""
     folder = ROOT.joinpath(*package.split("."))
@@ -30,13 +34,24 @@ def load(package: str, name: str, attribute: str, kind: str) -> Any:
 
     Raises:
         UnknownName: no such file; the nearest names are suggested.
+        BrokenEntry: the file cannot be imported, or its object has another name.
         ShadowedPackage: another `data`, `circuits`, … is found before ours on the import path.
     """
     if name not in names(package):
         raise UnknownName(kind, name, names(package))
     check_not_shadowed(package.split(".")[0])
-    module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
-    return getattr(module, attribute)
+    where = ROOT.joinpath(*package.split("."), f"{name.replace('-', '_')}.py")
+    try:
+        found = getattr(importlib.import_module(f"{package}.{where.stem}"), attribute)
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        raise BrokenEntry(
+            f"{where} cannot be loaded: {type(error).__name__}: {error}. It has to end in {attribute} = …"
+        ) from error
+    if getattr(found, "name", name) != name:
+        raise BrokenEntry(f"{where} names its {kind} {found.name!r}; a file is the {kind} it is named after: {name!r}.")
+    return found
 
 
 def check_not_shadowed(top: str) -> None:

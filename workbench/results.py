@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+#: Differences of a metric below this, relative to its size, are rounding.
+ROUNDING = 1e-5
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """Many edits, one at a time, each measured by a metric on the same examples.
@@ -183,7 +187,8 @@ class Sweep:
             return (
                 f"The mean of source − base is {mean:.3g} with the 95 % interval [{low:.3g}, {high:.3g}], which holds 0"
             )
-        return "Source and base have the same metric" if mean == 0 else ""
+        same = np.abs(self.gap).max() <= ROUNDING * max(1.0, float(np.abs(self.base).max()))
+        return "Source and base have the same metric, as far as float32 can tell" if same else ""
 
     # --- cells and heads
 

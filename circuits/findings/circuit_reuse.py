@@ -23,7 +23,7 @@ import workbench as wb
 from circuits import overlap, published, reuse_figures, reuse_summary, reuse_tables
 from circuits.gate import Gate, gate, no_inputs
 from circuits.halves import Halves, split_halves
-from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, TASKS, decide, pairs_of
+from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, TASKS, decide, on_part, pairs_of
 from circuits.stages import Stage, Stages, run_stages, work
 from workbench import statistics
 from workbench.errors import BadInput, UsageError
@@ -108,6 +108,7 @@ def _report(
     at_each = {k: reuse_tables.overlaps(found, pairs, k, seed) for k in sorted({percent, *reuse_tables.BESIDE})}
     overlaps = at_each[percent]
     decision = decide(overlaps.to_dict("records"), overlap.bootstrap_jaccard(scores, percent, pairs, seed=seed))
+    decision = on_part(decision, settings["tasks"])
     tasks = reuse_tables.tasks(gates, found, halves, percent)
     tables = {
         "overlap": overlaps,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 #: Cheap ones first.
-NAMES = ("cli", "load", "record", "path", "sweep", "positions", "memory")
+NAMES = ("cli", "load", "record", "path", "sweep", "positions", "memory", "cache")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import torch
 import workbench
 from tests.benchmarks.subject import Settings, Subject, prompts_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, seconds_of
-from workbench.patching.record import UNIT
+from workbench.patching.batches import UNIT
 
 BAR = Bar(1.1, "≤")
 N = 25

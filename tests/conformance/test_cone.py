@@ -151,7 +151,7 @@ def experiments(draw: st.DrawFn) -> dict:
         "by": by or "layer",
         "positions": names,
         "lengths": lengths,
-        "direction": draw(st.sampled_from(["denoise", "noise"])),
+        "direction": draw(st.sampled_from(["denoise", "noise"])) if kind == "patch" else "noise",
         "memory_gb": draw(st.sampled_from([1.0, 0.0005])),
         "seed": draw(st.integers(0, 2**16)),
     }

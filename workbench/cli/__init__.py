@@ -9,7 +9,9 @@ Exit codes: 0 done (a finding supported or undecided), 1 not supported, 2 usage,
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import Annotated, Any
@@ -18,16 +20,17 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from workbench import __version__
-from workbench.cli import findings, models, patch, reproduce, tasks
+from workbench.cli import cache, doctor, findings, models, patch, record, reproduce, runs, tasks
 from workbench.cli.answer import Answer, NotRun, console, write_json
 from workbench.errors import WorkbenchError
 
-INTERNAL, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
+INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
 
 app = typer.Typer(
     name="workbench",
     help="Record, patch and compare attention heads.",
-    epilog="Exit codes: 0 done, 1 claim not supported, 2 usage, 3 bad or untrusted input, 4 not run, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 claim not supported, 2 usage, 3 bad or untrusted input, 4 not run, "
+    "70 a fault of ours, 130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich's Markdown parser alone takes a quarter of a second to import
@@ -37,7 +40,11 @@ app.add_typer(models.verbs, name="models")
 app.command("tasks")(tasks.tasks)
 app.command("findings")(findings.findings)
 app.command("patch")(patch.patch)
+app.command("record")(record.record)
 app.command("reproduce")(reproduce.reproduce)
+app.add_typer(runs.verbs, name="runs")
+app.add_typer(cache.verbs, name="cache")
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,10 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments and not {"-h", "--help"} & set(arguments)
     out = sys.stdout
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # leaves through every clean-up
     try:
         # Under --json whatever else is printed on the way goes to stderr: stdout holds the one object.
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             answer = app(arguments, prog_name="workbench", standalone_mode=False)
+        if answer == INTERRUPTED:
+            raise KeyboardInterrupt
         if not isinstance(answer, Answer):
             return answer if isinstance(answer, int) else 0
         if as_json:
@@ -76,9 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # so that the interpreter's last flush is silent
         return BROKEN_PIPE
-    except (KeyboardInterrupt, Abort):
-        print("workbench: interrupted.", file=sys.stderr)
-        return INTERRUPTED
+    except (KeyboardInterrupt, Abort) as error:
+        return _fail(error, "interrupted.", INTERRUPTED, as_json, out)
     except (WorkbenchError, TyperException) as error:
         return _fail(error, _message(error), error.exit_code, as_json, out)
     except Exception as error:
@@ -96,7 +106,7 @@ def _message(error: Exception) -> str:
     return f"{text}{stop} '{getattr(context, 'command_path', 'workbench')} --help' shows what there is."
 
 
-def _fail(error: Exception, text: str, code: int, as_json: bool, out: Any) -> int:
+def _fail(error: BaseException, text: str, code: int, as_json: bool, out: Any) -> int:
     print(f"workbench: {text}", file=sys.stderr)
     if as_json:
         document: Mapping[str, Any] = error.document if isinstance(error, NotRun) else {}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from workbench.errors import UnknownName
+from workbench import registry
+from workbench.errors import UnknownName, UsageError
 from workbench.models import catalog
 
 Model = Annotated[
     str, typer.Option("--model", metavar="M", help="Name (workbench models list), directory, .gguf file or hub id.")
 ]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor fill the cache.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of every draw.")]
 
 
@@ -40,3 +43,25 @@ def words(text: str | None) -> list[str]:
 def place(word: str) -> Any:
     """A position: an index where it is a number, else a name."""
     return int(word) if word.lstrip("-").isdecimal() else word
+
+
+def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) -> Any:
+    """The task or the pairs that a verb was given; exactly one of them."""
+    import workbench as wb
+
+    if (task is None) == (pairs is None):
+        raise UsageError("Give either --task NAME (workbench tasks lists them) or --pairs FILE.")
+    if pairs is not None:
+        if n is not None:
+            raise UsageError("--n counts a task's prompts; every pair of a file is used.")
+        return wb.read_pairs(pairs)
+    check_name("task", str(task), registry.names("data.tasks"), "See workbench tasks.")
+    asked: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
+    return wb.task(str(task), **asked)
+
+
+def caching(wanted: bool) -> AbstractContextManager[None]:
+    """The user's cache within the block, or none."""
+    from workbench.cache import off
+
+    return nullcontext() if wanted else off()

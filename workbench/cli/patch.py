@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import registry
 from workbench.cli import progress
-from workbench.cli.answer import Answer, AsJson, table
-from workbench.cli.choices import Model, Seed, check_model, check_name, place, words
-from workbench.errors import UsageError
+from workbench.cli.answer import Answer, AsJson, console, table
+from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from, place, words
+from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
 from workbench.vocabulary import EDIT_KINDS, SITES
 
 if TYPE_CHECKING:
     from workbench.results import Sweep
 
+#: Below this a bootstrap interval is little more than the range of the examples.
+FEW = 6
 DIRECTIONS = ("denoise", "noise")
 AXES = ("layer", "head", "position")
 #: The metrics' names, here so that ``--help`` and a wrong name need no torch (a test keeps them equal to the engine's).
@@ -43,8 +46,11 @@ def patch(
     ] = "head",
     edit: Annotated[str, typer.Option(metavar="KIND", help="patch, zero, mean or resample.")] = "patch",
     direction: Annotated[
-        str, typer.Option(metavar="D", help="denoise (clean values into the corrupt run) or noise.")
-    ] = "denoise",
+        str | None,
+        typer.Option(
+            metavar="D", help="Of patch edits: denoise (clean values into the corrupt run; default) or noise."
+        ),
+    ] = None,
     metric: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(METRICS)}.")] = METRICS[0],
     positions: Annotated[
         str | None, typer.Option(metavar="P,Q", help="Named positions or indices, such as S2,end.")
@@ -55,18 +61,19 @@ def patch(
         Path | None,
         typer.Option(metavar="PATH", help="A .safetensors file, or a folder in which a run directory is made."),
     ] = None,
+    no_cache: NoCache = False,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many cells to list.")] = 10,
     as_json: AsJson = False,
 ) -> Answer:
     """Edit one site at a time and measure what each edit changes."""
     _check(site, by, edit, direction, metric)
     check_model(model)
-    inputs = _inputs(task, pairs, n, seed)
+    inputs = inputs_from(task, pairs, n, seed)
     target = _target(out)
 
     import workbench as wb
 
-    with progress.shown() as display:
+    with progress.shown() as display, caching(not no_cache):
         sweep = wb.sweep(
             wb.load(model, progress=display),
             inputs,
@@ -79,34 +86,23 @@ def patch(
             seed=seed,
             progress=display,
         )
-    kept = None if target is None else _write(sweep, target)
+    kept = None if target is None else _write(sweep, target, top)
     return Answer({**sweep.json(), "out": kept}, lambda console: _show(console, sweep, top, kept))
 
 
-def _check(site: str, by: str, edit: str, direction: str, metric: str) -> None:
+def _check(site: str, by: str, edit: str, direction: str | None, metric: str) -> None:
     if "hook_" not in site:
         check_name("site", site, SITES)
-    check_name("edit", edit, EDIT_KINDS)
     if edit == "pattern":
         raise UsageError("edit 'pattern' needs the weights of the row: use wb.sweep(..., attend_to=...) in Python.")
-    check_name("direction", direction, DIRECTIONS)
+    check_name("edit", edit, [kind for kind in EDIT_KINDS if kind != "pattern"])
+    if direction is not None:
+        check_name("direction", direction, DIRECTIONS)
+    if direction == "denoise" and edit != "patch":
+        raise UsageError(f"--direction denoise belongs to patch edits; {edit} edits the clean run. Leave it out.")
     check_name("metric", metric, METRICS)
     for axis in words(by):
         check_name("axis", axis, AXES)
-
-
-def _inputs(task: str | None, pairs: Path | None, n: int | None, seed: int) -> Any:
-    import workbench as wb
-
-    if (task is None) == (pairs is None):
-        raise UsageError("Give either --task NAME (workbench tasks lists them) or --pairs FILE.")
-    if pairs is not None:
-        if n is not None:
-            raise UsageError("--n counts a task's prompts; every pair of a file is used.")
-        return wb.read_pairs(pairs)
-    check_name("task", str(task), registry.names("data.tasks"), "See workbench tasks.")
-    asked: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
-    return wb.task(str(task), **asked)
 
 
 def _target(out: Path | None) -> Path | None:
@@ -117,10 +113,17 @@ def _target(out: Path | None) -> Path | None:
             raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
     elif out.suffix or (out.exists() and not out.is_dir()):
         raise UsageError(f"--out {out}: give a file that ends in .safetensors, or a folder for a run directory.")
+    folder = out.parent if out.suffix else out
+    try:  # now, and not when everything is computed
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be written: {error.strerror or error}. Name another place.") from None
     return out
 
 
-def _write(sweep: Sweep, target: Path) -> str:
+def _write(sweep: Sweep, target: Path, top: int) -> str:
     """Keep the sweep in one file, or in a run directory with its table and figure; returns where."""
     if target.suffix:
         sweep.save(target)
@@ -131,6 +134,9 @@ def _write(sweep: Sweep, target: Path) -> str:
         sweep.save(run.partial / "sweep.safetensors")
         run.add_table("sweep", sweep.table())
         run.add_figure("sweep", sweep.figure(), sweep.picture())
+        text = io.StringIO()
+        _show(console(text), sweep, top, None)
+        run.summary = text.getvalue()
     return str(run.path)
 
 
@@ -156,6 +162,8 @@ def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
     ]
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
+    if sweep.n < FEW:
+        console.print(f"n = {sweep.n}: an interval from so few prompts is hardly more than their range.")
     smallest = f"{sweep.smallest_p_value:.2g}"
     console.print(f"p is corrected for {sweep.mean_delta.size} cells; the smallest possible is {smallest}.")
     if sweep.effect_note:

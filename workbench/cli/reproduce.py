@@ -10,13 +10,13 @@ import typer
 from workbench import registry
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, NotRun, console
-from workbench.cli.choices import Model, Seed, check_model, check_name, words
-from workbench.errors import NotAvailable
+from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, words
+from workbench.errors import NotAvailable, UsageError
 from workbench.models.catalog import DEFAULT
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="A finding's name (workbench findings).")],
+    name: Annotated[str | None, typer.Argument(help="A finding's name (workbench findings).")] = None,
     model: Model = DEFAULT,
     n: Annotated[
         int | None, typer.Option("--n", min=1, help="Prompts a task (by default the finding's own number).")
@@ -24,21 +24,59 @@ def reproduce(
     seed: Seed = 0,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run directory is made.")] = Path("runs"),
+    again: Annotated[
+        str | None, typer.Option("--from", metavar="RUN", help="Repeat a run without the cache, and compare.")
+    ] = None,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Run a finding on a model and answer by its verdict."""
+    """Run a finding on a model and answer by its verdict, or repeat a run and say whether it agrees."""
+    if (name is None) == (again is None):
+        raise UsageError("Give either a finding's NAME (workbench findings lists them) or --from RUN.")
+    if again is not None:
+        return _again(again, out)
+    assert name is not None
     check_name("finding", name, registry.names("circuits.findings"), "See workbench findings.")
     chosen = [check_name("task", word, registry.names("data.tasks"), "See workbench tasks.") for word in words(tasks)]
     check_model(model)
     settings: dict[str, Any] = {"seed": seed, **({"n": n} if n else {}), **({"tasks": chosen} if chosen else {})}
     try:
-        return _run(name, model, settings, out)
+        with caching(not no_cache):
+            return _run(name, model, settings, out)
     except NotAvailable as error:
         document = {"finding": name, "model": model, "verdict": "not run", "tables": {}, "run_dir": None}
         raise NotRun(f"not run: {error}", document) from error
 
 
+def _again(which: str, out: Path) -> Answer:
+    """Repeat a run from its configuration alone, and compare every table."""
+    from workbench.cli.runs import agreement
+    from workbench.runs.compare import TOLERANCE, compare
+    from workbench.runs.known import named
+    from workbench.runs.run import Run
+
+    old = Run.read(named(which, out))
+    config = dict(old.facts.get("config") or {})
+    name, model = str(old.facts.get("finding")), str(config.pop("model", ""))
+    check_name("finding", name, registry.names("circuits.findings"), f"{old.path} is no run of a finding.")
+    check_model(model)
+    with caching(False):
+        answer = _run(name, model, config, out)
+    tables = compare(old, Run.read(answer.document["run_dir"]))
+    agree = all(table.agrees for table in tables)
+    word = "agrees" if agree else "does not agree"
+    document = {**answer.document, "from": str(old.path), "agree": agree, "differences": tables}
+
+    def show(console: Any) -> None:
+        answer.show(console)
+        console.print(agreement(tables))
+        console.print(f"The repetition {word} with {old.path.name} within {TOLERANCE:g}.")
+
+    return Answer(document, show, int(not agree))
+
+
 def _run(name: str, model: str, given: dict[str, Any], out: Path) -> Answer:
+    from workbench.cache import unfinished
     from workbench.runs.directory import RunDirectory, RunProgress
 
     finding = registry.load("circuits.findings", name, "finding", "finding")
@@ -47,9 +85,16 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path) -> Answer:
 
     import workbench as wb
 
-    with progress.shown() as display, RunDirectory.create(out, name, {"model": model, **settings}) as run:
+    config = {"model": model, **settings}
+    with progress.shown() as display, RunDirectory.create(out, name, config) as run, unfinished(name, config):
         loaded = wb.load(model, progress=display)
-        run.record(model=loaded.provenance, seed=settings.get("seed"))
+        run.record(
+            model=loaded.provenance,
+            seed=settings.get("seed"),
+            device=str(loaded.device),
+            dtype=str(loaded.dtype).removeprefix("torch."),
+            attention=loaded.attention_implementation,
+        )
         early = RunProgress(run, display, lambda what, path: display.say(f"{what} is ready: {path}"))
         report = finding.run(loaded, settings, early)
         run.add_report(report)

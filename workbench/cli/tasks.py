@@ -10,15 +10,22 @@ from workbench.cli.answer import Answer, AsJson, table
 
 def tasks(as_json: AsJson = False) -> Answer:
     """List the tasks: generators of prompt pairs."""
-    found = [_row(registry.load("data.tasks", name, "task", "task")) for name in registry.names("data.tasks")]
+    found, broken = [], []
+    for name in registry.names("data.tasks"):
+        try:
+            found.append(_row(registry.load("data.tasks", name, "task", "task")))
+        except registry.BrokenEntry as error:
+            broken.append({"name": name, "reason": str(error)})
     columns = ("name", "question", "positions", "to IOI", "n")
 
     def show(console: Any) -> None:
         rows = [(r["name"], r["question"], ", ".join(r["positions"]), r["relation"], r["n"]) for r in found]
         console.print(table(columns, rows, right=("n",)))
+        for entry in broken:
+            console.print(entry["reason"])
         console.print("Try one:  workbench patch --task ioi")
 
-    return Answer({"tasks": found}, show)
+    return Answer({"tasks": found, "broken": broken}, show, 3 if broken else 0)
 
 
 def _row(task: Any) -> dict[str, Any]:

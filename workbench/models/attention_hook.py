@@ -65,6 +65,7 @@ class Seen:
     keys: Float[Tensor, "batch kv_head pos d_head"]
     values: Float[Tensor, "batch kv_head pos d_head"]
     mask: Shaped[Tensor, "batch_or_1 head_or_1 dest src"] | None
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -147,7 +148,7 @@ def hooked_attention(
     key = _tap_heads(run, "k", _expanded(key, n_heads, "k" in run.expand))
     value = _tap_heads(run, "v", _expanded(value, n_heads, "v" in run.expand))
     if run.keep is not None:
-        run.keep(Seen(key, value, attention_mask))
+        run.keep(Seen(key, value, attention_mask, kwargs))
     if run.prefix is not None and run.prefix.own_keys is not None and run.prefix.own_values is not None:
         key, value = torch.cat([run.prefix.own_keys, key], 2), torch.cat([run.prefix.own_values, value], 2)
     if run.frozen is not None:
@@ -194,29 +195,45 @@ def _explicit(
         mask = None if prefix.mask is None else prefix.of_rows(prefix.mask)[:, :, -dest:]
     may_see_nothing = mask is not None and mask.dtype == torch.bool
     if mask is None:
-        mask = _mask(dest, start + own, is_causal(module, kwargs), sliding_window, query.device)
+        mask = visible(dest, start + own, is_causal(module, kwargs), sliding_window, query.device)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = _products(query * scale, key.mT, None if prefix is None else prefix.of_rows(prefix.keys).mT)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if position_bias is not None:
-        scores = scores + position_bias[:, :, -dest:]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    scores = _tap(run, "scores", scores)
-    if s_aux is not None:
-        sink = s_aux.reshape(1, -1, 1, 1).expand(scores.shape[0], -1, dest, 1).to(scores.dtype)
-        scores = torch.cat([scores, sink], -1)
-    pattern = torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
-    if s_aux is not None:
-        pattern = pattern[..., :-1]
+    bias = None if position_bias is None else position_bias[:, :, -dest:]
+    scores = _tap(run, "scores", scores_of(scores, mask, softcap, bias))
+    pattern = softmax(scores, s_aux, query.dtype)
     if may_see_nothing:  # a destination in left padding attends to nothing
         pattern = torch.nan_to_num(pattern)
     pattern = _tap(run, "pattern", pattern)
-    z = _grouped(pattern[..., start:], value)
+    z = grouped(pattern[..., start:], value)
     if prefix is not None and start:
         z = z + _shared(pattern[..., :start], prefix.of_rows(prefix.values))
     return z.transpose(1, 2).contiguous()
+
+
+def scores_of(
+    products: Float[Tensor, "batch head dest src"],
+    mask: Shaped[Tensor, "batch_or_1 head_or_1 dest src"] | None,
+    softcap: float | None = None,
+    bias: Tensor | None = None,
+) -> Float[Tensor, "batch head dest src"]:
+    """``cap · tanh(products / cap) + bias + mask``; a boolean mask says what is seen."""
+    scores = products if softcap is None else softcap * torch.tanh(products / softcap)
+    if bias is not None:
+        scores = scores + bias
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+
+
+def softmax(
+    scores: Float[Tensor, "batch head dest src"], sinks: Tensor | None, dtype: torch.dtype
+) -> Float[Tensor, "batch head dest src"]:
+    """Rows of attention weights; a head's sink takes its share of a row and gets no value."""
+    if sinks is not None:
+        sink = sinks.reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1).to(scores.dtype)
+        scores = torch.cat([scores, sink], -1)
+    pattern = torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(dtype)
+    return pattern if sinks is None else pattern[..., :-1]
 
 
 def _is_plain(run: LayerRun, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]) -> bool:
@@ -268,7 +285,7 @@ def _over_prefixes(
     return z.view(kv, batch, dest, group, d_head).permute(1, 2, 0, 3, 4).reshape(batch, dest, heads, d_head)
 
 
-def _mask(dest: int, src: int, causal: bool, window: int | None, device: torch.device) -> Tensor | None:
+def visible(dest: int, src: int, causal: bool, window: int | None, device: torch.device) -> Tensor | None:
     """Which source each of the last `dest` positions may see, ``[1, 1, dest, src]``; None when it sees all."""
     if not causal or (dest == 1 and (window is None or window >= src)):
         return None
@@ -281,13 +298,13 @@ def _mask(dest: int, src: int, causal: bool, window: int | None, device: torch.d
 
 
 def _products(query: Tensor, keys: Tensor, prefix: Tensor | None) -> Float[Tensor, "batch head dest src"]:
-    own = _grouped(query, keys)
+    own = grouped(query, keys)
     if prefix is None or prefix.shape[-1] == 0:
         return own
     return torch.cat([_shared(query, prefix), own], -1)
 
 
-def _grouped(
+def grouped(
     a: Float[Tensor, "batch head dest m"], b: Float[Tensor, "batch kv_head m n"]
 ) -> Float[Tensor, "batch head dest n"]:
     """``a @ b`` with each of b's heads serving a group of a's heads, without repeating b."""
@@ -299,13 +316,13 @@ def _grouped(
 def _shared(
     a: Float[Tensor, "batch head dest m"], b: Float[Tensor, "row_or_1 kv_head m n"]
 ) -> Float[Tensor, "batch head dest n"]:
-    """`_grouped` where b may be one example's, shared by the whole batch: one large product a KV head."""
+    """`grouped` where b may be one example's, shared by the whole batch: one large product a KV head."""
     batch, heads, dest, m = a.shape
     kv = b.shape[1]
     if kv != heads and heads % kv:
         raise ValueError(f"{heads} query heads cannot share {kv} key/value heads")
     if b.shape[0] == batch:
-        return _grouped(a, b)
+        return grouped(a, b)
     group = heads // kv
     rows = a.reshape(batch, kv, group * dest, m).transpose(0, 1).reshape(kv, batch * group * dest, m)
     return (rows @ b[0]).reshape(kv, batch, group * dest, -1).transpose(0, 1).reshape(batch, heads, dest, -1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from workbench.errors import UnknownName
+from workbench.errors import BadInput, UnknownName
 
 #: What `workbench.load` and the command line use when no model is named.
 DEFAULT = "smollm2-135m-instruct-q4"
@@ -90,11 +90,23 @@ def _entry(name: str, table: Mapping[str, Any]) -> Entry:
     return Entry(name=name, **fields)
 
 
+def parse(data: bytes) -> Mapping[str, Entry]:
+    """A catalogue in TOML, by name, in its order.
+
+    Raises:
+        BadInput: it is no catalogue, with what was found.
+    """
+    try:
+        tables = tomllib.loads(data.decode("utf-8"))
+        return MappingProxyType({name: _entry(name, table) for name, table in tables.items()})
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInput(f"This is no catalogue of models: {error}.") from None
+
+
 @cache
 def entries() -> Mapping[str, Entry]:
     """The catalogue, by name, in the order of ``catalog.toml``."""
-    tables = tomllib.loads(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
-    return MappingProxyType({name: _entry(name, table) for name, table in tables.items()})
+    return parse(Path(__file__).with_name("catalog.toml").read_bytes())
 
 
 def get(name: str) -> Entry:

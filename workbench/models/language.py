@@ -18,6 +18,7 @@ from workbench.errors import UnknownName, UnsupportedModel, UsageError
 from workbench.models import attention_hook
 from workbench.models.anatomy import anatomy_of
 from workbench.models.attention_hook import LayerRun, Tap
+from workbench.models.identity import Identity
 from workbench.models.lens import LensTools, lens_config
 from workbench.models.surface import BlockSurface, Norm
 from workbench.models.taps import tapped
@@ -94,6 +95,7 @@ class HookedLM(LensTools, HookedRootModule):
         self.provenance.update(provenance or {})
         self.train(hf.training)  # hook points too: TransformerLens's tools look at every module
         self.resumable, self.why_not_resumable = True, ""
+        self.identity = Identity(self)
         if check:
             from workbench.models.self_check import check as self_check
 
@@ -175,6 +177,10 @@ class HookedLM(LensTools, HookedRootModule):
         """As in TransformerLens; another thread's calls wait until these hooks are gone."""
         with self.lock, super().hooks(*args, **kwargs):
             yield self
+
+    def has_active_hooks(self) -> bool:
+        """Whether any hook point has a hook."""
+        return bool(self._active_hooks())
 
     def _active_hooks(self) -> dict[str, Tap]:
         return {name: point for name, point in self.hook_dict.items() if point.has_hooks()}

@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache
 from workbench.errors import UnsupportedModel
 from workbench.models.attention_hook import LayerRun, Prefix, Seen
 from workbench.models.language import HookedLM
+from workbench.models.pattern_law import PatternLaw, law_of
 from workbench.patching.tower import Stream, Tap, TapsFrom
 
 
@@ -156,6 +157,14 @@ class LanguageTower:
         with torch.no_grad(), self.model.running(taps.get(0, {}), runs):
             logits = self.model.hf(inputs.to(self.model.device), use_cache=False).logits[:, -1]
         return logits if tokens is None else logits[:, tokens]
+
+    def identity(self) -> bytes | None:
+        """What the keys of this model's activations begin with; None where nothing may be kept now."""
+        return self.model.identity.now()
+
+    def pattern_law(self, base: LanguageBase, layer: int) -> PatternLaw | None:
+        """How a layer made its pattern in a base run; None where that takes more than rotated q and k."""
+        return law_of(self.model.attentions[layer], base.seen[layer])
 
     # --- one layer ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+from workbench.cache import Store
 from workbench.errors import UsageError
 from workbench.inputs import PairedInputs
 from workbench.models.language import HookedLM
@@ -43,14 +44,11 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
     return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
 
 
-def refuse_cache(cache: Any) -> None:
-    """There is no activation cache on disk yet: asking for one is an error, not a no-op.
-
-    Raises:
-        UsageError: `cache` is neither None nor False.
-    """
-    if cache is not None and cache is not False:
-        raise UsageError(f"cache={cache!r}: activations are not cached on disk yet, so leave cache out or pass False.")
+def identity_of(tower: Tower, store: Store | None) -> bytes | None:
+    """What every key of this tower's activations and results begins with; None where nothing is kept: without a store,
+    and for towers that do not say who they are (``identity()``, see `workbench.models.identity`)."""
+    identity = getattr(tower, "identity", None)
+    return identity() if store is not None and identity is not None else None
 
 
 def describe(model: Any, inputs: PairedInputs) -> dict[str, Any]:

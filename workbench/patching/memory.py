@@ -6,10 +6,11 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch import Tensor
 
-from workbench.errors import UsageError
+from workbench.errors import BadInput, UsageError
 from workbench.patching.cone import CHUNK
 from workbench.patching.tower import Tower
 
@@ -38,6 +39,24 @@ def chunk_for(tower: Tower, length: int, start: int, tokens: Tensor | None, limi
             f"{limit_gb:g}. Raise memory_gb, or use shorter prompts."
         )
     return min(CHUNK, rows * positions)
+
+
+def need_memory(amount: int) -> None:
+    """Refuse what cannot fit.
+
+    Raises:
+        BadInput: `amount` bytes are not free (where the system tells).
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return
+    if amount > free:
+        raise BadInput(
+            f"The rest of this recording needs {amount / 1e9:.1f} GB of memory, as nothing more can be kept on the "
+            f"disk, and {free / 1e9:.1f} GB are free. Make room (workbench cache gc), or record less."
+        )
 
 
 #: Parameters of glibc's ``mallopt`` (malloc.h), and the values that its own adjustment ends at on 64 bits.

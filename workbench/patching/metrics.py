@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.errors import BadInput, UnknownName
+from workbench.errors import BadInput, UnknownName, UsageError
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,14 @@ class Metric:
             columns = ids if wanted is None else [wanted.index(i) for i in ids]
             return torch.tensor(columns, device=logits.device)
 
-        return self.score(logits, example, at)
+        scores = self.score(logits, example, at)
+        if not isinstance(scores, Tensor) or scores.shape != logits.shape[:1]:
+            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise UsageError(
+                f"The metric {self.name!r} gave {found} for {logits.shape[0]} rows of logits: expected one number a "
+                f"row, a tensor of shape ({logits.shape[0]},)."
+            )
+        return scores
 
 
 def _logit_difference(logits: Tensor, example: Example, at: Callable) -> Tensor:

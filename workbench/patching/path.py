@@ -18,14 +18,16 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from workbench.cache import store_of
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs import Group, PairedInputs
+from workbench.patching.batches import UNIT
 from workbench.patching.cone import Row, Write, climb
-from workbench.patching.context import describe, inputs_of, refuse_cache, tower_of
+from workbench.patching.context import describe, identity_of, inputs_of, tower_of
+from workbench.patching.kept import Kept
 from workbench.patching.memory import reused
 from workbench.patching.metrics import Example, Metric, metric_of
 from workbench.patching.progress import Progress, Tally
-from workbench.patching.record import UNIT
 from workbench.patching.scores import Scorer
 from workbench.patching.tower import Tower
 from workbench.patching.values import position_of
@@ -37,7 +39,7 @@ from workbench.vocabulary import Head
 def path_patch(
     model: Any,
     task: Any,
-    receivers: Sequence[Head] | None = None,
+    receivers: Sequence[Head | str | tuple[int, int]] | None = None,
     *,
     into: Literal["q", "k", "v"] = "q",
     position: int | str = "end",
@@ -56,7 +58,8 @@ def path_patch(
     send nothing are NaN.
 
     Args:
-        receivers: heads whose input is patched; for ``k`` and ``v`` query heads, unless `share_kv`.
+        receivers: heads whose input is patched (``Head(23, 3)``, ``"23.3"`` or ``(23, 3)``); for ``k`` and ``v`` query
+            heads, unless `share_kv`.
         into: which input of the receivers.
         position: where the senders' z is patched: a named position or an index.
         direction: ``noise`` (base: the clean run) or ``denoise`` (base: the corrupt run).
@@ -69,8 +72,8 @@ def path_patch(
     Raises:
         UsageError: no head lies below the receivers, or the model does not resume exactly.
     """
-    refuse_cache(cache)
-    tower, inputs, metric = tower_of(model), inputs_of(task, model), metric_of(metric)
+    tower, inputs, metric_name = tower_of(model), inputs_of(task, model), metric
+    metric = metric_of(metric)
     if not tower.resumable or tower.n_steps > 1:
         raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
     for what, given, known in (
@@ -83,20 +86,33 @@ def path_patch(
             raise UnknownName(what, given, known)
     targets = _targets(tower, receivers)
     base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)
-    values = np.full((tower.n_layers, tower.n_heads, len(inputs)), np.nan)
-    base_scores, source_scores = np.empty(len(inputs)), np.empty(len(inputs))
-    skipped = 0
+    store = store_of(cache)
+    identity = identity_of(tower, store) if isinstance(metric_name, str) else None
+    shape = (tower.n_layers, tower.n_heads)
     done = Tally(len(inputs), "path patching", progress)
-    for group in inputs.groups(UNIT):
+
+    def compute(group: Group) -> Float[np.ndarray, "prompt value"]:
         unit = _Unit(tower, inputs, group, base_ids, source_ids, metric, position)
-        base_scores[list(group.members)], source_scores[list(group.members)] = unit.base_scores, unit.source_scores
-        skipped += unit.run(values, targets, into, freeze, mlps, share_kv)
+        values, skipped = unit.run(targets, into, freeze, mlps, share_kv)
+        part = np.full(len(values), skipped / len(values))
+        return np.column_stack([unit.base_scores, unit.source_scores, part, values.reshape(len(values), -1)])
+
+    rows = np.empty((len(inputs), 3 + shape[0] * shape[1]))
+
+    def take(group: Group, values: np.ndarray, _: bool) -> None:
+        rows[list(group.members)] = values
         done(len(group.members))
+
+    asked = (targets and sorted(targets.items()), into, position, direction, freeze, mlps, share_kv, metric.name)
+    Kept(store, identity, inputs, "path patch", *asked).each(inputs.groups(UNIT), compute, take)
+    base_scores, source_scores, skipped = rows[:, 0], rows[:, 1], round(rows[:, 2].sum())
+    values = np.ascontiguousarray(rows[:, 3:].T).reshape(*shape, len(inputs))
+
     info = describe(model, inputs) | {
         "site": "z",
         "by": ["layer", "head"],
         "edit": "path patch",
-        "receivers": [str(head) for head in receivers] if receivers is not None else "logits",
+        "receivers": [f"{layer}.{head}" for layer, heads in targets.items() for head in heads] if targets else "logits",
         "into": into if receivers is not None else "resid_post",
         "position": position,
         "direction": direction,
@@ -113,12 +129,13 @@ def path_patch(
     )
 
 
-def _targets(tower: Tower, receivers: Sequence[Head] | None) -> dict[int, list[int]] | None:
+def _targets(tower: Tower, receivers: Sequence[Head | str | tuple[int, int]] | None) -> dict[int, list[int]] | None:
     """Layer → receiver heads."""
     if receivers is None:
         return None
     targets: dict[int, list[int]] = {}
-    for head in receivers:
+    for given in receivers:
+        head = given if isinstance(given, Head) else Head.parse(given) if isinstance(given, str) else Head(*given)
         if not (0 <= head.layer < tower.n_layers and 0 <= head.index < tower.n_heads):
             raise UsageError(
                 f"Head {head} does not exist: the model has {tower.n_layers} layers of {tower.n_heads} heads."
@@ -185,14 +202,14 @@ class _Unit:
 
     def run(
         self,
-        values: np.ndarray,
         targets: dict[int, list[int]] | None,
         into: str,
         freeze: str,
         mlps: str,
         share_kv: bool,
-    ) -> int:
-        """Fill `values` for this unit's prompts; returns how many cells needed no run."""
+    ) -> tuple[Float[np.ndarray, "prompt layer head"], int]:
+        """Each prompt's metric for each sender, NaN for heads that are none, and how many cells needed no run."""
+        values = np.full((len(self.members), self.tower.n_layers, self.tower.n_heads), np.nan)
         top = self.tower.n_layers if targets is None else max(targets)
         senders = [(layer, head) for layer in range(top) for head in range(self.tower.n_heads)]
         skipped = 0
@@ -200,7 +217,7 @@ class _Unit:
             where = [k for k, position in enumerate(self.at) if position == start]
             cells = [(k, layer, head) for k in where for layer, head in senders]
             for k, layer, head in cells:
-                values[layer, head, self.members[k]] = self.base_scores[k]
+                values[k, layer, head] = self.base_scores[k]
             needed = [
                 c for c in cells if not torch.equal(self._z(self.base_z, c, start), self._z(self.source_z, c, start))
             ]
@@ -214,8 +231,8 @@ class _Unit:
                 frozen = self.base_z.__getitem__ if still else None
                 scores = self._measured(rows, start if self.tower.causal else 0, frozen)
             for (k, layer, head), score in zip(needed, scores, strict=True):
-                values[layer, head, self.members[k]] = score
-        return skipped
+                values[k, layer, head] = score
+        return values, skipped
 
     def _sending(self, cell: tuple[int, int, int], start: int, freeze: str, mlps: str, to_heads: bool) -> Row:
         """The first run of one sender."""

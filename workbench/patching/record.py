@@ -1,8 +1,8 @@
-"""Record activations of some sites for some inputs, in memory."""
+"""Record activations of some sites for some inputs: in the cache, or in memory where there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,71 +10,13 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from workbench.errors import BadInput, UnknownName
-from workbench.patching.context import inputs_of, refuse_cache, tower_of
+from workbench.cache import Store, store_of
+from workbench.patching.batches import batches
+from workbench.patching.context import identity_of, inputs_of, tower_of
 from workbench.patching.progress import Progress, Tally
+from workbench.patching.recording import InMemory, Recording, Run, Source
+from workbench.patching.stored import Stored
 from workbench.patching.tower import Tap, Tower
-
-#: At most this many inputs of one length in a batch: what a recording's unit is.
-UNIT = 8
-
-
-class Run(Mapping[str, list[Tensor]]):
-    """Recorded activations of one run of each prompt.
-
-    ``run["z"]`` is a list with one tensor a prompt, ``[layer, pos, head, d_head]`` over the recorded layers;
-    ``run["blocks.9.attn.hook_z"]`` the same for one layer, ``[pos, head, d_head]``. Patterns are ``[head, dest, src]``.
-    """
-
-    def __init__(self, activations: Mapping[str, list[Tensor]], sites: Mapping[str, Sequence[str]]) -> None:
-        self._activations, self._sites = activations, sites
-
-    def __getitem__(self, site: str) -> list[Tensor]:
-        if site in self._activations:
-            return self._activations[site]
-        if site not in self._sites:
-            raise UnknownName("recorded site", site, [*self._sites, *self._activations])
-        return [torch.stack(layers) for layers in zip(*(self._activations[h] for h in self._sites[site]), strict=True)]
-
-    @property
-    def prompts(self) -> int:
-        """How many prompts were recorded."""
-        return len(next(iter(self._activations.values()), ()))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sites)
-
-    def __len__(self) -> int:
-        return len(self._sites)
-
-    def stack(self, site: str) -> Shaped[Tensor, "prompt *rest"]:
-        """All prompts as one tensor.
-
-        Raises:
-            BadInput: the prompts have several lengths.
-        """
-        tensors = self[site]
-        shapes = {tuple(t.shape) for t in tensors}
-        if len(shapes) > 1:  # positions are the first axis along which prompts can differ
-            lengths = sorted(next(set(sizes) for sizes in zip(*shapes, strict=True) if len(set(sizes)) > 1))
-            raise BadInput(f"Prompts of {', '.join(map(str, lengths))} tokens do not stack: use the list.")
-        return torch.stack(tensors)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`."""
-
-    clean: Run
-    corrupt: Run | None
-    sites: tuple[str, ...]
-    layers: tuple[int, ...]
-
-    def __repr__(self) -> str:
-        runs = "clean and corrupt runs" if self.corrupt is not None else "runs"
-        return (
-            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers, {runs} of {self.clean.prompts} prompts)"
-        )
 
 
 def record(
@@ -88,42 +30,74 @@ def record(
 ) -> Recording:
     """Record `sites` at `layers` (all by default) for every prompt: ``rec.clean``, and ``rec.corrupt`` for pairs.
 
+    What the cache holds is not computed again; the rest is computed and kept. The activations themselves stay on the
+    disk and are read prompt by prompt when they are asked for.
+
     Args:
         model: a `HookedLM`, or any `Tower`.
         task: a task, pairs, `PairedInputs`, a text or a list of texts.
         sites: short site names, or hook names inside a block.
         layers: which layers; all by default.
-        cache: None or False; there is no activation cache on disk yet.
+        cache: None for the user's own cache, False for none (all in memory), or a folder.
         progress: called with (done, total, what) after each batch.
 
     Raises:
         UnknownName: the model has no such site.
         UsageError: a layer that does not exist.
+        BadInput: the disk is full and the rest does not fit into memory.
     """
-    refuse_cache(cache)
-    tower, inputs = tower_of(model), inputs_of(task, model)
+    tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
     layers = tuple(range(tower.n_layers)) if layers is None else tuple(layers)
     hooks = {site: [tower.hook_name(site, layer) for layer in layers] for site in sites}
     names = [hook for per_layer in hooks.values() for hook in per_layer]
     paired = inputs.corrupt is not inputs.clean
     runs = [inputs.clean, inputs.corrupt] if paired else [inputs.clean]
-    done, recorded = Tally(sum(len(run) for run in runs), "recording", progress), []
-    for run in runs:
-        activations: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(run) for name in names}
-        for members in batches(run):
-            for name, x in read(tower, torch.stack([run[i] for i in members]), names).items():
-                for i, row in zip(members, x, strict=True):
-                    activations[name][i] = row
-            done(len(members))
-        recorded.append(Run(activations, hooks))
+    recorder = Recorder(tower, store, identity_of(tower, store))
+    done = Tally(sum(len(run) for run in runs), "recording", progress)
+    recorded = [Run(recorder.source(run, names, done), hooks) for run in runs]
     return Recording(recorded[0], recorded[1] if paired else None, sites, layers)
 
 
-def record_site(
-    tower: Tower, inputs: Sequence[Tensor], site: str, stages: Sequence[int]
-) -> list[dict[int, Shaped[Tensor, "pos *rest"]]]:
-    """One site of each input at some stages, positions first: ``[pos, ...]``, a pattern ``[dest, head, src]``."""
+@dataclass(frozen=True)
+class Recorder:
+    """Records runs of one model: through a store, or in memory without one."""
+
+    tower: Tower
+    store: Store | None = None
+    identity: bytes | None = None
+
+    def source(self, inputs: Sequence[Tensor], hooks: Sequence[str], done: Any = lambda _: None) -> Source:
+        """Activations at hook names in the first sampling step."""
+        if self.store is not None and self.identity is not None:
+            stored = Stored(self.tower, self.store, self.identity, inputs, hooks)
+            stored.fill(done)
+            return stored
+        activations: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(inputs) for name in hooks}
+        for members in batches(inputs):
+            for name, x in read(self.tower, torch.stack([inputs[i] for i in members]), hooks).items():
+                for i, row in zip(members, x, strict=True):
+                    activations[name][i] = row
+            done(len(members))
+        return InMemory(activations)
+
+    def site(
+        self, inputs: Sequence[Tensor], site: str, stages: Sequence[int]
+    ) -> list[dict[int, Shaped[Tensor, "pos *rest"]]]:
+        """One site of each input at some stages, positions first: ``[pos, ...]``, a pattern ``[dest, head, src]``."""
+        turned = site.endswith(("pattern", "hook_attn_scores"))
+        if self.identity is not None:
+            hooks = [self.tower.hook_name(site, stage) for stage in stages]  # one step: a stage is a layer
+            source = self.source(inputs, hooks)
+            rows = [dict(zip(stages, source.read(hooks, i), strict=True)) for i in range(len(inputs))]
+        else:
+            rows = _of_stages(self.tower, inputs, site, stages)
+        if not turned:
+            return rows
+        return [{stage: x.transpose(0, 1) for stage, x in row.items()} for row in rows]
+
+
+def _of_stages(tower: Tower, inputs: Sequence[Tensor], site: str, stages: Sequence[int]) -> list[dict[int, Tensor]]:
     result: list[dict[int, Tensor]] = [{} for _ in inputs]
     kept: dict[int, Tensor] = {}
 
@@ -141,7 +115,7 @@ def record_site(
         tower.base_run(torch.stack([inputs[i] for i in members]), taps)
         for stage, x in kept.items():
             for i, row in zip(members, x, strict=True):
-                result[i][stage] = row.transpose(0, 1) if site.endswith(("pattern", "hook_attn_scores")) else row
+                result[i][stage] = row
     return result
 
 
@@ -157,11 +131,3 @@ def read(tower: Tower, batch: Shaped[Tensor, "batch pos *rest"], names: Sequence
 
     tower.base_run(batch, {0: {name: keep(name) for name in names}})
     return kept
-
-
-def batches(inputs: Sequence[Tensor], at_most: int = UNIT) -> list[list[int]]:
-    """Indices of inputs of one length, `at_most` together, cut from the list alone."""
-    by_length: dict[int, list[int]] = {}
-    for i, x in enumerate(inputs):
-        by_length.setdefault(len(x), []).append(i)
-    return [same[i : i + at_most] for same in by_length.values() for i in range(0, len(same), at_most)]

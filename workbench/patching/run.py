@@ -12,11 +12,12 @@ from torch import Tensor
 
 from workbench.errors import UsageError
 from workbench.inputs import PairedInputs
+from workbench.patching.batches import UNIT, batches
 from workbench.patching.cone import Row, Write
 from workbench.patching.context import inputs_of, tower_of
 from workbench.patching.metrics import Example, Metric, metric_of
 from workbench.patching.progress import Progress, Tally
-from workbench.patching.record import UNIT, batches
+from workbench.patching.record import Recorder
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.tower import Tower
 from workbench.patching.unit import whole_taps
@@ -120,7 +121,7 @@ def _sources(
     return {
         key: values_of(
             edit.kind,
-            tower,
+            Recorder(tower),
             inputs,
             edit.site,
             sorted({_stage(tower, other) for other in edits if _key(other) == key}),

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache as cache_in_process
 from itertools import product
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
+from workbench.cache import store_of
 from workbench.errors import UnknownName, UsageError
-from workbench.inputs import PairedInputs
-from workbench.patching.context import describe, inputs_of, refuse_cache, tower_of
+from workbench.inputs import Group, PairedInputs
+from workbench.patching.batches import UNIT
+from workbench.patching.context import describe, identity_of, inputs_of, tower_of
+from workbench.patching.kept import Kept, of_inputs
 from workbench.patching.memory import reused
 from workbench.patching.metrics import Metric, metric_of
 from workbench.patching.progress import Progress, Tally
-from workbench.patching.record import UNIT
+from workbench.patching.record import Recorder
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.tower import Tower
 from workbench.patching.unit import Cell, Unit
-from workbench.patching.values import values_of
+from workbench.patching.values import Values, values_of
 from workbench.results import Sweep
 from workbench.vocabulary import EDIT_KINDS, SITES
 
@@ -34,10 +39,10 @@ def sweep(
     site: str = "z",
     by: str | Sequence[str] = "head",
     edit: str | Callable[[Tensor], Tensor] = "patch",
-    direction: str = "denoise",
+    direction: str | None = None,
     metric: str | Metric | Callable[..., Tensor] = "logit_difference",
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
+    layers: Sequence[int] | int | None = None,
+    heads: Sequence[int] | int | None = None,
     positions: Sequence[int | str] | str | None = None,
     attend_to: Any = None,
     over: Any = None,
@@ -57,8 +62,8 @@ def sweep(
         site: a short site name, or a hook name inside a block.
         by: axes of the sweep besides the layer: ``"head"``, ``"position"``, both, or ``"layer"`` alone.
         edit: ``patch``, ``zero``, ``mean``, ``resample``, ``pattern``, or a function of one prompt's activation.
-        direction: for ``patch``: ``denoise`` (the corrupt run with clean values) or ``noise`` (the clean run with
-            corrupt values). The other edits' base is the clean run.
+        direction: for ``patch``: ``denoise`` (the corrupt run with clean values; the default) or ``noise`` (the clean
+            run with corrupt values). The other edits' base is the clean run, and they take no direction but noise.
         metric: a name of `METRICS`, or ``f(logits [row, d_vocab], example) -> [row]``.
         layers, heads: which ones; all by default.
         positions: names or indices. Without ``by="position"`` all of them are edited at once (by default every
@@ -68,51 +73,69 @@ def sweep(
         over: for ``mean``: other inputs, or ``"positions"``.
         seed: of resampling.
         memory_gb: the most memory that the edited rows may take at once; a smaller limit means smaller chunks.
-        cache: None or False; there is no activation cache on disk yet.
+        cache: None for the user's own cache, False for none, or a folder. Callable edits and metrics are not kept.
         progress: called with (edited runs done, total, what) after each chunk of them.
 
     Raises:
         UnknownName: no such site, edit, metric or position.
         UsageError: arguments that do not go together.
     """
-    refuse_cache(cache)
-    tower, inputs, metric = tower_of(model), inputs_of(task, model), metric_of(metric)
+    tower, inputs, metric_name = tower_of(model), inputs_of(task, model), metric
+    metric = metric_of(metric)
+    tower.hook_name(site, 0)  # an unknown site is said to be that, before anything is said of its axes
     axes = _axes(by, site, edit)
-    if direction not in ("denoise", "noise"):
+    if direction not in ("denoise", "noise", None):
         raise UnknownName("direction", direction, ("denoise", "noise"))
-    denoise = edit == "patch" and direction == "denoise"
+    if direction == "denoise" and edit != "patch":
+        raise UsageError("direction='denoise' inserts clean values, so it belongs to edit='patch': leave it out.")
+    direction = direction or ("denoise" if edit == "patch" else "noise")
+    denoise = direction == "denoise"
     base_ids, source_ids = (inputs.corrupt, inputs.clean) if denoise else (inputs.clean, inputs.corrupt)
     cells, labels = _cells(tower, inputs, site, axes, layers, heads, positions)
     stages = sorted({cell.stage for cell in cells})
     over = over if over is None or over == "positions" else inputs_of(over, model)
-    values = (
-        None
-        if edit == "patch"
-        else values_of(edit, tower, inputs, site, stages, attend_to=attend_to, over=over, seed=seed)
-    )
-    shape = tuple(len(labels[axis]) for axis in labels)
-    result = np.empty((*shape, len(inputs)))
-    base_scores, source_scores = np.empty(len(inputs)), np.empty(len(inputs))
-    skipped = 0
     whole = positions if positions is not None and "position" not in axes else None
     done = Tally(len(cells) * len(inputs), "sweep", progress)
-    for group in inputs.groups(UNIT):
+    store, named = store_of(cache), isinstance(edit, str) and isinstance(metric_name, str)
+    identity = identity_of(tower, store) if named else None
+
+    @cache_in_process
+    def values() -> Values:
+        """Taken for the first unit that is not in the cache."""
+        recorder = Recorder(tower, store, identity)
+        return values_of(edit, recorder, inputs, site, stages, attend_to=attend_to, over=over, seed=seed)
+
+    def compute(group: Group) -> Float[np.ndarray, "prompt value"]:
         unit = Unit(tower, inputs, group, base_ids, metric, site, stages, memory_gb)
-        members = list(group.members)
-        base_scores[members] = unit.base_scores
-        if values is None:
-            source_scores[members] = unit.take_from(source_ids)
+        source = np.full(len(group.members), np.nan)
+        if edit == "patch":
+            source[:] = unit.take_from(source_ids)
         else:
-            unit.take(values)
-        scores, unneeded = unit.run(cells, whole, done)
-        skipped += unneeded
-        for cell, each in zip(cells, scores.T, strict=True):
-            result[cell.index][members] = each
+            unit.take(values())
+        scores, skipped = unit.run(cells, whole, done)
+        return np.column_stack([unit.base_scores, source, np.full(len(source), skipped / len(source)), scores])
+
+    rows = np.empty((len(inputs), 3 + len(cells)))
+
+    def take(group: Group, values: np.ndarray, computed: bool) -> None:
+        rows[list(group.members)] = values
+        if not computed:
+            done(len(cells) * len(group.members))
+
+    asked = (site, [(c.stage, c.head, c.place) for c in cells], edit, denoise, metric.name, whole, memory_gb)
+    others = _others(edit, inputs, over, seed, attend_to) if identity is not None else ()
+    Kept(store, identity, inputs, "sweep", *(asked if identity is not None else ()), *others).each(
+        inputs.groups(UNIT), compute, take
+    )
+    base_scores, source_scores, skipped = rows[:, 0], rows[:, 1], round(rows[:, 2].sum())
+    result = np.empty((*(len(labels[axis]) for axis in labels), len(inputs)))
+    for cell, each in zip(cells, rows[:, 3:].T, strict=True):
+        result[cell.index] = each
     info = describe(model, inputs) | {
         "site": site,
         "by": list(axes),
         "edit": edit if isinstance(edit, str) else getattr(edit, "__name__", "function"),
-        "direction": direction if edit == "patch" else "noise",
+        "direction": direction,
         "metric": metric.name,
         "units": metric.units,
         "positions": list(positions) if isinstance(positions, list | tuple) else positions,
@@ -123,11 +146,22 @@ def sweep(
     return Sweep(
         values=result,
         base=base_scores,
-        source=source_scores if values is None else None,
+        source=source_scores if edit == "patch" else None,
         axes=tuple(labels),
         labels=labels,
         info=info,
     )
+
+
+def _others(
+    edit: object, inputs: PairedInputs, over: PairedInputs | str | None, seed: int, attend_to: Any
+) -> tuple[Any, ...]:
+    """What the values of an edit depend on besides the unit's own prompts, for its key."""
+    if edit == "mean":
+        return ("over", over if isinstance(over, str) else of_inputs(inputs if over is None else over))
+    if edit == "resample":
+        return ("among", seed, of_inputs(inputs))
+    return ("to", sorted(attend_to.items(), key=str) if isinstance(attend_to, Mapping) else attend_to)
 
 
 def _axes(by: str | Sequence[str], site: str, edit: object) -> tuple[str, ...]:
@@ -148,8 +182,8 @@ def _cells(
     inputs: PairedInputs,
     site: str,
     axes: tuple[str, ...],
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
+    layers: Sequence[int] | int | None,
+    heads: Sequence[int] | int | None,
     positions: Sequence[int | str] | str | None,
 ) -> tuple[list[Cell], dict[str, tuple[str, ...]]]:
     kv = has_kv_heads(site)
@@ -196,7 +230,8 @@ def named_positions(inputs: PairedInputs, asked: Sequence[int | str] | str | Non
     return range(lengths[0])
 
 
-def _within(chosen: Sequence[int], size: int, what: str) -> list[int]:
+def _within(chosen: Sequence[int] | int, size: int, what: str) -> list[int]:
+    chosen = [chosen] if isinstance(chosen, int) else chosen
     for index in chosen:
         if not 0 <= index < size:
             raise UsageError(f"{what} {index} does not exist: the model has {what}s 0 to {size - 1}.")

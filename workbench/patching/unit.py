@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.inputs import Group, PairedInputs
+from workbench.patching.batches import UNIT
 from workbench.patching.cone import Row, Write, climb, is_pattern, taps_for
 from workbench.patching.memory import chunk_for
 from workbench.patching.metrics import Example, Metric
-from workbench.patching.record import UNIT
 from workbench.patching.scores import Scorer
 from workbench.patching.tower import Tower
 from workbench.patching.values import Stages, Values, position_of

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from workbench.errors import BadInput, UsageError
 from workbench.inputs import PairedInputs
-from workbench.patching.record import record_site
-from workbench.patching.tower import Tower
+from workbench.patching.record import Recorder
 
 #: (stage, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
 Stages = dict[int, Shaped[Tensor, "pos *rest"]]
@@ -35,13 +34,13 @@ class Values(Protocol):
 class Other:
     """Values of the same example in the other run of its pair."""
 
-    tower: Tower
+    recorder: Recorder
     source: Sequence[Tensor]
     site: str
     stages: Sequence[int]
 
     def of(self, example: int) -> Stages:
-        return record_site(self.tower, [self.source[example]], self.site, self.stages)[0]
+        return self.recorder.site([self.source[example]], self.site, self.stages)[0]
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Mean:
     """Means over a set of inputs: per named position where the inputs have them, else per index within one length;
     over all positions together when `over_positions`."""
 
-    tower: Tower
+    recorder: Recorder
     inputs: PairedInputs
     reference: PairedInputs
     site: str
@@ -75,7 +74,7 @@ class Mean:
     over_positions: bool = False
 
     def __post_init__(self) -> None:
-        self._recorded = record_site(self.tower, self.reference.clean, self.site, self.stages)
+        self._recorded = self.recorder.site(self.reference.clean, self.site, self.stages)
         #: One mean serves every example that has the position; a length stands for "index within that length".
         self._known: dict[tuple[int, str | int | None, int], Tensor] = {}
 
@@ -111,7 +110,7 @@ class Mean:
 class Resample:
     """Values of another clean prompt of the same length, drawn by seed; never the prompt itself."""
 
-    tower: Tower
+    recorder: Recorder
     inputs: PairedInputs
     site: str
     stages: Sequence[int]
@@ -134,7 +133,7 @@ class Resample:
             self._partner |= dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
 
     def of(self, example: int) -> Stages:
-        return record_site(self.tower, [self.inputs.clean[self._partner[example]]], self.site, self.stages)[0]
+        return self.recorder.site([self.inputs.clean[self._partner[example]]], self.site, self.stages)[0]
 
 
 @dataclass
@@ -143,6 +142,10 @@ class Row:
 
     inputs: PairedInputs
     attend_to: tuple[int | str, ...] | Mapping[int | str, float]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attend_to, str | int):
+            self.attend_to = (self.attend_to,)
 
     def weights(self, example: int) -> Float[Tensor, "src"]:
         places, length = self.attend_to, len(self.inputs.clean[example])
@@ -175,7 +178,7 @@ def position_of(inputs: PairedInputs, example: int, place: int | str) -> int:
 
 def values_of(
     kind: str | Callable[[Any], Any],
-    tower: Tower,
+    recorder: Recorder,
     inputs: PairedInputs,
     site: str,
     stages: Sequence[int],
@@ -189,12 +192,12 @@ def values_of(
     if not isinstance(kind, str):
         return Function(kind)
     if kind == "patch":
-        return Other(tower, source, site, stages)
+        return Other(recorder, source, site, stages)
     if kind == "zero":
         return Zero()
     if kind == "mean":
         reference = over if isinstance(over, PairedInputs) else inputs
-        return Mean(tower, inputs, reference, site, stages, over_positions=over == "positions")
+        return Mean(recorder, inputs, reference, site, stages, over_positions=over == "positions")
     if kind == "resample":
-        return Resample(tower, inputs, site, stages, seed)
+        return Resample(recorder, inputs, site, stages, seed)
     return Row(inputs, attend_to)

@@ -44,12 +44,13 @@ class RunDirectory:
     """A run directory being written. Leave the ``with`` block normally to publish it, by any exception to remove it.
 
     While the run goes on, everything added so far can be opened under `partial`; afterwards it is under `path`.
+    `summary` is the report in words.
     """
 
     def __init__(self, root: Path, name: str, partial: Path, facts: dict[str, Any]) -> None:
         self.root, self.name, self.partial = root, name, partial
         self.path: Path | None = None
-        self._facts, self._summary, self._started = facts, "", time.monotonic()
+        self._facts, self.summary, self._started = facts, "", time.monotonic()
         self._remove = weakref.finalize(self, _remove, partial, os.getpid())
 
     @classmethod
@@ -114,7 +115,7 @@ class RunDirectory:
     def add_report(self, report: Report) -> None:
         """Keep a report's verdict, summary, tables, figures and facts."""
         self.record(verdict=report.verdict, **report.facts)
-        self._summary = report.summary
+        self.summary = report.summary
         for name, frame in report.tables.items():
             self.add_table(name, frame)
         for name in {**report.figures, **report.pictures}:
@@ -130,7 +131,7 @@ class RunDirectory:
             "seconds": round(time.monotonic() - self._started, 3),
         }
         facts = {**self._facts, **ended, "peak_memory_bytes": peak_memory()}
-        (self.partial / "summary.txt").write_text(self._summary.rstrip() + "\n", encoding="utf-8")
+        (self.partial / "summary.txt").write_text(self.summary.rstrip() + "\n", encoding="utf-8")
         (self.partial / "run.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         files = sorted(p for p in self.partial.rglob("*") if p.is_file())
         lines = [f"{sha256_of(p)}  {p.relative_to(self.partial).as_posix()}\n" for p in files]
@@ -141,6 +142,9 @@ class RunDirectory:
         self.path = _first_free(lambda suffix: self.root / f"{self.name}{suffix}", self._rename)
         self._remove.detach()
         sync(self.root)
+        from workbench.runs.known import remember
+
+        remember(self.path)
         return self.path
 
     def discard(self) -> None:

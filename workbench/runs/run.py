@@ -6,13 +6,14 @@ import hashlib
 import io
 import os
 import re
+import zipfile
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import BadInput, UnknownName
-from workbench.files import JSON_BYTES, parse_json, read_file
+from workbench.errors import BadInput, UnknownName, UsageError
+from workbench.files import JSON_BYTES, parse_json, read_file, write_atomic
 from workbench.runs.directory import DONE, FORMAT
 
 if TYPE_CHECKING:
@@ -46,6 +47,15 @@ class Run:
                 a path that leaves the directory, or a ``run.json`` that is none.
         """
         folder = Path(path)
+        run = cls.glance(folder)
+        for name in run.hashes:
+            run.data(name)
+        return run
+
+    @classmethod
+    def glance(cls, path: str | os.PathLike[str]) -> Run:
+        """Open a run directory after checking ``run.json`` alone; other files are checked when they are read."""
+        folder = Path(path)
         if not (folder / DONE).is_file():
             raise BadInput(f"{folder} holds no 'done' marker: it is no run directory, or its run never finished.")
         hashes = dict(
@@ -53,8 +63,6 @@ class Run:
             for line in read_file(folder / DONE, JSON_BYTES).decode("utf-8", "replace").splitlines()
         )
         run = cls(folder, {}, hashes)
-        for name in hashes:
-            run.data(name)
         facts = parse_json(run.data("run.json"), str(folder / "run.json"))
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise BadInput(f"{folder / 'run.json'} does not name the format {FORMAT!r}.")
@@ -117,13 +125,33 @@ class Run:
         if name not in self.hashes:
             raise BadInput(f"{self.path}: 'done' does not list {name!r}.")
         path = self.path / name
-        if not path.is_file() or path.is_symlink():
+        if not path.is_file() or path.resolve() != self.path.resolve() / name:  # no link leads out of the directory
             raise BadInput(f"{path} is missing, though 'done' lists it: the run directory was altered.")
         data = read_file(path, FILE_BYTES)
         found = hashlib.sha256(data).hexdigest()
         if found != self.hashes[name]:
             raise BadInput(f"{path} was altered: expected SHA-256 {self.hashes[name]}, found {found}.")
         return data
+
+    def export(self, target: str | os.PathLike[str]) -> Path:
+        """Pack the run into a ``.zip`` file, every file checked once more.
+
+        Raises:
+            UsageError: another ending, or a file that is there already.
+            BadInput: it cannot be written.
+        """
+        target = Path(target)
+        if target.suffix != ".zip" or target.exists():
+            raise UsageError(f"{target}: give a new file that ends in .zip.")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in self.hashes:
+                packed.writestr(f"{self.path.name}/{name}", self.data(name))
+            packed.writestr(f"{self.path.name}/{DONE}", read_file(self.path / DONE, JSON_BYTES))
+        try:
+            return write_atomic(target, buffer.getvalue())
+        except OSError as error:
+            raise BadInput(f"{target} cannot be written: {error.strerror or error}.") from None
 
     def _names(self, folder: str, ending: str) -> tuple[str, ...]:
         paths = map(PurePosixPath, self.hashes)

@@ -81,7 +81,15 @@ def load(
             trust.check_config(trust.parse_json(trust.read_small(folder / name), folder / name), folder / name)
 
     config, model_class = build_config(settings, folder / "config.json")
-    check_budget(config, model_class, *weights.elements(paths), where=folder)
+    try:
+        sizes = weights.elements(paths)
+    except UntrustedModel:
+        for path in paths:
+            wanted = (expected or {}).get(path.name)
+            if wanted is not None and (found := store.sha256(path)) != wanted:
+                raise trust.hash_mismatch(path, wanted, found, mend) from None
+        raise
+    check_budget(config, model_class, *sizes, where=folder)
     state, hashes = weights.read(paths)
     for name, found in hashes.items():
         wanted = (expected or {}).get(name, found)

@@ -1,0 +1,160 @@
+"""The command line's view of what is kept: the cache, runs, repetition, and the state of the machine."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from workbench.cli import main
+from workbench.runs.compare import compare
+from workbench.runs.directory import RunDirectory
+from workbench.runs.run import Run
+
+Call = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """``run("cache", "stats") -> (code, document, stderr)``, in an empty folder with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "user"))
+    monkeypatch.delenv("WORKBENCH_CACHE", raising=False)
+
+    def call(*arguments: str) -> tuple[int, Any, str]:
+        code = main([*arguments, "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err
+
+    return call
+
+
+def made(root: Path, effect: float, **config: Any) -> Path:
+    with RunDirectory.create(root, "study", {"model": "tiny", **config}) as directory:
+        directory.record(verdict="supported")
+        directory.add_table("heads", pd.DataFrame({"head": ["1.2", "0.1"], "effect": [effect, float("nan")]}))
+    assert directory.path is not None
+    return directory.path
+
+
+def test_recording_says_what_it_costs_and_fills_the_cache(run: Call) -> None:
+    record = ["record", "--task", "ioi", "--model", "tiny", "--n", "4", "--sites", "z,pattern", "--layers", "0-1"]
+    code, document, err = run(*record, "--dry-run")
+    assert (code, document["recorded"]) == (0, False)
+    assert document["estimate"]["prompts"] == 8 and document["estimate"]["cached"] == 0
+    assert "8 runs: about" in err
+    size = document["estimate"]["size"]
+    assert run("cache", "stats")[1]["kinds"] == []
+    assert run(*record)[1]["recorded"] is True
+    (kind,) = run("cache", "stats")[1]["kinds"]
+    assert kind["kind"] == "activation" and size < kind["bytes"] < 3 * size + 50_000  # headers and laws beside it
+    _, document, err = run(*record)
+    assert document["estimate"]["cached"] == 8 and "All 8 runs are in the cache" in err
+
+
+def test_the_cache_is_verified_and_emptied(run: Call, tmp_path: Path) -> None:
+    run("record", "--task", "ioi", "--model", "tiny", "--n", "4")
+    assert run("cache", "path")[1]["path"] == str(tmp_path / "user" / "activations")
+    code, document, _ = run("cache", "verify")
+    assert (code, document["lost"]) == (0, 0) and document["sound"] > 0
+    shard = next((tmp_path / "user" / "activations" / "shards").iterdir())
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    code, document, _ = run("cache", "verify")
+    assert code == 3 and document["lost"] > 0 and shard.name in document["wrong"][0]
+    code, document, _ = run("cache", "gc", "--keep", "0")
+    assert (code, document["bytes"]) == (0, 0)
+
+
+def test_a_sweep_is_kept_unless_told_otherwise(run: Call) -> None:
+    patch = ["patch", "--task", "ioi", "--model", "tiny", "--n", "4"]
+    run(*patch, "--no-cache")
+    assert run("cache", "stats")[1]["kinds"] == []
+    run(*patch)
+    assert [kind["kind"] for kind in run("cache", "stats")[1]["kinds"]] == ["result"]
+
+
+def test_runs_are_listed_wherever_they_are(run: Call, tmp_path: Path) -> None:
+    assert run("runs", "list")[1] == {"runs": []}
+    here, elsewhere = made(tmp_path / "runs", 0.5), made(tmp_path / "other", 0.5, n=3)
+    rows = run("runs", "list")[1]["runs"]
+    assert {row["path"] for row in rows} == {str(here), str(elsewhere)}
+    assert rows[0]["verdict"] == "supported" and rows[0]["model"] == "tiny"
+    document = run("runs", "show", elsewhere.name[-8:])[1]
+    assert document["path"] == str(elsewhere) and document["tables"] == ["heads"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("nothing-like-it", 2), ("study", 3)])
+def test_a_name_that_fits_none_or_several_is_an_error(run: Call, tmp_path: Path, name: str, code: int) -> None:
+    made(tmp_path / "runs", 0.5)
+    made(tmp_path / "runs", 0.5, n=3)
+    found, document, _ = run("runs", "show", name)
+    assert found == code and "study" in document["error"]["message"]
+
+
+def test_a_damaged_run_is_named(run: Call, tmp_path: Path) -> None:
+    path = made(tmp_path / "runs", 0.5)
+    (path / "run.json").write_text("{}")
+    assert "altered" in run("runs", "list")[1]["runs"][0]["damaged"]
+    assert run("runs", "show", path.name)[0] == 3
+
+
+def test_two_runs_are_compared_number_by_number(run: Call, tmp_path: Path) -> None:
+    a, b, c = (made(tmp_path / f"{i}", 0.5 + gap, n=i) for i, gap in enumerate((0.0, 5e-5, 2e-3)))
+    code, document, _ = run("runs", "diff", str(a), str(b))
+    assert code == 0 and document["agree"] and document["facts"] == {"config.n": [0, 1]}
+    code, document, _ = run("runs", "diff", str(a), str(c))
+    assert code == 1 and not document["agree"]
+    (table,) = document["tables"]
+    assert table["beyond"] == 1 and table["largest"] == pytest.approx(2e-3)
+
+
+def test_tables_of_other_shapes_and_other_words_do_not_agree(tmp_path: Path) -> None:
+    a = Run.read(made(tmp_path, 0.5))
+    with RunDirectory.create(tmp_path, "study", {}) as directory:
+        directory.add_table("heads", pd.DataFrame({"head": ["1.2", "0.3"], "effect": [0.5, 0.1]}))
+        directory.add_table("more", pd.DataFrame({"x": [1]}))
+    assert directory.path is not None
+    heads, more = compare(a, Run.read(directory.path))
+    assert (heads.words, heads.beyond) == (1, 1)  # another head, and a number where there was none
+    assert "only" in more.reason and not more.agrees
+
+
+def test_a_run_is_packed_into_one_file(run: Call, tmp_path: Path) -> None:
+    path = made(tmp_path / "runs", 0.5)
+    packed = run("runs", "export", "latest")[1]["path"]
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    assert Run.read(tmp_path / "unpacked" / path.name).facts["verdict"] == "supported"
+    assert run("runs", "export", "latest")[0] == 2  # it is there already
+    assert run("runs", "export", "latest", "--out", "x.tar")[0] == 2
+
+
+def test_a_finding_is_repeated_from_its_run(run: Call, tmp_path: Path) -> None:
+    arguments = ["circuit-reuse", "--model", "tiny", "--n", "4", "--tasks", "ioi"]
+    code, first, _ = run("reproduce", *arguments)
+    assert code == 0
+    facts = Run.read(first["run_dir"]).facts
+    assert facts["device"] == "cpu" and facts["dtype"] == "float32" and facts["attention"] == "sdpa"
+    assert run("cache", "stats")[1]["unfinished_runs"] == {}
+    code, again, _ = run("reproduce", "--from", "latest")
+    assert (code, again["agree"]) == (0, True)
+    assert again["run_dir"] != first["run_dir"] and again["from"].endswith(Path(first["run_dir"]).name)
+    assert run("reproduce")[0] == 2
+    assert run("reproduce", "circuit-reuse", "--from", "latest")[0] == 2
+
+
+def test_the_doctor_looks_at_versions_disk_cache_and_models(run: Call, tmp_path: Path) -> None:
+    code, document, _ = run("doctor")
+    checks = {check["what"]: check for check in document["checks"]}
+    assert code == 0 and document["well"]
+    assert {"python", "torch", "transformers", "disk", "cache", "models", "cores"} <= set(checks)
+    assert "tiny" in checks["models"]["note"] and ">=2.10" in checks["torch"]["note"]
+    (tmp_path / "user" / "activations" / "index.sqlite").write_bytes(b"")
+    assert run("doctor")[0] == 0  # an empty index is built anew

@@ -1,0 +1,63 @@
+"""Where cached things are kept, how much may be, and whether there is a cache at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import platformdirs
+
+from workbench.errors import UsageError
+
+#: The default budget: this many bytes, or a fifth of the disk's free space if that is less.
+MOST = 20 * 10**9
+
+_OFF: ContextVar[bool] = ContextVar("workbench_cache_off", default=False)
+
+
+def user_folder() -> Path:
+    """``$WORKBENCH_CACHE_DIR``, else the platform's user cache directory of the workbench."""
+    given = os.environ.get("WORKBENCH_CACHE_DIR")
+    return Path(given or platformdirs.user_cache_dir("attention-workbench", appauthor=False)).expanduser()
+
+
+def default() -> Path:
+    """Where activations and results are kept unless another folder is named."""
+    return user_folder() / "activations"
+
+
+def switched_off() -> bool:
+    """Whether ``WORKBENCH_CACHE=off`` or `off` says that calls which name no cache have none."""
+    return _OFF.get() or os.environ.get("WORKBENCH_CACHE", "").lower() in ("off", "0", "no", "false")
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Within the block, calls that name no cache have none."""
+    token = _OFF.set(True)
+    try:
+        yield
+    finally:
+        _OFF.reset(token)
+
+
+def budget(folder: Path, used: int) -> int:
+    """Bytes that may be kept in `folder`: ``$WORKBENCH_CACHE_GB``, else `MOST` or a fifth of the free disk.
+
+    Args:
+        used: bytes that are kept there now; they count as free.
+
+    Raises:
+        UsageError: the variable holds no number.
+    """
+    given = os.environ.get("WORKBENCH_CACHE_GB")
+    if given:
+        try:
+            return int(float(given) * 1e9)
+        except ValueError:
+            raise UsageError(f"WORKBENCH_CACHE_GB={given!r} is no number of gigabytes.") from None
+    return min(MOST, (shutil.disk_usage(folder).free + used) // 5)

@@ -1,0 +1,109 @@
+"""Opening a cache folder whatever state it is in, and what is done about it, each in a few words for one line."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from workbench.cache import shard as shards
+from workbench.cache.index import NAME, Index
+from workbench.cache.shard import PARTIAL, SUFFIX, Block
+from workbench.errors import BadInput
+
+#: Left by a process that found the index damaged while using it.
+SUSPECT = "index.suspect"
+
+
+def opened(folder: Path, readonly: bool, notes: list[str]) -> Index:
+    """The index; one that is damaged is set aside, to be built anew from the shards.
+
+    Raises:
+        sqlite3.Error, OSError: it cannot be opened or set aside.
+        NewerIndex: a newer version wrote it.
+    """
+    mark = folder / SUSPECT
+    if readonly or not mark.exists():
+        try:
+            return Index(folder, readonly)
+        except sqlite3.DatabaseError as error:
+            if readonly or isinstance(error, sqlite3.OperationalError):
+                raise
+    path = folder / NAME
+    with suppress(FileNotFoundError):
+        path.replace(path.with_name(f"{NAME}.damaged"))
+    for ending in ("-wal", "-shm"):
+        path.with_name(NAME + ending).unlink(missing_ok=True)
+    mark.unlink(missing_ok=True)
+    notes.append(f"the index was damaged and was set aside as {NAME}.damaged;")
+    return Index(folder)
+
+
+def suspect(folder: Path, error: sqlite3.Error) -> None:
+    """Have the next opening set the index aside, where this error means that it is damaged."""
+    if not isinstance(error, sqlite3.OperationalError):
+        with suppress(OSError):
+            (folder / SUSPECT).touch()
+
+
+def tidy(folder: Path, index: Index, notes: list[str]) -> None:
+    """Remove what dead writers left, enter whole shards that the index does not know, forget those that are gone."""
+    here, removed = set(), 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(PARTIAL):
+                removed += _orphan(entry.path)
+            elif entry.name.endswith(SUFFIX):
+                here.add(entry.name)
+    known = index.names()
+    entered = sum(_entered(folder / name, index, notes) for name in sorted(here - known))
+    gone = [name for name in known - here if not (folder / name).exists()]
+    for name in gone:
+        index.forget(name)
+    said = [
+        f"{count} {what}"
+        for count, what in (
+            (entered, "shards that no index knew were checked and entered"),
+            (removed, "unfinished files of dead processes were removed"),
+            (len(gone), "shards that are gone were forgotten"),
+        )
+        if count
+    ]
+    if said:
+        notes.append(", ".join(said) + ".")
+
+
+def block_of(path: Path, key: bytes) -> Block | None:
+    """What a shard's own header says of a block."""
+    try:
+        return next((block for block in shards.blocks(path)[1] if block.key == key), None)
+    except (BadInput, OSError):
+        return None
+
+
+def _entered(path: Path, index: Index, notes: list[str]) -> bool:
+    """Enter a shard's sound blocks; one with a damaged header is set aside, one that holds nothing new is removed."""
+    try:
+        kind, blocks = shards.blocks(path)
+        sound = [block for block in blocks if shards.sound(block, shards.read(path, block.start, block.size))]
+        if not sound or not index.add(kind, path.stat().st_size, sound):
+            path.unlink()
+            return False
+    except FileNotFoundError:
+        return False
+    except (BadInput, ValueError):
+        path.rename(path.with_suffix(".damaged"))
+        notes.append(f"{path.name} is damaged and was set aside;")
+        return False
+    return True
+
+
+def _orphan(path: str) -> bool:
+    """Remove an unfinished file unless its writer, who holds its lock, is alive."""
+    with suppress(OSError), open(path, "rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+        return True
+    return False

@@ -1,0 +1,50 @@
+"""Names of cached things: hashes of everything that can change their value.
+
+An activation is named by the model's identity, the ids of one unpadded prompt and a hook name; a result by those of its
+runs and every argument. Model *names*, seeds of draws and the order of a list are in no key: the ids are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.files import jsonable
+
+#: Bytes of a key.
+SIZE = 20
+#: Raise it whenever the engine's arithmetic, or what a key stands for, changes: all older entries then are misses.
+ENGINE = 1
+
+
+def digest(*parts: Any) -> bytes:
+    """BLAKE2b of the parts, 20 bytes. Parts are tensors, bytes, or anything `workbench.files.jsonable` takes."""
+    state = hashlib.blake2b(digest_size=SIZE)
+    for part in parts:
+        data = _bytes(part)
+        state.update(len(data).to_bytes(8, "little") + data)
+    return state.digest()
+
+
+def _bytes(part: Any) -> bytes:
+    if isinstance(part, bytes):
+        return part
+    if isinstance(part, Tensor):
+        x = part.detach().cpu().contiguous()
+        return f"{x.dtype}{list(x.shape)}".encode() + x.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return json.dumps(jsonable(part), sort_keys=True, separators=(",", ":")).encode()
+
+
+def activation(identity: bytes, ids: Tensor, hook: str) -> bytes:
+    """The key of one hook's activation in the unedited run of one prompt."""
+    return digest(identity, "activation", ids, hook)
+
+
+def context(about: Mapping[str, Any]) -> bytes:
+    """The part of every key that one model on one machine shares; see `workbench.models.identity`."""
+    return digest("context", ENGINE, about)

@@ -1,0 +1,249 @@
+"""The store: blocks by key, kept on the disk, checked whenever they are read, and evicted when there are too many.
+
+Nothing here knows what a block means. Two kinds are kept apart: *results*, which are small and outlive *activations*.
+Whatever is wrong with a file, the answer is a miss, never a wrong number.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from torch import Tensor
+
+from workbench.cache import folder as folders
+from workbench.cache import health
+from workbench.cache import shard as shards
+from workbench.cache.index import NAME, Index, NewerIndex
+from workbench.cache.locks import locks_of
+from workbench.cache.shard import Block, Bytes
+from workbench.errors import BadInput
+
+T = TypeVar("T")
+Kind = Literal["activation", "result"]
+#: Eviction stops at this share of the budget, so that it is not needed at every write.
+SLACK = 0.9
+
+
+class CacheNotice(UserWarning):
+    """One line on something that the cache did or cannot do. No number is wrong because of it."""
+
+
+class Unusable(Exception):
+    """This folder cannot be a cache, with the reason."""
+
+
+class Store:
+    """One cache folder, opened by one process.
+
+    Attributes:
+        readonly: whether the folder cannot be written.
+        full: whether this process has given up keeping things.
+        run: the unfinished run that needs what is read and kept, see `workbench.cache.unfinished`.
+        notes: what opening it had to mend.
+
+    Raises:
+        Unusable: the folder cannot be read, or was written by a newer version.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], readonly: bool = False) -> None:
+        self.folder = Path(folder)
+        self.shards = self.folder / "shards"
+        self.readonly = readonly or not self._made()
+        self.full = False
+        self.run: str | None = None
+        self.notes: list[str] = []
+        self._guard = threading.Lock()
+        self._touched: set[str] = set()
+        try:
+            self.locks = None if self.readonly else locks_of(self.folder / "locks")
+            # One process at a time: SQLite does not wait while another makes a new file a WAL one.
+            with nullcontext() if self.locks is None else self.locks.held(b"opening"):
+                self.index = health.opened(self.folder, self.readonly, self.notes)
+                if not self.readonly:
+                    health.tidy(self.shards, self.index, self.notes)
+        except (OSError, sqlite3.Error, NewerIndex) as error:
+            raise Unusable(str(error)) from error
+        self._closer = weakref.finalize(self, _close, self.index, self._touched, self.readonly, os.getpid())
+        if self.notes:
+            warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def has_all(self, keys: Sequence[bytes]) -> bool:
+        """Whether the index knows all those keys (their blocks are checked when they are read)."""
+        return self._ask(lambda: self.index.has_all(keys), False)
+
+    def read(self, key: bytes) -> Tensor | None:
+        """A block, copied out of its shard and checked, or None."""
+        return self.read_many([key]).get(key)
+
+    def read_many(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
+        """Those of the blocks that are here and sound."""
+        found: dict[bytes, Tensor] = {}
+        for key, block in self._ask(lambda: self.index.find(keys), {}).items():
+            x = self._read(block)
+            if x is not None:
+                found[key] = x
+        return found
+
+    def _read(self, block: Block) -> Tensor | None:
+        data = self._bytes(block)
+        if data is not None and shards.sound(block, data):
+            return shards.tensor_of(block, data)
+        return self._mend(block)
+
+    def _bytes(self, block: Block) -> Bytes | None:
+        """A copy of a block's bytes (what is checked is what is returned); None where the file does not hold them."""
+        try:
+            data = shards.read(self._path(block.shard), block.start, block.size)
+        except (OSError, ValueError):
+            return None
+        self._touched.add(block.shard)
+        return data
+
+    def _mend(self, block: Block) -> Tensor | None:
+        """A block that is not what the index says: believe the shard's own header if its bytes bear it out, else drop
+        that block, and no other."""
+        path = self._path(block.shard)
+        if not path.exists():  # evicted by another process
+            self._change(lambda: self.index.forget(block.shard))
+            return None
+        said = health.block_of(path, block.key)
+        data = None if said is None or said == block else self._bytes(said)
+        if said is not None and data is not None and shards.sound(said, data):
+            self._change(lambda: self.index.replace(said))
+            return shards.tensor_of(said, data)
+        self._change(lambda: self.index.drop(block.key))
+        self._say(f"left out a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
+        return None
+
+    def _path(self, name: str) -> Path:
+        """A shard's file. Names come from the index, which is a file like any other: they lead nowhere else."""
+        return self.shards / (name if isinstance(name, str) and re.fullmatch(r"\w+\.safetensors", name) else "nowhere")
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything new is kept."""
+        return not self.readonly and not self.full
+
+    def put(self, kind: Kind, tensors: Mapping[str, tuple[Sequence[bytes], Tensor]]) -> bool:
+        """Keep tensors, one block a row (name → keys and ``[row, ...]``); True once they are on the disk.
+
+        A key that is here already keeps its value. On a full or unwritable disk one warning is given, and nothing more
+        is kept by this process.
+        """
+        if not self.writable:
+            return False
+        try:
+            name, blocks = shards.write(self.shards, kind, tensors)
+            if not self.index.add(kind, (self.shards / name).stat().st_size, blocks):
+                (self.shards / name).unlink()
+            elif self.run is not None:
+                self.index.touch([name], self.run)
+            self.trim()
+        except (OSError, sqlite3.Error, BadInput) as error:
+            self.full = True
+            reason = getattr(error, "strerror", None) or str(error)
+            self._say(f"nothing more is kept ({reason}); computing goes on. 'workbench cache gc' makes room.")
+            return False
+        return True
+
+    def trim(self, budget: int | None = None) -> int:
+        """Evict until `budget` bytes are left (by default the folder's own); returns how many bytes went."""
+        used = self.index.size()
+        limit = folders.budget(self.folder, used) if budget is None else budget
+        if used <= limit:
+            return 0
+        self.flush()
+        gone = 0
+        for name, size in self.index.oldest():
+            if used - gone <= limit * SLACK:
+                break
+            # The file first: a row without a file is a miss, a file without a row would be found and entered again.
+            with suppress(FileNotFoundError):
+                self._path(name).unlink()
+            self.index.forget(name)
+            gone += size
+        return gone
+
+    def flush(self) -> None:
+        """Enter which shards were used since the last time."""
+        with self._guard:
+            touched = set(self._touched)
+            self._touched.clear()
+        if touched:
+            self._change(lambda: self.index.touch(touched, self.run))
+
+    def verify(self) -> tuple[int, int, list[str]]:
+        """Check every block of every shard: how many are sound, how many were lost, and what was wrong.
+
+        Damaged blocks are dropped (a read-only cache keeps them).
+        """
+        sound, wrong = 0, []
+        for name in sorted(self.index.names()):
+            for block in self.index.blocks(name):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", CacheNotice)
+                    if self._read(block) is not None:
+                        sound += 1
+                    else:
+                        wrong.append(f"{name}: the block at byte {block.start} is damaged or gone")
+        return sound, len(wrong), wrong
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._closer()
+
+    # --- in words -------------------------------------------------------------------------------------------------
+
+    def _made(self) -> bool:
+        """Make the folder; whether it can be written."""
+        try:
+            self.shards.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe-{os.getpid()}-{threading.get_ident()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            if not (self.folder / NAME).is_file():
+                raise Unusable(f"{self.folder} cannot be written ({error.strerror or error})") from error
+            return False
+        return True
+
+    def _say(self, text: str) -> None:
+        warnings.warn(f"Cache {self.folder}: {text}", CacheNotice, stacklevel=4)
+
+    def _change(self, change: Callable[[], None]) -> None:
+        if not self.readonly:
+            self._ask(change, None)
+
+    def _ask(self, ask: Callable[[], T], otherwise: T) -> T:
+        """An answer of the index; `otherwise` where it fails: a cache that cannot answer is a miss."""
+        try:
+            return ask()
+        except sqlite3.Error as error:
+            if not self.full:
+                self.full = True
+                if not self.readonly:
+                    health.suspect(self.folder, error)
+                self._say(f"the index cannot be used ({error}); nothing is kept by this process.")
+            return otherwise
+
+
+def _close(index: Index, touched: set[str], readonly: bool, owner: int) -> None:
+    if os.getpid() != owner:
+        return
+    with suppress(sqlite3.Error):
+        if touched and not readonly:
+            index.touch(touched)
+        index.close()

@@ -1,0 +1,93 @@
+"""``workbench cache path|stats|verify|gc``: what is kept on this machine, whether it is sound, and making room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.answer import Answer, AsJson, table
+from workbench.errors import NotAvailable, UsageError
+
+verbs = typer.Typer(help="The activation cache: cache path, stats, verify, gc.", rich_markup_mode=None)
+
+
+@verbs.command("path")
+def path(as_json: AsJson = False) -> Answer:
+    """Print the cache's folder."""
+    from workbench.cache import folder
+
+    where = str(folder.default())
+    return Answer({"path": where}, lambda console: console.print(where))
+
+
+@verbs.command("stats")
+def stats(as_json: AsJson = False) -> Answer:
+    """Show what the cache holds and how much it may."""
+    from workbench.cache import folder
+
+    store = _store()
+    counts, used = store.index.counts(), store.index.size()
+    rows = [{"kind": k, "shards": s, "blocks": b, "bytes": n} for k, (s, b, n) in sorted(counts.items())]
+    document = {
+        "path": str(store.folder),
+        "kinds": rows,
+        "bytes": used,
+        "budget": folder.budget(store.folder, used),
+        "unfinished_runs": store.index.pinned(),
+        "writable": store.writable,
+    }
+
+    def show(console: Any) -> None:
+        cells = [(row["kind"], row["shards"], row["blocks"], f"{row['bytes'] / 1e6:.1f} MB") for row in rows]
+        console.print(table(("kind", "shards", "blocks", "size"), cells, right=("shards", "blocks", "size")))
+        console.print(f"{used / 1e9:.2f} GB of {document['budget'] / 1e9:.1f} GB in {store.folder}")
+        for run, shards in document["unfinished_runs"].items():
+            console.print(f"{run} is unfinished and keeps {shards} shards.")
+
+    return Answer(document, show)
+
+
+@verbs.command("verify")
+def verify(as_json: AsJson = False) -> Answer:
+    """Check every block; damaged ones are dropped and will be computed again."""
+    store = _store()
+    sound, lost, wrong = store.verify()
+
+    def show(console: Any) -> None:
+        for line in wrong:
+            console.print(line)
+        console.print(f"{sound} blocks are sound, {lost} were damaged and dropped.")
+
+    return Answer({"path": str(store.folder), "sound": sound, "lost": lost, "wrong": wrong}, show, 3 if lost else 0)
+
+
+@verbs.command("gc")
+def gc(
+    keep_gb: Annotated[
+        float | None, typer.Option("--keep", metavar="GB", min=0, help="Keep this much (by default the budget).")
+    ] = None,
+    give_up: Annotated[bool, typer.Option("--give-up", help="Also give up what unfinished runs need.")] = False,
+    as_json: AsJson = False,
+) -> Answer:
+    """Drop what was not used for longest until the rest fits: activations first, then results."""
+    store = _store()
+    if not store.writable:
+        raise UsageError(f"{store.folder} cannot be written, so nothing can be dropped there.")
+    if give_up:
+        for run in store.index.pinned():
+            store.index.unpin(run)
+    gone = store.trim(None if keep_gb is None else int(keep_gb * 1e9))
+    left = store.index.size()
+    document = {"path": str(store.folder), "dropped": gone, "bytes": left}
+    return Answer(document, lambda console: console.print(f"{gone / 1e6:.1f} MB dropped, {left / 1e6:.1f} MB left."))
+
+
+def _store() -> Any:
+    from workbench.cache import folder
+    from workbench.cache.store import Store, Unusable
+
+    try:
+        return Store(folder.default())
+    except Unusable as error:
+        raise NotAvailable(f"The cache {folder.default()} cannot be used: {error}.") from None

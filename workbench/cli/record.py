@@ -1,0 +1,62 @@
+"""``workbench record``: fill the cache with activations, after saying what that costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli import progress
+from workbench.cli.answer import Answer, AsJson
+from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, words
+from workbench.errors import UsageError
+from workbench.models.catalog import DEFAULT
+from workbench.vocabulary import SITES
+
+
+def record(
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks).")] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
+    model: Model = DEFAULT,
+    sites: Annotated[str, typer.Option(metavar="A,B", help=f"Of {', '.join(SITES)}, or hook names in a block.")] = "z",
+    layers: Annotated[str | None, typer.Option(metavar="L,M-N", help="Such as 0,4-7; all by default.")] = None,
+    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
+    seed: Seed = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    as_json: AsJson = False,
+) -> Answer:
+    """Record activations into the cache, where every later call finds them."""
+    chosen = words(sites)
+    for site in chosen:
+        if "hook_" not in site:
+            check_name("site", site, SITES)
+    which = _layers(layers)
+    check_model(model)
+    inputs = inputs_from(task, pairs, n, seed)
+
+    import workbench as wb
+    from workbench.cache import folder
+    from workbench.patching.estimate import estimate
+
+    if folder.switched_off():
+        raise UsageError("WORKBENCH_CACHE=off: there is no cache to record into. Unset it, or use wb.record in Python.")
+    with progress.shown() as display:
+        loaded = wb.load(model, progress=display)
+        cost = estimate(loaded, inputs, chosen, which)
+        display.say(str(cost))
+        if not dry_run:
+            wb.record(loaded, inputs, chosen, which, progress=display)
+    document = {"model": model, "sites": chosen, "layers": which, "recorded": not dry_run, "estimate": cost}
+    done = "Nothing was recorded (--dry-run)." if dry_run else f"{cost.prompts} runs are in {folder.default()}"
+    return Answer(document, lambda console: console.print(done))
+
+
+def _layers(text: str | None) -> list[int] | None:
+    found: list[Any] = []
+    for word in words(text):
+        first, _, last = word.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not last)):
+            raise UsageError(f"--layers {text}: {word!r} is neither a layer nor a range such as 4-7.")
+        found += range(int(first), int(last or first) + 1)
+    return found or None

@@ -1,0 +1,125 @@
+"""``workbench runs list|show|diff|export``: the runs of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.answer import Answer, AsJson, table
+from workbench.errors import BadInput
+
+verbs = typer.Typer(help="Look at runs: runs list, show ID, diff A B, export ID.", rich_markup_mode=None)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="A run's name, a part of it, its directory, or latest.")]
+Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="A folder of runs to look into as well.")]
+
+
+@verbs.command("list")
+def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
+    """List finished runs, newest first."""
+    from workbench.runs.known import known
+    from workbench.runs.run import Run
+
+    rows = []
+    for path in known(root):
+        try:
+            facts = Run.glance(path).facts
+        except BadInput as error:
+            rows.append({"id": path.name, "path": str(path), "damaged": str(error)})
+            continue
+        config = facts.get("config") or {}
+        rows.append(
+            {
+                "id": path.name,
+                "finding": facts.get("finding"),
+                "model": config.get("model"),
+                "n": config.get("n"),
+                "verdict": facts.get("verdict"),
+                "started": facts.get("started"),
+                "seconds": facts.get("seconds"),
+                "path": str(path),
+            }
+        )
+
+    def show(console: Any) -> None:
+        columns = ("id", "model", "n", "verdict", "seconds")
+        cells = [[r.get(c) if "damaged" not in r or c == "id" else "damaged" for c in columns] for r in rows]
+        console.print(table(columns, cells, right=("n", "seconds")) if rows else "There are no runs yet.")
+
+    return Answer({"runs": rows}, show)
+
+
+@verbs.command("show")
+def show_run(name: Id, root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
+    """Show a run's report and where its numbers come from, after checking every file of it."""
+    run = _run(name, root)
+    document = {
+        "path": str(run.path),
+        "facts": run.facts,
+        "summary": run.summary,
+        "tables": list(run.table_names),
+        "figures": list(run.figure_names),
+    }
+
+    def show(console: Any) -> None:
+        console.print(run.summary + "\n")
+        for key in ("finding", "config", "model", "versions", "git", "platform", "started", "seconds"):
+            console.print(f"{key}: {run.facts.get(key)}")
+        console.print(f"tables: {', '.join(run.table_names)}\nfigures: {', '.join(run.figure_names)}\n{run.path}")
+
+    return Answer(document, show)
+
+
+@verbs.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    root: Root = Path("runs"),
+    as_json: AsJson = False,
+) -> Answer:
+    """Show in what two runs differ: configuration, versions, verdict, and each table's numbers (exit code 1 if any)."""
+    from workbench.runs.compare import compare, config_differences
+
+    a, b = _run(first, root), _run(second, root)
+    facts, tables = config_differences(a, b), compare(a, b)
+
+    def show(console: Any) -> None:
+        for key, (x, y) in facts.items():
+            console.print(f"{key}: {x} against {y}")
+        console.print(agreement(tables))
+
+    agree = all(t.agrees for t in tables)
+    document = {"a": str(a.path), "b": str(b.path), "facts": facts, "tables": tables, "agree": agree}
+    return Answer(document, show, int(not agree))
+
+
+@verbs.command("export")
+def export(
+    name: Id,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .zip file (by default ID.zip here).")] = None,
+    root: Root = Path("runs"),
+    as_json: AsJson = False,
+) -> Answer:
+    """Pack a run into one file, after checking every file of it."""
+    run = _run(name, root)
+    target = out or Path(f"{run.path.name}.zip")
+    run.export(target)
+    return Answer({"path": str(target)}, lambda console: console.print(f"{run.path.name} is packed in {target}"))
+
+
+def agreement(tables: Any) -> Any:
+    """A table of how tables agree."""
+    words = [
+        (t.table, "agrees" if t.agrees else t.reason or f"{t.beyond} numbers, {t.words} words differ", t.largest)
+        for t in tables
+    ]
+    return table(("table", "", "largest difference"), words, right=("largest difference",))
+
+
+def _run(name: str, root: Path) -> Any:
+    from workbench.runs.known import named
+    from workbench.runs.run import Run
+
+    return Run.read(named(name, root))

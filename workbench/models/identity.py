@@ -1,0 +1,105 @@
+"""What makes two models give the same numbers: weights, configuration, precision, device, kernels and versions.
+
+The weights are hashed once (all bytes). After that they are believed while no parameter's version counter moves and a
+sample of every parameter, dense enough to touch every head's slice of every projection, stays the same: a head that is
+zeroed through ``.data``, which moves no counter, is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench import __version__
+from workbench.cache import CacheNotice
+from workbench.cache.keys import context
+
+if TYPE_CHECKING:
+    from workbench.models.language import HookedLM
+
+#: Configuration fields that say where a model comes from, not what it computes.
+_NAMES = ("_name_or_path", "name_or_path", "transformers_version", "architectures")
+
+
+class Identity:
+    """The identity of one model in memory, kept up to date."""
+
+    def __init__(self, model: HookedLM) -> None:
+        self.model = model
+        self._state: tuple[Any, ...] = ()
+        self._weights = b""
+
+    def now(self) -> bytes | None:
+        """The context of every key of this model, or None where nothing may be cached (one warning says why)."""
+        if reason := self._obstacle():
+            warnings.warn(f"Nothing is cached for this call: {reason}.", CacheNotice, stacklevel=4)
+            return None
+        state = self._sample()
+        if state != self._state:
+            self._weights, self._state = self._hash(), state
+        model = self.model
+        return context(
+            {
+                "weights": self._weights.hex(),
+                "dtype": str(model.dtype),
+                "device": model.device.type,
+                "attention": model.attention_implementation,
+                "matmul": torch.get_float32_matmul_precision(),
+                "padding": "none",
+                "versions": [torch.__version__, version("transformers"), __version__],
+            }
+        )
+
+    def _obstacle(self) -> str:
+        hf: nn.Module = self.model.hf
+        if hf.training:
+            return "the model is in training mode (model.eval() ends it)"
+        if self.model.has_active_hooks():
+            return "hooks are active on the model"
+        for name, module in hf.named_modules():
+            hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+            if any(not _harmless(hook) for hook in hooks) or "forward" in module.__dict__:
+                return f"somebody's hooks are active on {name or type(module).__name__}"
+        for name, parameter in hf.named_parameters():
+            if parameter.is_inference():
+                return f"{name} has no version counter, so that a change would go unnoticed"
+        return ""
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        hf: nn.Module = self.model.hf
+        return [*hf.named_parameters(), *hf.named_buffers()]
+
+    def _sample(self) -> tuple[Any, ...]:
+        step = max(1, min(16, self.model.d_head // 2))
+        state = hashlib.blake2b(digest_size=16)
+        counters = []
+        for name, x in self._tensors():
+            counters.append((name, id(x), 0 if x.is_inference() else x._version))
+            rows = x.detach()[::step, ::step] if x.ndim > 1 else x.detach()
+            state.update(_bytes(rows))
+        return state.digest(), tuple(counters)
+
+    def _hash(self) -> bytes:
+        tensors = self._tensors()
+        config: dict[str, Any] = {k: v for k, v in self.model.hf.config.to_dict().items() if k not in _NAMES}
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            sums = list(pool.map(lambda pair: hashlib.blake2b(_bytes(pair[1]), digest_size=16).hexdigest(), tensors))
+        facts = [(name, str(x.dtype), tuple(x.shape), total) for (name, x), total in zip(tensors, sums, strict=True)]
+        text = repr((type(self.model.hf).__name__, sorted(config.items(), key=str), facts))
+        return hashlib.blake2b(text.encode(), digest_size=20).digest()
+
+
+def _harmless(hook: Any) -> bool:
+    """Transformers leaves hooks behind that record outputs and change nothing."""
+    return str(getattr(hook, "__module__", "")).startswith("transformers.")
+
+
+def _bytes(x: Tensor) -> memoryview:
+    return x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

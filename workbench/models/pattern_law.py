@@ -1,0 +1,85 @@
+"""From rotated q and k back to the attention pattern: what a layer does between them, as plain data.
+
+A pattern grows with the square of the length and q and k do not, so the cache keeps those and this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.models.attention_hook import Seen, grouped, is_causal, scores_of, softmax, visible
+
+#: What a mask of floats adds to hide a position lies below this; anything between it and 0 is a bias.
+_HIDDEN = -1e4
+
+
+@dataclass(frozen=True)
+class PatternLaw:
+    """``pattern = softmax(cap · tanh(scale · q kᵀ / cap) + mask)`` of one layer at one length, a sink beside each row.
+
+    `window` counts the positions that a destination sees, itself included; None for all earlier ones.
+    """
+
+    scale: float
+    causal: bool
+    window: int | None = None
+    softcap: float | None = None
+    sinks: tuple[float, ...] | None = None
+
+    def pattern(
+        self, q: Float[Tensor, "pos head d_head"], k: Float[Tensor, "pos kv_head d_head"]
+    ) -> Float[Tensor, "head pos pos"]:
+        """The pattern of one prompt, in the arithmetic of Hugging Face's eager attention."""
+        query, keys, length = q.transpose(0, 1)[None], k.transpose(0, 1)[None], len(q)
+        mask = visible(length, length, self.causal, self.window, q.device)
+        scores = scores_of(grouped(query * self.scale, keys.mT), mask, self.softcap)
+        sinks = None if self.sinks is None else torch.tensor(self.sinks, device=q.device)
+        return softmax(scores, sinks, q.dtype)[0]
+
+    def plain(self) -> dict[str, Any]:
+        """The law as JSON knows it."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, law: Mapping[str, Any]) -> PatternLaw:
+        """The inverse of `plain`."""
+        sinks = law.get("sinks")
+        return cls(**{**law, "sinks": None if sinks is None else tuple(sinks)})
+
+
+def law_of(module: nn.Module, seen: Seen) -> PatternLaw | None:
+    """The law of a layer as it was just run on unpadded inputs; None where its pattern needs more than q and k."""
+    given, length = seen.arguments, seen.keys.shape[2]
+    if given.get("position_bias") is not None:
+        return None
+    window, causal = given.get("sliding_window"), is_causal(module, given)
+    if seen.mask is not None:
+        found = _band(seen.mask[..., -length:])
+        if found is None:
+            return None
+        causal, window = True, None if found == length else found
+    sinks, scale = given.get("s_aux"), given.get("scaling")
+    return PatternLaw(
+        scale=float(seen.keys.shape[-1] ** -0.5 if scale is None else scale),
+        causal=causal,
+        window=window,
+        softcap=given.get("softcap"),
+        sinks=None if sinks is None else tuple(sinks.flatten().tolist()),
+    )
+
+
+def _band(mask: Tensor) -> int | None:
+    """How many positions each destination sees in a causal mask, or None for any other mask."""
+    length = mask.shape[-1]
+    seen = mask if mask.dtype == torch.bool else mask == 0
+    if mask.dtype != torch.bool and bool((mask[~seen] > _HIDDEN).any()):
+        return None
+    window = int(seen[0, 0, -1].sum())
+    band = visible(length, length, True, window, mask.device)
+    return window if band is None or bool((seen == band).all()) else None

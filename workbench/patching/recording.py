@@ -1,0 +1,125 @@
+"""What a recording gives back: activations by site or hook name, prompt by prompt, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, overload
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from workbench.errors import BadInput, UnknownName
+
+
+class Source(Protocol):
+    """Where activations are: in memory or in the store."""
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts were recorded."""
+        ...
+
+    def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
+        """The activation of one prompt at each hook, ``[pos, ...]``; a pattern is ``[head, dest, src]``."""
+        ...
+
+
+class InMemory:
+    """Activations in memory: hook → one tensor a prompt."""
+
+    def __init__(self, activations: Mapping[str, list[Tensor]]) -> None:
+        self._activations = activations
+
+    @property
+    def prompts(self) -> int:
+        return len(next(iter(self._activations.values()), ()))
+
+    def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
+        return [self._activations[hook][prompt] for hook in hooks]
+
+
+class Rows(Sequence[Tensor]):
+    """One tensor a prompt, each read when it is asked for: of one hook, or of a site's layers ``[layer, ...]``."""
+
+    def __init__(self, source: Source, hooks: Sequence[str], layers: bool) -> None:
+        self._source, self._hooks, self._layers = source, hooks, layers
+
+    def __len__(self) -> int:
+        return self._source.prompts
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"prompt {index} of {len(self)}")
+        read = self._source.read(self._hooks, index % len(self))
+        return torch.stack(read) if self._layers else read[0]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} prompts of {', '.join(self._hooks[:1])}{', …' * (len(self._hooks) > 1)}>"
+
+
+class Run(Mapping[str, Rows]):
+    """Recorded activations of one run of each prompt.
+
+    ``run["z"]`` is a sequence with one tensor a prompt, ``[layer, pos, head, d_head]`` over the recorded layers;
+    ``run["blocks.9.attn.hook_z"]`` the same for one layer, ``[pos, head, d_head]``. Patterns are ``[head, dest, src]``.
+    With a cache each tensor is read from it when it is asked for, and is a copy of your own.
+    """
+
+    def __init__(self, source: Source, sites: Mapping[str, Sequence[str]]) -> None:
+        self._source, self._sites = source, sites
+        self._hooks = [hook for hooks in sites.values() for hook in hooks]
+
+    def __getitem__(self, site: str) -> Rows:
+        if site in self._sites and site not in self._hooks:
+            return Rows(self._source, self._sites[site], layers=True)
+        if site in self._hooks:
+            return Rows(self._source, [site], layers=False)
+        raise UnknownName("recorded site", site, [*self._sites, *self._hooks])
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts were recorded."""
+        return self._source.prompts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def stack(self, site: str) -> Shaped[Tensor, "prompt *rest"]:
+        """All prompts as one tensor.
+
+        Raises:
+            BadInput: the prompts have several lengths.
+        """
+        tensors = list(self[site])
+        shapes = {tuple(t.shape) for t in tensors}
+        if len(shapes) > 1:  # positions are the first axis along which prompts can differ
+            lengths = sorted(next(set(sizes) for sizes in zip(*shapes, strict=True) if len(set(sizes)) > 1))
+            raise BadInput(f"Prompts of {', '.join(map(str, lengths))} tokens do not stack: use the list.")
+        return torch.stack(tensors)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`."""
+
+    clean: Run
+    corrupt: Run | None
+    sites: tuple[str, ...]
+    layers: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        runs = "clean and corrupt runs" if self.corrupt is not None else "runs"
+        return (
+            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers, {runs} of {self.clean.prompts} prompts)"
+        )
