@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +162,25 @@ def test_the_doctor_looks_at_versions_disk_cache_and_models(run: Call, tmp_path:
     assert "tiny" in checks["models"]["note"] and ">=2.10" in checks["torch"]["note"]
     (tmp_path / "user" / "activations" / "index.sqlite").write_bytes(b"")
     assert run("doctor")[0] == 0  # an empty index is built anew
+
+
+def test_a_finding_that_was_killed_goes_on_where_it_was(run: Call, tmp_path: Path) -> None:
+    arguments = ["reproduce", "circuit-reuse", "--model", "tiny", "--n", "16", "--tasks", "ioi,colored-objects"]
+    command = [sys.executable, "-m", "workbench", *arguments]
+    shards = tmp_path / "user" / "activations" / "shards"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    while len(list(shards.glob("*.safetensors"))) < 2:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert list((tmp_path / "runs").glob(".*.partial-*"))
+    (unfinished,) = run("cache", "stats")[1]["unfinished_runs"].items()
+    assert unfinished[0].startswith("circuit-reuse ") and unfinished[1] >= 2
+    resumed = run(*arguments)[1]
+    assert not list((tmp_path / "runs").glob(".*.partial-*"))
+    assert run("cache", "stats")[1]["unfinished_runs"] == {}
+    alone = run(*arguments, "--no-cache", "--out", str(tmp_path / "alone"))[1]
+    tables = compare(Run.read(resumed["run_dir"]), Run.read(alone["run_dir"]), tolerance=0)
+    assert all(table.agrees and table.largest == 0 for table in tables)

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = "workbench.run/1"
 DONE = "done"
+LOCK = ".lock"
 
 
 class RunDirectory:
@@ -51,7 +53,10 @@ class RunDirectory:
         self.root, self.name, self.partial = root, name, partial
         self.path: Path | None = None
         self._facts, self.summary, self._started = facts, "", time.monotonic()
-        self._remove = weakref.finalize(self, _remove, partial, os.getpid())
+        # Held as long as this process lives: a folder whose lock is free was left by a dead one.
+        self._lock = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._remove = weakref.finalize(self, _remove, partial, os.getpid(), self._lock)
 
     @classmethod
     def create(cls, root: str | os.PathLike[str], finding: str, config: Mapping[str, Any]) -> RunDirectory:
@@ -77,6 +82,8 @@ class RunDirectory:
         root = Path(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
+            for left in _left_behind(root):
+                shutil.rmtree(left, ignore_errors=True)
             partial = _first_free(lambda suffix: root / f".{name}{suffix}.partial-{os.getpid()}", Path.mkdir)
         except OSError as error:
             raise BadInput(
@@ -133,6 +140,7 @@ class RunDirectory:
         facts = {**self._facts, **ended, "peak_memory_bytes": peak_memory()}
         (self.partial / "summary.txt").write_text(self.summary.rstrip() + "\n", encoding="utf-8")
         (self.partial / "run.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (self.partial / LOCK).unlink(missing_ok=True)
         files = sorted(p for p in self.partial.rglob("*") if p.is_file())
         lines = [f"{sha256_of(p)}  {p.relative_to(self.partial).as_posix()}\n" for p in files]
         done = self.partial / DONE
@@ -141,6 +149,7 @@ class RunDirectory:
             sync(path)
         self.path = _first_free(lambda suffix: self.root / f"{self.name}{suffix}", self._rename)
         self._remove.detach()
+        os.close(self._lock)
         sync(self.root)
         from workbench.runs.known import remember
 
@@ -231,7 +240,34 @@ def _first_free(place: Callable[[str], Path], claim: Callable[[Path], Any]) -> P
     raise BadInput(f"{place('')} and 9,999 names after it are taken.")
 
 
-def _remove(partial: Path, owner: int) -> None:
+def _left_behind(root: Path) -> list[Path]:
+    """Unfinished run directories whose process is dead."""
+    return [path for path in root.glob(".*.partial-*") if path.is_dir() and _dead(path)]
+
+
+def _dead(partial: Path) -> bool:
+    try:
+        with (partial / LOCK).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except FileNotFoundError:  # just made, or just being finished
+        return not _alive(partial.name.rpartition("-")[2])
+    except OSError:
+        return False
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove(partial: Path, owner: int, lock: int) -> None:
     # A forked child inherits the finalizer, not the run.
     if os.getpid() == owner:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)
