@@ -184,3 +184,13 @@ def test_a_finding_that_was_killed_goes_on_where_it_was(run: Call, tmp_path: Pat
     alone = run(*arguments, "--no-cache", "--out", str(tmp_path / "alone"))[1]
     tables = compare(Run.read(resumed["run_dir"]), Run.read(alone["run_dir"]), tolerance=0)
     assert all(table.agrees and table.largest == 0 for table in tables)
+
+
+@pytest.mark.parametrize(
+    "config", [{"n": "many"}, {"percent": [1]}, {"tasks": "ioi"}, {"tasks": [3]}, {"more": 1}, {"model": "no-such"}]
+)
+def test_a_run_that_says_nonsense_is_not_repeated(run: Call, tmp_path: Path, config: dict[str, Any]) -> None:
+    with RunDirectory.create(tmp_path / "runs", "circuit-reuse", {"model": "tiny", **config}):
+        pass
+    code, document, _ = run("reproduce", "--from", "latest")
+    assert code == 2 and document["error"]["message"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from workbench.errors import UnknownName
+from workbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,8 +117,24 @@ class Finding:
 
         Raises:
             UnknownName: a setting that this finding does not have.
+            UsageError: a value of another kind than the default.
         """
         for name in given:
             if name not in self.defaults:
                 raise UnknownName("setting", name, self.defaults, hint=f"It belongs to the finding {self.name!r}.")
+            if not _like(given[name], self.defaults[name]):
+                raise UsageError(
+                    f"Setting {name!r} of {self.name!r} is {given[name]!r}, and {self.defaults[name]!r} is its kind."
+                )
         return {**self.defaults, **given}
+
+
+def _like(value: Any, default: Any) -> bool:
+    """Whether a value can stand for a default: a number for a number, a list for a tuple."""
+    if isinstance(default, list | tuple):
+        return isinstance(value, list | tuple) and (not default or all(_like(item, default[0]) for item in value))
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return default is None or isinstance(value, type(default))

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Num
-from torch import Tensor
 
 from workbench.cache import Store
 from workbench.cache.keys import digest
@@ -84,8 +83,3 @@ def _example(inputs: PairedInputs, i: int) -> bytes:
 def of_inputs(inputs: PairedInputs) -> bytes:
     """A hash of whole inputs, for values that are taken over all of them."""
     return digest(*(_example(inputs, i) for i in range(len(inputs))))
-
-
-def of_tensors(tensors: Sequence[Tensor]) -> bytes:
-    """A hash of several tensors."""
-    return digest(*tensors)
