@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from workbench import cache
 from workbench.cli import main
 from workbench.runs.compare import compare
 from workbench.runs.directory import RunDirectory
@@ -194,3 +195,34 @@ def test_a_run_that_says_nonsense_is_not_repeated(run: Call, tmp_path: Path, con
         pass
     code, document, _ = run("reproduce", "--from", "latest")
     assert code == 2 and document["error"]["message"]
+
+
+def test_what_does_not_fit_is_not_said_to_be_kept(run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = ["record", "--task", "ioi", "--model", "tiny", "--n", "20", "--sites", "z,resid_pre"]
+    monkeypatch.setenv("WORKBENCH_CACHE_GB", "0.0005")
+    code, document, _ = run(*record)
+    assert code == 3 and document["in_cache"] < document["estimate"]["prompts"] == 40
+    assert run(*record, "--dry-run")[1]["estimate"]["cached"] == document["in_cache"]
+    for wrong in ("abc", "-1", "nan"):
+        monkeypatch.setenv("WORKBENCH_CACHE_GB", wrong)
+        assert run(*record)[0] == 2
+        code, document, _ = run("doctor")
+        assert code == 1 and wrong in next(c["note"] for c in document["checks"] if c["what"] == "cache")
+    monkeypatch.delenv("WORKBENCH_CACHE_GB")
+    assert run("record", "--task", "ioi", "--model", "tiny", "--sites", "")[0] == 2
+
+
+def test_a_damaged_index_is_mended_by_the_commands_that_look_at_it(run: Call, tmp_path: Path) -> None:
+    run("record", "--task", "ioi", "--model", "tiny", "--n", "20", "--sites", "z,q,k,v")
+    store = cache.store_of(None)
+    assert store is not None
+    store.close()  # everything is in the file now
+    cache._OPEN.clear()
+    index = tmp_path / "user" / "activations" / "index.sqlite"
+    data = bytearray(index.read_bytes())
+    for at in range(4096, len(data), 512):
+        data[at] ^= 0xFF
+    index.write_bytes(data)
+    with pytest.warns(UserWarning, match="set aside as index.sqlite.damaged"):
+        code, document, _ = run("cache", "verify")
+    assert code == 0 and document["sound"] == 40 * 4 * 2

@@ -37,6 +37,9 @@ def store_of(cache: Any) -> Store | None:
         return None
     if isinstance(cache, Store):
         return cache
+    folders.budget(Path.home(), 0)  # a budget that is no number is refused before any work
+    if cache == "":
+        raise UsageError("cache='': give a folder, False for no cache, or None for the user's own.")
     if cache is not None and not isinstance(cache, str | os.PathLike):
         raise UsageError(f"cache={cache!r}: give a folder, False for no cache, or None for the user's own.")
     path = folders.default() if cache is None else Path(cache).expanduser()

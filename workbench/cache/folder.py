@@ -32,7 +32,12 @@ def default() -> Path:
 
 def switched_off() -> bool:
     """Whether ``WORKBENCH_CACHE=off`` or `off` says that calls which name no cache have none."""
-    return _OFF.get() or os.environ.get("WORKBENCH_CACHE", "").lower() in ("off", "0", "no", "false")
+    return _OFF.get() or switched_off_everywhere()
+
+
+def switched_off_everywhere() -> bool:
+    """Whether ``WORKBENCH_CACHE=off`` says that nothing is kept in the user's folder."""
+    return os.environ.get("WORKBENCH_CACHE", "").lower() in ("off", "0", "no", "false")
 
 
 @contextmanager
@@ -57,7 +62,10 @@ def budget(folder: Path, used: int) -> int:
     given = os.environ.get("WORKBENCH_CACHE_GB")
     if given:
         try:
-            return int(float(given) * 1e9)
+            size = float(given)
         except ValueError:
-            raise UsageError(f"WORKBENCH_CACHE_GB={given!r} is no number of gigabytes.") from None
+            size = -1.0
+        if not 0 <= size < float("inf"):
+            raise UsageError(f"WORKBENCH_CACHE_GB={given!r} is no number of gigabytes (0 or more).")
+        return int(size * 1e9)
     return min(MOST, (shutil.disk_usage(folder).free + used) // 5)

@@ -41,8 +41,8 @@ def opened(folder: Path, readonly: bool, notes: list[str]) -> Index:
     return Index(folder)
 
 
-def suspect(folder: Path, error: sqlite3.Error) -> None:
-    """Have the next opening set the index aside, where this error means that it is damaged."""
+def suspect(folder: Path, error: sqlite3.Error | None = None) -> None:
+    """Have the next opening set the index aside, where this error (or a check) means that it is damaged."""
     if not isinstance(error, sqlite3.OperationalError):
         with suppress(OSError):
             (folder / SUSPECT).touch()

@@ -199,7 +199,10 @@ class Index:
     def check(self) -> bool:
         """Whether SQLite finds its file sound."""
         with self._guard:
-            return self._db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+            try:
+                return self._db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+            except sqlite3.DatabaseError:
+                return False
 
     def close(self) -> None:
         """Close it, with everything moved from the log into the file."""

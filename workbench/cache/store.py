@@ -73,6 +73,8 @@ class Store:
         except (OSError, sqlite3.Error, NewerIndex) as error:
             raise Unusable(str(error)) from error
         self._closer = weakref.finalize(self, _close, self.index, self._touched, self.readonly, os.getpid())
+        if self.readonly and not readonly:
+            self.notes.append("it can only be read, so nothing new is kept.")
         if self.notes:
             warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
 
@@ -200,6 +202,20 @@ class Store:
                     else:
                         wrong.append(f"{name}: the block at byte {block.start} is damaged or gone")
         return sound, len(wrong), wrong
+
+    @classmethod
+    def sound(cls, folder: str | os.PathLike[str]) -> Store:
+        """A store whose index was checked as a whole, and built anew where it is damaged.
+
+        Raises:
+            Unusable: as `Store`.
+        """
+        store = cls(folder)
+        if store.readonly or store.index.check():
+            return store
+        store.close()
+        health.suspect(store.folder)
+        return cls(folder)
 
     def close(self) -> None:
         """Flush and close."""

@@ -88,6 +88,6 @@ def _store() -> Any:
     from workbench.cache.store import Store, Unusable
 
     try:
-        return Store(folder.default())
+        return Store.sound(folder.default())
     except Unusable as error:
         raise NotAvailable(f"The cache {folder.default()} cannot be used: {error}.") from None

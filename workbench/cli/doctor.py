@@ -65,17 +65,18 @@ def _machine() -> list[dict[str, str]]:
 def _cache() -> dict[str, str]:
     from workbench.cache import folder
     from workbench.cache.store import Store, Unusable
+    from workbench.errors import UsageError
 
     if folder.switched_off():
         return _check("cache", "off", "WORKBENCH_CACHE=off")
     try:
-        store = Store(folder.default())
-    except Unusable as error:
+        store = Store.sound(folder.default())
+        used, notes = store.index.size(), " ".join(store.notes)
+        folder.budget(store.folder, used)
+    except (Unusable, UsageError) as error:
         return _check("cache", "bad", str(error))
-    sound = store.index.check()
-    used, notes = store.index.size(), " ".join(store.notes)
     size = f"{used / 1e9:.2f} of {folder.budget(store.folder, used) / 1e9:.1f} GB in {store.folder}"
-    return _check("cache", "ok" if sound and store.writable else "bad", f"{size} {notes}".strip())
+    return _check("cache", "ok" if store.writable else "read-only", f"{size} {notes}".strip())
 
 
 def _models() -> dict[str, str]:

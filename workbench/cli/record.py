@@ -10,7 +10,7 @@ import typer
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson
 from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, words
-from workbench.errors import UsageError
+from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
 from workbench.vocabulary import SITES
 
@@ -28,6 +28,8 @@ def record(
 ) -> Answer:
     """Record activations into the cache, where every later call finds them."""
     chosen = words(sites)
+    if not chosen:
+        raise UsageError(f"--sites names nothing: give some of {', '.join(SITES)}.")
     for site in chosen:
         if "hook_" not in site:
             check_name("site", site, SITES)
@@ -36,20 +38,35 @@ def record(
     inputs = inputs_from(task, pairs, n, seed)
 
     import workbench as wb
-    from workbench.cache import folder
-    from workbench.patching.estimate import estimate
+    from workbench.cache import folder, store_of
+    from workbench.patching.estimate import estimate, held
 
     if folder.switched_off():
         raise UsageError("WORKBENCH_CACHE=off: there is no cache to record into. Unset it, or use wb.record in Python.")
+    store = store_of(None)
+    if store is None or not store.writable:
+        raise BadInput(f"The cache {folder.default()} cannot be written, so nothing can be recorded into it.")
     with progress.shown() as display:
         loaded = wb.load(model, progress=display)
         cost = estimate(loaded, inputs, chosen, which)
         display.say(str(cost))
         if not dry_run:
             wb.record(loaded, inputs, chosen, which, progress=display)
-    document = {"model": model, "sites": chosen, "layers": which, "recorded": not dry_run, "estimate": cost}
-    done = "Nothing was recorded (--dry-run)." if dry_run else f"{cost.prompts} runs are in {folder.default()}"
-    return Answer(document, lambda console: console.print(done))
+        there = held(loaded, inputs, chosen, which)
+    document = {
+        "model": model,
+        "sites": chosen,
+        "layers": which,
+        "recorded": not dry_run,
+        "estimate": cost,
+        "in_cache": there,
+        "path": str(store.folder),
+    }
+    done = "Nothing was recorded (--dry-run)." if dry_run else f"{there} of {cost.prompts} runs are in {store.folder}"
+    if not dry_run and there < cost.prompts:
+        done += ": the rest did not fit (workbench cache stats shows the budget, WORKBENCH_CACHE_GB sets it)"
+    code = 3 if not dry_run and there < cost.prompts else 0
+    return Answer(document, lambda console: console.print(done), code)
 
 
 def _layers(text: str | None) -> list[int] | None:

@@ -34,6 +34,19 @@ class Estimate:
         return f"{self.prompts} runs{already}: about {self.size / 1e6:.1f} MB and {self.seconds:.0f} s for the rest."
 
 
+def held(model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None = None, *, cache: Any = None) -> int:
+    """How many of the runs that `workbench.record` would record are in the cache, whole."""
+    tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
+    identity = identity_of(tower, store)
+    if store is None or identity is None:
+        return 0
+    chosen = range(tower.n_layers) if layers is None else layers
+    hooks = [tower.hook_name(site, layer) for site in sites for layer in chosen]
+    runs = [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]
+    sources = [Stored(tower, store, identity, ids, hooks) for ids in runs]
+    return sum(len(unit) for source in sources for unit in source.units if source.has(unit))
+
+
 def estimate(
     model: Any, task: Any, sites: Sequence[str] = ("z",), layers: Sequence[int] | None = None, *, cache: Any = None
 ) -> Estimate:

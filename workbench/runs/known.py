@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from workbench.cache.folder import switched_off, user_folder
+from workbench.cache.folder import switched_off_everywhere, user_folder
 from workbench.errors import BadInput, UnknownName
 from workbench.files import JSON_BYTES, parse_json, read_file, write_atomic
 from workbench.runs.directory import DONE
@@ -15,7 +15,7 @@ from workbench.runs.directory import DONE
 
 def remember(run: Path) -> None:
     """Note where a finished run is; nothing happens with ``WORKBENCH_CACHE=off``, or where that cannot be written."""
-    if switched_off():
+    if switched_off_everywhere():
         return
     with suppress(OSError):
         folder = user_folder() / "runs"
