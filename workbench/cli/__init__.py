@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import Annotated, Any
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments and not {"-h", "--help"} & set(arguments)
     out = sys.stdout
+    warnings.formatwarning = lambda message, *_, **__: f"workbench: {message}\n"  # one line, without our source
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # leaves through every clean-up
     try:
