@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from workbench.cache.keys import digest
 from workbench.errors import BadInput, WorkbenchError
 from workbench.models import catalog, gguf_header
 from workbench.models.sources.store import read_seal
+from workbench.pair_rows import PairNotice
 from workbench.runs.directory import RunDirectory
 from workbench.runs.known import known
 
@@ -98,7 +100,9 @@ def parser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def refused_or_read(parse: Callable[[Path], Any], path: Path) -> None:
     tracemalloc.start()
     try:
-        parse(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PairNotice)  # a pair that can be asked may still be pointed out
+            parse(path)
     except WorkbenchError as error:
         assert "Traceback" not in str(error)
     finally:
@@ -107,7 +111,9 @@ def refused_or_read(parse: Callable[[Path], Any], path: Path) -> None:
     assert peak < MEMORY
 
 
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def test_the_files_are_read_as_they_are(parser: Any) -> None:
