@@ -14,6 +14,7 @@ import torch
 import workbench as wb
 from tests.families import FAMILIES, hooked, nudged, paired
 from workbench.cache import CacheNotice, Store, off, store_of
+from workbench.cache.keys import activation
 from workbench.errors import BadInput, UsageError
 from workbench.models.language import HookedLM
 from workbench.models.resume import LanguageTower
@@ -247,6 +248,16 @@ def test_what_was_evicted_since_is_computed_again(tmp_path: Path) -> None:
     assert torch.equal(recorded.clean["z"][2], plain.clean["z"][2])
 
 
+def test_a_recording_larger_than_the_budget_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE_GB", "0")
+    model, task = hooked("llama"), paired(20, lengths=(9,))
+    recorded, plain = wb.record(model, task, ["z", "pattern"], cache=tmp_path), wb.record(model, task, cache=False)
+    assert all(torch.equal(a, b) for a, b in zip(recorded.clean["z"], plain.clean["z"], strict=True))
+    assert float((recorded.clean["pattern"][7].sum(-1) - 1).abs().max()) < TOLERANCE
+
+
 def test_a_full_disk_leaves_the_rest_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, task = hooked("llama"), paired(20, lengths=(9,))
     plain, patterns = wb.record(model, task, cache=False), wb.record(model, task, ["pattern"], cache=False)
@@ -315,8 +326,9 @@ def test_one_head_of_one_prompt_touches_its_own_block_only(tmp_path: Path) -> No
     store = Store(tmp_path)
     recorded = wb.record(model, task, cache=store)
     name = model.hook_name("z", 1)
-    block = store.index.find([recorded.clean._source._key(name, 3)])  # pyright: ignore
-    (place,) = block.values()
+    identity = model.identity.now()
+    assert identity is not None
+    (place,) = store.index.find([activation(identity, task.clean[3], name)]).values()
     for path in store.shards.iterdir():
         if path.name == place.shard:  # every other byte of the data is spoilt
             data = bytearray(path.read_bytes())

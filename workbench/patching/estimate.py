@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,40 +36,41 @@ class Estimate:
 
 def held(model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None = None, *, cache: Any = None) -> int:
     """How many of the runs that `workbench.record` would record are in the cache, whole."""
-    tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
-    identity = identity_of(tower, store)
-    if store is None or identity is None:
-        return 0
-    chosen = range(tower.n_layers) if layers is None else layers
-    hooks = [tower.hook_name(site, layer) for site in sites for layer in chosen]
-    runs = [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]
-    sources = [Stored(tower, store, identity, ids, hooks) for ids in runs]
-    return sum(len(unit) for source in sources for unit in source.units if source.has(unit))
+    return sum(len(unit) for source, unit in _units(model, task, sites, layers, cache) if _has(source, unit))
 
 
 def estimate(
     model: Any, task: Any, sites: Sequence[str] = ("z",), layers: Sequence[int] | None = None, *, cache: Any = None
 ) -> Estimate:
     """What `workbench.record` with the same arguments would cost. One unit is run to know (and not kept)."""
+    prompts, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
+    for source, unit in _units(model, task, sites, layers, cache):
+        prompts += len(unit)
+        if _has(source, unit):
+            cached += len(unit)
+            continue
+        if not tokens:
+            source.compute(unit)  # once to warm up
+            began = time.perf_counter()
+            here = len(unit) * len(source.ids[unit[0]])
+            size = sum(x.nbytes for x in source.compute(unit).values()) / here
+            seconds = (time.perf_counter() - began) / here
+        tokens += len(unit) * len(source.ids[unit[0]])
+    return Estimate(prompts, cached, round(size * tokens), seconds * tokens)
+
+
+def _units(
+    model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None, cache: Any
+) -> Iterator[tuple[Stored, list[int]]]:
+    """The units of a recording, each with the run that it is of."""
     tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
     chosen = range(tower.n_layers) if layers is None else layers
     hooks = [tower.hook_name(site, layer) for site in sites for layer in chosen]
     identity = identity_of(tower, store)
-    runs = [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]
-    prompts, cached, size, seconds, per_token, time_per_token = 0, 0, 0.0, 0.0, 0.0, 0.0
-    for ids in runs:
-        stored = Stored(tower, store, identity or b"", ids, hooks)
-        for unit in stored.units:
-            prompts += len(unit)
-            if store is not None and identity is not None and stored.has(unit):
-                cached += len(unit)
-                continue
-            tokens = len(unit) * len(ids[unit[0]])
-            if not per_token:
-                stored.compute(unit)  # once to warm up
-                began = time.perf_counter()
-                per_token = sum(x.nbytes for x in stored.compute(unit).values()) / tokens
-                time_per_token = (time.perf_counter() - began) / tokens
-            size += per_token * tokens
-            seconds += time_per_token * tokens
-    return Estimate(prompts, cached, round(size), seconds)
+    for ids in [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]:
+        source = Stored(tower, store if identity else None, identity or b"", ids, hooks)
+        yield from ((source, unit) for unit in source.units)
+
+
+def _has(source: Stored, unit: list[int]) -> bool:
+    return source.store is not None and source.has(unit)

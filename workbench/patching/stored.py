@@ -116,15 +116,18 @@ class Stored:
             self.tower.base_run(batch, {0: {name: keep(name) for name in lawless}})
         return kept
 
-    def _keep(self, unit: list[int], made: dict[str, Tensor]) -> None:
+    def _blocks(self, unit: list[int], made: dict[str, Tensor]) -> dict[str, tuple[list[bytes], Tensor]]:
+        """What the store is given of a unit: its activations, and the laws of its patterns."""
         length = len(self.ids[unit[0]])
         tensors = {hook: ([self._key(hook, i) for i in unit], x) for hook, x in made.items()}
-        for hook in self.hooks:
-            if _is_pattern(hook):
-                law = self._laws[length, hook]
-                text = json.dumps(None if law is None else law.plain()).encode()
-                tensors[f"law {hook}"] = ([self._law_key(length, hook)], torch.tensor([list(text)], dtype=torch.uint8))
-        if self.store.put("activation", tensors):
+        for hook in filter(_is_pattern, self.hooks):
+            law = self._laws[length, hook]
+            text = json.dumps(None if law is None else law.plain()).encode()
+            tensors[f"law {hook}"] = ([self._law_key(length, hook)], torch.tensor([list(text)], dtype=torch.uint8))
+        return tensors
+
+    def _keep(self, unit: list[int], made: dict[str, Tensor]) -> None:
+        if self.store.put("activation", self._blocks(unit, made)):
             return
         size = sum(x.nbytes for x in made.values()) / len(unit)
         need_memory(int(size * (len(self.ids) - len(self._memory) // max(1, len(made)))))
@@ -133,15 +136,13 @@ class Stored:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
-        for _ in range(2):
-            parts = list(dict.fromkeys(part for hook in hooks for part in self._parts(hook, prompt)))
-            found = {part: self._memory[part, prompt] for part in parts if (part, prompt) in self._memory}
-            keys = {self._key(part, prompt): part for part in parts if part not in found}
-            found |= {keys[key]: x for key, x in self.store.read_many(list(keys)).items()}
-            if len(found) == len(parts):
-                return [self._assembled(hook, prompt, found) for hook in hooks]
-            self._again(prompt)
-        raise UsageError("The activations that were recorded are gone, and the model is no longer the one recorded.")
+        parts = list(dict.fromkeys(part for hook in hooks for part in self._parts(hook, prompt)))
+        found = {part: self._memory[part, prompt] for part in parts if (part, prompt) in self._memory}
+        keys = {self._key(part, prompt): part for part in parts if part not in found}
+        found |= {keys[key]: x for key, x in self.store.read_many(list(keys)).items()}
+        if len(found) < len(parts):
+            found |= self._again(prompt)
+        return [self._assembled(hook, prompt, found) for hook in hooks]
 
     def _assembled(self, hook: str, prompt: int, found: dict[str, Tensor]) -> Tensor:
         law = self._laws.get((len(self.ids[prompt]), hook))
@@ -150,8 +151,9 @@ class Stored:
         q, k = (found[part] for part in self._parts(hook, prompt))
         return law.pattern(q, k)
 
-    def _again(self, prompt: int) -> None:
-        """Compute a unit that was evicted or damaged since."""
+    def _again(self, prompt: int) -> dict[str, Tensor]:
+        """What was evicted or damaged since is computed again, its whole unit; it is kept where there is room, and a
+        recording larger than the budget is read all the same."""
         if self.tower.identity() != self.identity:
             raise UsageError(
                 f"What was recorded of prompt {prompt + 1} is no longer in the cache, and the model has changed since: "
@@ -159,7 +161,8 @@ class Stored:
             )
         unit = self._unit_of[prompt]
         made = self.compute(unit)
-        self._keep(unit, made)
+        self.store.put("activation", self._blocks(unit, made))
+        return {part: x[unit.index(prompt)].clone() for part, x in made.items()}
 
     # --- patterns -------------------------------------------------------------------------------------------------
 
