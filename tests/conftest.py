@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Two test processes share two cores: one thread each. Read by torch and numpy when they are first imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -20,3 +22,19 @@ if os.environ.get("WORKBENCH_ARRAY_CHECKS", "on") != "off":
     from tests import array_checks
 
     array_checks.install(["workbench", "circuits", "probes", "data", "app"])
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many inputs each base run of a language model had."""
+    from workbench.models.resume import LanguageTower
+
+    counted: list[int] = []
+    real = LanguageTower.base_run
+
+    def base_run(self: LanguageTower, inputs, *args: object, **kwargs: object) -> object:
+        counted.append(len(inputs))
+        return real(self, inputs, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(LanguageTower, "base_run", base_run)
+    return counted

@@ -17,23 +17,8 @@ from workbench.cache import CacheNotice, Store, off, store_of
 from workbench.cache.keys import activation
 from workbench.errors import BadInput, UsageError
 from workbench.models.language import HookedLM
-from workbench.models.resume import LanguageTower
 
 TOLERANCE = 1e-4
-
-
-@pytest.fixture
-def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many inputs each base run had."""
-    counted: list[int] = []
-    real = LanguageTower.base_run
-
-    def base_run(self: LanguageTower, inputs: torch.Tensor, *args: object, **kwargs: object) -> object:
-        counted.append(len(inputs))
-        return real(self, inputs, *args, **kwargs)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(LanguageTower, "base_run", base_run)
-    return counted
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -214,6 +199,10 @@ def test_the_cache_is_chosen_by_argument_and_environment(tmp_path: Path, monkeyp
         assert store_of(tmp_path) is not None
     monkeypatch.setenv("WORKBENCH_CACHE", "off")
     assert store_of(None) is None
+    monkeypatch.setenv("WORKBENCH_CACHE", "offf")
+    with pytest.raises(UsageError, match="on or off"):
+        store_of(None)
+    monkeypatch.setenv("WORKBENCH_CACHE", "on")
     with pytest.raises(UsageError, match="cache=3"):
         store_of(3)
     (tmp_path / "file").write_text("")

@@ -409,6 +409,7 @@ def test_plain_progress_speaks_now_and_then():
         "sweep: 0 of 10",
         "sweep: 4 of 10, about 60 s left",
         "sweep: 8 of 10, about 20 s left",
+        "sweep: 10 of 10 after 2 min",
         "checking",
     ]
 

@@ -137,7 +137,9 @@ def test_a_run_is_packed_into_one_file(run: Call, tmp_path: Path) -> None:
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(tmp_path / "unpacked")
     assert Run.read(tmp_path / "unpacked" / path.name).facts["verdict"] == "supported"
-    assert run("runs", "export", "latest")[0] == 2  # it is there already
+    code, document, _ = run("runs", "export", "latest")
+    assert code == 2 and "is there already" in document["error"]["message"]
+    assert run("runs", "show", "")[0] == 2
     assert run("runs", "export", "latest", "--out", "x.tar")[0] == 2
 
 
@@ -150,7 +152,11 @@ def test_a_finding_is_repeated_from_its_run(run: Call, tmp_path: Path) -> None:
     assert run("cache", "stats")[1]["unfinished_runs"] == {}
     code, again, _ = run("reproduce", "--from", "latest")
     assert (code, again["agree"]) == (0, True)
-    assert again["run_dir"] != first["run_dir"] and again["from"].endswith(Path(first["run_dir"]).name)
+    name = Path(first["run_dir"]).name
+    assert again["run_dir"] != first["run_dir"] and again["from"].endswith(name)
+    assert [row["repeats"] for row in run("runs", "list")[1]["runs"]] == [name, None]
+    assert run("runs", "show", "latest")[1]["path"].endswith(name)  # a repetition is not the latest
+    assert again["facts"] == {}
     assert run("reproduce")[0] == 2
     assert run("reproduce", "circuit-reuse", "--from", "latest")[0] == 2
 
@@ -165,6 +171,7 @@ def test_the_doctor_looks_at_versions_disk_cache_and_models(run: Call, tmp_path:
     assert run("doctor")[0] == 0  # an empty index is built anew
 
 
+@pytest.mark.filterwarnings("ignore::workbench.cache.CacheNotice")  # what was mended after the kill, if anything
 def test_a_finding_that_was_killed_goes_on_where_it_was(run: Call, tmp_path: Path) -> None:
     arguments = ["reproduce", "circuit-reuse", "--model", "tiny", "--n", "16", "--tasks", "ioi,colored-objects"]
     command = [sys.executable, "-m", "workbench", *arguments]
@@ -177,9 +184,12 @@ def test_a_finding_that_was_killed_goes_on_where_it_was(run: Call, tmp_path: Pat
     killed.kill()
     killed.wait()
     assert list((tmp_path / "runs").glob(".*.partial-*"))
-    (unfinished,) = run("cache", "stats")[1]["unfinished_runs"].items()
+    code, stats, _ = run("cache", "stats")
+    assert code == 0, stats
+    (unfinished,) = stats["unfinished_runs"].items()
     assert unfinished[0].startswith("circuit-reuse ") and unfinished[1] >= 2
-    resumed = run(*arguments)[1]
+    _, resumed, err = run(*arguments)
+    assert "From the cache: " in err
     assert not list((tmp_path / "runs").glob(".*.partial-*"))
     assert run("cache", "stats")[1]["unfinished_runs"] == {}
     alone = run(*arguments, "--no-cache", "--out", str(tmp_path / "alone"))[1]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from workbench.pairs import Task as Task
     from workbench.pairs import read_pairs as read_pairs
     from workbench.pairs import task as task
+    from workbench.patching.estimate import Estimate as Estimate
+    from workbench.patching.estimate import estimate as estimate
     from workbench.patching.path import path_patch as path_patch
     from workbench.patching.record import record as record
     from workbench.patching.recording import Recording as Recording
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Circuit": "workbench.circuit",
     "Edit": "workbench.vocabulary",
+    "Estimate": "workbench.patching.estimate",
     "Finding": "workbench.findings",
     "Head": "workbench.vocabulary",
     "HookedLM": "workbench.models.language",
@@ -62,6 +65,7 @@ _HOME = {
     "Sweep": "workbench.results",
     "Task": "workbench.pairs",
     "WorkbenchError": "workbench.errors",
+    "estimate": "workbench.patching.estimate",
     "load": "workbench.models",
     "path_patch": "workbench.patching.path",
     "read_pairs": "workbench.pairs",
@@ -74,6 +78,7 @@ _HOME = {
 __all__ = [
     "Circuit",
     "Edit",
+    "Estimate",
     "Finding",
     "Head",
     "HookedLM",
@@ -88,6 +93,7 @@ __all__ = [
     "Task",
     "WorkbenchError",
     "__version__",
+    "estimate",
     "load",
     "pairs",
     "path_patch",

@@ -69,6 +69,10 @@ class PairedInputs:
         texts = tuple(self.texts[i] for i in examples) if self.texts else ()
         return replace(self, **chosen, texts=texts)
 
+    def swapped(self) -> PairedInputs:
+        """The same pairs with their clean and corrupt runs exchanged."""
+        return replace(self, clean=self.corrupt, corrupt=self.clean)
+
     def groups(self, at_most: int | None = None) -> list[Group]:
         """Examples of one (length, first difference), in the order met, `at_most` a group.
 

@@ -16,6 +16,9 @@ from workbench.errors import UsageError
 #: The default budget: this many bytes, or a fifth of the disk's free space if that is less.
 MOST = 20 * 10**9
 
+#: What ``WORKBENCH_CACHE`` may say.
+ON, OFF = ("", "on", "1", "yes", "true"), ("off", "0", "no", "false")
+
 _OFF: ContextVar[bool] = ContextVar("workbench_cache_off", default=False)
 
 
@@ -36,8 +39,15 @@ def switched_off() -> bool:
 
 
 def switched_off_everywhere() -> bool:
-    """Whether ``WORKBENCH_CACHE=off`` says that nothing is kept in the user's folder."""
-    return os.environ.get("WORKBENCH_CACHE", "").lower() in ("off", "0", "no", "false")
+    """Whether ``WORKBENCH_CACHE=off`` says that nothing is kept in the user's folder.
+
+    Raises:
+        UsageError: the variable says neither on nor off.
+    """
+    given = os.environ.get("WORKBENCH_CACHE", "").lower()
+    if given not in (*ON, *OFF):
+        raise UsageError(f"WORKBENCH_CACHE={given!r}: say on or off (WORKBENCH_CACHE_DIR names the folder).")
+    return given in OFF
 
 
 @contextmanager

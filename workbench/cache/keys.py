@@ -40,9 +40,9 @@ def _bytes(part: Any) -> bytes:
     return json.dumps(jsonable(part), sort_keys=True, separators=(",", ":")).encode()
 
 
-def activation(identity: bytes, ids: Tensor, hook: str) -> bytes:
-    """The key of one hook's activation in the unedited run of one prompt."""
-    return digest(identity, "activation", ids, hook)
+def activation(identity: bytes, ids: Tensor, hook: str, edits: bytes | None = None) -> bytes:
+    """The key of one hook's activation in the run of one prompt, under the edits of that hash if it is given."""
+    return digest(identity, "activation", ids, hook, *(() if edits is None else (edits,)))
 
 
 def context(about: Mapping[str, Any]) -> bytes:

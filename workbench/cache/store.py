@@ -49,6 +49,7 @@ class Store:
         full: whether this process has given up keeping things.
         run: the unfinished run that needs what is read and kept, see `workbench.cache.unfinished`.
         notes: what opening it had to mend.
+        found, made: units of work that this process took from here, and that it computed, see `workbench.cache.units`.
 
     Raises:
         Unusable: the folder cannot be read, or was written by a newer version.
@@ -61,6 +62,7 @@ class Store:
         self.full = False
         self.run: str | None = None
         self.notes: list[str] = []
+        self.found = self.made = 0
         self._guard = threading.Lock()
         self._touched: set[str] = set()
         try:
@@ -77,6 +79,11 @@ class Store:
             self.notes.append("it can only be read, so nothing new is kept.")
         if self.notes:
             warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
+
+    def count(self, found: bool) -> None:
+        """One more unit of work was found here, or computed."""
+        self.found += found
+        self.made += not found
 
     # --- reading --------------------------------------------------------------------------------------------------
 

@@ -32,8 +32,11 @@ def work_through(
     """
     if store is None or store.locks is None:
         for unit in units:
-            if not have(unit):
+            found = have(unit)
+            if not found:
                 make(unit, lambda: None)
+            if store is not None:
+                store.count(found)
         return
     locks, waiting = store.locks, list(units)
     with sharing_cores(store):
@@ -41,6 +44,7 @@ def work_through(
             busy: list[Unit] = []
             for unit in waiting:
                 if have(unit):
+                    store.count(True)
                     continue
                 lock = key(unit)
                 if not locks.take(lock):
@@ -48,10 +52,12 @@ def work_through(
                     continue
                 release = _Release(locks, lock)
                 try:
-                    if have(unit):  # somebody finished it just before
+                    found = have(unit)  # somebody may have finished it just before
+                    if found:
                         release()
                     else:
                         make(unit, release)
+                    store.count(found)
                 except BaseException:
                     release()
                     raise

@@ -39,9 +39,12 @@ def stats(as_json: AsJson = False) -> Answer:
     }
 
     def show(console: Any) -> None:
+        if not rows:
+            console.print("Nothing is cached yet.")
         cells = [(row["kind"], row["shards"], row["blocks"], f"{row['bytes'] / 1e6:.1f} MB") for row in rows]
-        console.print(table(("kind", "shards", "blocks", "size"), cells, right=("shards", "blocks", "size")))
-        console.print(f"{used / 1e9:.2f} GB of {document['budget'] / 1e9:.1f} GB in {store.folder}")
+        if rows:
+            console.print(table(("kind", "shards", "blocks", "size"), cells, right=("shards", "blocks", "size")))
+        console.print(f"{used / 1e6:.1f} MB of {document['budget'] / 1e9:.1f} GB in {store.folder}")
         for run, shards in document["unfinished_runs"].items():
             console.print(f"{run} is unfinished and keeps {shards} shards.")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,8 +60,26 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) 
     return wb.task(str(task), **asked)
 
 
-def caching(wanted: bool) -> AbstractContextManager[None]:
-    """The user's cache within the block, or none."""
-    from workbench.cache import off
+@contextmanager
+def caching(wanted: bool, say: Callable[[str], object]) -> Iterator[None]:
+    """The user's cache within the block, or none; `say` hears what was found there, and what an interruption leaves."""
+    from workbench.cache import off, store_of
 
-    return nullcontext() if wanted else off()
+    if not wanted:
+        with off():
+            yield
+        return
+    store = store_of(None)
+    if store is None:
+        yield
+        return
+    found, made = store.found, store.made
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if store.made > made and store.writable:
+            say("What was finished is in the cache: the same command goes on from there.")
+        raise
+    found, made = store.found - found, store.made - made
+    if found:
+        say(f"From the cache: {found} of {found + made} batches of prompts.")

@@ -73,7 +73,7 @@ def patch(
 
     import workbench as wb
 
-    with progress.shown() as display, caching(not no_cache):
+    with progress.shown() as display, caching(not no_cache, display.say):
         sweep = wb.sweep(
             wb.load(model, progress=display),
             inputs,

@@ -63,21 +63,24 @@ class Bar:
 
 
 class Lines:
-    """Lines such as ``sweep: 30 of 270, about 2 min left``: at each new `what`, then at most one in `every` seconds."""
+    """Lines such as ``sweep: 30 of 270, about 2 min left``: at each new `what`, at most one in `every` seconds, and at
+    the end."""
 
     def __init__(self, stream: TextIO, every: float = EVERY, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.every, self.clock = stream, every, clock
-        self.what, self.began, self.said = "", 0.0, 0.0
+        self.what, self.began, self.said, self.last = "", 0.0, 0.0, 0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         now, left = self.clock(), ""
         if what != self.what:
             self.what, self.began = what, now
+        elif done == total and self.last < total:
+            left = f" after {duration(now - self.began)}"
         elif now - self.said < self.every:
             return
         elif 0 < done < total:
             left = f", about {duration((now - self.began) / done * (total - done))} left"
-        self.said = now
+        self.said, self.last = now, done
         self.say(f"{what}: {count(done, total)}{left}" if total else what)
 
     def say(self, text: str) -> None:

@@ -41,8 +41,7 @@ def reproduce(
     check_model(model)
     settings: dict[str, Any] = {"seed": seed, **({"n": n} if n else {}), **({"tasks": chosen} if chosen else {})}
     try:
-        with caching(not no_cache):
-            return _run(name, model, settings, out)
+        return _run(name, model, settings, out, cached=not no_cache)
     except NotAvailable as error:
         document = {"finding": name, "model": model, "verdict": "not run", "tables": {}, "run_dir": None}
         raise NotRun(f"not run: {error}", document) from error
@@ -51,7 +50,7 @@ def reproduce(
 def _again(which: str, out: Path) -> Answer:
     """Repeat a run from its configuration alone, and compare every table."""
     from workbench.cli.runs import agreement
-    from workbench.runs.compare import TOLERANCE, compare
+    from workbench.runs.compare import TOLERANCE, compare, config_differences
     from workbench.runs.known import named
     from workbench.runs.run import Run
 
@@ -60,22 +59,26 @@ def _again(which: str, out: Path) -> Answer:
     name, model = str(old.facts.get("finding")), str(config.pop("model", ""))
     check_name("finding", name, registry.names("circuits.findings"), f"{old.path} is no run of a finding.")
     check_model(model)
-    with caching(False):
-        answer = _run(name, model, config, out)
-    tables = compare(old, Run.read(answer.document["run_dir"]))
+    answer = _run(name, model, config, out, cached=False, repeats=old.path.name)
+    new = Run.read(answer.document["run_dir"])
+    tables, facts = compare(old, new), config_differences(old, new)
     agree = all(table.agrees for table in tables)
     word = "agrees" if agree else "does not agree"
-    document = {**answer.document, "from": str(old.path), "agree": agree, "differences": tables}
+    document = {**answer.document, "from": str(old.path), "agree": agree, "differences": tables, "facts": facts}
 
     def show(console: Any) -> None:
         answer.show(console)
+        for key, (then, now) in facts.items():
+            console.print(f"{key}: {then} then, {now} now")
         console.print(agreement(tables))
         console.print(f"The repetition {word} with {old.path.name} within {TOLERANCE:g}.")
 
     return Answer(document, show, int(not agree))
 
 
-def _run(name: str, model: str, given: dict[str, Any], out: Path) -> Answer:
+def _run(
+    name: str, model: str, given: dict[str, Any], out: Path, *, cached: bool, repeats: str | None = None
+) -> Answer:
     from workbench.cache import unfinished
     from workbench.runs.directory import RunDirectory, RunProgress
 
@@ -86,7 +89,14 @@ def _run(name: str, model: str, given: dict[str, Any], out: Path) -> Answer:
     import workbench as wb
 
     config = {"model": model, **settings}
-    with progress.shown() as display, RunDirectory.create(out, name, config) as run, unfinished(name, config):
+    with (
+        progress.shown() as display,
+        caching(cached, display.say),
+        RunDirectory.create(out, name, config) as run,
+        unfinished(name, config),
+    ):
+        if repeats is not None:
+            run.record(repeats=repeats)
         loaded = wb.load(model, progress=display)
         run.record(
             model=loaded.provenance,

@@ -12,7 +12,12 @@ from workbench.errors import BadInput
 
 verbs = typer.Typer(help="Look at runs: runs list, show ID, diff A B, export ID.", rich_markup_mode=None)
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="A run's name, a part of it, its directory, or latest.")]
+Id = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="A run's name, a part of it, its directory, or latest (the newest that repeats no other)."
+    ),
+]
 Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="A folder of runs to look into as well.")]
 
 
@@ -39,12 +44,13 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
                 "verdict": facts.get("verdict"),
                 "started": facts.get("started"),
                 "seconds": facts.get("seconds"),
+                "repeats": facts.get("repeats"),
                 "path": str(path),
             }
         )
 
     def show(console: Any) -> None:
-        columns = ("id", "model", "n", "verdict", "seconds")
+        columns = ("id", "model", "n", "verdict", "seconds", "repeats")
         cells = [[r.get(c) if "damaged" not in r or c == "id" else "damaged" for c in columns] for r in rows]
         console.print(table(columns, cells, right=("n", "seconds")) if rows else "There are no runs yet.")
 
@@ -98,7 +104,7 @@ def diff(
 @verbs.command("export")
 def export(
     name: Id,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .zip file (by default ID.zip here).")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A new .zip file (by default ID.zip here).")] = None,
     root: Root = Path("runs"),
     as_json: AsJson = False,
 ) -> Answer:

@@ -147,8 +147,7 @@ def _first(output: Any) -> Tensor:
 def _resumes(model: HookedLM, ids: Tensor) -> None:
     """One edit in the middle, and another ending of the same beginning: resumed, and by whole forwards."""
     from workbench.models.resume import LanguageTower
-    from workbench.patching.cone import Row, Write, climb
-    from workbench.patching.unit import whole_taps
+    from workbench.patching.cone import Row, Write, climb, whole_taps
 
     tower, layer, position = LanguageTower(model), model.n_layers // 2, LENGTH // 2
     other = ids.clone()

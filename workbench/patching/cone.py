@@ -186,6 +186,23 @@ def _joined(
     return both, merged
 
 
+def whole_taps(
+    tower: Tower, rows: Sequence[Row], watched: Mapping[str, Watch] | None = None
+) -> tuple[dict[int, dict[str, Tap]], dict[int, frozenset[str]]]:
+    """Taps (step → hook → tap) that apply each row's writes in one complete forward of a batch of those rows, and which
+    layers' k and v are to be expanded; in the first step, `watched` sees what is there after the writes."""
+    by_step: dict[int, list[tuple[int, Write]]] = {0: []} if watched else {}
+    expand: dict[int, frozenset[str]] = {}
+    for r, row in enumerate(rows):
+        for write in row.writes:
+            step, layer = divmod(write.stage, tower.n_layers)
+            by_step.setdefault(step, []).append((r, write))
+            if write.expand:
+                expand[layer] = expand.get(layer, frozenset()) | {write.expand}
+    taps = {step: taps_for(writes, 0, watched if step == 0 else None) for step, writes in by_step.items()}
+    return taps, expand
+
+
 def taps_for(
     writes: Sequence[tuple[int, Write]],
     first: int = 0,

@@ -65,6 +65,7 @@ def _units(
     """The units of a recording, each with the run that it is of."""
     tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
     chosen = range(tower.n_layers) if layers is None else layers
+    sites = (sites,) if isinstance(sites, str) else sites
     hooks = [tower.hook_name(site, layer) for site in sites for layer in chosen]
     identity = identity_of(tower, store)
     for ids in [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import NoReturn, Protocol, overload
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
 from workbench.errors import BadInput, UnknownName
+from workbench.vocabulary import Edit
 
 
 class Source(Protocol):
@@ -56,10 +58,20 @@ class Rows(Sequence[Tensor]):
     def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        if not hasattr(index, "__index__"):
+            raise TypeError(
+                f"prompt {index!r}: a recording is a list with one tensor a prompt; index the prompt first, then the "
+                "tensor, or stack prompts of one length with .stack(site)."
+            )
+        index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"prompt {index} of {len(self)}")
         read = self._source.read(self._hooks, index % len(self))
         return torch.stack(read) if self._layers else read[0]
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = f": it is one tensor a prompt, see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
+        raise AttributeError(f"what was recorded at a site has no {name!r}{hint}")
 
     def __repr__(self) -> str:
         return f"<{len(self)} prompts of {', '.join(self._hooks[:1])}{', …' * (len(self._hooks) > 1)}>"
@@ -111,15 +123,19 @@ class Run(Mapping[str, Rows]):
 
 @dataclass(frozen=True)
 class Recording:
-    """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`."""
+    """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`, under
+    `edits`."""
 
     clean: Run
     corrupt: Run | None
     sites: tuple[str, ...]
     layers: tuple[int, ...]
+    edits: tuple[Edit, ...] = ()
 
     def __repr__(self) -> str:
         runs = "clean and corrupt runs" if self.corrupt is not None else "runs"
+        under = f" under {len(self.edits)} edits" if self.edits else ""
         return (
-            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers, {runs} of {self.clean.prompts} prompts)"
+            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers, {runs} of {self.clean.prompts} "
+            f"prompts{under})"
         )

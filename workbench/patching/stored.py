@@ -21,16 +21,27 @@ from workbench.errors import UsageError
 from workbench.models.pattern_law import PatternLaw
 from workbench.patching.batches import batches
 from workbench.patching.memory import need_memory
-from workbench.patching.tower import Tap
+from workbench.patching.taking import Changes, take
 
 PATTERN = "attn.hook_pattern"
 
 
 class Stored:
-    """Activations at `hooks` of some prompts' unedited runs, as a `workbench.patching.recording.Source`."""
+    """Activations at `hooks` of some prompts' runs, as a `workbench.patching.recording.Source`.
 
-    def __init__(self, tower: Any, store: Any, identity: bytes, ids: Sequence[Tensor], hooks: Iterable[str]) -> None:
-        self.tower, self.store, self.identity, self.ids = tower, store, identity, ids
+    Under `edits` (all of them named, see `Changes.key`) patterns are kept as they were, as q and k need not make them.
+    """
+
+    def __init__(
+        self,
+        tower: Any,
+        store: Any,
+        identity: bytes,
+        ids: Sequence[Tensor],
+        hooks: Iterable[str],
+        edits: Changes | None = None,
+    ) -> None:
+        self.tower, self.store, self.identity, self.ids, self.edits = tower, store, identity, ids, edits
         self.hooks = list(dict.fromkeys(hooks))
         self.units = batches(ids)
         self._unit_of = {i: unit for unit in self.units for i in unit}
@@ -82,45 +93,37 @@ class Stored:
         return digest("unit", b"".join(self._key(hook, i) for hook in self.hooks for i in unit))
 
     def _key(self, hook: str, prompt: int) -> bytes:
-        return activation(self.identity, self.ids[prompt], hook)
+        under = None if self.edits is None else self.edits.key(prompt)
+        return activation(self.identity, self.ids[prompt], hook, under)
 
     def has(self, unit: list[int]) -> bool:
         """Whether everything of a unit is there."""
         length = len(self.ids[unit[0]])
-        if not all(self._law_known(length, hook) for hook in self.hooks if _is_pattern(hook)):
+        if not all(self._law_known(length, hook) for hook in self.hooks if self._by_law(hook)):
             return False
         parts = [(part, i) for i in unit for hook in self.hooks for part in self._parts(hook, i)]
         return self.store.has_all([self._key(part, i) for part, i in parts if (part, i) not in self._memory])
 
     def compute(self, unit: list[int]) -> dict[str, Tensor]:
         """The hooks to keep of one unit → ``[prompt, ...]``; laws are entered on the way."""
-        kept: dict[str, Tensor] = {}
-        patterns = [hook for hook in self.hooks if _is_pattern(hook)]
+        patterns = [hook for hook in self.hooks if self._by_law(hook)]
         wanted = dict.fromkeys(part for hook in self.hooks for part in self._possible(hook))
-
-        def keep(name: str) -> Tap:
-            def tap(x: Tensor) -> None:
-                kept[name] = x if x.is_contiguous() else x.contiguous()
-
-            return tap
-
-        batch = torch.stack([self.ids[i] for i in unit])
-        base = self.tower.base_run(batch, {0: {name: keep(name) for name in wanted}})
+        kept, base = take(self.tower, self.ids, unit, wanted, self.edits)
         lawless = []
         for hook in patterns:
             law = self.tower.pattern_law(base, int(hook.split(".")[1])) if hasattr(self.tower, "pattern_law") else None
-            self._laws[batch.shape[1], hook] = law
+            self._laws[len(self.ids[unit[0]]), hook] = law
             if law is None:
                 lawless.append(hook)
         if lawless:
-            self.tower.base_run(batch, {0: {name: keep(name) for name in lawless}})
+            kept |= take(self.tower, self.ids, unit, lawless)[0]
         return kept
 
     def _blocks(self, unit: list[int], made: dict[str, Tensor]) -> dict[str, tuple[list[bytes], Tensor]]:
         """What the store is given of a unit: its activations, and the laws of its patterns."""
         length = len(self.ids[unit[0]])
         tensors = {hook: ([self._key(hook, i) for i in unit], x) for hook, x in made.items()}
-        for hook in filter(_is_pattern, self.hooks):
+        for hook in filter(self._by_law, self.hooks):
             law = self._laws[length, hook]
             text = json.dumps(None if law is None else law.plain()).encode()
             tensors[f"law {hook}"] = ([self._law_key(length, hook)], torch.tensor([list(text)], dtype=torch.uint8))
@@ -166,15 +169,20 @@ class Stored:
 
     # --- patterns -------------------------------------------------------------------------------------------------
 
+    def _by_law(self, hook: str) -> bool:
+        return self.edits is None and hook.endswith(PATTERN)
+
     def _possible(self, hook: str) -> tuple[str, ...]:
-        if not _is_pattern(hook) or not hasattr(self.tower, "pattern_law"):
-            return (hook,) if not _is_pattern(hook) else ()
+        if not self._by_law(hook):
+            return (hook,)
+        if not hasattr(self.tower, "pattern_law"):
+            return ()
         layer = int(hook.split(".")[1])
         return self.tower.hook_name("q", layer), self.tower.hook_name("k", layer)
 
     def _parts(self, hook: str, prompt: int) -> tuple[str, ...]:
         """What is kept for a hook."""
-        if _is_pattern(hook) and self._laws.get((len(self.ids[prompt]), hook)) is None:
+        if self._by_law(hook) and self._laws.get((len(self.ids[prompt]), hook)) is None:
             return (hook,)
         return self._possible(hook)
 
@@ -189,7 +197,3 @@ class Stored:
             law = json.loads(bytes(text.tolist()))
             self._laws[length, hook] = None if law is None else PatternLaw.from_plain(law)
         return True
-
-
-def _is_pattern(hook: str) -> bool:
-    return hook.endswith(PATTERN)

@@ -20,7 +20,7 @@ from workbench.patching.kept import Kept, of_inputs
 from workbench.patching.memory import reused
 from workbench.patching.metrics import Metric, metric_of
 from workbench.patching.progress import Progress, Tally
-from workbench.patching.record import Recorder
+from workbench.patching.recorder import Recorder
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.tower import Tower
 from workbench.patching.unit import Cell, Unit

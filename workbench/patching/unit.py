@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench.inputs import Group, PairedInputs
 from workbench.patching.batches import UNIT
-from workbench.patching.cone import Row, Write, climb, is_pattern, taps_for
+from workbench.patching.cone import Row, Write, climb, is_pattern, whole_taps
 from workbench.patching.memory import chunk_for
 from workbench.patching.metrics import Example, Metric
 from workbench.patching.scores import Scorer
@@ -230,16 +230,3 @@ class Unit:
     def _scores(self, ids: Tensor, base: Any) -> list[float]:
         readout = self._readout(ids, base, self.scorer.tokens)
         return [self.scorer(k, row[None])[0] for k, row in enumerate(readout)]
-
-
-def whole_taps(tower: Tower, rows: Sequence[Row]) -> tuple[dict[int, dict[str, Any]], dict[int, frozenset[str]]]:
-    """Taps (step → hook → tap) that apply each row's writes in one complete forward of a batch of those rows."""
-    by_step: dict[int, list[tuple[int, Write]]] = {}
-    expand: dict[int, frozenset[str]] = {}
-    for r, row in enumerate(rows):
-        for write in row.writes:
-            step, layer = divmod(write.stage, tower.n_layers)
-            by_step.setdefault(step, []).append((r, write))
-            if write.expand:
-                expand[layer] = expand.get(layer, frozenset()) | {write.expand}
-    return {step: taps_for(writes) for step, writes in by_step.items()}, expand

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.errors import BadInput, UsageError
 from workbench.inputs import PairedInputs
-from workbench.patching.record import Recorder
+from workbench.patching.recorder import Recorder
 
 #: (stage, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
 Stages = dict[int, Shaped[Tensor, "pos *rest"]]
@@ -137,7 +137,7 @@ class Resample:
 
 
 @dataclass
-class Row:
+class Attended:
     """A pattern row with given weights on given positions, or uniform over them, and zero elsewhere."""
 
     inputs: PairedInputs
@@ -200,4 +200,4 @@ def values_of(
         return Mean(recorder, inputs, reference, site, stages, over_positions=over == "positions")
     if kind == "resample":
         return Resample(recorder, inputs, site, stages, seed)
-    return Row(inputs, attend_to)
+    return Attended(inputs, attend_to)

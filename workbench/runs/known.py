@@ -8,16 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from workbench.cache.folder import switched_off_everywhere, user_folder
-from workbench.errors import BadInput, UnknownName
+from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.files import JSON_BYTES, parse_json, read_file, write_atomic
 from workbench.runs.directory import DONE
+from workbench.runs.run import Run
 
 
 def remember(run: Path) -> None:
     """Note where a finished run is; nothing happens with ``WORKBENCH_CACHE=off``, or where that cannot be written."""
-    if switched_off_everywhere():
-        return
-    with suppress(OSError):
+    with suppress(OSError, UsageError):
+        if switched_off_everywhere():
+            return
         folder = user_folder() / "runs"
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / f"{run.name}.json", json.dumps({"path": str(run.absolute())}).encode())
@@ -35,20 +36,27 @@ def known(root: str | os.PathLike[str] = "runs") -> list[Path]:
 
 
 def named(name: str, root: str | os.PathLike[str] = "runs") -> Path:
-    """The run directory of that path, name, or part of a name that only one run has; ``latest`` is the newest.
+    """The run directory of that path, name, or part of a name that only one run has; ``latest`` is the newest that is
+    no repetition of another (``reproduce --from``).
 
     Raises:
         UnknownName: there is none; the nearest are suggested.
         BadInput: several have that part.
     """
-    if (Path(name) / DONE).is_file():
+    if name and (Path(name) / DONE).is_file():
         return Path(name)
     here = known(root)
     if name == "latest" and here:
-        return here[0]
-    fitting = [path for path in here if path.name == name] or [path for path in here if name in path.name]
+        return next((path for path in here if not _repeats(path)), here[0])
+    fitting = [path for path in here if path.name == name] or [path for path in here if name and name in path.name]
     if len(fitting) > 1:
         raise BadInput(f"{len(fitting)} runs are called like {name!r}: {', '.join(path.name for path in fitting[:5])}.")
     if not fitting:
         raise UnknownName("run", name, [path.name for path in here], "See workbench runs list.")
     return fitting[0]
+
+
+def _repeats(path: Path) -> bool:
+    with suppress(BadInput):
+        return Run.glance(path).facts.get("repeats") is not None
+    return False

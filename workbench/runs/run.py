@@ -141,8 +141,10 @@ class Run:
             BadInput: it cannot be written.
         """
         target = Path(target)
-        if target.suffix != ".zip" or target.exists():
-            raise UsageError(f"{target}: give a new file that ends in .zip.")
+        if target.suffix != ".zip":
+            raise UsageError(f"{target}: give a file that ends in .zip.")
+        if target.exists():
+            raise UsageError(f"{target} is there already: name a new file (--out), or remove it.")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
             for name in self.hashes:

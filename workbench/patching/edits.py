@@ -1,0 +1,149 @@
+"""Any set of edits at once: their values, what they write in the run of each input, and the hash that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from workbench.cache.keys import digest
+from workbench.errors import UsageError
+from workbench.inputs import PairedInputs
+from workbench.patching.cone import Row, Write
+from workbench.patching.context import inputs_of
+from workbench.patching.kept import of_inputs
+from workbench.patching.recorder import Recorder
+from workbench.patching.sites import has_heads, has_kv_heads
+from workbench.patching.values import Attended, Stages, Values, position_of, values_of
+from workbench.vocabulary import Edit
+
+
+@dataclass(frozen=True)
+class Edits:
+    """`edits` of the clean runs of `inputs`; ``patch`` takes its values from their corrupt runs.
+
+    Args:
+        over: inputs that ``mean`` edits average over, ``"positions"``, or None for the inputs themselves.
+        seed: of ``resample`` edits.
+    """
+
+    recorder: Recorder
+    inputs: PairedInputs
+    edits: tuple[Edit, ...]
+    over: PairedInputs | str | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls, recorder: Recorder, inputs: PairedInputs, edits: Sequence[Edit], over: Any, seed: int, model: Any
+    ) -> Edits:
+        """Checked edits.
+
+        Raises:
+            UnknownName: no such site.
+            UsageError: a head or layer that does not exist, or a patch without a pair.
+        """
+        for edit in edits:
+            if not isinstance(edit, Edit):
+                raise UsageError(f"edits: {edit!r} is no wb.Edit(site, layer, ...).")
+            _check(recorder, edit)
+        if inputs.corrupt is inputs.clean and any(edit.kind == "patch" for edit in edits):
+            raise UsageError(
+                "kind='patch' takes its values from the other run of a pair, and texts alone have none: use wb.pairs."
+            )
+        reference = over if over is None or over == "positions" else inputs_of(over, model)
+        return cls(recorder, inputs, tuple(edits), reference, seed)
+
+    def row(self, i: int) -> Row:
+        """What the edits write in the run of one input."""
+        values = {key: source.of(i) for key, source in self._sources.items()}
+        return Row(i, tuple(self._write(i, edit, values[_key(edit)]) for edit in self.edits))
+
+    def key(self, i: int) -> bytes | None:
+        """A hash of the edits of one input and of all that their values are taken from; None where one is a function
+        of the user's."""
+        if not all(isinstance(edit.kind, str) for edit in self.edits):
+            return None
+        if i not in self._keys:
+            self._keys[i] = digest("edits", *(part for edit in self.edits for part in self._named(i, edit)))
+        return self._keys[i]
+
+    def _named(self, i: int, edit: Edit) -> list[Any]:
+        """Everything that can change what one edit writes in the run of one input."""
+        what = [self.recorder.tower.hook_name(edit.site, edit.layer), edit.step, edit.head, self._place(i, edit)]
+        from_: tuple[Any, ...] = ()
+        if edit.kind == "patch":
+            from_ = (self.inputs.corrupt[i],)
+        elif edit.kind == "mean":
+            from_ = (self.over == "positions", self._reference)
+        elif edit.kind == "resample":
+            from_ = (self.seed, i, self._own)
+        elif edit.attend_to is not None:
+            from_ = (Attended(self.inputs, edit.attend_to).weights(i),)
+        return [[*what, edit.kind], *from_]
+
+    @cached_property
+    def _keys(self) -> dict[int, bytes]:
+        return {}
+
+    @cached_property
+    def _own(self) -> bytes:
+        return of_inputs(self.inputs)
+
+    @cached_property
+    def _reference(self) -> bytes:
+        """A hash of the inputs that means are taken over."""
+        return of_inputs(self.over) if isinstance(self.over, PairedInputs) else self._own
+
+    @cached_property
+    def _sources(self) -> dict[Hashable, Values]:
+        """Where the values come from; edits of one kind at one site share a source, recorded at all stages together."""
+        stages: dict[Hashable, set[int]] = {}
+        for edit in self.edits:
+            stages.setdefault(_key(edit), set()).add(self._stage(edit))
+        return {
+            key: values_of(
+                edit.kind,
+                self.recorder,
+                self.inputs,
+                edit.site,
+                sorted(stages[key]),
+                source=self.inputs.corrupt,
+                attend_to=edit.attend_to,
+                over=self.over,
+                seed=self.seed,
+            )
+            for key, edit in {_key(edit): edit for edit in self.edits}.items()
+        }
+
+    def _stage(self, edit: Edit) -> int:
+        return edit.step * self.recorder.tower.n_layers + edit.layer
+
+    def _place(self, i: int, edit: Edit) -> int | None:
+        return None if edit.position is None else position_of(self.inputs, i, edit.position)
+
+    def _write(self, i: int, edit: Edit, given: Stages | Callable[[Tensor], Tensor]) -> Write:
+        stage, place = self._stage(edit), self._place(i, edit)
+        value = given if callable(given) else given[stage]
+        if not callable(value):
+            value = value if edit.head is None else value[:, edit.head]
+            value = value if place is None else value[place]
+        return Write(stage, self.recorder.tower.hook_name(edit.site, edit.layer), value, edit.head, place)
+
+
+def _key(edit: Edit) -> Hashable:
+    weights = edit.attend_to
+    return edit.site, edit.kind, tuple(weights.items()) if isinstance(weights, Mapping) else weights
+
+
+def _check(recorder: Recorder, edit: Edit) -> None:
+    tower = recorder.tower
+    if edit.head is not None and not has_heads(edit.site):
+        raise UsageError(f"Site {edit.site!r} has no heads, yet head {edit.head} was given.")
+    n_heads = tower.n_kv_heads if has_kv_heads(edit.site) else tower.n_heads
+    if edit.head is not None and not 0 <= edit.head < n_heads:
+        raise UsageError(f"Head {edit.head} does not exist at site {edit.site!r}: layers have {n_heads} heads there.")
+    tower.hook_name(edit.site, edit.layer)
