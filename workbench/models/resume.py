@@ -61,6 +61,11 @@ class LanguageTower:
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
         self.causal, self.resumable = model.causal, model.resumable
 
+    @property
+    def device(self) -> torch.device:
+        """Where activations are made, and where those that were kept are put back."""
+        return self.model.device
+
     def hook_name(self, site: str, layer: int) -> str:
         return self.model.hook_name(site, layer)
 

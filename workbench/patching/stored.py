@@ -145,6 +145,8 @@ class Stored:
         found |= {keys[key]: x for key, x in self.store.read_many(list(keys)).items()}
         if len(found) < len(parts):
             found |= self._again(prompt)
+        if hasattr(self.tower, "device"):
+            found = {part: x.to(self.tower.device) for part, x in found.items()}
         return [self._assembled(hook, prompt, found) for hook in hooks]
 
     def _assembled(self, hook: str, prompt: int, found: dict[str, Tensor]) -> Tensor:
