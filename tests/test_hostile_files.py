@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -51,6 +52,16 @@ def _sweep(folder: Path) -> Path:
     return folder / "sweep.safetensors"
 
 
+def _scores(folder: Path) -> Path:
+    heads, pairs = np.zeros((2, 3)), np.zeros((6, 6))
+    lens = pd.DataFrame([{"depth": 0, "before": "layer 0", "logit_difference": 0.5}])
+    values, random = {"induction": heads, "similarity": heads}, {"induction": heads}
+    wb.HeadScores(
+        values, {"induction": np.zeros((4, 2, 3))}, {"induction": 0.1}, random, {"similarity": pairs}, lens, {"n": 3}
+    ).save(folder / "scores.safetensors")
+    return folder / "scores.safetensors"
+
+
 def _circuit(folder: Path) -> Path:
     circuit = wb.Circuit("mine", "a model", ((wb.Head(1, 2), "mover"),), (), {"n": 3})
     circuit.save(folder / "circuit.json")
@@ -82,6 +93,7 @@ PARSERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
     "safetensors header": (_shard, safetensors_header.read),
     "shard": (_shard, shards.blocks),
     "sweep": (_sweep, wb.Sweep.load),
+    "head scores": (_scores, lambda path: wb.HeadScores.load(path).table()),
     "circuit": (_circuit, wb.Circuit.load),
     "pairs, JSON lines": (_jsonl, wb.read_pairs),
     "pairs, CSV": (_csv, wb.read_pairs),

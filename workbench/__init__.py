@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from workbench.errors import WorkbenchError as WorkbenchError
     from workbench.findings import Finding as Finding
     from workbench.findings import Report as Report
+    from workbench.head_scores.compute import scores as scores
+    from workbench.head_scores.result import HeadScores as HeadScores
     from workbench.inputs import PairedInputs as PairedInputs
     from workbench.models import load as load
     from workbench.models.language import HookedLM as HookedLM
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from workbench.patching.recording import Recording as Recording
     from workbench.patching.run import Outcome as Outcome
     from workbench.patching.run import run as run
+    from workbench.patching.sets import sweep_sets as sweep_sets
     from workbench.patching.sweep import sweep as sweep
     from workbench.results import Sweep as Sweep
     from workbench.runs.run import Run as Run
@@ -54,6 +57,7 @@ _HOME = {
     "Estimate": "workbench.patching.estimate",
     "Finding": "workbench.findings",
     "Head": "workbench.vocabulary",
+    "HeadScores": "workbench.head_scores.result",
     "HookedLM": "workbench.models.language",
     "Outcome": "workbench.patching.run",
     "Pair": "workbench.pairs",
@@ -71,7 +75,9 @@ _HOME = {
     "read_pairs": "workbench.pairs",
     "record": "workbench.patching.record",
     "run": "workbench.patching.run",
+    "scores": "workbench.head_scores.compute",
     "sweep": "workbench.patching.sweep",
+    "sweep_sets": "workbench.patching.sets",
     "task": "workbench.pairs",
 }
 
@@ -81,6 +87,7 @@ __all__ = [
     "Estimate",
     "Finding",
     "Head",
+    "HeadScores",
     "HookedLM",
     "Outcome",
     "Pair",
@@ -100,7 +107,9 @@ __all__ = [
     "read_pairs",
     "record",
     "run",
+    "scores",
     "sweep",
+    "sweep_sets",
     "task",
 ]
 

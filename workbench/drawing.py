@@ -18,6 +18,7 @@ SEQUENTIAL = "viridis"
 BLANK = "#b9b9b9"
 BAR = "#33658a"
 AXIS_NAMES: Mapping[str, str] = {
+    "set": "set of edits",
     "step": "sampling step",
     "layer": "layer",
     "head": "head",
@@ -110,13 +111,13 @@ def sparse_ticks(names: Sequence[str], at_most: int) -> tuple[list[int], list[st
 
 
 def _subtitle(info: Mapping[str, Any]) -> str:
-    site, edit = info.get("site", "?"), info.get("edit", "edit")
+    site, edit = info.get("site", ""), str(info.get("edit", "edit"))
     if info.get("into"):
         receivers = info.get("receivers") or "logits"
         names = "the logits" if receivers == "logits" else f"{info['into']} of {_listed(receivers, ', ')}"
         what = f"path patching of {site} into {names}"
     else:
-        what = f"{edit} {site}" + (f" by {_listed(info['by'])}" if info.get("by") else "")
+        what = " ".join(filter(None, [edit, site])) + (f" by {_listed(info['by'])}" if info.get("by") else "")
     direction = f"direction: {info['direction']}" if info.get("direction") else ""
     return " · ".join(filter(None, [what, direction, str(info.get("metric", "")).replace("_", " ")]))
 

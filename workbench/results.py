@@ -39,7 +39,8 @@ class Sweep:
         values: the metric of each example after each edit, in the metric's units.
         base: the metric of each example in the unedited run.
         source: the metric of each example in the run the values come from; None unless the edit is ``patch``.
-        axes: what the leading axes of `values` are, a selection of ``step, layer, head, kv_head, position``, in order.
+        axes: what the leading axes of `values` are, a selection of ``set, step, layer, head, kv_head, position``, in
+            order.
         labels: the names along each axis (``("S1", "S2", "end")``); counted from 0 where left out.
         info: what was done, JSON-able: ``model, task, n, site, by, edit, direction, metric, units`` and more.
 
@@ -200,6 +201,8 @@ class Sweep:
     def name(self, index: tuple[int, ...]) -> str:
         """A cell as people write it: ``9.6``, ``9.kv1``, ``9.6 at S2``, ``layer 9 at end``."""
         at = {a: self.labels[a][i] for a, i in zip(self.axes, index, strict=True)}
+        if "set" in at:
+            return at["set"]
         name = head_name(at) or " ".join(f"{a} {at[a]}" for a in ("layer", "head", "kv_head") if a in at)
         return " at ".join(filter(None, [name, at.get("position")]))
 
@@ -236,6 +239,8 @@ class Sweep:
 
         places = [at for _, at in self.cells()]
         columns: dict[str, Any] = {}
+        if "set" in self.axes:
+            columns["set"] = [at["set"] for at in places]
         if "layer" in self.axes:
             columns["layer"] = [int(at["layer"]) for at in places]
         if {"head", "kv_head"} & set(self.axes):

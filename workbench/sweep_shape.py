@@ -10,8 +10,8 @@ from workbench.errors import UsageError
 if TYPE_CHECKING:
     from workbench.results import Sweep
 
-#: Sampling steps come first (diffusion models only).
-AXES = ("step", "layer", "head", "kv_head", "position")
+#: Named sets of edits are an axis of their own; sampling steps come next (diffusion models only).
+AXES = ("set", "step", "layer", "head", "kv_head", "position")
 
 
 def head_name(at: Mapping[str, str]) -> str:
@@ -53,5 +53,5 @@ def check_labels(sweep: Sweep, unused: Mapping[str, Any]) -> None:
         names = sweep.labels[axis]
         if len(names) != size or len(set(names)) != size:
             raise UsageError(f"Sweep: axis '{axis}' of size {size} needs as many different labels, got {names}.")
-        if axis != "position" and not all(name.removeprefix("kv").isdecimal() for name in names):
+        if axis not in ("set", "position") and not all(name.removeprefix("kv").isdecimal() for name in names):
             raise UsageError(f"Sweep: labels of axis '{axis}' must be numbers, got {names}.")

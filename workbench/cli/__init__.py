@@ -21,7 +21,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from workbench import __version__
-from workbench.cli import cache, doctor, findings, models, patch, record, reproduce, runs, tasks
+from workbench.cli import cache, doctor, findings, models, patch, record, reproduce, runs, scores, tasks
 from workbench.cli.answer import Answer, NotRun, console, write_json
 from workbench.errors import WorkbenchError
 
@@ -42,6 +42,7 @@ app.command("tasks")(tasks.tasks)
 app.command("findings")(findings.findings)
 app.command("patch")(patch.patch)
 app.command("record")(record.record)
+app.command("scores")(scores.scores)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(runs.verbs, name="runs")
 app.add_typer(cache.verbs, name="cache")

@@ -77,7 +77,7 @@ def caching(wanted: bool, say: Callable[[str], object]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if store.made > made and store.writable:
+        if (store.made > made or store.found > found) and store.writable:
             say("What was finished is in the cache: the same command goes on from there.")
         raise
     found, made = store.found - found, store.made - made

@@ -62,6 +62,18 @@ class AttentionSurface(nn.Module):
         return self._heads("value", self.shape[1])
 
     @property
+    def b_V(self) -> Float[Tensor, "kv_head d_head"]:
+        _, n_kv_heads, d_head = self.shape
+        if not self.anatomy.fused:
+            module = self.of.module.get_submodule(self.anatomy.value)
+            return bias_of(module, self.W_V[0].new_empty(n_kv_heads * d_head)).unflatten(0, (n_kv_heads, d_head))
+        module = self.of.module.get_submodule(self.anatomy.fused)
+        fused = bias_of(module, projection(module)[:, 0])
+        if self.anatomy.fused_layout == "blocks":
+            return fused.chunk(3)[2].unflatten(0, (n_kv_heads, d_head))
+        return fused.unflatten(0, (n_kv_heads, 3, d_head))[:, 2]
+
+    @property
     def W_O(self) -> Float[Tensor, "head d_head d_model"]:
         n_heads, _, d_head = self.shape
         return projection(self.of.module.get_submodule(self.anatomy.output)).T.unflatten(0, (n_heads, d_head))

@@ -138,11 +138,12 @@ class Unit:
         progress(skipped)
         for start in sorted(set(starts)):
             mine = [j for j, s in enumerate(starts) if s == start]
-            for j, score in zip(mine, self._climb([rows[j] for j in mine], start, progress), strict=True):
+            for j, score in zip(mine, self.climb([rows[j] for j in mine], start, progress), strict=True):
                 scores[where[j]] = score
         return scores, skipped
 
-    def _climb(self, rows: list[Row], start: int, progress: Callable[[int], object]) -> list[float]:
+    def climb(self, rows: list[Row], start: int, progress: Callable[[int], object]) -> list[float]:
+        """The score of each edited run; `start` is the first position that any of them can change."""
         scores, tokens = [0.0] * len(rows), self.scorer.tokens
         fill = self.scorer.into(scores, rows)
 

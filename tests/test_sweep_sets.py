@@ -1,0 +1,115 @@
+"""`sweep_sets`: every set of edits is what `run`'s whole forwards give; `run` itself is checked against plain hooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from tests.conformance.toys import Toy, ToyTower, pictures
+from tests.families import FAMILIES, hooked, paired
+from workbench.errors import UnknownName, UsageError
+
+INPUTS = paired(5)
+SETS: dict[str, list[Any]] = {
+    "none": [],
+    "two heads": [wb.Head(0, 1), wb.Head(2, 4)],
+    "a late one": [wb.Head(2, 0)],
+    "all but one": [wb.Head(i, j) for i in range(3) for j in range(6) if (i, j) != (1, 2)],
+    "mixed": [
+        wb.Edit("z", 1, head=3, position="S", kind="zero"),
+        wb.Edit("v", 1, head=1, position="end"),
+        wb.Edit("pattern", 2, head=0, position="end", kind="pattern", attend_to=("S", 0)),
+        wb.Edit("resid_mid", 2, position=-2, kind="mean"),
+        wb.Edit("z", 2, head=5, kind=lambda x: 2 * x),
+    ],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("edit", "base"), [("mean", "clean"), ("zero", "corrupt"), ("resample", "clean"), ("patch", "corrupt")]
+)
+def test_every_set_is_one_whole_forward(family: str, edit: str, base: str) -> None:
+    model = hooked(family)
+    sets = {name: items for name, items in SETS.items() if name != "mixed" or not model.anatomy.parallel}
+    found = wb.sweep_sets(model, INPUTS, sets, edit=edit, base=base)
+    assert found.axes == ("set",) and found.labels["set"] == tuple(sets)
+    for s, items in enumerate(sets.values()):
+        edits = [e if isinstance(e, wb.Edit) else wb.Edit("z", e.layer, e.index, kind=edit) for e in items]
+        out = wb.run(model, INPUTS, edits, base=base)
+        assert np.abs(found.values[s] - out.scores().numpy()).max() < 1e-4
+        assert np.abs(found.base - out.scores(base=True).numpy()).max() < 1e-4
+        if items:
+            assert np.abs(found.delta[s]).max() > 1e-2
+    assert (found.delta[0] == 0).all()
+    if edit == "patch":
+        other = wb.run(model, INPUTS, [], base="clean").scores().numpy()
+        assert found.source is not None and np.abs(found.source - other).max() < 1e-4
+    else:
+        assert (found.source is None) == ("mixed" not in sets)
+
+
+def test_sets_are_kept_unless_an_edit_has_no_name(tmp_path: Path, forwards: list[int]) -> None:
+    model = hooked("llama")
+    sets = {name: items for name, items in SETS.items() if name != "mixed"}
+    first = wb.sweep_sets(model, INPUTS, sets, cache=tmp_path)
+    del forwards[:]
+    renamed = {f"my {name}": items for name, items in sets.items()}
+    assert np.array_equal(wb.sweep_sets(model, INPUTS, renamed, cache=tmp_path).values, first.values)
+    assert forwards == []
+    changes: list[dict[str, Any]] = [
+        {"edit": "zero"},
+        {"base": "corrupt"},
+        {"over": "positions"},
+        {"metric": "answer_probability"},
+    ]
+    for change in changes:
+        other = wb.sweep_sets(model, INPUTS, sets, cache=tmp_path, **change)
+        assert forwards and not np.array_equal(other.values[1:], first.values[1:])
+        del forwards[:]
+    for _ in range(2):
+        wb.sweep_sets(model, INPUTS, SETS, cache=tmp_path)
+        assert forwards
+        del forwards[:]
+
+
+def test_a_sweep_over_sets_is_a_sweep(tmp_path: Path) -> None:
+    found = wb.sweep_sets(hooked("llama"), INPUTS, SETS)
+    table = found.table()
+    assert list(table["set"]) == list(SETS) and table.loc[0, "mean_delta"] == 0
+    assert found.name((1,)) == "two heads"
+    found.save(tmp_path / "s.safetensors")
+    read = wb.Sweep.load(tmp_path / "s.safetensors")
+    assert np.array_equal(read.values, found.values) and read.labels == found.labels
+    assert found.figure("mean_delta").data and "two heads" in found._repr_html_()
+    assert found.info["sets"]["mixed"][0] == "zero z 1.3 at S"
+    with pytest.raises(UsageError, match="no heads to rank"):
+        found.top(3)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_images_and_sampling_steps_take_sets_too(steps: int) -> None:
+    tower, inputs = ToyTower(Toy(n_steps=steps)), pictures()
+    edits = [wb.Edit("z", 1, head=0, kind="zero", step=steps - 1), wb.Edit("z", 2, head=1, position=2)]
+    found = wb.sweep_sets(tower, inputs, {"both": edits, "one": edits[:1]})
+    for values, mine in zip(found.values, (edits, edits[:1]), strict=True):
+        assert np.abs(values - wb.run(tower, inputs, mine).scores().numpy()).max() < 1e-5
+        assert np.abs(values - found.base).max() > 1e-3
+
+
+def test_what_cannot_be_made_is_refused() -> None:
+    model = hooked("llama")
+    with pytest.raises(UsageError, match="sets is empty"):
+        wb.sweep_sets(model, INPUTS, {})
+    with pytest.raises(UsageError, match="Head 7 does not exist"):
+        wb.sweep_sets(model, INPUTS, {"a": [wb.Head(0, 7)]})
+    with pytest.raises(UnknownName, match="edit"):
+        wb.sweep_sets(model, INPUTS, {"a": [wb.Head(0, 1)]}, edit="men")
+    with pytest.raises(UsageError, match="base="):
+        wb.sweep_sets(model, INPUTS, {"a": []}, base="other")
+    with pytest.raises(UsageError, match=r"neither a wb\.Head"):
+        wb.sweep_sets(model, INPUTS, {"a": ["9.6"]})  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,116 @@
+"""``workbench scores``: every head of a model in one table, each score beside its chance level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli import progress
+from workbench.cli.answer import Answer, AsJson, table
+from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, inputs_from
+from workbench.errors import BadInput, UsageError
+from workbench.models.catalog import DEFAULT
+
+if TYPE_CHECKING:
+    from workbench.head_scores.result import HeadScores
+
+#: What ``--out`` can write.
+ENDINGS = (".csv", ".parquet", ".safetensors")
+
+
+def scores(
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A task, for what heads do on it (ioi by default).")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
+    model: Model = DEFAULT,
+    n: Annotated[
+        int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task (25 by default).")
+    ] = None,
+    seed: Seed = 0,
+    sort: Annotated[str | None, typer.Option(metavar="SCORE", help="List heads by this score alone.")] = None,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many heads to list.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=f"Write the whole table ({', '.join(ENDINGS)}).")
+    ] = None,
+    no_random: Annotated[bool, typer.Option("--no-random", help="Leave out the model with random weights.")] = False,
+    no_cache: NoCache = False,
+    as_json: AsJson = False,
+) -> Answer:
+    """Score every head of a model: patterns, weights, and what it does on a task, each beside its chance level."""
+    check_model(model)
+    if task is None and pairs is None:
+        task = "ioi"
+    inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed)
+    _check(out)
+
+    import workbench as wb
+
+    with progress.shown() as display, caching(not no_cache, display.say):
+        loaded = wb.load(model, progress=display)
+        found = wb.scores(loaded, inputs, seed=seed, random_baseline=not no_random, progress=display)
+    if sort is not None:
+        _ = found[sort]
+    if out is not None:
+        _write(found, out)
+    document = {**found.json(), "out": None if out is None else str(out)}
+    return Answer(document, lambda console: _show(console, found, sort, top, out))
+
+
+def _check(out: Path | None) -> None:
+    if out is None:
+        return
+    if out.suffix not in ENDINGS:
+        raise UsageError(f"--out {out}: give a file that ends in {', '.join(ENDINGS)}.")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
+
+
+def _write(found: HeadScores, out: Path) -> None:
+    try:
+        if out.suffix == ".csv":
+            found.table().to_csv(out, index=False)
+        elif out.suffix == ".parquet":
+            found.table().to_parquet(out, index=False)
+        else:
+            found.save(out)
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be written: {error.strerror or error}.") from None
+
+
+def _show(console: Any, found: HeadScores, sort: str | None, top: int, out: Path | None) -> None:
+    info = found.info
+    console.print(
+        f"{info['model']}: {found[found.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
+        f"{info['period']} random tokens, repeated; task {info['task']}, n = {info['n']}.\n"
+    )
+    chance = found.chance().set_index("score")
+    rows = []
+    for name in (sort,) if sort is not None else found.names:
+        level = chance.loc[name]
+        strongest = "  ".join(f"{head} {value:.3g}" for head, value in found.top(name, top))
+        levels = [level[column] for column in ("uniform", "random", "random_95")]
+        rows.append((name, strongest, *levels))
+    console.print(
+        table(("score", "strongest heads", "uniform", "random", "95 %"), rows, right=("uniform", "random", "95 %"))
+    )
+    console.print(
+        "uniform: a head that attends evenly to what it may see; random: heads of the same model with random weights, "
+        "their mean and 95th percentile."
+    )
+    end = found.lens.iloc[-1]
+    console.print(
+        f"Logit lens: the answer stands above the wrong one from {_depth(found)} on; at the end "
+        f"{end['logit_difference']:.2f} [{end['logit_difference_low']:.2f}, {end['logit_difference_high']:.2f}] logits."
+    )
+    if out is not None:
+        console.print(f"Kept in {out}")
+
+
+def _depth(found: HeadScores) -> str:
+    """From which depth on the interval of the logit difference stays above 0."""
+    above = (found.lens["logit_difference_low"] > 0).tolist()
+    last_below = max((i for i, good in enumerate(above) if not good), default=-1)
+    return found.lens["before"].iloc[last_below + 1] if last_below + 1 < len(above) else "nowhere"

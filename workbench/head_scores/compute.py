@@ -1,0 +1,237 @@
+"""`scores`: every head of a model in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench import statistics
+from workbench.cache import Store, store_of
+from workbench.cache.keys import digest
+from workbench.errors import UsageError
+from workbench.head_scores import patterns, weights
+from workbench.head_scores.on_task import TaskScores, task_scores
+from workbench.head_scores.random_weights import random_model
+from workbench.head_scores.result import HeadScores
+from workbench.inputs import PairedInputs
+from workbench.models.language import HookedLM
+from workbench.patching.batches import UNIT
+from workbench.patching.context import describe, identity_of, inputs_of, tower_of
+from workbench.patching.kept import of_inputs
+from workbench.patching.progress import Progress
+from workbench.patching.recorder import Recorder
+
+#: Raise it when a formula changes: what was kept is then computed anew.
+VERSION = 1
+#: Random tokens, repeated once, and how many such sequences.
+PERIOD, SEQUENCES = 50, 20
+
+Arrays = dict[str, np.ndarray]
+
+
+def scores(
+    model: Any,
+    task: Any = None,
+    *,
+    seed: int = 0,
+    random_baseline: bool = True,
+    cache: Any = None,
+    progress: Progress | None = None,
+) -> HeadScores:
+    """Score every head: its pattern on random tokens repeated, its weights, and what it does on a task.
+
+    Each score stands beside its chance level: that of a head which attends uniformly, and that of the heads of a model
+    of the same configuration with random weights. The formulas are in `workbench.head_scores.patterns`, ``weights`` and
+    ``on_task``.
+
+    Args:
+        model: a `HookedLM`.
+        task: for direct logit attribution, the IOI read-out and the logit lens; IOI with 25 prompts by default.
+        seed: of the random tokens and the random weights.
+        random_baseline: whether to score the random model too (about half of the time).
+        cache: None for the user's own cache, False for none, or a folder.
+        progress: called with (steps done, total, what).
+
+    Raises:
+        UsageError: `model` is no language model, or the task has no answers.
+    """
+    if not isinstance(model, HookedLM):
+        raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
+    if task is None:
+        from workbench.pairs import task as make
+
+        task = make("ioi", n=25, seed=0)
+    inputs, store = inputs_of(task, model), store_of(cache)
+    if not len(inputs) or not all(inputs.answer):
+        raise UsageError("Scores need a task with answers: use wb.task(name) or wb.pairs(...).")
+    tell = progress or (lambda *_: None)
+    own = _Parts(model, store, identity_of(tower_of(model), store), seed)
+    steps: list[Callable[[], Arrays]] = [own.patterns, own.weights, lambda: own.task(inputs)]
+    if random_baseline:
+        other = _Parts(None, store, None if own.identity is None else digest(own.identity, "random", seed), seed)
+        other.make = lambda: random_model(model, seed)
+        steps += [other.patterns, other.weights, lambda: other.task(inputs)]
+    found: list[Arrays] = []
+    tell(0, len(steps), "scores")
+    for done, step in enumerate(steps, 1):
+        found.append(step())
+        tell(done, len(steps), "scores")
+    mine, random = _values(*found[:3]), _values(*found[3:]) if random_baseline else {}
+    length = int(found[0]["length"])
+    shape = (model.n_layers, model.n_heads)
+    return HeadScores(
+        values={name: x.reshape(shape) for name, x in mine.items()},
+        samples={
+            **{name: found[0][name] for name in patterns.PATTERN_SCORES},
+            "direct_logit_attribution": found[2]["attribution"],
+        },
+        uniform={
+            **patterns.uniform_scores(length, PERIOD),
+            "direct_logit_attribution": found[2]["attribution_uniform"].mean(0),
+        },
+        random={name: x.reshape(shape) for name, x in random.items()},
+        pairs={"similarity": found[0]["similarity"], **{f"{k}_composition": found[1][k] for k in weights.KINDS}},
+        lens=_lens(found[2]),
+        info=describe(model, inputs)
+        | {
+            "sequences": SEQUENCES,
+            "period": PERIOD,
+            "random_seed": seed,
+            "unrelated_composition": weights.unrelated(model.d_model),
+            "read_out_chance": 5 / model.cfg.d_vocab,
+        },
+    )
+
+
+class _Parts:
+    """The three computations behind the scores of one model, each kept by the model's hash."""
+
+    def __init__(self, model: HookedLM | None, store: Store | None, identity: bytes | None, seed: int) -> None:
+        self.store, self.identity, self.seed = store, identity, seed
+        self._model = model
+        self.make: Callable[[], HookedLM] | None = None
+
+    @property
+    def model(self) -> HookedLM:
+        if self._model is None:
+            assert self.make is not None
+            self._model = self.make()  # only where something of it is not in the cache
+        return self._model
+
+    def patterns(self) -> Arrays:
+        """Scores of each sequence ``[sequence, layer, head]``, similarity ``[head, head]``, the sequences' length."""
+        names = (*patterns.PATTERN_SCORES, "similarity", "length")
+        return self._kept("patterns", names, (PERIOD, SEQUENCES, self.seed), self._patterns)
+
+    def weights(self) -> Arrays:
+        """Scores of weights alone."""
+        names = ("copy_score", "ov_norm", "ov_rank", "qk_norm", "qk_rank", *weights.KINDS)
+        return self._kept("weights", names, (), self._weights)
+
+    def task(self, inputs: PairedInputs) -> Arrays:
+        """Scores on a task, see `TaskScores`."""
+        names = tuple(f.name for f in fields(TaskScores))
+        return self._kept("task", names, (of_inputs(inputs),), lambda: self._task(inputs))
+
+    @torch.no_grad()
+    def _patterns(self) -> Arrays:
+        model = self.model
+        tower, ids = tower_of(model), patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
+        n_heads = model.n_layers * model.n_heads
+        found: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
+        gram = torch.zeros(n_heads, n_heads)
+        for batch in ids.split(UNIT):
+            kept: dict[int, Tensor] = {}
+
+            def keep(layer: int, kept: dict[int, Tensor] = kept) -> Callable[[Tensor], None]:
+                def tap(x: Tensor) -> None:
+                    kept[layer] = x
+
+                return tap
+
+            tower.base_run(batch, {0: {model.hook_name("pattern", i): keep(i) for i in range(model.n_layers)}})
+            A = torch.stack([kept[i] for i in range(model.n_layers)], 1).float()  # [sequence, layer, head, dest, src]
+            for name, score in patterns.PATTERN_SCORES.items():
+                found[name].append(score(A, PERIOD))
+            for each in A:
+                flat = patterns.centred(each.flatten(0, 1))
+                gram += (flat @ flat.T).cpu()
+        similarity = (gram / len(ids)).fill_diagonal_(torch.nan)
+        values = {name: torch.cat(rows) for name, rows in found.items()}
+        return _arrays({**values, "similarity": similarity, "length": torch.tensor(ids.shape[1])})
+
+    @torch.no_grad()
+    def _weights(self) -> Arrays:
+        heads = weights.HeadWeights.of(self.model)
+        return _arrays(
+            {"copy_score": weights.copy_score(self.model, heads)}
+            | weights.circuit_sizes(heads)
+            | weights.composition(heads)
+        )
+
+    def _task(self, inputs: PairedInputs) -> Arrays:
+        # The random model's runs are nobody else's: they are not kept.
+        store = self.store if self.make is None else None
+        recorder = Recorder(tower_of(self.model), store, self.identity if store is not None else None)
+        return asdict(task_scores(self.model, recorder, inputs))
+
+    def _kept(
+        self, what: str, names: tuple[str, ...], arguments: tuple[Any, ...], make: Callable[[], Arrays]
+    ) -> Arrays:
+        if self.store is None or self.identity is None:
+            return make()
+        keys = {name: digest(self.identity, "head scores", VERSION, what, name, *arguments) for name in names}
+        there = self.store.read_many(list(keys.values()))
+        if len(there) == len(names):
+            return {name: there[key].numpy() for name, key in keys.items()}
+        made = make()
+        self.store.put("result", {name: ([key], torch.from_numpy(made[name])[None]) for name, key in keys.items()})
+        return made
+
+
+def _values(of_patterns: Arrays, of_weights: Arrays, of_task: Arrays) -> Arrays:
+    """One number a head."""
+    found = {name: of_patterns[name].mean(0) for name in patterns.PATTERN_SCORES}
+    found["similarity"] = _largest(of_patterns["similarity"])
+    found["copy_score"] = of_weights["copy_score"]
+    found["ioi_copy"], found["ioi_copy_negative"] = of_task["read_out"], of_task["read_out_negative"]
+    found["direct_logit_attribution"] = of_task["attribution"].mean(0)
+    found |= {f"{kind}_composition": _largest(of_weights[kind]) for kind in weights.KINDS}
+    return found | {name: of_weights[name] for name in ("ov_norm", "ov_rank", "qk_norm", "qk_rank")}
+
+
+def _largest(pairs: np.ndarray) -> np.ndarray:
+    """The largest entry of each row; NaN where there is none."""
+    best = np.where(np.isfinite(pairs), pairs, -np.inf).max(1)
+    return np.where(np.isfinite(best), best, np.nan)
+
+
+def _lens(of_task: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    values, right = of_task["lens"], of_task["lens_right"]
+    interval, n = statistics.mean_interval(values.T), len(values)
+    rows = []
+    for depth in range(values.shape[1]):
+        share = statistics.proportion_interval(int(right[:, depth].sum()), n)
+        rows.append(
+            {
+                "depth": depth,
+                "before": f"layer {depth}" if depth < values.shape[1] - 1 else "unembedding",
+                "logit_difference": values[:, depth].mean(),
+                "logit_difference_low": interval.low[depth],
+                "logit_difference_high": interval.high[depth],
+                "answer_above_wrong": right[:, depth].mean(),
+                "answer_above_wrong_low": share.low,
+                "answer_above_wrong_high": share.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> Arrays:
+    return {name: x.detach().cpu().double().numpy() for name, x in tensors.items()}

@@ -1,0 +1,150 @@
+"""What heads do on a task: direct logit attribution, the IOI read-out, and the logit lens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from workbench.inputs import PairedInputs
+from workbench.models.anatomy import find
+from workbench.models.taps import norm_scale
+from workbench.patching.recorder import Recorder
+
+#: The IOI read-out asks whether the name is among this many tokens.
+AMONG = 5
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One row an example, of the clean runs.
+
+    Attributes:
+        attribution: direct logit attribution of each head, in logits.
+        attribution_uniform: the same, were the head's last row uniform over what it may see.
+        read_out: per head, the share of the named tokens' places that it copies, see `read_out`; and of those that it
+            suppresses. NaN where no place holds an answer's token.
+        lens: logit difference read from the residual stream before each layer and after the last.
+        lens_right: whether the answer's logit is the largest of the answers' and wrong answers' there.
+    """
+
+    attribution: Float[np.ndarray, "example layer head"]
+    attribution_uniform: Float[np.ndarray, "example layer head"]
+    read_out: Float[np.ndarray, "layer head"]
+    read_out_negative: Float[np.ndarray, "layer head"]
+    lens: Float[np.ndarray, "example depth"]
+    lens_right: Float[np.ndarray, "example depth"]
+
+
+@torch.no_grad()
+def task_scores(model: Any, recorder: Recorder, inputs: PairedInputs) -> TaskScores:
+    """All scores of a task's clean prompts (needs `inputs` with answers)."""
+    layers = range(model.n_layers)
+    last = model.n_layers - 1
+    sites = {site: [model.hook_name(site, i) for i in layers] for site in ("z", "v", "resid_pre")}
+    sites["end"] = [model.hook_name("resid_post", last)]
+    source = recorder.source(inputs.clean, [hook for hooks in sites.values() for hook in hooks])
+    attribution, uniform, lens, right, copied = [], [], [], [], []
+    for i in range(len(inputs)):
+        z, v = (torch.stack(source.read(sites[site], i)) for site in ("z", "v"))
+        stream = torch.stack([*source.read(sites["resid_pre"], i), *source.read(sites["end"], i)])
+        direction = answer_direction(model, inputs.answer[i], inputs.wrong[i])
+        scale = norm_scale(model.module(model.anatomy.final_norm), stream[-1, -1])
+        group = model.n_heads // model.n_kv_heads
+        mean = v.mean(1).repeat_interleave(group, 1)
+        attribution.append(attributed(model, z[:, -1], z[:, -1], direction, scale))
+        uniform.append(attributed(model, mean, z[:, -1], direction, scale))
+        logits = model.unembed(stream[:, -1], torch.tensor([*inputs.answer[i], *inputs.wrong[i]], device=stream.device))
+        answers, wrongs = logits[:, : len(inputs.answer[i])], logits[:, len(inputs.answer[i]) :]
+        lens.append(answers.mean(1) - wrongs.mean(1))
+        right.append(answers.max(1).values > wrongs.max(1).values)
+        copied.append(stream[min(1, last), _places(inputs, i)])
+    ids = torch.cat([inputs.clean[i][_places(inputs, i)] for i in range(len(inputs))])
+    positive, negative = read_out(model, torch.cat(copied), ids)
+    return TaskScores(
+        _array(attribution), _array(uniform), _numpy(positive), _numpy(negative), _array(lens), _array(right)
+    )
+
+
+def answer_direction(model: Any, answer: Sequence[int], wrong: Sequence[int]) -> Float[Tensor, "d_model"]:
+    """The direction whose dot product with the normed residual is the logit difference, without the unembedding's bias:
+    the mean over the answers less the mean over the wrong answers."""
+    right, not_right = (model.tokens_to_residual_directions(torch.tensor(ids)).mean(0) for ids in (answer, wrong))
+    return right - not_right
+
+
+def attributed(
+    model: Any,
+    z: Float[Tensor, "layer head d_head"],
+    actual: Float[Tensor, "layer head d_head"],
+    direction: Float[Tensor, "d_model"],
+    scale: Float[Tensor, "1"],
+) -> Float[Tensor, "layer head"]:
+    """``(z_h W_O[h]) · direction / scale``: what each head adds to the logit difference at one position.
+
+    The norms' scales are those of the real run: of the final residual (`scale`) and, where a family norms the attention
+    output, of that output (made of `actual` z). Summed over heads, with the MLPs, the embedding and the biases, it is
+    the logit difference less that of the unembedding's bias. A soft cap on the logits is left out.
+    """
+    anatomy, rows = model.anatomy, []
+    final = model.module(anatomy.final_norm)
+    for i in range(model.n_layers):
+        attn = model.blocks[i].attn
+        towards = direction - direction.mean() if isinstance(final, nn.LayerNorm) else direction
+        if anatomy.attn_out != anatomy.attention:
+            after = model.part(i, anatomy.attn_out)
+            out = torch.einsum("hd,hdm->m", actual[i], attn.W_O) + attn.b_O
+            towards = towards * model.norm_weight(after) / norm_scale(after, out)
+        rows.append(torch.einsum("hd,hdm,m->h", z[i], attn.W_O, towards) / scale)
+    return torch.stack(rows)
+
+
+def read_out(
+    model: Any, residual: Float[Tensor, "place d_model"], ids: Int[Tensor, "place"]
+) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]]:
+    """The copy score of the IOI paper (Wang et al. 2022): the residual after layer 0 at a name, through layer 1's
+    norm, a head's V and O, the final norm and the unembedding; the share of places at which that name is among the
+    five tokens with the largest logits. The second is the same with the sign of the head's output flipped, for heads
+    that suppress.
+    """
+    layer = min(1, model.n_layers - 1)
+    norm = model.part(layer, model.anatomy.norm1)
+    normed, group = norm(residual[:, None])[:, 0], model.n_heads // model.n_kv_heads
+    shape = (model.n_layers, model.n_heads)
+    if not len(ids):
+        return torch.full(shape, torch.nan), torch.full(shape, torch.nan)
+    ends = (model.module(model.anatomy.final_norm), model.module(model.anatomy.unembed))
+    odd = all(getattr(end, "bias", None) is None for end in ends)  # then −x has the logits of x with the sign flipped
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for i in range(model.n_layers):
+        attn = model.blocks[i].attn
+        v = (torch.einsum("pm,hmd->hpd", normed, attn.W_V) + attn.b_V[:, None]).repeat_interleave(group, 0)
+        written = v @ attn.W_O  # [head, place, d_model]
+        after = find(model.layer(i), model.anatomy.attn_out)
+        if model.anatomy.attn_out != model.anatomy.attention and after is not None:
+            written = after(written)
+        logits = model.unembed(written.flatten(0, 1)).unflatten(0, written.shape[:2])
+        flipped = -logits if odd else model.unembed(-written.flatten(0, 1)).unflatten(0, written.shape[:2])
+        for into, ranked in zip(found, (logits, flipped), strict=True):
+            own = ranked.gather(-1, ids.to(ranked.device).expand(len(ranked), -1)[..., None])
+            into.append(((ranked > own).sum(-1) < AMONG).float().mean(-1))
+    return torch.stack(found[0]), torch.stack(found[1])
+
+
+def _places(inputs: PairedInputs, i: int) -> list[int]:
+    """Where the prompt holds the token of an answer or a wrong answer (in IOI: the names)."""
+    wanted = {*inputs.answer[i], *inputs.wrong[i]}
+    return [place for place, token in enumerate(inputs.clean[i].tolist()) if token in wanted]
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().double().numpy()
+
+
+def _array(rows: Sequence[Tensor]) -> np.ndarray:
+    return _numpy(torch.stack(list(rows)))

@@ -1,0 +1,229 @@
+"""`HeadScores`: what is known of every head of a model, one number at a time, each beside its chance level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench import statistics
+from workbench.errors import UnknownName
+from workbench.vocabulary import Head
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Picture
+    from plotly.graph_objects import Figure
+
+#: What each score is in, and whether it can be negative.
+UNITS: Mapping[str, str] = {
+    "previous_token": "attention",
+    "duplicate_token": "attention",
+    "induction": "attention",
+    "sink": "attention",
+    "locality": "attention",
+    "entropy": "nats",
+    "similarity": "cosine",
+    "copy_score": "Σ Re λ / Σ |λ|",
+    "ioi_copy": "share of names",
+    "ioi_copy_negative": "share of names",
+    "direct_logit_attribution": "logits",
+    "q_composition": "of norms",
+    "k_composition": "of norms",
+    "v_composition": "of norms",
+    "ov_norm": "Frobenius norm",
+    "qk_norm": "Frobenius norm",
+    "ov_rank": "effective rank",
+    "qk_rank": "effective rank",
+}
+#: Scores that are of a task.
+ON_TASK = ("ioi_copy", "ioi_copy_negative", "direct_logit_attribution")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HeadScores:
+    """Scores of all heads of a model.
+
+    Attributes:
+        values: score → its value for each head; of scores over samples the mean.
+        samples: score → its value in each sequence (pattern scores) or example (direct logit attribution).
+        uniform: score → that of a head that attends uniformly to what it may see; a number, or one a head.
+        random: score → its values for the heads of a model of the same configuration with random weights.
+        pairs: ``similarity`` and ``q_composition``, … → ``[head, head]`` in order of layer and head (rows read, columns
+            write); NaN where there is none.
+        lens: the logit lens on the task, one row a depth.
+        info: model, task, sizes and seeds, JSON-able.
+    """
+
+    values: Mapping[str, Float[np.ndarray, "layer head"]]
+    samples: Mapping[str, Float[np.ndarray, "sample layer head"]]
+    uniform: Mapping[str, float | Float[np.ndarray, "layer head"]]
+    random: Mapping[str, Float[np.ndarray, "layer head"]]
+    pairs: Mapping[str, Float[np.ndarray, "reader writer"]]
+    lens: pd.DataFrame
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores."""
+        return tuple(self.values)
+
+    def table(self) -> pd.DataFrame:
+        """One row a head: every score, its 95 % interval where it is a mean, and beside it what a uniform head and the
+        average head of the random model have."""
+        import pandas as pd
+
+        n_layers, n_heads = next(iter(self.values.values())).shape
+        layer, head = np.indices((n_layers, n_heads)).reshape(2, -1)
+        columns: dict[str, Any] = {"layer": layer, "head": head, "name": self.heads}
+        for name, values in self.values.items():
+            columns[name] = values.ravel()
+            if name in self.samples:
+                low, high = self.interval(name)
+                columns |= {f"{name}_low": low.ravel(), f"{name}_high": high.ravel()}
+            if name in self.pairs:
+                columns[f"{name}_with"] = self._partners(name)
+            if name in self.uniform:
+                columns[f"{name}_uniform"] = np.broadcast_to(self.uniform[name], values.shape).ravel()
+            if name in self.random:
+                columns[f"{name}_random"] = np.full(values.size, np.nanmean(self.random[name]))
+        return pd.DataFrame(columns)
+
+    def chance(self) -> pd.DataFrame:
+        """One row a score: what a uniform causal head has (its mean over heads where it is one a head), and the mean
+        and the 95th percentile of the random model's heads."""
+        import pandas as pd
+
+        rows = []
+        for name in self.values:
+            random = self.random.get(name)
+            known = random is not None and np.isfinite(random).any()
+            rows.append(
+                {
+                    "score": name,
+                    "units": UNITS.get(name, ""),
+                    "uniform": float(np.mean(self.uniform[name])) if name in self.uniform else np.nan,
+                    "random": float(np.nanmean(random)) if known and random is not None else np.nan,
+                    "random_95": float(np.nanpercentile(random, 95)) if known and random is not None else np.nan,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def top(self, score: str, k: int = 5) -> list[tuple[Head, float]]:
+        """The k heads with the largest value; of direct logit attribution and the copy score, by size."""
+        values = self[score]
+        ranking = np.abs(values) if score in ("direct_logit_attribution", "copy_score") else values
+        order = np.argsort(np.where(np.isfinite(ranking), -ranking, np.inf), axis=None, kind="stable")[:k]
+        where = zip(*np.unravel_index(order, values.shape), strict=True)
+        return [(Head(int(i), int(j)), float(values[i, j])) for i, j in where]
+
+    def interval(self, score: str) -> tuple[np.ndarray, np.ndarray]:
+        """The 95 % bootstrap interval of a score's mean over sequences or examples."""
+        if score not in self._intervals:
+            raise UnknownName("score with an interval", score, self.samples)
+        return self._intervals[score]
+
+    # --- showing and keeping
+
+    def figure(self, score: str) -> Figure:
+        """Layers × heads, interactive; its chance levels stand in the subtitle."""
+        from workbench import figures
+
+        return figures.heatmap(self[score], **self._drawn(score))
+
+    def picture(self, score: str) -> Picture:
+        """The same, drawn with matplotlib."""
+        from workbench import pictures
+
+        return pictures.heatmap(self[score], **self._drawn(score))
+
+    def json(self) -> dict[str, Any]:
+        """Everything but the samples, JSON-able."""
+        from workbench.files import jsonable
+
+        tables = {"heads": self.table(), "chance": self.chance(), "logit_lens": self.lens}
+        return jsonable({"info": self.info, **{name: frame.to_dict("records") for name, frame in tables.items()}})
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write one ``.safetensors`` file that `load` reads."""
+        from workbench.head_scores import file
+
+        file.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> HeadScores:
+        """Read what `save` wrote, as untrusted input. Raises `BadInput` with the path and what is wrong."""
+        from workbench.head_scores import file
+
+        return file.load(path)
+
+    def __repr__(self) -> str:
+        return f"HeadScores({self._about}: {', '.join(self.names)})"
+
+    def _repr_html_(self) -> str:
+        from workbench.notebook import html_table, image
+        from workbench.pictures import png
+
+        rows = []
+        for row in self.chance().to_dict("records"):
+            best = ", ".join(f"{head} ({value:.3g})" for head, value in self.top(row["score"], 3))
+            levels = ["–" if row[k] != row[k] else f"{row[k]:.3g}" for k in ("uniform", "random", "random_95")]
+            rows.append((row["score"].replace("_", " "), best, *levels))
+        head = ("score", "strongest heads", "uniform head", "random weights", "their 95th percentile")
+        picture = image(png(self.picture("induction"), dpi=90), "induction scores")
+        return f"<div><b>{escape(self._about)}</b>{html_table(head, rows)}{picture}</div>"
+
+    @property
+    def _about(self) -> str:
+        n_layers, n_heads = next(iter(self.values.values())).shape
+        return f"{n_layers} × {n_heads} heads of {self.info.get('model')}, task {self.info.get('task')}"
+
+    def _drawn(self, score: str) -> dict[str, Any]:
+        """Words and axes of a figure."""
+        n_layers, n_heads = self[score].shape
+        chance = self.chance().set_index("score").loc[score]
+        levels = {"uniform head": chance["uniform"], "random weights": chance["random"]}
+        known = [f"{name} {level:.3g}" for name, level in levels.items() if level == level]
+        on = f"{self.info.get('task')}, n = {self.info.get('n')}" if score in ON_TASK else ""
+        repeated = f"{self.info.get('sequences')} × {self.info.get('period')} random tokens, repeated"
+        source = on or (repeated if score in self.samples or score == "similarity" else "weights alone")
+        return {
+            "x": [str(j) for j in range(n_heads)],
+            "y": [str(i) for i in range(n_layers)],
+            "title": f"{self.info.get('model')} · {score.replace('_', ' ')}",
+            "subtitle": " · ".join([source, *known]),
+            "scale": f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
+            "x_title": "head",
+            "y_title": "layer",
+            "diverging": bool(np.nanmin(self[score]) < 0),
+        }
+
+    def __getitem__(self, score: str) -> Float[np.ndarray, "layer head"]:
+        if score not in self.values:
+            raise UnknownName("score", score, self.values)
+        return self.values[score]
+
+    @cached_property
+    def heads(self) -> list[str]:
+        """``0.0``, ``0.1``, … in the order of `pairs`."""
+        n_layers, n_heads = next(iter(self.values.values())).shape
+        return [str(Head(i, j)) for i in range(n_layers) for j in range(n_heads)]
+
+    @cached_property
+    def _intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        found = {}
+        for name, samples in self.samples.items():
+            interval = statistics.mean_interval(np.moveaxis(samples, 0, -1))
+            found[name] = (interval.low, interval.high)
+        return found
+
+    def _partners(self, name: str) -> list[str]:
+        pairs = self.pairs[name]
+        best = np.where(np.isfinite(pairs), pairs, -np.inf).argmax(1)
+        return [self.heads[j] if np.isfinite(row).any() else "" for j, row in zip(best, pairs, strict=True)]
