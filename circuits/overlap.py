@@ -142,6 +142,20 @@ def bootstrap_jaccard(
     return {(a, b): _mask_jaccard(masks[a], masks[b], _can_resample(scores, a, b), resamples) for a, b in pairs}
 
 
+def consistency(scores: Scores, percent: float, resamples: int, seed: int = 0) -> float:
+    """Mean Jaccard index of the circuits of all pairs of resamples of one task's prompts, over all its stages.
+
+    Conditional on the receivers: the scores are those of the full sample's. NaN for one example, or no stage.
+    """
+    if resamples < 2 or not scores or min(array.shape[-1] for array in scores.values()) < 2:
+        return float("nan")
+    masks = stage_masks(scores, percent, resamples, seed)
+    chosen = _chosen(masks, masks).reshape(-1, resamples).T.astype(float)  # [resample, head]
+    shared, sizes = chosen @ chosen.T, chosen.sum(1)
+    index = shared / (sizes[:, None] + sizes - shared)
+    return float(index[np.triu_indices(resamples, 1)].mean())
+
+
 def overlap_rows(
     scores: Mapping[str, Scores],
     percent: float,

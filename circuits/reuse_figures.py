@@ -71,3 +71,36 @@ def bars(overlaps: pd.DataFrame, *, model: str, n: int, percent: float) -> Both:
         figures.bars(columns["jaccard"], low, high, names, **words),
         pictures.bars(columns["jaccard"], low, high, names, **words),
     )
+
+
+def damage(ablated: pd.DataFrame, tasks: Sequence[str], *, model: str, n: int, percent: float) -> Both:
+    """Rows: whose circuit is ablated. Columns: the task that is measured. Damage beyond random heads of the layers."""
+    at = {task: i for i, task in enumerate(tasks)}
+    values = np.full((len(tasks), len(tasks)), np.nan)
+    hover = np.full(values.shape, "no value", dtype=object)
+    quantity = "beyond_random" if "beyond_random" in ablated else "damage"
+    for row in ablated.to_dict("records"):
+        where = at[row["ablated"]], at[row["measured"]]
+        values[where] = row[quantity]
+        hover[where] = (
+            f"<b>{row['ablated']}'s circuit ablated, {row['measured']} measured</b><br>damage {row['damage']:.2f} "
+            f"[{row['low']:.2f}, {row['high']:.2f}]"
+        )
+        if "random" in row:
+            hover[where] += (
+                f"<br>random heads of its layers {row['random']:.2f} ({row['random_low']:.2f} to "
+                f"{row['random_high']:.2f})<br>beyond them {row['beyond_random']:.2f} [{row['beyond_low']:.2f}, "
+                f"{row['beyond_high']:.2f}]"
+            )
+    what = "less that of random heads of the same layers" if quantity == "beyond_random" else "without a control"
+    words: dict[str, Any] = {
+        "title": f"Cross-task ablation · {model} · n = {n} a task",
+        "subtitle": f"top {percent:g} % of heads a stage, ablated to their means at every position · damage: the share "
+        f"of the logit difference that is lost, {what}",
+        "scale": "share of the logit difference",
+        "note": "Rows: the circuit that is ablated. Columns: the task that is measured. 1: nothing is left.",
+        "x_title": "measured task",
+        "y_title": "ablated circuit of",
+        "show_values": True,
+    }
+    return figures.heatmap(values, tasks, tasks, hover=hover, **words), pictures.heatmap(values, tasks, tasks, **words)

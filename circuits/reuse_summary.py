@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from circuits.gate import Gate
-from circuits.halves import Halves
-from circuits.reuse_tables import circuit_sets, coinciding
+from circuits.reuse_tables import RESAMPLES, STABLE, circuit_sets, coinciding
 from circuits.reuse_verdict import Decision, Group
 from circuits.roles import STAGES, role_of
 from circuits.stages import Stages
@@ -29,7 +29,8 @@ def in_words(
     shape: tuple[int, int],
     gates: Sequence[Gate],
     stages: Mapping[str, Stages],
-    halves: Mapping[str, Halves | None],
+    tasks: pd.DataFrame,
+    ablated: pd.DataFrame,
     overlaps: pd.DataFrame,
     decision: Decision,
     more: Sequence[str] = (),
@@ -61,12 +62,22 @@ def in_words(
             "Heads that two tasks share (Jaccard index, 95 % interval given the receivers; null: layer-matched heads)",
         ]
         lines += [_pair_line(row) for row in overlaps.to_dict("records")]
-    if known := {task: both for task, both in halves.items() if both is not None}:
+    known = [row for row in tasks.to_dict("records") if row["stages"]]
+    if known:
         lines += [
             "",
-            "What a task shares with itself (two random halves of its prompts, the receivers chosen anew in each)",
+            "What a task shares with itself (two random halves of its prompts, the receivers chosen anew in each; mean "
+            f"of all pairs of {RESAMPLES} resamples of its prompts, given the receivers: {STABLE} is called stable)",
         ]
-        lines += [f"  {task:<24} {both.jaccard(percent):.2f}, n = {both.n} a half" for task, both in known.items()]
+        lines += [_itself_line(row) for row in known]
+    if len(ablated):
+        lines += [
+            "",
+            "What ablating a circuit takes from a task (share of its logit difference [95 % interval]; random heads of "
+            "the same layers in brackets; heads set to their means at every position)",
+        ]
+        lines += [_damage_line(task, rows) for task, rows in ablated.groupby("ablated", sort=False)]
+        lines.append(_own_and_others(ablated))
     lines += ["", _group_line("Near", decision.near), _group_line("Distant", decision.distant)]
     lines.append(
         f"{len(decision.beyond)} of {decision.near.pairs} near pairs lie above their null's 95th percentile, "
@@ -75,6 +86,29 @@ def in_words(
     lines += ["", *more] if more else []
     lines += ["", f"{decision.verdict.capitalize()}: {decision.reason}."]
     return "\n".join(lines)
+
+
+def _itself_line(row: Mapping[Any, Any]) -> str:
+    halves = f"{row['split_half']:.2f}, n = {row['n_half']} a half" if row["n_half"] else "too few prompts"
+    return f"  {row['task']:<24} halves {halves}; resamples {row['bootstrap_jaccard']:.2f}" + (
+        ", stable" if row["stable"] else ""
+    )
+
+
+def _damage_line(task: object, rows: pd.DataFrame) -> str:
+    found = []
+    for row in rows.sort_values("damage", ascending=False, kind="stable").to_dict("records"):
+        control = f" ({row['random']:.2f})" if "random" in row else ""
+        found.append(f"{row['measured']} {row['damage']:.2f} [{row['low']:.2f}, {row['high']:.2f}]{control}")
+    return f"  {task}, {rows['heads'].iloc[0]} heads: " + "; ".join(found)
+
+
+def _own_and_others(ablated: pd.DataFrame) -> str:
+    own = ablated["ablated"] == ablated["measured"]
+    quantity = "beyond_random" if "beyond_random" in ablated else "damage"
+    name = "Damage beyond random heads" if quantity == "beyond_random" else "Damage"
+    apart = f", {ablated[quantity][~own].mean():.2f} to the others" if len(set(own)) > 1 else ""
+    return f"  {name}, mean: {ablated[quantity][own].mean():.2f} to a circuit's own task{apart}."
 
 
 def _gate_line(gate: Gate) -> str:

@@ -20,21 +20,31 @@ from workbench.vocabulary import Head
 
 #: The shares of heads a stage keeps, in per cent: the study's first, the others beside it.
 MAIN, BESIDE = 2.0, (1.0, 2.0, 5.0, 10.0)
-TASK_COLUMNS = ("split_half", "n_half", "stages", "left_out")
+TASK_COLUMNS = ("split_half", "n_half", "bootstrap_jaccard", "stable", "stages", "left_out")
+#: A circuit is called stable where resampled prompts give circuits that share so much (mean pairwise Jaccard index over
+#: at least 100 resamples, as arXiv 2510.00845 proposes).
+STABLE, RESAMPLES = 0.8, 100
 
 
 def tasks(
-    gates: Sequence[Gate], stages: Mapping[str, Stages], halves: Mapping[str, Halves | None], percent: float
+    gates: Sequence[Gate],
+    stages: Mapping[str, Stages],
+    halves: Mapping[str, Halves | None],
+    percent: float,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a task: the gate, which stages were run, and what the circuits of two halves of its prompts share."""
+    """One row a task: the gate, which stages were run, what the circuits of two halves of its prompts share, and what
+    those of resampled prompts do (given the receivers)."""
     rows = []
     for gate in gates:
         found = stages.get(gate.task)
         both = halves.get(gate.task)
+        consistency = overlap.consistency(found.scores, percent, RESAMPLES, seed) if found else float("nan")
         left_out = "; ".join(f"{name}: {why}" for name, why in found.left_out.items()) if found else ""
         rows.append(
             dataclasses.asdict(gate)
             | {"split_half": both.jaccard(percent) if both else float("nan"), "n_half": both.n if both else 0}
+            | {"bootstrap_jaccard": consistency, "stable": bool(consistency >= STABLE)}
             | {"stages": ", ".join(found.done) if found else "", "left_out": left_out}
         )
     return pd.DataFrame(rows, columns=[*(f.name for f in dataclasses.fields(Gate)), *TASK_COLUMNS])

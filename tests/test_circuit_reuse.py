@@ -315,8 +315,12 @@ def test_the_whole_report(stubs: None) -> None:
         assert {"n", "n_a"} & set(table.columns), name
     assert set(report.figures) == set(report.pictures) and next(iter(report.figures)) == "overlap"
     assert set(tasks["n_half"]) == {4, 0} and list(tasks["split_half"].notna()) == list(tasks["status"] == "done")
+    matrix = report.tables["cross_ablation"]
+    assert len(matrix) == 9 and set(matrix["ablated"]) == set(matrix["measured"]) == set(heads["task"])
+    assert set(matrix["random_sets"]) == {5} and "cross-ablation" in report.figures
     for words in (
         "chosen anew in each",
+        "What ablating a circuit takes from a task",
         "not done by this model",
         "does not apply",
         "n = 8",

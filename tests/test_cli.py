@@ -139,7 +139,7 @@ def test_version(run):
 )
 def test_a_wrong_word_is_one_line_that_says_what_is_meant(run, no_model, monkeypatch, arguments, fragment):
     names = registry.names
-    findings = ["circuit-reuse"]
+    findings = ["circuit-repair", "circuit-reuse", "faithfulness", "head-ablation", "ioi-circuit"]
     monkeypatch.setattr(registry, "names", lambda where: findings if where == "circuits.findings" else names(where))
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")

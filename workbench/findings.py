@@ -100,6 +100,7 @@ class Finding:
         thresholds: the numbers the verdict compares with, by name.
         run: ``run(model, settings, progress) -> Report``.
         defaults: the settings and their default values; other settings are refused by `settings`.
+        full: the settings of the long form (``--full``).
         source: the paper.
     """
 
@@ -110,6 +111,7 @@ class Finding:
     thresholds: Mapping[str, Any]
     run: Callable[[Any, dict[str, Any], Progress], Report]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    full: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:

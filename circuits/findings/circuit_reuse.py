@@ -5,15 +5,16 @@ the tasks that the model does (`circuits.gate`), four stages of path patching ea
 every stage, and what each pair of tasks shares, beside layer-matched random circuits and a bootstrap interval over
 prompts (`circuits.overlap`). Near and distant pairs are declared in `circuits.reuse_verdict`, with the verdict's rule.
 
+Then every circuit is ablated and every task measured (`circuits.ablation`), beside random heads of the same layers: an
+overlap says that heads are shared, an ablation whether they matter.
+
 Tables: ``overlap`` (a row for each pair), ``overlap_percent`` (the same at 1, 2, 5 and 10 %), ``overlap_stage``,
-``tasks``, ``stages``, ``heads``, ``summary``; for a model with published heads ``published_heads`` and
-``published_overlaps``.
+``cross_ablation``, ``tasks``, ``stages``, ``heads``, ``summary``; for a model with published heads ``published_heads``
+and ``published_overlaps``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ import pandas as pd
 
 import workbench as wb
 from circuits import overlap, published, reuse_figures, reuse_summary, reuse_tables
+from circuits.ablation import cross_ablation
+from circuits.drawn import asked, fingerprint, reference
 from circuits.gate import Gate, gate, no_inputs
 from circuits.halves import Halves, split_halves
 from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, TASKS, decide, on_part, pairs_of
@@ -39,6 +42,7 @@ N = 20
 _FORWARDS = 2
 #: After a stage's name: the same stage in the two halves.
 ANEW = ", anew"
+ABLATION = "ablation"
 
 
 def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
@@ -46,15 +50,15 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
 
     Settings:
         n: prompts a task. seed: of the draw. percent: the share of heads a stage keeps, and that become receivers.
-        tasks: names of tasks.
+        tasks: names of tasks. random_sets: random sets of heads beside each ablated circuit.
     """
     settings = finding.settings(settings)
     n, seed, percent = settings["n"], settings["seed"], settings["percent"]
     chosen = [wb.task(name, n=n, seed=seed) for name in dict.fromkeys(settings["tasks"])]
     name = str(model.provenance.get("name"))
-    reference = published.of_model(name)
+    known = published.of_model(name)
     inputs, gates = _inputs(model, chosen)
-    meter = _Meter(progress, model, {t.name: t for t in chosen}, inputs)
+    meter = _Meter(progress, model, {t.name: t for t in chosen}, inputs, settings["random_sets"])
     found: dict[str, Stages] = {}
     halves: dict[str, Halves | None] = {}
     drawn: dict[str, reuse_figures.Both] = {}
@@ -76,7 +80,34 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
             halves[task.name] = split_halves(model, given, task.stages, percent, whole, seed, progress=anew)
             found[task.name] = whole
         meter.finished(task.name)
-    return _report(model, name, settings, [gates[t.name] for t in chosen], found, halves, inputs, reference, drawn)
+    ablated = _ablated(model, chosen, inputs, found, settings, meter)
+    listed = [gates[t.name] for t in chosen]
+    return _report(model, name, settings, listed, found, halves, ablated, inputs, known, drawn)
+
+
+def _ablated(
+    model: Any,
+    tasks: list[Task],
+    inputs: Mapping[str, PairedInputs],
+    found: Mapping[str, Stages],
+    settings: Mapping[str, Any],
+    meter: _Meter,
+) -> pd.DataFrame:
+    """The cross-ablation matrix of the tasks that the model does."""
+    circuits = {t: overlap.union_of_stages(reuse_tables.circuit_sets(s, settings["percent"])) for t, s in found.items()}
+    measured = {task: inputs[task] for task in found}
+    references = {task.name: reference(model, task, inputs[task.name]) for task in tasks if task.name in found}
+    result = cross_ablation(
+        model,
+        measured,
+        references,
+        circuits,
+        random_sets=settings["random_sets"],
+        seed=settings["seed"],
+        progress=lambda task, prompts: meter.of(task, ABLATION)(prompts),
+    )
+    meter.all_finished()
+    return result
 
 
 def _inputs(model: Any, tasks: list[Task]) -> tuple[dict[str, PairedInputs], dict[str, Gate]]:
@@ -85,7 +116,7 @@ def _inputs(model: Any, tasks: list[Task]) -> tuple[dict[str, PairedInputs], dic
     gates: dict[str, Gate] = {}
     for task in tasks:
         try:
-            inputs[task.name] = task.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)
+            inputs[task.name] = asked(model, task)
         except (BadInput, UsageError) as error:
             gates[task.name] = no_inputs(task.name, task.relation, str(error))
     return inputs, gates
@@ -98,8 +129,9 @@ def _report(
     gates: list[Gate],
     found: dict[str, Stages],
     halves: Mapping[str, Halves | None],
+    ablated: pd.DataFrame,
     inputs: Mapping[str, PairedInputs],
-    reference: Mapping[str, Any] | None,
+    known: Mapping[str, Any] | None,
     drawn: Mapping[str, reuse_figures.Both],
 ) -> Report:
     n, seed, percent = settings["n"], settings["seed"], settings["percent"]
@@ -109,28 +141,31 @@ def _report(
     overlaps = at_each[percent]
     decision = decide(overlaps.to_dict("records"), overlap.bootstrap_jaccard(scores, percent, pairs, seed=seed))
     decision = on_part(decision, settings["tasks"])
-    tasks = reuse_tables.tasks(gates, found, halves, percent)
+    tasks = reuse_tables.tasks(gates, found, halves, percent, seed)
     tables = {
         "overlap": overlaps,
         "overlap_percent": pd.concat(at_each.values(), ignore_index=True),
         "overlap_stage": reuse_tables.overlaps_of_each_stage(found, pairs, percent),
+        "cross_ablation": ablated,
         "tasks": tasks,
         "heads": reuse_tables.heads(found, percent),
-        "stages": reuse_tables.stages(found, reference["batch"] if reference else None),
+        "stages": reuse_tables.stages(found, known["batch"] if known else None),
         "summary": reuse_tables.summary(decision, gates, n, percent),
     }
     more = [f"Published heads exist for {', '.join(published.models())} only: none are shown beside {name}."]
-    if reference:
+    if known:
         kept = statistics.top_count(percent, model.n_layers * model.n_heads)
-        tables["published_heads"] = published.heads_beside(reference, found, kept)
-        tables["published_overlaps"] = published.overlaps_beside(reference, overlaps)
-        more = list(published.in_words(tables["published_heads"], tables["published_overlaps"], reference))
+        tables["published_heads"] = published.heads_beside(known, found, kept)
+        tables["published_overlaps"] = published.overlaps_beside(known, overlaps)
+        more = list(published.in_words(tables["published_heads"], tables["published_overlaps"], known))
     words: dict[str, Any] = {"model": name, "n": n, "percent": percent}
     both: dict[str, reuse_figures.Both] = {}
     if len(found) > 1:
         itself = dict(zip(tasks["task"], tasks["split_half"], strict=True))
         both["overlap"] = reuse_figures.matrix(overlaps, list(found), itself, **words)
         both["overlap-pairs"] = reuse_figures.bars(overlaps, **words)
+    if len(ablated):
+        both["cross-ablation"] = reuse_figures.damage(ablated, list(found), **words)
     both |= drawn
     infos = {f"{s.task} {s.name}": dict(s.sweep.info) for stages in found.values() for s in stages.done.values()}
     return Report(
@@ -140,7 +175,8 @@ def _report(
             shape=(model.n_layers, model.n_heads),
             gates=gates,
             stages=found,
-            halves=halves,
+            tasks=tasks,
+            ablated=ablated,
             overlaps=overlaps,
             decision=decision,
             more=more,
@@ -149,24 +185,20 @@ def _report(
         tables=tables,
         figures={key: figure for key, (figure, _) in both.items()},
         pictures={key: picture for key, (_, picture) in both.items()},
-        facts={"data": {task: _hash(given) for task, given in inputs.items()}, "stages": infos},
+        facts={"data": {task: fingerprint(given) for task, given in inputs.items()}, "stages": infos},
     )
-
-
-def _hash(inputs: PairedInputs) -> str:
-    """SHA-256 of the token ids and answers of a task's prompts."""
-    rows = [
-        [clean.tolist(), corrupt.tolist(), list(answer), list(wrong)]
-        for clean, corrupt, answer, wrong in zip(inputs.clean, inputs.corrupt, inputs.answer, inputs.wrong, strict=True)
-    ]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 class _Meter:
     """One measure of progress over all tasks, so that the time left is that of the whole report."""
 
     def __init__(
-        self, progress: Progress, model: Any, tasks: Mapping[str, Task], inputs: Mapping[str, PairedInputs]
+        self,
+        progress: Progress,
+        model: Any,
+        tasks: Mapping[str, Task],
+        inputs: Mapping[str, PairedInputs],
+        random_sets: int,
     ) -> None:
         self.progress, self.n = progress, {name: len(given) for name, given in inputs.items()}
         self.parts: dict[tuple[str, str], int] = {}
@@ -174,6 +206,8 @@ class _Meter:
             self.parts[name, "gate"] = _FORWARDS * model.n_layers * sum(map(len, given.clean))
             for stage, size in work(given, tasks[name].stages, model.n_layers, model.n_heads).items():
                 self.parts |= {(name, stage): size, (name, stage + ANEW): size}
+            sets = len(inputs) * (1 + random_sets)
+            self.parts[name, ABLATION] = sets * model.n_layers * sum(map(len, given.clean))
         self.done = dict.fromkeys(self.parts, 0)
         self.title = f"circuit-reuse, {len(tasks)} tasks"
 
@@ -188,8 +222,12 @@ class _Meter:
         return lambda stage, examples: self.of(task, stage + again)(examples)
 
     def finished(self, task: str) -> None:
-        """Whatever of a task was not run will not be."""
-        self.done |= {key: size for key, size in self.parts.items() if key[0] == task}
+        """Whatever of a task's own circuit was not run will not be."""
+        self.done |= {key: size for key, size in self.parts.items() if key[0] == task and key[1] != ABLATION}
+        self._tell()
+
+    def all_finished(self) -> None:
+        self.done = dict(self.parts)
         self._tell()
 
     def _tell(self) -> None:
@@ -209,6 +247,7 @@ finding = Finding(
         "lower end of the near pairs' mean overlap, above": "the upper end of the distant pairs' mean overlap",
     },
     run=run,
-    defaults={"n": N, "seed": 0, "tasks": TASKS, "percent": reuse_tables.MAIN},
+    defaults={"n": N, "seed": 0, "tasks": TASKS, "percent": reuse_tables.MAIN, "random_sets": 5},
+    full={"random_sets": 25},
     source="Merullo, Eickhoff & Pavlick, ICLR 2024, arXiv 2310.08744",
 )

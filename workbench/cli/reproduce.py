@@ -27,6 +27,7 @@ def reproduce(
     again: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help="Repeat a run without the cache, and compare.")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="The long form: more controls.")] = False,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> Answer:
@@ -39,7 +40,13 @@ def reproduce(
     check_name("finding", name, registry.names("circuits.findings"), "See workbench findings.")
     chosen = [check_name("task", word, registry.names("data.tasks"), "See workbench tasks.") for word in words(tasks)]
     check_model(model)
-    settings: dict[str, Any] = {"seed": seed, **({"n": n} if n else {}), **({"tasks": chosen} if chosen else {})}
+    more = dict(registry.load("circuits.findings", name, "finding", "finding").full) if full else {}
+    settings: dict[str, Any] = {
+        **more,
+        "seed": seed,
+        **({"n": n} if n else {}),
+        **({"tasks": chosen} if chosen else {}),
+    }
     try:
         return _run(name, model, settings, out, cached=not no_cache)
     except NotAvailable as error:

@@ -32,6 +32,9 @@ VERSION = 1
 #: Random tokens, repeated once, and how many such sequences.
 PERIOD, SEQUENCES = 50, 20
 
+#: Prompts of the random model's read-out: its heads copy by chance, five tokens of the vocabulary in each.
+RANDOM_READ_OUT = 5
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -179,7 +182,8 @@ class _Parts:
         # The random model's runs are nobody else's: they are not kept.
         store = self.store if self.make is None else None
         recorder = Recorder(tower_of(self.model), store, self.identity if store is not None else None)
-        return asdict(task_scores(self.model, recorder, inputs))
+        few = None if self.make is None else RANDOM_READ_OUT
+        return asdict(task_scores(self.model, recorder, inputs, reading_out=few))
 
     def _kept(
         self, what: str, names: tuple[str, ...], arguments: tuple[Any, ...], make: Callable[[], Arrays]

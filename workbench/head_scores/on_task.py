@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from workbench.inputs import PairedInputs
 from workbench.models.anatomy import find
 from workbench.models.taps import norm_scale
+from workbench.patching.edits import Edits
 from workbench.patching.recorder import Recorder
+from workbench.vocabulary import Edit
 
 #: The IOI read-out asks whether the name is among this many tokens.
 AMONG = 5
@@ -42,13 +44,23 @@ class TaskScores:
 
 
 @torch.no_grad()
-def task_scores(model: Any, recorder: Recorder, inputs: PairedInputs) -> TaskScores:
-    """All scores of a task's clean prompts (needs `inputs` with answers)."""
+def task_scores(
+    model: Any,
+    recorder: Recorder,
+    inputs: PairedInputs,
+    edits: Sequence[Edit] = (),
+    over: PairedInputs | None = None,
+    *,
+    reading_out: int | None = None,
+) -> TaskScores:
+    """All scores of a task's clean prompts (needs `inputs` with answers), under `edits` if there are any; `over` as in
+    `workbench.record`. The read-out, which costs most, is of the first `reading_out` prompts' places (None: all)."""
     layers = range(model.n_layers)
     last = model.n_layers - 1
     sites = {site: [model.hook_name(site, i) for i in layers] for site in ("z", "v", "resid_pre")}
     sites["end"] = [model.hook_name("resid_post", last)]
-    source = recorder.source(inputs.clean, [hook for hooks in sites.values() for hook in hooks])
+    changes = Edits.of(recorder, inputs, edits, over, 0, model) if edits else None
+    source = recorder.source(inputs.clean, [hook for hooks in sites.values() for hook in hooks], edits=changes)
     attribution, uniform, lens, right, copied = [], [], [], [], []
     for i in range(len(inputs)):
         z, v = (torch.stack(source.read(sites[site], i)) for site in ("z", "v"))
@@ -64,8 +76,11 @@ def task_scores(model: Any, recorder: Recorder, inputs: PairedInputs) -> TaskSco
         lens.append(answers.mean(1) - wrongs.mean(1))
         right.append(answers.max(1).values > wrongs.max(1).values)
         copied.append(stream[min(1, last), _places(inputs, i)])
-    ids = torch.cat([inputs.clean[i][_places(inputs, i)] for i in range(len(inputs))])
-    positive, negative = read_out(model, torch.cat(copied), ids)
+    first = range(len(inputs))[:reading_out]
+    ids = [inputs.clean[i][_places(inputs, i)] for i in first]
+    positive, negative = read_out(
+        model, torch.cat([copied[0][:0], *copied[: len(first)]]), torch.cat([inputs.clean[0][:0], *ids])
+    )
     return TaskScores(
         _array(attribution), _array(uniform), _numpy(positive), _numpy(negative), _array(lens), _array(right)
     )

@@ -1,0 +1,128 @@
+"""What a model loses when the circuit of one task is ablated: on that task, and on another.
+
+A circuit's heads are ablated at every position at once: their z is replaced by its mean over prompts of the measured
+task (per named position, else per index within one length). The loss is a share of the task's logit difference,
+``damage = mean(base − ablated) / mean(base)``: 0 for none, 1 when nothing of the difference is left, above 1 when it
+has changed sign. Beside each circuit stand random sets with as many heads in each layer, none of them in the circuit
+where the layer has enough others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench import statistics
+from workbench.inputs import PairedInputs
+from workbench.patching.sets import sweep_sets
+from workbench.results import Sweep
+from workbench.vocabulary import Head
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The share of a logit difference that an ablation takes away, with its 95 % bootstrap interval over prompts."""
+
+    value: float
+    low: float
+    high: float
+
+
+def random_like(heads: Set[Head], n_heads: int, draws: int, seed: int = 0) -> list[frozenset[Head]]:
+    """`draws` random sets with as many heads of each layer as `heads`, of others where the layer has enough."""
+    rng = np.random.default_rng(seed)
+    layers: dict[int, list[int]] = {}
+    for head in sorted(heads):
+        layers.setdefault(head.layer, []).append(head.index)
+    sets = []
+    for _ in range(draws):
+        drawn: list[Head] = []
+        for layer, mine in layers.items():
+            others = [i for i in range(n_heads) if i not in mine]
+            among = others if len(others) >= len(mine) else list(range(n_heads))
+            drawn += [Head(layer, int(i)) for i in rng.choice(among, len(mine), replace=False)]
+        sets.append(frozenset(drawn))
+    return sets
+
+
+def damage(base: np.ndarray, ablated: np.ndarray) -> Damage:
+    """``mean(base − ablated) / mean(base)``; NaN where the base's interval holds 0."""
+    interval = statistics.ratio_interval(base - ablated, base)
+    value = float("nan") if interval.gap_holds_zero else float((base - ablated).mean() / base.mean())
+    return Damage(value, float(interval.low), float(interval.high))
+
+
+def cross_ablation(
+    model: Any,
+    inputs: Mapping[str, PairedInputs],
+    references: Mapping[str, PairedInputs],
+    circuits: Mapping[str, Set[Head]],
+    *,
+    random_sets: int = 5,
+    seed: int = 0,
+    progress: Callable[[str, int], object] = lambda task, prompts: None,
+) -> pd.DataFrame:
+    """One row for each circuit and each task that is measured.
+
+    Columns: ``ablated``, ``measured``, ``heads``; ``damage`` with ``low``, ``high``; ``random`` (the mean damage of the
+    random sets), ``random_low``, ``random_high`` (the least and the most of them), ``random_sets``; ``beyond_random``
+    (damage less the random sets' mean, on the same prompts) with ``beyond_low``, ``beyond_high``; ``n``.
+
+    Args:
+        inputs: the tasks that are measured; references: the prompts that means are taken over.
+        circuits: the heads to ablate, by the task whose circuit they are.
+        progress: called with the measured task and how many of its prompts are finished.
+    """
+    names: dict[str, Set[Head]] = {}
+    for i, (task, heads) in enumerate(circuits.items()):
+        names[task] = heads
+        for k, other in enumerate(random_like(heads, model.n_heads, random_sets, seed + i)):
+            names[f"{task}/{k}"] = other
+    rows = []
+    for measured, given in inputs.items():
+
+        def tell(done: int, total: int, _: str, measured: str = measured) -> None:
+            progress(measured, done // max(1, len(names)))
+
+        sweep = sweep_sets(
+            model,
+            given,
+            {name: sorted(heads) for name, heads in names.items()},
+            over=references[measured],
+            progress=tell,
+        )
+        rows += [_row(sweep, ablated, measured, len(circuits[ablated]), random_sets) for ablated in circuits]
+    return pd.DataFrame(rows)
+
+
+def _row(sweep: Sweep, ablated: str, measured: str, size: int, random_sets: int) -> dict[str, Any]:
+    at = {name: i for i, name in enumerate(sweep.labels["set"])}
+    values, base = sweep.values[at[ablated]], sweep.base
+    mine = damage(base, values)
+    others = np.array([sweep.values[at[f"{ablated}/{k}"]] for k in range(random_sets)])
+    row = {
+        "ablated": ablated,
+        "measured": measured,
+        "heads": size,
+        "damage": mine.value,
+        "low": mine.low,
+        "high": mine.high,
+        "random_sets": random_sets,
+        "n": sweep.n,
+    }
+    if random_sets:
+        each = [damage(base, other).value for other in others]
+        beyond = damage(base, base - others.mean(0) + values)
+        row |= {
+            "random": float(np.mean(each)),
+            "random_low": min(each),
+            "random_high": max(each),
+            "beyond_random": beyond.value,
+            "beyond_low": beyond.low,
+            "beyond_high": beyond.high,
+        }
+    return row
