@@ -32,3 +32,10 @@ SURNAMES = listed(
 
 PLACES = listed("park store school station office garden museum library market theater hospital beach")
 OBJECTS = listed("ball book drink ring letter key gift map ticket camera cake phone")
+
+# Concrete words that have little to do with one another.
+WORDS = listed(
+    "tiger apple river silver dragon castle orange purple garden winter summer forest eagle rabbit coffee butter "
+    "guitar piano rocket planet bridge window candle diamond hammer lemon mirror ocean pepper pirate shadow spider "
+    "thunder turtle velvet violet yellow monkey bottle cherry engine island jacket kitchen ladder market needle"
+)

@@ -6,14 +6,9 @@ The corrupt prompt names another password. No token is a duplicate, so there is 
 import random
 
 from data.templates import minimal_pair
-from data.words import listed
+from data.words import WORDS
 from workbench.pairs import Pair, Task
 
-PASSWORDS = listed(
-    "tiger apple river silver dragon castle orange purple garden winter summer forest eagle rabbit coffee butter "
-    "guitar piano rocket planet bridge window candle diamond hammer lemon mirror ocean pepper pirate shadow spider "
-    "thunder turtle velvet violet yellow monkey bottle cherry engine island jacket kitchen ladder market needle"
-)
 TEMPLATES = (
     "The password is {password}. To enter, you must say the password, which is",
     "The secret word is {password}. To enter, you must say the secret word, which is",
@@ -24,7 +19,7 @@ POSITIONS = ("password", "end")
 
 
 def draw(rng: random.Random) -> Pair:
-    options = rng.sample(PASSWORDS, 8)
+    options = rng.sample(WORDS, 8)
     answer, wrong = options[:2]
     return minimal_pair(
         rng.choice(TEMPLATES),
