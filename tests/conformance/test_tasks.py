@@ -159,3 +159,17 @@ def test_ioi_has_both_orders_and_both_corruptions() -> None:
         names = {pair.corrupt[start:end] for name, (start, end) in pair.corrupt_positions.items() if name != "S1+1"}
         assert len(names) == 3
         assert not names & {option.strip() for option in pair.options}
+
+
+@pytest.mark.parametrize(("corruption", "differing"), [("swapped", 2), ("copied", 1)])
+def test_induction_asks_for_what_followed_the_last_word(corruption: str, differing: int) -> None:
+    for pair in task("induction", n=200, corruption=corruption).examples():
+        clean, corrupt = pair.clean.split(), pair.corrupt.split()
+        for words, follows in ((clean, pair.answer), (corrupt, pair.wrong)):
+            assert words.count(words[-1]) == 2
+            assert (f" {words[words.index(words[-1]) + 1]}",) == follows
+            # What follows comes only once, and the words before it do not point elsewhere.
+            assert words.count(follows[0].strip()) == 1
+        assert clean[-3:] == corrupt[-3:]
+        assert sum(a != b for a, b in zip(clean, corrupt, strict=True)) == differing
+        assert " ".join(clean).count(" ".join(clean[-3:])) == 2
