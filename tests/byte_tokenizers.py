@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 BOS, EOS = "<s>", "</s>"
@@ -21,9 +21,15 @@ def merging(*merges: str, before: str = "", after: str = "") -> PreTrainedTokeni
     return _wrapped(tokenizer)
 
 
-def trained(texts: Iterable[str], size: int = 20_000) -> PreTrainedTokenizerFast:
-    """Trained until every word of the texts is one token, as frequent words are in real vocabularies."""
+def trained(texts: Iterable[str], size: int = 20_000, digits: int = 0) -> PreTrainedTokenizerFast:
+    """Trained until every word of the texts is one token, as frequent words are in real vocabularies.
+
+    `digits`: numbers are cut into so many digits at a time (1 as in SmolLM2, 2 as mostly in GPT-2, 3 as in Llama 3).
+    """
     tokenizer = _byte_level(models.BPE())
+    if digits:
+        numbers = pre_tokenizers.Split(Regex(rf"\d{{1,{digits}}}"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([numbers, tokenizer.pre_tokenizer])
     alphabet: Sequence[str] = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=[BOS, EOS], initial_alphabet=list(alphabet), show_progress=False

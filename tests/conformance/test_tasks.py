@@ -30,15 +30,20 @@ EVERY = pytest.mark.parametrize(("name", "settings"), variants(), ids=str)
 
 
 @functools.cache
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A vocabulary in which the tasks' own words are mostly one token, as in the models' vocabularies."""
+def vocabulary(digits: int) -> PreTrainedTokenizerFast:
+    """The tasks' own words are mostly one token in it, as in the models' vocabularies; so are so many digits."""
     texts = [
         text
         for name, settings in variants()
         for pair in task(name, n=150, **settings).examples()
         for text in (pair.clean, pair.corrupt, *pair.options)
     ]
-    return trained(texts, size=2500)
+    return trained(texts, size=3000, digits=digits)
+
+
+def tokenizer(drawn: Task) -> PreTrainedTokenizerFast:
+    """A vocabulary for the task: digits are single ones, as in the default model's, or go in twos if it must be."""
+    return vocabulary(1 if drawn.applies(vocabulary(1)) is None else 2)
 
 
 def test_the_tasks_of_the_first_study_are_there() -> None:
@@ -49,24 +54,26 @@ def test_the_tasks_of_the_first_study_are_there() -> None:
 @EVERY
 def test_every_drawn_pair_can_be_asked(name: str, settings: dict[str, Any]) -> None:
     drawn = task(name, n=100, **settings)
-    inputs = drawn.inputs(tokenizer())
+    read = tokenizer(drawn)
+    inputs = drawn.inputs(read)
     assert len(set(inputs.texts)) == len(inputs) == 100
     for i, (clean, corrupt) in enumerate(inputs.texts):
         assert len(inputs.clean[i]) == len(inputs.corrupt[i])
         assert clean != corrupt
         assert {*inputs.answer[i], *inputs.wrong[i]} <= set(inputs.options[i])
         assert not set(inputs.answer[i]) & set(inputs.wrong[i])
-    for i, pair in enumerate(drawn.examples(tokenizer())):
+    for i, pair in enumerate(drawn.examples(read)):
         for text, ids in ((pair.clean, inputs.clean[i]), (pair.corrupt, inputs.corrupt[i])):
             for word, token in zip(pair.options, inputs.options[i], strict=True):
-                assert tokenizer()(text + word)["input_ids"] == [*ids.tolist(), token]
+                assert read(text + word)["input_ids"] == [*ids.tolist(), token]
 
 
 @EVERY
 def test_named_positions_point_at_their_words(name: str, settings: dict[str, Any]) -> None:
     drawn = task(name, n=30, **settings)
-    inputs = drawn.inputs(tokenizer())
-    for i, pair in enumerate(drawn.examples(tokenizer())):
+    read = tokenizer(drawn)
+    inputs = drawn.inputs(read)
+    for i, pair in enumerate(drawn.examples(read)):
         assert set(inputs.positions[i]) == set(drawn.positions) == {*pair.positions, "end"}
         assert inputs.positions[i]["end"] == len(inputs.clean[i]) - 1
         texts = ((pair.clean, pair.positions, inputs.clean), (pair.corrupt, pair.corrupt_positions, inputs.corrupt))
@@ -74,7 +81,7 @@ def test_named_positions_point_at_their_words(name: str, settings: dict[str, Any
             assert set(spans) == set(pair.positions)
             for place, (start, end) in spans.items():
                 index = inputs.positions[i][place]
-                token = str(tokenizer().decode(ids[i][index : index + 1].tolist())).strip()
+                token = str(read.decode(ids[i][index : index + 1].tolist())).strip()
                 assert token
                 assert text[start:end].endswith(token)
 
@@ -82,7 +89,7 @@ def test_named_positions_point_at_their_words(name: str, settings: dict[str, Any
 @EVERY
 def test_every_stage_has_something_to_measure(name: str, settings: dict[str, Any]) -> None:
     drawn = task(name, n=30, **settings)
-    inputs = drawn.inputs(tokenizer())
+    inputs = drawn.inputs(tokenizer(drawn))
     assert drawn.stages["logits"] == "end"
     assert set(drawn.stages) <= STAGES
     for stage, place in drawn.stages.items():
@@ -113,17 +120,19 @@ def test_a_task_describes_itself(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_says_when_it_does_not_apply(name: str) -> None:
-    assert task(name).applies(tokenizer()) is None
-    single_bytes = merging()
-    assert "does not apply to this tokeniser" in (task(name).applies(single_bytes) or "")
+    assert task(name).applies(vocabulary(1)) is None
+    # Single bytes, of which no word is one, and numbers that run on to three digits.
+    tens = [f"1 {digit}" for digit in range(10)]
+    bytes_alone = merging(*tens, *(f"{ten.replace(' ', '')} {digit}" for ten in tens for digit in range(10)))
+    assert "does not apply to this tokeniser" in (task(name).applies(bytes_alone) or "")
     with pytest.raises(BadInput, match="The first reason: "):
-        task(name).inputs(single_bytes)
+        task(name).inputs(bytes_alone)
 
 
 def test_a_task_is_a_dataset() -> None:
-    table = task("ioi", n=5).dataset(tokenizer())
+    table = task("ioi", n=5).dataset(vocabulary(1))
     assert table.column_names == ["clean", "corrupt", "answer", "wrong", "options", "positions"]
-    pair = task("ioi", n=5).examples(tokenizer())[2]
+    pair = task("ioi", n=5).examples(vocabulary(1))[2]
     assert table[2]["clean"] == pair.clean
     assert table[2]["options"] == list(pair.options)
     assert {p["name"]: (p["start"], p["end"]) for p in table[2]["positions"]} == pair.positions
@@ -173,3 +182,38 @@ def test_induction_asks_for_what_followed_the_last_word(corruption: str, differi
         assert clean[-3:] == corrupt[-3:]
         assert sum(a != b for a, b in zip(clean, corrupt, strict=True)) == differing
         assert " ".join(clean).count(" ".join(clean[-3:])) == 2
+
+
+@pytest.mark.parametrize(("digits", "least", "most"), [("one", 1, 9), ("two", 10, 99)])
+def test_greater_than_is_right_about_what_is_greater(digits: str, least: int, most: int) -> None:
+    grammar = re.compile(r"The \w+ lasted from the year (\d\d)(\d\d) to the year (\d\d)")
+    for pair in task("greater-than", n=300, digits=digits).examples():
+        clean, corrupt = grammar.fullmatch(pair.clean), grammar.fullmatch(pair.corrupt)
+        assert clean
+        assert corrupt
+        assert len({*clean.group(1, 3), *corrupt.group(1, 3)}) == 1
+        start, dummy = int(clean[2]), int(corrupt[2])
+        # The years that the clean prompt's answers can begin, and those that the wrong ones can.
+        width = 10 if digits == "one" else 1
+        later = {int(word) for word in pair.answer}
+        sooner = {int(word) for word in pair.wrong}
+        assert all(width * ending > start for ending in later)
+        assert all(width * ending + width - 1 <= start for ending in sooner)
+        unsure = {start // 10} if digits == "one" else set()
+        assert later | sooner | unsure == set(range(least, most + 1))
+        assert not unsure & (later | sooner)
+        assert {*pair.options} == {*pair.answer, *pair.wrong}
+        # The corrupt year rules none of them out.
+        assert all(width * ending + width - 1 > dummy for ending in later | sooner)
+        assert pair.corrupt_positions == pair.positions
+        start_of, end_of = pair.positions["YY"]
+        assert pair.clean[:start_of] + pair.clean[end_of:] == pair.corrupt[:start_of] + pair.corrupt[end_of:]
+
+
+def test_greater_than_goes_with_the_digits_of_the_vocabulary() -> None:
+    asked = {digits: task("greater-than", digits=digits) for digits in ("one", "two")}
+    assert asked["one"].applies(vocabulary(1)) is None
+    assert "is 2 tokens: ['4', '5']" in (asked["two"].applies(vocabulary(1)) or "")
+    assert asked["two"].applies(vocabulary(2)) is None
+    for drawn in asked.values():
+        assert "does not apply to this tokeniser" in (drawn.applies(vocabulary(3)) or "")
