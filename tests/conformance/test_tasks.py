@@ -51,6 +51,10 @@ def test_the_tasks_of_the_first_study_are_there() -> None:
     assert {*study.split(), "gendered-pronoun", "colored-objects"} <= set(NAMES)
 
 
+def test_the_tasks_of_other_published_circuits_are_there() -> None:
+    assert {"induction", "greater-than", "docstring"} <= set(NAMES)
+
+
 @EVERY
 def test_every_drawn_pair_can_be_asked(name: str, settings: dict[str, Any]) -> None:
     drawn = task(name, n=100, **settings)
@@ -217,3 +221,20 @@ def test_greater_than_goes_with_the_digits_of_the_vocabulary() -> None:
     assert asked["two"].applies(vocabulary(2)) is None
     for drawn in asked.values():
         assert "does not apply to this tokeniser" in (drawn.applies(vocabulary(3)) or "")
+
+
+def test_docstring_asks_for_the_next_argument() -> None:
+    grammar = re.compile(
+        r'\ndef \w+\(self, ([\w, ]+)\):\n    """\w+ \w+ \w+\n\n((?:    :param \w+: \w+ \w+\n)+)    :param'
+    )
+    for pair in task("docstring", n=200).examples():
+        for text, follows in ((pair.clean, pair.answer), (pair.corrupt, pair.wrong)):
+            found = grammar.fullmatch(text)
+            assert found
+            arguments, described = found[1].split(", "), re.findall(r":param (\w+):", found[2])
+            assert len(set(arguments)) == 6
+            at = arguments.index(described[0])
+            assert arguments[at : at + 2] == described
+            assert follows == (f" {arguments[at + 2]}",)
+            assert {f" {argument}" for argument in arguments} < {*pair.options}
+        assert pair.wrong[0] not in pair.clean
