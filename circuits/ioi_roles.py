@@ -66,9 +66,10 @@ ROLES = (
 
 
 def attention(
-    patterns: Sequence[Float[np.ndarray, "dest src"]], inputs: PairedInputs, source: str, target: str
+    patterns: Sequence[np.ndarray], inputs: PairedInputs, source: str, target: str
 ) -> Float[np.ndarray, " example"]:
-    """One head's attention from a named position to another, in each prompt; NaN where the target is not seen yet."""
+    """One head's attention (its pattern ``[dest, src]`` in each prompt) from a named position to another, in each
+    prompt; NaN where the target is not seen yet."""
     found = []
     for pattern, at in zip(patterns, inputs.positions, strict=True):
         found.append(pattern[at[source], at[target]] if at[target] <= at[source] else np.nan)

@@ -130,6 +130,14 @@ class Finding:
                 )
         return {**self.defaults, **given}
 
+    def not_judged(self, model: Any, settings: Mapping[str, Any], why: str) -> Report:
+        """The report of a run that cannot judge the claim: the model does not do the task, or has no such heads."""
+        import pandas as pd
+
+        about = f"Model {model.provenance.get('name')}, n = {settings['n']}."
+        table = pd.DataFrame([{"quantity": "why nothing was judged", "value": why, "n": settings["n"]}])
+        return Report("undecided", f"{self.question}\n{about}\n\nUndecided: {why}.", tables={"summary": table})
+
 
 def _like(value: Any, default: Any) -> bool:
     """Whether a value can stand for a default: a number for a number, a list for a tuple."""

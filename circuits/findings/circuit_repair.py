@@ -47,14 +47,16 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
         found_on = asked(model, wb.task(FROM, n=settings["n_circuit"], seed=settings["seed"]))
         inputs = asked(model, wb.task(TO, n=settings["n"], seed=settings["seed"]))
     except (BadInput, UsageError) as error:
-        return _nothing(model, f"the tasks cannot be asked with this tokeniser ({error})")
+        return finding.not_judged(model, settings, f"the tasks cannot be asked with this tokeniser ({error})")
     opening = gate(model, found_on, "ioi")
     if not opening.passed:
-        return _nothing(model, f"{FROM} is {opening.status} ({opening.reason}), so there are no heads to take from it")
+        return _nothing(
+            model, settings, f"{FROM} is {opening.status} ({opening.reason}), so there are no heads to take from it"
+        )
     stages = _stages(model, found_on, settings["percent"], progress)
     heads = repairing(stages, settings["percent"])
     if not heads:
-        return _nothing(model, f"no inhibition head and no negative mover was found on {FROM}")
+        return finding.not_judged(model, settings, f"no inhibition head and no negative mover was found on {FROM}")
     sets = _sets(model, inputs, tuple(heads), settings["random_sets"], settings["seed"])
 
     def tell(done: int, total: int, _: str) -> None:
@@ -256,13 +258,6 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def _nothing(model: Any, why: str) -> Report:
-    text = f"{finding.question}\nModel {model.provenance.get('name')}.\n\nUndecided: {why}."
-    return Report(
-        "undecided", text, tables={"summary": pd.DataFrame([{"quantity": "why nothing was run", "value": why}])}
-    )
-
-
 finding = Finding(
     name="circuit-repair",
     title="Repairing a task with another task's heads",
@@ -272,8 +267,8 @@ finding = Finding(
         "accuracy on Colored Objects, and more than any control does."
     ),
     thresholds={
-        "lower end of the gain in accuracy, above": 0,
-        "lower end of the accuracy less that of the best control, on the same prompts, above": 0,
+        "lower end of the gain in accuracy, above": "0",
+        "lower end of the accuracy less that of the best control, on the same prompts, above": "0",
     },
     run=run,
     defaults={"n": 100, "n_circuit": 20, "seed": 0, "percent": 2.0, "random_sets": 5},

@@ -57,16 +57,16 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
     try:
         both = asked(model, task)
     except (BadInput, UsageError) as error:
-        return _nothing(model, settings, f"the task cannot be asked with this tokeniser ({error})")
+        return finding.not_judged(model, settings, f"the task cannot be asked with this tokeniser ({error})")
     found_on, inputs = both.of(range(n_circuit)), both.of(range(n_circuit, n_circuit + n))
     opening = gate(model, both, task.relation)
     if not opening.passed:
-        return _nothing(model, settings, f"the task is {opening.status} ({opening.reason})")
+        return finding.not_judged(model, settings, f"the task is {opening.status} ({opening.reason})")
     roles = _circuit(model, task, found_on, settings, progress)
     every = frozenset(Head(i, j) for i in range(model.n_layers) for j in range(model.n_heads))
     circuit = frozenset(head for heads in roles.values() for head in heads)
     if not circuit or not circuit <= every:
-        return _nothing(model, settings, "the circuit has no heads, or heads that this model does not have")
+        return finding.not_judged(model, settings, "the circuit has no heads, or heads that this model does not have")
     kept = _sets(roles, circuit, every, model.n_heads, settings)
 
     def tell(done: int, total: int, _: str) -> None:
@@ -262,13 +262,6 @@ def decide(faithful: dict[str, Any], at_random: np.ndarray) -> tuple[Verdict, st
 
 def _words(row: dict[Any, Any]) -> str:
     return f"{row['share']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-
-
-def _nothing(model: Any, settings: dict[str, Any], why: str) -> Report:
-    text = f"{finding.question}\nModel {model.provenance.get('name')}, {settings['task']}.\n\nUndecided: {why}."
-    return Report(
-        "undecided", text, tables={"summary": pd.DataFrame([{"quantity": "why nothing was run", "value": why}])}
-    )
 
 
 finding = Finding(

@@ -48,14 +48,14 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
     try:
         both = asked(model, task)
     except (BadInput, UsageError) as error:
-        return _nothing(model, settings["task"], f"it cannot be asked with this tokeniser ({error})")
+        return finding.not_judged(model, settings, f"it cannot be asked with this tokeniser ({error})")
     opening = gate(model, both, task.relation)
     if not opening.passed:
-        return _nothing(model, settings["task"], f"{opening.status} ({opening.reason})")
+        return finding.not_judged(model, settings, f"{opening.status} ({opening.reason})")
     ranked_on = with_company(both.of(range(settings["n"])))
     measured = both.of(range(settings["n"], 2 * settings["n"]))
     if not len(ranked_on):
-        return _nothing(model, settings["task"], "no two prompts have one length, so that none can be resampled")
+        return finding.not_judged(model, settings, "no two prompts have one length, so that none can be resampled")
     over = reference(model, task, both)
     _announce(model, ranked_on, progress)
     sweeps = {kind: _sweep(model, ranked_on, over, kind, settings["seed"], progress) for kind in KINDS}
@@ -245,13 +245,6 @@ def _report(
     )
 
 
-def _nothing(model: Any, task: str, why: str) -> Report:
-    text = f"{finding.question}\nModel {model.provenance.get('name')}, {task}.\n\nUndecided: {why}."
-    return Report(
-        "undecided", text, tables={"summary": pd.DataFrame([{"quantity": "why nothing was run", "value": why}])}
-    )
-
-
 finding = Finding(
     name="head-ablation",
     title="Ablating every head three ways",
@@ -261,7 +254,7 @@ finding = Finding(
         "than ablating the least relevant ones first, and the three ablations rank heads alike."
     ),
     thresholds={
-        "lower end of the area between the least-first and the most-first curve, above": 0,
+        "lower end of the area between the least-first and the most-first curve, above": "0",
         "lower end of every rank correlation between two ablations, above": AGREE,
     },
     run=run,

@@ -58,11 +58,11 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
     try:
         both = asked(model, task)
     except (BadInput, UsageError) as error:
-        return _nothing(model, f"the task cannot be asked with this tokeniser ({error})")
+        return finding.not_judged(model, settings, f"the task cannot be asked with this tokeniser ({error})")
     inputs, others = both.of(range(n)), both.of(range(n, n + settings["n_backup"]))
     opening = gate(model, inputs, "ioi")
     if not opening.passed:
-        return _nothing(model, f"the task is {opening.status} ({opening.reason})")
+        return finding.not_judged(model, settings, f"the task is {opening.status} ({opening.reason})")
 
     def tell(stage: str, prompts: int) -> None:
         progress(prompts, len(inputs), f"path patching: {stage}")
@@ -280,13 +280,6 @@ def _head_words(d: Described) -> str:
         parts += [f"copies {d.copies:.2f}"] if role.writes == 1 else []
         parts += [f"suppresses {d.suppresses:.2f}"] if role.writes == -1 else []
     return f"{d.head} ({'; '.join(parts)})"
-
-
-def _nothing(model: Any, why: str) -> Report:
-    text = f"{finding.question}\nModel {model.provenance.get('name')}.\n\nUndecided: {why}."
-    return Report(
-        "undecided", text, tables={"summary": pd.DataFrame([{"quantity": "why nothing was run", "value": why}])}
-    )
 
 
 finding = Finding(
