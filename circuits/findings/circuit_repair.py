@@ -50,7 +50,7 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
         return finding.not_judged(model, settings, f"the tasks cannot be asked with this tokeniser ({error})")
     opening = gate(model, found_on, "ioi")
     if not opening.passed:
-        return _nothing(
+        return finding.not_judged(
             model, settings, f"{FROM} is {opening.status} ({opening.reason}), so there are no heads to take from it"
         )
     stages = _stages(model, found_on, settings["percent"], progress)
