@@ -61,28 +61,30 @@ def task_scores(
     sites["end"] = [model.hook_name("resid_post", last)]
     changes = Edits.of(recorder, inputs, edits, over, 0, model) if edits else None
     source = recorder.source(inputs.clean, [hook for hooks in sites.values() for hook in hooks], edits=changes)
-    attribution, uniform, lens, right, copied = [], [], [], [], []
+    group = model.n_heads // model.n_kv_heads
+    last_z, mean_v, lens, right, copied, directions, scales = [], [], [], [], [], [], []
     for i in range(len(inputs)):
         z, v = (torch.stack(source.read(sites[site], i)) for site in ("z", "v"))
         stream = torch.stack([*source.read(sites["resid_pre"], i), *source.read(sites["end"], i)])
-        direction = answer_direction(model, inputs.answer[i], inputs.wrong[i])
-        scale = norm_scale(model.module(model.anatomy.final_norm), stream[-1, -1])
-        group = model.n_heads // model.n_kv_heads
-        mean = v.mean(1).repeat_interleave(group, 1)
-        attribution.append(attributed(model, z[:, -1], z[:, -1], direction, scale))
-        uniform.append(attributed(model, mean, z[:, -1], direction, scale))
+        last_z.append(z[:, -1])
+        mean_v.append(v.mean(1).repeat_interleave(group, 1))
+        directions.append(answer_direction(model, inputs.answer[i], inputs.wrong[i]))
+        scales.append(norm_scale(model.module(model.anatomy.final_norm), stream[-1, -1]))
         logits = model.unembed(stream[:, -1], torch.tensor([*inputs.answer[i], *inputs.wrong[i]], device=stream.device))
         answers, wrongs = logits[:, : len(inputs.answer[i])], logits[:, len(inputs.answer[i]) :]
         lens.append(answers.mean(1) - wrongs.mean(1))
         right.append(answers.max(1).values > wrongs.max(1).values)
         copied.append(stream[min(1, last), _places(inputs, i)])
+    actual, towards = torch.stack(last_z), torch.stack(directions) / torch.stack(scales)
+    attribution = attributed(model, actual, actual, towards)
+    uniform = attributed(model, torch.stack(mean_v), actual, towards)
     first = range(len(inputs))[:reading_out]
     ids = [inputs.clean[i][_places(inputs, i)] for i in first]
     positive, negative = read_out(
         model, torch.cat([copied[0][:0], *copied[: len(first)]]), torch.cat([inputs.clean[0][:0], *ids])
     )
     return TaskScores(
-        _array(attribution), _array(uniform), _numpy(positive), _numpy(negative), _array(lens), _array(right)
+        _numpy(attribution), _numpy(uniform), _numpy(positive), _numpy(negative), _array(lens), _array(right)
     )
 
 
@@ -95,28 +97,29 @@ def answer_direction(model: Any, answer: Sequence[int], wrong: Sequence[int]) ->
 
 def attributed(
     model: Any,
-    z: Float[Tensor, "layer head d_head"],
-    actual: Float[Tensor, "layer head d_head"],
-    direction: Float[Tensor, "d_model"],
-    scale: Float[Tensor, "1"],
-) -> Float[Tensor, "layer head"]:
-    """``(z_h W_O[h]) · direction / scale``: what each head adds to the logit difference at one position.
+    z: Float[Tensor, "example layer head d_head"],
+    actual: Float[Tensor, "example layer head d_head"],
+    towards: Float[Tensor, "example d_model"],
+) -> Float[Tensor, "example layer head"]:
+    """``(z_h W_O[h]) · towards``: what each head adds to the logit difference at one position, where `towards` is the
+    answer's direction over the scale of the final norm.
 
-    The norms' scales are those of the real run: of the final residual (`scale`) and, where a family norms the attention
-    output, of that output (made of `actual` z). Summed over heads, with the MLPs, the embedding and the biases, it is
-    the logit difference less that of the unembedding's bias. A soft cap on the logits is left out.
+    The norms' scales are those of the real run: of the final residual and, where a family norms the attention output,
+    of that output (made of `actual` z). Summed over heads, with the MLPs, the embedding and the biases, it is the logit
+    difference less that of the unembedding's bias. A soft cap on the logits is left out.
     """
     anatomy, rows = model.anatomy, []
-    final = model.module(anatomy.final_norm)
+    if isinstance(model.module(anatomy.final_norm), nn.LayerNorm):
+        towards = towards - towards.mean(-1, keepdim=True)
     for i in range(model.n_layers):
-        attn = model.blocks[i].attn
-        towards = direction - direction.mean() if isinstance(final, nn.LayerNorm) else direction
+        attn, here = model.blocks[i].attn, towards
+        output = attn.W_O.flatten(0, 1)  # [head · d_head, d_model]
         if anatomy.attn_out != anatomy.attention:
             after = model.part(i, anatomy.attn_out)
-            out = torch.einsum("hd,hdm->m", actual[i], attn.W_O) + attn.b_O
-            towards = towards * model.norm_weight(after) / norm_scale(after, out)
-        rows.append(torch.einsum("hd,hdm,m->h", z[i], attn.W_O, towards) / scale)
-    return torch.stack(rows)
+            here = here * model.norm_weight(after) / norm_scale(after, actual[:, i].flatten(1) @ output + attn.b_O)
+        read = (here @ output.T).unflatten(1, z.shape[2:])
+        rows.append((z[:, i] * read).sum(-1))
+    return torch.stack(rows, 1)
 
 
 def read_out(
