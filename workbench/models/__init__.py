@@ -21,7 +21,7 @@ def load(
 
     Args:
         name: a name of the catalogue (``workbench models list``), a hub id, a directory, or a ``.gguf`` file.
-        device: where to put it; the CPU by default.
+        device: where to put it; None takes the GPU where CUDA finds one, else the CPU.
         dtype: float32 by default.
         accept_licence: the name of a licence you accept, for models that ask for it.
         progress: called with (done, total, what) while fetching.
