@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint faults bench clean
+.PHONY: help setup reproduce test lint docs results faults bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "No virtual environment could be made with '$(PYTHON)' (on Debian: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 # Exit code 1 is an answer too: the claim is not supported by these numbers.
@@ -46,6 +46,13 @@ lint: $(STAMP) ## ruff, pyright and the import rules
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+docs: $(STAMP) ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html; with search: $(BIN)/python -m http.server --directory site, then http://localhost:8000"
+
+results: $(STAMP) ## run every finding on the documentation's models (minutes each; what is there is skipped)
+	@$(BIN)/python docs/build/results.py $(ARGS)
+
 faults: $(STAMP) ## kill the cache's writer at 300 random moments and look at what is left
 	$(BIN)/python -m tests.faults.kill --rounds 300 $(ARGS)
 
@@ -53,5 +60,5 @@ bench: $(STAMP) ## time the engine against its rivals (minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 clean: ## remove .venv, build products and the tools' caches (results in runs/ stay)
-	rm -rf $(VENV) build dist .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""What mkdocs does besides rendering Markdown: pages from the project's own files, and findings with their results."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+import pages
+from mkdocs.structure.files import File
+
+from workbench import registry
+
+#: Files of the project's root that are pages too.
+FROM_ROOT = {name: f"{name.lower()}.md" for name in ("CONTRIBUTING", "SECURITY", "CHANGELOG")}
+_ROOT_LINK = re.compile(rf"\]\(((?:\.\./)*)({'|'.join(FROM_ROOT)})\.md")
+_MARKER = re.compile(r"^<!-- ([\w-]+): ([\w-]+) -->$", re.MULTILINE)
+
+
+def on_config(config: Any) -> Any:
+    """Fill the lists of the navigation that are folders."""
+    findings = [{"Overview": "findings/index.md"}, *_findings()]
+    _fill(config.nav, {"findings/": findings, "decisions/": _pages(config, "decisions")})
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that have no file of their own under docs."""
+    root = Path(config.config_file_path).parent
+    for name, page in FROM_ROOT.items():
+        text = (root / f"{name}.md").read_text(encoding="utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, page, content=text))
+    for page in _findings():
+        if files.get_file_from_path(page) is None:
+            files.append(File.generated(config, page, content=pages.plain_page(posixpath.basename(page)[:-3])))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
+    """Point links to the project's root files at their pages, and put findings in the places of their markers."""
+    markdown = _ROOT_LINK.sub(lambda found: f"]({found[1].removeprefix('../')}{found[2].lower()}.md", markdown)
+    results, here = Path(config.docs_dir) / "results", posixpath.dirname(page.file.src_uri)
+    up = posixpath.relpath("results", here or ".")
+    return _MARKER.sub(lambda found: pages.rendered(found[1], found[2], results, up), markdown)
+
+
+def _findings() -> list[str]:
+    return [f"findings/{name}.md" for name in registry.names("circuits.findings")]
+
+
+def _pages(config: Any, folder: str) -> list[str]:
+    return sorted(path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir, folder).glob("*.md"))
+
+
+def _fill(items: list[Any], folders: dict[str, list[Any]]) -> None:
+    for item in items:
+        for title, inside in item.items() if isinstance(item, dict) else ():
+            if isinstance(inside, list):
+                _fill(inside, folders)
+            elif inside in folders:
+                item[title] = folders[inside]

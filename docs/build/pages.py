@@ -1,0 +1,138 @@
+"""Findings and their results as Markdown. Every number comes from the finding's own object or from a committed run."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kept import KEPT, MODELS
+
+from workbench import registry
+from workbench.findings import Finding
+
+
+def rendered(what: str, name: str, results: Path, up: str) -> str:
+    """What stands in the place of a marker ``<!-- what: name -->``; `up` leads from the page to the results."""
+    if what == "results":
+        return "\n\n".join(result(name, model, results, up) for model in MODELS)
+    if what == "findings":
+        return overview(results)
+    parts = {"claim": claim, "rule": rule, "method": method, "settings": settings}
+    if what not in parts:
+        raise ValueError(f"<!-- {what}: {name} -->: there is no {what!r}; there are {', '.join(parts)}, results.")
+    return parts[what](name)
+
+
+def finding_of(name: str) -> Finding:
+    """The finding's own object."""
+    return registry.load("circuits.findings", name, "finding", "finding")
+
+
+def plain_page(name: str) -> str:
+    """The page of a finding for which nobody wrote one."""
+    parts = ("claim", "Method", "method", "settings", "Verdict", "rule", "Results", "results")
+    lines = [f"## {part}" if part[0].isupper() else f"<!-- {part}: {name} -->" for part in parts]
+    return "\n\n".join([f"# {finding_of(name).title}", *lines]) + "\n"
+
+
+def claim(name: str) -> str:
+    """Question, claim and source."""
+    finding = finding_of(name)
+    source = f"\n\n**Source.** {finding.source}" if finding.source else ""
+    return f"**Question.** {finding.question}\n\n**Claim.** {finding.claim}{source}"
+
+
+def rule(name: str) -> str:
+    """The numbers that the verdict compares with."""
+    return "\n".join(f"- {what}: **{value}**" for what, value in finding_of(name).thresholds.items())
+
+
+def method(name: str) -> str:
+    """The docstring of the finding's file, without its first line."""
+    module = importlib.import_module(f"circuits.findings.{name.replace('-', '_')}")
+    return inspect.cleandoc(module.__doc__ or "").partition("\n")[2].strip()
+
+
+def settings(name: str) -> str:
+    """The settings and their defaults."""
+    rows = [(f"`{key}`", _words(value)) for key, value in finding_of(name).defaults.items()]
+    return _table(("setting", "default"), rows)
+
+
+def overview(results: Path) -> str:
+    """All findings with their verdict on each model."""
+    rows = []
+    for name in registry.names("circuits.findings"):
+        verdicts = [_facts(results / model / name).get("verdict", "not measured yet") for model in MODELS]
+        rows.append((f"[{finding_of(name).title}]({name}.md)", finding_of(name).question, *verdicts))
+    return _table(("finding", "question", *MODELS), rows)
+
+
+def result(name: str, model: str, results: Path, up: str) -> str:
+    """What one model's run found: verdict, where it comes from, pictures, the table ``summary``, the report."""
+    folder, head = results / model / name, f"### {model}\n\n"
+    facts = _facts(folder)
+    if not facts:
+        return f"{head}Not measured yet: `make results` does it."
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != KEPT)
+    where = f"{up}/{model}/{name}"
+    pictures = sorted((file for file in files if file.endswith(".png")), key=len)[:2]
+    parts = [f"**{facts['verdict'].capitalize()}.** {_origin(facts)}"]
+    parts += [f"![{Path(file).stem}]({where}/{file})" for file in pictures]
+    if "tables/summary.csv" in files:
+        parts.append(_csv_table(folder / "tables/summary.csv"))
+    report = (folder / "summary.txt").read_text(encoding="utf-8").rstrip()
+    parts.append(_folded("The report in words", f"```text\n{report}\n```"))
+    parts.append(_folded("Files of this run", "\n".join(f"- [{file}]({where}/{file})" for file in files)))
+    return head + "\n\n".join(parts)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text(encoding="utf-8")) if (folder / KEPT).is_file() else {}
+
+
+def _origin(facts: Mapping[str, Any]) -> str:
+    versions, started = facts["versions"], datetime.fromisoformat(facts["started"])
+    config = ", ".join(f"{key} = {_words(value)}" for key, value in facts["config"].items() if key != "model")
+    return (
+        f"Run on {started.day} {started:%B %Y} with attention-workbench {versions['attention-workbench']} and torch "
+        f"{versions['torch']}, in {facts['seconds']:.0f} s on {facts['cores']} cores, with {config}."
+    )
+
+
+def _csv_table(path: Path) -> str:
+    """A CSV as a table; columns that say the same in each of several rows stand below it."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        header, *rows = list(csv.reader(stream))
+    same = [len(rows) > 1 and len({row[i] for row in rows}) == 1 for i in range(len(header))]
+    shown = [i for i in range(len(header)) if not same[i]]
+    below = ", ".join(f"{header[i]} = {_number(rows[0][i])}" for i in range(len(header)) if same[i])
+    table = _table([header[i] for i in shown], [[_number(row[i]) for i in shown] for row in rows])
+    return f"{table}\n\n{below}" if below else table
+
+
+def _number(text: str) -> str:
+    try:
+        return f"{float(text):.3g}"
+    except ValueError:
+        return text
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _folded(title: str, text: str) -> str:
+    inside = "\n".join(f"    {line}" if line else "" for line in text.splitlines())
+    return f'??? note "{title}"\n\n{inside}'
