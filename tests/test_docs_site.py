@@ -163,12 +163,17 @@ def test_a_result_is_made_again_when_what_it_depends_on_changes(
 
 
 def test_the_sources_of_a_finding_are_what_it_imports_and_asks(kept: dict[str, Any]) -> None:
-    found = {path.relative_to(ROOT).as_posix() for path in kept["sources"](FINDING, {"tasks": ["ioi"]})}
+    def of(name: str, settings: dict[str, Any]) -> set[str]:
+        return {path.relative_to(ROOT).as_posix() for path in kept["sources"](name, settings)}
+
+    found = of(FINDING, {"tasks": ["induction"]})
     assert {
         "circuits/findings/circuit_reuse.py", "circuits/overlap.py", "circuits/published.toml", "data/tasks/ioi.py",
-        "data/templates.py", "data/words.py",
+        "data/tasks/induction.py", "data/templates.py", "data/words.py",
     } <= found  # fmt: skip
-    assert "data/tasks/colored_objects.py" not in found and not any(path.startswith("workbench/") for path in found)
+    assert not {"data/tasks/greater_than.py", "circuits/findings/faithfulness.py"} & found
+    assert not any(path.startswith("workbench/") for path in found)
+    assert "data/tasks/colored_objects.py" in of("circuit-repair", {})
 
 
 def test_a_trial_runs_keeps_and_is_then_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

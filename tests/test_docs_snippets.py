@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 import workbench as wb
 from tests.docs_pages import DOCS, EXAMPLES, PAGES, TINY, blocks, script
 from workbench import cli
+from workbench.head_scores.result import UNITS
 from workbench.models.sources import resolve
 from workbench.patching.metrics import METRICS
 from workbench.registry import ROOT
@@ -149,3 +150,10 @@ def test_sites_edits_and_metrics_are_all_explained() -> None:
     for metric in METRICS.values():
         (row,) = re.findall(rf"^\| `{metric.name}` .*", text, re.M)
         assert row.endswith(f"| {metric.units} |")
+
+
+def test_head_scores_are_all_explained() -> None:
+    text = (DOCS / "howto" / "scores.md").read_text(encoding="utf-8")
+    for name, units in UNITS.items():
+        (row,) = re.findall(rf"^\|[^|]*`{name}`.*$", text, re.M)
+        assert row.replace("\\", "").endswith(f"| {units} |"), name

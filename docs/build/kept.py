@@ -19,8 +19,8 @@ from workbench.runs.run import Run
 
 #: The models whose results the documentation shows.
 MODELS = ("smollm2-135m-instruct-q4", "gemma3-270m-q4")
-#: Bytes that the copy of one run may take.
-LIMIT = 1_000_000
+#: Bytes that the files of a run may take here: under a megabyte, with what is said of them.
+LIMIT = 990_000
 #: The file that says what a copy is of, and what was left out.
 KEPT = "kept.json"
 FORMAT = "workbench.kept/1"
@@ -39,18 +39,19 @@ def identity(name: str, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sources(name: str, settings: Mapping[str, Any]) -> list[Path]:
-    """The finding's file, those of the tasks that its settings name (all tasks where they name none), and whatever of
-    ours outside the engine these import, with the files that lie beside them under the same name."""
-    words = [word for value in settings.values() for word in (value if isinstance(value, list | tuple) else [value])]
-    known = registry.names("data.tasks")
-    tasks = [task for task in known if task in words] or known
-    pending = [f"circuits.findings.{name}", *(f"data.tasks.{task}" for task in tasks)]
+    """The finding's file, whatever it imports of ours outside the engine, the tasks that it or its settings name, and
+    the files that lie beside all these under the same name."""
+    tasks = set(registry.names("data.tasks"))
+    words = {word for value in settings.values() for word in (value if isinstance(value, list | tuple) else [value])}
+    pending = [f"circuits.findings.{name}", *(f"data.tasks.{task}" for task in tasks & words)]
     found: set[Path] = set()
     while pending:
         path = registry.ROOT.joinpath(*pending.pop().replace("-", "_").split(".")).with_suffix(".py")
         if path.is_file() and path not in found:
             found |= set(path.parent.glob(f"{path.stem}.*"))
-            pending += [module for module in _imports(path) if module.split(".")[0] in ("circuits", "probes", "data")]
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            pending += [module for module in _imports(tree) if module.split(".")[0] in ("circuits", "probes", "data")]
+            pending += [f"data.tasks.{task}" for task in tasks & _texts(tree)]
     return sorted(found)
 
 
@@ -94,13 +95,17 @@ def _short(name: str) -> tuple[int, str]:
     return len(name), name
 
 
-def _imports(path: Path) -> Iterable[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def _imports(tree: ast.AST) -> Iterable[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _texts(tree: ast.AST) -> set[str]:
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def _hash(files: Iterable[Path]) -> str:

@@ -60,9 +60,12 @@ def method(name: str) -> str:
 
 
 def settings(name: str) -> str:
-    """The settings and their defaults."""
-    rows = [(f"`{key}`", _words(value)) for key, value in finding_of(name).defaults.items()]
-    return _table(("setting", "default"), rows)
+    """The settings, their defaults, and their values in the long form."""
+    finding = finding_of(name)
+    rows = [
+        (f"`{key}`", _words(value), _words(finding.full.get(key, value))) for key, value in finding.defaults.items()
+    ]
+    return _table(("setting", "default", "with `--full`"), rows)
 
 
 def overview(results: Path) -> str:
@@ -125,7 +128,7 @@ def _number(text: str) -> str:
 
 
 def _words(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return (", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)) or "none"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -44,12 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _have(name: str, model: str, given: dict[str, Any], asked: argparse.Namespace) -> int:
     """Make one result unless it is there; returns an exit code."""
-    of, folder = identity(name, model, given), asked.into / model / name
+    more = registry.load("circuits.findings", name, "finding", "finding").full if asked.full else {}
+    of, folder = identity(name, model, {**more, **given}), asked.into / model / name
     if not asked.again and same(folder, of):
         print(f"{name} on {model}: is there", flush=True)
         return 0
     print(f"{name} on {model}: running", flush=True)
     command = ["reproduce", name, "--model", model, "--out", str(asked.runs), "--json"]
+    command += ["--full"] if asked.full else []
     command += ["--n", str(asked.n)] if asked.n else []
     command += ["--tasks", ",".join(asked.tasks)] if asked.tasks else []
     done = subprocess.run([sys.executable, "-m", "workbench", *command], stdout=subprocess.PIPE, text=True, check=False)
@@ -58,8 +60,8 @@ def _have(name: str, model: str, given: dict[str, Any], asked: argparse.Namespac
         return done.returncode
     run = Run.read(json.loads(done.stdout)["run_dir"])
     left = keep(run, folder, of)
-    more = f", without {len(left)} files that would make it too large" if left else ""
-    print(f"{name} on {model}: {run.facts['verdict']}, kept in {folder}{more}", flush=True)
+    rest = f", without {len(left)} files that would make it too large" if left else ""
+    print(f"{name} on {model}: {run.facts['verdict']}, kept in {folder}{rest}", flush=True)
     return 0
 
 
@@ -71,6 +73,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=words, default=MODELS, metavar="A,B", help="only these models")
     parser.add_argument("--findings", type=words, default=known, metavar="A,B", help="only these findings")
+    parser.add_argument("--full", action="store_true", help="the findings' long form")
     parser.add_argument("--again", action="store_true", help="run what is there already, too")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run directories are made")
     parser.add_argument("--into", type=Path, default=RESULTS, metavar="DIR", help="where the copies go")
