@@ -187,7 +187,8 @@ def test_a_finding_that_was_killed_goes_on_where_it_was(run: Call, tmp_path: Pat
     code, stats, _ = run("cache", "stats")
     assert code == 0, stats
     (unfinished,) = stats["unfinished_runs"].items()
-    assert unfinished[0].startswith("circuit-reuse ") and unfinished[1] >= 2
+    # The last shard may have been renamed and not yet entered: then it is adopted, and belongs to no run.
+    assert unfinished[0].startswith("circuit-reuse ") and unfinished[1] >= 1
     _, resumed, err = run(*arguments)
     assert "From the cache: " in err
     assert not list((tmp_path / "runs").glob(".*.partial-*"))
