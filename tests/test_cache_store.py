@@ -66,6 +66,33 @@ def test_a_key_keeps_its_first_value(filled: Store) -> None:
     assert len(list(filled.shards.iterdir())) == 1  # and the second file is gone
 
 
+@pytest.mark.filterwarnings("ignore::workbench.cache.CacheNotice")
+def test_any_page_of_the_index_may_be_damaged(tmp_path: Path) -> None:
+    """The next opening or the one after it heals the cache, and no number is wrong."""
+    rows = torch.arange(400.0).reshape(100, 4)
+    keys = [bytes([i]) * 20 for i in range(100)]
+    store = Store(tmp_path / "whole")
+    for at in range(0, 100, 5):
+        store.put("result", {"x": (keys[at : at + 5], rows[at : at + 5])})
+    store.close()
+    pages = (tmp_path / "whole" / NAME).stat().st_size // 4096
+    assert pages > 4
+    for page in range(pages):
+        folder = tmp_path / str(page)
+        shutil.copytree(tmp_path / "whole", folder)
+        with (folder / NAME).open("r+b") as file:
+            file.seek(page * 4096)
+            file.write(bytes(4096))
+        for _ in range(2):
+            opened = Store(folder)
+            found = opened.read_many(keys)
+            assert all(torch.equal(x, rows[keys.index(key)]) for key, x in found.items())
+            opened.close()
+        healed = Store.sound(folder)
+        assert len(healed.read_many(keys)) == len(keys), page
+        healed.close()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_flipped_bit_anywhere_costs_at_most_its_block(filled: Store, seed: int) -> None:
     filled.close()

@@ -142,6 +142,41 @@ def test_changed_weights_are_noticed(tmp_path: Path) -> None:
     assert model.identity.now() not in (before, changed)
 
 
+def _halved(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
+BEHAVIOUR = {
+    "an attention's scaling": lambda hf: setattr(hf.model.layers[1].self_attn, "scaling", 0.5),
+    "a norm's epsilon": lambda hf: setattr(hf.model.layers[1].input_layernorm, "variance_epsilon", 1e-2),
+    "an activation": lambda hf: setattr(hf.model.layers[1].mlp, "act_fn", torch.nn.ReLU()),
+    "the rotary scale": lambda hf: setattr(hf.model.rotary_emb, "attention_scaling", 1.5),
+}
+
+
+@pytest.mark.parametrize("change", BEHAVIOUR)
+def test_what_modules_do_besides_their_tensors_is_noticed(change: str, tmp_path: Path) -> None:
+    """In the same process, and in another that finds what this one kept."""
+    task, plain = paired(3), HookedLM(nudged("llama"))
+    before = wb.record(plain, task, "resid_post", cache=tmp_path)
+    altered = HookedLM(nudged("llama"))
+    BEHAVIOUR[change](altered.hf)
+    BEHAVIOUR[change](plain.hf)
+    for model in (altered, plain):
+        kept = wb.record(model, task, "resid_post", cache=tmp_path).clean["resid_post"]
+        fresh = wb.record(model, task, "resid_post", cache=False).clean["resid_post"]
+        for a, b, c in zip(kept, fresh, before.clean["resid_post"], strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+            assert not torch.allclose(a[1:], c[1:], atol=1e-4)
+
+
+def test_a_class_that_was_patched_is_another_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model, task = HookedLM(nudged("llama")), paired(2)
+    first = wb.record(model, task, "resid_post", cache=tmp_path).clean["resid_post"][0]
+    monkeypatch.setattr(type(model.hf.model.layers[0].mlp), "forward", _halved)
+    assert not torch.equal(wb.record(model, task, "resid_post", cache=tmp_path).clean["resid_post"][0], first)
+
+
 def test_every_head_of_every_projection_is_in_the_sample() -> None:
     for family in FAMILIES:
         model = HookedLM(nudged(family))
@@ -175,8 +210,12 @@ def test_nothing_is_cached_under_hooks_in_training_or_without_version_counters(t
     store = store_of(tmp_path)
     assert store is not None
     hooks = [("blocks.0.attn.hook_z", lambda x, hook: x * 0)]
-    with model.hooks(fwd_hooks=hooks), pytest.warns(CacheNotice, match="hooks are active on the model"):
-        wb.sweep(model, task, cache=tmp_path)
+    for call in (wb.sweep, wb.record):
+        for cache in (tmp_path, False):
+            with model.hooks(fwd_hooks=hooks), pytest.raises(UsageError, match="do not apply them"):
+                call(model, task, cache=cache)
+    with model.hooks(fwd_hooks=hooks), pytest.raises(UsageError, match="edits="):
+        wb.run(model, task, [])
     handle = model.hf.model.layers[1].register_forward_hook(lambda *_: None)
     with pytest.warns(CacheNotice, match=r"somebody's hooks are active on model\.layers\.1"):
         wb.sweep(model, task, cache=tmp_path)

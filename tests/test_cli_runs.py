@@ -9,11 +9,13 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from workbench import cache
 from workbench.cli import main
@@ -169,6 +171,75 @@ def test_the_doctor_looks_at_versions_disk_cache_and_models(run: Call, tmp_path:
     assert "tiny" in checks["models"]["note"] and ">=2.10" in checks["torch"]["note"]
     (tmp_path / "user" / "activations" / "index.sqlite").write_bytes(b"")
     assert run("doctor")[0] == 0  # an empty index is built anew
+
+
+def test_unfinished_runs_keep_what_they_need_unless_given_up(run: Call) -> None:
+    from workbench.cache import store_of, unfinished
+
+    run("record", "--task", "ioi", "--model", "tiny", "--n", "4")
+    store = store_of(None)
+    assert store is not None
+    with suppress(KeyError), unfinished("study", {"n": 3}):
+        store.put("result", {"x": ([b"0" * 20], torch.ones(1, 4))})
+        raise KeyError
+    store.flush()
+    _, document, _ = run("cache", "gc", "--keep", "0")
+    assert document["dropped"] > 0 and document["bytes"] > 0 and len(document["unfinished_runs"]) == 1
+    _, document, _ = run("cache", "gc", "--keep", "0", "--give-up")
+    assert document["bytes"] == 0 and document["unfinished_runs"] == {}
+
+
+@pytest.mark.filterwarnings("ignore::workbench.cache.CacheNotice")  # shards that are gone were forgotten
+def test_a_full_disk_is_cleaned_before_the_index_is_opened(run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.cache import store as stores
+
+    run("record", "--task", "ioi", "--model", "tiny", "--n", "4")
+    sound, calls = stores.Store.sound, []
+
+    def full(folder: Path) -> Any:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise stores.Unusable("disk I/O error")
+        return sound(folder)
+
+    monkeypatch.setattr(stores.Store, "sound", full)
+    code, document, _ = run("cache", "gc", "--keep", "0")
+    assert code == 0 and document["dropped"] > 0 and document["bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reproduce", "circuit-reuse", "--tasks", ","],
+        ["reproduce", "--from", "latest", "--n", "3"],
+        ["record", "--task", "ioi", "--layers", "5-1"],
+        ["record", "--task", "ioi", "--layers", ""],
+        ["record", "--task", "ioi", "--layers", "0-99999999999999"],
+        ["record", "--task", "ioi", "--n", "1000000000"],
+        ["patch", "--task", "ioi", "--by", ""],
+        ["patch", "--task", "ioi", "--positions", ","],
+        ["cache", "gc", "--keep", "1e400"],
+    ],
+    ids=" ".join,
+)
+def test_what_would_silently_mean_something_else_is_refused(run: Call, arguments: list[str]) -> None:
+    code, document, _ = run(*arguments)
+    assert code == 2 and document["error"]["message"]
+
+
+def test_what_a_run_says_never_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path, 0.5, note="\x1b[31mred\x07")
+    assert main(["runs", "show", "latest", "--dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "red" in out and "\x1b" not in out and "\x07" not in out
+
+
+def test_an_answer_that_cannot_be_written_is_one_line() -> None:
+    command = [sys.executable, "-m", "workbench", "tasks", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 3 and done.stderr == "workbench: No space left on device.\n"
 
 
 @pytest.mark.filterwarnings("ignore::workbench.cache.CacheNotice")  # what was mended after the kill, if anything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,31 @@ def test_recorded_patterns_are_eager_attention_weights(family: str) -> None:
         for layer in range(3):
             assert torch.allclose(rec.clean["pattern"][i][layer], weights[layer][0], atol=1e-5)
             assert torch.allclose(rec.clean["pattern"][i][layer].sum(-1), torch.ones(()), atol=1e-5)
+
+
+def test_one_layer_and_one_edit_need_no_list() -> None:
+    model = hooked("llama")
+    assert record(model, INPUTS, "z", 1).layers == (1,)
+    edit = Edit("pattern", 1, head=0, kind="pattern", attend_to=[0])  # pyright: ignore[reportArgumentType]
+    assert edit.attend_to == (0,)
+    assert record(model, INPUTS, "pattern", 1, edits=edit).edits == (edit,)
+    assert model.double().dtype == torch.float64 and model.float().dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"layers": [1.5]},
+        {"layers": "3"},
+        {"layers": [9]},
+        {"layers": []},
+        {"sites": []},
+        {"edits": [Edit("z", 0, kind="zero")], "over": "banana"},
+    ],
+)
+def test_recording_refuses_what_means_nothing(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        record(hooked("llama"), INPUTS, **given)
 
 
 def test_recording_refuses_what_does_not_exist() -> None:

@@ -27,6 +27,8 @@ __all__ = ["Pair", "Pairs", "Task", "pairs", "read_pairs", "task"]
 
 #: A task does not apply to a tokeniser that drops more than this share of so many different pairs.
 MOST_DROPPED, TRIAL = 0.95, 400
+#: More pairs than anybody measures; a larger number is a slip.
+MOST_PAIRS = 100_000
 #: So many draws in a row without a new pair mean that the task has no more to give.
 STALE = 2000
 
@@ -72,6 +74,8 @@ class Task:
             if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
                 expected = "a whole number" if least is None else f"a whole number of at least {least}"
                 raise UsageError(f"{what}={value!r} for task {self.name!r}: {what} is {expected}.")
+        if self.n > MOST_PAIRS:
+            raise UsageError(f"n={self.n} for task {self.name!r}: at most {MOST_PAIRS:,} pairs are drawn.")
 
     def _new_pairs(self) -> Iterator[Pair]:
         """Different pairs in the order drawn; ends when the task seems to have no more."""

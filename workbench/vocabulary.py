@@ -80,6 +80,10 @@ class Edit:
     step: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.attend_to, list):
+            object.__setattr__(self, "attend_to", tuple(self.attend_to))
+        if isinstance(self.attend_to, str | int):
+            object.__setattr__(self, "attend_to", (self.attend_to,))
         if isinstance(self.kind, str) and self.kind not in EDIT_KINDS:
             raise UnknownName("edit", self.kind, EDIT_KINDS)
         if self.site not in SITES and "hook_" not in self.site:

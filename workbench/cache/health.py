@@ -48,6 +48,34 @@ def suspect(folder: Path, error: sqlite3.Error | None = None) -> None:
             (folder / SUSPECT).touch()
 
 
+def tidied(folder: Path, shard_folder: Path, index: Index, notes: list[str]) -> Index:
+    """The index after `tidy`; one whose damage shows only now is set aside, too."""
+    try:
+        tidy(shard_folder, index, notes)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        index.close()
+        suspect(folder)
+        index = opened(folder, False, notes)
+        tidy(shard_folder, index, notes)
+    return index
+
+
+def make_room(shard_folder: Path, keep: int | None) -> int:
+    """Remove the oldest shards where a full disk lets no index be opened, until `keep` bytes are left, or a tenth less
+    than there are; returns how many bytes went."""
+    files = sorted(shard_folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    used = sum(path.stat().st_size for path in files)
+    limit, gone = int(0.9 * used) if keep is None else keep, 0
+    for path in files:
+        if used - gone <= limit:
+            break
+        gone += path.stat().st_size
+        path.unlink()
+    return gone
+
+
 def tidy(folder: Path, index: Index, notes: list[str]) -> None:
     """Remove what dead writers left, enter whole shards that the index does not know, forget those that are gone."""
     here, removed = set(), 0

@@ -188,10 +188,11 @@ class Index:
             rows = self._db.execute("SELECT kind, count(*), sum(size) FROM shard GROUP BY kind").fetchall()
         return {kind: (shards, held.get(kind, 0), size) for kind, shards, size in rows}
 
-    def oldest(self) -> list[tuple[str, int]]:
+    def oldest(self, spare_pinned: bool = False) -> list[tuple[str, int]]:
         """Shards and their sizes in the order in which they may go: empty ones, activations before results, least
-        recently used first, and what an unfinished run needs last of all."""
-        query = """SELECT name, size, id IN (SELECT shard FROM block) AS filled FROM shard
+        recently used first, and what an unfinished run needs last of all, or not at all."""
+        spared = "WHERE NOT filled OR id NOT IN (SELECT shard FROM pin)" if spare_pinned else ""
+        query = f"""SELECT name, size, id IN (SELECT shard FROM block) AS filled FROM shard {spared}
                    ORDER BY filled AND id IN (SELECT shard FROM pin), filled AND kind = 'result', filled, used, id"""
         with self._guard:
             return [(name, size) for name, size, _ in self._db.execute(query)]

@@ -71,7 +71,7 @@ class Store:
             with nullcontext() if self.locks is None else self.locks.held(b"opening"):
                 self.index = health.opened(self.folder, self.readonly, self.notes)
                 if not self.readonly:
-                    health.tidy(self.shards, self.index, self.notes)
+                    self.index = health.tidied(self.folder, self.shards, self.index, self.notes)
         except (OSError, sqlite3.Error, NewerIndex) as error:
             raise Unusable(str(error)) from error
         self._closer = weakref.finalize(self, _close, self.index, self._touched, self.readonly, os.getpid())
@@ -168,15 +168,18 @@ class Store:
             return False
         return True
 
-    def trim(self, budget: int | None = None) -> int:
-        """Evict until `budget` bytes are left (by default the folder's own); returns how many bytes went."""
+    def trim(self, budget: int | None = None, spare_pinned: bool = False) -> int:
+        """Evict until `budget` bytes are left (by default the folder's own); returns how many bytes went.
+
+        What unfinished runs need goes last, or with `spare_pinned` not at all.
+        """
         used = self.index.size()
         limit = folders.budget(self.folder, used) if budget is None else budget
         if used <= limit:
             return 0
         self.flush()
         gone = 0
-        for name, size in self.index.oldest():
+        for name, size in self.index.oldest(spare_pinned):
             if used - gone <= limit * SLACK:
                 break
             # The file first: a row without a file is a miss, a file without a row would be found and entered again.

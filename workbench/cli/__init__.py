@@ -25,7 +25,7 @@ from workbench.cli import cache, doctor, findings, models, patch, record, reprod
 from workbench.cli.answer import Answer, NotRun, console, write_json
 from workbench.errors import WorkbenchError
 
-INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
+BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 3, 70, 130, 141, 143
 
 app = typer.Typer(
     name="workbench",
@@ -70,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments and not {"-h", "--help"} & set(arguments)
     out = sys.stdout
+    if out is None:
+        print("workbench: there is no standard output to answer on.", file=sys.stderr)
+        return BAD_INPUT
     warnings.formatwarning = lambda message, *_, **__: f"workbench: {message}\n"  # one line, without our source
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # leaves through every clean-up
@@ -90,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # so that the interpreter's last flush is silent
         return BROKEN_PIPE
+    except OSError as error:
+        return _fail(error, _in_words(error), BAD_INPUT, as_json, out)
     except (KeyboardInterrupt, Abort) as error:
         return _fail(error, "interrupted.", INTERRUPTED, as_json, out)
     except (WorkbenchError, TyperException) as error:
@@ -109,10 +114,20 @@ def _message(error: Exception) -> str:
     return f"{text}{stop} '{getattr(context, 'command_path', 'workbench')} --help' shows what there is."
 
 
+def _in_words(error: OSError) -> str:
+    """What the system refused, and of what."""
+    about = f"{error.filename}: " if error.filename else ""
+    return f"{about}{error.strerror or error}."
+
+
 def _fail(error: BaseException, text: str, code: int, as_json: bool, out: Any) -> int:
     print(f"workbench: {text}", file=sys.stderr)
-    if as_json:
-        document: Mapping[str, Any] = error.document if isinstance(error, NotRun) else {}
-        write_json({**document, "error": {"kind": type(error).__name__, "message": text, "exit_code": code}}, out)
+    document: Mapping[str, Any] = error.document if isinstance(error, NotRun) else {}
+    try:
+        if as_json:
+            write_json({**document, "error": {"kind": type(error).__name__, "message": text, "exit_code": code}}, out)
         out.flush()
+    except (OSError, AttributeError):  # nobody can be told on stdout: it is full, or closed
+        if out is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # so that the interpreter's last flush is silent
     return code

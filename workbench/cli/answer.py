@@ -57,6 +57,9 @@ def console(stream: TextIO | None = None) -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would exit with 1, which is a verdict here
 
+        def print(self, *objects: Any, **kwargs: Any) -> None:
+            super().print(*(printable(x) if isinstance(x, str) else x for x in objects), **kwargs)
+
     to: TextIO = stream or sys.stdout
     return Pipe(file=to, highlight=False, markup=False, soft_wrap=True, width=None if to.isatty() else 240)
 
@@ -80,4 +83,9 @@ def cell(value: object) -> str:
     """A value as a table shows it: three significant figures, and ``–`` where there is nothing."""
     if value is None or value != value:
         return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text without control characters: what a file from outside says never steers the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

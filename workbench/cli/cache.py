@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Annotated, Any
 
 import typer
 
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.errors import NotAvailable, UsageError
+
+#: What SQLite says on a full disk.
+_FULL = re.compile("disk I/O error|disk is full|No space left")
 
 verbs = typer.Typer(help="The activation cache: cache path, stats, verify, gc.", rich_markup_mode=None)
 
@@ -74,16 +79,39 @@ def gc(
     as_json: AsJson = False,
 ) -> Answer:
     """Drop what was not used for longest until the rest fits: activations first, then results."""
-    store = _store()
+    if keep_gb is not None and not math.isfinite(keep_gb):
+        raise UsageError(f"--keep {keep_gb}: give a number of gigabytes.")
+    keep = None if keep_gb is None else int(keep_gb * 1e9)
+    store, before = _store_with_room(keep)
     if not store.writable:
         raise UsageError(f"{store.folder} cannot be written, so nothing can be dropped there.")
     if give_up:
         for run in store.index.pinned():
             store.index.unpin(run)
-    gone = store.trim(None if keep_gb is None else int(keep_gb * 1e9))
-    left = store.index.size()
-    document = {"path": str(store.folder), "dropped": gone, "bytes": left}
-    return Answer(document, lambda console: console.print(f"{gone / 1e6:.1f} MB dropped, {left / 1e6:.1f} MB left."))
+    gone = before + store.trim(keep, spare_pinned=True)
+    left, unfinished = store.index.size(), store.index.pinned()
+    document = {"path": str(store.folder), "dropped": gone, "bytes": left, "unfinished_runs": unfinished}
+
+    def show(console: Any) -> None:
+        console.print(f"{gone / 1e6:.1f} MB dropped, {left / 1e6:.1f} MB left.")
+        if unfinished:
+            console.print(f"What {', '.join(unfinished)} needs was kept; --give-up drops it, too.")
+
+    return Answer(document, show)
+
+
+def _store_with_room(keep: int | None) -> tuple[Any, int]:
+    """The cache, and how many bytes had to go before it could be opened: SQLite needs some room itself."""
+    from workbench.cache import folder
+    from workbench.cache.health import make_room
+
+    try:
+        return _store(), 0
+    except NotAvailable as error:
+        gone = make_room(folder.default() / "shards", keep) if _FULL.search(str(error)) else 0
+        if not gone:
+            raise
+        return _store(), gone
 
 
 def _store() -> Any:

@@ -35,9 +35,12 @@ def check_model(name: str) -> str:
     return check_name("model", name, catalog.entries(), "A directory, a .gguf file or a hub id (owner/name) works too.")
 
 
-def words(text: str | None) -> list[str]:
-    """``"S1, end"`` as ``["S1", "end"]``."""
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
+def words(text: str | None, option: str = "") -> list[str]:
+    """``"S1, end"`` as ``["S1", "end"]``; with an `option`, one that was given and names nothing is refused."""
+    found = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if option and text is not None and not found:
+        raise UsageError(f"{option} {text!r} names nothing. Leave it out, or name something.")
+    return found
 
 
 def place(word: str) -> Any:

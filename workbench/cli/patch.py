@@ -82,7 +82,7 @@ def patch(
             edit=edit,
             direction=direction,
             metric=metric,
-            positions=[place(word) for word in words(positions)] or None,
+            positions=[place(word) for word in words(positions, "--positions")] or None,
             seed=seed,
             progress=display,
         )
@@ -101,7 +101,7 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
     if direction == "denoise" and edit != "patch":
         raise UsageError(f"--direction denoise belongs to patch edits; {edit} edits the clean run. Leave it out.")
     check_name("metric", metric, METRICS)
-    for axis in words(by):
+    for axis in words(by, "--by"):
         check_name("axis", axis, AXES)
 
 

@@ -27,9 +27,7 @@ def record(
     as_json: AsJson = False,
 ) -> Answer:
     """Record activations into the cache, where every later call finds them."""
-    chosen = words(sites)
-    if not chosen:
-        raise UsageError(f"--sites names nothing: give some of {', '.join(SITES)}.")
+    chosen = words(sites, "--sites")
     for site in chosen:
         if "hook_" not in site:
             check_name("site", site, SITES)
@@ -53,27 +51,32 @@ def record(
         if not dry_run:
             wb.record(loaded, inputs, chosen, which, progress=display)
         there = held(loaded, inputs, chosen, which)
+    whole = there == cost.prompts
     document = {
         "model": model,
         "sites": chosen,
         "layers": which,
-        "recorded": not dry_run,
+        "recorded": not dry_run and whole,
         "estimate": cost,
         "in_cache": there,
         "path": str(store.folder),
     }
     done = "Nothing was recorded (--dry-run)." if dry_run else f"{there} of {cost.prompts} runs are in {store.folder}"
-    if not dry_run and there < cost.prompts:
+    code = 0
+    if not dry_run and not whole:
         done += ": the rest did not fit (workbench cache stats shows the budget, WORKBENCH_CACHE_GB sets it)"
-    code = 3 if not dry_run and there < cost.prompts else 0
+        code = BadInput.exit_code
+        document["error"] = {"kind": "BadInput", "message": done, "exit_code": code}
     return Answer(document, lambda console: console.print(done), code)
 
 
 def _layers(text: str | None) -> list[int] | None:
     found: list[Any] = []
-    for word in words(text):
-        first, _, last = word.partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not last)):
+    for word in words(text, "--layers"):
+        first, dash, last = word.partition("-")
+        last = last if dash else first
+        usual = first.isdecimal() and last.isdecimal() and len(last) < 6
+        if not usual or int(first) > int(last):
             raise UsageError(f"--layers {text}: {word!r} is neither a layer nor a range such as 4-7.")
-        found += range(int(first), int(last or first) + 1)
+        found += range(int(first), int(last) + 1)
     return found or None

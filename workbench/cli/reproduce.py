@@ -35,10 +35,16 @@ def reproduce(
     if (name is None) == (again is None):
         raise UsageError("Give either a finding's NAME (workbench findings lists them) or --from RUN.")
     if again is not None:
+        given = {"--n": n is not None, "--seed": seed != 0, "--tasks": tasks is not None, "--full": full}
+        if other := [option for option, said in {**given, "--model": model != DEFAULT}.items() if said]:
+            raise UsageError(f"{other[0]} does not go with --from: a repetition has the settings of its run.")
         return _again(again, out)
     assert name is not None
     check_name("finding", name, registry.names("circuits.findings"), "See workbench findings.")
-    chosen = [check_name("task", word, registry.names("data.tasks"), "See workbench tasks.") for word in words(tasks)]
+    chosen = [
+        check_name("task", word, registry.names("data.tasks"), "See workbench tasks.")
+        for word in words(tasks, "--tasks")
+    ]
     check_model(model)
     more = dict(registry.load("circuits.findings", name, "finding", "finding").full) if full else {}
     settings: dict[str, Any] = {

@@ -2,16 +2,19 @@
 
 The weights are hashed once (all bytes). After that they are believed while no parameter's version counter moves and a
 sample of every parameter, dense enough to touch every head's slice of every projection, stays the same: a head that is
-zeroed through ``.data``, which moves no counter, is noticed.
+zeroed through ``.data``, which moves no counter, is noticed. What modules do besides their tensors is looked at each
+time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +51,7 @@ class Identity:
         return context(
             {
                 "weights": self._weights.hex(),
+                "modules": _behaviour(model.hf),
                 "dtype": str(model.dtype),
                 "device": model.device.type,
                 "attention": model.attention_implementation,
@@ -94,6 +98,34 @@ class Identity:
         facts = [(name, str(x.dtype), tuple(x.shape), total) for (name, x), total in zip(tensors, sums, strict=True)]
         text = repr((type(self.model.hf).__name__, sorted(config.items(), key=str), facts))
         return hashlib.blake2b(text.encode(), digest_size=20).digest()
+
+
+def _behaviour(model: nn.Module) -> str:
+    """A hash of what modules do besides their tensors: their classes, the code of their forwards, and their plain
+    attributes (an attention's scaling, a norm's epsilon, an adapter's factor)."""
+    state, seen = hashlib.blake2b(digest_size=16), set()
+    for name, module in model.named_modules():
+        kind = type(module)
+        plain = sorted((k, v) for k, v in vars(module).items() if not k.startswith("_") and _plain(v))
+        state.update(repr((name, kind.__module__, kind.__qualname__, plain)).encode())
+        if kind not in seen:  # its code once
+            seen.add(kind)
+            for function in (kind.forward, inspect.unwrap(kind.forward)):
+                state.update(repr(_code(getattr(function, "__code__", None))).encode())
+    return state.hexdigest()
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _code(code: Any) -> Any:
+    """What a function does, whatever file and line it stands in."""
+    if not isinstance(code, CodeType):
+        return code if _plain(code) else None
+    return code.co_code, code.co_names, [_code(constant) for constant in code.co_consts]
 
 
 def _harmless(hook: Any) -> bool:

@@ -332,6 +332,12 @@ class HookedLM(LensTools, HookedRootModule):
         self.cfg = lens_config(self)
         return self
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HookedLM:
+        """What ``double()``, ``half()``, ``cuda()`` and the like are made of: done to the Hugging Face model."""
+        self.hf._apply(fn, recurse)
+        self.cfg = lens_config(self)
+        return self
+
     def train(self, mode: bool = True) -> HookedLM:
         self.hf.train(mode)
         return super().train(mode)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
 from workbench.cache import Store
 from workbench.errors import UsageError
 from workbench.inputs import PairedInputs
@@ -16,6 +18,11 @@ from workbench.patching.tower import Tower
 def tower_of(model: Any) -> Tower:
     """A `HookedLM` as a tower; a tower as it is."""
     if isinstance(model, HookedLM):
+        if model.has_active_hooks():
+            raise UsageError(
+                "Hooks are active on this model (add_hook, or `with model.hooks(...)`), and recordings, sweeps and "
+                "runs do not apply them: give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
+            )
         return LanguageTower(model)
     if isinstance(model, Tower):
         return model
@@ -30,7 +37,11 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
         return task
     texts: list[Any] = [task] if isinstance(task, str) else list(task) if isinstance(task, list | tuple) else []
     if texts and all(isinstance(text, str) for text in texts):
-        ids = tuple(model.to_tokens(text)[0].cpu() for text in texts)
+        if getattr(model, "tokenizer", None) is None:
+            raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
+        ids = tuple(torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts)
+        if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
+            raise UsageError(f"The text {empty[0]!r} has no tokens: there is nothing to run.")
         nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
         ends = tuple({"end": len(row) - 1} for row in ids)
         return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in texts))
@@ -42,6 +53,19 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
     if getattr(model, "tokenizer", None) is None:
         raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
     return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
+
+
+def layers_of(chosen: Any, n_layers: int) -> tuple[int, ...]:
+    """One layer or several, as indices.
+
+    Raises:
+        UsageError: something that is no layer of the model.
+    """
+    given = (chosen,) if isinstance(chosen, int) else tuple(chosen)
+    for layer in given:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers:
+            raise UsageError(f"Layer {layer!r} does not exist: the model has layers 0 to {n_layers - 1}.")
+    return given
 
 
 def identity_of(tower: Tower, store: Store | None) -> bytes | None:

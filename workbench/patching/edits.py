@@ -54,6 +54,8 @@ class Edits:
             raise UsageError(
                 "kind='patch' takes its values from the other run of a pair, and texts alone have none: use wb.pairs."
             )
+        if isinstance(over, str) and over != "positions":
+            raise UsageError(f"over={over!r}: give inputs whose activations are averaged, or 'positions'.")
         reference = over if over is None or over == "positions" else inputs_of(over, model)
         return cls(recorder, inputs, tuple(edits), reference, seed)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.cache import store_of
-from workbench.patching.context import identity_of, inputs_of, tower_of
+from workbench.patching.context import identity_of, inputs_of, layers_of, tower_of
 from workbench.patching.stored import Stored
 
 
@@ -64,7 +64,7 @@ def _units(
 ) -> Iterator[tuple[Stored, list[int]]]:
     """The units of a recording, each with the run that it is of."""
     tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
-    chosen = range(tower.n_layers) if layers is None else layers
+    chosen = range(tower.n_layers) if layers is None else layers_of(layers, tower.n_layers)
     sites = (sites,) if isinstance(sites, str) else sites
     hooks = [tower.hook_name(site, layer) for site in sites for layer in chosen]
     identity = identity_of(tower, store)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.cache import store_of
-from workbench.patching.context import identity_of, inputs_of, tower_of
+from workbench.errors import UsageError
+from workbench.patching.context import identity_of, inputs_of, layers_of, tower_of
 from workbench.patching.edits import Edits
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.recorder import Recorder
@@ -18,9 +19,9 @@ def record(
     model: Any,
     task: Any,
     sites: Sequence[str] = ("z",),
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int] | int | None = None,
     *,
-    edits: Sequence[Edit] = (),
+    edits: Sequence[Edit] | Edit = (),
     over: Any = None,
     seed: int = 0,
     cache: Any = None,
@@ -49,7 +50,10 @@ def record(
     """
     tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    layers = tuple(range(tower.n_layers)) if layers is None else tuple(layers)
+    layers = tuple(range(tower.n_layers)) if layers is None else layers_of(layers, tower.n_layers)
+    edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
+    if not sites or not layers:
+        raise UsageError(f"record: {'sites' if not sites else 'layers'} is empty, so there is nothing to record.")
     hooks = {site: [tower.hook_name(site, layer) for layer in layers] for site in sites}
     names = [hook for per_layer in hooks.values() for hook in per_layer]
     paired = inputs.corrupt is not inputs.clean
@@ -60,4 +64,4 @@ def record(
     for run in runs:
         changed = Edits.of(recorder, run, edits, over, seed, model) if edits else None
         recorded.append(Run(recorder.source(run.clean, names, done, changed), hooks))
-    return Recording(recorded[0], recorded[1] if paired else None, sites, layers, tuple(edits))
+    return Recording(recorded[0], recorded[1] if paired else None, sites, layers, edits)

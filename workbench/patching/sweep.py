@@ -93,6 +93,8 @@ def sweep(
     base_ids, source_ids = (inputs.corrupt, inputs.clean) if denoise else (inputs.clean, inputs.corrupt)
     cells, labels = _cells(tower, inputs, site, axes, layers, heads, positions)
     stages = sorted({cell.stage for cell in cells})
+    if isinstance(over, str) and over != "positions":
+        raise UsageError(f"over={over!r}: give inputs whose activations are averaged, or 'positions'.")
     over = over if over is None or over == "positions" else inputs_of(over, model)
     whole = positions if positions is not None and "position" not in axes else None
     done = Tally(len(cells) * len(inputs), "sweep", progress)
