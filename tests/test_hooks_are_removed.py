@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.families import hugging_face, paired
-from workbench.errors import HookError
+from workbench.errors import HookError, UsageError
 from workbench.models.language import HookedLM
 from workbench.patching.path import path_patch
 from workbench.patching.record import record
@@ -103,9 +103,12 @@ def test_hooks_of_others_stay() -> None:
     calls: list[str] = []
     theirs = model.layer(1).register_forward_hook(lambda *_: calls.append("layer"))
 
-    model.add_perma_hook("blocks.1.attn.hook_z", _noting(calls))
     sweep(model, INPUTS, layers=[1])
     run(model, INPUTS, [Edit("z", 0)])
+    model.add_perma_hook("blocks.1.attn.hook_z", _noting(calls))
+    for call in (lambda: sweep(model, INPUTS, layers=[1]), lambda: run(model, INPUTS, [Edit("z", 0)])):
+        with pytest.raises(UsageError, match="Hooks are active"):
+            call()
     calls.clear()
     model(INPUTS.clean[0][None])
     assert calls == ["z", "layer"]
