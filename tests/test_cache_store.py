@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,22 @@ def test_a_key_keeps_its_first_value(filled: Store) -> None:
     found = filled.read(KEYS[3])
     assert found is not None and torch.equal(found, rows()[3])
     assert len(list(filled.shards.iterdir())) == 1  # and the second file is gone
+
+
+def test_a_file_that_another_opening_removed_was_here_already(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the rename and the entry another process may open the cache, find nothing new in the file, and remove
+    it."""
+    real = shards.write
+
+    def write(folder: Path, *arguments: Any) -> Any:
+        name, blocks = real(folder, *arguments)
+        Store(filled.folder).close()
+        assert not (folder / name).exists()
+        return name, blocks
+
+    monkeypatch.setattr(shards, "write", write)
+    assert filled.put("activation", {"z": (KEYS, rows())}) and filled.writable
+    assert len(filled.read_many(KEYS)) == len(KEYS)
 
 
 @pytest.mark.filterwarnings("ignore::workbench.cache.CacheNotice")

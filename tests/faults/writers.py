@@ -40,6 +40,8 @@ def main() -> None:
                 try:
                     write(folder, writer)
                     code = 0
+                except BaseException as error:
+                    print(f"writer {writer}: {error!r}", file=sys.stderr, flush=True)
                 finally:
                     os._exit(code)
             children.append(child)

@@ -156,9 +156,7 @@ class Store:
             return False
         try:
             name, blocks = shards.write(self.shards, kind, tensors)
-            if not self.index.add(kind, (self.shards / name).stat().st_size, blocks):
-                (self.shards / name).unlink()
-            elif self.run is not None:
+            if self._entered(kind, name, blocks) and self.run is not None:
                 self.index.touch([name], self.run)
             self.trim()
         except (OSError, sqlite3.Error, BadInput) as error:
@@ -167,6 +165,20 @@ class Store:
             self._say(f"nothing more is kept ({reason}); computing goes on. 'workbench cache gc' makes room.")
             return False
         return True
+
+    def _entered(self, kind: Kind, name: str, blocks: Sequence[Block]) -> bool:
+        """Enter a new shard; False where all of it was here already, and the file is gone again."""
+        path = self.shards / name
+        try:
+            new = self.index.add(kind, path.stat().st_size, blocks)
+        except FileNotFoundError:
+            # Another process that was just opening the cache found nothing new in it, and removed it.
+            if not self.index.has_all([block.key for block in blocks]):
+                raise
+            return False
+        if not new:
+            path.unlink(missing_ok=True)
+        return new
 
     def trim(self, budget: int | None = None, spare_pinned: bool = False) -> int:
         """Evict until `budget` bytes are left (by default the folder's own); returns how many bytes went.
