@@ -1,4 +1,4 @@
-"""Published heads and overlaps (``circuits/published.toml``), shown beside ours for the same model and for no other."""
+"""Published heads, overlaps and values (``circuits/published.toml``), beside ours for the same model and no other."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from circuits.stages import Stages
+from workbench.errors import UsageError
 from workbench.vocabulary import Head
 
 COLUMNS = ("head", "published_role", "sure", "task", "stage", "effect", "rank", "of", "in_circuit", "n", "source")
@@ -59,7 +60,7 @@ def heads_beside(published: Mapping[str, Any], found: Mapping[str, Stages], kept
                     "of": of,
                     "in_circuit": rank is not None and rank <= kept,
                     "n": stage.sweep.n,
-                    "source": published["source"],
+                    "source": entry.get("source", published["source"]),
                 }
             )
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -68,7 +69,7 @@ def heads_beside(published: Mapping[str, Any], found: Mapping[str, Stages], kept
 def overlaps_beside(published: Mapping[str, Any], overlaps: pd.DataFrame) -> pd.DataFrame:
     """The published overlaps, with ours for the same pair where it was computed. Shares are shared ÷ union."""
     rows = []
-    for entry in published["overlaps"]:
+    for entry in published.get("overlaps", ()):
         pair = {entry["task_a"], entry["task_b"]}
         mine = [row for row in overlaps.to_dict("records") if {row["task_a"], row["task_b"]} == pair]
         ours = mine[0] if mine else {}
@@ -83,7 +84,7 @@ def overlaps_beside(published: Mapping[str, Any], overlaps: pd.DataFrame) -> pd.
                 "high": ours.get("high", float("nan")),
                 "null_95": ours.get("null_95", float("nan")),
                 "n": min(ours["n_a"], ours["n_b"]) if ours else 0,
-                "published_n": published["n_prompts"],
+                "published_n": published.get("n_prompts", np.nan),
                 "note": entry.get("note", ""),
                 "source": published["source"],
             }
@@ -102,7 +103,8 @@ def rank_of(head: Head, ranking: np.ndarray) -> tuple[int | None, int]:
 
 def in_words(heads: pd.DataFrame, overlaps: pd.DataFrame, published: Mapping[str, Any]) -> Sequence[str]:
     """Lines for the summary."""
-    lines = [f"Beside the published circuit ({published['source']}, n = {published['n_prompts']})"]
+    n = f", n = {published['n_prompts']}" if "n_prompts" in published else ""
+    lines = [f"Beside the published circuit ({published['source']}{n})"]
     for head in dict.fromkeys(heads["head"]):
         rows = [row for row in heads.to_dict("records") if row["head"] == head]
         sending = [row for row in rows if np.isfinite(row["rank"])]
@@ -120,3 +122,46 @@ def in_words(heads: pd.DataFrame, overlaps: pd.DataFrame, published: Mapping[str
         )
         lines.append(f"  {row['task_a']} with {row['task_b']}: published {row['published']:.3g}, here {ours}")
     return lines
+
+
+def circuit(name: str, task: str) -> Mapping[str, list[Head]]:
+    """Role → heads of the circuit that was published for a model's task.
+
+    Raises:
+        UsageError: none was.
+    """
+    entries = [e for e in (of_model(name) or {}).get("heads", ()) if task in e["tasks"]]
+    if not entries:
+        raise UsageError(f"No circuit of {task} was published for {name} that is known here: leave circuit out.")
+    return {entry["role"]: [Head.parse(text) for text in entry["heads"]] for entry in entries}
+
+
+def values_beside(name: str, finding: str, task: str, ours: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
+    """One row for each published value of a finding: beside it ours, with its interval, and whether that reaches into
+    the published value's tolerance.
+
+    Args:
+        ours: quantity → value, lower and upper end.
+    """
+    known = of_model(name) or {}
+    rows = []
+    for entry in known.get("values", ()):
+        if entry["finding"] != finding or entry.get("task", task) != task or entry["quantity"] not in ours:
+            continue
+        value, low, high = ours[entry["quantity"]]
+        within = bool(low <= entry["value"] + entry["tolerance"] and high >= entry["value"] - entry["tolerance"])
+        rows.append(
+            {key: entry[key] for key in ("quantity", "value", "tolerance", "sure")}
+            | {"ours": value, "low": low, "high": high, "within": within, "source": known["source"]}
+        )
+    return pd.DataFrame(rows)
+
+
+def values_in_words(values: pd.DataFrame) -> list[str]:
+    """Lines for the summary."""
+    return [
+        f"Published {row['quantity']} ({row['source']}{', not checked' if row['sure'] == 'memory' else ''}): "
+        f"{row['value']:.3g} ± {row['tolerance']:.2g}; here {row['ours']:.2f} [{row['low']:.2f}, {row['high']:.2f}], "
+        f"{'within' if row['within'] else 'outside'}"
+        for row in values.to_dict("records")
+    ]

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench
-from tests.benchmarks import bench_cache, bench_path, bench_positions, bench_record, bench_sweep
+from tests.benchmarks import bench_cache, bench_path, bench_positions, bench_record, bench_screen, bench_sweep
 from tests.benchmarks.subject import PROMPTS, Settings, Subject, pairs_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns
 
@@ -76,6 +76,11 @@ def test_a_sweep_over_positions_agrees_with_transformer_lens(subject):
 def test_recording_is_timed_against_the_plain_forward(subject):
     result = bench_record.record(subject, QUICK, "ioi")
     assert [row.ratio is None for row in result.rows] == [True, False, False]
+
+
+def test_screens_are_timed_against_the_sweep(subject):
+    result = bench_screen.speed(subject, QUICK, "ioi", ["attribution"])
+    assert [row.bar is None for row in result.rows] == [True, False]
 
 
 def test_the_cache_is_timed_reading_and_filling(subject):

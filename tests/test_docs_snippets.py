@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 import workbench as wb
-from tests.docs_pages import DOCS, EXAMPLES, PAGES, TINY, blocks, script
+from tests.docs_pages import DOCS, PAGES, TINY, blocks, script
 from workbench import cli
 from workbench.head_scores.result import UNITS
 from workbench.models.sources import resolve
@@ -93,7 +93,7 @@ def test_their_snippets_and_ours_give_the_same_numbers(page: str, theirs: str, h
 
 
 def test_the_script_of_the_first_page_is_the_example() -> None:
-    (example,) = EXAMPLES
+    example = (ROOT / "examples" / "own_prompts.py").read_text(encoding="utf-8")
     assert f"```python\n{example}```" in (DOCS / "index.md").read_text(encoding="utf-8")
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.pairs import pairs as pairs
 
 if TYPE_CHECKING:
+    from workbench.attention_view import Attention as Attention
+    from workbench.attention_view import attention as attention
     from workbench.circuit import Circuit as Circuit
     from workbench.errors import WorkbenchError as WorkbenchError
     from workbench.findings import Finding as Finding
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from workbench.patching.recording import Recording as Recording
     from workbench.patching.run import Outcome as Outcome
     from workbench.patching.run import run as run
+    from workbench.patching.screen import Screen as Screen
+    from workbench.patching.screen import screen as screen
     from workbench.patching.sets import sweep_sets as sweep_sets
     from workbench.patching.sweep import sweep as sweep
     from workbench.results import Sweep as Sweep
@@ -52,6 +56,7 @@ __version__ = "0.1.0"
 
 #: Public name → the module that defines it.
 _HOME = {
+    "Attention": "workbench.attention_view",
     "Circuit": "workbench.circuit",
     "Edit": "workbench.vocabulary",
     "Estimate": "workbench.patching.estimate",
@@ -66,9 +71,11 @@ _HOME = {
     "Recording": "workbench.patching.recording",
     "Report": "workbench.findings",
     "Run": "workbench.runs.run",
+    "Screen": "workbench.patching.screen",
     "Sweep": "workbench.results",
     "Task": "workbench.pairs",
     "WorkbenchError": "workbench.errors",
+    "attention": "workbench.attention_view",
     "estimate": "workbench.patching.estimate",
     "load": "workbench.models",
     "path_patch": "workbench.patching.path",
@@ -76,12 +83,14 @@ _HOME = {
     "record": "workbench.patching.record",
     "run": "workbench.patching.run",
     "scores": "workbench.head_scores.compute",
+    "screen": "workbench.patching.screen",
     "sweep": "workbench.patching.sweep",
     "sweep_sets": "workbench.patching.sets",
     "task": "workbench.pairs",
 }
 
 __all__ = [
+    "Attention",
     "Circuit",
     "Edit",
     "Estimate",
@@ -96,10 +105,12 @@ __all__ = [
     "Recording",
     "Report",
     "Run",
+    "Screen",
     "Sweep",
     "Task",
     "WorkbenchError",
     "__version__",
+    "attention",
     "estimate",
     "load",
     "pairs",
@@ -108,6 +119,7 @@ __all__ = [
     "record",
     "run",
     "scores",
+    "screen",
     "sweep",
     "sweep_sets",
     "task",

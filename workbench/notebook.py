@@ -13,6 +13,7 @@ from workbench import drawing, pictures
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workbench.patching.screen import Screen
     from workbench.results import Sweep
 
 SHOWN = 8
@@ -38,6 +39,11 @@ def of_sweep(sweep: Sweep) -> str:
             "</div>",
         ]
     )
+
+
+def of_screen(screen: Screen) -> str:
+    """What was run, and the exact half."""
+    return f"<p>{escape(screen.words)}.</p>{of_sweep(screen.exact)}"
 
 
 def html_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

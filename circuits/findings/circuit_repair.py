@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
+from circuits import published
 from circuits.ablation import random_like
 from circuits.drawn import asked, fingerprint
 from circuits.gate import gate
@@ -177,9 +178,15 @@ def _report(
     name, rows = model.provenance.get("name"), {row["edits"]: row for row in table.to_dict("records")}
     repaired, controls = rows[ALL], [r for n, r in rows.items() if n.startswith((ONTO_RANDOM, ONTO_RIGHT, "random"))]
     best = max(controls, key=lambda row: row["accuracy"])
+    alone = max((r for n, r in rows.items() if n.endswith(" alone")), key=lambda row: row["accuracy"])
     at = {label: i for i, label in enumerate(top.labels["set"])}
     beyond = statistics.mean_interval(top.values[at[ALL]] - top.values[at[best["edits"]]])
     verdict, reason = decide(repaired, best, float(beyond.low))
+    ours = {
+        quantity: (row["accuracy"], row["low"], row["high"])
+        for quantity, row in (("accuracy before", rows["no edit"]), ("accuracy after", repaired))
+    }
+    known = published.values_beside(str(name), finding.name, TO, ours)
     follow = statistics.spearman(movers["effect"].to_numpy(float), -movers["to_wrong"].to_numpy(float))
     listed = ", ".join(f"{head} ({role})" for head, role in heads.items())
     lines = [
@@ -189,6 +196,8 @@ def _report(
         "",
         "Accuracy over the whole vocabulary [95 % interval]; gain on the same prompts; mended and new mistakes",
         *(_line(row) for row in rows.values()),
+        f"Alone, {alone['edits'].removesuffix(' alone')} does best: {alone['gain']:+.2f} [{alone['gain_low']:+.2f}, "
+        f"{alone['gain_high']:+.2f}].",
         "",
         f"What the strongest heads of {FROM} attend to at the end, after less before the edit of all heads",
         *(
@@ -200,7 +209,7 @@ def _report(
         f"  Rank correlation of effect with the turning away from wrong colours: {follow.rho:.2f} "
         f"[{follow.low:.2f}, {follow.high:.2f}], {follow.n} heads.",
         "",
-        "Published for gpt2-medium: 49.6 % before, 93.7 % with four heads, no new mistakes (arXiv 2310.08744).",
+        *published.values_in_words(known),
         "",
         f"{verdict.capitalize()}: {reason}.",
     ]
@@ -230,9 +239,11 @@ def _report(
                 [
                     {"quantity": "accuracy before", "value": rows["no edit"]["accuracy"], "n": len(inputs)},
                     {"quantity": "accuracy after", "value": repaired["accuracy"], "n": len(inputs)},
-                    {"quantity": "best control", "value": best["accuracy"], "n": len(inputs)},
+                    {"quantity": f"best control: {best['edits']}", "value": best["accuracy"], "n": len(inputs)},
+                    {"quantity": f"best head: {alone['edits']}", "value": alone["accuracy"], "n": len(inputs)},
                 ]
             ),
+            **({"published_values": known} if len(known) else {}),
         },
         figures={"accuracy": figures.bars(mean, low, high, labels, **words)},
         pictures={"accuracy": pictures.bars(mean, low, high, labels, **words)},

@@ -21,12 +21,13 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
+from circuits import published
 from circuits.ablation import damage, random_like
 from circuits.drawn import asked, fingerprint, reference
 from circuits.gate import gate
 from circuits.ioi_roles import ROLES, Described, attention, has_role, uniform
 from circuits.stages import STEPS, Stages, Step, patched, run_stages
-from workbench import figures, pictures
+from workbench import figures, pictures, statistics
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.head_scores.on_task import task_scores
@@ -71,7 +72,7 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
     found = _described(model, inputs, stages, percent, progress)
     over = reference(model, task, both)
     backup, backups = _backup(model, others, over, found, settings, progress)
-    return _report(model, settings, opening, inputs, found, backup, backups)
+    return _report(model, settings, opening, inputs, stages, found, backup, backups)
 
 
 def _described(model: Any, inputs: PairedInputs, stages: Stages, percent: float, progress: Progress) -> list[Described]:
@@ -204,6 +205,7 @@ def _report(
     settings: dict[str, Any],
     opening: Any,
     inputs: PairedInputs,
+    stages: Stages,
     found: list[Described],
     backup: pd.DataFrame,
     backups: pd.DataFrame,
@@ -228,6 +230,14 @@ def _report(
         lines.append(
             "  Backup heads: " + ", ".join(f"{r['head']} (+{r['rise']:.2f})" for r in backups.to_dict("records"))
         )
+    known = published.of_model(str(name))
+    beside = pd.DataFrame()
+    if known is not None:
+        kept = statistics.top_count(settings["percent"], model.n_layers * model.n_heads)
+        beside = published.heads_beside(known, {"ioi": stages}, kept)
+        ours = {str(d.head): d.role for d in reversed(found)}
+        beside = beside.assign(role_here=[ours.get(head, "does not stand out") for head in beside["head"]])
+        lines += ["", *published.in_words(beside, pd.DataFrame(), known)]
     lines += ["", f"{verdict.capitalize()}: {reason}."]
     rows = [
         {"task": "ioi", "stage": d.stage, "layer": d.head.layer, "index": d.head.index, "head": str(d.head)}
@@ -260,6 +270,8 @@ def _report(
     }
     if len(backup):
         tables |= {"backup": backup, "backup_heads": backups}
+    if len(beside):
+        tables["published_heads"] = beside
     return Report(
         verdict=verdict,
         summary="\n".join(lines),

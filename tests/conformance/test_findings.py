@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
+from circuits.findings import circuit_repair
 from workbench import registry
-from workbench.findings import VERDICTS, Finding
+from workbench.findings import VERDICTS, Finding, Quiet
 from workbench.runs.directory import RunDirectory, RunProgress
 from workbench.runs.run import Run
 
@@ -45,3 +46,24 @@ def test_it_runs_on_the_bundled_model(name: str, tmp_path: Path) -> None:
     assert set(report.figures) == set(report.pictures)
     for key in report.tables:
         assert set(kept.table(key).columns) == set(report.tables[key].columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "table"),
+    [
+        ("circuit-reuse", "gpt2-medium", "published_heads"),
+        ("ioi-circuit", "gpt2", "published_heads"),
+        ("faithfulness", "gpt2", "published_values"),
+        ("circuit-repair", "gpt2-medium", "published_values"),
+    ],
+)
+def test_what_was_published_for_a_model_stands_beside_its_results(
+    name: str, published: str, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding, model = _finding(name), wb.load("tiny")
+    # The bundled model has neither inhibition heads nor negative movers.
+    monkeypatch.setattr(circuit_repair, "repairing", lambda stages, percent: {wb.Head(1, 0): "inhibition"})
+    monkeypatch.setitem(model.provenance, "name", f"openai-community/{published}")
+    report = finding.run(model, finding.settings(QUICK), Quiet())
+    assert "why nothing was judged" not in str(report.tables["summary"])
+    assert len(report.tables[table]) and "arXiv" in report.summary

@@ -6,7 +6,8 @@ They show what a vision transformer and a diffusion transformer will have to pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +151,16 @@ class ToyTower:
     ) -> Tensor:
         base = self.base_run(inputs, taps)
         return self.readout(base, torch.arange(len(inputs)), base.streams[-1], tokens)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        trained = [p for p in self.toy.parameters() if p.requires_grad]
+        self.toy.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for p in trained:
+                p.requires_grad_(True)
 
     def _stage(self, stage: int, stream: Stream, taps: Mapping[str, Tap], frozen: Tensor | None = None) -> Stream:
         (x, patches), (step, layer) = stream, divmod(stage, self.n_layers)

@@ -13,6 +13,7 @@ from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, console, table
 from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from, place, words
 from workbench.errors import BadInput, UsageError
+from workbench.files import jsonable
 from workbench.models.catalog import DEFAULT
 from workbench.vocabulary import EDIT_KINDS, SITES
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: Below this a bootstrap interval is little more than the range of the examples.
 FEW = 6
 DIRECTIONS = ("denoise", "noise")
+SCREENS = ("attribution", "bfloat16")
 AXES = ("layer", "head", "position")
 #: The metrics' names, here so that ``--help`` and a wrong name need no torch (a test keeps them equal to the engine's).
 METRICS = (
@@ -57,6 +59,15 @@ def patch(
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
     seed: Seed = 0,
+    screen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD", help=f"Estimate every cell first, by {' or '.join(SCREENS)}, and run only the best."
+        ),
+    ] = None,
+    confirm: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of --screen: the share of cells to run (0.25).")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="A .safetensors file, or a folder in which a run directory is made."),
@@ -67,6 +78,7 @@ def patch(
 ) -> Answer:
     """Edit one site at a time and measure what each edit changes."""
     _check(site, by, edit, direction, metric)
+    _check_screen(screen, confirm)
     check_model(model)
     inputs = inputs_from(task, pairs, n, seed)
     target = _target(out)
@@ -74,20 +86,42 @@ def patch(
     import workbench as wb
 
     with progress.shown() as display, caching(not no_cache, display.say):
-        sweep = wb.sweep(
-            wb.load(model, progress=display),
-            inputs,
-            site=site,
-            by=words(by),
-            edit=edit,
-            direction=direction,
-            metric=metric,
-            positions=[place(word) for word in words(positions, "--positions")] or None,
-            seed=seed,
-            progress=display,
-        )
+        asked: dict[str, Any] = {
+            "site": site,
+            "by": words(by),
+            "edit": edit,
+            "direction": direction,
+            "metric": metric,
+            "positions": [place(word) for word in words(positions, "--positions")] or None,
+            "seed": seed,
+            "progress": display,
+        }
+        loaded, screened = wb.load(model, progress=display), None
+        if screen is None:
+            sweep = wb.sweep(loaded, inputs, **asked)
+        else:
+            screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **asked)
+            sweep = screened.exact
     kept = None if target is None else _write(sweep, target, top)
-    return Answer({**sweep.json(), "out": kept}, lambda console: _show(console, sweep, top, kept))
+    answer = {**sweep.json(), "out": kept}
+    if screened is not None:
+        answer |= {"screen": screened.words, "cells": jsonable(screened.table().to_dict("records"))}
+
+    def show(console: Any) -> None:
+        _show(console, sweep, top, kept)
+        if screened is not None:
+            console.print(f"{screened.words.capitalize()} on the same prompts.")
+
+    return Answer(answer, show)
+
+
+def _check_screen(screen: str | None, confirm: float | None) -> None:
+    if screen is not None:
+        check_name("screen method", screen, SCREENS)
+    if confirm is not None and screen is None:
+        raise UsageError("--confirm belongs to --screen: name a method, or leave it out.")
+    if confirm is not None and not 0 < confirm <= 1:
+        raise UsageError(f"--confirm {confirm:g}: a share of the cells, above 0 and at most 1.")
 
 
 def _check(site: str, by: str, edit: str, direction: str | None, metric: str) -> None:
@@ -148,7 +182,8 @@ def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
         f"{info['metric']} {sweep.base.mean():.3g} {info['units']} unedited{source}.\n"
     )
     cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])
-    ranked = cells.reindex(cells.mean_delta.abs().sort_values(ascending=False, kind="stable").index).head(top)
+    ranked = cells.dropna(subset="mean_delta")
+    ranked = ranked.reindex(ranked.mean_delta.abs().sort_values(ascending=False, kind="stable").index).head(top)
     rows = [
         (
             row["cell"],
@@ -165,7 +200,7 @@ def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
     if sweep.n < FEW:
         console.print(f"n = {sweep.n}: an interval from so few prompts is hardly more than their range.")
     smallest = f"{sweep.smallest_p_value:.2g}"
-    console.print(f"p is corrected for {sweep.mean_delta.size} cells; the smallest possible is {smallest}.")
+    console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible is {smallest}.")
     if sweep.effect_note:
         console.print(sweep.effect_note)
     if kept:

@@ -8,8 +8,8 @@ attention function. Nothing of the family's arithmetic is known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -148,8 +148,7 @@ class LanguageTower:
         stream: Stream,
         tokens: Int[Tensor, "n"] | None = None,
     ) -> Float[Tensor, "row n"]:
-        with torch.no_grad():
-            return self.model.unembed(stream[0][:, -1], tokens)
+        return self.model.unembed(stream[0][:, -1], tokens)
 
     def whole(
         self,
@@ -162,6 +161,18 @@ class LanguageTower:
         with torch.no_grad(), self.model.running(taps.get(0, {}), runs):
             logits = self.model.hf(inputs.to(self.model.device), use_cache=False).logits[:, -1]
         return logits if tokens is None else logits[:, tokens]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        with self.model.lock:
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            try:
+                for p in trained:
+                    p.requires_grad_(False)
+                yield
+            finally:
+                for p in trained:
+                    p.requires_grad_(True)
 
     def identity(self) -> bytes | None:
         """What the keys of this model's activations begin with; None where nothing may be kept now."""
@@ -184,7 +195,7 @@ class LanguageTower:
         run: LayerRun,
     ) -> Float[Tensor, "row pos d_model"]:
         args, kwargs = self._cut(base, layer, rows, start)
-        with torch.no_grad(), self.model.running(taps, {layer: run}):
+        with self.model.running(taps, {layer: run}):
             output = self.model.layer(layer)(stream, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
@@ -213,7 +224,7 @@ class LanguageTower:
 
         run = LayerRun(keep=keep, expand=expand)
         args, kwargs = self._cut(base, layer, rows, start)
-        with torch.no_grad(), self.model.running(taps(start), {layer: run}, must_fire=False), suppress(_Enough):
+        with self.model.running(taps(start), {layer: run}, must_fire=False), suppress(_Enough):
             self.model.layer(layer)(stream, *args, **kwargs)
         return replace(prefix, own_keys=kept[0].keys[:, :, :-1], own_values=kept[0].values[:, :, :-1])
 

@@ -76,6 +76,7 @@ class _Enough(Exception):
 Watch = Callable[[Sequence[int], int, Tensor], None]
 
 
+@torch.no_grad()
 def climb(
     tower: Tower,
     base: Base,

@@ -334,6 +334,7 @@ class _Unit:
 
         return {hook: keep(layer) for layer, hook in enumerate(hooks)}
 
+    @torch.no_grad()
     def _readout(self, base: Any, tokens: Tensor | None) -> Float[Tensor, "input n"]:
         rows = torch.arange(base.size)
         return self.tower.readout(base, rows, self.tower.enter(base, self.tower.n_layers, rows, 0), tokens)

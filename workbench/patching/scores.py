@@ -28,8 +28,12 @@ class Scorer:
 
     def __call__(self, k: int, readout: Float[Tensor, "row n"]) -> list[float]:
         """The scores of rows of the k-th example."""
+        return self.scores(k, readout).tolist()
+
+    def scores(self, k: int, readout: Float[Tensor, "row n"]) -> Float[Tensor, "row"]:
+        """The same as a tensor, through which gradients flow."""
         columns = self._columns[k]
-        return self.metric(readout if columns is None else readout[:, columns], self.examples[k]).tolist()
+        return self.metric(readout if columns is None else readout[:, columns], self.examples[k])
 
     def into(self, scores: list[float], rows: Sequence[Row]) -> Callable[[Sequence[int], Tensor], None]:
         """A reader for `climb` that fills in the score of each of `rows`."""

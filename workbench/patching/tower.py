@@ -8,6 +8,7 @@ and a position can change only later stages and, where attention is causal and t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -112,4 +113,8 @@ class Tower(Protocol):
         expand: Mapping[int, frozenset[str]] | None = None,
     ) -> Float[Tensor, "row n"]:
         """The readout of complete forwards of `inputs` (one a row) with taps in place (step → hook name → tap)."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """While it lasts, `block` and `readout` called with gradients enabled build a graph without any weight."""
         ...

@@ -103,7 +103,7 @@ class Unit:
 
         def keeper(stage: int) -> Callable[[Sequence[int], int, Tensor], None]:
             def watch(_: Sequence[int], __: int, x: Tensor) -> None:
-                recorded[stage] = self._positions_first(x)
+                recorded[stage] = self.positions_first(x)
 
             return watch
 
@@ -127,7 +127,7 @@ class Unit:
         rows, where, starts = [], [], []
         scores = np.repeat(np.array(self.base_scores)[:, None], len(cells), 1)
         for k, (i, cell) in product(range(len(self.members)), enumerate(cells)):
-            places = [p for p in self._places(k, cell, whole) if p is None or p >= self.first]
+            places = [p for p in self.places(k, cell, whole) if p is None or p >= self.first]
             if not places or self._same(k, cell, places):
                 continue
             rows.append(Row(k, tuple(self._write(k, cell, place) for place in places)))
@@ -179,7 +179,7 @@ class Unit:
             changed = changed[:, cell.head]
         return not any((changed if place is None else changed[place - self.first]).any() for place in places)
 
-    def _places(self, k: int, cell: Cell, whole: Sequence[int | str] | str | None) -> list[int | None]:
+    def places(self, k: int, cell: Cell, whole: Sequence[int | str] | str | None) -> list[int | None]:
         if cell.place is not None:
             return [position_of(self.inputs, self.members[k], cell.place)]
         if whole is None or whole == "all":
@@ -190,7 +190,7 @@ class Unit:
     def _keeping(self, into: Recorded) -> dict[int, dict[str, Any]]:
         def keeper(stage: int) -> Callable[[Tensor], None]:
             def keep(x: Tensor) -> None:
-                into[stage] = self._positions_first(x)
+                into[stage] = self.positions_first(x)
 
             return keep
 
@@ -204,7 +204,7 @@ class Unit:
         self.tower.whole(ids, self._keeping(recorded))
         return recorded
 
-    def _positions_first(self, x: Tensor) -> Tensor:
+    def positions_first(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2) if is_pattern(self.site) else x
 
     def _examples(self) -> list[Example]:
@@ -222,6 +222,7 @@ class Unit:
             for k, i in enumerate(self.members)
         ]
 
+    @torch.no_grad()
     def _readout(self, ids: Tensor, base: Any, tokens: Tensor | None) -> Tensor:
         tower, rows = self.tower, torch.arange(len(ids))
         if base is None:

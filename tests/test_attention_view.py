@@ -1,0 +1,102 @@
+"""One head's attention to look at: the model's own pattern, with its tokens, and nothing in them is run by a page."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from tests.families import hooked
+from workbench.errors import UsageError
+
+TEXT = "When Anna and Paul went out, Paul gave a rose to"
+
+
+class Cells(HTMLParser):
+    """The titles of a page's cells and spans, and every tag there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.titles: dict[str, list[str]] = {"td": [], "span": []}
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        title = dict(attrs).get("title")
+        if tag in self.titles and title is not None:
+            self.titles[tag].append(title)
+
+
+def read(view: wb.Attention) -> Cells:
+    cells = Cells()
+    cells.feed(view._repr_html_())
+    return cells
+
+
+def test_the_pattern_is_hugging_faces() -> None:
+    model = wb.load("tiny")
+    view = wb.attention(model, TEXT, 1, 2)
+    ids = model.to_tokens(TEXT)
+    model.hf.set_attn_implementation("eager")
+    theirs = model.hf(ids, output_attentions=True).attentions[1][0, 2]
+    np.testing.assert_allclose(view.pattern, theirs.detach().numpy(), atol=1e-5)
+    assert view.tokens == tuple(model.to_str_tokens(TEXT)) and view.head == wb.Head(1, 2)
+
+
+def test_a_notebook_shows_every_weight_beside_its_tokens() -> None:
+    view = wb.attention(wb.load("tiny"), TEXT, 0, 1)
+    cells, n = read(view), len(view.tokens)
+    assert len(cells.titles["td"]) == n * (n + 1) // 2
+    assert len(cells.titles["span"]) == n
+    dest, src = n - 1, 3
+    wanted = f"{dest} {view.tokens[dest]!r} to {src} {view.tokens[src]!r}: {view.pattern[dest, src]:.3f}"
+    assert wanted in cells.titles["td"]
+
+
+def test_a_long_prompt_shows_a_picture() -> None:
+    pattern = np.tril(np.ones((80, 80))) / np.arange(1, 81)[:, None]
+    cells = read(wb.Attention(tuple("x" * 80), pattern, wb.Head(0, 0)))
+    assert "img" in cells.tags and not cells.titles["td"] and len(cells.titles["span"]) == 80
+
+
+def test_tokens_are_text_and_nothing_else() -> None:
+    hostile = ("<script>alert(1)</script>", '" onmouseover="x', "&amp;", "\n")
+    pattern = np.full((4, 4), 0.25)
+    html = wb.Attention(hostile, pattern, wb.Head(0, 0), "<b>")._repr_html_()
+    cells = Cells()
+    cells.feed(html)
+    assert (
+        "script" not in cells.tags and 'onmouseover="x"' not in html and "<b>" not in html.replace("<b>Attention", "")
+    )
+    assert len(cells.titles["td"]) == 16  # every position sees every other here
+
+
+def test_the_table_of_a_destination() -> None:
+    pattern = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.2, 0.7, 0.1]])
+    view = wb.Attention(("a", " b", "c"), pattern, wb.Head(3, 1))
+    table = view.table(k=2)
+    assert table["source"].tolist() == [1, 0] and table["token"].tolist() == [" b", "a"]
+    assert view.table(0)["weight"].tolist() == [1, 0, 0]
+    assert repr(view) == "Attention(head 3.1, 3 tokens; the last attends to ' b' 0.70, 'a' 0.20, 'c' 0.10)"
+    with pytest.raises(UsageError, match="positions 0 to 2"):
+        view.table(3)
+
+
+def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
+    model = hooked("llama")
+    view = wb.attention(model, torch.arange(6), 2, 5)
+    assert view.tokens == tuple("012345") and view.pattern.shape == (6, 6)
+    cases: list[tuple[int, Any, str]] = [
+        (0, 6, "heads 0 to 5"),
+        (0, -1, "heads 0 to 5"),
+        (3, 0, "layers 0 to 2"),
+        (0, "1", "number"),
+    ]
+    for layer, head, said in cases:
+        with pytest.raises(UsageError, match=said):
+            wb.attention(model, [1, 2], layer, head)
+    assert view.picture().axes and view.figure().to_dict()["data"][0]["type"] == "heatmap"

@@ -1,0 +1,36 @@
+"""Every script of ``examples`` runs as it is, on the default model, and leaves what it says."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from workbench.registry import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+#: What a script writes.
+FILES = {
+    "first_look": ["heads.png", "ioi.safetensors"],
+    "find_circuit": ["ioi.circuit.json"],
+    "own_prompts": ["heads.png"],
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_it_runs(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(example))
+    assert found["model"].provenance["name"] == "smollm2-135m-instruct-q4"
+    assert capsys.readouterr().out.count("\n") >= 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES.get(example.stem, []))
+    if example.stem == "find_circuit":
+        assert wb.Circuit.load("ioi.circuit.json").head_set == found["circuit"].head_set
+        left = dict(zip(found["left"].labels["set"], found["left"].values.mean(1), strict=True))
+        assert left["only the circuit"] > left["all but the circuit"] > left["no head"] - 1
+    if example.stem == "repair_task":
+        assert found["found"].n == 40 and len(found["inhibition"]) == 5

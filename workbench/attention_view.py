@@ -1,0 +1,175 @@
+"""`attention`: one head's pattern on one prompt, with its tokens, to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.errors import UsageError
+from workbench.vocabulary import Head
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Picture
+    from plotly.graph_objects import Figure
+
+#: Prompts of more tokens show their pattern as a picture, not as a table of cells.
+LONG = 64
+#: The colour of a weight of 1 (dark end of the sequential scale), mixed with the page's own background.
+RED, GREEN, BLUE = 8, 81, 156
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Attention:
+    """One head's attention on one prompt.
+
+    Attributes:
+        tokens: the prompt's tokens as text.
+        pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
+        head, model: which.
+    """
+
+    tokens: tuple[str, ...]
+    pattern: Float[np.ndarray, "dest src"]
+    head: Head
+    model: str = ""
+
+    def table(self, dest: int = -1, k: int = 8) -> pd.DataFrame:
+        """What one destination attends to most: ``source, token, weight``, the largest first.
+
+        Raises:
+            UsageError: the prompt has no such position.
+        """
+        import pandas as pd
+
+        row = self.pattern[self._at(dest)]
+        order = np.argsort(-row, kind="stable")[:k]
+        return pd.DataFrame({"source": order, "token": [self.tokens[i] for i in order], "weight": row[order]})
+
+    def figure(self) -> Figure:
+        """Interactive Plotly figure of the pattern."""
+        from workbench import figures
+
+        return figures.heatmap(self.pattern, self._names, self._names, **self._words)
+
+    def picture(self) -> Picture:
+        """The same, still, as a `matplotlib.figure.Figure`."""
+        from workbench import pictures
+
+        return pictures.heatmap(self.pattern, self._names, self._names, **self._words)
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"{i} {_visible(token)}" for i, token in enumerate(self.tokens)]
+
+    @property
+    def _words(self) -> dict[str, Any]:
+        return {
+            "title": f"Attention of head {self.head}" + (f" · {self.model}" if self.model else ""),
+            "subtitle": "each row is a position; its columns are what it attends to",
+            "scale": "attention",
+            "x_title": "attended to (source)",
+            "y_title": "position (destination)",
+            "limit": 1.0,
+            "diverging": False,
+        }
+
+    def _at(self, dest: int) -> int:
+        if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
+            raise UsageError(f"dest={dest!r}: the prompt has the positions 0 to {len(self.tokens) - 1}.")
+        return dest % len(self.tokens)
+
+    def __repr__(self) -> str:
+        best = self.table(k=3)
+        seen = ", ".join(f"{t!r} {w:.2f}" for t, w in zip(best["token"], best["weight"], strict=True))
+        return f"Attention(head {self.head}, {len(self.tokens)} tokens; the last attends to {seen})"
+
+    def _repr_html_(self) -> str:
+        """The tokens shaded by what the last of them attends to, and the whole pattern below: point at a cell to read
+        it. Plain HTML without scripts, so that it shows in a notebook that is not trusted, too."""
+        from workbench import notebook, pictures
+
+        last = len(self.tokens) - 1
+        text = "".join(
+            f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{_shade(weight)}padding:1px">'
+            f"{escape(_visible(token))}</span>"
+            for i, (token, weight) in enumerate(zip(self.tokens, self.pattern[last], strict=True))
+        )
+        if len(self.tokens) > LONG:
+            grid = notebook.image(pictures.png(self.picture(), dpi=90), "picture of the pattern")
+        else:
+            grid = self._grid()
+        words = self._words
+        return (
+            f"<div><b>{escape(words['title'])}</b><br>What the last token attends to: "
+            f'<span style="font-family:monospace">{text}</span><br><i>{words["subtitle"]}</i>{grid}</div>'
+        )
+
+    def _grid(self) -> str:
+        head = "".join(
+            f'<th style="writing-mode:vertical-rl;font-weight:normal">{escape(_visible(token))}</th>'
+            for token in self.tokens
+        )
+        rows = []
+        for dest, row in enumerate(self.pattern):
+            cells = "".join(
+                f'<td title="{dest} {escape(repr(self.tokens[dest]))} to {src} {escape(repr(self.tokens[src]))}: '
+                f'{weight:.3f}" style="{_shade(weight)}width:12px;height:12px;padding:0"></td>'
+                for src, weight in enumerate(row[: dest + 1] if self._causal else row)
+            )
+            rows.append(
+                f'<tr><th style="text-align:right;font-weight:normal">{escape(self._names[dest])}</th>{cells}</tr>'
+            )
+        return f'<table style="border-collapse:collapse;font-size:11px"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+
+    @property
+    def _causal(self) -> bool:
+        return not np.triu(self.pattern, 1).any()
+
+
+def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
+    """One head's attention on one prompt; in a notebook the result shows itself.
+
+    Args:
+        model: a `HookedLM`.
+        prompt: a text, or its token ids.
+        layer, head: which head; query heads are counted.
+        cache: as in `workbench.record`.
+
+    Raises:
+        UsageError: no such layer or head, or a text that has no tokens.
+    """
+    import torch
+
+    from workbench.inputs import PairedInputs
+    from workbench.patching.record import record
+
+    if isinstance(head, bool) or not isinstance(head, int):
+        raise UsageError(f"head={head!r}: give its number.")
+    if not 0 <= head < model.n_heads:
+        raise UsageError(f"head {head} does not exist: the model has heads 0 to {model.n_heads - 1}.")
+    if isinstance(prompt, str):
+        task: Any = prompt
+        ids = model.to_tokens(prompt)[0]
+    else:
+        ids = torch.as_tensor(prompt).long().reshape(-1)
+        task = PairedInputs("ids", (ids,), (ids,), ((),), ((),), ((),), ({"end": len(ids) - 1},))
+    pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
+    words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
+    return Attention(
+        tuple(words), pattern.float().cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
+    )
+
+
+def _visible(token: str) -> str:
+    """A token with its white space to be seen: line breaks as ⏎, tabs as ⇥, a leading space as ·."""
+    shown = token.replace("\n", "⏎").replace("\t", "⇥")
+    return "·" + shown[1:] if shown.startswith(" ") else shown
+
+
+def _shade(weight: float) -> str:
+    return f"background:rgba({RED},{GREEN},{BLUE},{float(np.clip(weight, 0, 1)):.2f});"
