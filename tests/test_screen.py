@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 
 import workbench as wb
 from tests.families import FAMILIES, hooked, hugging_face, paired
+from workbench import cli
+from workbench.cli import patch
 from workbench.errors import UnknownName, UsageError
 from workbench.models import half
 from workbench.models.language import HookedLM
+from workbench.patching.screen import ESTIMATES
 
 INPUTS = paired(5)
 METHODS = ["attribution", "bfloat16"]
@@ -142,3 +146,41 @@ def test_a_sweep_of_some_cells(tmp_path: Any) -> None:
             wb.sweep(model, INPUTS, only=wrong)
     with pytest.raises(UsageError, match="chooses no cell"):
         wb.sweep(model, INPUTS, only=np.zeros((3, 6), bool))
+
+
+# --- the command
+
+
+def test_the_command_screens(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["patch", "--task", "ioi", "--model", "tiny", "--n", "6", "--no-cache"]
+    assert cli.main([*asked, "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)["cells"]
+    assert cli.main([*asked, "--screen", "attribution", "--confirm", "0.5", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    confirmed = [i for i, cell in enumerate(answer["cells"]) if cell["confirmed"]]
+    assert len(confirmed) == -(-len(whole) // 2) and "chosen by attribution" in answer["screen"]
+    for i, cell in enumerate(answer["cells"]):
+        assert isinstance(cell["estimate"], float)
+        wanted = whole[i]["mean_delta"] if i in confirmed else None
+        assert cell["mean_delta"] == pytest.approx(wanted, abs=1e-5)
+    assert cli.main([*asked, "--screen", "attribution"]) == 0
+    shown = capsys.readouterr().out
+    assert "chosen by attribution on the same prompts" in shown and "nan" not in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--screen", "atribution"], "attribution"),
+        (["--confirm", "0.3"], "--confirm belongs to --screen"),
+        (["--screen", "attribution", "--confirm", "2"], "above 0 and at most 1"),
+    ],
+)
+def test_the_command_refuses_in_one_line(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["patch", "--task", "ioi", "--model", "tiny", *more]) == 2
+    found = capsys.readouterr()
+    assert said in found.err and len(found.err.strip().splitlines()) == 1 and not found.out
+
+
+def test_the_methods_named_by_the_command_are_the_screens() -> None:
+    assert tuple(ESTIMATES) == patch.SCREENS

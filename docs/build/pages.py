@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kept import KEPT, MODELS
+from kept import KEPT, MODELS, identity, same
 
 from workbench import registry
 from workbench.findings import Finding
@@ -87,6 +87,8 @@ def result(name: str, model: str, results: Path, up: str) -> str:
     where = f"{up}/{model}/{name}"
     pictures = sorted((file for file in files if file.endswith(".png")), key=len)[:2]
     parts = [f"**{facts['verdict'].capitalize()}.** {_origin(facts)}"]
+    if not same(folder, identity(name, model, {k: v for k, v in facts["config"].items() if k != "model"})):
+        parts.append("*The finding, a task of it, the model or the engine has changed since this run.*")
     parts += [f"![{Path(file).stem}]({where}/{file})" for file in pictures]
     if "tables/summary.csv" in files:
         parts.append(_csv_table(folder / "tables/summary.csv"))
