@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "No virtual environment could be made with '$(PYTHON)' (on Debian: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,docs]'
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,docs,explorer]'
 	@touch $@
 
 # Exit code 1 is an answer too: the claim is not supported by these numbers.

@@ -64,7 +64,7 @@ class Attention:
 
     @property
     def _names(self) -> list[str]:
-        return [f"{i} {_visible(token)}" for i, token in enumerate(self.tokens)]
+        return [f"{i} {visible(token)}" for i, token in enumerate(self.tokens)]
 
     @property
     def _words(self) -> dict[str, Any]:
@@ -95,8 +95,8 @@ class Attention:
 
         last = len(self.tokens) - 1
         text = "".join(
-            f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{_shade(weight)}padding:1px">'
-            f"{escape(_visible(token))}</span>"
+            f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{shade(weight)}padding:1px">'
+            f"{escape(visible(token))}</span>"
             for i, (token, weight) in enumerate(zip(self.tokens, self.pattern[last], strict=True))
         )
         if len(self.tokens) > LONG:
@@ -111,14 +111,14 @@ class Attention:
 
     def _grid(self) -> str:
         head = "".join(
-            f'<th style="writing-mode:vertical-rl;font-weight:normal">{escape(_visible(token))}</th>'
+            f'<th style="writing-mode:vertical-rl;font-weight:normal">{escape(visible(token))}</th>'
             for token in self.tokens
         )
         rows = []
         for dest, row in enumerate(self.pattern):
             cells = "".join(
                 f'<td title="{dest} {escape(repr(self.tokens[dest]))} to {src} {escape(repr(self.tokens[src]))}: '
-                f'{weight:.3f}" style="{_shade(weight)}width:12px;height:12px;padding:0"></td>'
+                f'{weight:.3f}" style="{shade(weight)}width:12px;height:12px;padding:0"></td>'
                 for src, weight in enumerate(row[: dest + 1] if self._causal else row)
             )
             rows.append(
@@ -165,11 +165,12 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     )
 
 
-def _visible(token: str) -> str:
+def visible(token: str) -> str:
     """A token with its white space to be seen: line breaks as ⏎, tabs as ⇥, a leading space as ·."""
     shown = token.replace("\n", "⏎").replace("\t", "⇥")
     return "·" + shown[1:] if shown.startswith(" ") else shown
 
 
-def _shade(weight: float) -> str:
-    return f"background:rgba({RED},{GREEN},{BLUE},{float(np.clip(weight, 0, 1)):.2f});"
+def shade(weight: float) -> str:
+    share = float(np.clip(weight, 0, 1))
+    return f"background:rgba({RED},{GREEN},{BLUE},{share:.2f});" + ("color:#fff;" if share > 0.55 else "")

@@ -21,7 +21,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from workbench import __version__
-from workbench.cli import cache, doctor, findings, models, patch, record, reproduce, runs, scores, tasks
+from workbench.cli import cache, doctor, explore, findings, models, patch, record, reproduce, runs, scores, tasks
 from workbench.cli.answer import Answer, NotRun, console, write_json
 from workbench.errors import WorkbenchError
 
@@ -46,6 +46,7 @@ app.command("scores")(scores.scores)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(runs.verbs, name="runs")
 app.add_typer(cache.verbs, name="cache")
+app.command("explore")(explore.explore)
 app.command("doctor")(doctor.doctor)
 
 

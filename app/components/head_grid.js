@@ -1,0 +1,120 @@
+// One canvas: layers along x, heads along y, a colour bar with its units below.
+const LEFT = 34, TOP = 2, AXIS = 30, BAR = 10, BAR_AREA = 34;
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const root = parentElement.querySelector(".grid");
+  const canvas = root.querySelector("canvas");
+  const said = root.querySelector("output");
+  root.querySelector("figcaption").textContent = data.title;
+  const heads = data.values.length, layers = data.values[0].length;
+  let [layer, head] = data.selected;
+  let hover = null;
+
+  const colour = (value) => {
+    if (value === null) return data.blank;
+    const share = Math.min(1, Math.max(0, (value - data.low) / (data.high - data.low || 1)));
+    const at = share * (data.colours.length - 1), i = Math.min(data.colours.length - 2, Math.floor(at));
+    const mixed = data.colours[i].map((c, k) => Math.round(c + (data.colours[i + 1][k] - c) * (at - i)));
+    return `rgb(${mixed.join(",")})`;
+  };
+  const words = (value) => (value === null ? "no value" : Number(value.toPrecision(3)).toString().replace("-", "\u2212"));
+
+  let size = 0;
+  const draw = () => {
+    const width = root.clientWidth || 600;
+    size = Math.max(8, Math.min(30, (width - LEFT - 2) / layers));
+    const height = TOP + heads * size + AXIS + BAR_AREA;
+    const ratio = window.devicePixelRatio || 1;
+    canvas.width = width * ratio;
+    canvas.height = height * ratio;
+    canvas.style.height = `${height}px`;
+    const g = canvas.getContext("2d");
+    g.scale(ratio, ratio);
+    const text = getComputedStyle(root).color;
+    g.font = "11px sans-serif";
+    g.textBaseline = "middle";
+    for (let j = 0; j < heads; j++) {
+      for (let i = 0; i < layers; i++) {
+        g.fillStyle = colour(data.values[j][i]);
+        g.fillRect(LEFT + i * size, TOP + j * size, size - 1, size - 1);
+      }
+    }
+    g.fillStyle = text;
+    g.textAlign = "right";
+    const everyHead = Math.max(1, Math.ceil(14 / size));
+    for (let j = 0; j < heads; j += everyHead) g.fillText(String(j), LEFT - 5, TOP + (j + 0.5) * size);
+    g.textAlign = "center";
+    const everyLayer = Math.max(1, Math.ceil(22 / size));
+    for (let i = 0; i < layers; i += everyLayer) g.fillText(String(i), LEFT + (i + 0.5) * size, TOP + heads * size + 8);
+    g.fillText("layer", LEFT + (layers * size) / 2, TOP + heads * size + 22);
+    g.save();
+    g.translate(8, TOP + (heads * size) / 2);
+    g.rotate(-Math.PI / 2);
+    g.fillText("head", 0, 0);
+    g.restore();
+    const y = TOP + heads * size + AXIS + 4, wide = Math.min(240, layers * size);
+    for (let x = 0; x < wide; x++) {
+      g.fillStyle = colour(data.low + ((data.high - data.low) * x) / wide);
+      g.fillRect(LEFT + x, y, 1.5, BAR);
+    }
+    g.fillStyle = text;
+    g.textAlign = "left";
+    g.fillText(words(data.low), LEFT, y + BAR + 9);
+    g.textAlign = "right";
+    g.fillText(words(data.high), LEFT + wide, y + BAR + 9);
+    g.textAlign = "left";
+    g.fillText(data.units, LEFT + wide + 8, y + BAR / 2);
+    const frame = (i, j, style, thick) => {
+      g.strokeStyle = style;
+      g.lineWidth = thick;
+      g.strokeRect(LEFT + i * size - 0.5, TOP + j * size - 0.5, size, size);
+    };
+    for (const [i, j] of data.marked) frame(i, j, "#e69f00", 2);
+    if (hover) frame(hover[0], hover[1], text, 1);
+    frame(layer, head, "#ffffff", 4);
+    frame(layer, head, "#000000", 2);
+  };
+  const say = (i, j) => {
+    said.textContent = `${i}.${j}: ${words(data.values[j][i])} ${data.units}${data.note ? " \u00b7 " + data.note : ""}`;
+  };
+  const at = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const i = Math.floor((event.clientX - box.left - LEFT) / size), j = Math.floor((event.clientY - box.top - TOP) / size);
+    return i >= 0 && i < layers && j >= 0 && j < heads ? [i, j] : null;
+  };
+  const pick = (i, j) => {
+    [layer, head] = [i, j];
+    draw();
+    say(i, j);
+    setTriggerValue("picked", [i, j]);
+  };
+  canvas.onclick = (event) => {
+    const place = at(event);
+    if (place) pick(...place);
+    root.focus({ preventScroll: true });
+  };
+  canvas.onmousemove = (event) => {
+    hover = at(event);
+    draw();
+    say(...(hover || [layer, head]));
+  };
+  canvas.onmouseleave = () => {
+    hover = null;
+    draw();
+    say(layer, head);
+  };
+  const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  root.onkeydown = (event) => {
+    const move = MOVES[event.key];
+    if (!move) return;
+    event.preventDefault();
+    const i = Math.min(layers - 1, Math.max(0, layer + move[0])), j = Math.min(heads - 1, Math.max(0, head + move[1]));
+    if (i !== layer || j !== head) pick(i, j);
+  };
+  const watcher = new ResizeObserver(draw);
+  watcher.observe(root);
+  draw();
+  say(layer, head);
+  return () => watcher.disconnect();
+}

@@ -1,0 +1,80 @@
+"""The layer × head grid: one canvas for all heads, with click, hover and arrow keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from jaxtyping import Float
+from streamlit.components.v2 import component
+
+from workbench import drawing
+from workbench.vocabulary import Head
+
+HERE = Path(__file__).parent
+#: Colours of the scale that are sent; the page mixes what lies between two.
+STOPS = 17
+
+
+def head_grid(
+    values: Float[np.ndarray, "layer head"],
+    *,
+    title: str,
+    units: str,
+    selected: Head,
+    key: str,
+    on_pick: Callable[[Head], None],
+    diverging: bool = True,
+    note: str = "",
+    marked: frozenset[Head] = frozenset(),
+) -> None:
+    """Draw one value a head.
+
+    Args:
+        on_pick: called with the head that was picked, by click or by the arrow keys, before the page is drawn anew.
+        values: NaN is drawn grey, as in every figure.
+        diverging: signed values, on a scale centred on zero; else from 0 up.
+        marked: heads with a frame, such as those of a circuit.
+    """
+    top = drawing.limit(values)
+    shown = np.where(np.isfinite(values), values, np.nan).T
+
+    def picked() -> None:
+        place = st.session_state[key].picked
+        if place is not None:
+            on_pick(Head(int(place[0]), int(place[1])))
+
+    _component()(
+        data={
+            "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in shown],
+            "low": -top if diverging else 0.0,
+            "high": top,
+            "colours": _colours(diverging),
+            "blank": drawing.BLANK,
+            "selected": [selected.layer, selected.index],
+            "marked": [[head.layer, head.index] for head in sorted(marked)],
+            "title": title,
+            "units": units,
+            "note": note,
+        },
+        key=key,
+        on_picked_change=picked,
+    )
+
+
+@cache
+def _component() -> Any:
+    html, css, js = ((HERE / f"head_grid.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
+    return component("workbench_head_grid", html=html, css=css, js=js)
+
+
+@cache
+def _colours(diverging: bool) -> list[list[int]]:
+    from matplotlib import colormaps
+
+    scale = colormaps[drawing.DIVERGING if diverging else drawing.SEQUENTIAL]
+    return [[round(255 * c) for c in scale(i / (STOPS - 1))[:3]] for i in range(STOPS)]

@@ -1,0 +1,55 @@
+"""The models that a page may load: those on this machine, and those that the server was started with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.look import Look
+from workbench.errors import UnknownName
+from workbench.models import catalog
+from workbench.models.sources import status
+
+#: A JSON list of the models that `workbench explore --model` named, the first of them shown first.
+STARTED = "WORKBENCH_EXPLORE_MODELS"
+#: Models and prompts that stay in memory; the oldest is let go.
+MODELS, LOOKS = 2, 8
+
+
+def available() -> list[str]:
+    """Names that a page may load; nothing else that a page or a link says is ever loaded."""
+    started = json.loads(os.environ.get(STARTED, "[]"))
+    here = [name for name in catalog.entries() if status(name) == "ready"]
+    return list(dict.fromkeys([*started, *here, catalog.DEFAULT]))
+
+
+def load(name: str) -> Any:
+    """The model of that name, one for all sessions.
+
+    Raises:
+        UnknownName: it is none of `available`.
+    """
+    if name not in available():
+        raise UnknownName("model", name, available())
+    return _load(name)
+
+
+@st.cache_resource(max_entries=MODELS, show_spinner="Loading the model …")
+def _load(name: str) -> Any:
+    import workbench as wb
+
+    return wb.load(name)
+
+
+def look(name: str, ids: Sequence[int]) -> Look:
+    """What there is to see of a prompt on a model."""
+    return _look(name, tuple(ids))
+
+
+@st.cache_resource(max_entries=LOOKS, show_spinner="Reading the prompt …")
+def _look(name: str, ids: tuple[int, ...]) -> Look:
+    return Look(load(name), ids)

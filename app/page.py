@@ -1,0 +1,34 @@
+"""A page of the explorer: each file in ``app/pages`` ends in ``page = Page(...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workbench import registry
+
+PACKAGE = "app.pages"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page.
+
+    Attributes:
+        name: as in the link (``heads``).
+        title, icon: in the navigation; the icon is a Material symbol's name.
+        order: pages are listed by it.
+        render: draws the page; called in every run of the script while the page is open.
+    """
+
+    name: str
+    title: str
+    icon: str
+    order: int
+    render: Callable[[], None]
+
+
+def pages() -> list[Page]:
+    """Every page of the registry, in order."""
+    found = [registry.load(PACKAGE, name, "page", "page") for name in registry.names(PACKAGE)]
+    return sorted(found, key=lambda page: page.order)

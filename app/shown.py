@@ -1,0 +1,91 @@
+"""A figure in the page, with what is downloaded of it: the very object that is shown, as PNG, SVG, CSV and JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from workbench import figures, pictures
+from workbench.files import jsonable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One heatmap or bar chart: its numbers, its labels and its words.
+
+    Attributes:
+        kind: ``heatmap`` (`arrays` holds the values) or ``bars`` (values, lower and upper ends).
+        labels: of the columns, and of the rows of a heatmap.
+        words: title, subtitle, scale, axis names and note, as `workbench.figures` takes them.
+    """
+
+    kind: str
+    arrays: tuple[np.ndarray, ...]
+    labels: tuple[list[str], ...]
+    words: dict[str, Any]
+
+    def plotly(self) -> Any:
+        """For the page."""
+        return getattr(figures, self.kind)(*self.arrays, *self.labels, **self.words)
+
+    def still(self, ending: str) -> bytes:
+        """As ``png`` or ``svg``."""
+        stream = io.BytesIO()
+        getattr(pictures, self.kind)(*self.arrays, *self.labels, **self.words).savefig(stream, format=ending, dpi=200)
+        return stream.getvalue()
+
+    def table(self) -> pd.DataFrame:
+        """The numbers: the rows and columns of a heatmap, or a row a bar."""
+        import pandas as pd
+
+        if self.kind == "heatmap":
+            return pd.DataFrame(self.arrays[0], index=self.labels[1], columns=self.labels[0])
+        value, low, high = self.arrays
+        return pd.DataFrame({"name": self.labels[0], "value": value, "low": low, "high": high})
+
+    def csv(self) -> bytes:
+        """The exact numbers."""
+        return self.table().to_csv(index=self.kind == "heatmap").encode()
+
+    def json(self) -> bytes:
+        """The exact numbers with their labels and words."""
+        names = ("values",) if self.kind == "heatmap" else ("values", "low", "high")
+        about = {"kind": self.kind, **self.words, "labels": self.labels}
+        data = {name: array for name, array in zip(names, self.arrays, strict=True)}
+        return json.dumps(jsonable({**about, **data}), ensure_ascii=False).encode()
+
+
+def show(shown: Shown, key: str, name: str) -> None:
+    """Draw it, with its downloads below."""
+    st.plotly_chart(shown.plotly(), key=key, config={"displaylogo": False})
+    downloads(shown, key, name)
+
+
+def downloads(shown: Shown, key: str, name: str) -> None:
+    """The four buttons; a file is made when it is asked for."""
+    makers = {
+        "png": lambda: shown.still("png"),
+        "svg": lambda: shown.still("svg"),
+        "csv": shown.csv,
+        "json": shown.json,
+    }
+    types = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "json": "application/json"}
+    with st.container(horizontal=True):
+        for ending, make in makers.items():
+            st.download_button(
+                ending.upper(),
+                make,
+                f"{name}.{ending}",
+                types[ending],
+                key=f"{key}-{ending}",
+                on_click="ignore",
+                type="tertiary",
+            )

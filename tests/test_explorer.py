@@ -1,0 +1,101 @@
+"""The explorer's pages, as Streamlit runs them without a browser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import chosen, inputs, models
+from app.page import pages
+from workbench.errors import BadInput, UnknownName
+
+HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x$'
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AppTest:
+    monkeypatch.setenv(models.STARTED, json.dumps(["tiny"]))
+    monkeypatch.setattr(models, "available", lambda: ["tiny"])
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path / "inputs")
+    # Not from the file: beside it lies a folder "pages", and AppTest would run a page of it alone the second time.
+    return AppTest.from_string("from app.Home import main; main()", default_timeout=60)
+
+
+def test_it_opens_on_something_worth_seeing(app: AppTest) -> None:
+    app.run()
+    assert not app.exception and not app.error
+    assert app.session_state[chosen.PROMPT] == chosen.FIRST and app.session_state[chosen.MODEL] == "tiny"
+    assert pages()[0].name == "heads"
+    assert any("Head 0.0" in str(heading.value) for heading in app.subheader)
+
+
+def test_a_link_restores_model_prompt_and_head(app: AppTest) -> None:
+    app.query_params.update({"model": "tiny", "prompt": "Paul and Anna", "head": "1.2"})
+    app.run()
+    assert not app.exception
+    assert app.session_state[chosen.PROMPT] == "Paul and Anna" and app.session_state[chosen.HEAD] == "1.2"
+    assert any("Head 1.2" in str(heading.value) for heading in app.subheader)
+
+
+def test_a_link_to_a_model_that_is_not_here_shows_one_that_is(app: AppTest) -> None:
+    app.query_params.update({"model": "../../etc/passwd"})
+    app.run()
+    assert not app.exception and "not here" in app.warning[0].value
+    assert app.session_state[chosen.MODEL] == "tiny"
+
+
+def test_a_long_prompt_goes_into_the_link_by_its_hash(app: AppTest) -> None:
+    text = "Mary and John " * 160
+    app.run()
+    app.text_area(key=chosen.PROMPT).set_value(text).run()
+    assert not app.exception
+    name = app.query_params["input"]
+    assert "prompt" not in app.query_params and inputs.kept(name).decode() == text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({chosen.PROMPT: ""}, "The prompt is empty"), ({chosen.HEAD: "nonsense"}, "give layer.head")],
+)
+def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest, changed: dict[str, str], said: str) -> None:
+    app.run()
+    for key, value in changed.items():
+        (app.text_area if key == chosen.PROMPT else app.text_input)(key=key).set_value(value)
+    app.run()
+    assert not app.exception and said in app.error[0].value
+    app.text_area(key=chosen.PROMPT).set_value("Paul and Anna")
+    app.text_input(key=chosen.HEAD).set_value("1.1").run()
+    assert not app.error and not app.exception
+
+
+def test_a_hostile_prompt_is_text(app: AppTest) -> None:
+    app.query_params.update({"prompt": HOSTILE})
+    app.run()
+    assert not app.exception
+    for html in app.get("html"):
+        assert "<script" not in html.proto.body and "<img" not in html.proto.body
+
+
+def test_only_models_that_are_offered_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "available", lambda: ["tiny"])
+    with pytest.raises(UnknownName):
+        models.load("/etc")
+
+
+@pytest.mark.parametrize("name", ["..", "a" * 64, "A" * 64, "../" + "a" * 61])
+def test_a_link_cannot_name_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
+    with pytest.raises(BadInput):
+        inputs.kept(name)
+
+
+def test_a_kept_input_that_was_changed_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
+    name = inputs.keep(b"text")
+    assert inputs.kept(name) == b"text"
+    (tmp_path / name).write_bytes(b"other")
+    with pytest.raises(BadInput, match="was changed"):
+        inputs.kept(name)

@@ -1,0 +1,55 @@
+"""``workbench explore``: start the page in which heads are browsed and patched."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from workbench.cli.choices import Model, check_model
+from workbench.errors import BadInput
+from workbench.models.catalog import DEFAULT
+from workbench.registry import ROOT
+
+#: What the server is started with: for one person on this machine.
+SETTINGS: dict[str, str | tuple[str, ...]] = {
+    "server.address": "127.0.0.1",
+    "server.allowedHosts": ("localhost", "127.0.0.1"),
+    "server.enableXsrfProtection": "true",
+    "server.enableStaticServing": "false",
+    "server.maxUploadSize": "8",
+    "server.fileWatcherType": "none",
+    "browser.gatherUsageStats": "false",
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "minimal",
+}
+
+
+def explore(
+    model: Model = DEFAULT,
+    port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="The port, on 127.0.0.1 alone.")] = 8501,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> int:
+    """Browse and patch heads in a web page, on this machine alone. Ctrl-C stops it."""
+    check_model(model)
+    if importlib.util.find_spec("streamlit") is None:
+        raise BadInput("The explorer needs Streamlit: pip install 'attention-workbench[explorer]'.")
+    settings: dict[str, str | tuple[str, ...]] = {
+        **SETTINGS,
+        "server.port": str(port),
+        "server.headless": str(not open_).lower(),
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "Home.py")]
+    for name, value in settings.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            command += [f"--{name}", one]
+    environment = os.environ | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model])}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    print(f"The explorer is at http://127.0.0.1:{port} (Ctrl-C stops it).", file=sys.stderr)
+    return subprocess.run(command, env=environment, check=False).returncode
