@@ -1,0 +1,50 @@
+"""Cache: what is kept on this machine, whether it is sound, and making room."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app.page import Page
+from workbench.cache import folder
+from workbench.cache.store import Store, Unusable
+from workbench.errors import NotAvailable
+
+
+def render() -> None:
+    """The numbers, and two buttons."""
+    store = _store()
+    used, budget = store.index.size(), folder.budget(store.folder, store.index.size())
+    counts = store.index.counts()
+    left, middle, right = st.columns(3)
+    left.metric("Kept", f"{used / 1e6:,.0f} MB")
+    middle.metric("May be kept", f"{budget / 1e9:,.1f} GB")
+    right.metric("Blocks", f"{sum(blocks for _, blocks, _ in counts.values()):,}")
+    rows = [
+        {"kind": kind, "shards": shards, "blocks": blocks, "MB": round(size / 1e6, 1)}
+        for kind, (shards, blocks, size) in sorted(counts.items())
+    ]
+    st.dataframe(pd.DataFrame(rows, columns=["kind", "shards", "blocks", "MB"]), hide_index=True)
+    st.caption(f"In {store.folder}, shared by pages, scripts and the command line.")
+    for run, shards in store.index.pinned().items():
+        st.caption(f"{run} is unfinished and keeps {shards} shards.")
+    if st.button("Check every block", key="verify"):
+        with st.spinner("Reading every block …"):
+            sound, lost, wrong = store.verify()
+        (st.success if not lost else st.warning)(f"{sound} blocks are sound, {lost} were damaged and dropped.")
+        for line in wrong:
+            st.text(line)
+    keep = st.number_input("Keep at most (GB)", 0.0, value=round(budget / 1e9, 1), step=0.5, key="keep")
+    if st.button("Drop what was not used for longest", key="gc"):
+        gone = store.trim(int(keep * 1e9), spare_pinned=True)
+        st.success(f"{gone / 1e6:.1f} MB dropped, {store.index.size() / 1e6:.1f} MB left.")
+
+
+def _store() -> Store:
+    try:
+        return Store.sound(folder.default())
+    except Unusable as error:
+        raise NotAvailable(f"The cache {folder.default()} cannot be used: {error}.") from None
+
+
+page = Page("cache", "Cache", "database", 5, render)

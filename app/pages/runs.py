@@ -1,0 +1,108 @@
+"""Runs: every finished run of this machine, what it found and where it comes from; two of them side by side."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.page import Page
+from workbench.runs.compare import compare, config_differences
+from workbench.runs.known import known
+from workbench.runs.run import Run
+
+#: Rows of a table that are shown; the download has them all.
+SHOWN = 1_000
+#: The chart's own camera button draws what is on the screen.
+CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
+
+
+def render() -> None:
+    """The list, and the chosen run."""
+    paths = {path.name: path for path in known()}
+    if not paths:
+        st.info("There is no run on this machine yet: `workbench reproduce circuit-reuse` makes one.")
+        return
+    names = list(paths)
+    if st.query_params.get("run") not in (None, *names):
+        st.warning("The link names a run that is not on this machine.")
+        st.query_params.pop("run")
+    name = str(st.selectbox("Run", names, key="run", bind="query-params"))
+    run = Run.glance(paths[name])
+    st.caption(_in_a_line(run))
+    report, tables, figures, origin, other = st.tabs(["Report", "Tables", "Figures", "Where it comes from", "Compare"])
+    with report:
+        st.code(run.summary, language=None, wrap_lines=True)
+        st.download_button("Whole run (zip)", lambda: _zip(run), f"{run.path.name}.zip", key="zip", on_click="ignore")
+    with tables:
+        _tables(run)
+    with figures:
+        _figures(run)
+    with origin:
+        st.json(run.facts)
+    with other:
+        _compare(run, [n for n in names if n != name], paths)
+
+
+def _in_a_line(run: Run) -> str:
+    facts, config = run.facts, run.facts.get("config", {})
+    parts = [facts.get("finding"), config.get("model"), facts.get("verdict"), facts.get("started")]
+    seconds = facts.get("seconds")
+    parts.append(None if seconds is None else f"{seconds:.0f} s")
+    return " · ".join(str(part) for part in parts if part is not None)
+
+
+def _tables(run: Run) -> None:
+    if not run.table_names:
+        st.info("This run has no tables.")
+        return
+    name = str(st.selectbox("Table", run.table_names, key="table", bind="query-params"))
+    table = run.table(name)
+    rows = "" if len(table) <= SHOWN else f", the first {SHOWN} are shown"
+    st.caption(f"{len(table)} rows{rows}")
+    st.dataframe(table.head(SHOWN), hide_index=True)
+    st.download_button("CSV", lambda: table.to_csv(index=False), f"{name}.csv", key="csv", on_click="ignore")
+
+
+def _figures(run: Run) -> None:
+    if not run.figure_names:
+        st.info("This run has no figures.")
+        return
+    ordered = sorted(run.figure_names, key=lambda name: (len(name), name))
+    name = str(st.selectbox("Figure", ordered, key="figure", bind="query-params"))
+    st.plotly_chart(run.figure(name), key="run-figure", config=CONFIG, theme=None)
+    with st.container(horizontal=True):
+        if name in run.picture_names:
+            st.download_button("PNG", run.picture(name), f"{name}.png", key="png", on_click="ignore", type="tertiary")
+        data = run.data(f"figures/{name}.json")
+        st.download_button("JSON", data, f"{name}.json", key="json", on_click="ignore", type="tertiary")
+    st.caption("SVG: the camera in the chart's corner. The numbers behind it are among the tables.")
+
+
+def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
+    if not others:
+        st.info("There is no second run to compare with.")
+        return
+    other = Run.glance(paths[str(st.selectbox("With", others, key="with"))])
+    if not st.toggle("Compare", key="comparing"):
+        return
+    st.dataframe(pd.DataFrame([_difference(row) for row in compare(run, other)]), hide_index=True)
+    different = config_differences(run, other)
+    rows = [{"fact": key, "this run": str(a), "the other": str(b)} for key, (a, b) in different.items()]
+    st.dataframe(pd.DataFrame(rows, columns=["fact", "this run", "the other"]), hide_index=True)
+
+
+def _difference(found: Any) -> dict[str, Any]:
+    said = found.reason or ("agrees" if found.agrees else f"{found.beyond} numbers and {found.words} words differ")
+    return {"table": found.table, "largest difference": found.largest, "": said}
+
+
+def _zip(run: Run) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return run.export(Path(folder) / "run.zip").read_bytes()
+
+
+page = Page("runs", "Runs", "folder_open", 4, render)
