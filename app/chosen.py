@@ -21,18 +21,26 @@ _HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 
 def widgets(names: Sequence[str]) -> None:
-    """The side bar. Model and head are bound to the link; the prompt too, but a long one by its hash."""
+    """The side bar, and the link.
+
+    The link is written here and not by the widgets (``bind=``): those leave out what they begin with, so that a copied
+    link would mean something else where another model is the first.
+    """
     if st.query_params.get(MODEL) not in (None, *names):
         st.warning(f"The link names a model that is not here; showing {names[0]}.")
         st.query_params.pop(MODEL)
-    st.selectbox("Model", names, key=MODEL, bind="query-params")
+    for name, first in ((MODEL, names[0]), (HEAD, "0.0")):
+        if name not in st.session_state:
+            st.session_state[name] = st.query_params.get(name, first)
     if PROMPT not in st.session_state:
         st.session_state[PROMPT] = _from_link()
+    st.selectbox("Model", names, key=MODEL)
     st.text_area("Prompt", key=PROMPT, height=140, max_chars=inputs.LONGEST_TEXT)
+    st.text_input("Head", key=HEAD, help="layer.head, such as 23.3")
     _into_link(st.session_state[PROMPT])
-    if HEAD not in st.session_state and HEAD not in st.query_params:
-        st.session_state[HEAD] = "0.0"
-    st.text_input("Head", key=HEAD, bind="query-params", help="layer.head, such as 23.3")
+    for name in (MODEL, HEAD):
+        if st.query_params.get(name) != st.session_state[name]:
+            st.query_params[name] = st.session_state[name]
 
 
 def _from_link() -> str:
