@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint docs results faults bench clean
+.PHONY: help setup reproduce explore test lint docs results faults bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ $(STAMP): pyproject.toml constraints.txt
 reproduce: $(STAMP) ## fetch the model and run the circuit-reuse study on it
 	@$(BIN)/workbench models fetch $(MODEL)
 	@$(BIN)/workbench reproduce circuit-reuse --model $(MODEL) $(ARGS) || { code=$$?; test $$code -eq 1 || exit $$code; }
+
+explore: $(STAMP) ## fetch the model and start the page in which heads are browsed
+	@$(BIN)/workbench models fetch $(MODEL)
+	@$(BIN)/workbench explore --model $(MODEL) $(ARGS)
 
 test: lint ## run the linters and the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
