@@ -1,0 +1,131 @@
+"""The process that computes for the explorer: one job after the other, at low priority, told and telling in JSON lines.
+
+It is a process of its own, and not a thread or a fork, so that a sweep never holds the page's interpreter, and can be
+stopped between two chunks of its edits. What it computes is kept in the activation cache unit by unit as everywhere, so
+a job that was stopped goes on where it was.
+
+On standard input: ``{"do": {"id": 1, "kind": "sweep", "model": …, …}}`` or ``{"stop": 1}``. On standard output:
+``{"id": 1, "state": "running", "done": 3, "total": 270, "what": …}``, and last the state ``done`` with ``file``,
+``stopped``, or ``failed`` with ``why``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+#: How much less than the page this process gets of a busy processor.
+NICE = 10
+#: Models that stay in memory.
+MODELS = 2
+
+Tell = Callable[[int, int, str], None]
+
+
+class Stopped(Exception):
+    """The job was told to stop."""
+
+
+class Worker:
+    """Does jobs from a queue; `stop` may be called from another thread."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.waiting: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self.stopped: set[int] = set()
+        self._models: dict[str, Any] = {}
+
+    def hear(self, lines: TextIO) -> None:
+        """Take commands until the input ends."""
+        for line in lines:
+            command = json.loads(line)
+            if "stop" in command:
+                self.stopped.add(int(command["stop"]))
+            else:
+                self.waiting.put(command["do"])
+        self.waiting.put(None)
+
+    def run(self) -> None:
+        """Do jobs until there will be no more."""
+        while (job := self.waiting.get()) is not None:
+            self.do(job)
+
+    def do(self, job: Mapping[str, Any]) -> None:
+        """One job, and what became of it."""
+        number = int(job["id"])
+
+        def tell(done: int, total: int, what: str) -> None:
+            if number in self.stopped:
+                raise Stopped
+            self.say(id=number, state="running", done=done, total=total, what=what)
+
+        try:
+            tell(0, 0, "getting ready")
+            self.say(id=number, state="done", file=KINDS[job["kind"]](self, job, tell))
+        except Stopped:
+            self.say(id=number, state="stopped")
+        except Exception as error:  # whatever it was, the page says it and the next job begins
+            self.say(id=number, state="failed", why=str(error).strip() or type(error).__name__)
+
+    def say(self, **words: Any) -> None:
+        """One line."""
+        self.out.write(json.dumps(words) + "\n")
+        self.out.flush()
+
+    def model(self, name: str, tell: Tell) -> Any:
+        """The model of that name; the one that was not used for longest makes room."""
+        import workbench as wb
+
+        if name not in self._models:
+            tell(0, 0, f"loading {name}")
+            while len(self._models) >= MODELS:
+                del self._models[next(iter(self._models))]
+            self._models[name] = wb.load(name)
+        self._models[name] = self._models.pop(name)
+        return self._models[name]
+
+
+def _sweep(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+    """A sweep; its file."""
+    import workbench as wb
+    from app import inputs, sweeps
+
+    model = worker.model(job["model"], tell)
+    sweep = wb.sweep(model, sweeps.prompts(job["prompts"]), progress=tell, **job["arguments"])
+    path = inputs.folder().parent / "sweeps" / f"{job['key']}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep.save(path)
+    return str(path)
+
+
+def _scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+    """Every head's scores; they are kept in the cache, from which the page reads them."""
+    import workbench as wb
+
+    wb.scores(worker.model(job["model"], tell), progress=tell)
+    return ""
+
+
+KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Tell], str]] = {"sweep": _sweep, "scores": _scores}
+
+
+def main() -> None:
+    """The process."""
+    os.nice(NICE)
+    warnings.simplefilter("ignore")
+    out, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no message
+    worker = Worker(out)
+    threading.Thread(target=worker.hear, args=(sys.stdin,), daemon=True).start()
+    import workbench.patching.sweep  # noqa: F401  # ready before the first job comes
+
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()
