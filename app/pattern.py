@@ -9,10 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from app.shown import Shown
-from workbench.attention_view import visible
+from workbench.attention_view import FULL, pooled, visible
 
-#: More positions than this are pooled, the largest weight of each block of positions standing for it.
-FULL = 512
 #: Rows and columns of a block that is shown in full.
 BLOCK = 256
 
@@ -51,15 +49,6 @@ def shown(
         "diverging": signed,
     }
     return Shown("heatmap", (pattern,), (names, names), words)
-
-
-def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarray, "rows columns"]:
-    """The value of largest magnitude in each block of ``size × size`` cells; the last ones may be smaller."""
-    n = -(-len(pattern) // size)
-    padded = np.zeros((n * size, n * size), pattern.dtype)
-    padded[: len(pattern), : len(pattern)] = pattern
-    blocks = padded.reshape(n, size, n, size).swapaxes(1, 2).reshape(n, n, size * size)
-    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
 
 
 def blocks(length: int) -> list[str]:

@@ -4,11 +4,19 @@ import workbench as wb
 model = wb.load("smollm2-135m-instruct-q4")
 task = wb.task("ioi", n=16, seed=0)
 
+
 # %% Who writes the answer, who feeds these heads' queries, and who feeds the values of those?
-movers = wb.path_patch(model, task).top(5)
-inhibition = wb.path_patch(model, task, receivers=movers, into="q", position="end").top(5)
-early = wb.path_patch(model, task, receivers=inhibition, into="v", position="S2").top(5)
-roles = {"writes": movers, "inhibits": inhibition, "early": early}
+# Corrupt values are inserted, so what works for the answer lowers the metric; such heads are the next receivers.
+def helpful(sweep, k=5):
+    return [head for head in sweep.top(k) if sweep.mean_delta[head.layer, head.index] < 0]
+
+
+to_logits = wb.path_patch(model, task)
+movers = helpful(to_logits)
+negative = [head for head in to_logits.top(5) if head not in movers]
+inhibition = helpful(wb.path_patch(model, task, receivers=movers, into="q", position="end"))
+early = helpful(wb.path_patch(model, task, receivers=inhibition, into="v", position="S2"))
+roles = {"mover": movers, "negative mover": negative, "inhibition": inhibition, "early": early}
 circuit = wb.Circuit(
     name="ioi",
     model="smollm2-135m-instruct-q4",

@@ -4,12 +4,17 @@ import workbench as wb
 model = wb.load("smollm2-135m-instruct-q4")
 ioi, colours = wb.task("ioi", n=16, seed=0), wb.task("colored-objects", n=40, seed=0)
 
-# %% Heads that tell IOI's movers what to leave alone
-movers = wb.path_patch(model, ioi).top(5)
-inhibition = wb.path_patch(model, ioi, receivers=movers, into="q", position="end").top(5)
+# %% Heads that work against the answer of IOI, and heads that feed the queries of those that work for it.
+# Corrupt values are inserted, so what works for the answer lowers the metric.
+to_logits = wb.path_patch(model, ioi)
+movers = [h for h in to_logits.top(5) if to_logits.mean_delta[h.layer, h.index] < 0]
+negative = [h for h in to_logits.top(5) if h not in movers]
+to_queries = wb.path_patch(model, ioi, receivers=movers, into="q", position="end")
+inhibition = [h for h in to_queries.top(5) if to_queries.mean_delta[h.layer, h.index] < 0 and h not in negative]
+print("negative movers:", *negative, "· inhibition:", *inhibition)
 
 # %% In Colored Objects, make them attend to the two wrong colours; to the right one, and other heads, as controls
-others = [wb.Head(h.layer, (h.index + 3) % model.n_heads) for h in inhibition]
+others = [wb.Head(h.layer, (h.index + 3) % model.n_heads) for h in negative]
 
 
 def forced(heads, onto):
@@ -17,18 +22,20 @@ def forced(heads, onto):
 
 
 sets = {
-    "onto the wrong colours": forced(inhibition, ("wrong1", "wrong2")),
-    "onto the right colour": forced(inhibition, ("color",)),
-    "other heads of the same layers": forced(others, ("wrong1", "wrong2")),
+    "negative movers onto the wrong colours": forced(negative, ("wrong1", "wrong2")),
+    "inhibition heads onto the wrong colours": forced(inhibition, ("wrong1", "wrong2")),
+    "negative movers onto the right colour": forced(negative, ("color",)),
+    "other heads of the negative movers' layers": forced(others, ("wrong1", "wrong2")),
 }
-found = wb.sweep_sets(model, colours, sets, metric="accuracy_among_options")
+found = wb.sweep_sets(model, colours, sets, metric="accuracy")
 print(found.table()[["set", "mean_delta", "delta_low", "delta_high", "p_value"]].to_string(index=False))
-print(f"accuracy among the options without an edit: {found.base.mean():.2f}")
+print(f"accuracy without an edit: {found.base.mean():.2f}")
 
-# %% One prompt, before and after
+# %% A prompt that the edit mends, before and after
 inputs = colours.inputs(model.tokenizer)
-at = inputs.positions[0]
-print(inputs.texts[0][0])
-for edits in [], forced(inhibition, (at["wrong1"], at["wrong2"])):
-    ids = model.generate(inputs.clean[0], edits=edits, max_new_tokens=2)
+mended = int((found.values[0] - found.base).argmax())
+at = inputs.positions[mended]
+print(inputs.texts[mended][0])
+for edits in [], forced(negative, (at["wrong1"], at["wrong2"])):
+    ids = model.generate(inputs.clean[mended], edits=edits, max_new_tokens=2)
     print(repr(model.tokenizer.decode(ids[-2:])))

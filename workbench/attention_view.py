@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
+    from torch import Tensor
 
 #: Prompts of more tokens show their pattern as a picture, not as a table of cells.
 LONG = 64
+#: More positions than this are pooled in pictures.
+FULL = 512
 #: The colour of a weight of 1 (dark end of the sequential scale), mixed with the page's own background.
 RED, GREEN, BLUE = 8, 81, 156
 
@@ -54,13 +57,20 @@ class Attention:
         """Interactive Plotly figure of the pattern."""
         from workbench import figures
 
-        return figures.heatmap(self.pattern, self._names, self._names, **self._words)
+        return figures.heatmap(*self._drawn, **self._words)
 
     def picture(self) -> Picture:
         """The same, still, as a `matplotlib.figure.Figure`."""
         from workbench import pictures
 
-        return pictures.heatmap(self.pattern, self._names, self._names, **self._words)
+        return pictures.heatmap(*self._drawn, **self._words)
+
+    @property
+    def _drawn(self) -> tuple[np.ndarray, list[str], list[str]]:
+        """The pattern and its labels, pooled where the prompt is long."""
+        size = -(-len(self.tokens) // FULL)
+        names = self._names[::size]
+        return pooled(self.pattern, size), names, names
 
     @property
     def _names(self) -> list[str]:
@@ -70,13 +80,18 @@ class Attention:
     def _words(self) -> dict[str, Any]:
         return {
             "title": f"Attention of head {self.head}" + (f" · {self.model}" if self.model else ""),
-            "subtitle": "each row is a position; its columns are what it attends to",
+            "subtitle": "each row is a position; its columns are what it attends to" + self._pooling,
             "scale": "attention",
             "x_title": "attended to (source)",
             "y_title": "position (destination)",
             "limit": 1.0,
             "diverging": False,
         }
+
+    @property
+    def _pooling(self) -> str:
+        size = -(-len(self.tokens) // FULL)
+        return "" if size == 1 else f"; pooled: each cell is the largest of {size} × {size}"
 
     def _at(self, dest: int) -> int:
         if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
@@ -143,7 +158,6 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     Raises:
         UsageError: no such layer or head, or a text that has no tokens.
     """
-    import torch
 
     from workbench.inputs import PairedInputs
     from workbench.patching.record import record
@@ -156,13 +170,45 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
         task: Any = prompt
         ids = model.to_tokens(prompt)[0]
     else:
-        ids = torch.as_tensor(prompt).long().reshape(-1)
+        ids = _ids(prompt, model.cfg.d_vocab)
         task = PairedInputs("ids", (ids,), (ids,), ((),), ((),), ((),), ({"end": len(ids) - 1},))
+    if model.cfg.n_ctx and len(ids) > model.cfg.n_ctx:
+        raise UsageError(f"The prompt has {len(ids)} tokens, and this model takes {model.cfg.n_ctx} at most.")
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
     words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
     return Attention(
         tuple(words), pattern.float().cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
     )
+
+
+def _ids(given: Any, d_vocab: int) -> Int[Tensor, "pos"]:
+    """One prompt's token ids.
+
+    Raises:
+        UsageError: something else.
+    """
+    import torch
+
+    try:
+        ids = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"prompt: {type(given).__name__} is neither a text nor the token ids of one prompt.") from None
+    if ids.ndim != 1 or not len(ids) or ids.is_floating_point():
+        raise UsageError(
+            f"prompt: ids of shape {tuple(ids.shape)} and {ids.dtype}; give the whole numbers of one prompt, [pos]."
+        )
+    if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
+        raise UsageError(f"prompt: the model's tokens have the ids 0 to {d_vocab - 1}.")
+    return ids.long()
+
+
+def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarray, "rows columns"]:
+    """The value of largest magnitude in each block of ``size × size`` cells; the last ones may be smaller."""
+    n = -(-len(pattern) // size)
+    padded = np.zeros((n * size, n * size), pattern.dtype)
+    padded[: len(pattern), : len(pattern)] = pattern
+    blocks = padded.reshape(n, size, n, size).swapaxes(1, 2).reshape(n, n, size * size)
+    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
 
 
 def visible(token: str) -> str:
@@ -172,5 +218,6 @@ def visible(token: str) -> str:
 
 
 def shade(weight: float) -> str:
+    """The style of a token or a cell with that share of the darkest blue; white letters on dark ones."""
     share = float(np.clip(weight, 0, 1))
     return f"background:rgba({RED},{GREEN},{BLUE},{share:.2f});" + ("color:#fff;" if share > 0.55 else "")

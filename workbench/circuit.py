@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput, UnknownName, UsageError
-from workbench.files import JSON_BYTES, jsonable, parse_json, read_file, write_atomic
+from workbench.files import JSON_BYTES, jsonable, parse_json, read_file, save_atomic
 from workbench.vocabulary import Head
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Circuit:
     found: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Head) for pair in self.heads):
+            raise UsageError("heads: give pairs of a head and its role, such as ((Head(9, 6), 'mover'),).")
         object.__setattr__(self, "heads", tuple(sorted(set(self.heads))))
         object.__setattr__(self, "edges", tuple(sorted(set(self.edges), key=str)))
 
@@ -95,7 +97,7 @@ class Circuit:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the circuit as JSON."""
-        write_atomic(path, (json.dumps(self.json(), indent=2, allow_nan=False) + "\n").encode())
+        save_atomic(path, (json.dumps(self.json(), indent=2, allow_nan=False) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Circuit:

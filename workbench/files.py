@@ -114,6 +114,19 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
     return path
 
 
+def save_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
+    """`write_atomic` for a place that the user named.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    try:
+        return write_atomic(path, data)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise BadInput(f"{str(path)!r} cannot be written: {reason}. Name another place.") from None
+
+
 def sync(path: str | os.PathLike[str]) -> None:
     """Flush a file or a folder to the disk (folders cannot be flushed on Windows: nothing is done there)."""
     if os.name == "nt" and os.path.isdir(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from workbench.errors import UnknownName, UsageError
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Verdict = Literal["supported", "undecided", "not supported"]
 VERDICTS: tuple[Verdict, ...] = ("supported", "undecided", "not supported")
+#: With fewer prompts nothing is judged: the smallest two-sided p-value is ``2 / 2^n``, so below six none can be under
+#: 0.05, and a bootstrap interval is hardly more than the range.
+FEWEST = 6
 
 
 class Progress(Protocol):
@@ -129,6 +132,15 @@ class Finding:
                     f"Setting {name!r} of {self.name!r} is {given[name]!r}, and {self.defaults[name]!r} is its kind."
                 )
         return {**self.defaults, **given}
+
+    def judge(self, model: Any, settings: Mapping[str, Any], progress: Progress) -> Report:
+        """`run`, with its verdict taken back where the prompts are too few for any."""
+        report, n = self.run(model, dict(settings), progress), settings.get("n", FEWEST)
+        if n >= FEWEST or report.verdict == "undecided":
+            return report
+        why = f"Undecided: with n = {n} nothing is judged; give at least {FEWEST} prompts (--n {FEWEST})."
+        rest, said, _ = report.summary.rpartition(f"{report.verdict.capitalize()}: ")
+        return replace(report, verdict="undecided", summary=(rest if said else f"{report.summary}\n\n") + why)
 
     def not_judged(self, model: Any, settings: Mapping[str, Any], why: str) -> Report:
         """The report of a run that cannot judge the claim: the model does not do the task, or has no such heads."""

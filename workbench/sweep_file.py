@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import BadInput, UsageError
-from workbench.files import jsonable, parse_json, write_atomic
+from workbench.files import jsonable, parse_json, save_atomic
 from workbench.results import Sweep
 
-FORMAT = "workbench.sweep/1"
+FORMAT = "workbench.sweep/2"
 
 
 def save(sweep: Sweep, path: str | PathLike[str]) -> None:
@@ -22,9 +24,10 @@ def save(sweep: Sweep, path: str | PathLike[str]) -> None:
 
     tensors = {"values": sweep.values, "base": sweep.base, "source": sweep.source}
     about = {"axes": sweep.axes, "labels": sweep.labels, "info": sweep.info}
-    metadata = {"format": FORMAT, "sweep": json.dumps(jsonable(about), allow_nan=False)}
+    text = json.dumps(jsonable(about), allow_nan=False)
     arrays = {name: np.ascontiguousarray(t) for name, t in tensors.items() if t is not None}
-    write_atomic(path, to_bytes(arrays, metadata=metadata))
+    metadata = {"format": FORMAT, "sweep": text, "sha256": _hash(text, arrays)}
+    save_atomic(path, to_bytes(arrays, metadata=metadata))
 
 
 def load(path: str | PathLike[str]) -> Sweep:
@@ -39,18 +42,28 @@ def load(path: str | PathLike[str]) -> Sweep:
         raise BadInput(f"{path} does not exist or is no file.")
     try:
         with safe_open(path, framework="numpy") as file:
-            about = _about(file.metadata(), str(path))
+            metadata = file.metadata()
+            about = _about(metadata, str(path))
             arrays = {name: _array(file, name, str(path)) for name in file.keys()}
     except SafetensorError as error:
         raise BadInput(
             f"{path} is no whole safetensors file ({error}): it is truncated, altered or something else."
         ) from None
+    if metadata.get("sha256") != _hash(metadata["sweep"], arrays):
+        raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not fit its content.")
     if not {"values", "base"} <= set(arrays):
         raise BadInput(f"{path}: holds {sorted(arrays)}; expected at least values and base.")
     try:
         return Sweep(arrays["values"], arrays["base"], arrays.get("source"), **about)
     except UsageError as error:
         raise BadInput(f"{path}: {error}") from None
+
+
+def _hash(about: str, arrays: Mapping[str, np.ndarray]) -> str:
+    state = hashlib.sha256(about.encode())
+    for name in sorted(arrays):
+        state.update(name.encode() + arrays[name].tobytes())
+    return state.hexdigest()
 
 
 def _array(file: Any, name: str, path: str) -> np.ndarray:

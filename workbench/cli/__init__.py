@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments and not {"-h", "--help"} & set(arguments)
     out = sys.stdout
+    if sys.stderr is None:  # closed by the caller: nobody reads what would be said there
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if out is None:
         print("workbench: there is no standard output to answer on.", file=sys.stderr)
         return BAD_INPUT

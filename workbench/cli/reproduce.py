@@ -119,7 +119,7 @@ def _run(
             attention=loaded.attention_implementation,
         )
         early = RunProgress(run, display, lambda what, path: display.say(f"{what} is ready: {path}"))
-        report = finding.run(loaded, settings, early)
+        report = finding.judge(loaded, settings, early)
         run.add_report(report)
     document = {
         "finding": name,

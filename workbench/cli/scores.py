@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, table
-from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, inputs_from
+from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from
 from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
 
@@ -45,6 +45,10 @@ def scores(
         task = "ioi"
     inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed)
     _check(out)
+    if sort is not None:
+        from workbench.head_scores.result import UNITS
+
+        check_name("score", sort, UNITS)
 
     import workbench as wb
 

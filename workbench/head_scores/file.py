@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import BadInput
-from workbench.files import jsonable, parse_json, write_atomic
+from workbench.files import jsonable, parse_json, save_atomic
 from workbench.head_scores.result import HeadScores
 
 FORMAT = "workbench.head_scores/1"
@@ -29,7 +29,7 @@ def save(scores: HeadScores, path: str | PathLike[str]) -> None:
     }
     about = {"info": scores.info, "lens": scores.lens.to_dict("records"), "order": list(scores.values)}
     metadata = {"format": FORMAT, "scores": json.dumps(jsonable(about), allow_nan=False)}
-    write_atomic(path, to_bytes(arrays, metadata=metadata))
+    save_atomic(path, to_bytes(arrays, metadata=metadata))
 
 
 def load(path: str | PathLike[str]) -> HeadScores:

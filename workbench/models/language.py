@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from workbench.models.identity import Identity
 from workbench.models.lens import LensTools, lens_config
 from workbench.models.surface import BlockSurface, Norm
 from workbench.models.taps import tapped
-from workbench.vocabulary import SITES, Edit
+from workbench.vocabulary import SITES
 
 
 class HookedLM(LensTools, HookedRootModule):
@@ -134,7 +134,7 @@ class HookedLM(LensTools, HookedRootModule):
             raise UsageError(f"return_type {return_type!r}: use 'logits', 'loss', 'both' or None.")
         return logits if return_type else None
 
-    def generate(self, prompt: Any, *, edits: Sequence[Edit] = (), max_new_tokens: int = 20, over: Any = None) -> Any:
+    def generate(self, prompt: Any, *, edits: Any = (), max_new_tokens: Any = 20, over: Any = None) -> Any:
         """Continue a prompt greedily under `edits`; see `workbench.patching.generate.generate`."""
         from workbench.patching.generate import generate
 

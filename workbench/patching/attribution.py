@@ -34,6 +34,11 @@ def attribution(plan: Plan, progress: Progress | None = None) -> Sweep:
     inputs = plan.inputs
     if not plan.tower.resumable:
         raise UsageError("Attribution needs a model that resumes exactly, and this one does not: use sweep.")
+    if plan.metric.reference and not plan.denoise:
+        raise UsageError(
+            f"{plan.metric.name} has its least value, and gradient 0, in the clean run, which is the one edited here: "
+            "use method='bfloat16', or another metric."
+        )
     rows = np.empty((len(inputs), 2 + len(plan.cells)))
     done = Tally(len(inputs), "attribution", progress)
     values = None if plan.edit == "patch" else plan.values()

@@ -42,6 +42,9 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
         ids = tuple(torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts)
         if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
             raise UsageError(f"The text {empty[0]!r} has no tokens: there is nothing to run.")
+        longest = getattr(model.cfg, "n_ctx", 0)
+        if longest and (long := [len(row) for row in ids if len(row) > longest]):
+            raise UsageError(f"A text has {long[0]} tokens, and this model takes {longest} at most: shorten it.")
         nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
         ends = tuple({"end": len(row) - 1} for row in ids)
         return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in texts))

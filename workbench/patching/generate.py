@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +19,7 @@ from workbench.patching.values import Mean
 from workbench.vocabulary import Edit
 
 
-def generate(
-    model: Any,
-    prompt: str | Int[Tensor, "pos"],
-    *,
-    edits: Sequence[Edit] = (),
-    max_new_tokens: int = 20,
-    over: Any = None,
-) -> Any:
+def generate(model: Any, prompt: Any, *, edits: Any = (), max_new_tokens: Any = 20, over: Any = None) -> Any:
     """Continue a prompt greedily, each token chosen by a whole forward under `edits`.
 
     Positions of edits are those of the prompt, counted from its start. ``"end"`` (or -1) is its last position and every
@@ -37,6 +29,7 @@ def generate(
     Args:
         model: a `HookedLM`.
         prompt: a text, or ids ``[pos]``.
+        edits: edits, or one.
         max_new_tokens: how many tokens at most; an end-of-sequence token ends the text earlier.
         over: inputs that ``mean`` edits average over.
 
@@ -46,6 +39,15 @@ def generate(
     Raises:
         UsageError: an edit that has no meaning here, or a prompt without tokens.
     """
+    edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
+    if wrong := [edit for edit in edits if not isinstance(edit, Edit)]:
+        raise UsageError(
+            f"generate: {wrong[0]!r} is no wb.Edit; a head is wb.Edit('z', layer, head=index, kind='zero')."
+        )
+    if not isinstance(prompt, str) and getattr(prompt, "ndim", None) != 1:
+        raise UsageError("generate: give one prompt, as a text or as a tensor of its token ids, [pos].")
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):
+        raise UsageError(f"max_new_tokens={max_new_tokens!r}: give a whole number, 0 or more.")
     kinds = {edit.kind for edit in edits if isinstance(edit.kind, str)}
     if refused := kinds & {"patch", "resample"}:
         raise UsageError(f"generate: {min(refused)} edits take values from another run, and there is none here.")

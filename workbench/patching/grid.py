@@ -46,6 +46,9 @@ def cells_of(
     chosen_places: list[int | str | None] = [None]
     if "position" in axes:
         chosen_places = list(named_positions(inputs, positions))
+    for what, given in (("layers", chosen_layers), ("heads", chosen_heads), ("positions", chosen_places)):
+        if len(set(given)) < len(given):
+            raise UsageError(f"{what} names one twice: {', '.join(map(str, given))}.")
     for layer in chosen_layers:
         tower.hook_name(site, layer)
     steps = range(tower.n_steps)

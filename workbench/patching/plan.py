@@ -75,7 +75,7 @@ class Plan:
         Raises:
             UnknownName, UsageError: as `sweep` does.
         """
-        tower, inputs = tower_of(model), inputs_of(task, model)
+        tower, inputs, named = tower_of(model), inputs_of(task, model), isinstance(metric, str)
         tower.hook_name(site, 0)  # an unknown site is said to be that, before anything is said of its axes
         axes = axes_of(by, site, edit)
         if direction not in ("denoise", "noise", None):
@@ -84,6 +84,11 @@ class Plan:
             raise UsageError("direction='denoise' inserts clean values, so it belongs to edit='patch': leave it out.")
         if isinstance(over, str) and over != "positions":
             raise UsageError(f"over={over!r}: give inputs whose activations are averaged, or 'positions'.")
+        if isinstance(positions, list | tuple) and not positions:
+            raise UsageError("positions is empty, so nothing would be edited: leave it out for every position.")
+        metric = metric_of(metric)
+        if not metric.reference and not all(inputs.answer):
+            raise UsageError(f"{metric.name} needs answers, and texts have none: use wb.task(name) or wb.pairs(...).")
         cells, labels = cells_of(tower, inputs, site, axes, layers, heads, positions)
         return cls(
             model=model,
@@ -92,7 +97,7 @@ class Plan:
             site=site,
             edit=edit,
             denoise=(direction or ("denoise" if edit == "patch" else "noise")) == "denoise",
-            metric=metric_of(metric),
+            metric=metric,
             cells=_chosen(cells, labels, only),
             labels=labels,
             positions=positions,
@@ -100,7 +105,7 @@ class Plan:
             over=over if over is None or over == "positions" else inputs_of(over, model),
             seed=seed,
             memory_gb=memory_gb,
-            named=isinstance(edit, str) and isinstance(metric, str),
+            named=isinstance(edit, str) and named,
         )
 
     @property

@@ -5,6 +5,7 @@ A value is taken for one example and one stage, for all positions; `workbench.pa
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ class Attended:
         places, length = self.attend_to, len(self.inputs.clean[example])
         share = places if isinstance(places, Mapping) else {place: 1 / len(places) for place in places}
         row = torch.zeros(length)
+        if not share or not all(math.isfinite(weight) for weight in share.values()):
+            raise UsageError(f"attend_to={places!r}: give at least one position, and finite weights.")
         for place, weight in share.items():
             row[position_of(self.inputs, example, place)] += weight
         return row

@@ -1,0 +1,138 @@
+"""Arguments that would give a number without a meaning are refused in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import workbench as wb
+from tests.families import hooked, paired
+from workbench.errors import BadInput, UsageError
+from workbench.findings import FEWEST, Finding, Quiet, Report, Verdict
+
+INPUTS = paired(4)
+TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"positions": []}, "positions is empty"),
+        ({"by": "position", "site": "resid_mid", "positions": ["S", "S"]}, "positions names one twice: S, S"),
+        ({"layers": [1, 1]}, "layers names one twice"),
+        ({**TO_NOWHERE, "attend_to": {1: float("nan")}}, "finite weights"),
+        ({**TO_NOWHERE, "attend_to": {1: float("inf")}}, "finite weights"),
+        ({**TO_NOWHERE, "attend_to": ()}, "at least one position"),
+    ],
+)
+def test_sweeps(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        wb.sweep(hooked("llama"), INPUTS, **asked)
+
+
+@pytest.mark.parametrize("texts", ["Mary and John", ["Mary and John", "Paul and Anna"]])
+def test_texts_have_no_answers_to_measure(texts: Any) -> None:
+    model = wb.load("tiny")
+    with pytest.raises(UsageError, match="logit_difference needs answers, and texts have none"):
+        wb.sweep(model, texts)
+    assert wb.sweep(model, texts, edit="zero", metric="kl_divergence").n == (1 if isinstance(texts, str) else 2)
+
+
+def test_attribution_of_a_least_value() -> None:
+    cases: list[dict[str, Any]] = [{"direction": "noise"}, {"edit": "zero"}]
+    for asked in cases:
+        with pytest.raises(UsageError, match="gradient 0, in the clean run"):
+            wb.screen(hooked("llama"), INPUTS, metric="kl_divergence", **asked)
+    assert np.isfinite(wb.screen(hooked("llama"), INPUTS, metric="kl_divergence").estimate.values).all()
+
+
+@pytest.mark.parametrize(
+    "prompt", [[[1, 2], [3, 4]], [1.9, 2.9], [], [-1], [10**6], None, ["a", "b"], b"text", torch.zeros(2, 2)]
+)
+def test_attention_takes_one_prompt(prompt: Any) -> None:
+    with pytest.raises(UsageError, match="prompt: "):
+        wb.attention(hooked("llama"), prompt, 0, 0)
+
+
+def test_texts_longer_than_the_context() -> None:
+    model = wb.load("tiny")
+    longest = model.cfg.n_ctx
+    for call in (lambda text: wb.attention(model, text, 0, 0), lambda text: wb.record(model, text)):
+        with pytest.raises(UsageError, match=f"takes {longest} at most"):
+            call("Mary " * (longest + 1))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more", "said"),
+    [
+        (["a", "b"], {}, "one prompt"),
+        (None, {}, "one prompt"),
+        (torch.zeros(1, 3).long(), {}, "one prompt"),
+        ("Mary", {"edits": [wb.Head(1, 1)]}, "no wb.Edit"),
+        ("Mary", {"max_new_tokens": 1.5}, "whole number"),
+    ],
+)
+def test_generation(prompt: Any, more: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        wb.load("tiny").generate(prompt, **more)
+
+
+def test_one_edit_needs_no_list() -> None:
+    model, edit = wb.load("tiny"), wb.Edit("z", 1, head=0, kind="zero")
+    assert model.generate("Mary", edits=edit, max_new_tokens=2) == model.generate(
+        "Mary", edits=[edit], max_new_tokens=2
+    )
+
+
+@pytest.mark.parametrize("place", ["", ".", "no/such/folder/s.safetensors"])
+def test_places_that_cannot_be_written(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep, circuit = wb.sweep(hooked("llama"), INPUTS), wb.Circuit("c", "m", ((wb.Head(1, 1), "mover"),))
+    for save in (sweep.save, circuit.save):
+        with pytest.raises(BadInput, match="cannot be written"):
+            save(place)
+
+
+def test_a_saved_number_that_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    wb.sweep(hooked("llama"), INPUTS).save(path)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match="was altered since it was saved"):
+        wb.Sweep.load(path)
+
+
+def test_a_circuit_of_bare_heads() -> None:
+    with pytest.raises(UsageError, match="pairs of a head and its role"):
+        wb.Circuit("c", "m", (wb.Head(1, 1),))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("verdict", ["supported", "not supported", "undecided"])
+@pytest.mark.parametrize("n", [FEWEST - 1, FEWEST])
+def test_too_few_prompts_are_not_judged(verdict: Verdict, n: int) -> None:
+    def run(model: Any, settings: dict[str, Any], progress: Any) -> Report:
+        return Report(verdict, f"Numbers.\n\n{verdict.capitalize()}: because.", {"summary": pd.DataFrame({"n": [n]})})
+
+    finding = Finding("x", "X", "x?", "X.", {"a": 1}, run, {"n": 20})
+    report = finding.judge(None, {"n": n}, Quiet())
+    if n < FEWEST and verdict != "undecided":
+        assert report.verdict == "undecided"
+        assert (
+            report.summary == f"Numbers.\n\nUndecided: with n = {n} nothing is judged; give at least 6 prompts (--n 6)."
+        )
+    else:
+        assert report.verdict == verdict and report.summary.endswith("because.")
+
+
+def test_a_closed_standard_error_is_no_error() -> None:
+    command = f"{sys.executable} -m workbench tasks --json 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("{")
