@@ -15,7 +15,7 @@ from workbench.errors import BadInput, UsageError
 from workbench.files import jsonable, parse_json, save_atomic
 from workbench.results import Sweep
 
-FORMAT = "workbench.sweep/2"
+FORMAT = "workbench.sweep/1"
 
 
 def save(sweep: Sweep, path: str | PathLike[str]) -> None:
@@ -49,14 +49,15 @@ def load(path: str | PathLike[str]) -> Sweep:
         raise BadInput(
             f"{path} is no whole safetensors file ({error}): it is truncated, altered or something else."
         ) from None
-    if metadata.get("sha256") != _hash(metadata["sweep"], arrays):
-        raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not fit its content.")
     if not {"values", "base"} <= set(arrays):
         raise BadInput(f"{path}: holds {sorted(arrays)}; expected at least values and base.")
     try:
-        return Sweep(arrays["values"], arrays["base"], arrays.get("source"), **about)
+        sweep = Sweep(arrays["values"], arrays["base"], arrays.get("source"), **about)
     except UsageError as error:
         raise BadInput(f"{path}: {error}") from None
+    if metadata.get("sha256") != _hash(metadata["sweep"], arrays):
+        raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not fit its content.")
+    return sweep
 
 
 def _hash(about: str, arrays: Mapping[str, np.ndarray]) -> str:
