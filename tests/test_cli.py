@@ -345,7 +345,7 @@ def finding(monkeypatch):
         claim="It does.",
         thresholds={},
         run=conduct,
-        defaults={"n": 4, "seed": 0, "tasks": ["ioi"]},
+        defaults={"n": 8, "seed": 0, "tasks": ["ioi"]},
     )
     names, load = registry.names, registry.load
     monkeypatch.setattr(registry, "names", lambda where: ["stub"] if where == "circuits.findings" else names(where))
@@ -365,18 +365,18 @@ def test_reproduce_answers_by_the_verdict(run, finding, tmp_path, verdict, code)
     assert str(folder) in out
     kept = Run.read(folder)
     assert kept.facts["verdict"] == verdict and kept.facts["model"] == Model.provenance
-    assert kept.facts["config"] == {"model": catalog.DEFAULT, "n": 4, "seed": 0, "tasks": ["ioi"]}
+    assert kept.facts["config"] == {"model": catalog.DEFAULT, "n": 8, "seed": 0, "tasks": ["ioi"]}
 
 
 def test_reproduce_as_json_is_one_object(run, finding, tmp_path):
-    arguments = ["--n", "3", "--seed", "7", "--tasks", "ioi, surname-recall", "--model", "tiny", "--out", str(tmp_path)]
+    arguments = ["--n", "9", "--seed", "7", "--tasks", "ioi, surname-recall", "--model", "tiny", "--out", str(tmp_path)]
     code, out, err = run("reproduce", "stub", *arguments, "--json")
     document = json.loads(out)
     assert code == 0 and "Does it run?" in err and "a library speaks" in err
     assert (document["finding"], document["model"], document["verdict"]) == ("stub", "tiny", "supported")
     assert document["tables"] == {"heads": [{"head": "1.2", "effect": None}]}
     assert Run.read(document["run_dir"]).facts["config"]["model"] == "tiny"
-    assert finding.settings == {"n": 3, "seed": 7, "tasks": ["ioi", "surname-recall"]}
+    assert finding.settings == {"n": 9, "seed": 7, "tasks": ["ioi", "surname-recall"]}
 
 
 def test_what_was_not_run_says_so(run, finding, tmp_path):
