@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench.registry import ROOT
+from workbench import registry
 
 #: States that nothing follows.
 OVER = ("done", "stopped", "failed")
@@ -44,14 +43,16 @@ class Job:
 
 
 class Jobs:
-    """A worker process and its jobs; every method may be called from any session's thread."""
+    """A worker process and its jobs; every method may be called from any session's thread.
+
+    The process is started at once, so that it is ready for the first job. One that has died is replaced when the next
+    job comes, and not before: one that cannot start would die for ever.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
-        self._asked: dict[int, Mapping[str, Any]] = {}
-        self._next, self._closed = 1, False
-        self._process = self._started()
+        self._process: subprocess.Popen[str] | None = self._started()
         atexit.register(self.close)
 
     def submit(self, key: str, job: Mapping[str, Any]) -> Job:
@@ -60,17 +61,22 @@ class Jobs:
             for known in self._jobs.values():
                 if known.key == key and not known.over:
                     return known
-            new = Job(self._next, key)
-            self._next += 1
-            self._jobs[new.id], self._asked[new.id] = new, {**job, "id": new.id, "key": key}
-            self._send({"do": self._asked[new.id]})
-            return new
+            if self._process is None:
+                self._process = self._started()
+            new = Job(len(self._jobs) + 1, key)
+            self._jobs[new.id] = new
+            self._send({"do": {**job, "id": new.id, "key": key}})
+            return self._jobs[new.id]
 
     def stop(self, number: int) -> None:
         """Stop a job: at once where it waits, between two chunks of its edits where it runs. What it has kept stays."""
         with self._lock:
-            if number in self._jobs and not self._jobs[number].over:
-                self._send({"stop": number})
+            job = self._jobs.get(number)
+            if job is None or job.over:
+                return
+            if job.state == "waiting":
+                self._jobs[number] = replace(job, state="stopped")
+            self._send({"stop": number})
 
     def get(self, number: int) -> Job | None:
         """The job as it is now."""
@@ -90,53 +96,45 @@ class Jobs:
     def close(self) -> None:
         """End the process."""
         with self._lock:
-            self._closed = True
-        self._process.kill()
-        self._listener.join()
+            process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            self._listener.join()
 
     def _started(self) -> subprocess.Popen[str]:
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         process = subprocess.Popen(
             [sys.executable, "-m", "app.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            cwd=registry.ROOT,
+            env=registry.environment(),
         )
         self._listener = threading.Thread(target=self._listen, args=(process,), daemon=True)
         self._listener.start()
         return process
 
     def _send(self, command: Mapping[str, Any]) -> None:
-        try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(command) + "\n")
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            self._lost(self._process)
+        """Tell the process; one that no longer hears is found out by `_listen`, which fails its jobs."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(BrokenPipeError, ValueError):
+                self._process.stdin.write(json.dumps(command) + "\n")
+                self._process.stdin.flush()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
+        assert process.stdout is not None and process.stdin is not None
         for line in process.stdout:
             said = json.loads(line)
             with self._lock:
-                number = said.pop("id")
-                if number in self._jobs and not self._jobs[number].over:
-                    self._jobs[number] = replace(self._jobs[number], **said)
+                job = self._jobs[said.pop("id")]
+                if not job.over:
+                    self._jobs[job.id] = replace(job, **said)
         process.wait()
         process.stdout.close()
-        with self._lock, suppress(BrokenPipeError):
-            self._lost(process)
-            if process.stdin is not None:
+        with self._lock:
+            with suppress(BrokenPipeError):
                 process.stdin.close()
-
-    def _lost(self, process: subprocess.Popen[str]) -> None:
-        """The process has ended: its jobs have failed, and a new one is there for the next."""
-        if process is not self._process:
-            return
-        for number, job in self._jobs.items():
-            if not job.over:
-                self._jobs[number] = replace(job, state="failed", why="The worker process ended; start it again.")
-        if not self._closed:
-            self._process = self._started()
+            if self._process is process:
+                self._process = None
+            for job in [job for job in self._jobs.values() if not job.over]:
+                self._jobs[job.id] = replace(job, state="failed", why="The worker process ended; start it again.")

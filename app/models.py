@@ -20,8 +20,9 @@ STARTED = "WORKBENCH_EXPLORE_MODELS"
 MODELS, LOOKS = 2, 8
 
 
+@st.cache_data(ttl=30, show_spinner=False)
 def available() -> list[str]:
-    """Names that a page may load; nothing else that a page or a link says is ever loaded."""
+    """Names that a page may load, looked up twice a minute at most; nothing else that a link says is ever loaded."""
     started = json.loads(os.environ.get(STARTED, "[]"))
     here = [name for name in catalog.entries() if status(name) == "ready"]
     return list(dict.fromkeys([*started, *here, catalog.DEFAULT]))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from app.shown import Shown
-from workbench.attention_view import FULL, pooled, visible
+from workbench.attention_view import FULL, laid_out, numbered
 
 #: Rows and columns of a block that is shown in full.
 BLOCK = 256
@@ -30,25 +29,14 @@ def shown(
         block: of a long prompt, which block of `BLOCK` positions is shown in full; None pools them all.
         signed: differences of two patterns, on a scale centred on zero.
     """
-    names = [f"{i} {visible(token)}" for i, token in enumerate(tokens)]
-    subtitle = "each row is a position, its columns are what it attends to"
-    if len(tokens) > FULL and block is None:
-        size = -(-len(tokens) // FULL)
-        pattern, names = pooled(pattern, size), names[::size]
-        subtitle += f"; pooled: each cell is the largest of {size} × {size}"
-    elif block is not None:
+    names, where = numbered(tokens), ""
+    if block is not None:
         part = slice(block * BLOCK, (block + 1) * BLOCK)
         pattern, names = pattern[part, part], names[part]
-        subtitle += f"; positions {part.start} to {part.start + len(names) - 1} of {len(tokens)}"
-    words: dict[str, Any] = {
-        "title": title,
-        "subtitle": subtitle,
-        "scale": scale,
-        "x_title": "attended to (source)",
-        "y_title": "position (destination)",
-        "diverging": signed,
-    }
-    return Shown("heatmap", (pattern,), (names, names), words)
+        where = f"; positions {part.start} to {part.start + len(names) - 1} of {len(tokens)}"
+    values, labels, words = laid_out(pattern, names)
+    words |= {"title": title, "scale": scale, "diverging": signed, "subtitle": words["subtitle"] + where}
+    return Shown("heatmap", (values,), (labels, labels), words)
 
 
 def blocks(length: int) -> list[str]:

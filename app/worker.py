@@ -11,14 +11,18 @@ On standard input: ``{"do": {"id": 1, "kind": "sweep", "model": …, …}}`` or 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import queue
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
+
+from workbench.errors import WorkbenchError
 
 #: How much less than the page this process gets of a busy processor.
 NICE = 10
@@ -70,8 +74,11 @@ class Worker:
             self.say(id=number, state="done", file=KINDS[job["kind"]](self, job, tell))
         except Stopped:
             self.say(id=number, state="stopped")
-        except Exception as error:  # whatever it was, the page says it and the next job begins
-            self.say(id=number, state="failed", why=str(error).strip() or type(error).__name__)
+        except WorkbenchError as error:
+            self.say(id=number, state="failed", why=str(error))
+        except Exception as error:  # a fault of ours: the server's log shows where, and the next job begins
+            traceback.print_exc()
+            self.say(id=number, state="failed", why=f"unexpected {type(error).__name__}: {error}")
 
     def say(self, **words: Any) -> None:
         """One line."""
@@ -122,8 +129,7 @@ def main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no message
     worker = Worker(out)
     threading.Thread(target=worker.hear, args=(sys.stdin,), daemon=True).start()
-    import workbench.patching.sweep  # noqa: F401  # ready before the first job comes
-
+    importlib.import_module("workbench.patching.sweep")  # slow: ready before the first job comes
     worker.run()
 
 

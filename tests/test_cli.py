@@ -6,34 +6,19 @@ import io
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from workbench import cli, registry
-from workbench.cli import main, patch, progress
+from workbench.cli import patch, progress
 from workbench.errors import BadInput, NotAvailable, UntrustedModel, WorkbenchError
-from workbench.findings import Finding, Report
 from workbench.models import catalog
 from workbench.results import Sweep
 from workbench.runs.run import Run
 
 HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "plotly", "matplotlib", "numpy", "rich", "datasets")
-
-
-@pytest.fixture
-def run(capsys):
-    """``run("tasks", "--json") -> (code, stdout, stderr)``"""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture
@@ -313,86 +298,6 @@ def test_a_bad_pair_file_is_refused_before_the_model_is_loaded(run, no_model, tm
     file.write_text(json.dumps(good) + "\n" + json.dumps({**good, "answer": None}) + "\n")
     code, out, err = run("patch", "--pairs", str(file))
     assert (code, out) == (3, "") and "line 2" in err
-
-
-# --- reproduce
-
-
-class Model:
-    provenance: ClassVar = {"name": "stub", "sha256": "0"}
-    device, dtype, attention_implementation = "cpu", "torch.float32", "sdpa"
-
-
-@pytest.fixture
-def finding(monkeypatch):
-    """A made-up finding ``stub`` in the registry; set `outcome` to a verdict, or to an exception that it raises."""
-    state = SimpleNamespace(outcome="supported", settings=None)
-
-    def conduct(model: Any, settings: dict[str, Any], progress: Any) -> Report:
-        state.settings = settings
-        print("a library speaks")
-        table = pd.DataFrame({"head": ["1.2"], "effect": [float("nan")]})
-        progress(1, 2, "stages")
-        progress.early("heads", table=table)
-        if isinstance(state.outcome, BaseException):
-            raise state.outcome
-        return Report(state.outcome, "One head of two.\n", tables={"heads": table})
-
-    made = Finding(
-        name="stub",
-        title="A stub",
-        question="Does it run?",
-        claim="It does.",
-        thresholds={},
-        run=conduct,
-        defaults={"n": 8, "seed": 0, "tasks": ["ioi"]},
-    )
-    names, load = registry.names, registry.load
-    monkeypatch.setattr(registry, "names", lambda where: ["stub"] if where == "circuits.findings" else names(where))
-    monkeypatch.setattr(registry, "load", lambda *args: made if args[0] == "circuits.findings" else load(*args))
-    monkeypatch.setattr("workbench.load", lambda name, progress=None: Model())
-    return state
-
-
-@pytest.mark.parametrize(("verdict", "code"), [("supported", 0), ("undecided", 0), ("not supported", 1)])
-def test_reproduce_answers_by_the_verdict(run, finding, tmp_path, verdict, code):
-    finding.outcome = verdict
-    found, out, err = run("reproduce", "stub", "--out", str(tmp_path))
-    assert found == code and "stages: 1 of 2" in err and "heads is ready" in err
-    question, claim, summary, said = (out.index(w) for w in ("Does it run?", "It does.", "One head", f"  {verdict}\n"))
-    assert question < claim < summary < said
-    (folder,) = tmp_path.iterdir()
-    assert str(folder) in out
-    kept = Run.read(folder)
-    assert kept.facts["verdict"] == verdict and kept.facts["model"] == Model.provenance
-    assert kept.facts["config"] == {"model": catalog.DEFAULT, "n": 8, "seed": 0, "tasks": ["ioi"]}
-
-
-def test_reproduce_as_json_is_one_object(run, finding, tmp_path):
-    arguments = ["--n", "9", "--seed", "7", "--tasks", "ioi, surname-recall", "--model", "tiny", "--out", str(tmp_path)]
-    code, out, err = run("reproduce", "stub", *arguments, "--json")
-    document = json.loads(out)
-    assert code == 0 and "Does it run?" in err and "a library speaks" in err
-    assert (document["finding"], document["model"], document["verdict"]) == ("stub", "tiny", "supported")
-    assert document["tables"] == {"heads": [{"head": "1.2", "effect": None}]}
-    assert Run.read(document["run_dir"]).facts["config"]["model"] == "tiny"
-    assert finding.settings == {"n": 9, "seed": 7, "tasks": ["ioi", "surname-recall"]}
-
-
-def test_what_was_not_run_says_so(run, finding, tmp_path):
-    finding.outcome = NotAvailable("no network")
-    code, out, err = run("reproduce", "stub", "--out", str(tmp_path), "--json")
-    document = json.loads(out)
-    assert code == 4 and "not run: no network" in err
-    assert (document["verdict"], document["tables"], document["run_dir"]) == ("not run", {}, None)
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_interrupted_run_leaves_nothing(run, finding, tmp_path):
-    finding.outcome = KeyboardInterrupt()
-    code, _, err = run("reproduce", "stub", "--out", str(tmp_path))
-    assert code == 130 and "interrupted" in err
-    assert not list(tmp_path.iterdir())
 
 
 # --- progress

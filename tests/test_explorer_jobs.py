@@ -15,6 +15,7 @@ import pytest
 
 import workbench as wb
 from app import inputs, sweeps
+from app import jobs as jobs_module
 from app.jobs import Job, Jobs
 
 PROMPTS = {"task": "ioi", "n": 6, "seed": 0}
@@ -92,7 +93,37 @@ def test_stopping_keeps_what_is_done(jobs: Jobs) -> None:
 def test_a_worker_that_dies_is_replaced(jobs: Jobs) -> None:
     job = jobs.submit(*asked({"task": "ioi", "n": 80, "seed": 1}, by=["head", "position"]))
     until(jobs, job.id, lambda job: job.state == "running")
+    assert jobs._process is not None
     os.kill(jobs._process.pid, signal.SIGTERM)
     failed = until(jobs, job.id, lambda job: job.over)
     assert failed.state == "failed" and "worker process ended" in failed.why
     assert until(jobs, jobs.submit(*asked()).id, lambda job: job.over).state == "done"
+
+
+def test_a_job_that_waits_is_stopped_at_once(jobs: Jobs) -> None:
+    first, second = (jobs.submit(*asked({"task": "ioi", "n": 80, "seed": seed})) for seed in (2, 3))
+    assert jobs.place(second.id) == 1
+    jobs.stop(second.id)
+    stopped = jobs.get(second.id)
+    assert stopped is not None and stopped.state == "stopped"
+    jobs.stop(first.id)
+    until(jobs, first.id, lambda job: job.over)
+    third = until(jobs, jobs.submit(*asked()).id, lambda job: job.over)
+    assert third.state == "done" and jobs.get(second.id) == stopped
+
+
+def test_a_worker_that_cannot_start_is_not_started_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    real = jobs_module.subprocess.Popen
+
+    def popen(command: list[str], **given: Any) -> Any:
+        started.append(command)
+        return real(["false"], **given)
+
+    monkeypatch.setattr(jobs_module.subprocess, "Popen", popen)
+    broken = Jobs()
+    time.sleep(0.5)
+    assert len(started) == 1
+    job = until(broken, broken.submit(*asked()).id, lambda job: job.over)
+    assert job.state == "failed" and len(started) == 2
+    broken.close()

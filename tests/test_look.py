@@ -11,7 +11,7 @@ import torch
 import workbench as wb
 from app import pattern
 from app.look import Look
-from tests.families import VOCABULARY, hooked
+from tests.families import VOCABULARY
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import earlier, prompt_scores, uniform_prompt_scores
 
@@ -55,19 +55,56 @@ def test_pattern_and_next_tokens_are_hugging_faces() -> None:
     assert [t.id for t in seen.next_tokens(3)] == chances.topk(3).indices.tolist()
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
-def test_attribution_and_writing_add_up_to_the_logits(family: str) -> None:
-    """Heads, MLPs and the embedding, each straight through the final norm, sum to the logit difference."""
-    model = hooked(family)
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(type(model), "to_str_tokens", lambda self, ids: [str(int(i)) for i in ids])
-    seen = Look(model, list(range(3, 12)), cache=False)
-    monkey.undo()
-    weighted = seen.value_weighted(wb.Head(2, 4))
-    assert weighted.shape == (9, 9) and (weighted >= 0).all() and weighted.max() > 0
-    if family == "llama":  # no norm behind the attention: the layer's output is the sum of its heads'
-        out = wb.record(model, _inputs(seen), ["attn_out"], 1, cache=False).clean["attn_out"][0][0]
-        torch.testing.assert_close(sum(seen.written(wb.Head(1, j)) for j in range(6)), out[-1], atol=1e-4, rtol=1e-4)
+def parts(seen: Look, layer: int) -> tuple[Any, Any]:
+    """Hugging Face's attention and the heads' own weights, ``[d_model, head, d_head]``."""
+    attention = seen.model.hf.model.layers[layer].self_attn
+    return attention, attention.o_proj.weight.unflatten(1, (seen.model.n_heads, -1))
+
+
+def test_what_heads_write_adds_up_to_the_attention_output() -> None:
+    seen = look()
+    out = wb.record(seen.model, TEXT, ["attn_out"], 1, cache=False).clean["attn_out"][0][0]
+    total = torch.stack([seen.written(wb.Head(1, j)) for j in range(seen.model.n_heads)]).sum(0)
+    torch.testing.assert_close(total, out[-1], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_values_are_weighted_by_what_is_moved() -> None:
+    seen, head, dest, src = look(), wb.Head(1, 2), 9, 4
+    attention, W_O = parts(seen, 1)
+    normed: list[torch.Tensor] = []
+    handle = attention.v_proj.register_forward_pre_hook(lambda _, args: normed.append(args[0]))
+    seen.model.hf(seen.ids[None])
+    handle.remove()
+    group = seen.model.n_heads // seen.model.n_kv_heads
+    v = attention.v_proj(normed[0])[0, src].unflatten(0, (seen.model.n_kv_heads, -1))[head.index // group]
+    wanted = seen.pattern(head)[dest, src] * float((W_O[:, head.index] @ v).norm())
+    assert seen.value_weighted(head)[dest, src] == pytest.approx(wanted, rel=1e-4)
+
+
+@torch.no_grad()
+def test_heads_and_the_rest_add_up_to_the_logit_difference() -> None:
+    """What the heads contribute, and what is left of the final residual without them, through the norm's scale."""
+    seen = look()
+    hf = seen.model.hf
+    logits = hf(seen.ids[None]).logits[0, -1]
+    first, second = logits.topk(2).indices.tolist()
+    end = hf(seen.ids[None], output_hidden_states=True).hidden_states[-1][0, -1]  # normed
+    raw = wb.record(seen.model, TEXT, ["resid_post"], seen.model.n_layers - 1, cache=False).clean["resid_post"][0][
+        0, -1
+    ]
+    scale = end / (raw * hf.model.norm.weight)  # one number, per dimension
+    heads = [wb.Head(i, j) for i in range(seen.model.n_layers) for j in range(seen.model.n_heads)]
+    rest = (raw - torch.stack([seen.written(head) for head in heads]).sum(0)) * hf.model.norm.weight * scale
+    direction = hf.lm_head.weight[first] - hf.lm_head.weight[second]
+    total = seen.scores["direct_logit_attribution"].sum() + float(rest @ direction)
+    assert total == pytest.approx(float(logits[first] - logits[second]), abs=1e-3)
+    head = wb.Head(1, 3)
+    through = hf.lm_head(seen.written(head) * hf.model.norm.weight * scale)
+    table, order = seen.writes(head, 3), through.argsort(descending=True)
+    assert table["token"].tolist()[:3] == seen.model.to_str_tokens(order[:3])
+    np.testing.assert_allclose(table["logit"][:3], through[order[:3]], atol=1e-4)
+    assert table["logit"].iloc[-1] == pytest.approx(float(through.min()), abs=1e-4)
 
 
 def test_similarity_is_a_cosine_and_blank_for_the_head_itself() -> None:
@@ -95,8 +132,3 @@ def test_downloads_hold_what_is_shown() -> None:
     assert shown.csv().decode().splitlines() == [",0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
     assert b'"values": [[1.0, 0.0], [0.25, 0.75]]' in shown.json()
     assert shown.still("png").startswith(b"\x89PNG") and b"<svg" in shown.still("svg")
-
-
-def _inputs(seen: Look) -> wb.PairedInputs:
-    none: tuple[tuple[int, ...], ...] = ((),)
-    return wb.PairedInputs("x", (seen.ids,), (seen.ids,), none, none, none, ({"end": len(seen) - 1},))

@@ -42,7 +42,13 @@ def test_texts_have_no_answers_to_measure(texts: Any) -> None:
     model = wb.load("tiny")
     with pytest.raises(UsageError, match="logit_difference needs answers, and texts have none"):
         wb.sweep(model, texts)
-    assert wb.sweep(model, texts, edit="zero", metric="kl_divergence").n == (1 if isinstance(texts, str) else 2)
+    with pytest.raises(UsageError, match="needs answers"):
+        wb.sweep_sets(model, texts, {"one": [wb.Head(0, 0)]}, edit="zero")
+    with pytest.raises(UsageError, match="needs answers"):
+        wb.path_patch(model, texts)
+    n = 1 if isinstance(texts, str) else 2
+    assert wb.sweep(model, texts, edit="zero", metric="kl_divergence").n == n
+    assert wb.sweep(model, texts, edit="zero", metric=lambda logits, example: logits[:, 0]).n == n
 
 
 def test_attribution_of_a_least_value() -> None:
@@ -111,8 +117,9 @@ def test_a_saved_number_that_was_changed(tmp_path: Path) -> None:
 
 
 def test_a_circuit_of_bare_heads() -> None:
+    heads: Any = (wb.Head(1, 1),)
     with pytest.raises(UsageError, match="pairs of a head and its role"):
-        wb.Circuit("c", "m", (wb.Head(1, 1),))  # pyright: ignore[reportArgumentType]
+        wb.Circuit("c", "m", heads)
 
 
 @pytest.mark.parametrize("verdict", ["supported", "not supported", "undecided"])
@@ -133,6 +140,7 @@ def test_too_few_prompts_are_not_judged(verdict: Verdict, n: int) -> None:
 
 
 def test_a_closed_standard_error_is_no_error() -> None:
-    command = f"{sys.executable} -m workbench tasks --json 2>&-"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0 and done.stdout.startswith("{")
+    """With a command that reports its progress there."""
+    command = f"{sys.executable} -m workbench patch --task ioi --model tiny --n 2 --no-cache --json 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("{") and "error" not in done.stdout

@@ -148,6 +148,16 @@ def test_a_sweep_of_some_cells(tmp_path: Any) -> None:
         wb.sweep(model, INPUTS, only=np.zeros((3, 6), bool))
 
 
+def test_a_cell_that_was_run_and_has_no_value_was_run() -> None:
+    """`confirmed` says what was run, not what came of it."""
+
+    def metric(logits: torch.Tensor, example: Any) -> torch.Tensor:
+        return logits[:, 0] if logits.requires_grad else logits[:, 0] * torch.nan
+
+    screen = wb.screen(hooked("llama"), INPUTS, metric=metric)
+    assert screen.confirmed.sum() == 5 and np.isnan(screen.exact.values).all()
+
+
 # --- the command
 
 

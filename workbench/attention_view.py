@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -57,41 +59,22 @@ class Attention:
         """Interactive Plotly figure of the pattern."""
         from workbench import figures
 
-        return figures.heatmap(*self._drawn, **self._words)
+        values, names, words = self._laid_out
+        return figures.heatmap(values, names, names, **words)
 
     def picture(self) -> Picture:
         """The same, still, as a `matplotlib.figure.Figure`."""
         from workbench import pictures
 
-        return pictures.heatmap(*self._drawn, **self._words)
+        values, names, words = self._laid_out
+        return pictures.heatmap(values, names, names, **words)
 
-    @property
-    def _drawn(self) -> tuple[np.ndarray, list[str], list[str]]:
-        """The pattern and its labels, pooled where the prompt is long."""
-        size = -(-len(self.tokens) // FULL)
-        names = self._names[::size]
-        return pooled(self.pattern, size), names, names
-
-    @property
-    def _names(self) -> list[str]:
-        return [f"{i} {visible(token)}" for i, token in enumerate(self.tokens)]
-
-    @property
-    def _words(self) -> dict[str, Any]:
-        return {
-            "title": f"Attention of head {self.head}" + (f" · {self.model}" if self.model else ""),
-            "subtitle": "each row is a position; its columns are what it attends to" + self._pooling,
-            "scale": "attention",
-            "x_title": "attended to (source)",
-            "y_title": "position (destination)",
-            "limit": 1.0,
-            "diverging": False,
-        }
-
-    @property
-    def _pooling(self) -> str:
-        size = -(-len(self.tokens) // FULL)
-        return "" if size == 1 else f"; pooled: each cell is the largest of {size} × {size}"
+    @cached_property
+    def _laid_out(self) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+        """Values, labels and words of the picture."""
+        values, names, words = laid_out(self.pattern, numbered(self.tokens))
+        title = f"Attention of head {self.head}" + (f" · {self.model}" if self.model else "")
+        return values, names, {**words, "title": title, "scale": "attention", "limit": 1.0}
 
     def _at(self, dest: int) -> int:
         if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
@@ -108,20 +91,14 @@ class Attention:
         it. Plain HTML without scripts, so that it shows in a notebook that is not trusted, too."""
         from workbench import notebook, pictures
 
-        last = len(self.tokens) - 1
-        text = "".join(
-            f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{shade(weight)}padding:1px">'
-            f"{escape(visible(token))}</span>"
-            for i, (token, weight) in enumerate(zip(self.tokens, self.pattern[last], strict=True))
-        )
         if len(self.tokens) > LONG:
             grid = notebook.image(pictures.png(self.picture(), dpi=90), "picture of the pattern")
         else:
             grid = self._grid()
-        words = self._words
+        words = self._laid_out[2]
         return (
             f"<div><b>{escape(words['title'])}</b><br>What the last token attends to: "
-            f'<span style="font-family:monospace">{text}</span><br><i>{words["subtitle"]}</i>{grid}</div>'
+            f"{coloured(self.tokens, self.pattern[-1], 1.0)}<i>{words['subtitle']}</i>{grid}</div>"
         )
 
     def _grid(self) -> str:
@@ -129,21 +106,16 @@ class Attention:
             f'<th style="writing-mode:vertical-rl;font-weight:normal">{escape(visible(token))}</th>'
             for token in self.tokens
         )
-        rows = []
+        causal = not np.triu(self.pattern, 1).any()
+        names, rows = numbered(self.tokens), []
         for dest, row in enumerate(self.pattern):
             cells = "".join(
                 f'<td title="{dest} {escape(repr(self.tokens[dest]))} to {src} {escape(repr(self.tokens[src]))}: '
                 f'{weight:.3f}" style="{shade(weight)}width:12px;height:12px;padding:0"></td>'
-                for src, weight in enumerate(row[: dest + 1] if self._causal else row)
+                for src, weight in enumerate(row[: dest + 1] if causal else row)
             )
-            rows.append(
-                f'<tr><th style="text-align:right;font-weight:normal">{escape(self._names[dest])}</th>{cells}</tr>'
-            )
+            rows.append(f'<tr><th style="text-align:right;font-weight:normal">{escape(names[dest])}</th>{cells}</tr>')
         return f'<table style="border-collapse:collapse;font-size:11px"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
-
-    @property
-    def _causal(self) -> bool:
-        return not np.triu(self.pattern, 1).any()
 
 
 def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
@@ -158,8 +130,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     Raises:
         UsageError: no such layer or head, or a text that has no tokens.
     """
-
-    from workbench.inputs import PairedInputs
+    from workbench.patching.context import unpaired
     from workbench.patching.record import record
 
     if isinstance(head, bool) or not isinstance(head, int):
@@ -171,9 +142,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
         ids = model.to_tokens(prompt)[0]
     else:
         ids = _ids(prompt, model.cfg.d_vocab)
-        task = PairedInputs("ids", (ids,), (ids,), ((),), ((),), ((),), ({"end": len(ids) - 1},))
-    if model.cfg.n_ctx and len(ids) > model.cfg.n_ctx:
-        raise UsageError(f"The prompt has {len(ids)} tokens, and this model takes {model.cfg.n_ctx} at most.")
+        task = unpaired(model, [ids])
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
     words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
     return Attention(
@@ -200,6 +169,38 @@ def _ids(given: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
         raise UsageError(f"prompt: the model's tokens have the ids 0 to {d_vocab - 1}.")
     return ids.long()
+
+
+def laid_out(
+    pattern: Float[np.ndarray, "dest src"], names: Sequence[str]
+) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+    """A pattern as it is drawn, pooled where it is large, with its labels and the words that every picture has."""
+    size = -(-len(names) // FULL)
+    subtitle = "each row is a position, its columns are what it attends to"
+    words = {
+        "subtitle": subtitle + ("" if size == 1 else f"; pooled: each cell is the largest of {size} × {size}"),
+        "x_title": "attended to (source)",
+        "y_title": "position (destination)",
+        "diverging": False,
+    }
+    return pooled(pattern, size), list(names)[::size], words
+
+
+def numbered(tokens: Sequence[str]) -> list[str]:
+    """The tokens with their positions, as labels."""
+    return [f"{i} {visible(token)}" for i, token in enumerate(tokens)]
+
+
+def coloured(tokens: Sequence[str], weights: Float[np.ndarray, " token"], largest: float | None = None) -> str:
+    """HTML of the tokens, each shaded by its weight as a share of `largest` (the largest of them by default). Whatever
+    a token holds is text: it is escaped here."""
+    top = max(float(np.nanmax(weights)) if largest is None else largest, 1e-9)
+    spans = [
+        f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{shade(weight / top)}padding:1px 0">'
+        f"{escape(visible(token))}</span>"
+        for i, (token, weight) in enumerate(zip(tokens, weights, strict=True))
+    ]
+    return f'<div style="font-family:monospace;line-height:1.9;overflow-wrap:anywhere">{"".join(spans)}</div>'
 
 
 def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarray, "rows columns"]:

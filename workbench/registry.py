@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def load(package: str, name: str, attribute: str, kind: str) -> Any:
     if getattr(found, "name", name) != name:
         raise BrokenEntry(f"{where} names its {kind} {found.name!r}; a file is the {kind} it is named after: {name!r}.")
     return found
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, in which a process of ours finds our packages before any others."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def check_not_shadowed(top: str) -> None:

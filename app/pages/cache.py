@@ -6,14 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from app.page import Page
-from workbench.cache import folder
-from workbench.cache.store import Store, Unusable
-from workbench.errors import NotAvailable
+from workbench.cache import folder, users_store
 
 
 def render() -> None:
     """The numbers, and two buttons."""
-    store = _store()
+    store = users_store()
     used, budget = store.index.size(), folder.budget(store.folder, store.index.size())
     counts = store.index.counts()
     left, middle, right = st.columns(3)
@@ -38,13 +36,6 @@ def render() -> None:
     if st.button("Drop what was not used for longest", key="gc"):
         gone = store.trim(int(keep * 1e9), spare_pinned=True)
         st.success(f"{gone / 1e6:.1f} MB dropped, {store.index.size() / 1e6:.1f} MB left.")
-
-
-def _store() -> Store:
-    try:
-        return Store.sound(folder.default())
-    except Unusable as error:
-        raise NotAvailable(f"The cache {folder.default()} cannot be used: {error}.") from None
 
 
 page = Page("cache", "Cache", "database", 5, render)

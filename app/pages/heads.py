@@ -13,7 +13,7 @@ from app.components.head_grid import head_grid
 from app.look import Look
 from app.page import Page
 from app.shown import show
-from app.text import coloured
+from workbench.attention_view import coloured
 from workbench.head_scores.result import UNITS
 from workbench.vocabulary import Head
 
@@ -41,8 +41,7 @@ def render() -> None:
         _closely(look, head)
     with right:
         _pattern(look, head)
-    st.session_state["repaint_ms"] = 1000 * (time.perf_counter() - began)
-    st.caption(f"Drawn in {st.session_state['repaint_ms']:.0f} ms.")
+    st.caption(f"Drawn in {1000 * (time.perf_counter() - began):.0f} ms.")
 
 
 def _grid(look: Look, head: Head) -> None:

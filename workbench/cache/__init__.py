@@ -18,7 +18,7 @@ from workbench.cache.keys import digest
 from workbench.cache.store import CacheNotice as CacheNotice
 from workbench.cache.store import Store as Store
 from workbench.cache.store import Unusable as Unusable
-from workbench.errors import BadInput, UsageError
+from workbench.errors import BadInput, NotAvailable, UsageError
 
 #: Open stores of this process, by folder; a forked child opens its own.
 _OPEN: dict[tuple[int, Path], Store | None] = {}
@@ -53,6 +53,18 @@ def store_of(cache: Any) -> Store | None:
             warnings.warn(f"Nothing is cached: {path} cannot be used ({error}).", CacheNotice, stacklevel=3)
             _OPEN[key] = None
     return _OPEN[key]
+
+
+def users_store() -> Store:
+    """The user's own cache, for a command or a page that looks at it; a damaged index is rebuilt.
+
+    Raises:
+        NotAvailable: it cannot be used.
+    """
+    try:
+        return Store.sound(folders.default())
+    except Unusable as error:
+        raise NotAvailable(f"The cache {folders.default()} cannot be used: {error}.") from None
 
 
 @contextmanager

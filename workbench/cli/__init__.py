@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in arguments and not {"-h", "--help"} & set(arguments)
     out = sys.stdout
     if sys.stderr is None:  # closed by the caller: nobody reads what would be said there
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if out is None:
         print("workbench: there is no standard output to answer on.", file=sys.stderr)
         return BAD_INPUT

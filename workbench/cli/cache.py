@@ -29,9 +29,9 @@ def path(as_json: AsJson = False) -> Answer:
 @verbs.command("stats")
 def stats(as_json: AsJson = False) -> Answer:
     """Show what the cache holds and how much it may."""
-    from workbench.cache import folder
+    from workbench.cache import folder, users_store
 
-    store = _store()
+    store = users_store()
     counts, used = store.index.counts(), store.index.size()
     rows = [{"kind": k, "shards": s, "blocks": b, "bytes": n} for k, (s, b, n) in sorted(counts.items())]
     document = {
@@ -59,7 +59,9 @@ def stats(as_json: AsJson = False) -> Answer:
 @verbs.command("verify")
 def verify(as_json: AsJson = False) -> Answer:
     """Check every block; damaged ones are dropped and will be computed again."""
-    store = _store()
+    from workbench.cache import users_store
+
+    store = users_store()
     sound, lost, wrong = store.verify()
 
     def show(console: Any) -> None:
@@ -102,23 +104,13 @@ def gc(
 
 def _store_with_room(keep: int | None) -> tuple[Any, int]:
     """The cache, and how many bytes had to go before it could be opened: SQLite needs some room itself."""
-    from workbench.cache import folder
+    from workbench.cache import folder, users_store
     from workbench.cache.health import make_room
 
     try:
-        return _store(), 0
+        return users_store(), 0
     except NotAvailable as error:
         gone = make_room(folder.default() / "shards", keep) if _FULL.search(str(error)) else 0
         if not gone:
             raise
-        return _store(), gone
-
-
-def _store() -> Any:
-    from workbench.cache import folder
-    from workbench.cache.store import Store, Unusable
-
-    try:
-        return Store.sound(folder.default())
-    except Unusable as error:
-        raise NotAvailable(f"The cache {folder.default()} cannot be used: {error}.") from None
+        return users_store(), gone

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from typing import Annotated
 
 import typer
 
+from workbench import registry
 from workbench.cli.choices import Model, check_model
 from workbench.errors import BadInput
 from workbench.models.catalog import DEFAULT
-from workbench.registry import ROOT
 
 #: What the server is started with: for one person on this machine.
 SETTINGS: dict[str, str | tuple[str, ...]] = {
@@ -44,12 +43,10 @@ def explore(
         "server.port": str(port),
         "server.headless": str(not open_).lower(),
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "Home.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(registry.ROOT / "app" / "Home.py")]
     for name, value in settings.items():
         for one in value if isinstance(value, tuple) else (value,):
             command += [f"--{name}", one]
-    environment = os.environ | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model])}
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    env = registry.environment() | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model])}
     print(f"The explorer is at http://127.0.0.1:{port} (Ctrl-C stops it).", file=sys.stderr)
-    return subprocess.run(command, env=environment, check=False).returncode
+    return subprocess.run(command, env=env, check=False).returncode

@@ -14,14 +14,13 @@ from workbench.cli.answer import Answer, AsJson, console, table
 from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from, place, words
 from workbench.errors import BadInput, UsageError
 from workbench.files import jsonable
+from workbench.findings import FEWEST
 from workbench.models.catalog import DEFAULT
 from workbench.vocabulary import EDIT_KINDS, SITES
 
 if TYPE_CHECKING:
     from workbench.results import Sweep
 
-#: Below this a bootstrap interval is little more than the range of the examples.
-FEW = 6
 DIRECTIONS = ("denoise", "noise")
 SCREENS = ("attribution", "bfloat16")
 AXES = ("layer", "head", "position")
@@ -197,7 +196,7 @@ def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
     ]
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
-    if sweep.n < FEW:
+    if sweep.n < FEWEST:
         console.print(f"n = {sweep.n}: an interval from so few prompts is hardly more than their range.")
     smallest = f"{sweep.smallest_p_value:.2g}"
     console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible is {smallest}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +25,10 @@ def reproduce(
     ] = None,
     seed: Seed = 0,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another setting of the finding, such as task=greater-than."),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run directory is made.")] = Path("runs"),
     again: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help="Repeat a run without the cache, and compare.")
@@ -36,6 +42,7 @@ def reproduce(
         raise UsageError("Give either a finding's NAME (workbench findings lists them) or --from RUN.")
     if again is not None:
         given = {"--n": n is not None, "--seed": seed != 0, "--tasks": tasks is not None, "--full": full}
+        given["--set"] = bool(settings)
         if other := [option for option, said in {**given, "--model": model != DEFAULT}.items() if said]:
             raise UsageError(f"{other[0]} does not go with --from: a repetition has the settings of its run.")
         return _again(again, out)
@@ -46,18 +53,51 @@ def reproduce(
         for word in words(tasks, "--tasks")
     ]
     check_model(model)
-    more = dict(registry.load("circuits.findings", name, "finding", "finding").full) if full else {}
-    settings: dict[str, Any] = {
-        **more,
+    finding = registry.load("circuits.findings", name, "finding", "finding")
+    asked: dict[str, Any] = {
+        **(finding.full if full else {}),
         "seed": seed,
         **({"n": n} if n else {}),
         **({"tasks": chosen} if chosen else {}),
+        **_settings(settings or [], finding.defaults),
     }
     try:
-        return _run(name, model, settings, out, cached=not no_cache)
+        return _run(name, model, asked, out, cached=not no_cache)
     except NotAvailable as error:
         document = {"finding": name, "model": model, "verdict": "not run", "tables": {}, "run_dir": None}
         raise NotRun(f"not run: {error}", document) from error
+
+
+def _settings(given: list[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``NAME=VALUE`` as settings, each read as its default's kind."""
+    found: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"--set {item}: give NAME=VALUE, such as task=greater-than.")
+        if name in ("n", "seed", "tasks"):
+            raise UsageError(f"--set {item}: this setting has an option of its own, --{name}.")
+        check_name("setting", name, defaults, "The finding's page in the documentation lists them.")
+        kind = defaults[name]
+        if isinstance(kind, list | tuple):
+            found[name] = words(value, f"--set {name}")
+        elif isinstance(kind, bool | int | float):
+            found[name] = _number(item, value, kind)
+        else:
+            found[name] = value
+        if name == "task":
+            check_name("task", value, registry.names("data.tasks"), "See workbench tasks.")
+    return found
+
+
+def _number(item: str, value: str, kind: float) -> float:
+    try:
+        number = float(value) if isinstance(kind, float) else int(value)
+    except ValueError:
+        raise UsageError(f"--set {item}: {value!r} is no {type(kind).__name__}; the default is {kind}.") from None
+    if not 0 < number < math.inf:
+        raise UsageError(f"--set {item}: give a number above 0.")
+    return number
 
 
 def _again(which: str, out: Path) -> Answer:

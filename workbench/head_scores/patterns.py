@@ -101,10 +101,14 @@ def repeated_tokens(model: Any, n: int = 20, period: int = 50, seed: int = 0) ->
     return torch.tensor(rows)
 
 
-def centred(A: Pattern) -> Float[Tensor, "*batch entry"]:
-    """A pattern less the uniform one, without the first rows and the first column, as a vector of length 1.
+def centred(
+    A: Pattern, even: Float[Tensor, "dest src"] | None = None, skip: int = WARM_UP
+) -> Float[Tensor, "*batch entry"]:
+    """A pattern less the uniform one (`even`, where it is at hand), without the first `skip` rows and the first column,
+    as a vector of length 1.
 
     Two unrelated causal patterns are alike in being causal: without the centring their cosine is above one half.
     """
-    difference = (A - uniform(A.shape[-1]).to(A))[..., WARM_UP:, 1:].flatten(-2)
+    even = uniform(A.shape[-1]) if even is None else even
+    difference = (A - even.to(A))[..., skip:, 1:].flatten(-2)
     return torch.nn.functional.normalize(difference, dim=-1)

@@ -134,7 +134,7 @@ class HookedLM(LensTools, HookedRootModule):
             raise UsageError(f"return_type {return_type!r}: use 'logits', 'loss', 'both' or None.")
         return logits if return_type else None
 
-    def generate(self, prompt: Any, *, edits: Any = (), max_new_tokens: Any = 20, over: Any = None) -> Any:
+    def generate(self, prompt: Any, *, edits: Any = (), max_new_tokens: int = 20, over: Any = None) -> Any:
         """Continue a prompt greedily under `edits`; see `workbench.patching.generate.generate`."""
         from workbench.patching.generate import generate
 

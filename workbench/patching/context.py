@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from workbench.cache import Store
 from workbench.errors import UsageError
@@ -39,15 +42,10 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
     if texts and all(isinstance(text, str) for text in texts):
         if getattr(model, "tokenizer", None) is None:
             raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
-        ids = tuple(torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts)
+        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
         if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
             raise UsageError(f"The text {empty[0]!r} has no tokens: there is nothing to run.")
-        longest = getattr(model.cfg, "n_ctx", 0)
-        if longest and (long := [len(row) for row in ids if len(row) > longest]):
-            raise UsageError(f"A text has {long[0]} tokens, and this model takes {longest} at most: shorten it.")
-        nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
-        ends = tuple({"end": len(row) - 1} for row in ids)
-        return PairedInputs("texts", ids, ids, nothing, nothing, nothing, ends, tuple((text, text) for text in texts))
+        return unpaired(model, ids, texts)
     tokenise: Any = getattr(task, "inputs", None)
     if tokenise is None:
         raise UsageError(
@@ -56,6 +54,21 @@ def inputs_of(task: Any, model: Any) -> PairedInputs:
     if getattr(model, "tokenizer", None) is None:
         raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
     return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
+
+
+def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str] = ()) -> PairedInputs:
+    """Prompts that stand alone: no answers, and both runs of each are the same.
+
+    Raises:
+        UsageError: one is longer than the model's context.
+    """
+    longest = getattr(getattr(model, "cfg", None), "n_ctx", 0)
+    if longest and (long := [len(row) for row in ids if len(row) > longest]):
+        raise UsageError(f"A text has {long[0]} tokens, and this model takes {longest} at most: shorten it.")
+    nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
+    ends = tuple({"end": len(row) - 1} for row in ids)
+    both = tuple((text, text) for text in texts)
+    return PairedInputs("texts", tuple(ids), tuple(ids), nothing, nothing, nothing, ends, both)
 
 
 def layers_of(chosen: Any, n_layers: int) -> tuple[int, ...]:

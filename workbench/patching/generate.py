@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,14 @@ from workbench.patching.values import Mean
 from workbench.vocabulary import Edit
 
 
-def generate(model: Any, prompt: Any, *, edits: Any = (), max_new_tokens: Any = 20, over: Any = None) -> Any:
+def generate(
+    model: Any,
+    prompt: str | Tensor,
+    *,
+    edits: Sequence[Edit] | Edit = (),
+    max_new_tokens: int = 20,
+    over: Any = None,
+) -> Any:
     """Continue a prompt greedily, each token chosen by a whole forward under `edits`.
 
     Positions of edits are those of the prompt, counted from its start. ``"end"`` (or -1) is its last position and every
@@ -39,8 +47,8 @@ def generate(model: Any, prompt: Any, *, edits: Any = (), max_new_tokens: Any = 
     Raises:
         UsageError: an edit that has no meaning here, or a prompt without tokens.
     """
-    edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
-    if wrong := [edit for edit in edits if not isinstance(edit, Edit)]:
+    chosen = (edits,) if isinstance(edits, Edit) else tuple(edits)
+    if wrong := [edit for edit in chosen if not isinstance(edit, Edit)]:
         raise UsageError(
             f"generate: {wrong[0]!r} is no wb.Edit; a head is wb.Edit('z', layer, head=index, kind='zero')."
         )
@@ -48,7 +56,7 @@ def generate(model: Any, prompt: Any, *, edits: Any = (), max_new_tokens: Any = 
         raise UsageError("generate: give one prompt, as a text or as a tensor of its token ids, [pos].")
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):
         raise UsageError(f"max_new_tokens={max_new_tokens!r}: give a whole number, 0 or more.")
-    kinds = {edit.kind for edit in edits if isinstance(edit.kind, str)}
+    kinds = {edit.kind for edit in chosen if isinstance(edit.kind, str)}
     if refused := kinds & {"patch", "resample"}:
         raise UsageError(f"generate: {min(refused)} edits take values from another run, and there is none here.")
     if "mean" in kinds and over is None:
@@ -58,7 +66,7 @@ def generate(model: Any, prompt: Any, *, edits: Any = (), max_new_tokens: Any = 
     ids = (model.to_tokens(prompt)[0] if isinstance(prompt, str) else prompt).cpu()
     if not len(ids):
         raise UsageError("generate: the prompt has no tokens.")
-    tower, start, made = tower_of(model), len(ids), [_fixed(model, edit, over) for edit in edits]
+    tower, start, made = tower_of(model), len(ids), [_fixed(model, edit, over) for edit in chosen]
     ends = _end_tokens(model)
     for _ in range(max_new_tokens):
         here = [e for edit in made for e in _now(edit, start, len(ids))]

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import BadInput, UnknownName, UsageError
+from workbench.inputs import PairedInputs
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,16 @@ def metric_of(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -> Met
         return METRICS[metric]
     name = getattr(metric, "__name__", "metric")
     return Metric(name, name, lambda logits, example, _: metric(logits, example))
+
+
+def measured_by(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs) -> Metric:
+    """The metric, once it is clear that these inputs can be measured by it.
+
+    Raises:
+        UnknownName: no metric of that name.
+        UsageError: it is one of ours that compares answers, and the inputs have none.
+    """
+    found = metric_of(metric)
+    if isinstance(metric, str) and not found.reference and not all(inputs.answer):
+        raise UsageError(f"{metric} needs answers, and texts have none: use wb.task(name) or wb.pairs(...).")
+    return found

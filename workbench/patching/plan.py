@@ -16,7 +16,7 @@ from workbench.inputs import Group, PairedInputs
 from workbench.patching.context import describe, identity_of, inputs_of, tower_of
 from workbench.patching.grid import axes_of, cells_of
 from workbench.patching.kept import of_inputs
-from workbench.patching.metrics import Metric, metric_of
+from workbench.patching.metrics import Metric, measured_by
 from workbench.patching.recorder import Recorder
 from workbench.patching.tower import Tower
 from workbench.patching.unit import Cell, Unit
@@ -75,7 +75,7 @@ class Plan:
         Raises:
             UnknownName, UsageError: as `sweep` does.
         """
-        tower, inputs, named = tower_of(model), inputs_of(task, model), isinstance(metric, str)
+        tower, inputs = tower_of(model), inputs_of(task, model)
         tower.hook_name(site, 0)  # an unknown site is said to be that, before anything is said of its axes
         axes = axes_of(by, site, edit)
         if direction not in ("denoise", "noise", None):
@@ -86,9 +86,6 @@ class Plan:
             raise UsageError(f"over={over!r}: give inputs whose activations are averaged, or 'positions'.")
         if isinstance(positions, list | tuple) and not positions:
             raise UsageError("positions is empty, so nothing would be edited: leave it out for every position.")
-        metric = metric_of(metric)
-        if not metric.reference and not all(inputs.answer):
-            raise UsageError(f"{metric.name} needs answers, and texts have none: use wb.task(name) or wb.pairs(...).")
         cells, labels = cells_of(tower, inputs, site, axes, layers, heads, positions)
         return cls(
             model=model,
@@ -97,7 +94,7 @@ class Plan:
             site=site,
             edit=edit,
             denoise=(direction or ("denoise" if edit == "patch" else "noise")) == "denoise",
-            metric=metric,
+            metric=measured_by(metric, inputs),
             cells=_chosen(cells, labels, only),
             labels=labels,
             positions=positions,
@@ -105,7 +102,7 @@ class Plan:
             over=over if over is None or over == "positions" else inputs_of(over, model),
             seed=seed,
             memory_gb=memory_gb,
-            named=isinstance(edit, str) and named,
+            named=isinstance(edit, str) and isinstance(metric, str),
         )
 
     @property

@@ -17,7 +17,7 @@ from workbench.patching.batches import UNIT, batches
 from workbench.patching.cone import whole_taps
 from workbench.patching.context import identity_of, inputs_of, tower_of
 from workbench.patching.edits import Edits
-from workbench.patching.metrics import Example, Metric, metric_of
+from workbench.patching.metrics import Example, Metric, measured_by
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.recorder import Recorder
 from workbench.vocabulary import Edit
@@ -37,7 +37,7 @@ class Outcome:
         self, metric: str | Metric | Callable[..., Tensor] = "logit_difference", *, base: bool = False
     ) -> Float[Tensor, "n"]:
         """The metric of each example with the edits, or of the unedited run when `base`."""
-        metric, logits = metric_of(metric), self.base_logits if base else self.logits
+        metric, logits = measured_by(metric, self.inputs), self.base_logits if base else self.logits
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):
             example = Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], self.base_logits[i])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,15 +33,12 @@ class Screen:
         exact: the cells that were run, each as in `sweep`; the others are blank. Its p-values are corrected for the
             cells that were run, which were chosen on the same examples.
         estimate: every cell, as the screen's method estimates it.
+        confirmed: which cells were run.
     """
 
     exact: Sweep
     estimate: Sweep
-
-    @cached_property
-    def confirmed(self) -> Bool[np.ndarray, "*cells"]:
-        """Which cells were run."""
-        return np.asarray(np.isfinite(self.exact.values).all(-1))
+    confirmed: Bool[np.ndarray, "*cells"]
 
     def top(self, k: int | None = None, *, percent: float | None = None) -> list[Head]:
         """The heads with the largest exact |effect| among those that were run; see `Sweep.top`.
@@ -137,8 +133,9 @@ def screen(
     order = np.argsort(-np.nan_to_num(guess.ranking().ravel()), kind="stable")
     chosen = np.zeros(size, bool)
     chosen[order[: math.ceil(confirm * size)]] = True
-    exact = sweep(model, inputs, only=chosen.reshape(guess.mean_delta.shape), cache=cache, progress=progress, **asked)
-    return Screen(exact, guess)
+    chosen = chosen.reshape(guess.mean_delta.shape)
+    exact = sweep(model, inputs, only=chosen, cache=cache, progress=progress, **asked)
+    return Screen(exact, guess, chosen)
 
 
 def _attribution(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Progress | None) -> Sweep:

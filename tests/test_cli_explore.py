@@ -1,0 +1,58 @@
+"""``workbench explore``: what the server is started with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app import models
+from workbench.registry import ROOT
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    calls: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(command: list[str], env: dict[str, str], check: bool) -> Any:
+        calls.append((command, env))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
+
+
+def test_the_server_is_for_this_machine_alone(run: Any, started: list[tuple[list[str], dict[str, str]]]) -> None:
+    assert run("explore", "--model", "tiny", "--port", "8511")[0] == 0
+    ((command, env),) = started
+    options = list(pairwise(command))
+    for wanted in (
+        ("--server.address", "127.0.0.1"),
+        ("--server.allowedHosts", "localhost"),
+        ("--server.allowedHosts", "127.0.0.1"),
+        ("--server.enableXsrfProtection", "true"),
+        ("--browser.gatherUsageStats", "false"),
+        ("--server.port", "8511"),
+        ("--server.headless", "true"),
+    ):
+        assert wanted in options
+    assert str(ROOT / "app" / "Home.py") in command
+    assert json.loads(env[models.STARTED]) == ["tiny"] and env["PYTHONPATH"].split(":")[0] == str(ROOT)
+
+
+def test_it_opens_a_browser_when_asked(run: Any, started: list[tuple[list[str], dict[str, str]]]) -> None:
+    run("explore", "--model", "tiny", "--open")
+    command = started[0][0]
+    assert command[command.index("--server.headless") + 1] == "false"
+
+
+@pytest.mark.parametrize(("given", "said"), [(["--port", "0"], "--port"), (["--model", "tinny"], "tiny")])
+def test_what_makes_no_sense_is_refused(
+    run: Any, started: list[tuple[list[str], dict[str, str]]], given: list[str], said: str
+) -> None:
+    code, _, err = run("explore", *given)
+    assert code == 2 and said in err and not started
