@@ -76,7 +76,8 @@ export default function (component) {
     frame(layer, head, "#000000", 2);
   };
   const say = (i, j) => {
-    said.textContent = `${i}.${j}: ${words(data.values[j][i])} ${data.units}${data.note ? " \u00b7 " + data.note : ""}`;
+    const value = data.texts ? data.texts[j][i] : `${words(data.values[j][i])} ${data.units}`;
+    said.textContent = `${i}.${j}: ${value}${data.note ? " \u00b7 " + data.note : ""}`;
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

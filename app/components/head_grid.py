@@ -31,6 +31,7 @@ def head_grid(
     diverging: bool = True,
     note: str = "",
     marked: frozenset[Head] = frozenset(),
+    texts: np.ndarray | None = None,
 ) -> None:
     """Draw one value a head.
 
@@ -39,6 +40,7 @@ def head_grid(
         values: NaN is drawn grey, as in every figure.
         diverging: signed values, on a scale centred on zero; else from 0 up.
         marked: heads with a frame, such as those of a circuit.
+        texts: ``[layer, head]``, what is said of each head below the grid instead of its value (intervals, p-values).
     """
     top = drawing.limit(values)
     shown = np.where(np.isfinite(values), values, np.nan).T
@@ -60,6 +62,7 @@ def head_grid(
             "title": title,
             "units": units,
             "note": note,
+            "texts": None if texts is None else texts.T.tolist(),
         },
         key=key,
         on_picked_change=picked,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import chosen, models, pattern
+from app import chosen, models, options, pattern
 from app.components.head_grid import head_grid
 from app.look import Look
 from app.page import Page
@@ -45,9 +45,7 @@ def render() -> None:
 
 
 def _grid(look: Look, head: Head) -> None:
-    score = st.selectbox(
-        "Colour heads by", list(SCORES), format_func=SCORES.__getitem__, key="score", bind="query-params"
-    )
+    score = options.select("Colour heads by", list(SCORES), "score", format_func=SCORES.__getitem__)
     values = look.similar(head) if score == "similarity" else look.scores[score]
     units = UNITS.get(score, "cosine")
     chance = look.chance.get(score)
@@ -70,13 +68,11 @@ def _grid(look: Look, head: Head) -> None:
 
 def _pattern(look: Look, head: Head) -> None:
     kinds = {"attention": look.pattern, "value-weighted": look.value_weighted}
-    kind = st.segmented_control(
-        "Pattern", list(kinds), key="kind", default="attention", required=True, bind="query-params"
-    )
+    kind = options.segments("Pattern", list(kinds), "kind")
     names = pattern.blocks(len(look))
     block = None
     if names:
-        part = st.selectbox("Show", ["all, pooled", *names], key="block", bind="query-params")
+        part = options.select("Show", ["all, pooled", *names], "block")
         block = None if part == "all, pooled" else names.index(part)
     scale = "attention" if kind == "attention" else "attention × norm of what is moved"
     title = f"{kind.capitalize()} pattern of head {head}"
@@ -90,7 +86,7 @@ def _pattern(look: Look, head: Head) -> None:
 def _closely(look: Look, head: Head) -> None:
     st.subheader(f"Head {head}", anchor=False)
     last = len(look) - 1
-    dest = last if last == 0 else st.slider("What does position … attend to?", 0, last, last, key="dest")
+    dest = options.slider("What does position … attend to?", 0, last, "dest", last)
     row = look.pattern(head)[dest]
     st.html(coloured(look.tokens, row))
     write, near, following = st.columns(3)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app import options
 from app.page import Page
 from workbench.runs.compare import compare, config_differences
 from workbench.runs.known import known
@@ -29,8 +30,7 @@ def render() -> None:
     names = list(paths)
     if st.query_params.get("run") not in (None, *names):
         st.warning("The link names a run that is not on this machine.")
-        st.query_params.pop("run")
-    name = str(st.selectbox("Run", names, key="run", bind="query-params"))
+    name = options.select("Run", names, "run")
     run = Run.glance(paths[name])
     st.caption(_in_a_line(run))
     report, tables, figures, origin, other = st.tabs(["Report", "Tables", "Figures", "Where it comes from", "Compare"])
@@ -59,7 +59,7 @@ def _tables(run: Run) -> None:
     if not run.table_names:
         st.info("This run has no tables.")
         return
-    name = str(st.selectbox("Table", run.table_names, key="table", bind="query-params"))
+    name = options.select("Table", run.table_names, "table")
     table = run.table(name)
     rows = "" if len(table) <= SHOWN else f", the first {SHOWN} are shown"
     st.caption(f"{len(table)} rows{rows}")
@@ -72,7 +72,7 @@ def _figures(run: Run) -> None:
         st.info("This run has no figures.")
         return
     ordered = sorted(run.figure_names, key=lambda name: (len(name), name))
-    name = str(st.selectbox("Figure", ordered, key="figure", bind="query-params"))
+    name = options.select("Figure", ordered, "figure")
     st.plotly_chart(run.figure(name), key="run-figure", config=CONFIG, theme=None)
     with st.container(horizontal=True):
         if name in run.picture_names:
