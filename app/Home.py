@@ -5,29 +5,38 @@ Model, prompt and head live in the link, and stay in it when the page is switche
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 import streamlit as st
 
-from app import chosen, models
+from app import chosen, models, timing
+from app.background import jobs
 from app.page import pages
-from workbench.errors import WorkbenchError
+from app.plain import guarded
+from workbench import drawing
 
 
 def main() -> None:
     """Draw the side bar and the page."""
-    st.set_page_config(page_title="Attention Workbench", page_icon=":material/grid_view:", layout="wide")
+    began = time.perf_counter()
+    st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
     found = pages()
     views = [
         st.Page(p.render, title=p.title, icon=f":material/{p.icon}:", url_path=p.name, default=i == 0)
         for i, p in enumerate(found)
     ]
     view = st.navigation(views, position="top")
+    jobs()  # the worker gets ready while the first page is read
     with st.sidebar:
         chosen.widgets(models.available())
-    try:
+    with guarded():
         view.run()
-    except WorkbenchError as error:
-        st.error(str(error), icon=":material/error:")
+    timing.drawn(view.title, began)
 
 
-if __name__ == "__main__":
-    main()
+def _icon() -> np.ndarray:
+    """Three by three heads. Streamlit would fetch a named icon from a server elsewhere."""
+    shades = np.array([[0.2, 0.9, 0.4], [0.7, 0.3, 1.0], [0.5, 0.8, 0.1]])[..., None]
+    colour = np.array([int(drawing.BAR[i : i + 2], 16) for i in (1, 3, 5)])
+    return np.kron(255 + shades * (colour - 255), np.ones((16, 16, 1))).astype(np.uint8)

@@ -2,8 +2,8 @@
 
 Streamlit forgets the widgets of a page that is left and clears what they had in the link. Here a value is looked for
 in this order: the widget itself, what it was when the page was left, the link, and `first`. All are written into the
-link, those that were not touched too: what comes first may be another thing tomorrow. A key is a name in the link, so no
-two pages use one for different things.
+link, those that were not touched too: what comes first may be another thing tomorrow. A key is a name in the link, so
+no two pages use one for different things.
 """
 
 from __future__ import annotations

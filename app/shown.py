@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import streamlit as st
@@ -15,6 +16,16 @@ from workbench.files import jsonable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Downloaded(Protocol):
+    """What can be downloaded of a figure."""
+
+    def still(self, ending: str) -> bytes: ...
+
+    def csv(self) -> bytes: ...
+
+    def json(self) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +44,9 @@ class Shown:
     words: dict[str, Any]
 
     def plotly(self) -> Any:
-        """For the page."""
-        return getattr(figures, self.kind)(*self.arrays, *self.labels, **self.words)
+        """For the page. Plotly reads tags in what it writes, and a token may look like one."""
+        labels = [[escape(label, quote=False) for label in axis] for axis in self.labels]
+        return getattr(figures, self.kind)(*self.arrays, *labels, **self.words)
 
     def still(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
@@ -49,7 +61,10 @@ class Shown:
         if self.kind == "heatmap":
             return pd.DataFrame(self.arrays[0], index=self.labels[1], columns=self.labels[0])
         value, low, high = self.arrays
-        return pd.DataFrame({"name": self.labels[0], "value": value, "low": low, "high": high})
+        table = pd.DataFrame({"name": self.labels[0], "value": value, "low": low, "high": high})
+        if "reference" in self.words:
+            table[self.words["reference_name"]] = self.words["reference"]
+        return table
 
     def csv(self) -> bytes:
         """The exact numbers."""
@@ -69,7 +84,7 @@ def show(shown: Shown, key: str, name: str) -> None:
     downloads(shown, key, name)
 
 
-def downloads(shown: Shown, key: str, name: str) -> None:
+def downloads(shown: Downloaded, key: str, name: str) -> None:
     """The four buttons; a file is made when it is asked for."""
     makers = {
         "png": lambda: shown.still("png"),

@@ -1,4 +1,4 @@
-"""A sweep as the page asks for it: prompts and arguments as plain data, with a key of their own."""
+"""A sweep as the page asks for it: prompts and arguments as plain data, with a key and a file of its own."""
 
 from __future__ import annotations
 
@@ -23,13 +23,28 @@ def prompts(asked: Mapping[str, Any]) -> Any:
     if "task" in asked:
         return wb.task(str(asked["task"]), n=int(asked["n"]), seed=int(asked["seed"]))
     if "pairs" in asked:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pairs.jsonl"
-            path.write_bytes(inputs.kept(str(asked["pairs"])))
-            return wb.read_pairs(path)
+        return read_pairs(inputs.kept(str(asked["pairs"])), ".jsonl")
     raise BadInput("A sweep needs a task or pairs.")
 
 
-def key(model: str, asked: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """A hash of everything that was asked for."""
-    return hashlib.sha256(json.dumps([model, asked, arguments], sort_keys=True).encode()).hexdigest()
+def read_pairs(data: bytes, ending: str) -> Any:
+    """Pairs from the bytes of a file, as `workbench.read_pairs` reads them.
+
+    Raises:
+        BadInput, UsageError: as that does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"pairs{ending}"
+        path.write_bytes(data)
+        return wb.read_pairs(path)
+
+
+def key(model: str, sha256: str, asked: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """A hash of everything that was asked for, of the weights and of the version that computes."""
+    what = [wb.__version__, model, sha256, asked, arguments]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def file(key: str) -> Path:
+    """Where the result of that key is."""
+    return inputs.folder().parent / "sweeps" / f"{key}.safetensors"

@@ -101,11 +101,11 @@ class Worker:
 def _sweep(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     """A sweep; its file."""
     import workbench as wb
-    from app import inputs, sweeps
+    from app import sweeps
 
     model = worker.model(job["model"], tell)
     sweep = wb.sweep(model, sweeps.prompts(job["prompts"]), progress=tell, **job["arguments"])
-    path = inputs.folder().parent / "sweeps" / f"{job['key']}.safetensors"
+    path = sweeps.file(job["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep.save(path)
     return str(path)
@@ -119,7 +119,24 @@ def _scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     return ""
 
 
-KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Tell], str]] = {"sweep": _sweep, "scores": _scores}
+def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+    """A finding; its run directory."""
+    from workbench import registry
+    from workbench.runs.perform import perform
+
+    finding = registry.load("circuits.findings", job["finding"], "finding", "finding")
+    settings = finding.settings(job["settings"])
+    _, path = perform(
+        finding, job["model"], settings, job["out"], load=lambda name: worker.model(name, tell), tell=tell
+    )
+    return str(path)
+
+
+KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Tell], str]] = {
+    "sweep": _sweep,
+    "scores": _scores,
+    "finding": _finding,
+}
 
 
 def main() -> None:

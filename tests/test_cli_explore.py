@@ -40,7 +40,7 @@ def test_the_server_is_for_this_machine_alone(run: Any, started: list[tuple[list
         ("--server.headless", "true"),
     ):
         assert wanted in options
-    assert str(ROOT / "app" / "Home.py") in command
+    assert str(ROOT / "app" / "served" / "explorer.py") in command
     assert json.loads(env[models.STARTED]) == ["tiny"] and env["PYTHONPATH"].split(":")[0] == str(ROOT)
 
 

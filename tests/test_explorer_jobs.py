@@ -31,7 +31,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jobs]:
 
 
 def asked(prompts: dict[str, Any] = PROMPTS, **arguments: Any) -> tuple[str, dict[str, Any]]:
-    key = sweeps.key("tiny", prompts, arguments)
+    key = sweeps.key("tiny", "", prompts, arguments)
     return key, {"kind": "sweep", "model": "tiny", "prompts": prompts, "arguments": arguments}
 
 

@@ -43,7 +43,7 @@ def explore(
         "server.port": str(port),
         "server.headless": str(not open_).lower(),
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(registry.ROOT / "app" / "Home.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(registry.ROOT / "app" / "served" / "explorer.py")]
     for name, value in settings.items():
         for one in value if isinstance(value, tuple) else (value,):
             command += [f"--{name}", one]

@@ -132,8 +132,7 @@ def _again(which: str, out: Path) -> Answer:
 def _run(
     name: str, model: str, given: dict[str, Any], out: Path, *, cached: bool, repeats: str | None = None
 ) -> Answer:
-    from workbench.cache import unfinished
-    from workbench.runs.directory import RunDirectory, RunProgress
+    from workbench.runs.perform import perform
 
     finding = registry.load("circuits.findings", name, "finding", "finding")
     settings = finding.settings(given)
@@ -141,26 +140,17 @@ def _run(
 
     import workbench as wb
 
-    config = {"model": model, **settings}
-    with (
-        progress.shown() as display,
-        caching(cached, display.say),
-        RunDirectory.create(out, name, config) as run,
-        unfinished(name, config),
-    ):
-        if repeats is not None:
-            run.record(repeats=repeats)
-        loaded = wb.load(model, progress=display)
-        run.record(
-            model=loaded.provenance,
-            seed=settings.get("seed"),
-            device=str(loaded.device),
-            dtype=str(loaded.dtype).removeprefix("torch."),
-            attention=loaded.attention_implementation,
+    with progress.shown() as display, caching(cached, display.say):
+        report, path = perform(
+            finding,
+            model,
+            settings,
+            out,
+            load=lambda name: wb.load(name, progress=display),
+            tell=display,
+            show=lambda what, path: display.say(f"{what} is ready: {path}"),
+            repeats=repeats,
         )
-        early = RunProgress(run, display, lambda what, path: display.say(f"{what} is ready: {path}"))
-        report = finding.judge(loaded, settings, early)
-        run.add_report(report)
     document = {
         "finding": name,
         "model": model,
@@ -168,10 +158,10 @@ def _run(
         "verdict": report.verdict,
         "summary": report.summary,
         "tables": {key: frame.to_dict("records") for key, frame in report.tables.items()},
-        "run_dir": str(run.path),
+        "run_dir": str(path),
     }
 
     def show(console: Any) -> None:
-        console.print(f"{report.summary.rstrip()}\n\nVerdict  {report.verdict}\nRun      {run.path}")
+        console.print(f"{report.summary.rstrip()}\n\nVerdict  {report.verdict}\nRun      {path}")
 
     return Answer(document, show, report.exit_code)

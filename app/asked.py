@@ -1,0 +1,132 @@
+"""Which pairs are patched: a task's, or the user's own, typed or from a file and kept by their hash."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import inputs, options, sweeps
+from app.plain import plain
+from workbench import registry
+from workbench.errors import WorkbenchError
+from workbench.pairs import Pair
+
+TASK, OWN = "a task", "pairs of my own"
+#: In the link: the hash of the user's pairs.
+PAIRS = "pairs"
+FIELDS = ("clean", "corrupt", "answer", "wrong")
+#: Pairs at most: they are shown in a table and swept one by one.
+MOST = 200
+_TEXT = "When {0} and {1} went out, {2} gave a {3} to"
+_EXAMPLE = [
+    {"clean": _TEXT.format(a, b, b, it), "corrupt": _TEXT.format(a, b, a, it), "answer": f" {a}", "wrong": f" {b}"}
+    for a, b, it in (("Anna", "Paul", "rose"), ("Mark", "Lucy", "book"))
+]
+_BASE, _WRONG = "pairs-shown", "pairs-wrong"
+
+
+def choose() -> dict[str, Any]:
+    """The widgets, and what was chosen, as `sweeps.prompts` takes it."""
+    source = options.segments("Patch on", [TASK, OWN], "source")
+    if source == OWN:
+        return {"pairs": _own()}
+    left, middle, right = st.columns([2, 1, 1])
+    with left:
+        task = options.select("Task", registry.names("data.tasks"), "task", first="ioi")
+    with middle:
+        n = options.number("Prompts", 1, MOST, "n", first=12)
+    with right:
+        seed = options.number("Seed", 0, 10_000, "seed", first=0)
+    return {"task": task, "n": n, "seed": seed}
+
+
+def rows(pairs: Any) -> list[dict[str, Any]]:
+    """Pairs as the rows of a pair file."""
+    return [_row(pair) for pair in pairs.items]
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "clean": pair.clean,
+        "corrupt": pair.corrupt,
+        "answer": list(pair.answer),
+        "wrong": list(pair.wrong),
+    }
+    if pair.options:
+        row["options"] = list(pair.options)
+    if pair.positions:
+        row["positions"] = {name: list(span) for name, span in pair.positions.items()}
+    return row
+
+
+def _own() -> str:
+    """The hash of the user's pairs; the example's at first."""
+    st.file_uploader("From a file (.jsonl, .json, .csv)", ["jsonl", "json", "csv"], key="pairs-file", on_change=_take)
+    if wrong := st.session_state.pop(_WRONG, None):
+        st.error(plain(wrong), icon=":material/error:")
+    if _BASE not in st.session_state:
+        st.session_state[_BASE] = _linked()
+    shown = pd.DataFrame(_typed(st.session_state[_BASE]), columns=list(FIELDS))
+    help_ = "The same length in tokens; answers of one token, mostly with a space in front; several are parted by |."
+    st.caption(help_)
+    table = st.data_editor(shown, num_rows="dynamic", hide_index=True, key=f"pairs-{st.session_state[_BASE]}")
+    name = _kept_rows(table, shown)
+    if st.query_params.get(PAIRS) != name:
+        st.query_params[PAIRS] = name
+    return name
+
+
+def _linked() -> str:
+    given = st.query_params.get(PAIRS)
+    if given is not None:
+        try:
+            inputs.kept(given)
+            return given
+        except WorkbenchError as error:
+            st.warning(plain(error))
+    return _keep(_EXAMPLE)
+
+
+def _take() -> None:
+    """Keep an uploaded file's pairs; a callback."""
+    file = st.session_state["pairs-file"]
+    if file is None:
+        return
+    try:
+        pairs = sweeps.read_pairs(file.getvalue(), PurePath(file.name).suffix.lower())
+        if len(pairs) > MOST:
+            raise WorkbenchError(f"The file has {len(pairs)} pairs, and at most {MOST} are swept here: use the script.")
+        st.session_state[_BASE] = st.query_params[PAIRS] = _keep(rows(pairs))
+    except WorkbenchError as error:
+        st.session_state[_WRONG] = str(error)
+
+
+def _typed(name: str) -> list[dict[str, str]]:
+    """A kept file's rows for the table."""
+    lines = [json.loads(line) for line in inputs.kept(name).decode().splitlines()]
+    return [{field: _one(line[field]) for field in FIELDS} for line in lines]
+
+
+def _kept_rows(table: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """The hash of the table's rows: the file as it came where nothing was typed, so that its positions stay."""
+    if table.equals(shown):
+        return str(st.session_state[_BASE])
+    filled = table.dropna(how="all").fillna("")
+    return _keep([{f: _several(row[f]) for f in FIELDS} for row in filled.to_dict("records")])
+
+
+def _keep(given: list[dict[str, Any]]) -> str:
+    return inputs.keep("".join(json.dumps(row) + "\n" for row in given).encode())
+
+
+def _one(value: Any) -> str:
+    return value if isinstance(value, str) else "|".join(value)
+
+
+def _several(value: Any) -> Any:
+    text = str(value)
+    return text.split("|") if "|" in text else text

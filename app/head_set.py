@@ -1,0 +1,152 @@
+"""The set of heads that is edited by hand, and at the same time the circuit that is built: heads with roles.
+
+It lives in the link as ``set=23.3:mover,20.0`` and, beyond 2,000 characters, by the hash of what is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import chosen, inputs
+from app.plain import guarded, plain
+from circuits.roles import role_words
+from workbench.circuit import Circuit
+from workbench.errors import BadInput, WorkbenchError
+from workbench.files import parse_json
+from workbench.vocabulary import Head
+
+SET, KEPT = "set", "set-input"
+#: The role of a head that was given none.
+NONE = "chosen"
+ROLES = (NONE, *role_words())
+_STATE, _PICKED, _ROLE, _FILE, _WRONG = "head-set", "heads-picked", "head-role", "circuit-file", "circuit-wrong"
+_ENTRY = re.compile(r"(\d{1,4}\.\d{1,4})(?::([^,:]{1,80}))?")
+
+Roles = dict[Head, str]
+
+
+def current(model: Any) -> Roles:
+    """The heads of the set that this model has, each with its role."""
+    if _STATE not in st.session_state:
+        st.session_state[_STATE] = _from_link()
+    found: Roles = st.session_state[_STATE]
+    return {head: role for head, role in found.items() if head.layer < model.n_layers and head.index < model.n_heads}
+
+
+def put(heads: Mapping[Head, str]) -> None:
+    """Make these the set; for callbacks, which run before the widgets are made."""
+    st.session_state[_STATE] = dict(sorted(heads.items()))
+
+
+def flip(head: Head) -> None:
+    """Put a head into the set, or take it out; a callback."""
+    now: Roles = dict(st.session_state.get(_STATE, {}))
+    if now.pop(head, None) is None:
+        now[head] = NONE
+    put(now)
+
+
+def add(heads: Sequence[Head]) -> None:
+    """Put heads into the set; a callback."""
+    put({**{head: NONE for head in heads}, **st.session_state.get(_STATE, {})})
+
+
+def widgets(model: Any, head: Head, best: Sequence[Head]) -> Roles:
+    """The set's widgets, and the set.
+
+    Args:
+        head: the chosen head.
+        best: heads that a sweep ranks highest, empty without one.
+    """
+    now = current(model)
+    st.session_state[_PICKED] = list(map(str, now))
+    every = [str(Head(i, j)) for i in range(model.n_layers) for j in range(model.n_heads)]
+    st.multiselect("Heads in the set", every, key=_PICKED, on_change=_picked, placeholder="none yet")
+    with st.container(horizontal=True):
+        word, icon = ("Take out", "remove") if head in now else ("Put in", "add")
+        st.button(f"{word} {head}", key="flip", on_click=flip, args=(head,), icon=f":material/{icon}:")
+        if best:
+            st.button(f"Put in the {len(best)} strongest", key="strongest", on_click=add, args=(best,))
+        st.button("Empty it", key="empty", on_click=put, args=({},), disabled=not now)
+    _into_link(now)
+    return now
+
+
+def roles(model: Any, head: Head, name: str, task: str) -> None:
+    """The chosen head's role; the circuit saved and loaded."""
+    now = current(model)
+    if head in now:
+        st.session_state[_ROLE] = now[head]
+        known = [*ROLES] if now[head] in ROLES else [*ROLES, now[head]]
+        st.selectbox(f"Role of {head}", known, key=_ROLE, on_change=_named, args=(head,), accept_new_options=True)
+    said = "  \n".join(f"{plain(role)}: {', '.join(map(str, heads))}" for role, heads in _by_role(now).items())
+    st.markdown(said or "No head is in the set yet: click heads, or put them in by name.")
+    if now:
+        data = json.dumps(circuit(now, name, task).json(), indent=2).encode()
+        st.download_button(
+            "Save the circuit (JSON)", data, "circuit.json", "application/json", key="save-circuit", on_click="ignore"
+        )
+    st.file_uploader("Load a circuit (JSON)", ["json"], key=_FILE, on_change=_take)
+    if wrong := st.session_state.pop(_WRONG, None):
+        st.error(plain(wrong), icon=":material/error:")
+
+
+def circuit(heads: Mapping[Head, str], name: str, task: str) -> Circuit:
+    """The set as a circuit."""
+    return Circuit(task, name, tuple(heads.items()), found={"method": "chosen by hand in the explorer", "task": task})
+
+
+def _by_role(heads: Mapping[Head, str]) -> dict[str, list[Head]]:
+    return {role: [h for h, r in heads.items() if r == role] for role in dict.fromkeys(heads.values())}
+
+
+def _picked() -> None:
+    before: Roles = st.session_state.get(_STATE, {})
+    put({head: before.get(head, NONE) for head in map(Head.parse, st.session_state[_PICKED])})
+
+
+def _named(head: Head) -> None:
+    role = re.sub(r"[,:\s]+", " ", str(st.session_state[_ROLE] or NONE)).strip()[:80] or NONE
+    put({**st.session_state[_STATE], head: role})
+
+
+def _take() -> None:
+    """Take the heads of an uploaded circuit; a callback."""
+    file = st.session_state[_FILE]
+    if file is None:
+        return
+    try:
+        found = Circuit.from_json(parse_json(file.getvalue(), "The file"), "The file")
+        if found.model not in ("", chosen.model_name()):
+            st.session_state[_WRONG] = f"This circuit was found in {found.model}; its heads are taken all the same."
+        put({head: " and ".join(r for h, r in found.heads if h == head) for head in found.head_set})
+    except WorkbenchError as error:
+        st.session_state[_WRONG] = str(error)
+
+
+def _from_link() -> Roles:
+    text = st.query_params.get(SET, "")
+    with guarded():
+        if KEPT in st.query_params:
+            text = inputs.kept(st.query_params[KEPT]).decode(errors="replace")
+        entries = [_ENTRY.fullmatch(part) for part in text.split(",") if part]
+        if not all(entries):
+            raise BadInput("The link names a set of heads that is none: write 23.3,20.0 or 23.3:mover.")
+        return {Head.parse(entry[1]): entry[2] or NONE for entry in entries if entry}
+    return {}
+
+
+def _into_link(heads: Mapping[Head, str]) -> None:
+    text = ",".join(str(head) if role == NONE else f"{head}:{role}" for head, role in heads.items())
+    long = len(text) > inputs.LONGEST_IN_LINK
+    wanted, other = (KEPT, SET) if long else (SET, KEPT)
+    value = inputs.keep(text.encode()) if long else text
+    if value and st.query_params.get(wanted) != value:
+        st.query_params[wanted] = value
+    for name in (other, *(() if value else (wanted,))):
+        st.query_params.pop(name, None)

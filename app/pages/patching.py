@@ -1,0 +1,160 @@
+"""Patching: a sweep over a task or over pairs of the user's own, a set of heads edited by hand, and a circuit built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+import torch
+
+import workbench as wb
+from app import as_code, asked, by_hand, chosen, forced, head_set, inputs, models, options, sweep_shown, sweeping
+from app.background import jobs, watch
+from app.page import Page
+from app.plain import guarded, plain
+from app.shown import show
+from workbench.runs.run import Run
+from workbench.vocabulary import Edit, Head
+
+#: Heads that one click takes over from a sweep.
+STRONGEST = 5
+#: Prompts of a measured faithfulness, and random circuits beside it.
+PROMPTS, RANDOM = 20, 20
+
+
+def render() -> None:
+    """The page."""
+    name = chosen.model_name()
+    model = models.load(name)
+    head = chosen.head(model)
+    pairs: dict[str, Any] = {}
+    sweep: wb.Sweep | None = None
+    with guarded():
+        pairs = asked.choose()
+    if not pairs:
+        return
+    given = sweeping.arguments()
+    with guarded():
+        sweep = sweeping.of(model, name, pairs, given)
+    left, right = st.columns([3, 2], gap="medium")
+    with left, guarded():
+        _sweep(model, sweep, head)
+    with right:
+        st.subheader("By hand", anchor=False)
+        best = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
+        heads = head_set.widgets(model, head, best)
+        with guarded():
+            _by_hand(model, name, pairs, given, head, list(heads))
+    with left:
+        st.subheader("Circuit", anchor=False)
+        head_set.roles(model, head, name, str(pairs.get("task", "pairs")))
+        with guarded():
+            _faithfulness(model, name, pairs, heads)
+
+
+def _sweep(model: Any, sweep: wb.Sweep | None, head: Head) -> None:
+    if sweep is None:
+        st.info("The sweep's heatmap will be here. Heads can be put into the set and edited by hand meanwhile.")
+        return
+    adding = options.toggle("A click also puts the head into the set, or takes it out", "adding")
+
+    def picked(head: Head) -> None:
+        chosen.choose(head)
+        if adding:
+            head_set.flip(head)
+
+    sweep_shown.show(sweep, head, frozenset(head_set.current(model)), picked)
+    table = sweep_shown.strongest(sweep)
+    numbers = {c: st.column_config.NumberColumn(format="%.3g") for c in table.select_dtypes("number")}
+    st.dataframe(table, hide_index=True, column_config=numbers, height="content")
+
+
+def _by_hand(
+    model: Any,
+    name: str,
+    pairs: Mapping[str, Any],
+    given: Mapping[str, Any],
+    head: Head,
+    heads: list[Head],
+) -> None:
+    base = "corrupt" if given.get("direction") == "denoise" else "clean"
+    where = by_hand.place(model, name, pairs, base)
+    kinds = by_hand.PAIRED if where.asked else by_hand.ALONE
+    kind_, at_ = st.columns(2)
+    with kind_:
+        kind = options.select("The set's heads are", list(kinds), "kind-by-hand", format_func=kinds.__getitem__)
+    with at_:
+        at = options.select("at", [by_hand.EVERYWHERE, by_hand.AT_END], "at-by-hand")
+    chart = st.container()  # above the widgets of forced rows, and drawn when they are known
+    rows = forced.widgets(model, head, model.to_str_tokens(torch.tensor(where.ids)))
+    edits = by_hand.edits(heads, kind, at == by_hand.AT_END, rows)
+    with st.expander("Show as code", icon=":material/code:"):
+        st.code(as_code.code(name, pairs, given, where, chosen.prompt(), edits), language="python")
+    with chart, guarded():
+        _change(model, name, where, edits, f"{len(heads)} heads {kinds[kind]}, {at}" if heads else "", len(rows))
+
+
+def _change(model: Any, name: str, where: by_hand.Place, edits: tuple[Edit, ...], heads: str, rows: int) -> None:
+    if not edits:
+        st.info("Put heads into the set, or force a row: the next token is shown before and after.")
+        return
+    found = by_hand.change(name, where, edits)
+    said = " · ".join(filter(None, [heads, f"{rows} forced {'row' if rows == 1 else 'rows'}" if rows else ""]))
+    show(by_hand.shown(found, model, said), "by-hand", "next-token")
+    differences = found.differences
+    pair = (
+        ""
+        if differences is None
+        else " Logit difference of the pair: {:.3f} before, {:.3f} after.".format(*differences)
+    )
+    st.caption(f"KL(before ‖ after) {found.kl:.3g} nats.{pair} One prompt, so there is no interval.")
+
+
+def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_set.Roles) -> None:
+    """The finding `faithfulness` on this circuit: a run like any other."""
+    if not heads:
+        return
+    if "task" not in pairs:
+        st.caption("Faithfulness is measured on a task: its prompts are drawn anew, so that others chose the heads.")
+        return
+    task = str(pairs["task"])
+    circuit = head_set.circuit(heads, name, task).json()
+    kept = inputs.keep(json.dumps(circuit).encode())
+    settings = {
+        "task": task,
+        "circuit": str(inputs.folder() / kept),
+        "n": PROMPTS,
+        "n_circuit": max(PROMPTS, int(pairs["n"])),  # those are left out: the sweep has seen them
+        "random_circuits": RANDOM,
+        "seed": int(pairs["seed"]),
+    }
+    key = f"faithfulness {name} {sorted(settings.items())}"
+    job = jobs().with_key(key)
+    if job is not None and not job.over:
+        watch(job)
+        return
+    if job is not None and job.state == "done":
+        _measured(Run.glance(Path(job.file)))
+        return
+    if job is not None and job.state == "failed":
+        st.error(plain(job.why), icon=":material/error:")
+    if st.button("Measure its faithfulness", icon=":material/straighten:", key="faithfulness"):
+        out = str(Path("runs").resolve())
+        jobs().submit(
+            key, {"kind": "finding", "finding": "faithfulness", "model": name, "settings": settings, "out": out}
+        )
+        st.rerun()
+
+
+def _measured(run: Run) -> None:
+    first = run.table("faithfulness").iloc[0] if "faithfulness" in run.table_names else None
+    if first is not None:
+        st.metric("Faithfulness", f"{first['share']:.2f} [{first['low']:.2f}, {first['high']:.2f}]")
+    st.code(run.summary, language=None, wrap_lines=True)
+    st.caption(plain(f"Kept as the run {run.path.name}: see the pages Runs and Circuits."))
+
+
+page = Page("patching", "Patching", "healing", 2, render)

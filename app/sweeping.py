@@ -1,0 +1,77 @@
+"""The part of the page Patching that asks for a sweep, follows it in the worker process, and reads its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+import workbench as wb
+from app import options, sweeps
+from app.background import jobs, watch
+from app.plain import plain
+from workbench.errors import BadInput
+from workbench.patching.metrics import METRICS
+from workbench.patching.sites import has_heads
+from workbench.vocabulary import SITES
+
+#: What can be done at a site, one cell at a time; the direction belongs to patches.
+EDITS = {
+    "patch, denoise": {"edit": "patch", "direction": "denoise"},
+    "patch, noise": {"edit": "patch", "direction": "noise"},
+    "zero": {"edit": "zero"},
+    "mean": {"edit": "mean"},
+    "resample": {"edit": "resample"},
+}
+#: Finished sweeps that stay in memory.
+KEPT = 8
+#: Model → the key of its newest finished sweep in this session; the page Heads colours by it.
+NEWEST = "sweep-of"
+
+
+def arguments() -> dict[str, Any]:
+    """The widgets of a sweep, as the arguments of `workbench.sweep`."""
+    site_, by_, edit_, metric_ = st.columns(4)
+    with site_:
+        site = options.select("Site", list(SITES), "site", first="z", help="Where: z is what a head's values give.")
+    heads = has_heads(site)
+    names = ["head", "head × position", "position"] if heads else ["layer", "layer × position"]
+    with by_:
+        by = options.select("By", names, "by", help="One edit for each of these in each layer.")
+    with edit_:
+        edit = options.select("Edit", list(EDITS), "edit", help="denoise: clean values into the corrupt run.")
+    with metric_:
+        metric = options.select("Metric", list(METRICS), "metric", format_func=lambda name: name.replace("_", " "))
+    axes = {"layer × position": "position"}.get(by, by).split(" × ")
+    return {"site": site, "by": axes if len(axes) > 1 else axes[0], **EDITS[edit], "metric": metric}
+
+
+def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]) -> wb.Sweep | None:
+    """The sweep, once it is there; until then a button, or how far it is."""
+    key = sweeps.key(name, str(model.provenance.get("sha256")), asked, given)
+    if sweeps.file(key).is_file():
+        try:
+            found = _read(key)
+        except BadInput as error:
+            st.warning(f"What was kept of this sweep is damaged ({plain(error)}): run it again.")
+        else:
+            st.session_state.setdefault(NEWEST, {})[name] = str(sweeps.file(key))
+            return found
+    job = jobs().with_key(key)
+    if job is not None and not job.over:
+        watch(job)
+        return None
+    if job is not None and job.state == "stopped":
+        st.info(f"Stopped at {job.done:,} of {job.total:,} edited runs. They are kept: run it again to go on.")
+    if job is not None and job.state == "failed":
+        st.error(plain(job.why), icon=":material/error:")
+    if st.button("Run the sweep", type="primary", icon=":material/play_arrow:", key="run-sweep"):
+        jobs().submit(key, {"kind": "sweep", "model": name, "prompts": asked, "arguments": given})
+        st.rerun()
+    return None
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner=False)
+def _read(key: str) -> wb.Sweep:
+    return wb.Sweep.load(sweeps.file(key))

@@ -1,0 +1,49 @@
+"""One execution of a finding, from its settings to a finished run directory: for the command line and for the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.cache import unfinished
+from workbench.findings import Finding, Report
+from workbench.runs.directory import RunDirectory, RunProgress
+
+
+def perform(
+    finding: Finding,
+    model: str,
+    settings: Mapping[str, Any],
+    out: str | os.PathLike[str],
+    *,
+    load: Callable[[str], Any],
+    tell: Callable[[int, int, str], None] | None = None,
+    show: Callable[[str, Path], None] | None = None,
+    repeats: str | None = None,
+) -> tuple[Report, Path]:
+    """Run a finding and keep the run; an interrupted one leaves no directory, and what it computed in the cache.
+
+    Args:
+        settings: as `Finding.settings` gives them.
+        load: gives the model of that name.
+        tell: hears ``(done, total, what)``; show: hears ``(name, path)`` of each early figure or table.
+        repeats: the name of the run that this one repeats.
+    """
+    config = {"model": model, **settings}
+    with RunDirectory.create(out, finding.name, config) as run, unfinished(finding.name, config):
+        if repeats is not None:
+            run.record(repeats=repeats)
+        loaded = load(model)
+        run.record(
+            model=loaded.provenance,
+            seed=settings.get("seed"),
+            device=str(loaded.device),
+            dtype=str(loaded.dtype).removeprefix("torch."),
+            attention=loaded.attention_implementation,
+        )
+        report = finding.judge(loaded, settings, RunProgress(run, tell, show))
+        run.add_report(report)
+    assert run.path is not None
+    return report, run.path
