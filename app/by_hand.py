@@ -81,7 +81,7 @@ def place(model: Any, name: str, asked: Mapping[str, Any], base: str) -> Place:
 
     def label(name: str) -> str:
         if name == PROMPT:
-            return "the prompt on the left"
+            return "the prompt of the side bar"
         clean, corrupt = inputs.texts[int(name) - 1]
         return f"pair {name}: {clean if base == 'clean' else corrupt}"
 

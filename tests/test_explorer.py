@@ -65,7 +65,7 @@ def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest, changed: dict[s
     for key, value in changed.items():
         (app.text_area if key == chosen.PROMPT else app.text_input)(key=key).set_value(value)
     app.run()
-    assert not app.exception and said in app.error[0].value
+    assert not app.exception and said in app.error[0].value.replace("\\", "")
     app.text_area(key=chosen.PROMPT).set_value("Paul and Anna")
     app.text_input(key=chosen.HEAD).set_value("1.1").run()
     assert not app.error and not app.exception
@@ -75,7 +75,7 @@ def test_a_hostile_prompt_is_text(app: AppTest) -> None:
     app.query_params.update({"prompt": HOSTILE})
     app.run()
     assert not app.exception
-    bodies = [html.proto.body for html in app.get("html")]
+    bodies = [html.proto.body for html in app.get("html") if "<style>" not in html.proto.body]
     assert len(bodies) == 1 and "&lt;unk&gt;" in bodies[0]  # what the tiny model makes of it looks like a tag, too
     assert "<unk" not in bodies[0] and "<script" not in bodies[0] and "<img" not in bodies[0]
 

@@ -17,6 +17,8 @@ DIVERGING = "RdBu_r"
 SEQUENTIAL = "viridis"
 BLANK = "#b9b9b9"
 BAR = "#33658a"
+#: Of reference marks: seen on the bars, and on light and dark pages.
+MARK = "#d55e00"
 AXIS_NAMES: Mapping[str, str] = {
     "set": "set of edits",
     "step": "sampling step",

@@ -112,6 +112,7 @@ def bars(
         x=list(names),
         y=_plain(values),
         error_y={
+            "visible": bool(np.isfinite(low).any()),
             "type": "data",
             "symmetric": False,
             "array": _plain(high - values),
@@ -125,7 +126,7 @@ def bars(
     )
     figure = _figure(trace, title, subtitle, note, x_title, scale)
     if reference is not None:
-        mark = {"symbol": "line-ew-open", "size": 26, "color": "black", "line": {"width": 2}}
+        mark = {"symbol": "line-ew-open", "size": 26, "color": drawing.MARK, "line": {"width": 2}}
         figure.add_scatter(x=list(names), y=_plain(reference), mode="markers", name=reference_name, marker=mark)
     figure.update_layout(showlegend=reference is not None, height=460)
     figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})

@@ -1,0 +1,157 @@
+"""The page Patching in a real browser, on the default model with its worker: sweeps, edits by hand, circuits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import Page, expect
+
+import workbench as wb
+from app import chosen as app_chosen
+from tests.browser import driving
+from tests.browser.driving import PATIENCE, acting, downloaded, go_to, open_page, point_at, wait_drawn, wait_head
+from tests.browser.serving import Server
+from tests.oracle import plain_hooks
+from workbench.models.catalog import DEFAULT
+
+SMALL = {"task": "ioi", "n": "2"}
+HOSTILE = '<img src=x onerror="alert(1)"> [a](javascript:alert(2)) went out with Mary and John, John gave a rose to'
+
+
+@cache
+def model() -> Any:
+    return wb.load(DEFAULT)
+
+
+def button(page: Page, name: str) -> Any:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def run_sweep(page: Page) -> dict[str, Any]:
+    """Run the sweep that is asked for; what is downloaded of it."""
+    button(page, "Run the sweep").click()
+    page.locator(".grid canvas").first.wait_for(timeout=PATIENCE)
+    wait_drawn(page)
+    return json.loads(downloaded(page, "sweep-json")[1])
+
+
+def put_in(page: Page, layer: int, head: int) -> None:
+    """Choose a head in the sweep's grid and put it into the set."""
+    x, y = point_at(page, layer, head)
+    with acting(page):
+        page.locator(".grid canvas").first.click(position={"x": x, "y": y})
+    with acting(page):
+        page.locator(".st-key-flip button").click()
+
+
+def test_a_small_sweep_is_run_shown_and_reopened(page: Page, server: Server, new_page: Callable[..., Page]) -> None:
+    open_page(page, server.link("patching", **SMALL))
+    shown = run_sweep(page)
+    wanted = wb.sweep(model(), wb.task("ioi", n=2, seed=0), direction="denoise", cache=False)
+    effects = {row["head"]: row["effect"] for row in shown["cells"]}
+    assert wanted.effect is not None and len(effects) == 270
+    for head in wanted.top(20):
+        assert effects[str(head)] == pytest.approx(wanted.effect[head.layer, head.index], abs=1e-4)
+    best = wanted.top(1)[0]
+    x, y = point_at(page, best.layer, best.index)
+    said = page.locator(".grid output").first.inner_text()
+    assert f"effect {wanted.effect[best.layer, best.index]:.2f}"[:10] in said and "p = " in said
+    with acting(page):
+        page.locator(".grid canvas").first.click(position={"x": x, "y": y})
+    again = open_page(new_page(), page.url)  # the link shows the same, and nothing is run again
+    assert json.loads(downloaded(again, "sweep-json")[1]) == shown
+    go_to(page, "Heads")
+    wait_head(page, best.layer, best.index)
+
+
+def test_heads_put_in_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server: Server) -> None:
+    open_page(page, server.link("patching", **SMALL))
+    if button(page, "Run the sweep").count():
+        run_sweep(page)
+    for head in ((23, 3), (20, 0)):
+        put_in(page, *head)
+    page.wait_for_url(re.compile(r"set=20\.0%2C23\.3"))
+    found = json.loads(downloaded(page, "by-hand-json")[1])
+
+    def without(index: int) -> Any:
+        def change(z: torch.Tensor) -> torch.Tensor:
+            z = z.clone()
+            z.unflatten(-1, (9, -1))[..., index, :] = 0
+            return z
+
+        return change
+
+    hf, ids = model().hf, model().to_tokens(app_chosen.FIRST)
+    hooks = [(plain_hooks.output_projection(hf, "llama", i), "input", without(j)) for i, j in ((23, 3), (20, 0))]
+    with torch.no_grad():
+        before = hf(ids).logits[0, -1].softmax(-1)
+        with plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType]
+            after = hf(ids).logits[0, -1].softmax(-1)
+    tokens = [model().tokenizer.decode([i]) for i in before.topk(8).indices.tolist()]
+    assert found["labels"][0][0] == repr(tokens[0])
+    likeliest = before.topk(1).indices
+    np.testing.assert_allclose(found["values"][0], after[likeliest].item(), atol=1e-4)
+    np.testing.assert_allclose(found["reference"][0], before[likeliest].item(), atol=1e-4)
+    with acting(page):
+        page.locator(".st-key-empty button").click()
+    expect(page.get_by_text("Put heads into the set, or force a row")).to_be_visible()
+
+
+def test_a_sweep_is_stopped_half_way_while_heads_are_browsed_and_another_waits(
+    server: Server, new_page: Callable[..., Page]
+) -> None:
+    first = open_page(new_page(), server.link("patching", task="ioi", n="60", seed="7"))
+    button(first, "Run the sweep").click()
+    progress = first.get_by_test_id("stProgress")
+    expect(progress).to_contain_text(re.compile(r"sweep [1-9][\d,]* of 16,200"), timeout=PATIENCE)
+    second = open_page(new_page(), server.link("patching", task="ioi", n="3", seed="8"))
+    button(second, "Run the sweep").click()
+    expect(second.get_by_test_id("stProgress")).to_contain_text("Waiting: 1 job is before it", timeout=PATIENCE)
+    third = open_page(new_page(), server.link(head="1.1"))
+    driving.click_head(third, 16, 0)
+    button(first, "Stop").click()
+    stopped = first.get_by_text("Stopped at")
+    stopped.wait_for(timeout=PATIENCE)
+    told = re.search(r"at ([\d,]+) of 16,200", stopped.inner_text())
+    assert told is not None and 0 < int(told[1].replace(",", "")) < 16_200
+    second.locator(".grid canvas").first.wait_for(timeout=PATIENCE)  # its turn has come
+
+
+def test_pairs_from_a_file_are_text_and_a_wrong_file_is_a_line(page: Page, server: Server, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    corrupt = HOSTILE.replace("John, John", "John, Mary")
+    good.write_text(json.dumps({"clean": HOSTILE, "corrupt": corrupt, "answer": " Mary", "wrong": " John"}))
+    bad.write_text('{"clean": 1}')
+    open_page(page, server.link("patching", source="pairs of my own"))
+    upload = page.locator(".st-key-pairs-file input[type=file]")
+    with acting(page):
+        upload.set_input_files(bad)
+    expect(page.get_by_test_id("stAlert").filter(has_text="line 1")).to_have_count(1)
+    with acting(page):
+        upload.set_input_files(good)
+    expect(page.get_by_test_id("stAlert").filter(has_text="line 1")).to_have_count(0)
+    driving.choose(page, "on", f"pair 1: {corrupt}")
+    assert page.locator("[data-testid=stMain]").locator("img[src=x], a[href^=javascript]").count() == 0
+    code = page.get_by_test_id("stExpander").inner_text()
+    assert "Show as code" in code
+
+
+def test_a_circuit_is_saved_and_loaded(page: Page, server: Server, tmp_path: Path) -> None:
+    open_page(page, server.link("patching", set="20.0:inhibition,23.3", head="23.3", **SMALL))
+    name, data = downloaded(page, "save-circuit")
+    saved = tmp_path / name
+    saved.write_bytes(data)
+    assert wb.Circuit.load(saved).heads == ((wb.Head(20, 0), "inhibition"), (wb.Head(23, 3), "chosen"))
+    with acting(page):
+        page.locator(".st-key-empty button").click()
+    with acting(page):
+        page.locator(".st-key-circuit-file input[type=file]").set_input_files(saved)
+    page.wait_for_url(re.compile(r"set=20\.0%3Ainhibition%2C23\.3"))
