@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce explore test lint docs results faults bench clean
+.PHONY: help setup reproduce explore test browser lint docs results faults bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +42,21 @@ explore: $(STAMP) ## fetch the model and start the page in which heads are brows
 	@$(BIN)/workbench models fetch $(MODEL)
 	@$(BIN)/workbench explore --model $(MODEL) $(ARGS)
 
-test: lint ## run the linters and the whole test suite
+test: lint browser ## run the linters and the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Debian's packages; a browser that is there already is left as it is.
+BROWSERS := chromium chromium-browser google-chrome
+PACKAGES := chromium fonts-liberation
+
+browser: ## see that Chromium is there for the tests; as root on Debian, install it
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium, which the browser tests drive ..."; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get -qq update && apt-get -qq install -y --no-install-recommends $(PACKAGES) >/dev/null && exit 0; \
+	fi; \
+	echo "The browser tests need Chromium. To install it: sudo apt-get install $(PACKAGES)"; exit 1
 
 lint: $(STAMP) ## ruff, pyright and the import rules
 	$(BIN)/ruff check .
@@ -60,7 +73,7 @@ results: $(STAMP) ## run every finding on the documentation's models (minutes ea
 faults: $(STAMP) ## kill the cache's writer at 300 random moments and look at what is left
 	$(BIN)/python -m tests.faults.kill --rounds 300 $(ARGS)
 
-bench: $(STAMP) ## time the engine against its rivals (minutes)
+bench: $(STAMP) browser ## time the engine against its rivals (minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 clean: ## remove .venv, build products and the tools' caches (results in runs/ stay)

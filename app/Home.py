@@ -5,22 +5,30 @@ Model, prompt and head live in the link, and stay in it when the page is switche
 
 from __future__ import annotations
 
+import logging
 import time
+from functools import cache
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
 from app import chosen, models, timing
 from app.background import jobs
 from app.page import pages
-from app.plain import guarded
+from app.plain import guarded, plain
 from workbench import drawing
+from workbench.errors import WorkbenchError
+
+#: Streamlit leaves a hand's breadth above each page.
+CLOSE = ".stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem; }"
 
 
 def main() -> None:
     """Draw the side bar and the page."""
     began = time.perf_counter()
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
+    st.html(f"<style>{CLOSE}</style>")
     found = pages()
     views = [
         st.Page(p.render, title=p.title, icon=f":material/{p.icon}:", url_path=p.name, default=i == 0)
@@ -31,12 +39,19 @@ def main() -> None:
     with st.sidebar:
         chosen.widgets(models.available())
     with guarded():
-        view.run()
+        try:
+            view.run()
+        except WorkbenchError:
+            raise
+        except Exception as error:  # a fault of ours: the server's log says where, the page stays usable
+            logging.getLogger("workbench.explorer").exception("the page %s", view.title)
+            st.error(plain(f"A fault of ours ({type(error).__name__}): the explorer’s terminal shows where."))
     timing.drawn(view.title, began)
 
 
-def _icon() -> np.ndarray:
+@cache
+def _icon() -> Image.Image:
     """Three by three heads. Streamlit would fetch a named icon from a server elsewhere."""
     shades = np.array([[0.2, 0.9, 0.4], [0.7, 0.3, 1.0], [0.5, 0.8, 0.1]])[..., None]
     colour = np.array([int(drawing.BAR[i : i + 2], 16) for i in (1, 3, 5)])
-    return np.kron(255 + shades * (colour - 255), np.ones((16, 16, 1))).astype(np.uint8)
+    return Image.fromarray(np.kron(255 + shades * (colour - 255), np.ones((16, 16, 1))).astype(np.uint8))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
-from app import inputs
-from workbench.errors import BadInput, UsageError
+from app import texts
+from workbench.errors import UsageError
 from workbench.vocabulary import Head
 
-MODEL, PROMPT, INPUT, HEAD = "model", "prompt", "input", "head"
+MODEL, PROMPT, HEAD = "model", "prompt", "head"
 #: An IOI prompt: there is something to see in it.
 FIRST = "When Mary and John went to the store, John gave a drink to"
 #: Tokens of a prompt at most: the page holds one layer's patterns at a time.
 LONGEST = 1_024
+#: The head of a page that nobody has chosen one for.
+_NONE = "0.0"
+_OPEN, _SUGGESTED = "head-open", "head-suggested"
 _HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 
@@ -26,42 +29,27 @@ def widgets(names: Sequence[str]) -> None:
     The link is written here and not by the widgets (``bind=``): those leave out what they begin with, so that a copied
     link would mean something else where another model is the first.
     """
-    if st.query_params.get(MODEL) not in (None, *names):
+    wrong = st.query_params.get(MODEL) not in (None, *names)
+    if wrong:
         st.warning(f"The link names a model that is not here; showing {names[0]}.")
         st.query_params.pop(MODEL)
-    for name, first in ((MODEL, names[0]), (HEAD, "0.0")):
-        if name not in st.session_state:
-            st.session_state[name] = st.query_params.get(name, first)
-    if PROMPT not in st.session_state:
-        st.session_state[PROMPT] = _from_link()
+    if MODEL not in st.session_state:
+        st.session_state[MODEL] = st.query_params.get(MODEL, names[0])
+        st.session_state[_OPEN] = HEAD not in st.query_params and not wrong
+    if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
+        choose(head)
     st.selectbox("Model", names, key=MODEL)
-    st.text_area("Prompt", key=PROMPT, height=140, max_chars=inputs.LONGEST_TEXT)
-    st.text_input("Head", key=HEAD, help="layer.head, such as 23.3")
-    _into_link(st.session_state[PROMPT])
-    for name in (MODEL, HEAD):
-        if st.query_params.get(name) != st.session_state[name]:
-            st.query_params[name] = st.session_state[name]
+    texts.area("Prompt", PROMPT, FIRST, height=140)
+    texts.line("Head", HEAD, _NONE, help="layer.head, such as 23.3")
+    if st.query_params.get(MODEL) != st.session_state[MODEL]:
+        st.query_params[MODEL] = st.session_state[MODEL]
 
 
-def _from_link() -> str:
-    name = st.query_params.get(INPUT)
-    if name is None:
-        return st.query_params.get(PROMPT, FIRST)
-    try:
-        return inputs.kept(name).decode(errors="replace")
-    except BadInput as error:
-        st.warning(str(error))
-        return FIRST
-
-
-def _into_link(text: str) -> None:
-    if len(text) <= inputs.LONGEST_IN_LINK:
-        wanted, other = (PROMPT, text), INPUT
-    else:
-        wanted, other = (INPUT, inputs.keep(text.encode())), PROMPT
-    if st.query_params.get(wanted[0]) != wanted[1]:
-        st.query_params[wanted[0]] = wanted[1]
-    st.query_params.pop(other, None)
+def suggest(head: Callable[[], Head]) -> None:
+    """Choose a head worth seeing where neither the link nor anybody has chosen one; the page is then drawn anew."""
+    if st.session_state.pop(_OPEN, False) and st.session_state[HEAD] == _NONE:
+        st.session_state[_SUGGESTED] = head()
+        st.rerun()
 
 
 def model_name() -> str:
@@ -83,7 +71,7 @@ def ids(model: Any) -> list[int]:
     text = prompt()
     found = model.to_tokens(text)[0].tolist() if text else []
     if not found:
-        raise UsageError("The prompt is empty: type something on the left.")
+        raise UsageError("The prompt is empty: type something in the side bar.")
     longest = min(LONGEST, model.cfg.n_ctx or LONGEST)
     if len(found) > longest:
         raise UsageError(f"The prompt has {len(found)} tokens, and at most {longest} are shown: shorten it.")
@@ -101,4 +89,5 @@ def head(model: Any) -> Head:
 
 def choose(picked: Head) -> None:
     """Make a head the chosen one; for callbacks, which run before the widgets are made."""
-    st.session_state[HEAD] = str(picked)
+    texts.put(HEAD, str(picked))
+    st.session_state[_OPEN] = False

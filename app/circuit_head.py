@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import chosen, models
+from app import chosen, models, texts
 from app.circuit_graph import CircuitGraph
 from app.page import pages
 from app.plain import plain
@@ -72,12 +72,12 @@ def said(frame: pd.DataFrame, model: str) -> None:
 
 
 def _open(model: str) -> None:
-    """Go to the page Heads, with the circuit's model, which may be another than the one on the left.
+    """Go to the page Heads, with the circuit's model, which may be another than the side bar's.
 
     A page that is switched to from here forgets all widgets, those of the side bar too; it takes them from the link.
     """
     side = {
-        name: st.query_params[name] for name in (chosen.PROMPT, chosen.INPUT, chosen.HEAD) if name in st.query_params
+        name: st.query_params[name] for name in (*texts.names(chosen.PROMPT), chosen.HEAD) if name in st.query_params
     }
     first = pages()[0]
     target = next(page for page in pages() if page.name == "heads")

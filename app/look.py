@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,18 +14,16 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-import workbench as wb
-from workbench.head_scores import patterns
-from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
+from app import head_weights, look_scores
+from workbench.cache import Store, store_of
+from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.models.taps import norm_scale
-from workbench.patching.context import unpaired
+from workbench.patching.context import identity_of, tower_of, unpaired
+from workbench.patching.recorder import Recorder
 from workbench.vocabulary import Head
-
-#: Longer prompts are compared by patterns pooled to this many positions.
-POOLED = 128
 
 
 @dataclass(frozen=True)
@@ -36,32 +37,52 @@ class NextToken:
 
 
 class Look:
-    """One prompt on one model.
+    """One prompt on one model. Little of it stays in memory: activations are read from the cache when they are shown.
 
     Args:
         model: a `HookedLM`; held by reference and never changed.
         ids: the prompt's tokens.
-        cache: where what is recorded is kept, as in `workbench.record`.
+        cache: where what is recorded is kept, as in `workbench.record`. Without a cache it is a temporary folder, which
+            goes with this object: the patterns of a long prompt do not fit in memory many times.
 
     Attributes:
         tokens: the prompt's tokens as text.
         scores: score → ``[layer, head]`` on this prompt, and the direct logit attribution to the likeliest next token
             over the second.
-        chance: score → what a causal head that attends uniformly has.
+        chance: score → what a causal head that attends uniformly has; of direct logit attribution the mean magnitude
+            that the heads would have with their values averaged uniformly.
     """
 
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
         self.model, self.ids = model, torch.tensor(list(ids))
         self.tokens = tuple(model.to_str_tokens(self.ids))
-        self.recording = wb.record(model, unpaired(model, [self.ids]), ["pattern", "v", "z", "resid_post"], cache=cache)
-        self.scores, self.chance = self._scores(), uniform_prompt_scores(self.ids)
+        store, tower = store_of(cache), tower_of(model)
+        if store is None:
+            folder = tempfile.mkdtemp(prefix="workbench-look-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            store = Store(folder)
+        layers, identity = range(model.n_layers), identity_of(tower, store)
+        hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
+        hooks.append(model.hook_name("resid_post", layers[-1]))
+        self._source = Recorder(tower, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
+        found = look_scores.kept(store, identity, self.ids, self._scored)
+        self.scores = {name: found[name].numpy() for name in (*NAMES, look_scores.ATTRIBUTION)}
+        self.chance = dict(zip(NAMES, found[look_scores.UNIFORM].tolist(), strict=True))
+        self.chance[look_scores.ATTRIBUTION] = float(found[look_scores.EVEN].abs().mean())
+        self._cosines = found[look_scores.COSINES].numpy()
+        self._seen: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def pattern(self, head: Head) -> Float[np.ndarray, "dest src"]:
-        """The head's attention pattern."""
-        return self._patterns(head.layer)[head.index].cpu().numpy()
+        """The head's attention pattern; those of the last two heads asked for stay in memory."""
+        for seen, A in self._seen:
+            if seen == head:
+                return A
+        A = self._patterns(head.layer)[head.index].cpu().numpy().copy()
+        self._seen = ((head, A), *self._seen[:1])
+        return A
 
     def value_weighted(self, head: Head) -> Float[np.ndarray, "dest src"]:
         """``A[q, k] · ‖v_k W_O‖``, so that attention to positions from which nothing is moved is small (Kobayashi et
@@ -79,31 +100,44 @@ class Look:
     def writes(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
         """The tokens whose logits the head raises and lowers most, straight through the final norm (its scale held as
         in this run) and the unembedding: ``token, logit``, the most raised first."""
-        norm = self.model.module(self.model.anatomy.final_norm)
-        x = self.written(head, position)
-        if isinstance(norm, nn.LayerNorm):
-            x = x - x.mean()
-        x = x * self.model.norm_weight(norm) / norm_scale(norm, self._end[position])
-        logits = (x @ self.model.W_U).detach().float().cpu()
+        scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._end[position])
+        logits = head_weights.unembedded(self.model, self.written(head, position) / scale)
         best, worst = logits.topk(k), (-logits).topk(k)
         ids = [*best.indices.tolist(), *reversed(worst.indices.tolist())]
         return pd.DataFrame({"token": self.model.to_str_tokens(torch.tensor(ids)), "logit": logits[ids].numpy()})
 
     def similar(self, head: Head) -> Float[np.ndarray, "layer head"]:
         """Cosine of every head's pattern with this one's, both less the uniform pattern; NaN for itself."""
-        here = self._directions[head.layer * self.model.n_heads + head.index]
-        found = (self._directions @ here).reshape(self.model.n_layers, self.model.n_heads).cpu().numpy().copy()
+        row = self._cosines[head.layer * self.model.n_heads + head.index]
+        found = row.reshape(self.model.n_layers, self.model.n_heads).copy()
         found[head.layer, head.index] = np.nan
         return found
 
-    def next_tokens(self, k: int = 10) -> list[NextToken]:
-        """The likeliest next tokens."""
-        return likeliest(self.model, self._logits, k)
+    def strongest(self) -> Head:
+        """The head that most directly raises or lowers the likeliest next token over the second."""
+        sizes = np.abs(self.scores[look_scores.ATTRIBUTION])
+        layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
+        return Head(int(layer), int(index))
 
     @cached_property
-    def _logits(self) -> Float[Tensor, "d_vocab"]:
+    def usual_similarity(self) -> float:
+        """The median of |cosine| over all pairs of heads."""
+        return float(np.median(np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])))
+
+    def next_tokens(self, k: int = 10) -> list[NextToken]:
+        """The likeliest next tokens."""
+        return likeliest(self.model, self.logits, k)
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "d_vocab"]:
+        """Of the next token."""
         with torch.no_grad():
             return self.model.unembed(self._end[-1:])[0].float().cpu()
+
+    @cached_property
+    def probabilities(self) -> Float[Tensor, "d_vocab"]:
+        """Of the next token."""
+        return self.logits.softmax(-1)
 
     @property
     def _end(self) -> Float[Tensor, "pos d_model"]:
@@ -111,30 +145,25 @@ class Look:
         return self._site("resid_post", self.model.n_layers - 1)
 
     def _site(self, site: str, layer: int) -> Tensor:
-        return self.recording.clean[self.model.hook_name(site, layer)][0]
+        return self._source.read([self.model.hook_name(site, layer)], 0)[0]
 
     def _patterns(self, layer: int) -> Float[Tensor, "head dest src"]:
         return self._site("pattern", layer).float()
 
-    def _scores(self) -> dict[str, Float[np.ndarray, "layer head"]]:
-        rows: dict[str, list[Tensor]] = {name: [] for name in NAMES}
-        directions, even = [], _small(patterns.uniform(len(self))[None].float())[0]
-        for layer in range(self.model.n_layers):
-            A = self._patterns(layer)
-            for name, score in prompt_scores(A, self.ids).items():
-                rows[name].append(score)
-            directions.append(patterns.centred(_small(A), even, skip=0))
-        self._directions = torch.cat(directions)
-        found = {name: torch.stack(each).cpu().numpy() for name, each in rows.items()}
-        return found | {"direct_logit_attribution": self._attribution()}
-
     @torch.no_grad()
-    def _attribution(self) -> Float[np.ndarray, "layer head"]:
-        first, second = self._logits.topk(2).indices.tolist()
-        scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._end[-1])
-        towards = answer_direction(self.model, [first], [second]) / scale
-        z = torch.stack([self._site("z", i)[-1] for i in range(self.model.n_layers)])[None]
-        return attributed(self.model, z, z, towards[None])[0].float().cpu().numpy()
+    def _scored(self) -> look_scores.Scores:
+        """The scores of patterns, and direct logit attribution at the last position: of the heads, and of the same
+        heads if they attended uniformly."""
+        model, layers = self.model, range(self.model.n_layers)
+        first, second = self.logits.topk(2).indices.tolist()
+        scale = norm_scale(model.module(model.anatomy.final_norm), self._end[-1])
+        towards = (answer_direction(model, [first], [second]) / scale)[None]
+        z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
+        even = torch.stack([self._site("v", i).mean(0) for i in layers])[None]
+        even = even.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
+        own, uniform = (attributed(model, each, z, towards)[0].float().cpu() for each in (z, even))
+        found = look_scores.of_patterns(self._patterns, len(layers), self.ids)
+        return {**found, look_scores.ATTRIBUTION: own, look_scores.EVEN: uniform}
 
 
 def likeliest(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:
@@ -143,8 +172,3 @@ def likeliest(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[Next
     chances = logits.softmax(-1)[best.indices].tolist()
     rows = zip(best.indices.tolist(), chances, best.values.tolist(), strict=True)
     return [NextToken(model.tokenizer.decode([i]), i, p, logit) for i, p, logit in rows]
-
-
-def _small(A: Float[Tensor, "head dest src"]) -> Float[Tensor, "head row column"]:
-    """Patterns of a long prompt pooled to `POOLED` positions, so that all heads can be compared at once."""
-    return torch.nn.functional.adaptive_avg_pool2d(A, POOLED) if A.shape[-1] > POOLED else A

@@ -39,7 +39,13 @@ def load(name: str) -> Any:
     return _load(name)
 
 
-@st.cache_resource(max_entries=MODELS, show_spinner="Loading the model …")
+def _forget(_: Any) -> None:
+    """A prompt's look holds its model: where one model is let go, the looks go, too, and are read from the cache again
+    when they are shown."""
+    _look.clear()
+
+
+@st.cache_resource(max_entries=MODELS, show_spinner="Loading the model …", on_release=_forget)
 def _load(name: str) -> Any:
     import workbench as wb
 

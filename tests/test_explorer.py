@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import workbench as wb
 from app import chosen, inputs, models
+from app.look import Look
 from app.page import pages
 from workbench.errors import BadInput, UnknownName
 
@@ -29,7 +32,11 @@ def test_it_opens_on_something_worth_seeing(app: AppTest) -> None:
     assert not app.exception and not app.error
     assert app.session_state[chosen.PROMPT] == chosen.FIRST and app.session_state[chosen.MODEL] == "tiny"
     assert pages()[0].name == "heads"
-    assert any("Head 0.0" in str(heading.value) for heading in app.subheader)
+    seen = Look(wb.load("tiny"), wb.load("tiny").to_tokens(chosen.FIRST)[0].tolist(), cache=False)
+    sizes = np.abs(seen.scores["direct_logit_attribution"])
+    layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
+    assert any(f"Head {layer}.{index}" in str(heading.value) for heading in app.subheader)
+    assert app.query_params["head"] == f"{layer}.{index}"
 
 
 def test_a_link_restores_model_prompt_and_head(app: AppTest) -> None:
@@ -52,7 +59,7 @@ def test_a_long_prompt_goes_into_the_link_by_its_hash(app: AppTest) -> None:
     app.run()
     app.text_area(key=chosen.PROMPT).set_value(text).run()
     assert not app.exception
-    name = app.query_params["input"]
+    name = app.query_params["prompt-input"]
     assert "prompt" not in app.query_params and inputs.kept(name).decode() == text
 
 

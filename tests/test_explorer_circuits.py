@@ -25,6 +25,7 @@ from app import (
     circuit_read,
     inputs,
     models,
+    texts,
 )
 from app.circuit_graph import CircuitGraph
 from app.circuit_tables import in_words
@@ -457,7 +458,7 @@ def test_a_click_in_the_graph_chooses_the_head(
 ) -> None:
     state: dict[str, Any] = {chosen.HEAD: "0.0"}
     state[circuit_head._GRAPH] = SimpleNamespace(selection=SimpleNamespace(points=points))
-    for module in (circuit_head, chosen):
+    for module in (circuit_head, chosen, texts):
         monkeypatch.setattr(module, "st", SimpleNamespace(session_state=state))
     circuit_head._picked_in_graph()
     assert state[chosen.HEAD] == found

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import tempfile
+import weakref
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
 
 import workbench as wb
-from app import pattern
+from app import look_scores, pattern
+from app.head_weights import OneHead, promoted
 from app.look import Look
 from tests.families import VOCABULARY
 from workbench.head_scores import patterns
@@ -107,6 +112,73 @@ def test_heads_and_the_rest_add_up_to_the_logit_difference() -> None:
     assert table["logit"].iloc[-1] == pytest.approx(float(through.min()), abs=1e-4)
 
 
+@torch.no_grad()
+def test_circuits_are_those_of_the_whole_matrices() -> None:
+    model = wb.load("tiny")
+    found = OneHead.of(model, wb.Head(1, 2)).circuits()
+    layer, group = model.hf.model.layers[1], model.n_heads // model.n_kv_heads
+    attention, gain = layer.self_attn, layer.input_layernorm.weight
+    Q = attention.q_proj.weight.unflatten(0, (model.n_heads, -1))[2] * gain
+    K, V = (w.weight.unflatten(0, (-1, Q.shape[0]))[2 // group] * gain for w in (attention.k_proj, attention.v_proj))
+    W_O = attention.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 2]
+    for name, whole in (("OV", V.T @ W_O.T), ("QK", Q.T @ K)):
+        squares = np.linalg.svd(whole.double().numpy(), compute_uv=False) ** 2
+        assert found[name].norm == pytest.approx(np.linalg.norm(whole), rel=1e-4)
+        assert found[name].rank == pytest.approx(squares.sum() ** 2 / (squares**2).sum(), rel=1e-4)
+        assert found[name].first == pytest.approx(squares.max() / squares.sum(), rel=1e-4)
+
+
+@torch.no_grad()
+def test_what_a_head_promotes_is_read_off_the_whole_ov_circuit() -> None:
+    model = wb.load("tiny")
+    hf, ids = model.hf, [90, 447, 137]
+    layer, group = hf.model.layers[0], model.n_heads // model.n_kv_heads
+    V = layer.self_attn.v_proj.weight.unflatten(0, (model.n_kv_heads, -1))[3 // group] * layer.input_layernorm.weight
+    W_O = layer.self_attn.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 3]
+    logits = hf.model.embed_tokens.weight[ids] @ V.T @ W_O.T @ (hf.lm_head.weight * hf.model.norm.weight).T
+    wanted = [[model.tokenizer.decode(int(i)) for i in row] for row in logits.topk(4).indices]
+    assert promoted(model, OneHead.of(model, wb.Head(0, 3)), ids, 4) == wanted
+
+
+def test_a_look_is_scored_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    model = wb.load("tiny")
+    ids = model.to_tokens(TEXT)[0].tolist()
+    first = Look(model, ids, cache=tmp_path)
+    monkeypatch.setattr(look_scores, "of_patterns", None)  # not called again
+    second = Look(model, ids, cache=tmp_path)
+    for name, score in first.scores.items():
+        np.testing.assert_array_equal(second.scores[name], score)
+    assert second.chance == first.chance and second.usual_similarity == first.usual_similarity
+
+
+def test_scores_of_a_few_heads_at_once_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = look()
+    monkeypatch.setattr(look_scores, "AT_ONCE", 1)
+    for name, score in look().scores.items():
+        np.testing.assert_allclose(score, whole.scores[name], atol=1e-6)
+
+
+def test_without_a_cache_what_is_recorded_goes_with_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = look()
+    assert len(list(tmp_path.rglob("*.safetensors"))) > 0
+    assert not any(isinstance(x, torch.Tensor) and x.numel() > 1_000 for x in vars(seen).values())
+    del seen
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_last_two_patterns_stay_in_memory() -> None:
+    seen = look()
+    first = weakref.ref(seen.pattern(wb.Head(0, 1)))
+    seen.pattern(wb.Head(1, 1))
+    assert seen.pattern(wb.Head(0, 1)) is first()
+    assert not np.array_equal(seen.pattern(wb.Head(1, 1)), seen.pattern(wb.Head(0, 1)))
+    seen.pattern(wb.Head(1, 2))
+    seen.pattern(wb.Head(1, 3))
+    assert first() is None
+
+
 def test_similarity_is_a_cosine_and_blank_for_the_head_itself() -> None:
     seen = look()
     similar = seen.similar(wb.Head(0, 1))
@@ -123,8 +195,25 @@ def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
     assert whole.arrays[0].shape == (300, 300) and whole.arrays[0][299, 1] == 0.5 and whole.arrays[0][150, 149] == -0.9
     assert "the largest of 2 × 2" in whole.words["subtitle"]
     assert pattern.blocks(n) == ["0 to 255", "256 to 511", "512 to 599"] and pattern.blocks(512) == []
-    part = pattern.shown(A, ["x"] * n, block=1, **words)
+    part = pattern.shown(A, ["x"] * n, block=(1, 1), **words)
     assert part.arrays[0].shape == (256, 256) and part.arrays[0][44, 43] == -0.9 and part.labels[0][44] == "300 x"
+    off = pattern.shown(A, ["x"] * n, block=(2, 0), **words)
+    assert off.arrays[0].shape == (88, 256) and off.arrays[0][87, 3] == 0.5
+    assert off.labels[1][87] == "599 x" and off.labels[0][3] == "3 x"
+    assert "positions 512 to 599 of 600; what they attend to among 0 to 255" in off.words["subtitle"]
+
+
+def test_a_figure_of_a_pattern_is_one_that_plotly_takes_and_its_labels_are_text() -> None:
+    A = np.array([[1.0, 0.0], [0.25, 0.75]])
+    drawn = pattern.shown(A, ["<b>a</b>", " b"], title="t", scale="attention", limit=2.0)
+    figure = go.Figure(drawn.plotly())  # every name and value is checked
+    trace = figure.to_dict()["data"][0]
+    np.testing.assert_array_equal(drawn.plotly()["data"][0]["z"], A)
+    assert list(trace["x"]) == ["0 &lt;b&gt;a&lt;/b&gt;", "1 ·b"] and trace["zmax"] == 2
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        assert axis.showspikes and "across" in axis.spikemode and axis.title.text
+    signed = pattern.shown(A - 1, ["a", "b"], title="t", scale="difference", signed=True).plotly()
+    assert signed["data"][0]["zmin"] == -signed["data"][0]["zmax"] == -1
 
 
 def test_downloads_hold_what_is_shown() -> None:

@@ -7,6 +7,7 @@ export default function (component) {
   const canvas = root.querySelector("canvas");
   const said = root.querySelector("output");
   root.querySelector("figcaption").textContent = data.title;
+  root.querySelector("p").textContent = data.note;
   const heads = data.values.length, layers = data.values[0].length;
   let [layer, head] = data.selected;
   let hover = null;
@@ -53,12 +54,17 @@ export default function (component) {
     g.rotate(-Math.PI / 2);
     g.fillText("head", 0, 0);
     g.restore();
-    const y = TOP + heads * size + AXIS + 4, wide = Math.min(240, layers * size);
+    const room = width - LEFT - g.measureText(data.units).width - 12;
+    const y = TOP + heads * size + AXIS + 4, wide = Math.max(60, Math.min(240, layers * size, room));
     for (let x = 0; x < wide; x++) {
       g.fillStyle = colour(data.low + ((data.high - data.low) * x) / wide);
       g.fillRect(LEFT + x, y, 1.5, BAR);
     }
     g.fillStyle = text;
+    for (const level of data.levels) {
+      const x = LEFT + (wide * (level - data.low)) / (data.high - data.low || 1);
+      if (x >= LEFT && x <= LEFT + wide) g.fillRect(x - 1, y - 4, 2, BAR + 8);
+    }
     g.textAlign = "left";
     g.fillText(words(data.low), LEFT, y + BAR + 9);
     g.textAlign = "right";
@@ -76,8 +82,7 @@ export default function (component) {
     frame(layer, head, "#000000", 2);
   };
   const say = (i, j) => {
-    const value = data.texts ? data.texts[j][i] : `${words(data.values[j][i])} ${data.units}`;
-    said.textContent = `${i}.${j}: ${value}${data.note ? " \u00b7 " + data.note : ""}`;
+    said.textContent = `${i}.${j}: ${data.texts ? data.texts[j][i] : `${words(data.values[j][i])} ${data.units}`}`;
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

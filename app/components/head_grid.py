@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ def head_grid(
     note: str = "",
     marked: frozenset[Head] = frozenset(),
     texts: np.ndarray | None = None,
+    levels: Sequence[float] = (),
+    limit: float | None = None,
 ) -> None:
     """Draw one value a head.
 
@@ -39,10 +41,13 @@ def head_grid(
         on_pick: called with the head that was picked, by click or by the arrow keys, before the page is drawn anew.
         values: NaN is drawn grey, as in every figure.
         diverging: signed values, on a scale centred on zero; else from 0 up.
+        note: a line below the title.
         marked: heads with a frame, such as those of a circuit.
         texts: ``[layer, head]``, what is said of each head below the grid instead of its value (intervals, p-values).
+        levels: chance levels, marked on the colour bar; the note says what they are.
+        limit: the end of the scale, where several grids share one; by default the largest magnitude.
     """
-    top = drawing.limit(values)
+    top = drawing.limit(values) if limit is None else limit
     shown = np.where(np.isfinite(values), values, np.nan).T
 
     def picked() -> None:
@@ -62,6 +67,7 @@ def head_grid(
             "title": title,
             "units": units,
             "note": note,
+            "levels": [float(level) for level in levels],
             "texts": None if texts is None else texts.T.tolist(),
         },
         key=key,

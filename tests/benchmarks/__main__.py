@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 #: Cheap ones first.
-NAMES = ("cli", "load", "record", "path", "sweep", "positions", "screen", "scores", "memory", "cache")
+NAMES = ("cli", "load", "record", "path", "sweep", "positions", "screen", "scores", "memory", "explorer", "cache")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,78 @@
+"""The second side of a comparison: another prompt, another head or another model, as the page's widgets and the link
+say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+
+from app import chosen, models, options, texts
+from app.side import Side, head_within, ids_of
+from workbench.errors import UsageError
+from workbench.vocabulary import Head
+
+PROMPT, HEAD, MODEL = "prompt", "head", "model"
+KINDS = [PROMPT, HEAD, MODEL]
+#: The first prompt of the explorer with its names exchanged where the sentence begins anew: the other name follows.
+SECOND = "When Mary and John went to the store, Mary gave a drink to"
+#: In the link.
+_PROMPT, _HEAD, _MODEL = "prompt2", "head2", "model2"
+
+
+def second(first: Side, differs: str) -> Side:
+    """The other side, by its widget.
+
+    Raises:
+        UsageError: it is none: an empty or too long prompt, no head, or no other model on this machine.
+    """
+    for key, kind in ((_PROMPT, PROMPT), (_HEAD, HEAD)):
+        if kind != differs:
+            texts.leave(key)
+    if differs != MODEL:
+        st.query_params.pop(_MODEL, None)
+    if differs == PROMPT:
+        text = texts.area("Second prompt", _PROMPT, SECOND, height=80)
+        look = models.look(first.name, ids_of(first.model, text))
+        return replace(first, label="second", look=look)
+    if differs == HEAD:
+        given = texts.line("Second head", _HEAD, str(_nearest(first)), help="layer.head, such as 23.3", max_chars=9)
+        return replace(first, label="second", head=head_within(first.model, Head.parse(given)))
+    others = [name for name in models.available() if name != first.name]
+    if not others:
+        raise UsageError("There is no second model on this machine: fetch one (workbench models fetch NAME).")
+    name = options.select("Second model", others, _MODEL)
+    model = models.load(name)
+    look = models.look(name, ids_of(model, chosen.prompt()))
+    return Side("second", name, model, look, head_within(model, first.head))
+
+
+def choose_second(head: Head) -> None:
+    """Make a head the second one; for callbacks."""
+    texts.put(_HEAD, str(head))
+
+
+def leave() -> None:
+    """Nothing is compared: take it out of the link."""
+    for key in (_PROMPT, _HEAD):
+        texts.leave(key)
+    for key in (_MODEL, "differs"):
+        st.query_params.pop(key, None)
+
+
+def kind() -> str:
+    """What differs."""
+    return options.segments("What differs", KINDS, "differs")
+
+
+def same_shape(first: Side, other: Side) -> bool:
+    """Whether the two models have the same layers and heads."""
+    return (first.model.n_layers, first.model.n_heads) == (other.model.n_layers, other.model.n_heads)
+
+
+def _nearest(first: Side) -> Head:
+    """The head whose pattern is most alike."""
+    similar = first.look.similar(first.head)
+    layer, index = np.unravel_index(np.argmax(np.where(np.isfinite(similar), similar, -np.inf)), similar.shape)
+    return Head(int(layer), int(index))

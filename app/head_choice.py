@@ -1,0 +1,72 @@
+"""The list of scores, the chosen one, and the grid that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from app import head_background, head_effect, options
+from app.components.head_grid import head_grid
+from app.head_score import ON_PROMPT, Score, nothing, on_prompt
+from app.plain import guarded
+from app.side import Side
+from workbench.vocabulary import Head
+
+#: In the link → label.
+LABELS = {
+    **ON_PROMPT,
+    head_effect.EFFECT: head_effect.LABEL,
+    **{key: label for key, (_, label) in head_background.LISTED.items()},
+}
+
+
+def choose() -> str:
+    """The list."""
+    return options.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__)
+
+
+def of(side: Side, choice: str) -> Score:
+    """The chosen score of a side; grey where it is not there yet, and why is drawn."""
+    if choice in ON_PROMPT:
+        return on_prompt(side.look, side.head, choice)
+    shape, label = (side.model.n_layers, side.model.n_heads), LABELS[choice]
+    title = label[0].upper() + label[1:]
+    if choice in head_background.LISTED:
+        known = head_background.asked(side.name)
+        if known is not None:
+            return head_background.score(known, choice)
+        return nothing(shape, title, "Being computed in the background; heads can be selected meanwhile.")
+    path = head_effect.newest(side.name)
+    if path is None:
+        return nothing(shape, title, "No sweep of this model yet: run a sweep on the page Patching.")
+    with guarded():
+        return head_effect.score(side.model, path)
+    return nothing(shape, title, "")
+
+
+def draw(
+    score: Score,
+    selected: Head,
+    key: str,
+    on_pick: Callable[[Head], None],
+    *,
+    label: str = "",
+    limit: float | None = None,
+    also: frozenset[Head] = frozenset(),
+) -> None:
+    """The grid of a score; `also` are heads with a frame beside the score's own."""
+    head_grid(
+        np.asarray(score.values),
+        title=f"{label}: {score.title}" if label else score.title,
+        units=score.units,
+        note=score.note,
+        selected=selected,
+        diverging=score.signed,
+        levels=score.levels,
+        limit=limit,
+        texts=score.texts,
+        marked=score.marked | also,
+        key=key,
+        on_pick=on_pick,
+    )

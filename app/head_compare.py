@@ -1,0 +1,132 @@
+"""Two prompts, two heads or two models side by side, and their difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from jaxtyping import Float
+
+from app import chosen, compare, head_choice, head_view, pattern
+from app.head_score import ON_PROMPT, SIMILARITY, difference
+from app.head_view import SCALES
+from app.look import Look
+from app.shown import show
+from app.side import Side
+from workbench import drawing
+from workbench.attention_view import visible
+
+#: Next tokens of each side; and how far down the list of another model they are looked for.
+ROWS, FAR = 8, 100
+
+
+def draw(first: Side, second: Side, kind: str, choice: str) -> None:
+    """The grids, the patterns and the next tokens."""
+    _grids(first, second, kind, choice)
+    _patterns(first, second, kind)
+
+
+def _grids(first: Side, second: Side, kind: str, choice: str) -> None:
+    one = head_choice.of(first, choice)
+    same = first.name == second.name and choice not in ON_PROMPT
+    other = one if same else head_choice.of(second, choice)
+    one, other = (replace(score, signed=one.signed or other.signed) for score in (one, other))
+    limit = max(drawing.limit(one.values), drawing.limit(other.values))
+    heads = kind == compare.HEAD
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        also = frozenset({second.head}) if heads else frozenset()
+        head_choice.draw(one, first.head, "grid", chosen.choose, label=_name(first, kind), limit=limit, also=also)
+    with middle:
+        also, pick = (frozenset({first.head}), compare.choose_second) if heads else (frozenset(), chosen.choose)
+        head_choice.draw(other, second.head, "grid-second", pick, label=_name(second, kind), limit=limit, also=also)
+    with right:
+        if not compare.same_shape(first, second):
+            st.info(f"No difference head by head: {_shape(first)} in {first.name}, {_shape(second)} in {second.name}.")
+        elif heads and choice != SIMILARITY:
+            st.info(
+                "Both grids hold the same numbers: a click in the left one chooses the first head, in the other "
+                "the second."
+            )
+        elif same:
+            st.info("This score is the same for every prompt.")
+        else:
+            head_choice.draw(difference(one, other), first.head, "grid-difference", chosen.choose)
+
+
+def _patterns(first: Side, second: Side, kind: str) -> None:
+    shown = head_view.pattern_kind()
+    values = [head_view.pattern_of(side.look, side.head, shown) for side in (first, second)]
+    alike = len(first.look) == len(second.look)
+    block = head_view.block_of(len(first.look)) if alike else None
+    dest = head_view.destination(first.look) if alike else -1
+    limit = max(drawing.limit(each) for each in values)
+    for column, side, each, key in zip(
+        st.columns(2, gap="medium"), (first, second), values, ("first", "second"), strict=True
+    ):
+        with column:
+            title = f"{_name(side, kind)}: {shown} pattern of head {side.head}"
+            drawn = pattern.shown(each, side.look.tokens, title=title, scale=SCALES[shown], block=block, limit=limit)
+            show(drawn, f"pattern-{key}", f"pattern-{side.label}-{side.head}")
+            head_view.attended(side.look, side.head, dest)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        if alike:
+            _pattern_difference(first, second, values, shown, block)
+        else:
+            st.info(f"No difference of patterns: the prompts have {len(first.look)} and {len(second.look)} tokens.")
+    with right:
+        _next_tokens(first, second, kind)
+
+
+def _pattern_difference(
+    first: Side,
+    second: Side,
+    values: list[Float[np.ndarray, "dest src"]],
+    shown: str,
+    block: tuple[int, int] | None,
+) -> None:
+    pairs = zip(first.look.tokens, second.look.tokens, strict=True)
+    tokens = [a if a == b else f"{a} / {b}" for a, b in pairs]
+    title, scale = f"First − second: {shown} pattern", f"difference of {SCALES[shown]}"
+    drawn = pattern.shown(values[0] - values[1], tokens, title=title, scale=scale, block=block, signed=True)
+    show(drawn, "pattern-difference", "pattern-difference")
+
+
+def _next_tokens(first: Side, second: Side, kind: str) -> None:
+    st.markdown("**Next token** (probability)")
+    if kind == compare.HEAD:
+        st.caption("Of the whole model, so the same for both heads.")
+        head_view.table(head_view.following(first.look))
+        return
+    head_view.table(next_tokens(first.look, second.look))
+    if first.name == second.name:
+        distance = float((first.look.probabilities - second.look.probabilities).abs().sum()) / 2
+        st.caption(f"Total variation distance {distance:.3f}: 0 where both say the same, 1 where they share no token.")
+
+
+def next_tokens(first: Look, second: Look) -> pd.DataFrame:
+    """The likeliest next tokens of both: ``token, first, second, first − second``. Two models may not have the same
+    tokens: they are then compared as text, and one that is not among the `FAR` likeliest of the other has NaN there."""
+    if first.model is second.model:
+        found = {t.id: t.token for look in (first, second) for t in look.next_tokens(ROWS)}
+        rows = [(token, *(float(look.probabilities[i]) for look in (first, second))) for i, token in found.items()]
+    else:
+        near, far = ([look.next_tokens(k) for look in (first, second)] for k in (ROWS, FAR))
+        one, other = ({t.token: t.probability for t in tokens} for tokens in far)
+        texts = dict.fromkeys(t.token for tokens in near for t in tokens)
+        rows = [(text, one.get(text, np.nan), other.get(text, np.nan)) for text in texts]
+    frame = pd.DataFrame(rows, columns=["token", "first", "second"])
+    frame = frame.assign(difference=frame["first"] - frame["second"])
+    order = np.argsort(-frame[["first", "second"]].max(axis=1).to_numpy(), kind="stable")
+    return frame.iloc[order].assign(token=lambda f: [visible(text) for text in f["token"]])
+
+
+def _name(side: Side, kind: str) -> str:
+    return side.name if kind == compare.MODEL else f"{side.label.capitalize()} {kind}"
+
+
+def _shape(side: Side) -> str:
+    return f"{side.model.n_layers} × {side.model.n_heads} heads"

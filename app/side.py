@@ -1,0 +1,54 @@
+"""One prompt on one model with a chosen head: what a page shows, or each side of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from app import chosen, models
+from app.look import Look
+from workbench.errors import UsageError
+from workbench.vocabulary import Head
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What is looked at.
+
+    Attributes:
+        label: which side of a comparison it is, in a word or two.
+        name: the model's name in the explorer.
+    """
+
+    label: str
+    name: str
+    model: Any
+    look: Look
+    head: Head
+
+
+def chosen_side() -> Side:
+    """The model, prompt and head of the side bar."""
+    name = chosen.model_name()
+    model = models.load(name)
+    return Side("first", name, model, models.look(name, chosen.ids(model)), chosen.head(model))
+
+
+def ids_of(model: Any, text: str) -> list[int]:
+    """A text's tokens.
+
+    Raises:
+        UsageError: there are none, or too many.
+    """
+    found = model.to_tokens(text)[0].tolist() if text else []
+    longest = min(chosen.LONGEST, model.cfg.n_ctx or chosen.LONGEST)
+    if not found:
+        raise UsageError("The second prompt is empty: type something.")
+    if len(found) > longest:
+        raise UsageError(f"The second prompt has {len(found)} tokens, and at most {longest} are shown: shorten it.")
+    return found
+
+
+def head_within(model: Any, head: Head) -> Head:
+    """That head, or the nearest that this model has."""
+    return Head(min(max(head.layer, 0), model.n_layers - 1), min(max(head.index, 0), model.n_heads - 1))

@@ -1,0 +1,214 @@
+"""Driving the explorer in Chromium: opening pages, waiting until they are drawn, clicking heads, downloading."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+#: The default model's heads: what the grid has.
+LAYERS, HEADS = 30, 9
+WIDE, PHONE = (1440, 900), (390, 844)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+#: It asks nobody for anything: no updates, no lists, no DNS over the network.
+ARGUMENTS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+#: Milliseconds that a cold model may take on a busy machine, and that anything else may.
+PATIENCE, SOON = 90_000, 20_000
+#: Milliseconds between two looks at a page; at every frame it would be drawn for that alone.
+OFTEN = 50
+#: Cells of the grid in its canvas, as ``head_grid.js`` draws them.
+LEFT, TOP, LARGEST_CELL = 34, 2, 30
+
+#: Counts the runs of the page's script that have ended; in every document before anything else.
+COUNTING = """
+  window.runsEnded = 0;
+  new MutationObserver((changes) => {
+    for (const { target } of changes) if (target.dataset.testScriptState === 'notRunning') window.runsEnded += 1;
+  }).observe(document, { subtree: true, attributeFilter: ['data-test-script-state'] });
+"""
+_DRAWN = """() => {
+  const app = document.querySelector('[data-testid=stApp]');
+  if (app?.dataset.testScriptState !== 'notRunning' || app.dataset.testConnectionState !== 'CONNECTED') return false;
+  const main = document.querySelector('[data-testid=stMainBlockContainer]');
+  if (!main || !main.querySelector('[data-testid=stElementContainer]')) return false;
+  if (main.querySelector('[data-stale=true], [data-testid=stSkeleton], [data-testid=stSpinner]')) return false;
+  const charts = [...main.querySelectorAll('[data-testid=stPlotlyChart]')];
+  return charts.every((chart) => chart.querySelector('.js-plotly-plot .main-svg'));
+}"""
+
+
+def executable() -> str:
+    """Where Chromium is; ``make browser`` installs it.
+
+    Raises:
+        FileNotFoundError: it is not here. No browser is no reason to skip a test.
+    """
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        raise FileNotFoundError(f"No browser is here ({', '.join(NAMES)}): run make browser.")
+    return found
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser; nothing is downloaded for it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def new_page(browser: Browser, size: tuple[int, int] = WIDE, theme: Any = "light") -> Page:
+    """A page as in a browser of its own, which has seen nothing before."""
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=theme, reduced_motion="reduce"
+    )
+    context.set_default_timeout(SOON)
+    context.add_init_script(COUNTING)
+    return context.new_page()
+
+
+def open_page(page: Page, url: str) -> Page:
+    """Open a link and wait until it is drawn."""
+    page.goto(url)
+    wait_drawn(page)
+    return page
+
+
+def wait_drawn(page: Page) -> None:
+    """Wait until the script has run to its end and every chart is there.
+
+    Raises:
+        AssertionError: it ended in a fault of ours.
+    """
+    page.wait_for_function(_DRAWN, timeout=PATIENCE, polling=OFTEN)
+    faults = page.get_by_test_id("stException").or_(page.get_by_text("A fault of ours"))
+    assert faults.count() == 0, f"{faults.first.inner_text()}\nThe server's log shows where."
+
+
+@contextmanager
+def acting(page: Page) -> Iterator[None]:
+    """What is done within makes the page's script run; wait until what came of it is drawn."""
+    before = page.evaluate("window.runsEnded")
+    yield
+    page.wait_for_function(f"window.runsEnded > {before}", timeout=PATIENCE, polling=OFTEN)
+    wait_drawn(page)
+
+
+def heading(page: Page, head: str = r"\d+\.\d+") -> Locator:
+    """The heading that names the selected head."""
+    return page.get_by_role("heading", name=re.compile(rf"^Head {head}$"))
+
+
+def wait_head(page: Page, layer: int, head: int) -> None:
+    """Wait until the page shows that head."""
+    heading(page, rf"{layer}\.{head}").wait_for(timeout=PATIENCE)
+    wait_drawn(page)
+
+
+def point_at(page: Page, layer: int, head: int) -> tuple[float, float]:
+    """Point at a head in the grid and return the place, from the canvas's corner.
+
+    Raises:
+        AssertionError: the grid says that another head is there.
+    """
+    canvas = page.locator(".grid canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None, "the grid is not on the page"
+    size = min(LARGEST_CELL, (box["width"] - LEFT - 2) / LAYERS)
+    place = (LEFT + (layer + 0.5) * size, TOP + (head + 0.5) * size)
+    canvas.hover(position={"x": place[0], "y": place[1]})
+    said = page.locator(".grid output").first.inner_text()
+    assert said.startswith(f"{layer}.{head}:"), f"the grid says {said!r} at head {layer}.{head}"
+    return place
+
+
+def click_head(page: Page, layer: int, head: int, wait: bool = True) -> None:
+    """Click on a head in the grid, and wait until the page shows it."""
+    x, y = point_at(page, layer, head)
+    page.locator(".grid canvas").first.click(position={"x": x, "y": y})
+    if wait:
+        wait_head(page, layer, head)
+
+
+def write_prompt(page: Page, text: str) -> None:
+    """Give the page another prompt."""
+    area = page.locator(".st-key-prompt textarea")
+    area.fill(text)
+    with acting(page):
+        area.press("Control+Enter")
+
+
+def choose(page: Page, key: str, option: str) -> None:
+    """Choose an option of a list, as people do: type it and press Enter."""
+    box = page.locator(f".st-key-{key} input").first
+    box.click()
+    box.fill(option)
+    with acting(page):
+        page.get_by_role("option", name=option, exact=True).click()
+
+
+def chosen(page: Page, key: str) -> str:
+    """What a list or a text field says."""
+    field = page.locator(f".st-key-{key}").locator("input, textarea").first
+    return field.input_value() or page.locator(f".st-key-{key} [data-baseweb=select]").inner_text().strip()
+
+
+def go_to(page: Page, title: str) -> None:
+    """Switch to another page by its name on top."""
+    with acting(page):
+        page.get_by_test_id("stTopNavLink").filter(has_text=title).first.click()
+
+
+def downloaded(page: Page, key: str) -> tuple[str, bytes]:
+    """Press a download button; the file's name and content."""
+    with page.expect_download(timeout=PATIENCE) as waiting:
+        page.locator(f".st-key-{key} button").click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def charts(page: Page) -> list[dict[str, Any]]:
+    """Every Plotly chart of the page: its title, its axes that are seen with their names, and the texts that its
+    picture cuts off."""
+    return page.evaluate(_CHARTS)
+
+
+_CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map((chart) => {
+  const full = chart._fullLayout, given = chart.layout, axes = {};
+  for (const name of Object.keys(full).filter((key) => /^[xy]axis[0-9]*$/.test(key)))
+    if (full[name].visible) axes[name] = given[name]?.title?.text ?? '';
+  const box = chart.getBoundingClientRect(), cut = [];
+  for (const text of chart.querySelectorAll('.main-svg text')) {
+    const at = text.getBoundingClientRect();
+    const beside = Math.max(box.left - at.left, at.right - box.right);
+    const above = Math.max(box.top - at.top, at.bottom - box.bottom) - at.height / 4;  // lines are higher than letters
+    if (at.width && Math.max(beside, above) > 1) cut.push(text.textContent);
+  }
+  return { title: given.title?.text ?? '', axes, cut };
+})"""
+
+
+def shot(page: Page, name: str) -> Path:
+    """A picture of all of the page, kept in ``tests/browser/shots`` (or ``$WORKBENCH_SHOTS``).
+
+    The page scrolls inside itself, so the window is made as high as it is.
+    """
+    size = page.viewport_size
+    assert size is not None
+    folder = Path(os.environ.get("WORKBENCH_SHOTS") or Path(__file__).parent / "shots")
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": size["width"], "height": max(size["height"], int(height))})
+    page.wait_for_timeout(300)  # charts follow the window's size
+    wait_drawn(page)
+    page.screenshot(path=folder / f"{name}.png")
+    page.set_viewport_size(size)
+    return folder / f"{name}.png"

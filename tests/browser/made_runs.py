@@ -1,0 +1,41 @@
+"""Run directories for the pages that show them: the default model's results, of which the documentation keeps the
+tables, and quick runs of the bundled model, which are newer and have figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+import workbench as wb
+from workbench import registry
+from workbench.findings import Quiet
+from workbench.models.catalog import DEFAULT
+from workbench.runs.directory import RunDirectory
+
+RESULTS = registry.ROOT / "docs" / "results" / DEFAULT
+#: Findings that take a second or two on the bundled model.
+QUICK = ("circuit-repair", "ioi-circuit")
+
+
+def make_runs(root: Path) -> None:
+    """Make them under `root`."""
+    for result in sorted(RESULTS.iterdir()):
+        _again(result, root)
+    for name in QUICK:
+        finding, model = registry.load("circuits.findings", name, "finding", "finding"), wb.load("tiny")
+        settings = finding.settings({"n": 6})
+        with RunDirectory.create(root, name, {"model": "tiny", **settings}) as run:
+            run.record(model=model.provenance)
+            run.add_report(finding.run(model, settings, Quiet()))
+
+
+def _again(result: Path, root: Path) -> None:
+    """A result of the documentation as a run directory; its interactive figures are not kept there."""
+    facts = json.loads((result / "run.json").read_text())
+    with RunDirectory.create(root, result.name, facts["config"]) as run:
+        run.record(verdict=facts["verdict"], model=facts["model"])
+        run.summary = (result / "summary.txt").read_text()
+        for table in sorted(result.glob("tables/*.csv")):
+            run.add_table(table.stem, pd.read_csv(table))

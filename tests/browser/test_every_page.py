@@ -1,0 +1,113 @@
+"""Pictures of every page and its tabs, wide and on a phone, in light and dark, and of what can be made of them: kept to
+be looked at, and nothing in them is cut off, nameless or a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from playwright.sync_api import Page
+
+from app.page import PACKAGE, pages
+from tests.browser.driving import PATIENCE, PHONE, WIDE, charts, open_page, shot, wait_drawn
+from tests.browser.serving import Server
+from workbench import registry
+
+SIZES = {"wide": WIDE, "phone": PHONE}
+#: What each page can look like besides: view → what its link says.
+VIEWS = {
+    "heads": {
+        "weighted": {"score": "direct_logit_attribution", "kind": "value-weighted"},
+        "prompts": {"compare": "yes", "differs": "prompt"},
+        "two-heads": {"compare": "yes", "differs": "head"},
+    },
+    "patching": {
+        "swept": {"n": "2", "set": "20.0:inhibition,23.3"},
+        "own": {"source": "pairs of my own", "force": "23.3@13>1+3"},
+    },
+    "circuits": {
+        part.lower(): {"circuit-run": "circuit-reuse", "circuit-part": part}
+        for part in ("Circuit", "Overlap", "Cross-ablation", "Published")
+    },
+    "runs": {"reuse": {"run": "circuit-reuse"}},
+}
+
+
+LOOKS = [(name, "") for name in registry.names(PACKAGE)[::-1]]  # the cache last: something is in it then
+LOOKS += [(name, view) for name, views in VIEWS.items() for view in views]
+EVERY = [(size, theme) for size in SIZES for theme in ("light", "dark")]
+#: Of tabs and views, which take after their page.
+SOME = [EVERY[0], EVERY[-1]]
+
+
+@pytest.mark.parametrize(("name", "view"), LOOKS)
+def test_it_is_all_there_to_be_read(name: str, view: str, page: Page, server: Server) -> None:
+    given = VIEWS[name][view] if view else {}
+    query = {key: run_of(server, value) if "run" in key else value for key, value in given.items()}
+    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    open_page(page, link(server, name, **query))
+    if view == "swept":
+        page.locator(".st-key-run-sweep button").click()
+        page.locator(".st-key-sweep-grid").wait_for(timeout=PATIENCE)
+        wait_drawn(page)
+    look(page, f"{name}-{view}" if view else name, SOME if view else EVERY)
+    for tab in [] if view else page.get_by_role("tab").all()[1:]:
+        tab.click()
+        wait_drawn(page)
+        look(page, f"{name}-{tab.inner_text().lower().replace(' ', '-')}", SOME)
+
+
+def link(server: Server, name: str, **query: str) -> str:
+    """A page with a head that shows something; the first page has no name in its link."""
+    return server.link("" if name == pages()[0].name else name, **{"head": "16.0", **query})
+
+
+def run_of(server: Server, finding: str) -> str:
+    """The name of the run of a finding."""
+    (found,) = (server.folder / "runs").glob(f"*-{finding}-*")
+    return found.name
+
+
+def look(page: Page, name: str, how: Sequence[tuple[str, str]]) -> None:
+    """Keep pictures, and check what can be checked of them."""
+    for size, theme in how:
+        page.set_viewport_size({"width": SIZES[size][0], "height": SIZES[size][1]})
+        page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        shot(page, f"{name}-{size}-{theme}")
+        assert not too_wide(page), (name, size)
+        for chart in charts(page):
+            assert chart["title"] and all(chart["axes"].values()), (name, chart)
+            assert not chart["cut"], (name, size, chart)
+
+
+def too_wide(page: Page) -> list[str]:
+    """What is wider than the window or its own place, so that it is cut off."""
+    return page.evaluate(
+        """() => {
+          const found = [];
+          for (const box of [document.documentElement, document.querySelector('[data-testid=stMain]')])
+            if (box.scrollWidth > box.clientWidth) found.push(`${box.tagName} has ${box.scrollWidth}`);
+          for (const box of document.querySelectorAll('[data-testid=stMain] [data-testid=stElementContainer]')) {
+            const at = box.getBoundingClientRect();
+            if (at.width && at.right > window.innerWidth + 1) found.push(box.className);
+          }
+          for (const text of document.querySelectorAll('[data-testid=stMetricValue] *'))
+            if (text.scrollWidth > text.clientWidth + 1) found.push(text.textContent);
+          return found;
+        }"""
+    )
+
+
+def test_text_is_drawn_with_a_font_of_this_machine(page: Page, server: Server) -> None:
+    """Without one the grid's numbers would be boxes, or nothing."""
+    open_page(page, server.link("cache"))
+    inks = page.evaluate(
+        """() => ['1', '8', 'W', '.'].map((letter) => {
+          const canvas = Object.assign(document.createElement('canvas'), { width: 20, height: 20 });
+          const g = canvas.getContext('2d');
+          g.font = '11px sans-serif';
+          g.fillText(letter, 5, 15);
+          return g.getImageData(0, 0, 20, 20).data.reduce((sum, value) => sum + value, 0);
+        })"""
+    )
+    assert all(inks) and len(set(inks)) == 4
