@@ -14,9 +14,9 @@ import streamlit as st
 from PIL import Image
 
 from app import chosen, models, timing
-from app.background import jobs
 from app.page import pages
 from app.plain import guarded, plain
+from app.work.background import jobs
 from workbench import drawing
 from workbench.errors import WorkbenchError
 

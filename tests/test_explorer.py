@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import chosen, inputs, models
-from app.look import Look
+from app.heads.look import Look
 from app.page import pages
 from workbench.errors import BadInput, UnknownName
 

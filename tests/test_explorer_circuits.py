@@ -15,20 +15,10 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import (
-    chosen,
-    circuit_file,
-    circuit_head,
-    circuit_layout,
-    circuit_matrices,
-    circuit_published,
-    circuit_read,
-    inputs,
-    models,
-    texts,
-)
-from app.circuit_graph import CircuitGraph
-from app.circuit_tables import in_words
+from app import chosen, inputs, models, texts
+from app.circuits import circuit_file, circuit_head, circuit_layout, circuit_matrices, circuit_published, circuit_read
+from app.circuits.circuit_graph import CircuitGraph
+from app.circuits.circuit_tables import in_words
 from workbench.circuit import Circuit, Edge
 from workbench.errors import BadInput
 from workbench.registry import ROOT

@@ -21,14 +21,16 @@ from streamlit.testing.v1 import AppTest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import workbench as wb
-from app import Home, background, chosen, head_background, head_effect, head_view, inputs, models, pattern, side, sweeps
-from app.head_background import LISTED
-from app.head_choice import LABELS
-from app.head_compare import next_tokens
-from app.head_score import ON_PROMPT, difference, on_prompt
-from app.jobs import Job
-from app.look import Look
-from app.sweeping import NEWEST
+from app import Home, chosen, inputs, models
+from app.heads import head_background, head_effect, head_view, pattern, side
+from app.heads.head_background import LISTED
+from app.heads.head_choice import LABELS
+from app.heads.head_compare import next_tokens
+from app.heads.head_score import ON_PROMPT, difference, on_prompt
+from app.heads.look import Look
+from app.patching.sweeping import NEWEST
+from app.work import background, sweeps
+from app.work.jobs import Job
 from workbench import attention_view
 from workbench.errors import UsageError
 from workbench.results import Sweep

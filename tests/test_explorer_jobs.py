@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from app import inputs, sweeps
-from app import jobs as jobs_module
-from app.jobs import Job, Jobs
+from app import inputs
+from app.work import jobs as jobs_module
+from app.work import sweeps
+from app.work.jobs import Job, Jobs
 
 PROMPTS = {"task": "ioi", "n": 6, "seed": 0}
 

@@ -17,11 +17,13 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import asked, background, by_hand, chosen, forced, head_set, inputs, models, sweeping, sweeps
-from app.as_code import code
-from app.jobs import Job
+from app import chosen, inputs, models
 from app.pages import patching
-from app.worker import Worker
+from app.patching import asked, by_hand, forced, head_set, sweeping
+from app.patching.as_code import code
+from app.work import background, sweeps
+from app.work.jobs import Job
+from app.work.worker import Worker
 from tests.oracle import plain_hooks
 from workbench.vocabulary import Edit, Head
 
@@ -262,7 +264,7 @@ def test_a_large_set_goes_into_the_link_by_its_hash() -> None:
     long = ",".join(f"0.{i}:a role with a rather long name" for i in range(80))
     source = """
 import streamlit as st
-from app import head_set
+from app.patching import head_set
 from workbench.vocabulary import Head
 class Model: n_layers, n_heads = 1, 80
 head_set.widgets(Model, Head(0, 0), [])

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import workbench as wb
-from app import look_scores, pattern
-from app.head_weights import OneHead, promoted
-from app.look import Look
+from app.heads import look_scores, pattern
+from app.heads.head_weights import OneHead, promoted
+from app.heads.look import Look
 from tests.families import VOCABULARY
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import earlier, prompt_scores, uniform_prompt_scores

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import circuit_file, circuit_head, circuit_matrices, circuit_published, circuit_read, options
-from app.circuit_file import OPENED, RUN
-from app.circuit_tables import columns, has_effects, heads_of, in_words
+from app import options
+from app.circuits import circuit_file, circuit_head, circuit_matrices, circuit_published, circuit_read
+from app.circuits.circuit_file import OPENED, RUN
+from app.circuits.circuit_tables import columns, has_effects, heads_of, in_words
 from app.page import Page
 from app.plain import guarded, plain
 from app.shown import downloads

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import chosen, compare, head_choice, head_compare, head_summary, head_view, options
-from app.head_background import LISTED
+from app import chosen, options
+from app.heads import compare, head_choice, head_compare, head_summary, head_view
+from app.heads.head_background import LISTED
+from app.heads.side import Side, chosen_side
 from app.page import Page
-from app.side import Side, chosen_side
 
 
 def render() -> None:

@@ -11,11 +11,12 @@ import streamlit as st
 import torch
 
 import workbench as wb
-from app import as_code, asked, by_hand, chosen, forced, head_set, inputs, models, options, sweep_shown, sweeping
-from app.background import jobs, watch
+from app import chosen, inputs, models, options
 from app.page import Page
+from app.patching import as_code, asked, by_hand, forced, head_set, sweep_shown, sweeping
 from app.plain import guarded, plain
 from app.shown import show
+from app.work.background import jobs, watch
 from workbench.runs.run import Run
 from workbench.vocabulary import Edit, Head
 

@@ -16,7 +16,7 @@ from workbench.runs.directory import RunDirectory
 
 RESULTS = registry.ROOT / "docs" / "results" / DEFAULT
 #: Findings that take a second or two on the bundled model.
-QUICK = ("circuit-repair", "ioi-circuit")
+QUICK = ("ioi-circuit",)
 
 
 def make_runs(root: Path) -> None:

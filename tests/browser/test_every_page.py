@@ -22,7 +22,7 @@ VIEWS = {
         "two-heads": {"compare": "yes", "differs": "head"},
     },
     "patching": {
-        "swept": {"n": "2", "set": "20.0:inhibition,23.3"},
+        "swept": {"n": "2", "seed": "3", "set": "20.0:inhibition,23.3"},
         "own": {"source": "pairs of my own", "force": "23.3@13>1+3"},
     },
     "circuits": {

@@ -8,6 +8,7 @@ import random
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
@@ -49,17 +50,23 @@ def ids_of(text: str) -> torch.Tensor:
 
 
 @cache
-def pattern_of(text: str, layer: int, head: int) -> np.ndarray:
-    """Hugging Face's own attention; only one layer's is kept."""
-    kept: list[torch.Tensor] = []
-    attention = model().hf.model.layers[layer].self_attn
-    handle = attention.register_forward_hook(lambda module, given, made: kept.append(made[1][0, head]))
-    try:
+def patterns_of(text: str, *heads: tuple[int, int]) -> list[np.ndarray]:
+    """Hugging Face's own attention of some heads; all of a long text would fill the memory."""
+    kept: list[torch.Tensor] = [torch.empty(0)] * len(heads)
+    with ExitStack() as hooks:
+        for i, (layer, head) in enumerate(heads):
+
+            def keep(module: Any, given: Any, made: Any, i: int = i, head: int = head) -> None:
+                kept[i] = made[1][0, head]
+
+            hooks.callback(model().hf.model.layers[layer].self_attn.register_forward_hook(keep).remove)
         with torch.no_grad():
             model().hf(ids_of(text), use_cache=False, logits_to_keep=1)
-    finally:
-        handle.remove()
-    return kept[0].numpy()
+    return [pattern.numpy() for pattern in kept]
+
+
+def pattern_of(text: str, layer: int, head: int) -> np.ndarray:
+    return patterns_of(text, (layer, head))[0]
 
 
 def data_of(page: Page) -> dict[str, Any]:
@@ -182,14 +189,14 @@ def test_1024_tokens_are_pooled_and_seen_in_blocks(page: Page, server: Server) -
     assert ids_of(text).shape[1] == 1024
     click_head(begin(page, server), 16, 0)
     write_prompt(page, text)
-    pooled, theirs = data_of(page), pattern_of(text, 16, 0)
-    blocks = theirs.reshape(512, 2, 512, 2).max(axis=(1, 3))
+    pooled, theirs = data_of(page), patterns_of(text, (16, 0), (29, 1))
+    blocks = theirs[0].reshape(512, 2, 512, 2).max(axis=(1, 3))
     np.testing.assert_allclose(pooled["values"], blocks, atol=CLOSE)
     assert "pooled" in pooled["subtitle"]
     choose(page, "block", "256 to 511")
     click_head(page, 29, 1)
     block = data_of(page)
-    np.testing.assert_allclose(block["values"], pattern_of(text, 29, 1)[256:512, 256:512], atol=CLOSE)
+    np.testing.assert_allclose(block["values"], theirs[1][256:512, 256:512], atol=CLOSE)
     assert block["labels"][0][0].startswith("256 ")
 
 

@@ -48,6 +48,7 @@ def explore(
     for name, value in settings.items():
         for one in value if isinstance(value, tuple) else (value,):
             command += [f"--{name}", one]
-    env = registry.environment() | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model])}
+    # The threads of torch would spin while they wait for work, and page, worker and browser share the cores.
+    env = registry.environment() | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model]), "OMP_WAIT_POLICY": "PASSIVE"}
     print(f"The explorer is at http://127.0.0.1:{port} (Ctrl-C stops it).", file=sys.stderr)
     return subprocess.run(command, env=env, check=False).returncode

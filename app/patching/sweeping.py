@@ -8,9 +8,10 @@ from typing import Any
 import streamlit as st
 
 import workbench as wb
-from app import options, sweeps
-from app.background import jobs, watch
+from app import options
 from app.plain import plain
+from app.work import sweeps
+from app.work.background import jobs, watch
 from workbench.errors import BadInput
 from workbench.patching.metrics import METRICS
 from workbench.patching.sites import has_heads

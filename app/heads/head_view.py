@@ -7,11 +7,12 @@ import pandas as pd
 import streamlit as st
 from jaxtyping import Float
 
-from app import options, pattern
-from app.look import Look
+from app import options
+from app.heads import pattern
+from app.heads.look import Look
+from app.heads.side import Side
 from app.plain import plain
 from app.shown import show
-from app.side import Side
 from workbench.attention_view import coloured, visible
 from workbench.vocabulary import Head
 

@@ -9,12 +9,13 @@ import pandas as pd
 import streamlit as st
 from jaxtyping import Float
 
-from app import chosen, compare, head_choice, head_view, pattern
-from app.head_score import ON_PROMPT, SIMILARITY, difference
-from app.head_view import SCALES
-from app.look import Look
+from app import chosen
+from app.heads import compare, head_choice, head_view, pattern
+from app.heads.head_score import ON_PROMPT, SIMILARITY, difference
+from app.heads.head_view import SCALES
+from app.heads.look import Look
+from app.heads.side import Side
 from app.shown import show
-from app.side import Side
 from workbench import drawing
 from workbench.attention_view import visible
 

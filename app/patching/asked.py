@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import inputs, options, sweeps
+from app import inputs, options
 from app.plain import plain
+from app.work import sweeps
 from workbench import registry
 from workbench.errors import WorkbenchError
 from workbench.pairs import Pair

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import chosen, models
-from app.look import Look
+from app.heads.look import Look
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
 

@@ -6,8 +6,8 @@ import textwrap
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from app import circuit_layout as at
-from app.circuit_graph import CircuitGraph, Line, Node
+from app.circuits import circuit_layout as at
+from app.circuits.circuit_graph import CircuitGraph, Line, Node
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app import chosen, models, texts
-from app.circuit_graph import CircuitGraph
+from app.circuits.circuit_graph import CircuitGraph
 from app.page import pages
 from app.plain import plain
 from workbench.errors import UsageError

@@ -6,8 +6,8 @@ import io
 import textwrap
 from typing import Any
 
-from app import circuit_layout as at
-from app.circuit_graph import CircuitGraph, Node
+from app.circuits import circuit_layout as at
+from app.circuits.circuit_graph import CircuitGraph, Node
 
 _DASHES = {"dotted": (0, (1, 2)), "dashed": (0, (4, 2)), "solid": "solid"}
 

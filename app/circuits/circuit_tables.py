@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from app.circuit_graph import NAN
+from app.circuits.circuit_graph import NAN
 from workbench.circuit import HEAD_COLUMNS, Circuit
 from workbench.errors import BadInput
 from workbench.vocabulary import Head

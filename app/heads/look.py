@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from app import head_weights, look_scores
+from app.heads import head_weights, look_scores
 from workbench.cache import Store, store_of
 from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed

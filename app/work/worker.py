@@ -101,7 +101,7 @@ class Worker:
 def _sweep(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     """A sweep; its file."""
     import workbench as wb
-    from app import sweeps
+    from app.work import sweeps
 
     model = worker.model(job["model"], tell)
     sweep = wb.sweep(model, sweeps.prompts(job["prompts"]), progress=tell, **job["arguments"])

@@ -10,9 +10,9 @@ import numpy as np
 import streamlit as st
 
 import workbench as wb
-from app import sweeps
-from app.head_score import Score
-from app.sweeping import NEWEST
+from app.heads.head_score import Score
+from app.patching.sweeping import NEWEST
+from app.work import sweeps
 from workbench import drawing
 from workbench.errors import UsageError
 from workbench.results import Sweep

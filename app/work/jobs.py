@@ -103,7 +103,7 @@ class Jobs:
 
     def _started(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.worker"],
+            [sys.executable, "-m", "app.work.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -14,10 +14,10 @@ import streamlit as st
 
 import workbench as wb
 from app import models
-from app.background import jobs, watch
-from app.head_score import Score
-from app.jobs import Job
+from app.heads.head_score import Score
 from app.plain import plain
+from app.work.background import jobs, watch
+from app.work.jobs import Job
 from workbench.cache import store_of
 from workbench.head_scores.result import UNITS, HeadScores
 

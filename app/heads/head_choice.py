@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from app import head_background, head_effect, options
+from app import options
 from app.components.head_grid import head_grid
-from app.head_score import ON_PROMPT, Score, nothing, on_prompt
+from app.heads import head_background, head_effect
+from app.heads.head_score import ON_PROMPT, Score, nothing, on_prompt
+from app.heads.side import Side
 from app.plain import guarded
-from app.side import Side
 from workbench.vocabulary import Head
 
 #: In the link → label.

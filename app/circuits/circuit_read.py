@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.circuit_graph import LOGITS, CircuitGraph, Line, Node, Strength
-from app.circuit_layout import base_role
-from app.circuit_tables import columns, has_effects, heads_of, rows_where
+from app.circuits.circuit_graph import LOGITS, CircuitGraph, Line, Node, Strength
+from app.circuits.circuit_layout import base_role
+from app.circuits.circuit_tables import columns, has_effects, heads_of, rows_where
 from circuits.roles import STAGES
 from workbench.circuit import Circuit, Edge
 from workbench.errors import BadInput

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app import sweeps
-from app.by_hand import Place
+from app.patching.by_hand import Place
+from app.work import sweeps
 from workbench.vocabulary import Edit
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.circuit_graph import ALPHA, LOGITS, CircuitGraph, Line, Node
+from app.circuits.circuit_graph import ALPHA, LOGITS, CircuitGraph, Line, Node
 
 #: The colours of Okabe & Ito (2008), which people with the common colour-vision deficiencies can tell apart; without
 #: black, which is lost on a dark page.

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app import chosen, models, options, texts
-from app.side import Side, head_within, ids_of
+from app.heads.side import Side, head_within, ids_of
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
 

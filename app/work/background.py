@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.jobs import Job, Jobs
 from app.plain import plain
+from app.work.jobs import Job, Jobs
 
 #: Seconds between two looks at a job that waits or runs.
 EVERY = 0.5

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from app.look import Look
-from app.look_scores import ATTRIBUTION
+from app.heads.look import Look
+from app.heads.look_scores import ATTRIBUTION
 from workbench.head_scores.result import UNITS
 from workbench.vocabulary import Head
 

@@ -110,13 +110,13 @@ class CircuitGraph:
 
     def plotly(self) -> Figure:
         """For the page."""
-        from app import circuit_plotly
+        from app.circuits import circuit_plotly
 
         return circuit_plotly.figure(self)
 
     def still(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
-        from app import circuit_still
+        from app.circuits import circuit_still
 
         return circuit_still.image(self, ending)
 

@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import workbench as wb
-from app import chosen, models, options, sweeps
-from app.forced import Forced
+from app import chosen, models, options
+from app.patching.forced import Forced
 from app.shown import Shown
+from app.work import sweeps
 from workbench.inputs import PairedInputs
 from workbench.patching.context import inputs_of, unpaired
 from workbench.vocabulary import Edit, Head

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import head_background, models
-from app.head_background import Known, partners
-from app.head_view import table
-from app.head_weights import Circuit, OneHead, promoted
-from app.side import Side
+from app import models
+from app.heads import head_background
+from app.heads.head_background import Known, partners
+from app.heads.head_view import table
+from app.heads.head_weights import Circuit, OneHead, promoted
+from app.heads.side import Side
 from workbench.attention_view import visible
 from workbench.vocabulary import Head
 
