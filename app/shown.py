@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import streamlit as st
 
+from app.plotted import safe
 from workbench import figures, pictures
 from workbench.files import jsonable
 
@@ -45,7 +45,7 @@ class Shown:
 
     def plotly(self) -> Any:
         """For the page. Plotly reads tags in what it writes, and a token may look like one."""
-        labels = [[escape(label, quote=False) for label in axis] for axis in self.labels]
+        labels = [[safe(label) for label in axis] for axis in self.labels]
         return getattr(figures, self.kind)(*self.arrays, *labels, **self.words)
 
     def still(self, ending: str) -> bytes:

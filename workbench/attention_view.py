@@ -200,7 +200,7 @@ def coloured(tokens: Sequence[str], weights: Float[np.ndarray, " token"], larges
         f"{escape(visible(token))}</span>"
         for i, (token, weight) in enumerate(zip(tokens, weights, strict=True))
     ]
-    return f'<div style="font-family:monospace;line-height:1.9;overflow-wrap:anywhere">{"".join(spans)}</div>'
+    return f'<div style="font-family:monospace;line-height:1.9;overflow-wrap:anywhere">{"<wbr>".join(spans)}</div>'
 
 
 def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarray, "rows columns"]:

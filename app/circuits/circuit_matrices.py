@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from app.circuits.circuit_plotly import wrapped
 from app.circuits.circuit_tables import columns
+from app.plotted import wrapped
 from circuits import reuse_figures
 from workbench.files import jsonable
 

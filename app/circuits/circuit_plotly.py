@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from app.circuits import circuit_layout as at
 from app.circuits.circuit_graph import CircuitGraph, Line, Node
+from app.plotted import safe, wrapped
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-#: Characters of a line that a telephone shows.
-COLUMNS = 56
 #: Pixels of a row, and of a line of text.
 ROW, TEXT = 44, 17
 _INVISIBLE = {"size": 14, "opacity": 0}
@@ -38,22 +36,6 @@ def figure(graph: CircuitGraph) -> Figure:
         traces.append(_ring(ring))
     entries = sum(trace.get("showlegend", True) for trace in traces)
     return go.Figure([{"type": "scatter", **trace} for trace in traces], _layout(graph, layout, entries))
-
-
-def safe(text: str) -> str:
-    """Text as Plotly shows it, which reads some HTML."""
-    return escape(text, quote=False)
-
-
-def wrapped(text: str) -> str:
-    """Lines that a telephone shows, broken behind dots where they can be."""
-    lines: list[str] = []
-    for part in text.split(" · "):
-        if lines and len(lines[-1]) + len(part) + 3 <= COLUMNS:
-            lines[-1] += f" · {part}"
-        else:
-            lines += textwrap.wrap(part, COLUMNS)
-    return "<br>".join(map(safe, lines))
 
 
 def _lines(graph: CircuitGraph, layout: at.Layout, colours: dict[str, str]) -> list[dict[str, Any]]:

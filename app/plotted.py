@@ -1,0 +1,45 @@
+"""Texts for Plotly, which reads some HTML and breaks no lines."""
+
+from __future__ import annotations
+
+import textwrap
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+#: Characters of a line that a telephone shows.
+COLUMNS = 56
+#: Points of a line of a title or subtitle.
+LINE = 18
+
+
+def safe(text: str) -> str:
+    """Text as Plotly shows it."""
+    return escape(text, quote=False)
+
+
+def wrapped(text: str, columns: int = COLUMNS) -> str:
+    """Lines that a telephone shows, broken behind dots where they can be."""
+    lines: list[str] = []
+    for part in text.split(" · "):
+        if lines and len(lines[-1]) + len(part) + 3 <= columns:
+            lines[-1] += f" · {part}"
+        else:
+            lines += textwrap.wrap(part, columns)
+    return "<br>".join(map(safe, lines))
+
+
+def fitted(figure: Figure) -> Figure:
+    """The same figure, its title and subtitle in lines that a telephone shows, with room for them."""
+    layout: Any = figure.layout
+    given = layout.title
+    title, subtitle = wrapped(str(given.text or ""), COLUMNS * 3 // 4), wrapped(str(given.subtitle.text or ""))
+    more = title.count("<br>") + subtitle.count("<br>")
+    words = {"text": title, "subtitle": {"text": subtitle}, "x": 0.02, "xanchor": "left"}
+    figure.update_layout(title={**words, "y": 0.98, "yref": "container", "yanchor": "top"})
+    if more:
+        grown = {"t": (layout.margin.t or 100) + LINE * more}
+        figure.update_layout(margin=grown, height=(layout.height or 450) + LINE * more)
+    return figure

@@ -1,0 +1,62 @@
+"""The README's pictures of the explorer, on the default model: ``python -m tests.browser.screenshots``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, ViewportSize
+
+from tests.browser.driving import COUNTING, PATIENCE, acting, chromium, open_page, wait_drawn
+from tests.browser.made_runs import make_runs
+from tests.browser.serving import Server, explorer
+from workbench import registry
+from workbench.models.catalog import DEFAULT
+
+#: High enough for what a sweep's strongest heads do.
+SIZE: ViewportSize = {"width": 1440, "height": 1100}
+FOLDER = registry.ROOT / "docs" / "images"
+
+
+def heads(page: Page, server: Server) -> None:
+    """A previous-token head."""
+    open_page(page, server.link(head="16.0"))
+
+
+def patching(page: Page, server: Server) -> None:
+    """A sweep, and its strongest heads ablated together."""
+    open_page(page, server.link("patching", head="23.3"))
+    page.get_by_role("button", name="Run the sweep").click()
+    page.locator(".grid canvas").first.wait_for(timeout=5 * PATIENCE)
+    wait_drawn(page)
+    with acting(page):
+        page.locator(".st-key-strongest button").click()
+
+
+def circuits(page: Page, server: Server) -> None:
+    """The circuit of IOI."""
+    run = next(path.name for path in (server.folder / "runs").iterdir() if "circuit-reuse" in path.name)
+    open_page(page, server.link("circuits", head="23.3", **{"circuit-run": run, "circuit-task": "ioi"}))
+
+
+def main() -> None:
+    """Take them."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        make_runs(Path(folder) / "runs")
+        with explorer(DEFAULT, Path(folder)) as server:
+            for show in (heads, patching, circuits):
+                context = browser.new_context(viewport=SIZE)
+                page = context.new_page()
+                page.add_init_script(COUNTING)
+                show(page, server)
+                page.wait_for_timeout(1000)
+                path = FOLDER / f"explorer-{show.__name__}.png"
+                page.screenshot(path=path)
+                Image.open(path).convert("RGB").save(path, optimize=True)
+                context.close()
+
+
+if __name__ == "__main__":
+    main()
