@@ -62,19 +62,19 @@ def prompt() -> str:
     return str(st.session_state[PROMPT])
 
 
-def ids(model: Any) -> list[int]:
-    """The prompt's tokens.
+def ids(model: Any, text: str | None = None, what: str = "The prompt") -> list[int]:
+    """The tokens of the chosen prompt, or of another text.
 
     Raises:
         UsageError: there are none, or too many.
     """
-    text = prompt()
+    text = prompt() if text is None else text
     found = model.to_tokens(text)[0].tolist() if text else []
     if not found:
-        raise UsageError("The prompt is empty: type something in the side bar.")
+        raise UsageError(f"{what} is empty: type something.")
     longest = min(LONGEST, model.cfg.n_ctx or LONGEST)
     if len(found) > longest:
-        raise UsageError(f"The prompt has {len(found)} tokens, and at most {longest} are shown: shorten it.")
+        raise UsageError(f"{what} has {len(found)} tokens, and at most {longest} are shown: shorten it.")
     return found
 
 

@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import workbench as wb
 from app import Home, chosen, inputs, models
-from app.heads import head_background, head_effect, head_view, pattern, side
+from app.heads import head_background, head_effect, head_view, pattern
 from app.heads.head_background import LISTED
 from app.heads.head_choice import LABELS
 from app.heads.head_compare import next_tokens
@@ -461,7 +461,7 @@ def test_next_tokens_of_two_models_are_compared_as_text() -> None:
 
 def test_a_text_of_too_many_tokens_is_refused() -> None:
     with pytest.raises(UsageError, match="at most"):
-        side.ids_of(wb.load("tiny"), "Mary and John " * 2_000)
+        chosen.ids(wb.load("tiny"), "Mary and John " * 2_000)
 
 
 # --- one head -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app import chosen, models, options, texts
-from app.heads.side import Side, head_within, ids_of
+from app.heads.side import Side, head_within
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
 
@@ -34,7 +34,7 @@ def second(first: Side, differs: str) -> Side:
         st.query_params.pop(_MODEL, None)
     if differs == PROMPT:
         text = texts.area("Second prompt", _PROMPT, SECOND, height=80)
-        look = models.look(first.name, ids_of(first.model, text))
+        look = models.look(first.name, chosen.ids(first.model, text, "The second prompt"))
         return replace(first, label="second", look=look)
     if differs == HEAD:
         given = texts.line("Second head", _HEAD, str(_nearest(first)), help="layer.head, such as 23.3", max_chars=9)
@@ -44,7 +44,7 @@ def second(first: Side, differs: str) -> Side:
         raise UsageError("There is no second model on this machine: fetch one (workbench models fetch NAME).")
     name = options.select("Second model", others, _MODEL)
     model = models.load(name)
-    look = models.look(name, ids_of(model, chosen.prompt()))
+    look = models.look(name, chosen.ids(model))
     return Side("second", name, model, look, head_within(model, first.head))
 
 

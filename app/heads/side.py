@@ -7,7 +7,6 @@ from typing import Any
 
 from app import chosen, models
 from app.heads.look import Look
-from workbench.errors import UsageError
 from workbench.vocabulary import Head
 
 
@@ -32,21 +31,6 @@ def chosen_side() -> Side:
     name = chosen.model_name()
     model = models.load(name)
     return Side("first", name, model, models.look(name, chosen.ids(model)), chosen.head(model))
-
-
-def ids_of(model: Any, text: str) -> list[int]:
-    """A text's tokens.
-
-    Raises:
-        UsageError: there are none, or too many.
-    """
-    found = model.to_tokens(text)[0].tolist() if text else []
-    longest = min(chosen.LONGEST, model.cfg.n_ctx or chosen.LONGEST)
-    if not found:
-        raise UsageError("The second prompt is empty: type something.")
-    if len(found) > longest:
-        raise UsageError(f"The second prompt has {len(found)} tokens, and at most {longest} are shown: shorten it.")
-    return found
 
 
 def head_within(model: Any, head: Head) -> Head:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 #: The default model's heads: what the grid has.
 LAYERS, HEADS = 30, 9
@@ -25,13 +28,10 @@ OFTEN = 50
 #: Cells of the grid in its canvas, as ``head_grid.js`` draws them.
 LEFT, TOP, LARGEST_CELL = 34, 2, 30
 
-#: Counts the runs of the page's script that have ended; in every document before anything else.
-COUNTING = """
-  window.runsEnded = 0;
-  new MutationObserver((changes) => {
-    for (const { target } of changes) if (target.dataset.testScriptState === 'notRunning') window.runsEnded += 1;
-  }).observe(document, { subtree: true, attributeFilter: ['data-test-script-state'] });
-"""
+#: Runs of each page's script that have ended. The page itself does not show a short one on a busy machine.
+_ended: WeakKeyDictionary[Page, int] = WeakKeyDictionary()
+#: Bytes of a message that may say so; a chart's is longer.
+SHORT = 200
 _DRAWN = """() => {
   const app = document.querySelector('[data-testid=stApp]');
   if (app?.dataset.testScriptState !== 'notRunning' || app.dataset.testConnectionState !== 'CONNECTED') return false;
@@ -72,8 +72,18 @@ def new_page(browser: Browser, size: tuple[int, int] = WIDE, theme: Any = "light
         viewport={"width": size[0], "height": size[1]}, color_scheme=theme, reduced_motion="reduce"
     )
     context.set_default_timeout(SOON)
-    context.add_init_script(COUNTING)
-    return context.new_page()
+    page = context.new_page()
+    _ended[page] = 0
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: _hear(page, frame)))
+    return page
+
+
+def _hear(page: Page, frame: str | bytes) -> None:
+    """Count a message of Streamlit's server if it says that the script has run to its end."""
+    if isinstance(frame, bytes) and len(frame) < SHORT:
+        message = ForwardMsg.FromString(frame)
+        whole = message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+        _ended[page] += message.WhichOneof("type") == "script_finished" and whole
 
 
 def open_page(page: Page, url: str) -> Page:
@@ -97,9 +107,12 @@ def wait_drawn(page: Page) -> None:
 @contextmanager
 def acting(page: Page) -> Iterator[None]:
     """What is done within makes the page's script run; wait until what came of it is drawn."""
-    before = page.evaluate("window.runsEnded")
+    before, end = _ended[page], time.monotonic() + PATIENCE / 1000
     yield
-    page.wait_for_function(f"window.runsEnded > {before}", timeout=PATIENCE, polling=OFTEN)
+    while _ended[page] == before:
+        assert time.monotonic() < end, "the page's script has not run"
+        page.wait_for_timeout(OFTEN)
+    page.wait_for_timeout(OFTEN)  # what has come is put into the page
     wait_drawn(page)
 
 

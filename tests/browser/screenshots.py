@@ -6,16 +6,16 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, ViewportSize
+from playwright.sync_api import Page
 
-from tests.browser.driving import COUNTING, PATIENCE, acting, chromium, open_page, wait_drawn
+from tests.browser.driving import PATIENCE, acting, chromium, new_page, open_page, wait_drawn
 from tests.browser.made_runs import make_runs
 from tests.browser.serving import Server, explorer
 from workbench import registry
 from workbench.models.catalog import DEFAULT
 
 #: High enough for what a sweep's strongest heads do.
-SIZE: ViewportSize = {"width": 1440, "height": 1100}
+SIZE = (1440, 1100)
 FOLDER = registry.ROOT / "docs" / "images"
 
 
@@ -47,15 +47,13 @@ def main() -> None:
         make_runs(Path(folder) / "runs")
         with explorer(DEFAULT, Path(folder)) as server:
             for show in (heads, patching, circuits):
-                context = browser.new_context(viewport=SIZE)
-                page = context.new_page()
-                page.add_init_script(COUNTING)
+                page = new_page(browser, SIZE)
                 show(page, server)
                 page.wait_for_timeout(1000)
                 path = FOLDER / f"explorer-{show.__name__}.png"
                 page.screenshot(path=path)
                 Image.open(path).convert("RGB").save(path, optimize=True)
-                context.close()
+                page.context.close()
 
 
 if __name__ == "__main__":
