@@ -83,8 +83,11 @@ def head(model: Any) -> Head:
     given = _HEAD.fullmatch(str(st.session_state[HEAD]).strip())
     if given is None:
         raise UsageError(f"Head {st.session_state[HEAD]!r}: give layer.head, such as 3.1.")
-    layer, index = map(int, given.groups())
-    return Head(min(layer, model.n_layers - 1), min(index, model.n_heads - 1))
+    asked = Head(*map(int, given.groups()))
+    found = Head(min(asked.layer, model.n_layers - 1), min(asked.index, model.n_heads - 1))
+    if found != asked:
+        st.warning(f"There is no head {asked} in this model; showing {found}.")
+    return found
 
 
 def choose(picked: Head) -> None:

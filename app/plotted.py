@@ -31,15 +31,21 @@ def wrapped(text: str, columns: int = COLUMNS) -> str:
     return "<br>".join(map(safe, lines))
 
 
-def fitted(figure: Figure) -> Figure:
-    """The same figure, its title and subtitle in lines that a telephone shows, with room for them."""
+def fitted(figure: Figure) -> str:
+    """Give a figure's title and subtitle lines that a telephone shows, and room for them.
+
+    Returns:
+        its notes, which are taken out of it: below a narrow figure they would lie on the names of its columns.
+    """
     layout: Any = figure.layout
+    notes = " ".join(str(each.text) for each in layout.annotations)
+    layout.annotations = ()
     given = layout.title
     title, subtitle = wrapped(str(given.text or ""), COLUMNS * 3 // 4), wrapped(str(given.subtitle.text or ""))
     more = title.count("<br>") + subtitle.count("<br>")
     words = {"text": title, "subtitle": {"text": subtitle}, "x": 0.02, "xanchor": "left"}
-    figure.update_layout(title={**words, "y": 0.98, "yref": "container", "yanchor": "top"})
+    figure.update_layout(title={**words, "y": 0.94, "yref": "container", "yanchor": "top"})
     if more:
         grown = {"t": (layout.margin.t or 100) + LINE * more}
         figure.update_layout(margin=grown, height=(layout.height or 450) + LINE * more)
-    return figure
+    return notes

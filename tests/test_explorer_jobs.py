@@ -95,9 +95,11 @@ def test_a_worker_that_dies_is_replaced(jobs: Jobs) -> None:
     job = jobs.submit(*asked({"task": "ioi", "n": 80, "seed": 1}, by=["head", "position"]))
     until(jobs, job.id, lambda job: job.state == "running")
     assert jobs._process is not None
+    waits = jobs.submit(*asked({"task": "ioi", "n": 3, "seed": 5}))
     os.kill(jobs._process.pid, signal.SIGTERM)
     failed = until(jobs, job.id, lambda job: job.over)
     assert failed.state == "failed" and "worker process ended" in failed.why
+    assert until(jobs, waits.id, lambda job: job.over).state == "done"
     assert until(jobs, jobs.submit(*asked()).id, lambda job: job.over).state == "done"
 
 

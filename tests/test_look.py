@@ -206,7 +206,7 @@ def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
 def test_a_figure_of_a_pattern_is_one_that_plotly_takes_and_its_labels_are_text() -> None:
     A = np.array([[1.0, 0.0], [0.25, 0.75]])
     drawn = pattern.shown(A, ["<b>a</b>", " b"], title="t", scale="attention", limit=2.0)
-    figure = go.Figure(drawn.plotly())  # every name and value is checked
+    figure: Any = go.Figure(drawn.plotly())  # every name and value is checked
     trace = figure.to_dict()["data"][0]
     np.testing.assert_array_equal(drawn.plotly()["data"][0]["z"], A)
     assert list(trace["x"]) == ["0 &lt;b&gt;a&lt;/b&gt;", "1 ·b"] and trace["zmax"] == 2

@@ -197,6 +197,7 @@ def test_a_single_edit_of_run_is_a_cell_of_a_sweep(llama: tuple[HookedLM, Plain]
         out = run(model, INPUTS, [Edit("z", 1, head=2, position="S", kind=kind)], **options)
         assert out.scores().numpy() == pytest.approx(swept.values[1, 2, 0], abs=1e-4)
         assert abs(out.scores() - out.scores(base=True)).max() > 1e-3
+        assert torch.equal(run(model, INPUTS, out.edits, unedited=False, **options).scores(), out.scores())
 
 
 def test_a_pattern_edit_attends_to_what_was_asked(llama: tuple[HookedLM, Plain]) -> None:
@@ -285,4 +286,6 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
     with pytest.raises(UsageError, match="tokeniser"):
         run(model, "a text", [])
     assert torch.equal(run(model, INPUTS, []).logits, run(model, INPUTS, []).base_logits)
+    with pytest.raises(UsageError, match="left out"):
+        run(model, INPUTS, [], unedited=False).scores("kl_divergence")
     assert run(model, texts, [Edit("z", 0, kind="zero")]).logits.shape == (4, VOCABULARY)

@@ -195,12 +195,14 @@ def coloured(tokens: Sequence[str], weights: Float[np.ndarray, " token"], larges
     """HTML of the tokens, each shaded by its weight as a share of `largest` (the largest of them by default). Whatever
     a token holds is text: it is escaped here."""
     top = max(float(np.nanmax(weights)) if largest is None else largest, 1e-9)
+    words = "padding:1px 0;unicode-bidi:isolate"  # in the order of the positions, whichever way a token is read
     spans = [
-        f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{shade(weight / top)}padding:1px 0">'
+        f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{shade(weight / top)}{words}">'
         f"{escape(visible(token))}</span>"
         for i, (token, weight) in enumerate(zip(tokens, weights, strict=True))
     ]
-    return f'<div style="font-family:monospace;line-height:1.9;overflow-wrap:anywhere">{"<wbr>".join(spans)}</div>'
+    style = "font-family:monospace;line-height:1.9;overflow-wrap:anywhere"
+    return f'<div dir="ltr" style="{style}">{"<wbr>".join(spans)}</div>'
 
 
 def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarray, "rows columns"]:

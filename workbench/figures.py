@@ -104,8 +104,10 @@ def bars(
     hover: np.ndarray | None = None,
     reference: np.ndarray | None = None,
     reference_name: str = "chance",
+    bar_name: str = "",
 ) -> Figure:
-    """A bar for each name with its interval; `reference` puts a mark beside each bar (a chance level, a null)."""
+    """A bar for each name with its interval; `reference` puts a mark beside each bar (a chance level, a null).
+    `bar_name` is what the legend calls the bars."""
     import plotly.graph_objects as go
 
     trace = go.Bar(
@@ -122,11 +124,16 @@ def bars(
         marker={"color": drawing.BAR},
         customdata=None if hover is None else hover.tolist(),
         hovertemplate="%{x}: %{y:.4g}<extra></extra>" if hover is None else "%{customdata}<extra></extra>",
-        name=scale,
+        name=bar_name or scale,
     )
     figure = _figure(trace, title, subtitle, note, x_title, scale)
     if reference is not None:
-        mark = {"symbol": "line-ew-open", "size": 26, "color": drawing.MARK, "line": {"width": 2}}
+        mark = {
+            "symbol": "line-ew-open",
+            "size": int(np.clip(260 / len(names), 8, 26)),
+            "color": drawing.MARK,
+            "line": {"width": 2},
+        }
         figure.add_scatter(x=list(names), y=_plain(reference), mode="markers", name=reference_name, marker=mark)
     figure.update_layout(showlegend=reference is not None, height=460)
     figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})

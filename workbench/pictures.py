@@ -106,6 +106,7 @@ def bars(
     x_title: str = "",
     reference: np.ndarray | None = None,
     reference_name: str = "chance",
+    bar_name: str = "",
 ) -> Figure:
     """The still twin of `workbench.figures.bars`."""
     width = min(14.0, max(6.0, 2 + 0.36 * len(names)))
@@ -113,7 +114,7 @@ def bars(
     figure = _figure(width, 4.6 if slanted else 4.0)
     axes, at = figure.subplots(), np.arange(len(names))
     error = np.nan_to_num(np.stack([values - low, high - values])).clip(min=0)
-    axes.bar(at, np.nan_to_num(values), color=drawing.BAR, width=0.72)
+    axes.bar(at, np.nan_to_num(values), color=drawing.BAR, width=0.72, label=bar_name or None)
     axes.errorbar(at, values, yerr=error, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(

@@ -52,7 +52,7 @@ export default function (component) {
     g.save();
     g.translate(8, TOP + (heads * size) / 2);
     g.rotate(-Math.PI / 2);
-    g.fillText("head", 0, 0);
+    g.fillText(data.shared ? "key/value head" : "head", 0, 0);
     g.restore();
     const room = width - LEFT - g.measureText(data.units).width - 12;
     const y = TOP + heads * size + AXIS + 4, wide = Math.max(60, Math.min(240, layers * size, room));
@@ -82,7 +82,7 @@ export default function (component) {
     frame(layer, head, "#000000", 2);
   };
   const say = (i, j) => {
-    said.textContent = `${i}.${j}: ${data.texts ? data.texts[j][i] : `${words(data.values[j][i])} ${data.units}`}`;
+    said.textContent = `${i}.${data.shared ? "kv" : ""}${j}: ${data.texts ? data.texts[j][i] : `${words(data.values[j][i])} ${data.units}`}`;
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

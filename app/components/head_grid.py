@@ -34,6 +34,7 @@ def head_grid(
     texts: np.ndarray | None = None,
     levels: Sequence[float] = (),
     limit: float | None = None,
+    shared: bool = False,
 ) -> None:
     """Draw one value a head.
 
@@ -45,6 +46,7 @@ def head_grid(
         marked: heads with a frame, such as those of a circuit.
         texts: ``[layer, head]``, what is said of each head below the grid instead of its value (intervals, p-values).
         levels: chance levels, marked on the colour bar; the note says what they are.
+        shared: the rows are key/value heads, written ``9.kv1``.
         limit: the end of the scale, where several grids share one; by default the largest magnitude.
     """
     top = drawing.limit(values) if limit is None else limit
@@ -67,6 +69,7 @@ def head_grid(
             "title": title,
             "units": units,
             "note": note,
+            "shared": shared,
             "levels": [float(level) for level in levels],
             "texts": None if texts is None else texts.T.tolist(),
         },

@@ -64,10 +64,11 @@ def _sweep(model: Any, sweep: wb.Sweep | None, head: Head) -> None:
 
     def picked(head: Head) -> None:
         chosen.choose(head)
-        if adding:
+        if adding and "kv_head" not in sweep.axes:  # which of its heads?
             head_set.flip(head)
 
-    sweep_shown.show(sweep, head, frozenset(head_set.current(model)), picked)
+    share = model.n_heads // model.n_kv_heads
+    sweep_shown.show(sweep, head, frozenset(head_set.current(model)), picked, share)
     table = sweep_shown.strongest(sweep)
     numbers = {c: st.column_config.NumberColumn(format="%.3g") for c in table.select_dtypes("number")}
     st.dataframe(table, hide_index=True, column_config=numbers, height="content")

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import options
 from app.page import Page
+from app.plain import plain
 from app.plotted import fitted
 from workbench.runs.compare import compare, config_differences
 from workbench.runs.known import known
@@ -74,7 +75,10 @@ def _figures(run: Run) -> None:
         return
     ordered = sorted(run.figure_names, key=lambda name: (len(name), name))
     name = options.select("Figure", ordered, "figure")
-    st.plotly_chart(fitted(run.figure(name)), key="run-figure", config=CONFIG, theme=None)
+    figure = run.figure(name)
+    note = fitted(figure)
+    st.plotly_chart(figure, key="run-figure", config=CONFIG)
+    st.caption(plain(note))
     with st.container(horizontal=True):
         if name in run.picture_names:
             st.download_button("PNG", run.picture(name), f"{name}.png", key="png", on_click="ignore", type="tertiary")

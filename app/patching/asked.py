@@ -98,7 +98,7 @@ def _take() -> None:
     if file is None:
         return
     try:
-        pairs = sweeps.read_pairs(file.getvalue(), PurePath(file.name).suffix.lower())
+        pairs = sweeps.read_pairs(file.getvalue(), PurePath(file.name).name)
         if len(pairs) > MOST:
             raise WorkbenchError(f"The file has {len(pairs)} pairs, and at most {MOST} are swept here: use the script.")
         st.session_state[_BASE] = st.query_params[PAIRS] = _keep(rows(pairs))

@@ -19,6 +19,7 @@ from app import chosen, models, options
 from app.patching.forced import Forced
 from app.shown import Shown
 from app.work import sweeps
+from workbench.attention_view import visible
 from workbench.inputs import PairedInputs
 from workbench.patching.context import inputs_of, unpaired
 from workbench.vocabulary import Edit, Head
@@ -68,11 +69,12 @@ class Change:
         return float((p.exp() * (p - q)).sum())
 
     def table(self, model: Any) -> pd.DataFrame:
-        """The likeliest tokens before and after, the likeliest before first: ``token, id, before, after``."""
+        """The likeliest tokens before and after, in the order of the larger of both: ``token, id, before, after``."""
         p, q = self.before.softmax(-1), self.after.softmax(-1)
         ids = dict.fromkeys([*p.topk(SHOWN).indices.tolist(), *q.topk(SHOWN).indices.tolist()])
-        rows = [(repr(model.tokenizer.decode([i])), i, float(p[i]), float(q[i])) for i in ids]
-        return pd.DataFrame(rows, columns=["token", "id", "before", "after"]).sort_values("before", ascending=False)
+        rows = [(visible(model.tokenizer.decode([i])), i, float(p[i]), float(q[i])) for i in ids]
+        rows.sort(key=lambda row: -max(row[2:]))
+        return pd.DataFrame(rows, columns=["token", "id", "before", "after"])
 
 
 def place(model: Any, name: str, asked: Mapping[str, Any], base: str) -> Place:
@@ -114,15 +116,20 @@ def change(name: str, where: Place, made: tuple[Edit, ...]) -> Change:
     Raises:
         UsageError: as `workbench.run`.
     """
+    before, after = _run(name, where, ()), _run(name, where, made)
+    if not where.asked:
+        return Change(before.logits[0], after.logits[0])
+    return Change(before.logits[0], after.logits[0], (float(before.scores()[0]), float(after.scores()[0])))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _run(name: str, where: Place, made: tuple[Edit, ...]) -> wb.Outcome:
     model = models.load(name)
     if not where.asked:
         alone = unpaired(model, [torch.tensor(where.ids)])
-        outcome = wb.run(model, alone, made, over="positions")
-        return Change(outcome.base_logits[0], outcome.logits[0])
+        return wb.run(model, alone, made, over="positions", unedited=False)
     inputs = tokenised(name, where.asked)
-    outcome = wb.run(model, inputs.of([where.index]), made, base=where.base, over=inputs)
-    before, after = (float(outcome.scores(base=base)[0]) for base in (True, False))
-    return Change(outcome.base_logits[0], outcome.logits[0], (before, after))
+    return wb.run(model, inputs.of([where.index]), made, base=where.base, over=inputs, unedited=False)
 
 
 def shown(found: Change, model: Any, said: str) -> Shown:
@@ -133,6 +140,7 @@ def shown(found: Change, model: Any, said: str) -> Shown:
         "title": "Next token, before and after",
         "subtitle": said,
         "scale": "probability",
+        "bar_name": "after",
         "x_title": "next token",
         "reference": table["before"].to_numpy(),
         "reference_name": "before",

@@ -24,7 +24,8 @@ SET, KEPT = "set", "set-input"
 #: The role of a head that was given none.
 NONE = "chosen"
 ROLES = (NONE, *role_words())
-_STATE, _PICKED, _ROLE, _FILE, _WRONG = "head-set", "heads-picked", "head-role", "circuit-file", "circuit-wrong"
+_STATE, _PICKED, _ROLE, _FILE = "head-set", "heads-picked", "head-role", "circuit-file"
+_WRONG, _SAID = "circuit-wrong", "circuit-said"
 _ENTRY = re.compile(r"(\d{1,4}\.\d{1,4})(?::([^,:]{1,80}))?")
 
 Roles = dict[Head, str]
@@ -91,9 +92,11 @@ def roles(model: Any, head: Head, name: str, task: str) -> None:
         st.download_button(
             "Save the circuit (JSON)", data, "circuit.json", "application/json", key="save-circuit", on_click="ignore"
         )
-    st.file_uploader("Load a circuit (JSON)", ["json"], key=_FILE, on_change=_take)
+    st.file_uploader("Load a circuit (JSON)", ["json"], key=_FILE, on_change=_take, args=(model,))
     if wrong := st.session_state.pop(_WRONG, None):
         st.error(plain(wrong), icon=":material/error:")
+    if said := st.session_state.pop(_SAID, None):
+        st.warning(plain(said), icon=":material/info:")
 
 
 def circuit(heads: Mapping[Head, str], name: str, task: str) -> Circuit:
@@ -115,18 +118,23 @@ def _named(head: Head) -> None:
     put({**st.session_state[_STATE], head: role})
 
 
-def _take() -> None:
+def _take(model: Any) -> None:
     """Take the heads of an uploaded circuit; a callback."""
     file = st.session_state[_FILE]
     if file is None:
         return
     try:
-        found = Circuit.from_json(parse_json(file.getvalue(), "The file"), "The file")
-        if found.model not in ("", chosen.model_name()):
-            st.session_state[_WRONG] = f"This circuit was found in {found.model}; its heads are taken all the same."
-        put({head: " and ".join(r for h, r in found.heads if h == head) for head in found.head_set})
+        found = Circuit.from_json(parse_json(file.getvalue(), file.name), file.name)
     except WorkbenchError as error:
         st.session_state[_WRONG] = str(error)
+        return
+    heads = {head: " and ".join(r for h, r in found.heads if h == head) for head in found.head_set}
+    lacking = sorted(h for h in heads if h.layer >= model.n_layers or h.index >= model.n_heads)
+    other = found.model not in ("", chosen.model_name())
+    said = [f"This circuit was found in {found.model}."] if other else []
+    said += [f"This model has no heads {', '.join(map(str, lacking))}: they are left out."] if lacking else []
+    st.session_state[_SAID] = " ".join(said)
+    put({head: role for head, role in heads.items() if head not in lacking})
 
 
 def _from_link() -> Roles:

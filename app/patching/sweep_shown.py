@@ -44,15 +44,21 @@ class SweepShown:
         return json.dumps(self.sweep.json(), ensure_ascii=False).encode()
 
 
-def show(sweep: wb.Sweep, selected: Head, marked: frozenset[Head], on_pick: Callable[[Head], None]) -> None:
-    """Draw it."""
+def show(
+    sweep: wb.Sweep, selected: Head, marked: frozenset[Head], on_pick: Callable[[Head], None], share: int = 1
+) -> None:
+    """Draw it.
+
+    Args:
+        share: how many heads read one key/value head; of those the first is picked by a click on it.
+    """
     quantity = sweep.quantity(None)
     words = drawing.words(sweep, quantity)
     if {"head", "kv_head"} & set(sweep.axes):
-        _grid(sweep, quantity, words, selected, marked, on_pick)
+        _grid(sweep, quantity, words, selected, marked, on_pick, share)
     else:
         st.plotly_chart(sweep.figure(), key="sweep-figure", config={"displaylogo": False})
-    st.caption(f"{words.subtitle}. {words.note}")
+    st.caption(words.note)
     if sweep.effect_note:
         st.caption(sweep.effect_note)
     downloads(SweepShown(sweep), "sweep", "sweep")
@@ -76,21 +82,33 @@ def _grid(
     selected: Head,
     marked: frozenset[Head],
     on_pick: Callable[[Head], None],
+    share: int,
 ) -> None:
     values, texts = by_head(sweep, quantity)
     shared = "kv_head" in sweep.axes
-    if shared:  # the grid's rows are key/value heads, each read by several heads
-        st.caption("Rows are key/value heads.")
+    if shared and share > 1:
+        texts = np.array([[_read_by(i, j, share, text) for j, text in enumerate(row)] for i, row in enumerate(texts)])
+        st.caption(f"Rows are key/value heads; {share} heads read each. A click chooses the first of them.")
+
+    def picked(head: Head) -> None:
+        on_pick(Head(head.layer, head.index * share))
+
     head_grid(
         values,
-        title=words.title,
+        title=words.subtitle[:1].upper() + words.subtitle[1:],
+        note=words.title,
         units=words.scale,
         texts=texts,
-        selected=Head(selected.layer, min(selected.index, values.shape[1] - 1)) if shared else selected,
+        selected=Head(selected.layer, selected.index // share) if shared else selected,
         marked=frozenset() if shared else marked,
-        on_pick=on_pick,
+        on_pick=picked if shared else on_pick,
         key="sweep-grid",
+        shared=shared,
     )
+
+
+def _read_by(layer: int, kv: int, share: int, text: str) -> str:
+    return f"{text}; read by heads {Head(layer, kv * share)} to {Head(layer, (kv + 1) * share - 1)}"
 
 
 def by_head(sweep: wb.Sweep, quantity: str) -> tuple[Float[np.ndarray, "layer head"], np.ndarray]:

@@ -64,7 +64,8 @@ def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]
         watch(job)
         return None
     if job is not None and job.state == "stopped":
-        st.info(f"Stopped at {job.done:,} of {job.total:,} edited runs. They are kept: run it again to go on.")
+        kept = f" at {job.done:,} of {job.total:,} edited runs. They are kept" if job.total else " before it began"
+        st.info(f"Stopped{kept}: run it again to go on.")
     if job is not None and job.state == "failed":
         st.error(plain(job.why), icon=":material/error:")
     if st.button("Run the sweep", type="primary", icon=":material/play_arrow:", key="run-sweep"):

@@ -35,6 +35,6 @@ def _watch(number: int) -> None:
 def said(job: Job, before: int = 0) -> str:
     """The state of a job in a line."""
     if job.state == "waiting":
-        return f"Waiting: {before} {'job is' if before == 1 else 'jobs are'} before it."
+        return f"Waiting: {before} {'job is' if before == 1 else 'jobs are'} before it." if before else "Starting"
     count = f"{job.done:,} of {job.total:,}" if job.total else ""
     return " ".join(filter(None, [job.what or "Starting", count]))

@@ -14,6 +14,8 @@ from typing import Any
 
 from workbench import registry
 
+#: What became of a job whose process died.
+ENDED = "The worker process ended while this ran; what was finished is kept: run it again to go on."
 #: States that nothing follows.
 OVER = ("done", "stopped", "failed")
 
@@ -45,13 +47,15 @@ class Job:
 class Jobs:
     """A worker process and its jobs; every method may be called from any session's thread.
 
-    The process is started at once, so that it is ready for the first job. One that has died is replaced when the next
-    job comes, and not before: one that cannot start would die for ever.
+    The process is started at once, so that it is ready for the first job. One that dies loses the job that ran, and is
+    replaced for those that wait; one that dies before any job ran cannot start, and is not tried again before the
+    next job comes.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
+        self._asked: dict[int, Mapping[str, Any]] = {}
         self._process: subprocess.Popen[str] | None = self._started()
         atexit.register(self.close)
 
@@ -65,7 +69,8 @@ class Jobs:
                 self._process = self._started()
             new = Job(len(self._jobs) + 1, key)
             self._jobs[new.id] = new
-            self._send({"do": {**job, "id": new.id, "key": key}})
+            self._asked[new.id] = {"do": {**job, "id": new.id, "key": key}}
+            self._send(self._asked[new.id])
             return self._jobs[new.id]
 
     def stop(self, number: int) -> None:
@@ -134,7 +139,15 @@ class Jobs:
         with self._lock:
             with suppress(BrokenPipeError):
                 process.stdin.close()
-            if self._process is process:
-                self._process = None
-            for job in [job for job in self._jobs.values() if not job.over]:
-                self._jobs[job.id] = replace(job, state="failed", why="The worker process ended; start it again.")
+            if self._process is not process:  # closed
+                return
+            self._process = None
+            begun = [job for job in self._jobs.values() if job.state == "running"]
+            waiting = [job for job in self._jobs.values() if job.state == "waiting"]
+            lost = begun or waiting  # a process that began nothing cannot start
+            for job in lost:
+                self._jobs[job.id] = replace(job, state="failed", why=ENDED)
+            if begun and waiting:
+                self._process = self._started()
+                for job in waiting:
+                    self._send(self._asked[job.id])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,18 +24,18 @@ def prompts(asked: Mapping[str, Any]) -> Any:
     if "task" in asked:
         return wb.task(str(asked["task"]), n=int(asked["n"]), seed=int(asked["seed"]))
     if "pairs" in asked:
-        return read_pairs(inputs.kept(str(asked["pairs"])), ".jsonl")
+        return read_pairs(inputs.kept(str(asked["pairs"])), "pairs.jsonl")
     raise BadInput("A sweep needs a task or pairs.")
 
 
-def read_pairs(data: bytes, ending: str) -> Any:
-    """Pairs from the bytes of a file, as `workbench.read_pairs` reads them.
+def read_pairs(data: bytes, name: str) -> Any:
+    """Pairs from the bytes of a file of that name, as `workbench.read_pairs` reads them.
 
     Raises:
         BadInput, UsageError: as that does.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"pairs{ending}"
+        path = Path(folder) / (re.sub(r"[^\w.-]", "_", name)[-80:] or "pairs")
         path.write_bytes(data)
         return wb.read_pairs(path)
 

@@ -203,7 +203,8 @@ _CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map((chart)
   for (const text of chart.querySelectorAll('.main-svg text')) {
     const at = text.getBoundingClientRect();
     const beside = Math.max(box.left - at.left, at.right - box.right);
-    const above = Math.max(box.top - at.top, at.bottom - box.bottom) - at.height / 4;  // lines are higher than letters
+    const leading = parseFloat(getComputedStyle(text).fontSize) / 4;  // a line is higher than its letters
+    const above = Math.max(box.top - at.top, at.bottom - box.bottom) - leading;
     if (at.width && Math.max(beside, above) > 1) cut.push(text.textContent);
   }
   return { title: given.title?.text ?? '', axes, cut };

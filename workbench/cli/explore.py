@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 
 from workbench import registry
 from workbench.cli.choices import Model, check_model
-from workbench.errors import BadInput
+from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
 
 #: What the server is started with: for one person on this machine.
@@ -25,6 +26,7 @@ SETTINGS: dict[str, str | tuple[str, ...]] = {
     "server.fileWatcherType": "none",
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",
+    "client.showErrorLinks": "false",
     "client.toolbarMode": "minimal",
     "runner.postScriptGC": "false",  # it would walk all of torch after each run of a page: 0.3 s
 }
@@ -39,6 +41,8 @@ def explore(
     check_model(model)
     if importlib.util.find_spec("streamlit") is None:
         raise BadInput("The explorer needs Streamlit: pip install 'attention-workbench[explorer]'.")
+    if _taken(port):
+        raise UsageError(f"Port {port} is taken: name another, such as --port {port + 1}.")
     settings: dict[str, str | tuple[str, ...]] = {
         **SETTINGS,
         "server.port": str(port),
@@ -52,3 +56,13 @@ def explore(
     env = registry.environment() | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model]), "OMP_WAIT_POLICY": "PASSIVE"}
     print(f"The explorer is at http://127.0.0.1:{port} (Ctrl-C stops it).", file=sys.stderr)
     return subprocess.run(command, env=env, check=False).returncode
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as trying:
+        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trying.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False

@@ -25,22 +25,39 @@ from workbench.vocabulary import Edit
 
 @dataclass(frozen=True)
 class Outcome:
-    """Last-position logits of each input with the edits (`logits`) and without (`base_logits`), ``[n, d_vocab]``."""
+    """Last-position logits of each input with the edits (`logits`) and without (`plain`, None where the unedited run
+    was left out), ``[n, d_vocab]``."""
 
     logits: Float[Tensor, "n d_vocab"]
-    base_logits: Float[Tensor, "n d_vocab"]
+    plain: Float[Tensor, "n d_vocab"] | None
     inputs: PairedInputs
     edits: tuple[Edit, ...]
     tokenizer: Any = None
 
+    @property
+    def base_logits(self) -> Float[Tensor, "n d_vocab"]:
+        """The logits without the edits.
+
+        Raises:
+            UsageError: the unedited run was left out.
+        """
+        if self.plain is None:
+            raise UsageError("The unedited run was left out of this outcome: call run without unedited=False.")
+        return self.plain
+
     def scores(
         self, metric: str | Metric | Callable[..., Tensor] = "logit_difference", *, base: bool = False
     ) -> Float[Tensor, "n"]:
-        """The metric of each example with the edits, or of the unedited run when `base`."""
+        """The metric of each example with the edits, or of the unedited run when `base`.
+
+        Raises:
+            UsageError: the unedited run is needed and was left out.
+        """
         metric, logits = measured_by(metric, self.inputs), self.base_logits if base else self.logits
+        reference = self.base_logits if metric.reference else logits
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):
-            example = Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], self.base_logits[i])
+            example = Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], reference[i])
             wanted = metric.wanted(example)
             row = logits[i : i + 1]
             scores.append(metric(row if wanted is None else row[:, list(wanted)], example)[0])
@@ -64,6 +81,7 @@ def run(
     base: str = "clean",
     over: Any = None,
     seed: int = 0,
+    unedited: bool = True,
     cache: Any = None,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -76,6 +94,7 @@ def run(
         base: which run of a pair is edited: ``"clean"`` or ``"corrupt"``.
         over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
         seed: of ``resample`` edits.
+        unedited: whether the run without the edits is made, too; left out, the call takes about half the time.
         cache: where the edits' values are kept: None for the user's own cache, False for none, or a folder.
 
     Raises:
@@ -96,8 +115,11 @@ def run(
         batch = torch.stack([ids[i] for i in members])
         taps, expand = whole_taps(tower, [changes.row(i) for i in members])
         edited = tower.whole(batch, taps, expand=expand)
-        unedited = tower.whole(batch, {})
-        for i, a, b in zip(members, edited, unedited, strict=True):
-            logits[i], plain[i] = a, b
+        for i, row in zip(members, edited, strict=True):
+            logits[i] = row
+        if unedited:
+            for i, row in zip(members, tower.whole(batch, {}), strict=True):
+                plain[i] = row
         done(len(members))
-    return Outcome(torch.stack(logits), torch.stack(plain), prepared, tuple(edits), getattr(model, "tokenizer", None))
+    without = torch.stack(plain) if unedited else None
+    return Outcome(torch.stack(logits), without, prepared, tuple(edits), getattr(model, "tokenizer", None))
