@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 import workbench as wb
 from app import chosen, inputs, models
 from app.pages import patching
-from app.patching import asked, by_hand, forced, head_set, sweeping
+from app.patching import asked, by_hand, forced, head_set, sweep_shown, sweeping
 from app.patching.as_code import code
 from app.work import background, sweeps
 from app.work.jobs import Job
@@ -114,6 +114,34 @@ def test_positions_and_residual_sites_are_swept(app: AppTest) -> None:
     )
     app.selectbox(key="site").set_value("resid_pre")
     assert strongest(swept(app))["cell"].str.fullmatch(r"layer \d").all()
+
+
+def test_a_key_value_head_is_named_as_one_and_a_click_chooses_a_head_that_reads_it(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr(sweep_shown, "head_grid", lambda values, **given: drawn.append({"values": values, **given}))
+    picked: list[Head] = []
+    monkeypatch.setattr(chosen, "choose", picked.append)
+    app.query_params.update({"site": "v", "head": "1.3", "n": "3"})
+    swept(app)
+    model, last = wb.load("tiny"), drawn[-1]
+    share = model.n_heads // model.n_kv_heads
+    assert share > 1 and last["values"].shape == (model.n_layers, model.n_kv_heads) and last["shared"]
+    assert last["selected"] == Head(1, 3 // share)
+    last["on_pick"](Head(1, 1))
+    assert picked == [Head(1, share)]
+    assert f"read by heads 1.{share} to 1.{2 * share - 1}" in last["texts"][1, 1]
+
+
+def test_a_circuit_of_another_model_says_what_is_left_out(app: AppTest) -> None:
+    other = head_set.circuit({Head(0, 1): "mover", Head(99, 0): "mover"}, "large", "ioi")
+    data = json.dumps(other.json()).encode()
+    ran(app).file_uploader(key="circuit-file").set_value(("c.json", data, "application/json"))
+    ran(app)
+    assert app.query_params["set"] == "0.1:mover" and not app.error
+    said = app.warning[0].value.replace("\\", "")
+    assert "found in large" in said and "no heads 99.0" in said
 
 
 def test_a_sweep_that_fails_says_why_and_the_page_goes_on(app: AppTest) -> None:

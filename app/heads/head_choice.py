@@ -12,6 +12,7 @@ from app.heads import head_background, head_effect
 from app.heads.head_score import ON_PROMPT, Score, nothing, on_prompt
 from app.heads.side import Side
 from app.plain import guarded
+from app.shown import Shown, downloads
 from workbench.vocabulary import Head
 
 #: In the link → label.
@@ -57,9 +58,10 @@ def draw(
     also: frozenset[Head] = frozenset(),
 ) -> None:
     """The grid of a score; `also` are heads with a frame beside the score's own."""
+    title = f"{label}: {score.title}" if label else score.title
     head_grid(
         np.asarray(score.values),
-        title=f"{label}: {score.title}" if label else score.title,
+        title=title,
         units=score.units,
         note=score.note,
         selected=selected,
@@ -71,3 +73,8 @@ def draw(
         key=key,
         on_pick=on_pick,
     )
+    values = np.asarray(score.values)
+    words = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
+    names = tuple([str(i) for i in range(size)] for size in values.shape)
+    drawn = Shown("heatmap", (values.T,), names, {**words, "diverging": score.signed, "limit": limit})
+    downloads(drawn, key, f"heads-{key}")
