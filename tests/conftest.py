@@ -15,6 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # No test reaches the hub: what is not on this machine is refused at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Arrow may be loaded by a page's thread that ends, after which its own allocator crashes (workbench/cli/explore.py).
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 # What a test computes it computes: tests of the cache name a folder.
 os.environ["WORKBENCH_CACHE"] = "off"
 

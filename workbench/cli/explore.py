@@ -31,6 +31,15 @@ SETTINGS: dict[str, str | tuple[str, ...]] = {
     "runner.postScriptGC": "false",  # it would walk all of torch after each run of a page: 0.3 s
 }
 
+#: And in which environment.
+ENVIRONMENT = {
+    # The threads of torch would spin while they wait for work, and page, worker and browser share the cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Arrow's own allocator may crash where the thread that loaded it has ended, as each run of a page does: apache/arrow
+    # issues 50471 and 50908, of pyarrow 25. The tests crashed once like that with pyarrow 26.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
 
 def explore(
     model: Model = DEFAULT,
@@ -52,8 +61,7 @@ def explore(
     for name, value in settings.items():
         for one in value if isinstance(value, tuple) else (value,):
             command += [f"--{name}", one]
-    # The threads of torch would spin while they wait for work, and page, worker and browser share the cores.
-    env = registry.environment() | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model]), "OMP_WAIT_POLICY": "PASSIVE"}
+    env = registry.environment() | ENVIRONMENT | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model])}
     print(f"The explorer is at http://127.0.0.1:{port} (Ctrl-C stops it).", file=sys.stderr)
     return subprocess.run(command, env=env, check=False).returncode
 
