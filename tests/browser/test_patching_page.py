@@ -20,6 +20,7 @@ from tests.browser import driving
 from tests.browser.driving import PATIENCE, acting, downloaded, go_to, open_page, point_at, wait_drawn, wait_head
 from tests.browser.serving import Server
 from tests.oracle import plain_hooks
+from workbench.attention_view import visible
 from workbench.models.catalog import DEFAULT
 
 SMALL = {"task": "ioi", "n": "2"}
@@ -96,7 +97,7 @@ def test_heads_put_in_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server
         with plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType]
             after = hf(ids).logits[0, -1].softmax(-1)
     tokens = [model().tokenizer.decode([i]) for i in before.topk(8).indices.tolist()]
-    assert found["labels"][0][0] == repr(tokens[0])
+    assert found["labels"][0][0] == visible(tokens[0])
     likeliest = before.topk(1).indices
     np.testing.assert_allclose(found["values"][0], after[likeliest].item(), atol=1e-4)
     np.testing.assert_allclose(found["reference"][0], before[likeliest].item(), atol=1e-4)

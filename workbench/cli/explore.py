@@ -35,8 +35,8 @@ SETTINGS: dict[str, str | tuple[str, ...]] = {
 ENVIRONMENT = {
     # The threads of torch would spin while they wait for work, and page, worker and browser share the cores.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Arrow's own allocator may crash where the thread that loaded it has ended, as each run of a page does (issues 50471
-    # and 50908 of apache/arrow, of pyarrow 25; the tests crashed once like that with pyarrow 26).
+    # Arrow's own allocator may crash where the thread that loaded it has ended, as each run of a page does: issues
+    # 50471 and 50908 of apache/arrow (pyarrow 25). With pyarrow 26 the tests crashed once like that.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
