@@ -5,7 +5,6 @@ Model, prompt and head live in the link, and stay in it when the page is switche
 
 from __future__ import annotations
 
-import logging
 import time
 from functools import cache
 
@@ -18,7 +17,6 @@ from app.page import pages
 from app.plain import guarded, plain
 from app.work.background import jobs
 from workbench import drawing
-from workbench.errors import WorkbenchError
 
 #: Streamlit leaves a hand's breadth above each page.
 CLOSE = ".stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem; }"
@@ -38,14 +36,12 @@ def main() -> None:
     jobs()  # the worker gets ready while the first page is read
     with st.sidebar:
         chosen.widgets(models.available())
-    with guarded():
-        try:
+    try:
+        with guarded():
             view.run()
-        except WorkbenchError:
-            raise
-        except Exception as error:  # a fault of ours: the server's log says where, the page stays usable
-            logging.getLogger("workbench.explorer").exception("the page %s", view.title)
-            st.error(plain(f"A fault of ours ({type(error).__name__}): the explorer’s terminal shows where."))
+    except Exception as error:  # a fault of ours: the server's log says where, the page stays usable
+        timing.LOG.exception("the page %s", view.title)
+        st.error(plain(f"A fault of ours ({type(error).__name__}): the explorer’s terminal shows where."))
     timing.drawn(view.title, began)
 
 

@@ -208,10 +208,9 @@ def test_a_row_is_forced_onto_tokens(app: AppTest) -> None:
 
 
 @pytest.mark.parametrize("text", ["9", "1.2@3>9>1", "<script>", "1.2@1>3"])
-def test_a_forced_row_that_is_none_is_left_out(text: str) -> None:
-    model = wb.load("tiny")
-    assert [row for row in forced.read(text) if max(row.to) <= row.row] == []
-    assert model.n_layers == 2
+def test_a_forced_row_that_is_none_is_left_out(app: AppTest, text: str) -> None:
+    app.query_params["force"] = f"{text},1.0@5>1"
+    assert ran(app).query_params["force"] == "1.0@5>1"
 
 
 def test_the_code_gives_what_the_page_shows(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,11 +237,12 @@ def test_the_code_of_own_pairs_and_of_a_prompt(app: AppTest) -> None:
 
 
 def test_own_pairs_are_kept_by_their_hash_and_swept(app: AppTest) -> None:
-    app.query_params["source"] = asked.OWN
+    app.query_params.update({"source": asked.OWN, "set": "1.2"})
     swept(app)
     name = app.query_params["pairs"]
     assert inputs.kept(name).decode().count("\n") == 2 and len(strongest(app)) == 8
-    assert "drawn anew" not in " ".join(text.value for text in app.caption)
+    assert "drawn anew" in " ".join(text.value for text in app.caption)  # there is no faithfulness on own pairs
+    assert "faithfulness" not in [button.key for button in app.button]
 
 
 @pytest.mark.parametrize(
@@ -258,6 +258,7 @@ def test_a_pair_file_that_is_none_is_refused_in_one_line(app: AppTest, file: str
     ran(app).file_uploader(key="pairs-file").set_value((file, data, "text/plain"))
     ran(app)
     assert len(app.error) == 1 and "\n" not in app.error[0].value
+    assert said in app.error[0].value.replace("\\", "")
 
 
 def test_a_pair_files_pairs_are_taken_with_their_positions(app: AppTest) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from app.plotted import safe
 from app.shown import Shown
 from workbench import drawing
 from workbench.attention_view import FULL, laid_out, numbered
@@ -31,13 +31,13 @@ SPIKE: dict[str, Any] = {
 
 
 class Pattern(Shown):
-    """A heatmap of a pattern, made in a fraction of the time that `workbench.figures.heatmap` takes, with the row and
-    the column below the pointer marked."""
+    """A heatmap of a pattern as plain Plotly JSON, whose making is not checked value by value as that of
+    `workbench.figures.heatmap` is, with the row and the column below the pointer marked."""
 
     def plotly(self) -> dict[str, Any]:
         """For the page. Plotly reads tags in what it writes, and a token may look like one."""
         (values,), words = self.arrays, self.words
-        columns, rows = ([escape(label, quote=False) for label in axis] for axis in self.labels)
+        columns, rows = ([safe(label) for label in axis] for axis in self.labels)
         top = words.get("limit") or drawing.limit(values)
         lines = words["subtitle"].split("; ")
         below = LINE * (len(lines) - 1)

@@ -170,18 +170,14 @@ def _overlap(run: Run) -> None:
     if not len(matrix.rows):
         st.info("The model does fewer than two of this run's tasks: there is no pair to compare.")
         return
-    left, right = st.columns([4, 5], gap="medium")
-    with left:
-        _show(matrix, "overlap")
-    with right:
-        beyond = circuit_matrices.beyond_null(matrix.rows)
-        above, surely = (beyond["beyond"] != "no").sum(), (beyond["beyond"] == "surely").sum()
-        st.markdown(
-            f"**{above} of {len(beyond)} pairs share more than the 95th percentile of layer-matched random circuits, "
-            f"{surely} of them with their whole interval.**"
-        )
-        st.dataframe(beyond, hide_index=True, column_config=_columns(beyond), height=TALL)
-        st.caption("p: exact, of the layer-matched null; p_holm: corrected for the number of pairs (Holm 1979).")
+    beyond = circuit_matrices.beyond_null(matrix.rows)
+    above, surely = (beyond["beyond"] != "no").sum(), (beyond["beyond"] == "surely").sum()
+    said = (
+        f"{above} of {len(beyond)} pairs share more than the 95th percentile of layer-matched random circuits, "
+        f"{surely} of them with their whole interval."
+    )
+    note = "p: exact, of the layer-matched null; p_holm: corrected for the number of pairs (Holm 1979)."
+    _show(matrix, "overlap", said, beyond, note)
 
 
 def _ablation(run: Run) -> None:
@@ -192,22 +188,24 @@ def _ablation(run: Run) -> None:
     if not len(matrix.rows):
         st.info("The model does none of this run's tasks: there is no circuit to ablate.")
         return
+    note = (
+        "damage: the lost share of the logit difference [low, high]; random: the mean of the random sets, "
+        "random_low and random_high the least and the most of them; beyond_random: damage less their mean."
+    )
+    _show(matrix, "cross-ablation", "Each ablation beside random heads of the same layers", matrix.rows, note)
+
+
+def _show(matrix: circuit_matrices.Matrix, name: str, said: str, table: pd.DataFrame, note: str) -> None:
+    """A matrix, and beside it what it says and the numbers."""
     left, right = st.columns([4, 5], gap="medium")
     with left:
-        _show(matrix, "cross-ablation")
+        st.plotly_chart(matrix.plotly(), key=f"circuit-{name}", config=CONFIG)
+        st.caption(plain(matrix.note))
+        downloads(matrix, f"circuit-{name}", name)
     with right:
-        st.markdown("**Each ablation beside random heads of the same layers**")
-        st.dataframe(matrix.rows, hide_index=True, column_config=_columns(matrix.rows), height=TALL)
-        st.caption(
-            "damage: the lost share of the logit difference [low, high]; random: the mean of the random sets, "
-            "random_low and random_high the least and the most of them; beyond_random: damage less their mean."
-        )
-
-
-def _show(matrix: circuit_matrices.Matrix, name: str) -> None:
-    st.plotly_chart(matrix.plotly(), key=f"circuit-{name}", config=CONFIG)
-    st.caption(plain(matrix.note))
-    downloads(matrix, f"circuit-{name}", name)
+        st.markdown(f"**{said}**")
+        st.dataframe(table, hide_index=True, column_config=_columns(table), height=TALL)
+        st.caption(note)
 
 
 def _beside(run: Run, circuit: Circuit) -> None:

@@ -55,7 +55,7 @@ class Jobs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
-        self._asked: dict[int, Mapping[str, Any]] = {}
+        self._asked: dict[int, Mapping[str, Any]] = {}  # of jobs that wait, for the next process
         self._process: subprocess.Popen[str] | None = self._started()
         atexit.register(self.close)
 
@@ -81,6 +81,7 @@ class Jobs:
                 return
             if job.state == "waiting":
                 self._jobs[number] = replace(job, state="stopped")
+                self._asked.pop(number)
             self._send({"stop": number})
 
     def get(self, number: int) -> Job | None:
@@ -134,6 +135,7 @@ class Jobs:
                 job = self._jobs[said.pop("id")]
                 if not job.over:
                     self._jobs[job.id] = replace(job, **said)
+                self._asked.pop(job.id, None)
         process.wait()
         process.stdout.close()
         with self._lock:

@@ -28,7 +28,7 @@ SETTINGS: dict[str, str | tuple[str, ...]] = {
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
     "client.toolbarMode": "minimal",
-    "runner.postScriptGC": "false",  # it would walk all of torch after each run of a page: 0.3 s
+    "runner.postScriptGC": "false",  # it would walk all of torch after each run of a page
 }
 
 #: And in which environment.

@@ -94,7 +94,7 @@ def run(
         base: which run of a pair is edited: ``"clean"`` or ``"corrupt"``.
         over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
         seed: of ``resample`` edits.
-        unedited: whether the run without the edits is made, too; left out, the call takes about half the time.
+        unedited: whether the run without the edits is made, too; left out, the call makes one forward instead of two.
         cache: where the edits' values are kept: None for the user's own cache, False for none, or a folder.
 
     Raises:
