@@ -28,9 +28,9 @@ from app.heads.head_choice import LABELS
 from app.heads.head_compare import next_tokens
 from app.heads.head_score import ON_PROMPT, difference, on_prompt
 from app.heads.look import Look
-from app.patching.sweeping import NEWEST
 from app.work import background, sweeps
 from app.work.jobs import Job
+from app.work.swept import NEWEST
 from workbench import attention_view
 from workbench.errors import UsageError
 from workbench.results import Sweep
@@ -279,7 +279,7 @@ def saved(sweep: Sweep, key: str = "a" * 64) -> str:
     path = sweeps.file(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep.save(path)
-    return str(path)
+    return key
 
 
 def test_without_a_sweep_the_page_says_where_to_run_one(app: AppTest) -> None:
@@ -320,7 +320,7 @@ def test_a_sweep_that_has_no_heads_of_this_model_is_said_in_a_line(app: AppTest,
 def test_a_sweep_of_some_layers_leaves_the_others_blank() -> None:
     whole = swept("layer", "head")
     part = Sweep(whole.values[1:], whole.base, whole.source, whole.axes, {"layer": ("1",)}, whole.info)
-    score = head_effect.score(wb.load("tiny"), Path(saved(part)))
+    score = head_effect.score(wb.load("tiny"), saved(part))
     assert np.isnan(score.values[0]).all() and score.values[1, 2] == pytest.approx(1, abs=0.02)
 
 

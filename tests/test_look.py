@@ -14,11 +14,12 @@ import torch
 
 import workbench as wb
 from app.heads import look_scores, pattern
-from app.heads.head_weights import OneHead, promoted
+from app.heads.head_weights import circuits, promoted
 from app.heads.look import Look
 from tests.families import VOCABULARY
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import earlier, prompt_scores, uniform_prompt_scores
+from workbench.head_scores.weights import HeadWeights
 
 TEXT = "When Mary and John went to the store, John gave a drink to"
 
@@ -115,7 +116,7 @@ def test_heads_and_the_rest_add_up_to_the_logit_difference() -> None:
 @torch.no_grad()
 def test_circuits_are_those_of_the_whole_matrices() -> None:
     model = wb.load("tiny")
-    found = OneHead.of(model, wb.Head(1, 2)).circuits()
+    found = circuits(HeadWeights.of(model, wb.Head(1, 2)))
     layer, group = model.hf.model.layers[1], model.n_heads // model.n_kv_heads
     attention, gain = layer.self_attn, layer.input_layernorm.weight
     Q = attention.q_proj.weight.unflatten(0, (model.n_heads, -1))[2] * gain
@@ -123,9 +124,9 @@ def test_circuits_are_those_of_the_whole_matrices() -> None:
     W_O = attention.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 2]
     for name, whole in (("OV", V.T @ W_O.T), ("QK", Q.T @ K)):
         squares = np.linalg.svd(whole.double().numpy(), compute_uv=False) ** 2
-        assert found[name].norm == pytest.approx(np.linalg.norm(whole), rel=1e-4)
-        assert found[name].rank == pytest.approx(squares.sum() ** 2 / (squares**2).sum(), rel=1e-4)
-        assert found[name].first == pytest.approx(squares.max() / squares.sum(), rel=1e-4)
+        assert found[name]["norm"] == pytest.approx(np.linalg.norm(whole), rel=1e-4)
+        assert found[name]["rank"] == pytest.approx(squares.sum() ** 2 / (squares**2).sum(), rel=1e-4)
+        assert found[name]["first"] == pytest.approx(squares.max() / squares.sum(), rel=1e-4)
 
 
 @torch.no_grad()
@@ -137,7 +138,7 @@ def test_what_a_head_promotes_is_read_off_the_whole_ov_circuit() -> None:
     W_O = layer.self_attn.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 3]
     logits = hf.model.embed_tokens.weight[ids] @ V.T @ W_O.T @ (hf.lm_head.weight * hf.model.norm.weight).T
     wanted = [[model.tokenizer.decode(int(i)) for i in row] for row in logits.topk(4).indices]
-    assert promoted(model, OneHead.of(model, wb.Head(0, 3)), ids, 4) == wanted
+    assert promoted(model, HeadWeights.of(model, wb.Head(0, 3)), ids, 4) == wanted
 
 
 def test_a_look_is_scored_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -95,9 +95,13 @@ class Circuit:
             }
         )
 
+    def to_bytes(self) -> bytes:
+        """The file that `save` writes."""
+        return (json.dumps(self.json(), indent=2, allow_nan=False) + "\n").encode()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the circuit as JSON."""
-        save_atomic(path, (json.dumps(self.json(), indent=2, allow_nan=False) + "\n").encode())
+        save_atomic(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Circuit:

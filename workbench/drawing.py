@@ -69,21 +69,25 @@ def interval(sweep: Sweep, quantity: str) -> tuple[np.ndarray, np.ndarray]:
 
 def hover(sweep: Sweep, quantity: str) -> np.ndarray:
     """The text of every cell, as HTML lines: name, value with interval, p-value. Blank cells say so."""
+    said, texts = cell_words(sweep, quantity), np.empty(sweep.mean_delta.shape, dtype=object)
+    for index, _ in sweep.cells():
+        texts[index] = "<br>".join([f"<b>{sweep.name(index)}</b>", *said[index]])
+    return texts
+
+
+def cell_words(sweep: Sweep, quantity: str) -> np.ndarray:
+    """What is known of every cell, as a tuple of texts: value, interval, p-value. Blank cells say so."""
     values, (low, high), p = getattr(sweep, quantity), interval(sweep, quantity), sweep.p_value
     label = quantity.replace("_", " ")
-    texts = np.empty(values.shape, dtype=object)
-    for index, _ in sweep.cells():
-        lines = [f"<b>{sweep.name(index)}</b>"]
-        if np.isfinite(values[index]):
-            lines += [
-                f"{label} {values[index]:.4g}",
-                f"95 % [{low[index]:.3g}, {high[index]:.3g}]",
-                f"p = {p[index]:.2g}",
-            ]
-        else:
-            lines.append("no value")
-        texts[index] = "<br>".join(lines)
-    return texts
+    words = np.empty(values.shape, dtype=object)
+    for index in np.ndindex(*values.shape):
+        known = (
+            f"{label} {values[index]:.4g}",
+            f"95 % [{low[index]:.3g}, {high[index]:.3g}]",
+            f"p = {p[index]:.2g}",
+        )
+        words[index] = known if np.isfinite(values[index]) else ("no value",)
+    return words
 
 
 def largest_over_positions(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,30 +58,25 @@ def close() -> None:
         st.query_params.pop(name, None)
 
 
-def written(circuit: Circuit) -> bytes:
-    """The circuit as a file: what `Circuit.save` writes."""
-    return (json.dumps(circuit.json(), indent=2, allow_nan=False) + "\n").encode()
-
-
-def read(data: bytes) -> Circuit:
-    """The circuit of a file.
+def read(data: bytes, name: str = "The file") -> Circuit:
+    """The circuit of a file of that name.
 
     Raises:
         BadInput: it is none, or it holds heads that no model has, or texts that cannot be shown.
     """
-    found = Circuit.from_json(parse_json(data, "The file"), "The file")
+    found = Circuit.from_json(parse_json(data, name), name)
     named = [*found.head_set, *(h for e in found.edges for h in (e.sender, e.receiver) if h is not None)]
     if not named:
-        raise BadInput("The file holds a circuit without heads: there is nothing to show.")
+        raise BadInput(f"{name} holds a circuit without heads: there is nothing to show.")
     if max(max(head.layer, head.index) for head in named) >= LARGEST:
-        raise BadInput(f"The file names a head of layer or index {LARGEST:,} or more: no model has such a head.")
+        raise BadInput(f"{name} names a head of layer or index {LARGEST:,} or more: no model has such a head.")
     texts = [found.name, found.model, *found.roles]
     if max(map(len, texts)) > LONGEST:
-        raise BadInput(f"The file has a name, model or role of more than {LONGEST} characters: shorten it.")
+        raise BadInput(f"{name} has a name, model or role of more than {LONGEST} characters: shorten it.")
     try:
         json.dumps(found.json(), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise BadInput("The file holds half of a character (a lone surrogate): write it as UTF-8.") from None
+        raise BadInput(f"{name} holds half of a character (a lone surrogate): write it as UTF-8.") from None
     return found
 
 
@@ -92,7 +87,7 @@ def _take() -> None:
         return
     try:
         data = file.getvalue()
-        read(data)
+        read(data, file.name)
         st.session_state[_KEPT] = st.query_params[CIRCUIT] = inputs.keep(data)
         options.put(RUN, OPENED)
     except WorkbenchError as error:

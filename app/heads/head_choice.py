@@ -39,11 +39,11 @@ def of(side: Side, choice: str) -> Score:
         if known is not None:
             return head_background.score(known, choice)
         return nothing(shape, title, "Being computed in the background; heads can be selected meanwhile.")
-    path = head_effect.newest(side.name)
-    if path is None:
+    key = head_effect.newest(side.name)
+    if key is None:
         return nothing(shape, title, "No sweep of this model yet: run a sweep on the page Patching.")
     with guarded():
-        return head_effect.score(side.model, path)
+        return head_effect.score(side.model, key)
     return nothing(shape, title, "")
 
 

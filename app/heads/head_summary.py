@@ -11,9 +11,10 @@ from app import models
 from app.heads import head_background
 from app.heads.head_background import Known, partners
 from app.heads.head_view import table
-from app.heads.head_weights import Circuit, OneHead, promoted
+from app.heads.head_weights import circuits, promoted
 from app.heads.side import Side
 from workbench.attention_view import visible
+from workbench.head_scores.weights import HeadWeights
 from workbench.vocabulary import Head
 
 #: Heads that stay in memory; earlier heads that are listed a way of reading; tokens, and what each promotes.
@@ -50,7 +51,7 @@ def sizes(side: Side, known: Known | None) -> pd.DataFrame:
     }
     rows = []
     for quantity, label in quantities.items():
-        rows.append({"": label} | {name: getattr(circuit, quantity) for name, circuit in found.items()})
+        rows.append({"": label} | {name: circuit[quantity] for name, circuit in found.items()})
         if known is not None and quantity != "first":
             levels = {name: known.chance[f"{name.lower()}_{quantity}"]["random"] for name in found}
             rows.append({"": "… of random weights"} | levels)
@@ -88,13 +89,13 @@ def promotes(side: Side, dest: int) -> None:
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _circuits(name: str, head: Head) -> dict[str, Circuit]:
-    return _weights(name, head).circuits()
+def _circuits(name: str, head: Head) -> dict[str, dict[str, float]]:
+    return circuits(_weights(name, head))
 
 
 @st.cache_resource(max_entries=WEIGHTS, show_spinner=False)
-def _weights(name: str, head: Head) -> OneHead:
-    return OneHead.of(models.load(name), head)
+def _weights(name: str, head: Head) -> HeadWeights:
+    return HeadWeights.of(models.load(name), head)
 
 
 def _copies(known: Known, head: Head) -> str:

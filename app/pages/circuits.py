@@ -130,7 +130,7 @@ def _circuit(circuit: Circuit, run: Run | None) -> None:
         circuit_head.table(table)
         st.download_button(
             "Circuit as JSON",
-            circuit_file.written(circuit),
+            circuit.to_bytes(),
             f"{_file_name(circuit)}.json",
             "application/json",
             key="circuit-json",

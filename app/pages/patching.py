@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -123,8 +122,7 @@ def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_s
         st.caption("Faithfulness is measured on a task: its prompts are drawn anew, so that others chose the heads.")
         return
     task = str(pairs["task"])
-    circuit = head_set.circuit(heads, name, task).json()
-    kept = inputs.keep(json.dumps(circuit).encode())
+    kept = inputs.keep(head_set.circuit(heads, name, task).to_bytes())
     settings = {
         "task": task,
         "circuit": str(inputs.folder() / kept),

@@ -5,7 +5,6 @@ It lives in the link as ``set=23.3:mover,20.0`` and, beyond 2,000 characters, by
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +12,11 @@ from typing import Any
 import streamlit as st
 
 from app import chosen, inputs
+from app.circuits import circuit_file
 from app.plain import guarded, plain
 from circuits.roles import role_words
 from workbench.circuit import Circuit
 from workbench.errors import BadInput, WorkbenchError
-from workbench.files import parse_json
 from workbench.vocabulary import Head
 
 SET, KEPT = "set", "set-input"
@@ -88,7 +87,7 @@ def roles(model: Any, head: Head, name: str, task: str) -> None:
     said = "  \n".join(f"{plain(role)}: {', '.join(map(str, heads))}" for role, heads in _by_role(now).items())
     st.markdown(said or "No head is in the set yet: click heads, or put them in by name.")
     if now:
-        data = json.dumps(circuit(now, name, task).json(), indent=2).encode()
+        data = circuit(now, name, task).to_bytes()
         st.download_button(
             "Save the circuit (JSON)", data, "circuit.json", "application/json", key="save-circuit", on_click="ignore"
         )
@@ -124,7 +123,7 @@ def _take(model: Any) -> None:
     if file is None:
         return
     try:
-        found = Circuit.from_json(parse_json(file.getvalue(), file.name), file.name)
+        found = circuit_file.read(file.getvalue(), file.name)
     except WorkbenchError as error:
         st.session_state[_WRONG] = str(error)
         return

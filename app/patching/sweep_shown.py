@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import streamlit as st
-from jaxtyping import Float
 
 import workbench as wb
 from app import options
 from app.components.head_grid import head_grid
 from app.shown import downloads
+from app.work.swept import by_head
 from workbench import drawing
 from workbench.results import Sweep
 from workbench.vocabulary import Head
@@ -84,7 +84,11 @@ def _grid(
     on_pick: Callable[[Head], None],
     share: int,
 ) -> None:
-    values, texts = by_head(sweep, quantity)
+    at = None
+    if "position" in sweep.axes:
+        place = options.select("At", [LARGEST, *sweep.labels["position"]], "at")
+        at = None if place == LARGEST else place
+    values, texts, _ = by_head(sweep, quantity, at)
     shared = "kv_head" in sweep.axes
     if shared and share > 1:
         texts = np.array([[_read_by(i, j, share, text) for j, text in enumerate(row)] for i, row in enumerate(texts)])
@@ -109,30 +113,3 @@ def _grid(
 
 def _read_by(layer: int, kv: int, share: int, text: str) -> str:
     return f"{text}; read by heads {Head(layer, kv * share)} to {Head(layer, (kv + 1) * share - 1)}"
-
-
-def by_head(sweep: wb.Sweep, quantity: str) -> tuple[Float[np.ndarray, "layer head"], np.ndarray]:
-    """One value and one text a head; with positions, those of the chosen one."""
-    values, texts = getattr(sweep, quantity), _texts(sweep, quantity)
-    if values.ndim == 2:
-        return values, texts
-    names = [LARGEST, *sweep.labels["position"]]
-    place = names.index(options.select("At", names, "at")) - 1
-    if place >= 0:
-        return values[..., place], texts[..., place]
-    best, where = drawing.largest_over_positions(values)
-    return best, np.take_along_axis(texts, where[..., None], axis=-1)[..., 0]
-
-
-def _texts(sweep: wb.Sweep, quantity: str) -> np.ndarray:
-    values, (low, high), p = getattr(sweep, quantity), drawing.interval(sweep, quantity), sweep.p_value
-    texts = np.empty(values.shape, dtype=object)
-    for index, at in sweep.cells():
-        where = f" at {at['position']}" if "position" in at else ""
-        texts[index] = (
-            f"{quantity.replace('_', ' ')} {values[index]:.3g} [{low[index]:.3g}, {high[index]:.3g}], "
-            f"p = {p[index]:.2g}{where}"
-            if np.isfinite(values[index])
-            else f"no value{where}"
-        )
-    return texts

@@ -10,7 +10,7 @@ import streamlit as st
 import workbench as wb
 from app import options
 from app.plain import plain
-from app.work import sweeps
+from app.work import sweeps, swept
 from app.work.background import jobs, watch
 from workbench.errors import BadInput
 from workbench.patching.metrics import METRICS
@@ -25,10 +25,6 @@ EDITS = {
     "mean": {"edit": "mean"},
     "resample": {"edit": "resample"},
 }
-#: Finished sweeps that stay in memory.
-KEPT = 8
-#: Model → the key of its newest finished sweep in this session; the page Heads colours by it.
-NEWEST = "sweep-of"
 
 
 def arguments() -> dict[str, Any]:
@@ -53,11 +49,11 @@ def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]
     key = sweeps.key(name, str(model.provenance.get("sha256")), asked, given)
     if sweeps.file(key).is_file():
         try:
-            found = _read(key)
+            found = swept.read(key)
         except BadInput as error:
             st.warning(f"What was kept of this sweep is damaged ({plain(error)}): run it again.")
         else:
-            st.session_state.setdefault(NEWEST, {})[name] = str(sweeps.file(key))
+            st.session_state.setdefault(swept.NEWEST, {})[name] = key
             return found
     job = jobs().with_key(key)
     if job is not None and not job.over:
@@ -72,8 +68,3 @@ def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]
         jobs().submit(key, {"kind": "sweep", "model": name, "prompts": asked, "arguments": given})
         st.rerun()
     return None
-
-
-@st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _read(key: str) -> wb.Sweep:
-    return wb.Sweep.load(sweeps.file(key))

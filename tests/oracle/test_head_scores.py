@@ -117,7 +117,7 @@ def test_copy_scores_and_composition_are_those_of_factored_matrices(family: str)
     copying, composed, sizes = (
         weights.copy_score(model, heads),
         weights.composition(heads),
-        weights.circuit_sizes(heads),
+        weights.circuit_sizes(weights.spectra(heads)),
     )
     unembed = folded(model, model.module(model.anatomy.final_norm), model.W_U)
     group = model.n_heads // model.n_kv_heads

@@ -174,7 +174,7 @@ class _Parts:
         heads = weights.HeadWeights.of(self.model)
         return _arrays(
             {"copy_score": weights.copy_score(self.model, heads)}
-            | weights.circuit_sizes(heads)
+            | weights.circuit_sizes(weights.spectra(heads))
             | weights.composition(heads)
         )
 

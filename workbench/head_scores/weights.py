@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.models.anatomy import find
+from workbench.vocabulary import Head
 
 KINDS = ("q", "k", "v")
 
@@ -30,22 +31,23 @@ class HeadWeights:
     layer: Float[Tensor, "head"]
 
     @classmethod
-    def of(cls, model: Any) -> HeadWeights:
-        """Those of a `HookedLM`."""
+    def of(cls, model: Any, only: Head | None = None) -> HeadWeights:
+        """Those of a `HookedLM`: of all heads, or of one alone."""
         parts: dict[str, list[Tensor]] = {name: [] for name in "QKVO"}
-        group = model.n_heads // model.n_kv_heads
         anatomy = model.anatomy
-        for i in range(model.n_layers):
+        heads = torch.arange(model.n_heads) if only is None else torch.tensor([only.index])
+        chosen = range(model.n_layers) if only is None else [only.layer]
+        kv = heads // (model.n_heads // model.n_kv_heads)
+        for i in chosen:
             attn, layer = model.blocks[i].attn, model.layer(i)
             norm = find(layer, anatomy.norm1) if anatomy.norm1 else None
             after = find(layer, anatomy.attn_out) if anatomy.attn_out != anatomy.attention else None
-            for name, weight in (("Q", attn.W_Q), ("K", attn.W_K), ("V", attn.W_V)):
+            for name, weight in (("Q", attn.W_Q[heads]), ("K", attn.W_K[kv]), ("V", attn.W_V[kv])):
                 folded = read_through(model, norm, weight)
                 gain = _gain_of_heads(model, i, anatomy.query_norm if name == "Q" else anatomy.key_norm)
-                folded = folded * gain if name != "V" and gain is not None else folded
-                parts[name].append(folded.repeat_interleave(1 if name == "Q" else group, 0))
-            parts["O"].append(attn.W_O if after is None else attn.W_O * model.norm_weight(after))
-        layers = torch.arange(model.n_layers).repeat_interleave(model.n_heads)
+                parts[name].append(folded * gain if name != "V" and gain is not None else folded)
+            parts["O"].append(attn.W_O[heads] if after is None else attn.W_O[heads] * model.norm_weight(after))
+        layers = torch.tensor(list(chosen)).repeat_interleave(len(heads))
         stacked = {name: torch.cat([x.detach().float().cpu() for x in each]) for name, each in parts.items()}
         return cls(**stacked, layer=layers.float())
 
@@ -118,11 +120,16 @@ def unrelated(d_model: int) -> float:
     return d_model**-0.5
 
 
-def circuit_sizes(heads: HeadWeights) -> dict[str, Float[Tensor, "head"]]:
-    """Frobenius norm and effective rank ``(Σσ²)² / Σσ⁴`` of each head's OV and QK circuits."""
+def spectra(heads: HeadWeights) -> dict[str, Float[Tensor, "head d_head"]]:
+    """The squared singular values σ² of each head's ``ov`` and ``qk`` circuits, the largest first."""
+    circuits = {"ov": (heads.V, heads.O.mT), "qk": (heads.Q, heads.K)}
+    return {name: torch.linalg.svdvals(_root(a) @ _root(b).mT).square() for name, (a, b) in circuits.items()}
+
+
+def circuit_sizes(spectra: dict[str, Float[Tensor, "head d_head"]]) -> dict[str, Float[Tensor, "head"]]:
+    """Frobenius norm ``√Σσ²`` and effective rank ``(Σσ²)² / Σσ⁴`` of each head's OV and QK circuits."""
     found = {}
-    for name, small in (("ov", _root(heads.V) @ _root(heads.O.mT).mT), ("qk", _root(heads.Q) @ _root(heads.K).mT)):
-        squares = torch.linalg.svdvals(small).square()
+    for name, squares in spectra.items():
         found[f"{name}_norm"] = squares.sum(-1).sqrt()
         found[f"{name}_rank"] = squares.sum(-1).square() / squares.square().sum(-1)
     return found
