@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import texts
+from app import options
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
 
@@ -39,8 +39,8 @@ def widgets(names: Sequence[str]) -> None:
     if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
         choose(head)
     st.selectbox("Model", names, key=MODEL)
-    texts.area("Prompt", PROMPT, FIRST, height=140)
-    texts.line("Head", HEAD, _NONE, help="layer.head, such as 23.3")
+    options.area("Prompt", PROMPT, FIRST, height=140)
+    options.line("Head", HEAD, _NONE, help="layer.head, such as 23.3")
     if st.query_params.get(MODEL) != st.session_state[MODEL]:
         st.query_params[MODEL] = st.session_state[MODEL]
 
@@ -92,5 +92,5 @@ def head(model: Any) -> Head:
 
 def choose(picked: Head) -> None:
     """Make a head the chosen one; for callbacks, which run before the widgets are made."""
-    texts.put(HEAD, str(picked))
+    options.put(HEAD, str(picked))
     st.session_state[_OPEN] = False

@@ -13,6 +13,8 @@ from typing import Any
 
 import streamlit as st
 
+from app import inputs, link
+
 _KEPT = "kept-"
 
 
@@ -55,6 +57,16 @@ def toggle(label: str, key: str, **words: Any) -> bool:
     return bool(_shown(st.toggle, label, key, False, lambda text: text == "yes", **words))
 
 
+def area(label: str, key: str, first: str, **words: Any) -> str:
+    """Several lines of text."""
+    return str(_shown(st.text_area, label, key, first, str, max_chars=inputs.LONGEST_TEXT, **words))
+
+
+def line(label: str, key: str, first: str, **words: Any) -> str:
+    """One line of text."""
+    return str(_shown(st.text_input, label, key, first, str, **words))
+
+
 def put(key: str, value: Any) -> None:
     """Set an option; for callbacks, which run before the widgets are made."""
     st.session_state[key] = st.session_state[_KEPT + key] = value
@@ -69,14 +81,18 @@ def _shown(
     write: Callable[[Any], str] = str,
     **words: Any,
 ) -> Any:
-    known = (st.session_state.get(key), st.session_state.get(_KEPT + key))
-    texts = [write(value) for value in known if value is not None] + [st.query_params.get(key)]
-    values = [read(text) for text in texts if text is not None]
-    st.session_state[key] = next((value for value in values if value is not None), first)
+    for name in (key, _KEPT + key):
+        known = st.session_state.get(name)
+        found = None if known is None else read(write(known))
+        if found is not None:
+            break
+    else:
+        linked = link.given(key)
+        found = None if linked is None else read(linked)
+    st.session_state[key] = first if found is None else found
     value = widget(label, key=key, **words)
     st.session_state[_KEPT + key] = value
-    if st.query_params.get(key) != write(value):
-        st.query_params[key] = write(value)
+    link.say(key, write(value))
     return value
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import chosen, inputs, models, texts
+from app import chosen, inputs, models, options
 from app.circuits import circuit_file, circuit_head, circuit_layout, circuit_matrices, circuit_published, circuit_read
 from app.circuits.circuit_graph import CircuitGraph
 from app.circuits.circuit_tables import in_words
@@ -448,7 +448,7 @@ def test_a_click_in_the_graph_chooses_the_head(
 ) -> None:
     state: dict[str, Any] = {chosen.HEAD: "0.0"}
     state[circuit_head._GRAPH] = SimpleNamespace(selection=SimpleNamespace(points=points))
-    for module in (circuit_head, chosen, texts):
+    for module in (circuit_head, chosen, options):
         monkeypatch.setattr(module, "st", SimpleNamespace(session_state=state))
     circuit_head._picked_in_graph()
     assert state[chosen.HEAD] == found

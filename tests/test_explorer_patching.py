@@ -275,7 +275,7 @@ def test_a_circuit_is_saved_and_loaded(app: AppTest) -> None:
     ran(app).selectbox(key="head-role").set_value("inhibition")
     ran(app)
     assert app.query_params["set"] == "0.1:mover,1.2:inhibition"
-    saved = head_set.circuit(head_set.Roles({Head(0, 1): "mover", Head(1, 2): "inhibition"}), "tiny", "ioi")
+    saved = head_set.circuit({Head(0, 1): "mover", Head(1, 2): "inhibition,:"}, "tiny", "ioi")  # the link has its own
     fresh = AppTest.from_string(PAGE, default_timeout=120)
     data = json.dumps(saved.json()).encode()
     ran(fresh).file_uploader(key="circuit-file").set_value(("c.json", data, "application/json"))

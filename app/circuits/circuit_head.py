@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import chosen, models, texts
+from app import chosen, link, models
 from app.circuits.circuit_graph import CircuitGraph
 from app.page import pages
 from app.plain import plain
@@ -77,7 +77,7 @@ def _open(model: str) -> None:
     A page that is switched to from here forgets all widgets, those of the side bar too; it takes them from the link.
     """
     side = {
-        name: st.query_params[name] for name in (*texts.names(chosen.PROMPT), chosen.HEAD) if name in st.query_params
+        name: st.query_params[name] for name in (*link.names(chosen.PROMPT), chosen.HEAD) if name in st.query_params
     }
     first = pages()[0]
     target = next(page for page in pages() if page.name == "heads")

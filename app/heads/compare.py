@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from app import chosen, models, options, texts
+from app import chosen, link, models, options
 from app.heads.side import Side, head_within
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
@@ -29,15 +29,15 @@ def second(first: Side, differs: str) -> Side:
     """
     for key, kind in ((_PROMPT, PROMPT), (_HEAD, HEAD)):
         if kind != differs:
-            texts.leave(key)
+            link.leave(key)
     if differs != MODEL:
         st.query_params.pop(_MODEL, None)
     if differs == PROMPT:
-        text = texts.area("Second prompt", _PROMPT, SECOND, height=80)
+        text = options.area("Second prompt", _PROMPT, SECOND, height=80)
         look = models.look(first.name, chosen.ids(first.model, text, "The second prompt"))
         return replace(first, label="second", look=look)
     if differs == HEAD:
-        given = texts.line("Second head", _HEAD, str(_nearest(first)), help="layer.head, such as 23.3", max_chars=9)
+        given = options.line("Second head", _HEAD, str(_nearest(first)), help="layer.head, such as 23.3", max_chars=9)
         return replace(first, label="second", head=head_within(first.model, Head.parse(given)))
     others = [name for name in models.available() if name != first.name]
     if not others:
@@ -50,13 +50,13 @@ def second(first: Side, differs: str) -> Side:
 
 def choose_second(head: Head) -> None:
     """Make a head the second one; for callbacks."""
-    texts.put(_HEAD, str(head))
+    options.put(_HEAD, str(head))
 
 
 def leave() -> None:
     """Nothing is compared: take it out of the link."""
     for key in (_PROMPT, _HEAD):
-        texts.leave(key)
+        link.leave(key)
     for key in (_MODEL, "differs"):
         st.query_params.pop(key, None)
 

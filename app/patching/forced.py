@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import link
 from workbench.attention_view import numbered
 from workbench.vocabulary import Edit, Head
 
@@ -45,7 +46,7 @@ def read(text: str) -> list[Forced]:
 def rows(model: Any, length: int) -> list[Forced]:
     """The forced rows that this model and a prompt of that length have."""
     if _KEPT not in st.session_state:
-        st.session_state[_KEPT] = read(st.query_params.get(FORCE, ""))
+        st.session_state[_KEPT] = read(link.given(FORCE) or "")
     return [
         forced
         for forced in st.session_state[_KEPT]
@@ -74,11 +75,10 @@ def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[Forced]:
     if now:
         st.session_state[_PICKED] = now
         st.multiselect("Forced rows", now, key=_PICKED, on_change=_picked, format_func=lambda f: in_words(f, tokens))
-    text = ",".join(map(str, now))
-    if text and st.query_params.get(FORCE) != text:
-        st.query_params[FORCE] = text
-    elif not text:
-        st.query_params.pop(FORCE, None)
+    if now:
+        link.say(FORCE, ",".join(map(str, now)))
+    else:
+        link.leave(FORCE)
     return now
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import chosen, inputs
+from app import chosen, link
 from app.circuits import circuit_file
 from app.plain import guarded, plain
 from circuits.roles import role_words
@@ -19,7 +19,7 @@ from workbench.circuit import Circuit
 from workbench.errors import BadInput, WorkbenchError
 from workbench.vocabulary import Head
 
-SET, KEPT = "set", "set-input"
+SET = "set"
 #: The role of a head that was given none.
 NONE = "chosen"
 ROLES = (NONE, *role_words())
@@ -40,7 +40,7 @@ def current(model: Any) -> Roles:
 
 def put(heads: Mapping[Head, str]) -> None:
     """Make these the set; for callbacks, which run before the widgets are made."""
-    st.session_state[_STATE] = dict(sorted(heads.items()))
+    st.session_state[_STATE] = {head: _written(role) for head, role in sorted(heads.items())}
 
 
 def flip(head: Head) -> None:
@@ -113,8 +113,12 @@ def _picked() -> None:
 
 
 def _named(head: Head) -> None:
-    role = re.sub(r"[,:\s]+", " ", str(st.session_state[_ROLE] or NONE)).strip()[:80] or NONE
-    put({**st.session_state[_STATE], head: role})
+    put({**st.session_state[_STATE], head: str(st.session_state[_ROLE] or NONE)})
+
+
+def _written(role: str) -> str:
+    """A role as the link can hold it."""
+    return re.sub(r"[,:\s]+", " ", role).strip()[:80] or NONE
 
 
 def _take(model: Any) -> None:
@@ -137,11 +141,8 @@ def _take(model: Any) -> None:
 
 
 def _from_link() -> Roles:
-    text = st.query_params.get(SET, "")
     with guarded():
-        if KEPT in st.query_params:
-            text = inputs.kept(st.query_params[KEPT]).decode(errors="replace")
-        entries = [_ENTRY.fullmatch(part) for part in text.split(",") if part]
+        entries = [_ENTRY.fullmatch(part) for part in (link.given(SET) or "").split(",") if part]
         if not all(entries):
             raise BadInput("The link names a set of heads that is none: write 23.3,20.0 or 23.3:mover.")
         return {Head.parse(entry[1]): entry[2] or NONE for entry in entries if entry}
@@ -149,11 +150,7 @@ def _from_link() -> Roles:
 
 
 def _into_link(heads: Mapping[Head, str]) -> None:
-    text = ",".join(str(head) if role == NONE else f"{head}:{role}" for head, role in heads.items())
-    long = len(text) > inputs.LONGEST_IN_LINK
-    wanted, other = (KEPT, SET) if long else (SET, KEPT)
-    value = inputs.keep(text.encode()) if long else text
-    if value and st.query_params.get(wanted) != value:
-        st.query_params[wanted] = value
-    for name in (other, *(() if value else (wanted,))):
-        st.query_params.pop(name, None)
+    if heads:
+        link.say(SET, ",".join(str(head) if role == NONE else f"{head}:{role}" for head, role in heads.items()))
+    else:
+        link.leave(SET)
