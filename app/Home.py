@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from typing import Any
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import chosen, models, timing
-from app.page import pages
+from app import chosen, link, models, timing
+from app.page import pages, views
 from app.plain import guarded, plain
 from app.work.background import jobs
 from workbench import drawing
@@ -27,22 +28,24 @@ def main() -> None:
     began = time.perf_counter()
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
     st.html(f"<style>{CLOSE}</style>")
-    found = pages()
-    views = [
-        st.Page(p.render, title=p.title, icon=f":material/{p.icon}:", url_path=p.name, default=i == 0)
-        for i, p in enumerate(found)
-    ]
-    view = st.navigation(views, position="top")
+    first, *others = views().values()
+    named = st.Page(lambda: link.follow(first), url_path=pages()[0].name, visibility="hidden")
+    view = st.navigation([first, *others, named], position="top")
     jobs()  # the worker gets ready while the first page is read
-    with st.sidebar:
-        chosen.widgets(models.available())
+    with link.written():
+        with st.sidebar:
+            chosen.widgets(models.available())
+        _draw(view)
+    timing.drawn(view.title, began)
+
+
+def _draw(view: Any) -> None:
     try:
         with guarded():
             view.run()
     except Exception as error:  # a fault of ours: the server's log says where, the page stays usable
         timing.LOG.exception("the page %s", view.title)
         st.error(plain(f"A fault of ours ({type(error).__name__}): the explorer’s terminal shows where."))
-    timing.drawn(view.title, began)
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import options
+from app import link, options
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
 
@@ -24,30 +24,23 @@ _HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 
 def widgets(names: Sequence[str]) -> None:
-    """The side bar, and the link.
-
-    The link is written here and not by the widgets (``bind=``): those leave out what they begin with, so that a copied
-    link would mean something else where another model is the first.
-    """
-    wrong = st.query_params.get(MODEL) not in (None, *names)
+    """The side bar."""
+    wrong = link.given(MODEL) not in (None, *names)
     if wrong:
         st.warning(f"The link names a model that is not here; showing {names[0]}.")
-        st.query_params.pop(MODEL)
-    if MODEL not in st.session_state:
-        st.session_state[MODEL] = st.query_params.get(MODEL, names[0])
-        st.session_state[_OPEN] = HEAD not in st.query_params and not wrong
+    if _OPEN not in st.session_state:
+        st.session_state[_OPEN] = link.given(HEAD) is None and not wrong
     if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
         choose(head)
-    st.selectbox("Model", names, key=MODEL)
+    options.select("Model", names, MODEL)
     options.area("Prompt", PROMPT, FIRST, height=140)
     options.line("Head", HEAD, _NONE, help="layer.head, such as 23.3")
-    if st.query_params.get(MODEL) != st.session_state[MODEL]:
-        st.query_params[MODEL] = st.session_state[MODEL]
 
 
 def suggest(head: Callable[[], Head]) -> None:
     """Choose a head worth seeing where neither the link nor anybody has chosen one; the page is then drawn anew."""
-    if st.session_state.pop(_OPEN, False) and st.session_state[HEAD] == _NONE:
+    if st.session_state[_OPEN] and st.session_state[HEAD] == _NONE:
+        st.session_state[_OPEN] = False
         st.session_state[_SUGGESTED] = head()
         st.rerun()
 

@@ -1,14 +1,24 @@
-"""What the link says: a value under its own name, or where it is long, the hash of what is kept under another."""
+"""What the link says: each value under its own name, or where it is long, the hash of what is kept under another.
+
+A run of the script gathers what it says and writes it once, at its end: every change of the link is one step of the
+browser's way back.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import inputs
 from app.plain import plain
 from workbench.errors import BadInput
 
 _HASH = "-input"
+_SAID = "link-said"
 
 
 def names(key: str) -> tuple[str, str]:
@@ -28,19 +38,38 @@ def given(key: str) -> str | None:
         return None
 
 
+def went_back() -> bool:
+    """Whether this run came of the browser's buttons: an earlier link is then right, and not what the widgets hold.
+
+    A link that says nothing is none of ours: Streamlit makes one whenever the page is switched.
+    """
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation and len(st.query_params) > 0
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """A run: what is said in it becomes the link at its end, or is forgotten where it does not come to one."""
+    st.session_state[_SAID] = {}
+    yield
+    before = st.query_params.to_dict()
+    after = {name: text for name, text in (before | st.session_state[_SAID]).items() if text is not None}
+    if after != before:
+        st.query_params.from_dict(after)
+
+
+def follow(view: Any) -> None:
+    """Show a page with what the link says."""
+    st.switch_page(view, query_params=st.query_params.to_dict())
+
+
 def say(key: str, text: str) -> None:
     """Put a value into the link."""
     short, long = names(key)
-    if len(text) <= inputs.LONGEST_IN_LINK:
-        wanted, other = (short, text), long
-    else:
-        wanted, other = (long, inputs.keep(text.encode())), short
-    if st.query_params.get(wanted[0]) != wanted[1]:
-        st.query_params[wanted[0]] = wanted[1]
-    st.query_params.pop(other, None)
+    fits = len(text) <= inputs.LONGEST_IN_LINK
+    st.session_state[_SAID] |= {short: text if fits else None, long: None if fits else inputs.keep(text.encode())}
 
 
 def leave(key: str) -> None:
     """Take a value out of the link."""
-    for name in names(key):
-        st.query_params.pop(name, None)
+    st.session_state[_SAID] |= dict.fromkeys(names(key))

@@ -1,14 +1,14 @@
 """A page's own widgets, whose values stay in the link and come back when the page is opened again.
 
 Streamlit forgets the widgets of a page that is left and clears what they had in the link. Here a value is looked for
-in this order: the widget itself, what it was when the page was left, the link, and `first`. All are written into the
-link, those that were not touched too: what comes first may be another thing tomorrow. A key is a name in the link, so
-no two pages use one for different things.
+in this order: the widget itself, what it was when the page was left, the link, and `first`; where the browser went
+back, the link before all others. All are written into the link, those that were not touched too: what comes first may
+be another thing tomorrow. A key is a name in the link, so no two pages use one for different things.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import streamlit as st
@@ -27,15 +27,6 @@ def segments(label: str, options: Sequence[str], key: str, **words: Any) -> str:
     """One of a few, side by side."""
     words |= {"options": list(options), "required": True}
     return str(_shown(st.segmented_control, label, key, options[0], _one_of(options), **words))
-
-
-def several(label: str, options: Sequence[str], key: str, **words: Any) -> list[str]:
-    """Any of several."""
-
-    def read(text: str) -> list[str]:
-        return [name for name in text.split(",") if name in options]
-
-    return list(_shown(st.multiselect, label, key, [], read, ",".join, options=list(options), **words))
 
 
 def number(label: str, low: int, high: int, key: str, first: int, **words: Any) -> int:
@@ -69,7 +60,13 @@ def line(label: str, key: str, first: str, **words: Any) -> str:
 
 def put(key: str, value: Any) -> None:
     """Set an option; for callbacks, which run before the widgets are made."""
-    st.session_state[key] = st.session_state[_KEPT + key] = value
+    st.session_state[key] = value
+    lay_by(key, value)
+
+
+def lay_by(key: str, value: Any) -> None:
+    """Set an option of the page that comes next, whose widget the page that is left may have, too."""
+    st.session_state[_KEPT + key] = value
 
 
 def _shown(
@@ -81,17 +78,18 @@ def _shown(
     write: Callable[[Any], str] = str,
     **words: Any,
 ) -> Any:
-    for name in (key, _KEPT + key):
-        known = st.session_state.get(name)
-        found = None if known is None else read(write(known))
-        if found is not None:
-            break
-    else:
-        linked = link.given(key)
-        found = None if linked is None else read(linked)
-    st.session_state[key] = first if found is None else found
+    def texts() -> Iterator[str | None]:
+        if link.went_back():
+            yield link.given(key)
+        for name in (key, _KEPT + key):
+            known = st.session_state.get(name)
+            yield None if known is None else write(known)
+        yield link.given(key)
+
+    found = (read(text) for text in texts() if text is not None)
+    st.session_state[key] = next((value for value in found if value is not None), first)
     value = widget(label, key=key, **words)
-    st.session_state[_KEPT + key] = value
+    lay_by(key, value)
     link.say(key, write(value))
     return value
 

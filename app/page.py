@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
 
 from workbench import registry
 
@@ -32,3 +35,13 @@ def pages() -> list[Page]:
     """Every page of the registry, in order."""
     found = [registry.load(PACKAGE, name, "page", "page") for name in registry.names(PACKAGE)]
     return sorted(found, key=lambda page: page.order)
+
+
+def views() -> dict[str, Any]:
+    """Streamlit's pages, by name. The first is shown at the server's own address: its path is never seen."""
+    found = {}
+    for page in pages():
+        path = page.name if found else "first"
+        icon = f":material/{page.icon}:"
+        found[page.name] = st.Page(page.render, title=page.title, icon=icon, url_path=path, default=not found)
+    return found

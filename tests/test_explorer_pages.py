@@ -25,7 +25,8 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def page(name: str) -> AppTest:
-    return AppTest.from_string(f"from app.pages import {name}; {name}.page.render()", default_timeout=60)
+    script = f"from app import link\nfrom app.pages import {name}\nwith link.written():\n    {name}.page.render()"
+    return AppTest.from_string(script, default_timeout=60)
 
 
 def made_up(value: float) -> str:

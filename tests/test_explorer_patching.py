@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ from workbench.vocabulary import Edit, Head
 
 PAGE = """
 import streamlit as st
-from app import chosen
+from app import chosen, link
 from app.pages import patching
-chosen.widgets(["tiny"])
-patching.page.render()
+with link.written():
+    chosen.widgets(["tiny"])
+    patching.page.render()
 """
 TEXT = chosen.FIRST
 
@@ -292,11 +294,12 @@ def test_a_link_to_a_set_that_is_none_says_so(app: AppTest) -> None:
 def test_a_large_set_goes_into_the_link_by_its_hash() -> None:
     long = ",".join(f"0.{i}:a role with a rather long name" for i in range(80))
     source = """
-import streamlit as st
+from app import link
 from app.patching import head_set
 from workbench.vocabulary import Head
 class Model: n_layers, n_heads = 1, 80
-head_set.widgets(Model, Head(0, 0), [])
+with link.written():
+    head_set.widgets(Model, Head(0, 0), [])
 """
     app = AppTest.from_string(source, default_timeout=60)
     app.query_params["set"] = long
@@ -315,3 +318,5 @@ def test_a_circuits_faithfulness_is_a_run_of_the_finding(app: AppTest, queue: At
     run = wb.Run.read(done.file)
     assert Path(done.file).parent == Path("runs").resolve()
     assert any(run.summary == block.value for block in app.code)
+    queue.done = {key: replace(job, state="stopped") for key, job in queue.done.items()}
+    assert any("Stopped before it ended" in said.value for said in ran(app).info)

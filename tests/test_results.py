@@ -124,12 +124,17 @@ def test_top_ranks_by_magnitude():
         sweep.top()
 
 
+def test_too_few_examples_for_any_p_value_are_said():
+    few, enough = (drawing.words(make(n=n), "effect").note for n in (5, 6))
+    assert "With n = 5 no cell can have p ≤ 0.05" in few and "no cell" not in enough
+
+
 def test_table_names_heads_as_papers_do():
     table = make(("layer", "kv_head")).table()
     assert table["head"].tolist()[:3] == ["0.kv0", "0.kv1", "1.kv0"] and table.n.eq(N).all()
     table = make(("layer", "head", "position"), position=("IO", "S1", "S1+1", "S2", "end")).table()
-    assert table.iloc[8][["layer", "head", "position"]].tolist() == [0, "0.1", "S2"]
-    assert list(table.columns[3:]) == [
+    assert table.iloc[8][["layer", "index", "head", "position"]].tolist() == [0, 1, "0.1", "S2"]
+    assert list(table.columns[4:]) == [
         "mean_delta", "delta_low", "delta_high", "effect", "effect_low", "effect_high", "p_value", "n",
     ]  # fmt: skip
 

@@ -47,9 +47,10 @@ def words(sweep: Sweep, quantity: str) -> Words:
     """Title (model, task, n), subtitle (edit, site, direction, metric), the scale with its units, and a footnote."""
     info = sweep.info
     title = " · ".join([*(str(info[key]) for key in ("model", "task") if info.get(key)), f"n = {sweep.n}"])
-    note = (
-        f"p-values are corrected for the number of cells; the smallest possible here is {sweep.smallest_p_value:.2g}."
-    )
+    least = sweep.smallest_p_value
+    note = f"p-values are corrected for the number of cells; the smallest possible here is {least:.2g}."
+    if least > ALPHA:
+        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: take more prompts. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
     return Words(title, _subtitle(info), _scale(info, quantity), note)

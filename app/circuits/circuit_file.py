@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from app import inputs, options
+from app import inputs, link, options
 from app.plain import plain
 from workbench.circuit import Circuit
 from workbench.errors import BadInput, WorkbenchError
@@ -37,8 +37,9 @@ def uploader() -> None:
 def opened() -> Circuit | None:
     """The circuit that was opened here or that the link names; None where there is none, or where it cannot be read
     (a line says why)."""
-    name = st.session_state.get(_KEPT) or st.query_params.get(CIRCUIT)
-    if name is None:
+    name = link.given(CIRCUIT) if link.went_back() else st.session_state.get(_KEPT, link.given(CIRCUIT))
+    if not name:
+        link.leave(CIRCUIT)
         return None
     try:
         found = read(inputs.kept(name))
@@ -46,16 +47,13 @@ def opened() -> Circuit | None:
         st.warning(plain(error), icon=":material/warning:")
         return None
     st.session_state[_KEPT] = name
-    if st.query_params.get(CIRCUIT) != name:
-        st.query_params[CIRCUIT] = name
+    link.say(CIRCUIT, name)
     return found
 
 
 def close() -> None:
     """Forget it; a callback."""
-    st.session_state.pop(_KEPT, None)
-    for name in (CIRCUIT, RUN):
-        st.query_params.pop(name, None)
+    st.session_state[_KEPT] = ""
 
 
 def read(data: bytes, name: str = "The file") -> Circuit:
@@ -88,7 +86,7 @@ def _take() -> None:
     try:
         data = file.getvalue()
         read(data, file.name)
-        st.session_state[_KEPT] = st.query_params[CIRCUIT] = inputs.keep(data)
+        st.session_state[_KEPT] = inputs.keep(data)
         options.put(RUN, OPENED)
     except WorkbenchError as error:
         st.session_state[_WRONG] = str(error)

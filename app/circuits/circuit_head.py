@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import chosen, link, models
+from app import chosen, models, options
 from app.circuits.circuit_graph import CircuitGraph
-from app.page import pages
+from app.page import views
 from app.plain import plain
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
@@ -72,17 +72,9 @@ def said(frame: pd.DataFrame, model: str) -> None:
 
 
 def _open(model: str) -> None:
-    """Go to the page Heads, with the circuit's model, which may be another than the side bar's.
-
-    A page that is switched to from here forgets all widgets, those of the side bar too; it takes them from the link.
-    """
-    side = {
-        name: st.query_params[name] for name in (*link.names(chosen.PROMPT), chosen.HEAD) if name in st.query_params
-    }
-    first = pages()[0]
-    target = next(page for page in pages() if page.name == "heads")
-    view = st.Page(target.render, url_path=target.name, default=target == first)
-    st.switch_page(view, query_params={**side, chosen.MODEL: model})
+    """Go to the page Heads, with the circuit's model, which may be another than the side bar's."""
+    options.lay_by(chosen.MODEL, model)
+    st.switch_page(views()["heads"])
 
 
 def _picked_in_graph() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import streamlit as st
 
 from app import chosen, link, models, options
 from app.heads.side import Side, head_within
@@ -18,7 +17,7 @@ KINDS = [PROMPT, HEAD, MODEL]
 #: The first prompt of the explorer with its names exchanged where the sentence begins anew: the other name follows.
 SECOND = "When Mary and John went to the store, Mary gave a drink to"
 #: In the link.
-_PROMPT, _HEAD, _MODEL = "prompt2", "head2", "model2"
+_PROMPT, _HEAD, _MODEL, _DIFFERS = "prompt2", "head2", "model2", "differs"
 
 
 def second(first: Side, differs: str) -> Side:
@@ -27,11 +26,9 @@ def second(first: Side, differs: str) -> Side:
     Raises:
         UsageError: it is none: an empty or too long prompt, no head, or no other model on this machine.
     """
-    for key, kind in ((_PROMPT, PROMPT), (_HEAD, HEAD)):
+    for key, kind in ((_PROMPT, PROMPT), (_HEAD, HEAD), (_MODEL, MODEL)):
         if kind != differs:
             link.leave(key)
-    if differs != MODEL:
-        st.query_params.pop(_MODEL, None)
     if differs == PROMPT:
         text = options.area("Second prompt", _PROMPT, SECOND, height=80)
         look = models.look(first.name, chosen.ids(first.model, text, "The second prompt"))
@@ -55,15 +52,13 @@ def choose_second(head: Head) -> None:
 
 def leave() -> None:
     """Nothing is compared: take it out of the link."""
-    for key in (_PROMPT, _HEAD):
+    for key in (_PROMPT, _HEAD, _MODEL, _DIFFERS):
         link.leave(key)
-    for key in (_MODEL, "differs"):
-        st.query_params.pop(key, None)
 
 
 def kind() -> str:
     """What differs."""
-    return options.segments("What differs", KINDS, "differs")
+    return options.segments("What differs", KINDS, _DIFFERS)
 
 
 def same_shape(first: Side, other: Side) -> bool:

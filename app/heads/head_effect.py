@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
+from app import link
 from app.heads.head_score import Score
 from app.work import sweeps, swept
 from workbench import drawing
-from workbench.errors import UsageError
+from workbench.errors import BadInput, UsageError
 from workbench.vocabulary import Head
 
 EFFECT = "patching_effect"
@@ -24,13 +26,23 @@ AXES = (("layer", "head"), ("layer", "head", "position"))
 
 
 def newest(name: str) -> str | None:
-    """The key of the newest sweep of a model in this session, or of that in the link."""
-    key = st.session_state.get(swept.NEWEST, {}).get(name) or st.query_params.get(LINK + name, "")
-    if not _KEY.fullmatch(key) or not sweeps.file(key).is_file():
-        return None
-    if st.query_params.get(LINK + name) != key:
-        st.query_params[LINK + name] = key
+    """The key of a model's sweep: the one that was last shown in this session, the one in the link, or the newest by
+    head on this machine."""
+    shown, linked = st.session_state.get(swept.NEWEST, {}).get(name), link.given(LINK + name)
+    given = linked if link.went_back() else shown or linked
+    key = given if given and _KEY.fullmatch(given) and sweeps.file(given).is_file() else _on_this_machine(name)
+    if key is not None:
+        link.say(LINK + name, key)
     return key
+
+
+def _on_this_machine(name: str) -> str | None:
+    for path in sweeps.kept():
+        with suppress(BadInput):
+            sweep = swept.read(path.stem)
+            if sweep.info.get("model") == name and sweep.axes in AXES:
+                return path.stem
+    return None
 
 
 def score(model: Any, key: str) -> Score:

@@ -23,6 +23,10 @@ from workbench.vocabulary import Edit, Head
 STRONGEST = 5
 #: Prompts of a measured faithfulness, and random circuits beside it.
 PROMPTS, RANDOM = 20, 20
+MEASURED = (
+    f"The finding `faithfulness`, kept as a run. On {PROMPTS} prompts that the sweep has not seen, the circuit, its "
+    f"parts, all heads but it and {RANDOM} random circuits of the same layers are kept, and the rest ablated."
+)
 
 
 def render() -> None:
@@ -141,7 +145,9 @@ def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_s
         return
     if job is not None and job.state == "failed":
         st.error(plain(job.why), icon=":material/error:")
-    if st.button("Measure its faithfulness", icon=":material/straighten:", key="faithfulness"):
+    if job is not None and job.state == "stopped":
+        st.info("Stopped before it ended, so there is no run of it. What was computed is kept: measure again to go on.")
+    if st.button("Measure its faithfulness", icon=":material/straighten:", key="faithfulness", help=MEASURED):
         out = str(Path("runs").resolve())
         jobs().submit(
             key, {"kind": "finding", "finding": "faithfulness", "model": name, "settings": settings, "out": out}

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import inputs, options
+from app import inputs, link, options
 from app.plain import plain
 from app.work import sweeps
 from workbench import registry
@@ -27,7 +27,7 @@ _EXAMPLE = [
     {"clean": _TEXT.format(a, b, b, it), "corrupt": _TEXT.format(a, b, a, it), "answer": f" {a}", "wrong": f" {b}"}
     for a, b, it in (("Anna", "Paul", "rose"), ("Mark", "Lucy", "book"))
 ]
-_BASE, _WRONG = "pairs-shown", "pairs-wrong"
+_BASE, _EDITOR, _WRONG = "pairs-shown", "pairs-editor", "pairs-wrong"
 
 
 def choose() -> dict[str, Any]:
@@ -69,20 +69,22 @@ def _own() -> str:
     st.file_uploader("From a file (.jsonl, .json, .csv)", ["jsonl", "json", "csv"], key="pairs-file", on_change=_take)
     if wrong := st.session_state.pop(_WRONG, None):
         st.error(plain(wrong), icon=":material/error:")
-    if _BASE not in st.session_state:
+    if _BASE not in st.session_state or link.went_back():
         st.session_state[_BASE] = _linked()
+        st.session_state[_EDITOR] = st.session_state.get(_EDITOR, 0) + 1  # a new one: nothing was typed into it
     shown = pd.DataFrame(_typed(st.session_state[_BASE]), columns=list(FIELDS))
     help_ = "The same length in tokens; answers of one token, mostly with a space in front; several are parted by |."
     st.caption(help_)
-    table = st.data_editor(shown, num_rows="dynamic", hide_index=True, key=f"pairs-{st.session_state[_BASE]}")
+    table = st.data_editor(
+        shown, num_rows="dynamic", hide_index=True, key=f"pairs-{st.session_state[_BASE]}-{st.session_state[_EDITOR]}"
+    )
     name = _kept_rows(table, shown)
-    if st.query_params.get(PAIRS) != name:
-        st.query_params[PAIRS] = name
+    link.say(PAIRS, name)
     return name
 
 
 def _linked() -> str:
-    given = st.query_params.get(PAIRS)
+    given = link.given(PAIRS)
     if given is not None:
         try:
             inputs.kept(given)
@@ -101,7 +103,7 @@ def _take() -> None:
         pairs = sweeps.read_pairs(file.getvalue(), PurePath(file.name).name)
         if len(pairs) > MOST:
             raise WorkbenchError(f"The file has {len(pairs)} pairs, and at most {MOST} are swept here: use the script.")
-        st.session_state[_BASE] = st.query_params[PAIRS] = _keep(rows(pairs))
+        st.session_state[_BASE] = _keep(rows(pairs))
     except WorkbenchError as error:
         st.session_state[_WRONG] = str(error)
 

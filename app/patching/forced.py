@@ -45,7 +45,7 @@ def read(text: str) -> list[Forced]:
 
 def rows(model: Any, length: int) -> list[Forced]:
     """The forced rows that this model and a prompt of that length have."""
-    if _KEPT not in st.session_state:
+    if _KEPT not in st.session_state or link.went_back():
         st.session_state[_KEPT] = read(link.given(FORCE) or "")
     return [
         forced

@@ -32,7 +32,7 @@ Roles = dict[Head, str]
 
 def current(model: Any) -> Roles:
     """The heads of the set that this model has, each with its role."""
-    if _STATE not in st.session_state:
+    if _STATE not in st.session_state or link.went_back():
         st.session_state[_STATE] = _from_link()
     found: Roles = st.session_state[_STATE]
     return {head: role for head, role in found.items() if head.layer < model.n_layers and head.index < model.n_heads}

@@ -48,4 +48,13 @@ def key(model: str, sha256: str, asked: Mapping[str, Any], arguments: Mapping[st
 
 def file(key: str) -> Path:
     """Where the result of that key is."""
-    return inputs.folder().parent / "sweeps" / f"{key}.safetensors"
+    return _folder() / f"{key}.safetensors"
+
+
+def kept() -> list[Path]:
+    """The files of all sweeps of this machine, newest first."""
+    return sorted(_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _folder() -> Path:
+    return inputs.folder().parent / "sweeps"

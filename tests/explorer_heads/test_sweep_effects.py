@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -50,6 +52,22 @@ def test_the_newest_sweep_colours_the_heads(app: AppTest) -> None:
     assert f"p = {sweep.p_value[1, 2]:.2g}" in said and sweep.p_value[1, 2] < 0.05
     again = grids(opened(AppTest.from_string(SCRIPT, default_timeout=120), **app.query_params))["grid"]
     assert again == grid  # from the link alone
+
+
+def test_without_one_in_the_session_it_is_the_newest_by_head_on_this_machine(app: AppTest) -> None:
+    whole = swept("layer", "head")
+    half = Sweep(whole.base + whole.delta / 2, whole.base, whole.source, whole.axes, info=whole.info)
+    others = [swept("layer", "position"), swept("layer", "head", name="gpt2")]
+    for age, (key, sweep) in enumerate(zip("abcd", [half, whole, *others], strict=True)):
+        os.utime(sweeps.file(saved(sweep, key * 64)), (age, age))
+    sweeps.file("e" * 64).write_bytes(b"damaged, and the newest of all")
+    grid = grids(opened(app, score="patching_effect"))["grid"]
+    assert values(grid)[1, 2] == pytest.approx(1, abs=0.02)
+    os.utime(sweeps.file("a" * 64), (9, 9))
+    newer = grids(opened(AppTest.from_string(SCRIPT, default_timeout=120), score="patching_effect"))["grid"]
+    assert values(newer)[1, 2] == pytest.approx(0.5, abs=0.02)
+    again = grids(opened(AppTest.from_string(SCRIPT, default_timeout=120), **app.query_params))["grid"]
+    assert again == grid  # a link keeps to its own
 
 
 def test_over_positions_the_largest_effect_is_shown(app: AppTest) -> None:
