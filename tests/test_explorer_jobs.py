@@ -16,24 +16,27 @@ import pytest
 import workbench as wb
 from app import inputs
 from app.work import jobs as jobs_module
-from app.work import sweeps
+from app.work import kept
 from app.work.jobs import Job, Jobs
+from app.work.swept import SWEEPS
 
 PROMPTS = {"task": "ioi", "n": 6, "seed": 0}
 
 
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jobs]:
-    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("WORKBENCH_CACHE", "on")
-    started = Jobs()
-    yield started
-    started.close()
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    """One for all tests here, each of which leaves no job behind: a worker that starts imports for seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WORKBENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patched.setenv("WORKBENCH_CACHE", "on")
+        started = Jobs()
+        yield started
+        started.close()
 
 
 def asked(prompts: dict[str, Any] = PROMPTS, **arguments: Any) -> tuple[str, dict[str, Any]]:
-    key = sweeps.key("tiny", "", prompts, arguments)
-    return key, {"kind": "sweep", "model": "tiny", "prompts": prompts, "arguments": arguments}
+    key = kept.key(SWEEPS, "tiny", "", prompts, arguments)
+    return key, {"kind": SWEEPS, "model": "tiny", "prompts": prompts, "arguments": arguments}
 
 
 def until(jobs: Jobs, number: int, reached: Callable[[Job], bool], seconds: float = 90) -> Job:
@@ -73,10 +76,12 @@ def test_what_cannot_be_done_fails_in_one_line_and_the_next_job_begins(jobs: Job
 
 
 def test_a_job_that_waits_or_runs_is_not_submitted_twice(jobs: Jobs) -> None:
-    first = jobs.submit(*asked(site="z"))
-    assert jobs.submit(*asked(site="z")).id == first.id
+    new = {"task": "ioi", "n": 6, "seed": 4}
+    first = jobs.submit(*asked(new))
+    assert jobs.submit(*asked(new)).id == first.id
     until(jobs, first.id, lambda job: job.over)
-    assert jobs.submit(*asked(site="z")).id != first.id
+    again = jobs.submit(*asked(new))
+    assert again.id != first.id and until(jobs, again.id, lambda job: job.over).state == "done"
 
 
 def test_stopping_keeps_what_is_done(jobs: Jobs) -> None:

@@ -1,24 +1,22 @@
 """Scores that take longer than a page may: of weights alone, on random tokens repeated and on a task.
 
-The worker process computes them into the cache at low priority when one of them is first asked for, and the page reads
-them from there.
+The worker process computes them at low priority when one of them is first asked for, and leaves a file.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import streamlit as st
 
-import workbench as wb
 from app import models
 from app.heads.head_score import Score
 from app.plain import plain
+from app.work import kept
 from app.work.background import jobs, watch
 from app.work.jobs import Job
-from workbench.cache import store_of
+from workbench.errors import BadInput
 from workbench.head_scores.result import UNITS, HeadScores
 
 #: In the page's list → score of `workbench.scores`, and its label.
@@ -42,6 +40,8 @@ LISTED = {
     "ioi_copy_negative": ("ioi_copy_negative", "IOI task: names suppressed"),
     "task_attribution": ("direct_logit_attribution", "IOI task: direct logit attribution"),
 }
+#: What they are called among what jobs leave.
+SCORES = "scores"
 #: Models whose scores stay in memory.
 KEPT = 4
 
@@ -55,8 +55,16 @@ class Known:
 
 
 def ready(name: str) -> Known | None:
-    """The scores of a model, where they were read before; nothing is computed."""
-    return _known().get(name)
+    """The scores of a model, where they are on this machine; nothing is computed."""
+    key = _key(name)
+    if not kept.file(SCORES, key).is_file():
+        return None
+    try:
+        return _read(key)
+    except BadInput as error:
+        st.warning(f"What was kept of these scores was damaged and is dropped ({plain(error)}): compute them again.")
+        kept.file(SCORES, key).unlink(missing_ok=True)
+        return None
 
 
 def asked(name: str) -> Known | None:
@@ -64,12 +72,7 @@ def asked(name: str) -> Known | None:
     found = ready(name)
     if found is not None:
         return found
-    if store_of(None) is None:
-        st.info("These scores are computed by the worker process, which hands them over in the cache: switch it on.")
-        return None
     job = _job(name) or _submitted(name)
-    if job.state == "done":
-        return _read(name)
     if not job.over:
         watch(job)
         return None
@@ -81,10 +84,12 @@ def asked(name: str) -> Known | None:
 
 def offered(name: str) -> Known | None:
     """The same, but nothing is begun before a button is pressed."""
-    if ready(name) is not None or _job(name) is not None:
+    found = ready(name)
+    if found is None and _job(name) is not None:
         return asked(name)
-    _button(name)
-    return None
+    if found is None:
+        _button(name)
+    return found
 
 
 def _button(name: str) -> None:
@@ -94,11 +99,20 @@ def _button(name: str) -> None:
 
 
 def _job(name: str) -> Job | None:
-    return jobs().with_key(f"scores {name}")
+    return jobs().with_key(_key(name))
 
 
 def _submitted(name: str) -> Job:
-    return jobs().submit(f"scores {name}", {"kind": "scores", "model": name})
+    return jobs().submit(*asked_for(name))
+
+
+def asked_for(name: str) -> tuple[str, dict[str, str]]:
+    """The job, behind its key."""
+    return _key(name), {"kind": SCORES, "model": name}
+
+
+def _key(name: str) -> str:
+    return kept.key(SCORES, name, str(models.load(name).provenance.get("sha256")))
 
 
 def score(known: Known, listed: str) -> Score:
@@ -142,17 +156,7 @@ def partners(scores: HeadScores, name: str, row: int, k: int) -> list[tuple[str,
     return [(scores.heads[i], float(entries[i])) for i in order if np.isfinite(entries[i])]
 
 
-@st.cache_resource(show_spinner=False)
-def _known() -> dict[str, Known]:
-    return {}
-
-
-def _read(name: str) -> Known:
-    model: Any = models.load(name)
-    scores = wb.scores(model)
-    known = Known(scores, {row["score"]: row for row in scores.chance().to_dict("records")})
-    kept = _known()
-    while len(kept) >= KEPT:
-        kept.pop(next(iter(kept)))
-    kept[name] = known
-    return known
+@st.cache_resource(max_entries=KEPT, show_spinner=False)
+def _read(key: str) -> Known:
+    scores = HeadScores.load(kept.file(SCORES, key))
+    return Known(scores, {row["score"]: row for row in scores.chance().to_dict("records")})

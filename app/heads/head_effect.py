@@ -11,7 +11,8 @@ import streamlit as st
 
 from app import link
 from app.heads.head_score import Score
-from app.work import sweeps, swept
+from app.work import kept, swept
+from app.work.swept import SWEEPS
 from workbench import drawing
 from workbench.errors import BadInput, UsageError
 from workbench.vocabulary import Head
@@ -30,14 +31,14 @@ def newest(name: str) -> str | None:
     head on this machine."""
     shown, linked = st.session_state.get(swept.NEWEST, {}).get(name), link.given(LINK + name)
     given = linked if link.went_back() else shown or linked
-    key = given if given and _KEY.fullmatch(given) and sweeps.file(given).is_file() else _on_this_machine(name)
+    key = given if given and _KEY.fullmatch(given) and kept.file(SWEEPS, given).is_file() else _on_this_machine(name)
     if key is not None:
         link.say(LINK + name, key)
     return key
 
 
 def _on_this_machine(name: str) -> str | None:
-    for path in sweeps.kept():
+    for path in kept.files(SWEEPS):
         with suppress(BadInput):
             sweep = swept.read(path.stem)
             if sweep.info.get("model") == name and sweep.axes in AXES:

@@ -30,7 +30,7 @@ def draw(side: Side, waits: bool) -> None:
         waits: whether the page already says how far the background scores are.
     """
     st.markdown("**OV and QK circuits** (weights alone)")
-    known = head_background.ready(side.name) if waits else None
+    known = head_background.ready(side.name)
     table(sizes(side, known))
     if not waits:
         known = head_background.offered(side.name)

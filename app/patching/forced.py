@@ -66,7 +66,13 @@ def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[Forced]:
     )
     st.session_state[_TO] = [place for place in st.session_state.get(_TO, []) if place <= row]
     to = st.multiselect(
-        "onto", range(row + 1), key=_TO, format_func=names.__getitem__, placeholder="tokens that it may see"
+        "onto",
+        range(row + 1),
+        key=_TO,
+        format_func=names.__getitem__,
+        placeholder="tokens that it may see",
+        filter_mode="contains",
+        select_all=False,  # or Enter picks all tokens that are written alike
     )
     st.button(
         "Force this row", key="force-it", on_click=_force, args=(Forced(head, row, tuple(sorted(to))),), disabled=not to

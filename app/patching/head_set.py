@@ -66,7 +66,15 @@ def widgets(model: Any, head: Head, best: Sequence[Head]) -> Roles:
     now = current(model)
     st.session_state[_PICKED] = list(map(str, now))
     every = [str(Head(i, j)) for i in range(model.n_layers) for j in range(model.n_heads)]
-    st.multiselect("Heads in the set", every, key=_PICKED, on_change=_picked, placeholder="none yet")
+    st.multiselect(
+        "Heads in the set",
+        every,
+        key=_PICKED,
+        on_change=_picked,
+        placeholder="none yet",
+        filter_mode="prefix",
+        select_all=False,
+    )
     with st.container(horizontal=True):
         word, icon = ("Take out", "remove") if head in now else ("Put in", "add")
         st.button(f"{word} {head}", key="flip", on_click=flip, args=(head,), icon=f":material/{icon}:")

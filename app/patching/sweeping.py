@@ -10,8 +10,9 @@ import streamlit as st
 import workbench as wb
 from app import options
 from app.plain import plain
-from app.work import sweeps, swept
+from app.work import kept, swept
 from app.work.background import jobs, watch
+from app.work.swept import SWEEPS
 from workbench.errors import BadInput
 from workbench.patching.metrics import METRICS
 from workbench.patching.sites import has_heads
@@ -46,8 +47,8 @@ def arguments() -> dict[str, Any]:
 
 def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]) -> wb.Sweep | None:
     """The sweep, once it is there; until then a button, or how far it is."""
-    key = sweeps.key(name, str(model.provenance.get("sha256")), asked, given)
-    if sweeps.file(key).is_file():
+    key = kept.key(SWEEPS, name, str(model.provenance.get("sha256")), asked, given)
+    if kept.file(SWEEPS, key).is_file():
         try:
             found = swept.read(key)
         except BadInput as error:
@@ -60,11 +61,11 @@ def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]
         watch(job)
         return None
     if job is not None and job.state == "stopped":
-        kept = f" at {job.done:,} of {job.total:,} edited runs. They are kept" if job.total else " before it began"
-        st.info(f"Stopped{kept}: run it again to go on.")
+        far = f" at {job.done:,} of {job.total:,} edited runs. They are kept" if job.total else " before it began"
+        st.info(f"Stopped{far}: run it again to go on.")
     if job is not None and job.state == "failed":
         st.error(plain(job.why), icon=":material/error:")
     if st.button("Run the sweep", type="primary", icon=":material/play_arrow:", key="run-sweep"):
-        jobs().submit(key, {"kind": "sweep", "model": name, "prompts": asked, "arguments": given})
+        jobs().submit(key, {"kind": SWEEPS, "model": name, "prompts": asked, "arguments": given})
         st.rerun()
     return None

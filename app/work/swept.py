@@ -7,9 +7,11 @@ import streamlit as st
 from jaxtyping import Float
 
 import workbench as wb
-from app.work import sweeps
+from app.work import kept
 from workbench import drawing
 
+#: What they are called among what jobs leave.
+SWEEPS = "sweeps"
 #: Finished sweeps that stay in memory.
 KEPT = 8
 #: Model → the key of its newest finished sweep in this session; the page Heads colours by it.
@@ -23,7 +25,7 @@ def read(key: str) -> wb.Sweep:
     Raises:
         BadInput: its file was damaged.
     """
-    return wb.Sweep.load(sweeps.file(key))
+    return wb.Sweep.load(kept.file(SWEEPS, key))
 
 
 def by_head(

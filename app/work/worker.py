@@ -4,7 +4,7 @@ It is a process of its own, and not a thread or a fork, so that a sweep never ho
 stopped between two chunks of its edits. What it computes is kept in the activation cache unit by unit as everywhere, so
 a job that was stopped goes on where it was.
 
-On standard input: ``{"do": {"id": 1, "kind": "sweep", "model": …, …}}`` or ``{"stop": 1}``. On standard output:
+On standard input: ``{"do": {"id": 1, "kind": "sweeps", "model": …, …}}`` or ``{"stop": 1}``. On standard output:
 ``{"id": 1, "state": "running", "done": 3, "total": 270, "what": …}``, and last the state ``done`` with ``file``,
 ``stopped``, or ``failed`` with ``why``.
 """
@@ -104,19 +104,23 @@ def _sweep(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     from app.work import sweeps
 
     model = worker.model(job["model"], tell)
-    sweep = wb.sweep(model, sweeps.prompts(job["prompts"]), progress=tell, **job["arguments"])
-    path = sweeps.file(job["key"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep.save(path)
-    return str(path)
+    return _kept(job, wb.sweep(model, sweeps.prompts(job["prompts"]), progress=tell, **job["arguments"]))
 
 
 def _scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
-    """Every head's scores; they are kept in the cache, from which the page reads them."""
+    """Every head's scores; their file."""
     import workbench as wb
 
-    wb.scores(worker.model(job["model"], tell), progress=tell)
-    return ""
+    return _kept(job, wb.scores(worker.model(job["model"], tell), progress=tell))
+
+
+def _kept(job: Mapping[str, Any], result: Any) -> str:
+    from app.work import kept
+
+    path = kept.file(job["kind"], job["key"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result.save(path)
+    return str(path)
 
 
 def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
@@ -133,7 +137,7 @@ def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
 
 
 KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Tell], str]] = {
-    "sweep": _sweep,
+    "sweeps": _sweep,
     "scores": _scores,
     "finding": _finding,
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +16,23 @@ import workbench as wb
 from app.heads import head_background
 from app.heads.head_background import LISTED
 from app.heads.head_choice import LABELS
-from tests.explorer_heads.shown import Queue, grids, opened, values
+from app.work.worker import Worker
+from tests.explorer_heads.shown import SCRIPT, Queue, grids, opened, values
+
+
+def computed() -> Path:
+    """What the worker leaves."""
+    (key, job), out = head_background.asked_for("tiny"), io.StringIO()
+    Worker(out).do({**job, "id": 1, "key": key})
+    return Path(json.loads(out.getvalue().splitlines()[-1])["file"])
 
 
 def test_a_score_of_weights_is_asked_of_the_worker_and_comes_when_it_is_done(app: AppTest, queue: Queue) -> None:
     opened(app, score="copy_score")
-    assert queue.asked == [("scores tiny", {"kind": "scores", "model": "tiny"})]
+    assert queue.asked == [head_background.asked_for("tiny")]
     assert np.isnan(values(grids(app)["grid"])).all() and "background" in grids(app)["grid"]["note"]
     assert len(app.get("progress")) == 1 and "2 of 6" in str(app.get("progress")[0].proto.text)
-    queue.now = replace(queue.now, state="done")
+    queue.now = replace(queue.now, state="done", file=str(computed()))
     app.run()
     assert not app.exception and not app.get("progress") and len(queue.asked) == 1
     grid = grids(app)["grid"]
@@ -31,6 +42,8 @@ def test_a_score_of_weights_is_asked_of_the_worker_and_comes_when_it_is_done(app
     assert grid["levels"] == [pytest.approx(low), pytest.approx(high)]
     assert f"random weights {low:.3g}" in grid["note"] and f"95th percentile {high:.3g}" in grid["note"]
     assert any("Copy score" in str(caption.value) for caption in app.caption)  # the summary has it, too
+    again = opened(AppTest.from_string(SCRIPT, default_timeout=120), score="copy_score")
+    assert grids(again)["grid"] == grid and len(queue.asked) == 1  # another session has it at once
 
 
 @torch.no_grad()
@@ -69,10 +82,12 @@ def test_every_score_of_the_background_has_a_chance_level_and_texts(queue: Queue
     assert composition.texts[1, 0].endswith(f"with {scores.heads[int(np.nanargmax(row))]}")
 
 
-def test_without_the_cache_nothing_is_begun(app: AppTest, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKBENCH_CACHE", "off")
-    opened(app, score="copy_score")
-    assert "switch it on" in app.info[0].value and queue.asked == []
+def test_damaged_scores_are_dropped_and_offered_again(app: AppTest, queue: Queue) -> None:
+    path = computed()
+    path.write_bytes(path.read_bytes()[:-9])
+    opened(app)
+    assert "damaged" in app.warning[0].value and not path.exists() and queue.asked == []
+    assert not app.run().warning and app.button(key="compute-tiny")
 
 
 def test_a_job_that_failed_says_why_and_can_be_begun_again(app: AppTest, queue: Queue) -> None:
@@ -88,6 +103,6 @@ def test_the_summary_asks_for_the_rest_of_the_weights_only_when_told(app: AppTes
     assert queue.asked == []
     app.button(key="compute-tiny").click().run()
     assert len(queue.asked) == 1 and app.get("progress")
-    queue.now = replace(queue.now, state="done")
+    queue.now = replace(queue.now, state="done", file=str(computed()))
     app.run()
     assert not app.exception and any("Copy score" in str(caption.value) for caption in app.caption)

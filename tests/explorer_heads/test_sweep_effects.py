@@ -10,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app.heads import head_effect
-from app.work import sweeps
-from app.work.swept import NEWEST
+from app.work import kept
+from app.work.swept import NEWEST, SWEEPS
 from tests.explorer_heads.shown import SCRIPT, grids, opened, values
 from workbench.results import Sweep
 
@@ -30,7 +30,7 @@ def swept(*axes: str, name: str = "tiny", positions: int = 3) -> Sweep:
 
 
 def saved(sweep: Sweep, key: str = "a" * 64) -> str:
-    path = sweeps.file(key)
+    path = kept.file(SWEEPS, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep.save(path)
     return key
@@ -59,11 +59,11 @@ def test_without_one_in_the_session_it_is_the_newest_by_head_on_this_machine(app
     half = Sweep(whole.base + whole.delta / 2, whole.base, whole.source, whole.axes, info=whole.info)
     others = [swept("layer", "position"), swept("layer", "head", name="gpt2")]
     for age, (key, sweep) in enumerate(zip("abcd", [half, whole, *others], strict=True)):
-        os.utime(sweeps.file(saved(sweep, key * 64)), (age, age))
-    sweeps.file("e" * 64).write_bytes(b"damaged, and the newest of all")
+        os.utime(kept.file(SWEEPS, saved(sweep, key * 64)), (age, age))
+    kept.file(SWEEPS, "e" * 64).write_bytes(b"damaged, and the newest of all")
     grid = grids(opened(app, score="patching_effect"))["grid"]
     assert values(grid)[1, 2] == pytest.approx(1, abs=0.02)
-    os.utime(sweeps.file("a" * 64), (9, 9))
+    os.utime(kept.file(SWEEPS, "a" * 64), (9, 9))
     newer = grids(opened(AppTest.from_string(SCRIPT, default_timeout=120), score="patching_effect"))["grid"]
     assert values(newer)[1, 2] == pytest.approx(0.5, abs=0.02)
     again = grids(opened(AppTest.from_string(SCRIPT, default_timeout=120), **app.query_params))["grid"]
