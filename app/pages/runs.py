@@ -70,21 +70,27 @@ def _tables(run: Run) -> None:
 
 
 def _figures(run: Run) -> None:
-    if not run.figure_names:
+    names = sorted({*run.figure_names, *run.picture_names}, key=lambda name: (len(name), name))
+    if not names:
         st.info("This run has no figures.")
         return
-    ordered = sorted(run.figure_names, key=lambda name: (len(name), name))
-    name = options.select("Figure", ordered, "figure")
-    figure = run.figure(name)
-    note = fitted(figure)
-    st.plotly_chart(figure, key="run-figure", config=CONFIG)
-    st.caption(plain(note))
+    name = options.select("Figure", names, "figure")
+    live, still = name in run.figure_names, name in run.picture_names
+    if live:
+        figure = run.figure(name)
+        note = fitted(figure)
+        st.plotly_chart(figure, key="run-figure", config=CONFIG)
+        st.caption(plain(note))
+    else:
+        st.image(run.picture(name))
     with st.container(horizontal=True):
-        if name in run.picture_names:
+        if still:
             st.download_button("PNG", run.picture(name), f"{name}.png", key="png", on_click="ignore", type="tertiary")
-        data = run.data(f"figures/{name}.json")
-        st.download_button("JSON", data, f"{name}.json", key="json", on_click="ignore", type="tertiary")
-    st.caption("SVG: the camera in the chart's corner. The numbers behind it are among the tables.")
+        if live:
+            data = run.data(f"figures/{name}.json")
+            st.download_button("JSON", data, f"{name}.json", key="json", on_click="ignore", type="tertiary")
+    svg = "SVG: the camera in the chart's corner. " if live else ""
+    st.caption(f"{svg}The numbers behind it are among the tables.")
 
 
 def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
@@ -102,7 +108,8 @@ def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
 
 def _difference(found: Any) -> dict[str, Any]:
     said = found.reason or ("agrees" if found.agrees else f"{found.beyond} numbers and {found.words} words differ")
-    return {"table": found.table, "largest difference": found.largest, "": said}
+    largest = None if found.reason else found.largest
+    return {"table": found.table, "largest difference": largest, "": said}
 
 
 def _zip(run: Run) -> bytes:
