@@ -13,15 +13,19 @@ from app import inputs, link, options
 from app.plain import plain
 from app.work import sweeps
 from workbench import registry
+from workbench.attention_view import visible
 from workbench.errors import WorkbenchError
 from workbench.pairs import Pair
 
 TASK, OWN = "a task", "pairs of my own"
 #: In the link: the hash of the user's pairs.
 PAIRS = "pairs"
-FIELDS = ("clean", "corrupt", "answer", "wrong")
+ANSWERS = ("answer", "wrong")
+FIELDS = ("clean", "corrupt", *ANSWERS)
 #: Pairs at most: they are shown in a table and swept one by one.
 MOST = 200
+#: Pairs whose answers are written out below it.
+SPELT = 6
 _TEXT = "When {0} and {1} went out, {2} gave a {3} to"
 _EXAMPLE = [
     {"clean": _TEXT.format(a, b, b, it), "corrupt": _TEXT.format(a, b, a, it), "answer": f" {a}", "wrong": f" {b}"}
@@ -79,8 +83,25 @@ def _own() -> str:
         shown, num_rows="dynamic", hide_index=True, key=f"pairs-{st.session_state[_BASE]}-{st.session_state[_EDITOR]}"
     )
     name = _kept_rows(table, shown)
+    if said := answers(_typed(name)):
+        st.caption(plain(said))
     link.say(PAIRS, name)
     return name
+
+
+def answers(given: list[dict[str, str]]) -> str:
+    """What the answers are, in words that show their spaces: the table shows none in front of a word."""
+    if not given:
+        return ""
+    said = ", ".join(f"{_seen(row['answer'])} over {_seen(row['wrong'])}" for row in given[:SPELT])
+    more = f" and {len(given) - SPELT} more" if len(given) > SPELT else ""
+    bare = sum(any(not text.startswith(" ") for f in ANSWERS for text in row[f].split("|")) for row in given)
+    lacking = f" {bare} of {len(given)} pairs have an answer without one in front." if bare else ""
+    return f"Read as {said}{more}, where · is a space.{lacking}"
+
+
+def _seen(text: str) -> str:
+    return "|".join(map(visible, text.split("|")))
 
 
 def _linked() -> str:
