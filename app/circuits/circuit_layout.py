@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,6 +38,8 @@ _OWN = {
 GAP = 1.0
 #: Between two columns of a lane in which every marker has its own.
 COLUMN = 0.75
+#: Labels of markers that lie closer in a row would touch on a telephone.
+CLOSE = 1.5
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,18 @@ def ends(layout: Layout, line: Line) -> tuple[tuple[float, float], tuple[float, 
     """Where a line begins and ends."""
     start, end = layout.places[line.source], layout.places[line.target]
     return start, (start[0], end[1]) if line.target == LOGITS else end
+
+
+def above(graph: CircuitGraph, layout: Layout) -> set[str]:
+    """The markers whose label is above and not below: of those that lie close in a row, every second one."""
+    found: set[str] = set()
+    heads = [node.key for node in graph.nodes if node.head is not None]
+    in_rows = sorted(heads, key=lambda key: layout.places[key][::-1])
+    for before, key in pairwise(in_rows):
+        (x0, y0), (x, y) = layout.places[before], layout.places[key]
+        if y == y0 and x - x0 < CLOSE and before not in found:
+            found.add(key)
+    return found
 
 
 def bar(graph: CircuitGraph, layout: Layout) -> tuple[float, float]:

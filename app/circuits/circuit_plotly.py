@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Pixels of a row, and of a line of text.
 ROW, TEXT = 44, 17
+#: Names of more lanes than this are written on two levels.
+LEVEL = 4
 _INVISIBLE = {"size": 14, "opacity": 0}
 
 
@@ -32,8 +34,8 @@ def figure(graph: CircuitGraph) -> Figure:
         traces.append(_heads(graph, layout, receiving, "receives only", at.OTHER))
     traces += [_joint(layout, node) for node in graph.nodes if node.kind == "joint"]
     traces += [_logits(graph, layout, node) for node in graph.nodes if node.kind == "logits"]
-    if ring := [layout.places[node.key] for node in graph.nodes if node.head is not None and node.head == graph.chosen]:
-        traces.append(_ring(ring))
+    if ringed := [node for node in graph.nodes if node.head is not None and node.head == graph.chosen]:
+        traces.append(_ring(graph, layout, ringed))
     entries = sum(trace.get("showlegend", True) for trace in traces)
     return go.Figure([{"type": "scatter", **trace} for trace in traces], _layout(graph, layout, entries))
 
@@ -84,10 +86,7 @@ def _heads(graph: CircuitGraph, layout: at.Layout, nodes: list[Node], role: str,
     return {
         "x": [layout.places[node.key][0] for node in nodes],
         "y": [layout.places[node.key][1] for node in nodes],
-        "mode": "markers+text",
-        "text": [node.label for node in nodes],
-        "textposition": "bottom center",
-        "textfont": {"size": 9, "weight": 600},
+        **_labels(graph, layout, nodes, chosen=False),
         "marker": {
             "size": [at.size(graph, node) for node in nodes],
             "symbol": symbols,
@@ -99,6 +98,17 @@ def _heads(graph: CircuitGraph, layout: at.Layout, nodes: list[Node], role: str,
         "hovertemplate": "%{customdata[1]}<extra></extra>",
         "name": safe(role or "no role"),
         **_steady(1),
+    }
+
+
+def _labels(graph: CircuitGraph, layout: at.Layout, nodes: list[Node], chosen: bool) -> dict[str, Any]:
+    """Labels below the markers, or above where they would touch; the chosen head's are the ring's."""
+    above = at.above(graph, layout)
+    return {
+        "mode": "markers+text",
+        "text": [node.label if (node.head == graph.chosen) == chosen else "" for node in nodes],
+        "textposition": ["top center" if node.key in above else "bottom center" for node in nodes],
+        "textfont": {"size": 9, "weight": 600},
     }
 
 
@@ -136,11 +146,11 @@ def _logits(graph: CircuitGraph, layout: at.Layout, node: Node) -> dict[str, Any
     }
 
 
-def _ring(places: list[tuple[float, float]]) -> dict[str, Any]:
+def _ring(graph: CircuitGraph, layout: at.Layout, nodes: list[Node]) -> dict[str, Any]:
     return {
-        "x": [x for x, _ in places],
-        "y": [y for _, y in places],
-        "mode": "markers",
+        "x": [layout.places[node.key][0] for node in nodes],
+        "y": [layout.places[node.key][1] for node in nodes],
+        **_labels(graph, layout, nodes, chosen=True),
         "marker": {"symbol": "circle-open", "size": 27, "color": at.OTHER, "line": {"width": 3}},
         "hoverinfo": "skip",
         "name": "chosen head",
@@ -157,10 +167,13 @@ def _layout(graph: CircuitGraph, layout: at.Layout, entries: int) -> dict[str, A
     """Everything but the traces; `entries` is how many the legend has."""
     subtitle = wrapped(graph.subtitle)
     lanes = ["<br>".join(map(safe, textwrap.wrap(name, 12))) for name in graph.lanes.values()]
+    if len(lanes) > LEVEL:
+        down = "<br>" * (1 + max(name.count("<br>") for name in lanes[::2]))
+        lanes[1::2] = [down + name for name in lanes[1::2]]
     places, names = at.row_names(graph, layout)
     top = 62 + TEXT * subtitle.count("<br>")
     below = TEXT * (max(name.count("<br>") for name in lanes) + 2) + 26
-    rows, legend = ROW * len(names), 10 * entries + 10
+    rows, legend = ROW * len(names), 14 * entries + 10
     fixed = {"zeroline": False, "fixedrange": True}
     return {
         "title": {"text": wrapped(graph.title), "subtitle": {"text": subtitle}, "x": 0, "y": 0.99, "yanchor": "top"},
