@@ -1,4 +1,4 @@
-// One canvas: layers along x, heads along y, a colour bar with its units below.
+// One canvas: layers along x, heads along y, a colour bar with its units below where there is a value.
 const LEFT = 34, TOP = 2, AXIS = 30, BAR = 10, BAR_AREA = 34;
 
 export default function (component) {
@@ -9,6 +9,7 @@ export default function (component) {
   root.querySelector("figcaption").textContent = data.title;
   root.querySelector("p").textContent = data.note;
   const heads = data.values.length, layers = data.values[0].length;
+  const empty = data.values.flat().every((value) => value === null);
   let [layer, head] = data.selected;
   let hover = null;
 
@@ -22,10 +23,30 @@ export default function (component) {
   const words = (value) => (value === null ? "no value" : Number(value.toPrecision(3)).toString().replace("-", "\u2212"));
 
   let size = 0;
+  const bar = (g, width, text) => {
+    const room = width - LEFT - g.measureText(data.units).width - 12;
+    const y = TOP + heads * size + AXIS + 4, wide = Math.max(60, Math.min(240, layers * size, room));
+    for (let x = 0; x < wide; x++) {
+      g.fillStyle = colour(data.low + ((data.high - data.low) * x) / wide);
+      g.fillRect(LEFT + x, y, 1.5, BAR);
+    }
+    g.fillStyle = text;
+    for (const level of data.levels) {
+      const x = LEFT + (wide * (level - data.low)) / (data.high - data.low || 1);
+      if (x >= LEFT && x <= LEFT + wide) g.fillRect(x - 1, y - 4, 2, BAR + 8);
+    }
+    g.textAlign = "left";
+    g.fillText(words(data.low), LEFT, y + BAR + 9);
+    g.textAlign = "right";
+    g.fillText(words(data.high), LEFT + wide, y + BAR + 9);
+    g.textAlign = "left";
+    g.fillText(data.units, LEFT + wide + 8, y + BAR / 2);
+  };
+
   const draw = () => {
     const width = root.clientWidth || 600;
     size = Math.max(8, Math.min(30, (width - LEFT - 2) / layers));
-    const height = TOP + heads * size + AXIS + BAR_AREA;
+    const height = TOP + heads * size + AXIS + (empty ? 0 : BAR_AREA);
     const ratio = window.devicePixelRatio || 1;
     canvas.width = width * ratio;
     canvas.height = height * ratio;
@@ -54,23 +75,7 @@ export default function (component) {
     g.rotate(-Math.PI / 2);
     g.fillText(data.shared ? "key/value head" : "head", 0, 0);
     g.restore();
-    const room = width - LEFT - g.measureText(data.units).width - 12;
-    const y = TOP + heads * size + AXIS + 4, wide = Math.max(60, Math.min(240, layers * size, room));
-    for (let x = 0; x < wide; x++) {
-      g.fillStyle = colour(data.low + ((data.high - data.low) * x) / wide);
-      g.fillRect(LEFT + x, y, 1.5, BAR);
-    }
-    g.fillStyle = text;
-    for (const level of data.levels) {
-      const x = LEFT + (wide * (level - data.low)) / (data.high - data.low || 1);
-      if (x >= LEFT && x <= LEFT + wide) g.fillRect(x - 1, y - 4, 2, BAR + 8);
-    }
-    g.textAlign = "left";
-    g.fillText(words(data.low), LEFT, y + BAR + 9);
-    g.textAlign = "right";
-    g.fillText(words(data.high), LEFT + wide, y + BAR + 9);
-    g.textAlign = "left";
-    g.fillText(data.units, LEFT + wide + 8, y + BAR / 2);
+    if (!empty) bar(g, width, text);
     const frame = (i, j, style, thick) => {
       g.strokeStyle = style;
       g.lineWidth = thick;
@@ -82,7 +87,8 @@ export default function (component) {
     frame(layer, head, "#000000", 2);
   };
   const say = (i, j) => {
-    said.textContent = `${i}.${data.shared ? "kv" : ""}${j}: ${data.texts ? data.texts[j][i] : `${words(data.values[j][i])} ${data.units}`}`;
+    const value = data.values[j][i], known = value === null ? words(value) : `${words(value)} ${data.units}`;
+    said.textContent = `${i}.${data.shared ? "kv" : ""}${j}: ${data.texts ? data.texts[j][i] : known}`;
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

@@ -57,7 +57,7 @@ def draw(
     limit: float | None = None,
     also: frozenset[Head] = frozenset(),
 ) -> None:
-    """The grid of a score; `also` are heads with a frame beside the score's own."""
+    """The grid of a score, with downloads where there is a value; `also` are heads with a frame beside its own."""
     title = f"{label}: {score.title}" if label else score.title
     head_grid(
         np.asarray(score.values),
@@ -74,6 +74,8 @@ def draw(
         on_pick=on_pick,
     )
     values = np.asarray(score.values)
+    if not np.isfinite(values).any():
+        return
     words = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
     names = tuple([str(i) for i in range(size)] for size in values.shape)
     drawn = Shown("heatmap", (values.T,), names, {**words, "diverging": score.signed, "limit": limit})

@@ -68,7 +68,7 @@ def _patterns(first: Side, second: Side, kind: str) -> None:
         st.columns(2, gap="medium"), (first, second), values, ("first", "second"), strict=True
     ):
         with column:
-            title = f"{_name(side, kind)}: {shown} pattern of head {side.head}"
+            title = f"Head {side.head} · {_name(side, kind)}"  # short: a telephone cuts what is longer
             drawn = pattern.shown(each, side.look.tokens, title=title, scale=SCALES[shown], block=block, limit=limit)
             show(drawn, f"pattern-{key}", f"pattern-{side.label}-{side.head}")
             head_view.attended(side.look, side.head, dest)
