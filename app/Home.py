@@ -19,15 +19,18 @@ from app.plain import guarded, plain
 from app.work.background import jobs
 from workbench import drawing
 
-#: Streamlit leaves a hand's breadth above each page.
-CLOSE = ".stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem; }"
+#: Streamlit leaves a hand's breadth above each page, and writes how long a text is over the text's last line.
+STYLE = """
+.stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem; }
+[data-testid=stTextArea] [data-testid=InputInstructions] { top: 0; bottom: auto; right: 0; }
+"""
 
 
 def main() -> None:
     """Draw the side bar and the page."""
     began = time.perf_counter()
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
-    st.html(f"<style>{CLOSE}</style>")
+    st.html(f"<style>{STYLE}</style>")
     first, *others = views().values()
     named = st.Page(lambda: link.follow(first), url_path=pages()[0].name, visibility="hidden")
     view = st.navigation([first, *others, named], position="top")
