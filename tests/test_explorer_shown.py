@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io
 import pytest
 from matplotlib.figure import Figure
 from streamlit.testing.v1 import AppTest
 
+from app.drawn import table
 from app.patching import asked
+from workbench import figures
 from workbench.findings import Report
+from workbench.results import Sweep
 from workbench.runs.directory import RunDirectory
+
+INFO = {"model": "tiny", "task": "made up", "metric": "logit_difference", "edit": "zero"}
 
 
 def pair(answer: str, wrong: str) -> dict[str, str]:
@@ -22,6 +30,27 @@ def test_the_spaces_of_answers_are_shown() -> None:
     assert "·Mary over ·John, ·a|·an over the, where" in said and "1 of 2 pairs" in said
     assert "pairs have" not in asked.answers([pair(" Mary", " John")]) and asked.answers([]) == ""
     assert "and 3 more" in asked.answers([pair(" Mary", " John")] * (asked.SPELT + 3))
+
+
+def test_the_numbers_of_a_runs_figures_are_those_drawn() -> None:
+    values, low, high = np.array([1.0, np.nan]), np.array([0.5, np.nan]), np.array([2.0, np.nan])
+    bars = figures.bars(values, low, high, ["a", "b"], reference=np.array([3.0, 4.0]), bar_name="effect")
+    got = table(read(bars))
+    assert got["series"].tolist() == ["effect", "effect", "chance", "chance"]
+    np.testing.assert_array_equal(got[["value", "low", "high"]][:2], np.stack([values, low, high], axis=1))
+    assert got["value"][2:].tolist() == [3.0, 4.0] and np.isnan(got["low"].to_numpy()[2:]).all()
+    cells = table(read(figures.heatmap(np.array([[1.0, 2.0], [3.0, np.nan]]), ["x", "y"], ["top", "low"])))
+    assert cells.iloc[1][["row", "column", "value"]].tolist() == ["top", "y", 2.0] and np.isnan(cells["value"][3])
+    rng = np.random.default_rng(0)
+    sweep = Sweep(rng.normal(size=(2, 3, 4, 5)), rng.normal(size=5), None, ("layer", "head", "position"), info=INFO)
+    views = table(read(sweep.figure()))
+    one = views[(views["view"] == "position 2") & (views["row"] == "1") & (views["column"] == "0")]
+    assert one["value"].tolist() == [pytest.approx(sweep.mean_delta[1, 0, 2])] and len(views) == 2 * 3 * 5
+
+
+def read(figure: go.Figure) -> go.Figure:
+    """As a run directory gives it back."""
+    return plotly.io.from_json(figure.to_json(), output_type="Figure")
 
 
 def test_a_run_with_pictures_alone_shows_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

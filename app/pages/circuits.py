@@ -238,6 +238,7 @@ def _published(model: str, measured: Circuit | None = None) -> None:
         if measured is not None and own == name and measured.name == task:
             graph = circuit_read.of_circuit(measured, source="measured")
             st.plotly_chart(graph.plotly(), key="circuit-measured-graph", config=CONFIG)
+            downloads(graph, "circuit-measured", _file_name(measured))
         for table in (circuit_published.heads(name, task), circuit_published.values(name)):
             if len(table):
                 st.dataframe(table, hide_index=True, column_config=_columns(table))

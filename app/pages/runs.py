@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import options
+from app import link, options
+from app.drawn import table
 from app.page import Page
 from app.plain import plain
 from app.plotted import fitted
@@ -30,7 +31,7 @@ def render() -> None:
         st.info("There is no run on this machine yet: `workbench reproduce circuit-reuse` makes one.")
         return
     names = list(paths)
-    if st.query_params.get("run") not in (None, *names):
+    if link.given("run") not in (None, *names):
         st.warning("The link names a run that is not on this machine.")
     name = options.select("Run", names, "run")
     run = Run.glance(paths[name])
@@ -62,11 +63,11 @@ def _tables(run: Run) -> None:
         st.info("This run has no tables.")
         return
     name = options.select("Table", run.table_names, "table")
-    table = run.table(name)
-    rows = "" if len(table) <= SHOWN else f", the first {SHOWN} are shown"
-    st.caption(f"{len(table)} rows{rows}")
-    st.dataframe(table.head(SHOWN), hide_index=True)
-    st.download_button("CSV", lambda: table.to_csv(index=False), f"{name}.csv", key="csv", on_click="ignore")
+    rows = run.table(name)
+    more = "" if len(rows) <= SHOWN else f", the first {SHOWN} are shown"
+    st.caption(f"{len(rows)} rows{more}")
+    st.dataframe(rows.head(SHOWN), hide_index=True)
+    st.download_button("CSV", lambda: rows.to_csv(index=False), f"{name}.csv", key="csv", on_click="ignore")
 
 
 def _figures(run: Run) -> None:
@@ -88,9 +89,17 @@ def _figures(run: Run) -> None:
             st.download_button("PNG", run.picture(name), f"{name}.png", key="png", on_click="ignore", type="tertiary")
         if live:
             data = run.data(f"figures/{name}.json")
+            st.download_button(
+                "CSV",
+                lambda: table(figure).to_csv(index=False),
+                f"{name}.csv",
+                key="figure-csv",
+                on_click="ignore",
+                type="tertiary",
+            )
             st.download_button("JSON", data, f"{name}.json", key="json", on_click="ignore", type="tertiary")
-    svg = "SVG: the camera in the chart's corner. " if live else ""
-    st.caption(f"{svg}The numbers behind it are among the tables.")
+    if live:
+        st.caption("SVG: the camera in the chart's corner.")
 
 
 def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
