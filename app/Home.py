@@ -19,10 +19,13 @@ from app.plain import guarded, plain
 from app.work.background import jobs
 from workbench import drawing
 
-#: Streamlit leaves a hand's breadth above each page, and writes how long a text is over the text's last line.
+#: Streamlit leaves a hand's breadth above each page, writes how long a text is over the text's last line, and cuts what
+#: is chosen in a list of several where it is long.
 STYLE = """
 .stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem; }
 [data-testid=stTextArea] [data-testid=InputInstructions] { top: 0; bottom: auto; right: 0; }
+[data-testid=stMultiSelectTagsContainer] > span > span { height: auto; }
+[data-testid=stMultiSelectTagsContainer] > span > span > span { white-space: normal; }
 """
 
 

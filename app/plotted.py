@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 COLUMNS = 56
 #: Points of a line of a title or subtitle.
 LINE = 18
-#: Of intervals: seen on light and dark pages.
-GREY = "#8A8A8A"
 
 
 def safe(text: str) -> str:
@@ -34,8 +32,7 @@ def wrapped(text: str, columns: int = COLUMNS) -> str:
 
 
 def fitted(figure: Figure) -> str:
-    """Give a figure's title and subtitle lines that a telephone shows, room for them, and intervals that a dark page
-    shows.
+    """Give a figure's title and subtitle lines that a telephone shows, and room for them.
 
     Returns:
         its notes, which are taken out of it: below a narrow figure they would lie on the names of its columns.
@@ -45,7 +42,6 @@ def fitted(figure: Figure) -> str:
     layout.annotations = ()
     given = layout.title
     title, subtitle = wrapped(str(given.text or ""), COLUMNS * 3 // 4), wrapped(str(given.subtitle.text or ""))
-    figure.update_traces(error_y_color=GREY, selector={"type": "bar"})
     more = title.count("<br>") + subtitle.count("<br>")
     words = {"text": title, "subtitle": {"text": subtitle}, "x": 0.02, "xanchor": "left"}
     figure.update_layout(title={**words, "y": 0.94, "yref": "container", "yanchor": "top"})

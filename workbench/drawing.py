@@ -19,6 +19,8 @@ BLANK = "#b9b9b9"
 BAR = "#33658a"
 #: Of reference marks: seen on the bars, and on light and dark pages.
 MARK = "#d55e00"
+#: Of intervals: seen on light and dark pages.
+WHISKER = "#8a8a8a"
 AXIS_NAMES: Mapping[str, str] = {
     "set": "set of edits",
     "step": "sampling step",

@@ -120,6 +120,7 @@ def bars(
             "array": _plain(high - values),
             "arrayminus": _plain(values - low),
             "thickness": 1.2,
+            "color": drawing.WHISKER,
         },
         marker={"color": drawing.BAR},
         customdata=None if hover is None else hover.tolist(),

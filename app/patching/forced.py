@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -73,6 +74,7 @@ def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[Forced]:
         placeholder="tokens that it may see",
         filter_mode="contains",
         select_all=False,  # or Enter picks all tokens that are written alike
+        wrap=True,
     )
     st.button(
         "Force this row", key="force-it", on_click=_force, args=(Forced(head, row, tuple(sorted(to))),), disabled=not to
@@ -80,7 +82,8 @@ def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[Forced]:
     now = rows(model, len(tokens))
     if now:
         st.session_state[_PICKED] = now
-        st.multiselect("Forced rows", now, key=_PICKED, on_change=_picked, format_func=lambda f: in_words(f, tokens))
+        say = partial(in_words, tokens=tokens)
+        st.multiselect("Forced rows", now, key=_PICKED, on_change=_picked, format_func=say, wrap=True)
     if now:
         link.say(FORCE, ",".join(map(str, now)))
     else:

@@ -74,6 +74,7 @@ def widgets(model: Any, head: Head, best: Sequence[Head]) -> Roles:
         placeholder="none yet",
         filter_mode="prefix",
         select_all=False,
+        wrap=True,
     )
     with st.container(horizontal=True):
         word, icon = ("Take out", "remove") if head in now else ("Put in", "add")
