@@ -7,16 +7,32 @@ refuses wrong shapes itself, in its own words.
 
 from __future__ import annotations
 
+import ast
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
+from types import CodeType
 from typing import Any
 from unittest.mock import patch
 
 import jaxtyping
 from beartype import beartype
-from jaxtyping import _import_hook
+from jaxtyping import _decorator, _import_hook
+
+#: Which functions speak of arrays, by their code: those inside others are made again at each call.
+_SPEAKS: dict[CodeType, bool] = {}
+
+
+def checked(thing: Any) -> Any:
+    """What stands above every function and class of ours. One that speaks of arrays is checked; all others are left as
+    they are, since jaxtyping's wrapper takes its time at each call even where it has nothing to check."""
+    if isinstance(thing, type):
+        return thing
+    if (speaks := _SPEAKS.get(thing.__code__)) is None:
+        hints = [_decorator._destring_annotation(hint, thing.__globals__) for hint in thing.__annotations__.values()]
+        speaks = _SPEAKS[thing.__code__] = any(map(_speaks_of_arrays, hints))
+    return jaxtyping.jaxtyped(thing, typechecker=arrays_only) if speaks else thing
 
 
 def arrays_only(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,6 +47,12 @@ def arrays_only(function: Callable[..., Any]) -> Callable[..., Any]:
 def install(packages: Iterable[str]) -> None:
     """Check the functions of these packages, none of which may have been imported yet."""
 
+    class Typechecker(_import_hook.Typechecker):
+        """Puts `checked` itself above functions and classes."""
+
+        def get_ast(self) -> ast.expr:
+            return ast.parse(f"jaxtyping._import_hook.Typechecker.lookup['{self.hash}']", mode="eval").body
+
     class Loader(_import_hook._JaxtypingLoader):
         """Jaxtyping's loader redirects Python's compiled files during the whole import, so that whatever is imported on
         the way (all of transformers) is compiled again. Only our own file needs it."""
@@ -42,8 +64,8 @@ def install(packages: Iterable[str]) -> None:
         def exec_module(self, module: Any) -> None:
             SourceFileLoader.exec_module(self, module)
 
-    _import_hook._JaxtypingLoader = Loader
-    jaxtyping.install_import_hook(list(packages), f"{__name__}.arrays_only")
+    _import_hook._JaxtypingLoader, _import_hook.Typechecker = Loader, Typechecker
+    jaxtyping.install_import_hook(list(packages), f"{__name__}.checked")
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -25,6 +27,16 @@ if os.environ.get("WORKBENCH_ARRAY_CHECKS", "on") != "off":
     from tests import array_checks
 
     array_checks.install(["workbench", "circuits", "probes", "data", "app"])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def installed_packages_are_read_once() -> None:
+    """For each page that it opens, AppTest reads the metadata of every installed package in search of components: a
+    third of a second. They do not change while tests run."""
+    if "streamlit.testing.v1" in sys.modules:
+        from streamlit.components.v2 import manifest_scanner
+
+        manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture
