@@ -26,8 +26,12 @@ def test_it_runs(
     monkeypatch.chdir(tmp_path)
     found = runpy.run_path(str(example))
     assert found["model"].provenance["name"] == "smollm2-135m-instruct-q4"
-    assert capsys.readouterr().out.count("\n") >= 5
+    said = capsys.readouterr().out
+    assert said.count("\n") >= 5
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES.get(example.stem, []))
+    assert all(path.stat().st_size > 10_000 for path in tmp_path.glob("*.png"))
+    if example.stem == "own_prompts":
+        assert "effect" in said
     if example.stem == "find_circuit":
         assert wb.Circuit.load("ioi.circuit.json").head_set == found["circuit"].head_set
         left = dict(zip(found["left"].labels["set"], found["left"].values.mean(1), strict=True))

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ def asked(prompts: dict[str, Any] = PROMPTS, **arguments: Any) -> tuple[str, dic
     return key, {"kind": SWEEPS, "model": "tiny", "prompts": prompts, "arguments": arguments}
 
 
-def until(jobs: Jobs, number: int, reached: Callable[[Job], bool], seconds: float = 90) -> Job:
+def until(jobs: Jobs, number: int, reached: Callable[[Job], bool], seconds: float = 200) -> Job:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         job = jobs.get(number)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
-
-import pytest
 
 from workbench import registry
 from workbench.models import catalog
@@ -15,15 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_script_in_the_readme_is_the_example_and_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_script_in_the_readme_is_the_example() -> None:
+    """Which ``test_examples.py`` runs."""
     script = (ROOT / "examples/own_prompts.py").read_text()
     assert f"```python\n{script}```" in README
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(ROOT / "examples/own_prompts.py"))
-    assert "effect" in capsys.readouterr().out
-    assert (tmp_path / "heads.png").stat().st_size > 10_000
 
 
 def test_every_name_in_the_readme_exists() -> None:

@@ -48,7 +48,7 @@ def test_a_score_of_weights_is_asked_of_the_worker_and_comes_when_it_is_done(app
 
 @torch.no_grad()
 def copy_scores() -> np.ndarray:
-    """From all eigenvalues of the vocabulary's whole OV matrix."""
+    """From all eigenvalues of the vocabulary's whole OV matrix A B: those of B A, and zeros."""
     hf = wb.load("tiny").hf
     ends, found = hf.lm_head.weight * hf.model.norm.weight, []
     for layer in hf.model.layers:
@@ -57,8 +57,12 @@ def copy_scores() -> np.ndarray:
         takes = attention.v_proj.weight.unflatten(0, (hf.config.num_key_value_heads, -1))
         takes = takes.repeat_interleave(n // len(takes), 0) * layer.input_layernorm.weight
         for j in range(n):
-            whole = hf.model.embed_tokens.weight @ takes[j].T @ gives[:, j].T @ ends.T
-            eigenvalues = np.linalg.eigvals(whole.double().numpy())
+            a, b = (hf.model.embed_tokens.weight @ takes[j].T).double(), (gives[:, j].T @ ends.T).double()
+            eigenvalues = np.linalg.eigvals((b @ a).numpy())
+            if not found:  # once as it is said; this takes seconds
+                every = np.linalg.eigvals((a @ b).numpy())
+                assert np.abs(every).sum() == pytest.approx(np.abs(eigenvalues).sum(), rel=1e-6)
+                assert every.real.sum() == pytest.approx(eigenvalues.real.sum(), rel=1e-6)
             found.append(eigenvalues.real.sum() / np.abs(eigenvalues).sum())
     return np.array(found).reshape(len(hf.model.layers), -1)
 
