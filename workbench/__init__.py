@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workbench.findings import Finding as Finding
     from workbench.findings import Report as Report
     from workbench.head_scores.compute import scores as scores
+    from workbench.head_scores.on_prompts import scores_on as scores_on
     from workbench.head_scores.result import HeadScores as HeadScores
     from workbench.inputs import PairedInputs as PairedInputs
     from workbench.models import load as load
@@ -83,6 +84,7 @@ _HOME = {
     "record": "workbench.patching.record",
     "run": "workbench.patching.run",
     "scores": "workbench.head_scores.compute",
+    "scores_on": "workbench.head_scores.on_prompts",
     "screen": "workbench.patching.screen",
     "sweep": "workbench.patching.sweep",
     "sweep_sets": "workbench.patching.sets",
@@ -119,6 +121,7 @@ __all__ = [
     "record",
     "run",
     "scores",
+    "scores_on",
     "screen",
     "sweep",
     "sweep_sets",

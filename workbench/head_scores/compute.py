@@ -100,7 +100,7 @@ def scores(
         },
         random={name: x.reshape(shape) for name, x in random.items()},
         pairs={"similarity": found[0]["similarity"], **{f"{k}_composition": found[1][k] for k in weights.KINDS}},
-        lens=_lens(found[2]),
+        lens=lens_table(found[2]),
         info=describe(model, inputs)
         | {
             "sequences": SEQUENCES,
@@ -216,7 +216,8 @@ def _largest(pairs: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(best), best, np.nan)
 
 
-def _lens(of_task: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def lens_table(of_task: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The logit lens of `TaskScores`, a row a depth, with intervals."""
     values, right = of_task["lens"], of_task["lens_right"]
     interval, n = statistics.mean_interval(values.T), len(values)
     rows = []

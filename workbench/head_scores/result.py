@@ -190,7 +190,8 @@ class HeadScores:
         chance = self.chance().set_index("score").loc[score]
         levels = {"uniform head": chance["uniform"], "random weights": chance["random"]}
         known = [f"{name} {level:.3g}" for name, level in levels.items() if level == level]
-        on = f"{self.info.get('task')}, n = {self.info.get('n')}" if score in ON_TASK else ""
+        on_task = score in ON_TASK or "sequences" not in self.info
+        on = f"{self.info.get('task')}, n = {self.info.get('n')}" if on_task else ""
         repeated = f"{self.info.get('sequences')} × {self.info.get('period')} random tokens, repeated"
         source = on or (repeated if score in self.samples or score == "similarity" else "weights alone")
         return {

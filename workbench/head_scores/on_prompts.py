@@ -1,0 +1,74 @@
+"""`scores_on`: every head on prompts of a task, where `workbench.scores` looks at patterns on random tokens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.cache import store_of
+from workbench.errors import UsageError
+from workbench.head_scores.compute import lens_table
+from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
+from workbench.head_scores.on_task import task_scores
+from workbench.head_scores.result import HeadScores
+from workbench.models.language import HookedLM
+from workbench.patching.context import describe, identity_of, inputs_of, tower_of
+from workbench.patching.progress import Progress
+from workbench.patching.recorder import Recorder
+
+ATTRIBUTION = "direct_logit_attribution"
+
+
+@torch.no_grad()
+def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress | None = None) -> HeadScores:
+    """Score every head's pattern on the clean prompts of a task or of pairs, and its direct logit attribution.
+
+    The formulas are in `workbench.head_scores.on_prompt` and ``on_task``. A value is the mean over the prompts, with
+    an interval over them; duplicate-token and induction scores are of those prompts in which a token occurs twice, and
+    NaN where there is none. The chance level is that of a head which attends uniformly.
+
+    Args:
+        model: a `HookedLM`.
+        prompts: as for `workbench.sweep`, with answers.
+        cache: None for the user's own cache, False for none, or a folder.
+        progress: called with (prompts done, total, what).
+
+    Raises:
+        UsageError: `model` is no language model, or the prompts have no answers.
+    """
+    if not isinstance(model, HookedLM):
+        raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
+    inputs, store, tower = inputs_of(prompts, model), store_of(cache), tower_of(model)
+    if not len(inputs) or not all(inputs.answer):
+        raise UsageError("Scores need prompts with answers: use wb.task(name) or wb.pairs(...).")
+    recorder, tell = Recorder(tower, store, identity_of(tower, store)), progress or (lambda *_: None)
+    hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
+    levels: dict[str, list[float]] = {name: [] for name in NAMES}
+    for i, ids in enumerate(inputs.clean):
+        tell(i, len(inputs), "scores on prompts")
+        source, level = recorder.source([ids], hooks), uniform_prompt_scores(ids)
+        found = [prompt_scores(A.float(), ids) for A in source.read(hooks, 0)]
+        for name in NAMES:
+            if np.isfinite(level[name]):
+                samples[name].append(torch.stack([layer[name] for layer in found]).double().cpu().numpy())
+                levels[name].append(level[name])
+    of_task = task_scores(model, recorder, inputs, reading_out=0)
+    tell(len(inputs), len(inputs), "scores on prompts")
+    arrays = {name: np.stack(rows) for name, rows in samples.items() if rows} | {ATTRIBUTION: of_task.attribution}
+    nowhere = np.full((model.n_layers, model.n_heads), np.nan)
+    return HeadScores(
+        values={name: arrays[name].mean(0) if name in arrays else nowhere for name in (*NAMES, ATTRIBUTION)},
+        samples=arrays,
+        uniform={
+            **{name: float(np.mean(found)) for name, found in levels.items() if found},
+            ATTRIBUTION: of_task.attribution_uniform.mean(0),
+        },
+        random={},
+        pairs={},
+        lens=lens_table(asdict(of_task)),
+        info=describe(model, inputs),
+    )
