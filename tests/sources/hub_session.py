@@ -1,4 +1,4 @@
-"""A session with a hub of its own, run as a script by ``test_sources.py``: ``python hub_session.py MODEL_DIRECTORY``.
+"""A session with a hub of its own, run as a script by ``test_hub.py``: ``python hub_session.py MODEL_DIRECTORY``.
 
 The hub serves one repository, org/name, from the directory. The session loads it, loads it again with the hub gone,
 finds a damaged file, and meets a hub that does not answer. It is a process of its own because the client reads the
