@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from itertools import pairwise
 from types import SimpleNamespace
@@ -12,6 +13,14 @@ import pytest
 
 from app import models
 from workbench.registry import ROOT
+
+
+@pytest.fixture
+def port() -> str:
+    """One that is free, whatever else runs on this machine."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
 
 
 @pytest.fixture
@@ -26,8 +35,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
     return calls
 
 
-def test_the_server_is_for_this_machine_alone(run: Any, started: list[tuple[list[str], dict[str, str]]]) -> None:
-    assert run("explore", "--model", "tiny", "--port", "8511")[0] == 0
+def test_the_server_is_for_this_machine_alone(
+    run: Any, started: list[tuple[list[str], dict[str, str]]], port: str
+) -> None:
+    assert run("explore", "--model", "tiny", "--port", port)[0] == 0
     ((command, env),) = started
     options = list(pairwise(command))
     for wanted in (
@@ -36,7 +47,7 @@ def test_the_server_is_for_this_machine_alone(run: Any, started: list[tuple[list
         ("--server.allowedHosts", "127.0.0.1"),
         ("--server.enableXsrfProtection", "true"),
         ("--browser.gatherUsageStats", "false"),
-        ("--server.port", "8511"),
+        ("--server.port", port),
         ("--server.headless", "true"),
     ):
         assert wanted in options
@@ -44,8 +55,8 @@ def test_the_server_is_for_this_machine_alone(run: Any, started: list[tuple[list
     assert json.loads(env[models.STARTED]) == ["tiny"] and env["PYTHONPATH"].split(":")[0] == str(ROOT)
 
 
-def test_it_opens_a_browser_when_asked(run: Any, started: list[tuple[list[str], dict[str, str]]]) -> None:
-    run("explore", "--model", "tiny", "--open")
+def test_it_opens_a_browser_when_asked(run: Any, started: list[tuple[list[str], dict[str, str]]], port: str) -> None:
+    run("explore", "--model", "tiny", "--open", "--port", port)
     command = started[0][0]
     assert command[command.index("--server.headless") + 1] == "false"
 
