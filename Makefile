@@ -43,7 +43,7 @@ explore: $(STAMP) ## fetch the model and start the page in which heads are brows
 	@$(BIN)/workbench explore --model $(MODEL) $(ARGS)
 
 test: lint browser ## run the linters and the whole test suite
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Debian's packages; a browser that is there already is left as it is.
 BROWSERS := chromium chromium-browser google-chrome

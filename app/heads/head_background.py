@@ -12,11 +12,7 @@ import streamlit as st
 
 from app import models
 from app.heads.head_score import Score
-from app.plain import plain
-from app.work import kept
-from app.work.background import jobs, watch
-from app.work.jobs import Job
-from workbench.errors import BadInput
+from app.work import background, kept
 from workbench.head_scores.result import UNITS, HeadScores
 
 #: In the page's list → score of `workbench.scores`, and its label.
@@ -42,6 +38,7 @@ LISTED = {
 }
 #: What they are called among what jobs leave.
 SCORES = "scores"
+BEGIN = "Score the weights of all heads"
 #: Models whose scores stay in memory.
 KEPT = 4
 
@@ -56,62 +53,26 @@ class Known:
 
 def ready(name: str) -> Known | None:
     """The scores of a model, where they are on this machine; nothing is computed."""
-    key = _key(name)
-    if not kept.file(SCORES, key).is_file():
-        return None
-    try:
-        return _read(key)
-    except BadInput as error:
-        st.warning(f"What was kept of these scores was damaged and is dropped ({plain(error)}): compute them again.")
-        kept.file(SCORES, key).unlink(missing_ok=True)
-        return None
+    return background.ready(SCORES, key(name), _read)
 
 
 def asked(name: str) -> Known | None:
     """The scores of a model; None until they are there, and how far they are is drawn."""
-    found = ready(name)
-    if found is not None:
-        return found
-    job = _job(name) or _submitted(name)
-    if not job.over:
-        watch(job)
-        return None
-    if job.state == "failed":
-        st.error(plain(job.why), icon=":material/error:")
-    _button(name)
-    return None
+    return background.awaited(SCORES, key(name), {"model": name}, _read, BEGIN)
 
 
 def offered(name: str) -> Known | None:
     """The same, but nothing is begun before a button is pressed."""
     found = ready(name)
-    if found is None and _job(name) is not None:
+    if found is None and background.jobs().with_key(key(name)) is not None:
         return asked(name)
     if found is None:
-        _button(name)
+        background.begin(SCORES, key(name), {"model": name}, BEGIN)
     return found
 
 
-def _button(name: str) -> None:
-    if st.button("Score the weights of all heads", key=f"compute-{name}", icon=":material/play_arrow:"):
-        _submitted(name)
-        st.rerun()
-
-
-def _job(name: str) -> Job | None:
-    return jobs().with_key(_key(name))
-
-
-def _submitted(name: str) -> Job:
-    return jobs().submit(*asked_for(name))
-
-
-def asked_for(name: str) -> tuple[str, dict[str, str]]:
-    """The job, behind its key."""
-    return _key(name), {"kind": SCORES, "model": name}
-
-
-def _key(name: str) -> str:
+def key(name: str) -> str:
+    """Of the worker's job, and of what it leaves."""
     return kept.key(SCORES, name, str(models.load(name).provenance.get("sha256")))
 
 

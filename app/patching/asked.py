@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import inputs, link, options
+from app import inputs, link, options, tasks
 from app.plain import plain
+from app.tasks import MOST
 from app.work import sweeps
-from workbench import registry
 from workbench.attention_view import visible
 from workbench.errors import WorkbenchError
 from workbench.pairs import Pair
@@ -22,8 +22,6 @@ TASK, OWN = "a task", "pairs of my own"
 PAIRS = "pairs"
 ANSWERS = ("answer", "wrong")
 FIELDS = ("clean", "corrupt", *ANSWERS)
-#: Pairs at most: they are shown in a table and swept one by one.
-MOST = 200
 #: Pairs whose answers are written out below it.
 SPELT = 6
 _TEXT = "When {0} and {1} went out, {2} gave a {3} to"
@@ -39,14 +37,7 @@ def choose() -> dict[str, Any]:
     source = options.segments("Patch on", [TASK, OWN], "source")
     if source == OWN:
         return {"pairs": _own()}
-    left, middle, right = st.columns([2, 1, 1])
-    with left:
-        task = options.select("Task", registry.names("data.tasks"), "task", first="ioi")
-    with middle:
-        n = options.number("Prompts", 1, MOST, "n", first=12)
-    with right:
-        seed = options.number("Seed", 0, 10_000, "seed", first=0)
-    return {"task": task, "n": n, "seed": seed}
+    return tasks.choose()
 
 
 def rows(pairs: Any) -> list[dict[str, Any]]:

@@ -15,13 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 import workbench as wb
-from app import chosen, models, options
+from app import chosen, models, options, tasks
 from app.patching.forced import Forced
 from app.shown import Shown
-from app.work import sweeps
 from workbench.attention_view import visible
-from workbench.inputs import PairedInputs
-from workbench.patching.context import inputs_of, unpaired
+from workbench.patching.context import unpaired
 from workbench.vocabulary import Edit, Head
 
 PROMPT = "prompt"
@@ -79,7 +77,7 @@ class Change:
 
 def place(model: Any, name: str, asked: Mapping[str, Any], base: str) -> Place:
     """The widget that says what is edited, and what was chosen."""
-    inputs = tokenised(name, json.dumps(asked, sort_keys=True))
+    inputs = tasks.tokenised(name, dict(asked))
     names = [PROMPT, *map(str, range(1, len(inputs) + 1))]
 
     def label(name: str) -> str:
@@ -103,12 +101,6 @@ def edits(heads: Sequence[Head], kind: str, at_end: bool, forced: Sequence[Force
     return (*ablated, *(row.edit() for row in forced))
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading the pairs …")
-def tokenised(name: str, asked: str) -> PairedInputs:
-    """The pairs in the model's tokens."""
-    return inputs_of(sweeps.prompts(json.loads(asked)), models.load(name))
-
-
 @st.cache_resource(max_entries=64, show_spinner=False)
 def change(name: str, where: Place, made: tuple[Edit, ...]) -> Change:
     """What the edits do there.
@@ -128,7 +120,7 @@ def _run(name: str, where: Place, made: tuple[Edit, ...]) -> wb.Outcome:
     if not where.asked:
         alone = unpaired(model, [torch.tensor(where.ids)])
         return wb.run(model, alone, made, over="positions", unedited=False)
-    inputs = tokenised(name, where.asked)
+    inputs = tasks.tokenised(name, json.loads(where.asked))
     return wb.run(model, inputs.of([where.index]), made, base=where.base, over=inputs, unedited=False)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
 import streamlit as st
 
 from app.plain import plain
+from app.work import kept
 from app.work.jobs import Job, Jobs
+from workbench.errors import BadInput
 
+T = TypeVar("T")
 #: Seconds between two looks at a job that waits or runs.
 EVERY = 0.5
 
@@ -15,6 +21,45 @@ EVERY = 0.5
 def jobs() -> Jobs:
     """The queue of the worker, the same for all sessions."""
     return Jobs()
+
+
+def ready(kind: str, key: str, read: Callable[[str], T]) -> T | None:
+    """What a job left, where it is there and sound; nothing is computed."""
+    path = kept.file(kind, key)
+    if not path.is_file():
+        return None
+    try:
+        return read(key)
+    except BadInput as error:
+        st.warning(f"What was kept was damaged and is dropped ({plain(error)}): compute it again.")
+        path.unlink(missing_ok=True)
+        return None
+
+
+def awaited(kind: str, key: str, job: Mapping[str, Any], read: Callable[[str], T], again: str) -> T | None:
+    """The same; where it is not there its job is begun, and how far it is is drawn.
+
+    Args:
+        again: what the button says that begins a job once more which was stopped or failed.
+    """
+    found = ready(kind, key, read)
+    if found is not None:
+        return found
+    known = jobs().with_key(key) or jobs().submit(key, {"kind": kind, **job})
+    if not known.over:
+        watch(known)
+        return None
+    if known.state == "failed":
+        st.error(plain(known.why), icon=":material/error:")
+    begin(kind, key, job, again)
+    return None
+
+
+def begin(kind: str, key: str, job: Mapping[str, Any], label: str) -> None:
+    """A button that begins a job."""
+    if st.button(label, key=f"begin-{kind}-{job['model']}", icon=":material/play_arrow:"):
+        jobs().submit(key, {"kind": kind, **job})
+        st.rerun()
 
 
 def watch(job: Job) -> None:

@@ -56,7 +56,8 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
         self._asked: dict[int, Mapping[str, Any]] = {}  # of jobs that wait, for the next process
-        self._process: subprocess.Popen[str] | None = self._started()
+        with self._lock:  # a process that ends at once is heard of when this is there
+            self._process: subprocess.Popen[str] | None = self._started()
         atexit.register(self.close)
 
     def submit(self, key: str, job: Mapping[str, Any]) -> Job:

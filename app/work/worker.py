@@ -114,6 +114,15 @@ def _scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     return _kept(job, wb.scores(worker.model(job["model"], tell), progress=tell))
 
 
+def _task_scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+    """Every head's scores on a task's prompts; their file."""
+    import workbench as wb
+    from app.work import sweeps
+
+    model = worker.model(job["model"], tell)
+    return _kept(job, wb.scores_on(model, sweeps.prompts(job["prompts"]), progress=tell))
+
+
 def _kept(job: Mapping[str, Any], result: Any) -> str:
     from app.work import kept
 
@@ -139,6 +148,7 @@ def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
 KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Tell], str]] = {
     "sweeps": _sweep,
     "scores": _scores,
+    "task_scores": _task_scores,
     "finding": _finding,
 }
 

@@ -10,7 +10,6 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import Home, inputs, models
-from app.heads import head_background
 from app.work import background
 from tests.explorer_heads.shown import SCRIPT, Queue
 
@@ -22,7 +21,7 @@ def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Queue]:
     monkeypatch.setenv("WORKBENCH_CACHE", "on")
     monkeypatch.setattr(inputs, "folder", lambda: tmp_path / "explorer" / "inputs")
     monkeypatch.setattr(models, "available", lambda: ["tiny"])
-    for module in (background, head_background, Home):
+    for module in (background, Home):
         monkeypatch.setattr(module, "jobs", lambda: found)
     yield found
     st.cache_resource.clear()

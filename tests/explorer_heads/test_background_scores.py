@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +21,20 @@ from app.work.worker import Worker
 from tests.explorer_heads.shown import SCRIPT, Queue, grids, opened, values
 
 
+def asked_for() -> tuple[str, dict[str, Any]]:
+    return head_background.key("tiny"), {"kind": "scores", "model": "tiny"}
+
+
 def computed() -> Path:
     """What the worker leaves."""
-    (key, job), out = head_background.asked_for("tiny"), io.StringIO()
+    (key, job), out = asked_for(), io.StringIO()
     Worker(out).do({**job, "id": 1, "key": key})
     return Path(json.loads(out.getvalue().splitlines()[-1])["file"])
 
 
 def test_a_score_of_weights_is_asked_of_the_worker_and_comes_when_it_is_done(app: AppTest, queue: Queue) -> None:
     opened(app, score="copy_score")
-    assert queue.asked == [head_background.asked_for("tiny")]
+    assert queue.asked == [asked_for()]
     assert np.isnan(values(grids(app)["grid"])).all() and "background" in grids(app)["grid"]["note"]
     assert len(app.get("progress")) == 1 and "2 of 6" in str(app.get("progress")[0].proto.text)
     queue.now = replace(queue.now, state="done", file=str(computed()))
@@ -91,21 +96,21 @@ def test_damaged_scores_are_dropped_and_offered_again(app: AppTest, queue: Queue
     path.write_bytes(path.read_bytes()[:-9])
     opened(app)
     assert "damaged" in app.warning[0].value and not path.exists() and queue.asked == []
-    assert not app.run().warning and app.button(key="compute-tiny")
+    assert not app.run().warning and app.button(key="begin-scores-tiny")
 
 
 def test_a_job_that_failed_says_why_and_can_be_begun_again(app: AppTest, queue: Queue) -> None:
     queue.now = replace(queue.now, state="failed", why="no [room] left")
     opened(app, score="ov_norm")
     assert "room" in app.error[0].value
-    app.button(key="compute-tiny").click().run()
+    app.button(key="begin-scores-tiny").click().run()
     assert not app.exception and len(queue.asked) == 2 and app.get("progress")
 
 
 def test_the_summary_asks_for_the_rest_of_the_weights_only_when_told(app: AppTest, queue: Queue) -> None:
     opened(app)
     assert queue.asked == []
-    app.button(key="compute-tiny").click().run()
+    app.button(key="begin-scores-tiny").click().run()
     assert len(queue.asked) == 1 and app.get("progress")
     queue.now = replace(queue.now, state="done", file=str(computed()))
     app.run()

@@ -1,0 +1,87 @@
+"""Heads on a task's prompts: each score as the mean over them with its interval, computed by the worker process; one of
+the prompts is looked at closely."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import chosen, models, options, tasks
+from app.heads.head_score import ON_PROMPT, SIMILARITY, Score, nothing
+from app.heads.look_scores import ATTRIBUTION
+from app.heads.side import Side
+from app.work import kept
+from app.work.background import awaited
+from workbench.attention_view import visible
+from workbench.head_scores.result import UNITS, HeadScores
+
+PROMPT, TASK = "the prompt", "a task’s prompts"
+#: Scores that have a mean over prompts.
+AVERAGED = tuple(name for name in ON_PROMPT if name != SIMILARITY)
+#: What the worker calls them.
+KIND = "task_scores"
+#: Tasks whose scores stay in memory.
+KEPT = 8
+
+
+def source() -> str:
+    """Whether the side bar's prompt is scored, or a task's prompts."""
+    return options.segments("Scores on", [PROMPT, TASK], "scored")
+
+
+def closely(name: str, asked: dict[str, Any]) -> Side:
+    """The prompt of the task that is looked at."""
+    inputs, model = tasks.tokenised(name, asked), models.load(name)
+    names = [str(i + 1) for i in range(len(inputs))]
+
+    def label(number: str) -> str:
+        i = int(number) - 1
+        return f"{number}: {inputs.texts[i][0]} → {', '.join(visible(t) for t in _answers(model, inputs.answer[i]))}"
+
+    number = options.select("Looked at below", names, "closely", format_func=label)
+    ids = inputs.clean[int(number) - 1].tolist()
+    return Side(f"prompt {number}", name, model, models.look(name, ids), chosen.head(model))
+
+
+def of(side: Side, choice: str, asked: dict[str, Any]) -> Score:
+    """A score of `AVERAGED`; grey until it is there, and how far it is is drawn."""
+    key = kept.key(KIND, side.name, str(side.model.provenance.get("sha256")), asked)
+    found = awaited(KIND, key, {"model": side.name, "prompts": asked}, _read, "Score the prompts again")
+    if found is not None:
+        return score(found, choice)
+    shape, title = (side.model.n_layers, side.model.n_heads), ON_PROMPT[choice].capitalize()
+    return nothing(shape, title, "Being computed in the background; heads can be selected meanwhile.")
+
+
+def score(found: HeadScores, name: str) -> Score:
+    """One score of all heads."""
+    values, units = found[name], UNITS[name]
+    task, n = found.info["task"], found.info["n"]
+    title = f"{ON_PROMPT[name].capitalize()} (mean over {n} prompts of {task})"
+    if name not in found.samples:
+        return Score(values, title, units, "No token of these prompts occurs twice, so no head has a value.")
+    low, high = found.interval(name)
+    rows = zip(values.ravel(), low.ravel(), high.ravel(), strict=True)
+    texts = np.array([f"{v:.3g} {units}, 95 % [{a:.3g}, {b:.3g}]" for v, a, b in rows], dtype=object)
+    texts = texts.reshape(values.shape)
+    if name == ATTRIBUTION:
+        level = float(np.abs(found.uniform[name]).mean())
+        note = (
+            f"To the answer’s logit over the wrong answer’s; 0: pushes to neither. Mean magnitude "
+            f"{np.abs(values).mean():.3g}; {level:.3g} if every head attended uniformly."
+        )
+        return Score(values, title, units, note, [-level, level], signed=True, texts=texts)
+    level, used = float(found.uniform[name]), len(found.samples[name])
+    few = "" if used == n else f" Of the {used} prompts in which a token occurs twice."
+    return Score(values, title, units, f"Chance: a uniform head has {level:.3g}.{few}", [level], texts=texts)
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner=False)
+def _read(key: str) -> HeadScores:
+    return HeadScores.load(kept.file(KIND, key))
+
+
+def _answers(model: Any, ids: tuple[int, ...]) -> list[str]:
+    return [model.tokenizer.decode([i]) for i in ids]
