@@ -17,7 +17,7 @@ from app.work.background import awaited
 from workbench.attention_view import visible
 from workbench.head_scores.result import UNITS, HeadScores
 
-PROMPT, TASK = "the prompt", "a task’s prompts"
+PROMPT, TASK = "one prompt", "a task"
 #: Scores that have a mean over prompts.
 AVERAGED = tuple(name for name in ON_PROMPT if name != SIMILARITY)
 #: What the worker calls them.
