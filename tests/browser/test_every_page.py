@@ -20,6 +20,7 @@ VIEWS = {
         "weighted": {"score": "direct_logit_attribution", "kind": "value-weighted"},
         "prompts": {"compare": "yes", "differs": "prompt"},
         "two-heads": {"compare": "yes", "differs": "head"},
+        "task": {"scored": "a task", "n": "3"},
     },
     "patching": {
         "swept": {"n": "2", "seed": "3", "set": "20.0:inhibition,23.3"},
@@ -49,6 +50,9 @@ def test_it_is_all_there_to_be_read(name: str, view: str, page: Page, server: Se
     if view == "swept":
         page.locator(".st-key-run-sweep button").click()
         page.locator(".st-key-sweep-grid").wait_for(timeout=PATIENCE)
+        wait_drawn(page)
+    if view == "task":
+        page.get_by_text("mean over 3 prompts").wait_for(timeout=PATIENCE)
         wait_drawn(page)
     look(page, f"{name}-{view}" if view else name, SOME if view else EVERY)
     for tab in [] if view else page.get_by_role("tab").all()[1:]:

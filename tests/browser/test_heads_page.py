@@ -29,6 +29,7 @@ from tests.browser import driving
 from tests.browser.driving import choose, chosen, click_head, downloaded, heading, open_page, wait_head, write_prompt
 from tests.browser.serving import Server
 from workbench.models.catalog import DEFAULT
+from workbench.patching.context import inputs_of
 
 OTHER = "The keys of the old cabinet were lost, and the keys of the new one"
 HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x^2$ [link](javascript:alert(3)) <b>'
@@ -167,6 +168,18 @@ def test_what_is_downloaded_is_what_is_shown_in_every_form(page: Page, server: S
     drawing = files["svg"][1].decode()
     assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
     assert f"<!-- {exact['title']} -->" in drawing and "<script" not in drawing
+
+
+def test_a_tasks_prompts_are_scored_by_the_worker(page: Page, server: Server) -> None:
+    open_page(page, server.link(scored="a task", n="2", seed="5", head="12.3", score="previous_token"))
+    page.get_by_text("mean over 2 prompts of ioi").wait_for(timeout=driving.PATIENCE)
+    driving.wait_drawn(page)
+    got = json.loads(downloaded(page, "grid-json")[1])["values"]
+    texts = [clean for clean, _ in inputs_of(wb.task("ioi", n=2, seed=5), model()).texts]
+    each = [np.diagonal(pattern_of(text, 12, 3), -1).mean() for text in texts]
+    assert got[3][12] == pytest.approx(np.mean(each), abs=CLOSE)
+    click_head(page, 16, 0)
+    assert np.abs(np.array(drawn(page)["z"]) - pattern_of(texts[0], 16, 0)).max() < CLOSE
 
 
 @pytest.mark.parametrize("text", [HOSTILE, HOSTILE_AND_LONG], ids=["short", "2,500 characters"])
