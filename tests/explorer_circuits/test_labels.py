@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from app.circuits import circuit_layout, circuit_plotly
 from tests.explorer_circuits.made_runs import committed, graph_of, made
@@ -22,6 +23,7 @@ def test_labels_on_one_side_are_never_close_in_a_row() -> None:
 
 def test_every_head_is_named_once() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
-    texts = [text for trace in circuit_plotly.figure(graph).data if trace.text for text in trace.text]
+    traces: Any = circuit_plotly.figure(graph).data
+    texts = [text for trace in traces if trace.text for text in trace.text]
     heads = [node.label for node in graph.nodes if node.head is not None]
     assert sorted(text for text in texts if "." in text) == sorted(heads)
