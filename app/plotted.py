@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 COLUMNS = 56
 #: Points of a line of a title or subtitle.
 LINE = 18
+#: And of a colour bar with its title.
+BAR = 44
 
 
 def safe(text: str) -> str:
@@ -38,14 +40,28 @@ def fitted(figure: Figure) -> str:
         its notes, which are taken out of it: below a narrow figure they would lie on the names of its columns.
     """
     layout: Any = figure.layout
+    traces: Any = figure.data
     notes = " ".join(str(each.text) for each in layout.annotations)
     layout.annotations = ()
     given = layout.title
     title, subtitle = wrapped(str(given.text or ""), COLUMNS * 3 // 4), wrapped(str(given.subtitle.text or ""))
-    more = title.count("<br>") + subtitle.count("<br>")
+    more = LINE * (title.count("<br>") + subtitle.count("<br>"))
     words = {"text": title, "subtitle": {"text": subtitle}, "x": 0.02, "xanchor": "left"}
     figure.update_layout(title={**words, "y": 0.94, "yref": "container", "yanchor": "top"})
+    if [trace.type for trace in traces] == ["heatmap"] and not layout.updatemenus:  # a menu would lie on it
+        flat_bar(figure)
+        more += BAR
     if more:
-        grown = {"t": (layout.margin.t or 100) + LINE * more}
-        figure.update_layout(margin=grown, height=(layout.height or 450) + LINE * more)
+        grown = {"t": (layout.margin.t or 100) + more}
+        figure.update_layout(margin=grown, height=(layout.height or 450) + more)
     return notes
+
+
+def flat_bar(figure: Figure) -> None:
+    """Lay a heatmap's colour bar above it: beside it, it would take a telephone's width."""
+    trace: Any = figure.data[0]
+    # Plotly would move the figure's title out of sight for a horizontal colour bar that has a title of its own.
+    place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 1, "yanchor": "bottom", "yshift": 34}
+    figure.add_annotation(text=trace.colorbar.title.text, showarrow=False, **place)
+    bar = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "thickness": 10, "title": {"text": ""}}
+    figure.update_traces(colorbar=bar)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from app.circuits.circuit_tables import columns
-from app.plotted import wrapped
+from app.plotted import flat_bar, wrapped
 from circuits import reuse_figures
 from workbench.files import jsonable
 
@@ -55,13 +55,9 @@ class Matrix:
         below = 7 * max(map(len, names), default=0) + 36
         margin = {"l": 10, "r": 10, "t": 125, "b": below, "pad": 0}
         found.update_layout(title=title, margin=margin, height=125 + 46 * len(names) + below)
-        # Plotly would move the title out of sight for a horizontal colour bar that has a title of its own.
-        scale = found.data[0].colorbar.title.text
-        place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 1, "yanchor": "bottom", "yshift": 34}
         found.layout.annotations = ()
-        found.add_annotation(text=scale, showarrow=False, **place)
-        bar = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "thickness": 10, "title": {"text": ""}}
-        found.update_traces(colorbar=bar, textfont={"size": 10})
+        flat_bar(found)
+        found.update_traces(textfont={"size": 10})
         x, y = (axis.title.text or "task" for axis in (found.layout.xaxis, found.layout.yaxis))
         found.update_xaxes(tickvals=names, tickangle=-90, title={"text": x, "standoff": 8}, fixedrange=True)
         broken = [name.replace("-", "-<br>") if len(name) > 10 else name for name in names]
