@@ -1,5 +1,7 @@
 // One canvas: layers along x, heads along y, a colour bar with its units below where there is a value.
 const LEFT = 34, TOP = 2, AXIS = 30, BAR = 10, BAR_AREA = 34;
+// Milliseconds in which the server answers a pick, or is not going to.
+const PATIENCE = 10000;
 
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
@@ -10,7 +12,16 @@ export default function (component) {
   root.querySelector("p").textContent = data.note;
   const heads = data.values.length, layers = data.values[0].length;
   const empty = data.values.flat().every((value) => value === null);
-  let [layer, head] = data.selected;
+  // What was picked here last stays selected until the server has come to it: a selection that was sent (`root.sent`)
+  // is an answer on its way there, and any other was made elsewhere and is shown at once.
+  const given = String(data.selected);
+  let sent = (root.sent || []).filter((pick) => Date.now() - pick.when < PATIENCE);
+  if (given !== root.given) {
+    const answered = sent.findIndex((pick) => String(pick.place) === given);
+    sent = answered < 0 ? [] : sent.slice(answered + 1);
+  }
+  Object.assign(root, { sent, given });
+  let [layer, head] = sent.length ? sent[sent.length - 1].place : data.selected;
   let hover = null;
 
   const colour = (value) => {
@@ -99,6 +110,7 @@ export default function (component) {
     [layer, head] = [i, j];
     draw();
     say(i, j);
+    root.sent.push({ place: [i, j], when: Date.now() });
     setTriggerValue("picked", [i, j]);
   };
   canvas.onclick = (event) => {

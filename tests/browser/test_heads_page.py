@@ -127,6 +127,25 @@ def test_arrow_keys_move_the_head(page: Page, server: Server) -> None:
     expect(heading(page, r"20\.0")).to_be_visible()
 
 
+@pytest.mark.parametrize("pause", [40, 300])
+def test_arrow_keys_pressed_quickly_all_count(page: Page, server: Server, pause: int) -> None:
+    click_head(begin(page, server), 29, 8)
+    for _ in range(12):
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(pause)
+    said = page.locator(".grid output")
+    wait_head(page, 17, 8)
+    page.wait_for_url(re.compile(r"[?&]head=17\.8\b"))
+    expect(said).to_have_text(re.compile(r"^17\.8:"))
+    # Another selection, and one that was passed: the grid follows the side bar.
+    field = page.locator(".st-key-head input")
+    for layer, head in ((3, 1), (20, 8)):
+        field.fill(f"{layer}.{head}")
+        field.press("Enter")
+        wait_head(page, layer, head)
+        expect(said).to_have_text(re.compile(rf"^{layer}\.{head}:"))
+
+
 def test_a_copied_link_shows_the_same_in_another_browser(server: Server, new_page: Callable[..., Page]) -> None:
     page = open_page(new_page(), server.link(prompt=OTHER))
     click_head(page, 12, 3)
@@ -170,8 +189,8 @@ def test_what_is_downloaded_is_what_is_shown_in_every_form(page: Page, server: S
     assert f"<!-- {exact['title']} -->" in drawing and "<script" not in drawing
 
 
-def test_a_tasks_prompts_are_scored_by_the_worker(page: Page, server: Server) -> None:
-    open_page(page, server.link(scored="a task", n="2", seed="5", head="12.3", score="previous_token"))
+def test_a_tasks_prompts_are_scored_by_the_worker(server: Server, new_page: Callable[..., Page]) -> None:
+    page = open_page(new_page(), server.link(scored="a task", n="2", seed="5", head="12.3", score="previous_token"))
     page.get_by_text("mean over 2 prompts of ioi").wait_for(timeout=driving.PATIENCE)
     driving.wait_drawn(page)
     got = json.loads(downloaded(page, "grid-json")[1])["values"]
