@@ -50,26 +50,36 @@ def test_a_run_shows_report_tables_and_origin() -> None:
     app = page("runs").run()
     assert not app.exception and app.selectbox(key="run").value == name
     assert "Made up." in app.code[0].value and "circuit-reuse · tiny · undecided" in app.caption[0].value
-    assert app.dataframe[0].value["value"].tolist() == [1.0, 2.0]
-    assert "config" in app.json[0].value
+    app.segmented_control(key="part").set_value("Tables").run()
+    assert not app.exception and app.dataframe[0].value["value"].tolist() == [1.0, 2.0]
+    app.segmented_control(key="part").set_value("Where it comes from").run()
+    assert not app.exception and "config" in app.json[0].value
 
 
-def test_two_runs_are_compared() -> None:
+def test_two_runs_are_compared_and_the_link_restores_it() -> None:
+    made_up(0.0)
     first, second = made_up(1.0), made_up(1.5)
     app = page("runs").run()
     app.selectbox(key="run").set_value(first)
-    app.toggle(key="comparing").set_value(True).run()
-    assert not app.exception and app.selectbox(key="with").value == second
-    differences = app.dataframe[-2].value
-    assert differences["largest difference"].tolist() == [0.5] and "1 numbers" in differences[""][0]
+    app.segmented_control(key="part").set_value("Compare").run()
+    app.selectbox(key="run-with").set_value(second).run()
+    again = page("runs")
+    again.query_params = app.query_params
+    for each in (app, again.run()):
+        assert not each.exception and not each.warning
+        assert each.segmented_control(key="part").value == "Compare" and each.selectbox(key="run-with").value == second
+        differences = each.dataframe[-2].value
+        assert differences["largest difference"].tolist() == [0.5] and "1 numbers" in differences[""][0]
 
 
-def test_a_link_cannot_name_a_folder() -> None:
-    made_up(1.0)
+@pytest.mark.parametrize("key", ["run", "run-with"])
+def test_a_link_cannot_name_a_folder(key: str) -> None:
+    for value in (1.0, 1.5):
+        made_up(value)
     app = page("runs")
-    app.query_params["run"] = "../../etc"
+    app.query_params.update({"part": "Compare", key: "../../etc"})
     app.run()
-    assert not app.exception and "not on this machine" in app.warning[0].value
+    assert not app.exception and "not there" in app.warning[0].value and len(app.warning) == 1
 
 
 def test_an_altered_run_is_refused() -> None:

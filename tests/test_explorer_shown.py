@@ -59,6 +59,8 @@ def test_a_run_with_pictures_alone_shows_them(monkeypatch: pytest.MonkeyPatch, t
     with RunDirectory.create(Path("runs"), "circuit-reuse", {"model": "tiny"}) as run:
         run.add_report(Report("undecided", "Made up.", {}, {}, {"bars": Figure()}))
     script = "from app import link\nfrom app.pages import runs\nwith link.written():\n    runs.page.render()"
-    app = AppTest.from_string(script, default_timeout=60).run()
+    app = AppTest.from_string(script, default_timeout=60)
+    app.query_params["part"] = "Figures"
+    app.run()
     assert not app.exception and app.selectbox(key="figure").value == "bars"
     assert len(app.get("image")) == 1 and "no figures" not in "".join(each.value for each in app.info)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import link, options
+from app import options
 from app.drawn import table
 from app.page import Page
 from app.plain import plain
@@ -18,6 +18,7 @@ from workbench.runs.compare import compare, config_differences
 from workbench.runs.known import known
 from workbench.runs.run import Run
 
+REPORT, TABLES, FIGURES, ORIGIN, COMPARE = "Report", "Tables", "Figures", "Where it comes from", "Compare"
 #: Rows of a table that are shown; the download has them all.
 SHOWN = 1_000
 #: The chart's own camera button draws what is on the screen.
@@ -31,22 +32,20 @@ def render() -> None:
         st.info("There is no run on this machine yet: `workbench reproduce circuit-reuse` makes one.")
         return
     names = list(paths)
-    if link.given("run") not in (None, *names):
-        st.warning("The link names a run that is not on this machine.")
     name = options.select("Run", names, "run")
     run = Run.glance(paths[name])
     st.caption(_in_a_line(run))
-    report, tables, figures, origin, other = st.tabs(["Report", "Tables", "Figures", "Where it comes from", "Compare"])
-    with report:
+    part = options.segments("Show", [REPORT, TABLES, FIGURES, ORIGIN, COMPARE], "part")
+    if part == REPORT:
         st.code(run.summary, language=None, wrap_lines=True)
         st.download_button("Whole run (zip)", lambda: _zip(run), f"{run.path.name}.zip", key="zip", on_click="ignore")
-    with tables:
+    elif part == TABLES:
         _tables(run)
-    with figures:
+    elif part == FIGURES:
         _figures(run)
-    with origin:
+    elif part == ORIGIN:
         st.json(run.facts)
-    with other:
+    else:
         _compare(run, [n for n in names if n != name], paths)
 
 
@@ -106,9 +105,7 @@ def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
     if not others:
         st.info("There is no second run to compare with.")
         return
-    other = Run.glance(paths[str(st.selectbox("With", others, key="with"))])
-    if not st.toggle("Compare", key="comparing"):
-        return
+    other = Run.glance(paths[options.select("With", others, "run-with")])
     st.dataframe(pd.DataFrame([_difference(row) for row in compare(run, other)]), hide_index=True)
     different = config_differences(run, other)
     rows = [{"fact": key, "this run": str(a), "the other": str(b)} for key, (a, b) in different.items()]

@@ -1,5 +1,5 @@
-"""Pictures of every page and its tabs, wide and on a phone, in light and dark, and of what can be made of them: kept to
-be looked at, and nothing in them is cut off, nameless or a fault."""
+"""Pictures of every page and its views, wide and on a phone, in light and dark: kept to be looked at, and nothing in
+them is cut off, nameless or a fault."""
 
 from __future__ import annotations
 
@@ -30,14 +30,20 @@ VIEWS = {
         part.lower(): {"circuit-run": "circuit-reuse", "circuit-part": part}
         for part in ("Circuit", "Overlap", "Cross-ablation", "Published")
     },
-    "runs": {"reuse": {"run": "circuit-reuse"}},
+    "runs": {
+        "tables": {"part": "Tables"},
+        "figures": {"part": "Figures"},
+        "where-it-comes-from": {"part": "Where it comes from"},
+        "compare": {"part": "Compare"},
+        "reuse": {"run": "circuit-reuse"},
+    },
 }
 
 
 LOOKS = [(name, "") for name in registry.names(PACKAGE)[::-1]]  # the cache last: something is in it then
 LOOKS += [(name, view) for name, views in VIEWS.items() for view in views]
 EVERY = [(size, theme) for size in SIZES for theme in ("light", "dark")]
-#: Of tabs and views, which take after their page.
+#: Of views, which take after their page.
 SOME = [EVERY[0], EVERY[-1]]
 
 
@@ -55,10 +61,6 @@ def test_it_is_all_there_to_be_read(name: str, view: str, page: Page, server: Se
         page.get_by_text("mean over 3 prompts").wait_for(timeout=PATIENCE)
         wait_drawn(page)
     look(page, f"{name}-{view}" if view else name, SOME if view else EVERY)
-    for tab in [] if view else page.get_by_role("tab").all()[1:]:
-        tab.click()
-        wait_drawn(page)
-        look(page, f"{name}-{tab.inner_text().lower().replace(' ', '-')}", SOME)
 
 
 def link(server: Server, name: str, **query: str) -> str:
