@@ -16,7 +16,7 @@ from PIL import Image
 from app import chosen, link, models, timing
 from app.page import pages, views
 from app.plain import guarded, plain
-from app.work.background import jobs
+from app.work.background import jobs, others
 from workbench import drawing
 
 #: Streamlit leaves a hand's breadth above each page, writes how long a text is over the text's last line, and cuts what
@@ -34,14 +34,16 @@ def main() -> None:
     began = time.perf_counter()
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
     st.html(f"<style>{STYLE}</style>")
-    first, *others = views().values()
+    first, *further = views().values()
     named = st.Page(lambda: link.follow(first), url_path=pages()[0].name, visibility="hidden")
-    view = st.navigation([first, *others, named], position="top")
+    view = st.navigation([first, *further, named], position="top")
     jobs()  # the worker gets ready while the first page is read
     with link.written():
         with st.sidebar:
             chosen.widgets(models.available())
         _draw(view)
+        with st.sidebar:
+            others()
     timing.drawn(view.title, began)
 
 

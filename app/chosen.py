@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import link, options
+from app import inputs, link, options
 from workbench.errors import UsageError
 from workbench.vocabulary import Head
 
@@ -25,11 +25,8 @@ _HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 def widgets(names: Sequence[str]) -> None:
     """The side bar."""
-    wrong = link.given(MODEL) not in (None, *names)
-    if wrong:
-        st.warning(f"The link names a model that is not here; showing {names[0]}.")
     if _OPEN not in st.session_state:
-        st.session_state[_OPEN] = link.given(HEAD) is None and not wrong
+        st.session_state[_OPEN] = link.given(HEAD) is None and link.given(MODEL) in (None, *names)
     if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
         choose(head)
     options.select("Model", names, MODEL)
@@ -62,6 +59,10 @@ def ids(model: Any, text: str | None = None, what: str = "The prompt") -> list[i
         UsageError: there are none, or too many.
     """
     text = prompt() if text is None else text
+    if len(text) > inputs.LONGEST_TEXT:
+        raise UsageError(
+            f"{what} has {len(text):,} characters, and at most {inputs.LONGEST_TEXT:,} are taken: shorten it."
+        )
     found = model.to_tokens(text)[0].tolist() if text else []
     if not found:
         raise UsageError(f"{what} is empty: type something.")

@@ -50,7 +50,7 @@ def kept(name: str) -> bytes:
         BadInput: no hash, nothing of that hash on this machine, or a file that was changed.
     """
     if not _HASH.fullmatch(name):
-        raise BadInput("The link names an input that is no SHA-256.")
+        raise BadInput("The link names an input by something that is no hash of one: copy the whole link.")
     path = folder() / name
     if not path.is_file():
         raise BadInput("The link names an input that is not on this machine: open it where it was made.")

@@ -18,7 +18,7 @@ from app.plain import plain
 from workbench.errors import BadInput
 
 _HASH = "-input"
-_SAID = "link-said"
+_SAID, _WRONG = "link-said", "link-wrong"
 
 
 def names(key: str) -> tuple[str, str]:
@@ -27,15 +27,20 @@ def names(key: str) -> tuple[str, str]:
 
 
 def given(key: str) -> str | None:
-    """What the link says; None where that is nothing, or cannot be read (a line says why)."""
+    """What the link says; None where that is nothing, or cannot be read (which is said)."""
     name = st.query_params.get(key + _HASH)
     if name is None:
         return st.query_params.get(key)
     try:
         return inputs.kept(name).decode(errors="replace")
     except BadInput as error:
-        st.warning(plain(error))
+        wrong(str(error))
         return None
+
+
+def wrong(text: str) -> None:
+    """Say what is wrong with the link: above the page, in the run that draws it to its end."""
+    st.session_state.setdefault(_WRONG, {})[text] = None
 
 
 def went_back() -> bool:
@@ -51,7 +56,10 @@ def went_back() -> bool:
 def written() -> Iterator[None]:
     """A run: what is said in it becomes the link at its end, or is forgotten where it does not come to one."""
     st.session_state[_SAID] = {}
+    above = st.container()
     yield
+    for text in st.session_state.pop(_WRONG, {}):
+        above.warning(plain(text))
     before = st.query_params.to_dict()
     after = {name: text for name, text in (before | st.session_state[_SAID]).items() if text is not None}
     if after != before:
@@ -64,8 +72,11 @@ def follow(view: Any) -> None:
 
 
 def say(key: str, text: str) -> None:
-    """Put a value into the link."""
+    """Put a value into the link; one that is too long for a page is left out of it."""
     short, long = names(key)
+    if len(text) > inputs.LONGEST_TEXT:
+        leave(key)
+        return
     fits = len(text) <= inputs.LONGEST_IN_LINK
     st.session_state[_SAID] |= {short: text if fits else None, long: None if fits else inputs.keep(text.encode())}
 

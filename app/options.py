@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import inputs, link
+from app import link
 
 _KEPT = "kept-"
 
@@ -50,7 +50,7 @@ def toggle(label: str, key: str, **words: Any) -> bool:
 
 def area(label: str, key: str, first: str, **words: Any) -> str:
     """Several lines of text."""
-    return str(_shown(st.text_area, label, key, first, str, max_chars=inputs.LONGEST_TEXT, **words))
+    return str(_shown(st.text_area, label, key, first, str, **words))
 
 
 def line(label: str, key: str, first: str, **words: Any) -> str:
@@ -86,8 +86,11 @@ def _shown(
             yield None if known is None else write(known)
         yield link.given(key)
 
+    new = not {key, _KEPT + key} & set(st.session_state)
     found = (read(text) for text in texts() if text is not None)
     st.session_state[key] = next((value for value in found if value is not None), first)
+    if new and (linked := link.given(key)) is not None and read(linked) is None:
+        link.wrong(f"The link says {key}={linked[:80]}, which is not there; showing {write(first)}.")
     value = widget(label, key=key, **words)
     lay_by(key, value)
     link.say(key, write(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -36,12 +36,14 @@ class Shown:
         kind: ``heatmap`` (`arrays` holds the values) or ``bars`` (values, lower and upper ends).
         labels: of the columns, and of the rows of a heatmap.
         words: title, subtitle, scale, axis names and note, as `workbench.figures` takes them.
+        about: what else the data say of themselves: the model, the prompt.
     """
 
     kind: str
     arrays: tuple[np.ndarray, ...]
     labels: tuple[list[str], ...]
     words: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
 
     def plotly(self) -> Any:
         """For the page. Plotly reads tags in what it writes, and a token may look like one."""
@@ -59,7 +61,8 @@ class Shown:
         import pandas as pd
 
         if self.kind == "heatmap":
-            return pd.DataFrame(self.arrays[0], index=self.labels[1], columns=self.labels[0])
+            corner = f"{self.words.get('y_title', '')} \\ {self.words.get('x_title', '')}"
+            return pd.DataFrame(self.arrays[0], index=pd.Index(self.labels[1], name=corner), columns=self.labels[0])
         value, low, high = self.arrays
         table = pd.DataFrame({"name": self.labels[0], "value": value, "low": low, "high": high})
         if "reference" in self.words:
@@ -73,7 +76,7 @@ class Shown:
     def json(self) -> bytes:
         """The exact numbers with their labels and words."""
         names = ("values",) if self.kind == "heatmap" else ("values", "low", "high")
-        about = {"kind": self.kind, **self.words, "labels": self.labels}
+        about = {"kind": self.kind, **self.words, "labels": self.labels, **self.about}
         data = {name: array for name, array in zip(names, self.arrays, strict=True)}
         return json.dumps(jsonable({**about, **data}), ensure_ascii=False).encode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import chosen, inputs, models
+from app import Home, chosen, inputs, models
 from app.heads.look import Look
 from app.page import pages
+from app.work import background
+from app.work.jobs import Job
 from workbench.errors import BadInput, UnknownName
 
 HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x$'
@@ -50,8 +53,46 @@ def test_a_link_restores_model_prompt_and_head(app: AppTest) -> None:
 def test_a_link_to_a_model_that_is_not_here_shows_one_that_is(app: AppTest) -> None:
     app.query_params.update({"model": "../../etc/passwd"})
     app.run()
-    assert not app.exception and "not here" in app.warning[0].value
+    assert not app.exception and "not there; showing tiny" in app.warning[0].value
     assert app.session_state[chosen.MODEL] == "tiny"
+
+
+def test_what_a_link_says_and_is_not_there_is_said(app: AppTest) -> None:
+    app.query_params.update({"prompt-input": "a" * 64, "score": "zzz"})
+    app.run()
+    said = " ".join(str(warning.value).replace("\\", "") for warning in app.warning)
+    assert not app.exception and "not on this machine" in said and "score=zzz, which is not there" in said
+    assert app.session_state[chosen.PROMPT] == chosen.FIRST and not app.run().warning
+
+
+def test_a_text_of_too_many_characters_is_said_and_not_kept(app: AppTest, tmp_path: Path) -> None:
+    app.run()
+    app.text_area(key=chosen.PROMPT).set_value("Mary " * 5_000).run()
+    assert not app.exception and "25,000 characters" in app.error[0].value.replace("\\", "")
+    assert not {"prompt", "prompt-input"} & set(app.query_params) and not list(tmp_path.glob("inputs/*"))
+
+
+def test_jobs_of_other_pages_are_seen_and_stopped(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[int] = []
+    running = [Job(3, "key", "running", 2, 6, "sweep", label="sweep of z"), Job(4, "other", label="scores")]
+
+    class Queue:
+        def open(self, before: int | None = None) -> list[Job]:
+            return [job for job in running if before is None or job.id < before]
+
+        def get(self, number: int) -> Job:
+            return next(job for job in running if job.id == number)
+
+        def stop(self, number: int) -> None:
+            stopped.append(number)
+
+    for module in (background, Home):
+        monkeypatch.setattr(module, "jobs", Queue)
+    app.run()
+    told = [element.proto.text.replace("\\", "") for element in app.sidebar.get("progress")]
+    assert told == ["sweep of z: sweep 2 of 6", "scores: waiting for sweep of z (2 of 6)"]
+    app.sidebar.button(key="stop-4").click().run()
+    assert stopped == [4]
 
 
 def test_a_long_prompt_goes_into_the_link_by_its_hash(app: AppTest) -> None:

@@ -68,7 +68,7 @@ def test_pairs_of_a_page_are_swept(jobs: Jobs) -> None:
 
 def test_what_cannot_be_done_fails_in_one_line_and_the_next_job_begins(jobs: Jobs) -> None:
     wrong, right = jobs.submit(*asked(site="nonsense")), jobs.submit(*asked())
-    assert jobs.place(right.id) >= 0
+    assert all(job.id == wrong.id for job in jobs.open(right.id))
     failed = until(jobs, wrong.id, lambda job: job.over)
     assert failed.state == "failed" and "nonsense" in failed.why and "\n" not in failed.why
     assert until(jobs, right.id, lambda job: job.over).state == "done"
@@ -109,7 +109,7 @@ def test_a_worker_that_dies_is_replaced(jobs: Jobs) -> None:
 
 def test_a_job_that_waits_is_stopped_at_once(jobs: Jobs) -> None:
     first, second = (jobs.submit(*asked({"task": "ioi", "n": 80, "seed": seed})) for seed in (2, 3))
-    assert jobs.place(second.id) == 1
+    assert [job.id for job in jobs.open(second.id)] == [first.id]
     jobs.stop(second.id)
     stopped = jobs.get(second.id)
     assert stopped is not None and stopped.state == "stopped"

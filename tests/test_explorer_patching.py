@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import chosen, inputs, models
+from app.circuits import circuit_read
 from app.pages import patching
 from app.patching import asked, by_hand, forced, head_set, sweep_shown, sweeping
 from app.patching.as_code import code
@@ -307,6 +308,30 @@ with link.written():
     assert "set" not in app.query_params and inputs.kept(app.query_params["set-input"]).decode() == long
 
 
+def test_rows_without_a_word_change_no_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
+    shown = pd.DataFrame([dict.fromkeys(asked.FIELDS, "a"), dict.fromkeys(asked.FIELDS, "b")])
+    monkeypatch.setattr(asked.st, "session_state", {asked._BASE: "as it came"})
+    for empty in (None, "", np.nan):
+        more = pd.concat([shown, pd.DataFrame([dict.fromkeys(asked.FIELDS, empty)])], ignore_index=True)
+        assert asked._kept_rows(more, shown) == "as it came"
+    assert asked._kept_rows(shown.head(1), shown) != "as it came"
+
+
+def test_a_forced_row_of_an_ablated_head_is_without_effect() -> None:
+    rows = forced.read("1.2@5>1,0.1@3>0")
+    heads = [Head(1, 2), Head(0, 1)]
+    assert forced.without_effect(rows, heads, True, 5) == ["0.1", "1.2"]
+    assert forced.without_effect(rows, heads, False, 5) == ["1.2"] and forced.without_effect(rows, [], True, 5) == []
+
+
+def test_a_circuit_of_another_models_heads_leaves_the_set(app: AppTest) -> None:
+    app.query_params.update({"set": "0.1"})
+    data = wb.Circuit("ioi", "", ((Head(99, 4), "mover"),)).to_bytes()
+    ran(app).file_uploader(key="circuit-file").set_value(("c.json", data, "application/json"))
+    assert "none of this circuit" in ran(app).error[0].value and app.query_params["set"] == "0.1"
+
+
 def test_a_circuits_faithfulness_is_a_run_of_the_finding(app: AppTest, queue: AtOnce) -> None:
     app.query_params.update({"set": "0.1,1.2"})
     ran(app).button(key="faithfulness").click()
@@ -318,5 +343,7 @@ def test_a_circuits_faithfulness_is_a_run_of_the_finding(app: AppTest, queue: At
     run = wb.Run.read(done.file)
     assert Path(done.file).parent == Path("runs").resolve()
     assert any(run.summary == block.value for block in app.code)
+    circuit = wb.Circuit.from_run(run.path, "ioi")
+    assert "a given circuit" in circuit_read.of_run(run, circuit).subtitle
     queue.done = {key: replace(job, state="stopped") for key, job in queue.done.items()}
     assert any("Stopped before it ended" in said.value for said in ran(app).info)

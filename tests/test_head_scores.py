@@ -12,7 +12,7 @@ import torch
 
 import workbench as wb
 from workbench.cli import main
-from workbench.errors import UnknownName, UsageError
+from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import UNITS
 
@@ -106,6 +106,15 @@ def test_scores_show_draw_and_save_themselves(found: wb.HeadScores, tmp_path: Pa
     read = wb.HeadScores.load(tmp_path / "s.safetensors")
     assert read.table().equals(found.table()) and read.chance().equals(found.chance())
     assert read.lens.equals(found.lens) and read.info == json.loads(json.dumps(found.info))
+
+
+def test_a_file_whose_numbers_were_altered_is_refused(found: wb.HeadScores, tmp_path: Path) -> None:
+    found.save(path := tmp_path / "s.safetensors")
+    data = path.read_bytes()
+    place = data.index(found["copy_score"].astype("<f8").tobytes())
+    path.write_bytes(data[:place] + np.float64(0.123).tobytes() + data[place + 8 :])
+    with pytest.raises(BadInput, match="altered"):
+        wb.HeadScores.load(path)
 
 
 def test_what_has_no_scores_is_refused(model: wb.HookedLM) -> None:

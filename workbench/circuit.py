@@ -117,9 +117,11 @@ class Circuit:
         """The inverse of `json`; raises `BadInput`, naming `what`."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise BadInput(f"{what} does not name the format {FORMAT!r}; write such files with Circuit.save.")
-        name, model, found = data.get("name"), data.get("model"), data.get("found")
+        if lacking := {"name", "model", "heads", "edges", "found"} - set(data):
+            raise BadInput(f"{what}: the field {sorted(lacking)[0]!r} is missing; write such files with Circuit.save.")
+        name, model, found = data["name"], data["model"], data["found"]
         if not isinstance(name, str) or not isinstance(model, str) or not isinstance(found, dict):
-            raise BadInput(f"{what}: name and model must be texts, found a mapping.")
+            raise BadInput(f"{what}: the fields 'name' and 'model' must be texts, and 'found' a mapping.")
         heads = [(_head(h, what), role) for h, role in _rows(data.get("heads"), 2, what)]
         edges = [_edge(sender, receiver, into, what) for sender, receiver, into in _rows(data.get("edges"), 3, what)]
         return cls(name, model, tuple(heads), tuple(edges), found)

@@ -99,6 +99,14 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_of_arrays(text: str, arrays: Mapping[str, Any]) -> str:
+    """SHA-256 of a text and of named numpy arrays."""
+    state = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        state.update(name.encode() + arrays[name].tobytes())
+    return state.hexdigest()
+
+
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
     """Write `data` to `path` so that a reader sees the old file or the new one, and a crash leaves one of the two."""
     path = Path(path)

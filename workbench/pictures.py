@@ -113,9 +113,10 @@ def bars(
     slanted = drawing.is_crowded(names, width - 1)
     figure = _figure(width, 4.6 if slanted else 4.0)
     axes, at = figure.subplots(), np.arange(len(names))
-    error = np.nan_to_num(np.stack([values - low, high - values])).clip(min=0)
+    known = np.isfinite(low) & np.isfinite(high)
+    error = np.stack([values - low, high - values])[:, known].clip(min=0)
     axes.bar(at, np.nan_to_num(values), color=drawing.BAR, width=0.72, label=bar_name or None)
-    axes.errorbar(at, values, yerr=error, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+    axes.errorbar(at[known], values[known], yerr=error, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(
         *drawing.sparse_ticks(names, 40), rotation=40 if slanted else 0, ha="right" if slanted else "center"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import BadInput, UsageError
-from workbench.files import jsonable, parse_json, save_atomic
+from workbench.files import jsonable, parse_json, save_atomic, sha256_of_arrays
 from workbench.results import Sweep
 
 FORMAT = "workbench.sweep/1"
@@ -26,7 +24,7 @@ def save(sweep: Sweep, path: str | PathLike[str]) -> None:
     about = {"axes": sweep.axes, "labels": sweep.labels, "info": sweep.info}
     text = json.dumps(jsonable(about), allow_nan=False)
     arrays = {name: np.ascontiguousarray(t) for name, t in tensors.items() if t is not None}
-    metadata = {"format": FORMAT, "sweep": text, "sha256": _hash(text, arrays)}
+    metadata = {"format": FORMAT, "sweep": text, "sha256": sha256_of_arrays(text, arrays)}
     save_atomic(path, to_bytes(arrays, metadata=metadata))
 
 
@@ -55,16 +53,9 @@ def load(path: str | PathLike[str]) -> Sweep:
         sweep = Sweep(arrays["values"], arrays["base"], arrays.get("source"), **about)
     except UsageError as error:
         raise BadInput(f"{path}: {error}") from None
-    if metadata.get("sha256") != _hash(metadata["sweep"], arrays):
+    if metadata.get("sha256") != sha256_of_arrays(metadata["sweep"], arrays):
         raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not fit its content.")
     return sweep
-
-
-def _hash(about: str, arrays: Mapping[str, np.ndarray]) -> str:
-    state = hashlib.sha256(about.encode())
-    for name in sorted(arrays):
-        state.update(name.encode() + arrays[name].tobytes())
-    return state.hexdigest()
 
 
 def _array(file: Any, name: str, path: str) -> np.ndarray:

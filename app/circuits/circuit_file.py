@@ -44,7 +44,7 @@ def opened() -> Circuit | None:
     try:
         found = read(inputs.kept(name))
     except WorkbenchError as error:
-        st.warning(plain(error), icon=":material/warning:")
+        link.wrong(str(error))
         return None
     st.session_state[_KEPT] = name
     link.say(CIRCUIT, name)

@@ -244,7 +244,9 @@ def _subtitle(run: Run, circuit: Circuit, heads: pd.DataFrame) -> str:
     n = [value for value in heads["n"] if np.isfinite(value)]
     parts = [circuit.model, str(run.facts.get("finding") or "run"), f"n = {n[0]:.0f}" if n else ""]
     config = run.facts.get("config")
-    percent = config.get("percent") if isinstance(config, dict) else None
+    given = isinstance(config, dict) and config.get("circuit")  # it was handed to the finding, and not found by it
+    percent = config.get("percent") if isinstance(config, dict) and not given else None
+    parts.append("a given circuit" if given else "")
     parts.append(f"top {percent:g} % of each stage" if isinstance(percent, int | float) else "")
     return " · ".join(filter(None, parts))
 

@@ -58,7 +58,7 @@ def ready(name: str) -> Known | None:
 
 def asked(name: str) -> Known | None:
     """The scores of a model; None until they are there, and how far they are is drawn."""
-    return background.awaited(SCORES, key(name), {"model": name}, _read, BEGIN)
+    return background.awaited(SCORES, key(name), job(name), _read, BEGIN)
 
 
 def offered(name: str) -> Known | None:
@@ -67,12 +67,17 @@ def offered(name: str) -> Known | None:
     if found is None and background.jobs().with_key(key(name)) is not None:
         return asked(name)
     if found is None:
-        background.begin(SCORES, key(name), {"model": name}, BEGIN)
+        background.begin(SCORES, key(name), job(name), BEGIN)
     return found
 
 
+def job(name: str) -> dict[str, str]:
+    """What the worker does."""
+    return {"model": name, "label": "scores of the weights"}
+
+
 def key(name: str) -> str:
-    """Of the worker's job, and of what it leaves."""
+    """Of that job, and of what it leaves."""
     return kept.key(SCORES, name, str(models.load(name).provenance.get("sha256")))
 
 

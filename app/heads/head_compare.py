@@ -19,8 +19,8 @@ from app.shown import show
 from workbench import drawing
 from workbench.attention_view import visible
 
-#: Next tokens of each side; and how far down the list of another model they are looked for.
-ROWS, FAR = 8, 100
+#: Next tokens of each side.
+ROWS = 8
 
 
 def draw(first: Side, second: Side, kind: str, choice: str) -> None:
@@ -90,7 +90,7 @@ def _pattern_difference(
     block: tuple[int, int] | None,
 ) -> None:
     pairs = zip(first.look.tokens, second.look.tokens, strict=True)
-    tokens = [a if a == b else f"{a} / {b}" for a, b in pairs]
+    tokens = [a if a == b else f"{a} / {visible(b)}" for a, b in pairs]
     title, scale = f"First − second: {shown} pattern", f"difference of {SCALES[shown]}"
     drawn = pattern.shown(values[0] - values[1], tokens, title=title, scale=scale, block=block, signed=True)
     show(drawn, "pattern-difference", "pattern-difference")
@@ -103,6 +103,8 @@ def _next_tokens(first: Side, second: Side, kind: str) -> None:
         head_view.table(head_view.following(first.look))
         return
     head_view.table(next_tokens(first.look, second.look))
+    if kind == compare.MODEL:
+        st.caption("None: the model has no such token.")
     if first.name == second.name:
         distance = float((first.look.probabilities - second.look.probabilities).abs().sum()) / 2
         st.caption(f"Total variation distance {distance:.3f}: 0 where both say the same, 1 where they share no token.")
@@ -110,19 +112,24 @@ def _next_tokens(first: Side, second: Side, kind: str) -> None:
 
 def next_tokens(first: Look, second: Look) -> pd.DataFrame:
     """The likeliest next tokens of both: ``token, first, second, first − second``. Two models may not have the same
-    tokens: they are then compared as text, and one that is not among the `FAR` likeliest of the other has NaN there."""
+    tokens: they are then compared as text, with NaN where a model has no token of that text."""
     if first.model is second.model:
         found = {t.id: t.token for look in (first, second) for t in look.next_tokens(ROWS)}
         rows = [(token, *(float(look.probabilities[i]) for look in (first, second))) for i, token in found.items()]
     else:
-        near, far = ([look.next_tokens(k) for look in (first, second)] for k in (ROWS, FAR))
-        one, other = ({t.token: t.probability for t in tokens} for tokens in far)
-        texts = dict.fromkeys(t.token for tokens in near for t in tokens)
-        rows = [(text, one.get(text, np.nan), other.get(text, np.nan)) for text in texts]
+        near = [(look, {t.token: t.probability for t in look.next_tokens(ROWS)}) for look in (first, second)]
+        texts = dict.fromkeys(text for _, own in near for text in own)
+        rows = [(text, *(own.get(text, probability(look, text)) for look, own in near)) for text in texts]
     frame = pd.DataFrame(rows, columns=["token", "first", "second"])
     frame = frame.assign(difference=frame["first"] - frame["second"])
     order = np.argsort(-frame[["first", "second"]].max(axis=1).to_numpy(), kind="stable")
     return frame.iloc[order].assign(token=lambda f: [visible(text) for text in f["token"]])
+
+
+def probability(look: Look, text: str) -> float:
+    """Of a text as the next token; NaN where it is no single token."""
+    ids = look.model.tokenizer.encode(text, add_special_tokens=False)
+    return float(look.probabilities[ids[0]]) if len(ids) == 1 else np.nan
 
 
 def _name(side: Side, kind: str) -> str:

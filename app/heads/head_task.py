@@ -48,7 +48,8 @@ def closely(name: str, asked: dict[str, Any]) -> Side:
 def of(side: Side, choice: str, asked: dict[str, Any]) -> Score:
     """A score of `AVERAGED`; grey until it is there, and how far it is is drawn."""
     key = kept.key(KIND, side.name, str(side.model.provenance.get("sha256")), asked)
-    found = awaited(KIND, key, {"model": side.name, "prompts": asked}, _read, "Score the prompts again")
+    job = {"model": side.name, "prompts": asked, "label": f"scores on {asked['task']}"}
+    found = awaited(KIND, key, job, _read, "Score the prompts again")
     if found is not None:
         return score(found, choice)
     shape, title = (side.model.n_layers, side.model.n_heads), ON_PROMPT[choice].capitalize()

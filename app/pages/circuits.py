@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import link, options
+from app import options
 from app.circuits import circuit_file, circuit_head, circuit_matrices, circuit_published, circuit_read
 from app.circuits.circuit_file import OPENED, RUN
 from app.circuits.circuit_tables import columns, has_effects, heads_of, in_words
@@ -43,8 +43,6 @@ def render() -> None:
         with guarded():
             _published("")
         return
-    if link.given(RUN) not in (None, OPENED, *names):
-        st.warning("The link names a run that is not on this machine, or has no circuit.")
     with left:
         name = options.select("Run", names, RUN, format_func=lambda key: _label(key, runs, saved))
     with guarded():

@@ -98,6 +98,9 @@ def _by_hand(
     edits = by_hand.edits(heads, kind, at == by_hand.AT_END, rows)
     with st.expander("Show as code", icon=":material/code:"):
         st.code(as_code.code(name, pairs, given, where, chosen.prompt(), edits), language="python")
+    idle = forced.without_effect(rows, heads, at == by_hand.EVERYWHERE, len(where.ids) - 1)
+    if idle:
+        st.warning(f"{', '.join(idle)}: in the set, too. What it gives there is replaced: its forced row does nothing.")
     with chart, guarded():
         _change(model, name, where, edits, f"{len(heads)} heads {kinds[kind]}, {at}" if heads else "", len(rows))
 
@@ -108,7 +111,7 @@ def _change(model: Any, name: str, where: by_hand.Place, edits: tuple[Edit, ...]
         return
     found = by_hand.change(name, where, edits)
     said = " · ".join(filter(None, [heads, f"{rows} forced {'row' if rows == 1 else 'rows'}" if rows else ""]))
-    show(by_hand.shown(found, model, said), "by-hand", "next-token")
+    show(by_hand.shown(found, model, where, said), "by-hand", "next-token")
     differences = found.differences
     pair = (
         ""
@@ -149,9 +152,8 @@ def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_s
         st.info("Stopped before it ended, so there is no run of it. What was computed is kept: measure again to go on.")
     if st.button("Measure its faithfulness", icon=":material/straighten:", key="faithfulness", help=MEASURED):
         out = str(Path("runs").resolve())
-        jobs().submit(
-            key, {"kind": "finding", "finding": "faithfulness", "model": name, "settings": settings, "out": out}
-        )
+        job = {"kind": "finding", "finding": "faithfulness", "model": name, "settings": settings, "out": out}
+        jobs().submit(key, {**job, "label": f"faithfulness on {task}"})
         st.rerun()
 
 

@@ -102,7 +102,7 @@ def _linked() -> str:
             inputs.kept(given)
             return given
         except WorkbenchError as error:
-            st.warning(plain(error))
+            link.wrong(str(error))
     return _keep(_EXAMPLE)
 
 
@@ -128,10 +128,10 @@ def _typed(name: str) -> list[dict[str, str]]:
 
 def _kept_rows(table: pd.DataFrame, shown: pd.DataFrame) -> str:
     """The hash of the table's rows: the file as it came where nothing was typed, so that its positions stay."""
-    if table.equals(shown):
+    given = [row for row in table.fillna("").to_dict("records") if any(row.values())]
+    if given == shown.to_dict("records"):
         return str(st.session_state[_BASE])
-    filled = table.dropna(how="all").fillna("")
-    return _keep([{f: _several(row[f]) for f in FIELDS} for row in filled.to_dict("records")])
+    return _keep([{f: _several(row[f]) for f in FIELDS} for row in given])
 
 
 def _keep(given: list[dict[str, Any]]) -> str:

@@ -51,6 +51,10 @@ class Place:
     index: int = 0
     base: str = "clean"
 
+    def text(self, model: Any) -> str:
+        """The prompt."""
+        return str(model.tokenizer.decode(list(self.ids)))
+
 
 @dataclass(frozen=True, eq=False)
 class Change:
@@ -124,7 +128,7 @@ def _run(name: str, where: Place, made: tuple[Edit, ...]) -> wb.Outcome:
     return wb.run(model, inputs.of([where.index]), made, base=where.base, over=inputs, unedited=False)
 
 
-def shown(found: Change, model: Any, said: str) -> Shown:
+def shown(found: Change, model: Any, where: Place, said: str) -> Shown:
     """Both distributions in one chart."""
     table = found.table(model)
     after = table["after"].to_numpy()
@@ -138,4 +142,9 @@ def shown(found: Change, model: Any, said: str) -> Shown:
         "reference_name": "before",
     }
     nothing = np.full(len(after), np.nan)  # one prompt: no interval
-    return Shown("bars", (after, nothing, nothing), (table["token"].tolist(),), words)
+    about = {
+        "model": model.provenance.get("name"),
+        "prompt": where.text(model),
+        "base": where.base if where.asked else "",
+    }
+    return Shown("bars", (after, nothing, nothing), (table["token"].tolist(),), words, about)

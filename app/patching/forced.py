@@ -91,6 +91,11 @@ def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[Forced]:
     return now
 
 
+def without_effect(forced: Sequence[Forced], heads: Sequence[Head], everywhere: bool, last: int) -> list[str]:
+    """The heads whose forced row changes nothing, as what they give at that position is replaced besides."""
+    return sorted({str(row.head) for row in forced if row.head in heads and (everywhere or row.row == last)})
+
+
 def in_words(forced: Forced, tokens: Sequence[str]) -> str:
     """For people."""
     names = numbered(tokens)

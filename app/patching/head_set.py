@@ -142,6 +142,9 @@ def _take(model: Any) -> None:
         return
     heads = {head: " and ".join(r for h, r in found.heads if h == head) for head in found.head_set}
     lacking = sorted(h for h in heads if h.layer >= model.n_layers or h.index >= model.n_heads)
+    if len(lacking) == len(heads):
+        st.session_state[_WRONG] = f"This model has none of this circuit's heads ({', '.join(map(str, lacking))})."
+        return
     other = found.model not in ("", chosen.model_name())
     said = [f"This circuit was found in {found.model}."] if other else []
     said += [f"This model has no heads {', '.join(map(str, lacking))}: they are left out."] if lacking else []

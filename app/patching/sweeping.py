@@ -66,6 +66,8 @@ def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]
     if job is not None and job.state == "failed":
         st.error(plain(job.why), icon=":material/error:")
     if st.button("Run the sweep", type="primary", icon=":material/play_arrow:", key="run-sweep"):
-        jobs().submit(key, {"kind": SWEEPS, "model": name, "prompts": asked, "arguments": given})
+        on = f"{asked['task']}, n = {asked['n']}" if "task" in asked else "own pairs"
+        label = f"sweep of {given['site']} on {on}"
+        jobs().submit(key, {"kind": SWEEPS, "model": name, "prompts": asked, "arguments": given, "label": label})
         st.rerun()
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -15,6 +15,7 @@ from workbench.errors import BadInput
 T = TypeVar("T")
 #: Seconds between two looks at a job that waits or runs.
 EVERY = 0.5
+_WATCHED = "watched-jobs"
 
 
 @st.cache_resource(show_spinner=False)
@@ -64,7 +65,18 @@ def begin(kind: str, key: str, job: Mapping[str, Any], label: str) -> None:
 
 def watch(job: Job) -> None:
     """How far the job is, with a button that stops it; the page is drawn anew when it is over."""
+    st.session_state.setdefault(_WATCHED, set()).add(job.id)
     _watch(job.id)
+
+
+def others() -> None:
+    """The jobs that wait or run and that this run of the page has not said already, such as those of other pages."""
+    watched = st.session_state.pop(_WATCHED, set())
+    unsaid = [job.id for job in jobs().open() if job.id not in watched]
+    if unsaid:
+        st.caption("Also at work")
+        for number in unsaid:
+            _watch(number)
 
 
 @st.fragment(run_every=EVERY)
@@ -73,13 +85,18 @@ def _watch(number: int) -> None:
     if job is None or job.over:
         st.rerun()
     share = min(job.done / job.total, 1.0) if job.total else 0.0
-    st.progress(share, plain(said(job, jobs().place(number))))
+    st.progress(share, plain(said(job, jobs().open(number))))
     st.button("Stop", key=f"stop-{number}", on_click=jobs().stop, args=(number,), icon=":material/stop_circle:")
 
 
-def said(job: Job, before: int = 0) -> str:
+def said(job: Job, before: Sequence[Job] = ()) -> str:
     """The state of a job in a line."""
-    if job.state == "waiting":
-        return f"Waiting: {before} {'job is' if before == 1 else 'jobs are'} before it." if before else "Starting"
-    count = f"{job.done:,} of {job.total:,}" if job.total else ""
-    return " ".join(filter(None, [job.what or "Starting", count]))
+    if job.state == "waiting" and before:
+        first = f"{before[0].label} ({_count(before[0])})" if _count(before[0]) else before[0].label
+        more = f" and {len(before) - 1} more" if len(before) > 1 else ""
+        return f"{job.label}: waiting for {first}{more}"
+    return f"{job.label}: {' '.join(filter(None, [job.what or 'starting', _count(job)]))}"
+
+
+def _count(job: Job) -> str:
+    return f"{job.done:,} of {job.total:,}" if job.total else ""

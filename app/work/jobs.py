@@ -28,6 +28,7 @@ class Job:
         state: ``waiting``, ``running``, ``done``, ``stopped`` or ``failed``.
         done, total, what: how far it is.
         file: what it left; why: what went wrong.
+        label: what it is, in a few words.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Job:
     what: str = ""
     file: str = ""
     why: str = ""
+    label: str = ""
 
     @property
     def over(self) -> bool:
@@ -68,7 +70,7 @@ class Jobs:
                     return known
             if self._process is None:
                 self._process = self._started()
-            new = Job(len(self._jobs) + 1, key)
+            new = Job(len(self._jobs) + 1, key, label=str(job.get("label", "")))
             self._jobs[new.id] = new
             self._asked[new.id] = {"do": {**job, "id": new.id, "key": key}}
             self._send(self._asked[new.id])
@@ -95,10 +97,10 @@ class Jobs:
         with self._lock:
             return next((job for job in reversed(self._jobs.values()) if job.key == key), None)
 
-    def place(self, number: int) -> int:
-        """How many jobs are before it."""
+    def open(self, before: int | None = None) -> list[Job]:
+        """The jobs that wait or run, or those of them before one, in turn."""
         with self._lock:
-            return sum(not job.over and job.id < number for job in self._jobs.values())
+            return [job for job in self._jobs.values() if not job.over and (before is None or job.id < before)]
 
     def close(self) -> None:
         """End the process."""

@@ -56,7 +56,7 @@ def test_a_link_restores_run_task_and_part() -> None:
     app.selectbox(key="circuit-run").set_value(second.path.name).run()
     assert not app.exception and app.query_params["circuit-run"] == second.path.name
     app = page(**{"circuit-run": "../../etc"}).run()
-    assert not app.exception and "not on this machine" in app.warning[0].value
+    assert not app.exception and "not there" in app.warning[0].value
 
 
 def test_a_damaged_run_is_one_line_and_the_others_are_shown() -> None:

@@ -22,7 +22,7 @@ from tests.explorer_heads.shown import SCRIPT, Queue, grids, opened, values
 
 
 def asked_for() -> tuple[str, dict[str, Any]]:
-    return head_background.key("tiny"), {"kind": "scores", "model": "tiny"}
+    return head_background.key("tiny"), {"kind": "scores", "model": "tiny", "label": "scores of the weights"}
 
 
 def computed() -> Path:

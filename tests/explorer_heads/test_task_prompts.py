@@ -27,7 +27,7 @@ LINK = {"scored": head_task.TASK, "n": "3", "seed": "4", "head": "1.2"}
 def test_the_grid_has_the_mean_over_the_prompts_with_its_interval(app: AppTest, queue: Queue) -> None:
     opened(app, score="previous_token", **LINK)
     (key, job), out = queue.asked[-1], io.StringIO()
-    assert job == {"kind": "task_scores", "model": "tiny", "prompts": ASKED}
+    assert job == {"kind": "task_scores", "model": "tiny", "prompts": ASKED, "label": "scores on ioi"}
     assert np.isnan(values(grids(app)["grid"])).all() and "background" in grids(app)["grid"]["note"]
     Worker(out).do({**job, "id": 1, "key": key})
     queue.now = replace(queue.now, state="done", file=json.loads(out.getvalue().splitlines()[-1])["file"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import BadInput
-from workbench.files import jsonable, parse_json, save_atomic
+from workbench.files import jsonable, parse_json, save_atomic, sha256_of_arrays
 from workbench.head_scores.result import HeadScores
 
 FORMAT = "workbench.head_scores/1"
@@ -28,7 +28,8 @@ def save(scores: HeadScores, path: str | PathLike[str]) -> None:
         for name, x in getattr(scores, field).items()
     }
     about = {"info": scores.info, "lens": scores.lens.to_dict("records"), "order": list(scores.values)}
-    metadata = {"format": FORMAT, "scores": json.dumps(jsonable(about), allow_nan=False)}
+    text = json.dumps(jsonable(about), allow_nan=False)
+    metadata = {"format": FORMAT, "scores": text, "sha256": sha256_of_arrays(text, arrays)}
     save_atomic(path, to_bytes(arrays, metadata=metadata))
 
 
@@ -46,7 +47,8 @@ def load(path: str | PathLike[str]) -> HeadScores:
     fields: dict[str, dict[str, Any]] = {field: {} for field in FIELDS}
     try:
         with safe_open(path, framework="numpy") as file:
-            about = _about(file.metadata(), str(path))
+            metadata = file.metadata()
+            about = _about(metadata, str(path))
             for key in file.keys():
                 field, _, name = key.partition("/")
                 if field not in FIELDS or not name or file.get_slice(key).get_dtype() != "F64":
@@ -57,6 +59,9 @@ def load(path: str | PathLike[str]) -> HeadScores:
             f"{path} is no whole safetensors file ({error}): it is truncated, altered or something else."
         ) from None
     _check(fields, about["order"], str(path))
+    arrays = {f"{field}/{name}": x for field, named in fields.items() for name, x in named.items()}
+    if metadata.get("sha256") != sha256_of_arrays(metadata["scores"], arrays):
+        raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not fit its content.")
     values = {name: fields["values"][name] for name in about["order"]}
     return HeadScores(**{**fields, "values": values}, lens=pd.DataFrame(about["lens"]), info=about["info"])
 
