@@ -261,8 +261,8 @@ def test_an_empty_prompt_is_one_line_and_the_page_recovers(page: Page, server: S
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ({"model": "../../etc/passwd", "prompt-input": "0" * 64}, ["not here", "not on this machine"]),
-        ({"prompt-input": "../../etc/passwd", "head": "nonsense"}, ["no SHA-256", "give layer.head"]),
+        ({"model": "../../etc/passwd", "prompt-input": "0" * 64}, ["which is not there", "not on this machine"]),
+        ({"prompt-input": "../../etc/passwd", "head": "nonsense"}, ["no hash of one", "give layer.head"]),
     ],
     ids=["model and a lost input", "no hash and no head"],
 )
