@@ -38,7 +38,8 @@ def closely(name: str, asked: dict[str, Any]) -> Side:
 
     def label(number: str) -> str:
         i = int(number) - 1
-        return f"{number}: {inputs.texts[i][0]} → {', '.join(visible(t) for t in _answers(model, inputs.answer[i]))}"
+        answers = [visible(model.tokenizer.decode([token])) for token in inputs.answer[i]]
+        return f"{number}: {inputs.texts[i][0]} → {', '.join(answers)}"
 
     number = options.select("Looked at below", names, "closely", format_func=label)
     ids = inputs.clean[int(number) - 1].tolist()
@@ -82,7 +83,3 @@ def score(found: HeadScores, name: str) -> Score:
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
 def _read(key: str) -> HeadScores:
     return HeadScores.load(kept.file(KIND, key))
-
-
-def _answers(model: Any, ids: tuple[int, ...]) -> list[str]:
-    return [model.tokenizer.decode([i]) for i in ids]
