@@ -32,6 +32,8 @@ HEAD_SITES = frozenset({"q", "k", "v", "z", "pattern"})
 KV_SITES = frozenset({"k", "v"})
 
 EDIT_KINDS = ("patch", "zero", "mean", "resample", "pattern")
+#: Those that take their values from other runs.
+RECORDED_KINDS = ("patch", "mean", "resample")
 
 
 @dataclass(frozen=True, order=True)

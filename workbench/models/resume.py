@@ -8,6 +8,7 @@ attention function. Nothing of the family's arithmetic is known here.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,9 @@ class LanguageTower:
         self.model = model
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
         self.causal, self.resumable = model.causal, model.resumable
+        # Only the last position's logits are asked for: those of a prompt take a quarter of a small model's forward.
+        keeps = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
+        self._last = {"logits_to_keep": 1} if keeps else {}
 
     @property
     def device(self) -> torch.device:
@@ -159,7 +163,7 @@ class LanguageTower:
     ) -> Float[Tensor, "row n"]:
         runs = {layer: LayerRun(expand=sites) for layer, sites in (expand or {}).items()}
         with torch.no_grad(), self.model.running(taps.get(0, {}), runs):
-            logits = self.model.hf(inputs.to(self.model.device), use_cache=False).logits[:, -1]
+            logits = self.model.hf(inputs.to(self.model.device), use_cache=False, **self._last).logits[:, -1]
         return logits if tokens is None else logits[:, tokens]
 
     @contextmanager

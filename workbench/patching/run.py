@@ -20,7 +20,7 @@ from workbench.patching.edits import Edits
 from workbench.patching.metrics import Example, Metric, measured_by
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.recorder import Recorder
-from workbench.vocabulary import Edit
+from workbench.vocabulary import RECORDED_KINDS, Edit
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def run(
     if base not in ("clean", "corrupt"):
         raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
     based = prepared if base == "clean" else prepared.swapped()
+    if not any(edit.kind in RECORDED_KINDS for edit in edits):
+        store = None  # nothing is taken from it, and to find out who the model is takes as long as a few layers
     recorder = Recorder(tower, store, identity_of(tower, store))
     changes = Edits.of(recorder, based, edits, over, seed, model)
     ids = based.clean
