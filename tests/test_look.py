@@ -219,6 +219,7 @@ def test_a_figure_of_a_pattern_is_one_that_plotly_takes_and_its_labels_are_text(
 
 def test_downloads_hold_what_is_shown() -> None:
     shown = pattern.shown(np.array([[1.0, 0.0], [0.25, 0.75]]), ["a", " b"], title="t", scale="attention")
-    assert shown.csv().decode().splitlines() == [",0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
+    corner = "position (destination) \\ attended to (source)"  # the rows, and the columns
+    assert shown.csv().decode().splitlines() == [f"{corner},0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
     assert b'"values": [[1.0, 0.0], [0.25, 0.75]]' in shown.json()
     assert shown.still("png").startswith(b"\x89PNG") and b"<svg" in shown.still("svg")
