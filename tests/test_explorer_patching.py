@@ -308,6 +308,14 @@ with link.written():
     assert "set" not in app.query_params and inputs.kept(app.query_params["set-input"]).decode() == long
 
 
+def test_the_next_tokens_data_say_of_what_they_are(app: AppTest) -> None:
+    model, edits = wb.load("tiny"), (Edit("z", 0, 1, kind="zero"), Edit("z", 1, 2, kind="zero"))
+    where = by_hand.Place(tuple(model.to_tokens(TEXT)[0].tolist()))
+    said = json.loads(by_hand.shown(by_hand.change("tiny", where, edits), model, where, edits, "2 heads").json())
+    assert said["model"] == "tiny" and said["prompt"] == TEXT
+    assert [(edit["layer"], edit["head"], edit["kind"]) for edit in said["edits"]] == [(0, 1, "zero"), (1, 2, "zero")]
+
+
 def test_rows_without_a_word_change_no_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
     shown = pd.DataFrame([dict.fromkeys(asked.FIELDS, "a"), dict.fromkeys(asked.FIELDS, "b")])
@@ -316,6 +324,17 @@ def test_rows_without_a_word_change_no_pairs(monkeypatch: pytest.MonkeyPatch, tm
         more = pd.concat([shown, pd.DataFrame([dict.fromkeys(asked.FIELDS, empty)])], ignore_index=True)
         assert asked._kept_rows(more, shown) == "as it came"
     assert asked._kept_rows(shown.head(1), shown) != "as it came"
+
+
+def test_a_space_in_front_of_an_answer_is_a_dot_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
+    row = {"clean": " a b", "corrupt": "a c", "answer": [" Mary", " Ann"], "wrong": "·odd"}
+    (shown,) = asked._typed(asked._keep([row]))
+    assert shown == {"clean": " a b", "corrupt": "a c", "answer": "·Mary|·Ann", "wrong": "·odd"}
+    monkeypatch.setattr(asked.st, "session_state", {asked._BASE: "as it came"})
+    typed = pd.DataFrame([{**shown, "wrong": "·John"}, {**shown, "answer": "Mary"}])
+    first, second = (json.loads(line) for line in inputs.kept(asked._kept_rows(typed, typed.head(1))).splitlines())
+    assert first == {**row, "wrong": " John"} and second["answer"] == "Mary"
 
 
 def test_a_forced_row_of_an_ablated_head_is_without_effect() -> None:

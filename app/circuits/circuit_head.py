@@ -44,7 +44,7 @@ def table(frame: pd.DataFrame) -> None:
     """The heads, to be sorted; a click on a row chooses its head."""
     st.session_state[_ROWS] = heads(frame)
     shown = frame.drop(columns="index").dropna(axis="columns", how="all")
-    numbers = {name: st.column_config.NumberColumn(format="%.2g", width=54) for name in shown.select_dtypes("number")}
+    numbers = {name: st.column_config.NumberColumn(format="%.2g", width=76) for name in shown.select_dtypes("number")}
     st.dataframe(
         shown,
         key=_TABLE,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from app import options
 from app.components.head_grid import head_grid
 from app.heads import head_background, head_effect
-from app.heads.head_score import ON_PROMPT, Score, nothing, on_prompt
+from app.heads.head_score import NO_VALUE, ON_PROMPT, Score, nothing, on_prompt
 from app.heads.side import Side
 from app.plain import guarded
 from app.shown import Shown, downloads
@@ -38,7 +39,7 @@ def of(side: Side, choice: str) -> Score:
         known = head_background.asked(side.name)
         if known is not None:
             return head_background.score(known, choice)
-        return nothing(shape, title, "Being computed in the background; heads can be selected meanwhile.")
+        return nothing(shape, title, NO_VALUE)
     key = head_effect.newest(side.name)
     if key is None:
         return nothing(shape, title, "No sweep of this model yet: run a sweep on the page Patching.")
@@ -56,8 +57,14 @@ def draw(
     label: str = "",
     limit: float | None = None,
     also: frozenset[Head] = frozenset(),
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """The grid of a score, with downloads where there is a value; `also` are heads with a frame beside its own."""
+    """The grid of a score, with downloads where there is a value.
+
+    Args:
+        also: heads with a frame beside the score's own.
+        about: what the downloaded data say of themselves besides.
+    """
     title = f"{label}: {score.title}" if label else score.title
     head_grid(
         np.asarray(score.values),
@@ -78,5 +85,6 @@ def draw(
         return
     words = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
     names = tuple([str(i) for i in range(size)] for size in values.shape)
-    drawn = Shown("heatmap", (values.T,), names, {**words, "diverging": score.signed, "limit": limit})
+    data = {**(about or {}), **score.about}
+    drawn = Shown("heatmap", (values.T,), names, {**words, "diverging": score.signed, "limit": limit}, data)
     downloads(drawn, key, f"heads-{key}")

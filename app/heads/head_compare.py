@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,13 +37,16 @@ def _grids(first: Side, second: Side, kind: str, choice: str) -> None:
     one, other = (replace(score, signed=one.signed or other.signed) for score in (one, other))
     limit = max(drawing.limit(one.values), drawing.limit(other.values))
     heads = kind == compare.HEAD
+    words: dict[str, Any]
     left, middle, right = st.columns(3, gap="medium")
     with left:
         also = frozenset({second.head}) if heads else frozenset()
-        head_choice.draw(one, first.head, "grid", chosen.choose, label=_name(first, kind), limit=limit, also=also)
+        words = {"label": _name(first, kind), "limit": limit, "also": also, "about": first.about}
+        head_choice.draw(one, first.head, "grid", chosen.choose, **words)
     with middle:
         also, pick = (frozenset({first.head}), compare.choose_second) if heads else (frozenset(), chosen.choose)
-        head_choice.draw(other, second.head, "grid-second", pick, label=_name(second, kind), limit=limit, also=also)
+        words = {"label": _name(second, kind), "limit": limit, "also": also, "about": second.about}
+        head_choice.draw(other, second.head, "grid-second", pick, **words)
     with right:
         if not compare.same_shape(first, second):
             st.info(f"No difference head by head: {_shape(first)} in {first.name}, {_shape(second)} in {second.name}.")
@@ -54,7 +58,8 @@ def _grids(first: Side, second: Side, kind: str, choice: str) -> None:
         elif same:
             st.info("This score is the same for every prompt.")
         else:
-            head_choice.draw(difference(one, other), first.head, "grid-difference", chosen.choose)
+            about = {"first": first.about, "second": second.about}
+            head_choice.draw(difference(one, other), first.head, "grid-difference", chosen.choose, about=about)
 
 
 def _patterns(first: Side, second: Side, kind: str) -> None:

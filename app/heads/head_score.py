@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from workbench.head_scores.result import UNITS
 from workbench.vocabulary import Head
 
 SIMILARITY = "similarity"
+NO_VALUE = "No value yet: they are computed in the background, and heads can be selected meanwhile."
 #: What is seen in the chosen prompt alone, and is there at once.
 ON_PROMPT = {
     "previous_token": "previous token",
@@ -39,6 +41,7 @@ class Score:
         signed: whether zero is the middle of the scale.
         texts: ``[layer, head]``, what is said of each head instead of its value.
         marked: heads with a frame.
+        about: what the downloaded data say besides: of what the score is, and its intervals ``[head, layer]``.
     """
 
     values: Float[np.ndarray, "layer head"]
@@ -49,6 +52,7 @@ class Score:
     signed: bool = False
     texts: np.ndarray | None = None
     marked: frozenset[Head] = frozenset()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def on_prompt(look: Look, head: Head, name: str) -> Score:

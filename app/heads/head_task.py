@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app import chosen, models, options, tasks
-from app.heads.head_score import ON_PROMPT, SIMILARITY, Score, nothing
+from app.heads.head_score import NO_VALUE, ON_PROMPT, SIMILARITY, Score, nothing
 from app.heads.look_scores import ATTRIBUTION
 from app.heads.side import Side
 from app.work import kept
@@ -22,6 +22,9 @@ PROMPT, TASK = "one prompt", "a task"
 AVERAGED = tuple(name for name in ON_PROMPT if name != SIMILARITY)
 #: What the worker calls them.
 KIND = "task_scores"
+LINE = "\n"
+#: Fewer prompts give intervals that are rough.
+FEW = 6
 #: Tasks whose scores stay in memory.
 KEPT = 8
 
@@ -39,9 +42,9 @@ def closely(name: str, asked: dict[str, Any]) -> Side:
     def label(number: str) -> str:
         i = int(number) - 1
         answers = [visible(model.tokenizer.decode([token])) for token in inputs.answer[i]]
-        return f"{number}: {inputs.texts[i][0]} → {', '.join(answers)}"
+        return f"{number}: {inputs.texts[i][0].replace(LINE, ' ↵ ')} → {', '.join(answers)}"
 
-    number = options.select("Looked at below", names, "closely", format_func=label)
+    number = options.select("Looked at, and not the side bar’s prompt", names, "closely", format_func=label)
     ids = inputs.clean[int(number) - 1].tolist()
     return Side(f"prompt {number}", name, model, models.look(name, ids), chosen.head(model))
 
@@ -54,30 +57,35 @@ def of(side: Side, choice: str, asked: dict[str, Any]) -> Score:
     if found is not None:
         return score(found, choice)
     shape, title = (side.model.n_layers, side.model.n_heads), ON_PROMPT[choice].capitalize()
-    return nothing(shape, title, "Being computed in the background; heads can be selected meanwhile.")
+    return nothing(shape, title, NO_VALUE)
 
 
 def score(found: HeadScores, name: str) -> Score:
     """One score of all heads."""
     values, units = found[name], UNITS[name]
     task, n = found.info["task"], found.info["n"]
-    title = f"{ON_PROMPT[name].capitalize()} (mean over {n} prompts of {task})"
+    title = f"{ON_PROMPT[name].capitalize()} (mean over {n} prompt{'' if n == 1 else 's'} of {task})"
     if name not in found.samples:
         return Score(values, title, units, "No token of these prompts occurs twice, so no head has a value.")
     low, high = found.interval(name)
-    rows = zip(values.ravel(), low.ravel(), high.ravel(), strict=True)
-    texts = np.array([f"{v:.3g} {units}, 95 % [{a:.3g}, {b:.3g}]" for v, a, b in rows], dtype=object)
+    used = len(found.samples[name])
+    ends = [f", 95 % [{a:.3g}, {b:.3g}]" if used > 1 else "" for a, b in zip(low.ravel(), high.ravel(), strict=True)]
+    texts = np.array([f"{v:.3g} {units}{end}" for v, end in zip(values.ravel(), ends, strict=True)], dtype=object)
     texts = texts.reshape(values.shape)
+    said = " One prompt gives no interval." if used == 1 else f" Intervals of n = {used} are rough."
+    rough = said if used < FEW else ""
+    about = {"task": task, "n": n, "seed": found.info.get("seed"), "low": low.T, "high": high.T}
     if name == ATTRIBUTION:
         level = float(np.abs(found.uniform[name]).mean())
         note = (
             f"To the answer’s logit over the wrong answer’s; 0: pushes to neither. Mean magnitude "
-            f"{np.abs(values).mean():.3g}; {level:.3g} if every head attended uniformly."
+            f"{np.abs(values).mean():.3g}; {level:.3g} if every head attended uniformly.{rough}"
         )
-        return Score(values, title, units, note, [-level, level], signed=True, texts=texts)
-    level, used = float(found.uniform[name]), len(found.samples[name])
+        return Score(values, title, units, note, [-level, level], signed=True, texts=texts, about=about)
+    level = float(found.uniform[name])
     few = "" if used == n else f" Of the {used} prompts in which a token occurs twice."
-    return Score(values, title, units, f"Chance: a uniform head has {level:.3g}.{few}", [level], texts=texts)
+    note = f"Chance: a uniform head has {level:.3g}.{few}{rough}"
+    return Score(values, title, units, note, [level], texts=texts, about=about)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)

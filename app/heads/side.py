@@ -25,6 +25,11 @@ class Side:
     look: Look
     head: Head
 
+    @property
+    def about(self) -> dict[str, str]:
+        """The same for the data that are downloaded."""
+        return {"model": self.name, "prompt": str(self.model.tokenizer.decode(self.look.ids)), "head": str(self.head)}
+
 
 def chosen_side() -> Side:
     """The model, prompt and head of the side bar."""

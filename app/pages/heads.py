@@ -41,7 +41,7 @@ def _one(side: Side, choice: str, asked: dict[str, Any] | None) -> None:
             score = head_choice.of(side, choice)
         else:
             score = head_task.of(side, choice, asked)
-        head_choice.draw(score, side.head, "grid", chosen.choose)
+        head_choice.draw(score, side.head, "grid", chosen.choose, about=side.about)
         st.subheader(f"Head {side.head}", anchor=False)
         dest = head_view.destination(side.look)
         head_view.attended(side.look, side.head, dest)

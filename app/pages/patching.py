@@ -102,7 +102,8 @@ def _by_hand(
     if idle:
         st.warning(f"{', '.join(idle)}: in the set, too. What it gives there is replaced: its forced row does nothing.")
     with chart, guarded():
-        _change(model, name, where, edits, f"{len(heads)} heads {kinds[kind]}, {at}" if heads else "", len(rows))
+        said = f"{_counted(len(heads), 'head')} {kinds[kind]}, {at}" if heads else ""
+        _change(model, name, where, edits, said, len(rows))
 
 
 def _change(model: Any, name: str, where: by_hand.Place, edits: tuple[Edit, ...], heads: str, rows: int) -> None:
@@ -110,8 +111,8 @@ def _change(model: Any, name: str, where: by_hand.Place, edits: tuple[Edit, ...]
         st.info("Put heads into the set, or force a row: the next token is shown before and after.")
         return
     found = by_hand.change(name, where, edits)
-    said = " · ".join(filter(None, [heads, f"{rows} forced {'row' if rows == 1 else 'rows'}" if rows else ""]))
-    show(by_hand.shown(found, model, where, said), "by-hand", "next-token")
+    said = " · ".join(filter(None, [heads, _counted(rows, "forced row") if rows else ""]))
+    show(by_hand.shown(found, model, where, edits, said), "by-hand", "next-token")
     differences = found.differences
     pair = (
         ""
@@ -119,6 +120,10 @@ def _change(model: Any, name: str, where: by_hand.Place, edits: tuple[Edit, ...]
         else " Logit difference of the pair: {:.3f} before, {:.3f} after.".format(*differences)
     )
     st.caption(f"KL(before ‖ after) {found.kl:.3g} nats.{pair} One prompt, so there is no interval.")
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_set.Roles) -> None:

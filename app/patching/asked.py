@@ -68,14 +68,19 @@ def _own() -> str:
         st.session_state[_BASE] = _linked()
         st.session_state[_EDITOR] = st.session_state.get(_EDITOR, 0) + 1  # a new one: nothing was typed into it
     shown = pd.DataFrame(_typed(st.session_state[_BASE]), columns=list(FIELDS))
-    help_ = "The same length in tokens; answers of one token, mostly with a space in front; several are parted by |."
-    st.caption(help_)
+    st.caption(
+        "The same length in tokens; answers of one token, mostly with a space in front, which is written and typed "
+        "as ·; several are parted by |."
+    )
     table = st.data_editor(
         shown, num_rows="dynamic", hide_index=True, key=f"pairs-{st.session_state[_BASE]}-{st.session_state[_EDITOR]}"
     )
     name = _kept_rows(table, shown)
-    if said := answers(_typed(name)):
+    rows_ = _typed(name)
+    if said := answers(rows_):
         st.caption(plain(said))
+    if bare := without_space(rows_):
+        st.warning(f"{bare} of {len(rows_)} pairs have an answer without a space in front: write ·Mary for “ Mary”.")
     link.say(PAIRS, name)
     return name
 
@@ -86,9 +91,13 @@ def answers(given: list[dict[str, str]]) -> str:
         return ""
     said = ", ".join(f"{_seen(row['answer'])} over {_seen(row['wrong'])}" for row in given[:SPELT])
     more = f" and {len(given) - SPELT} more" if len(given) > SPELT else ""
-    bare = sum(any(not text.startswith(" ") for f in ANSWERS for text in row[f].split("|")) for row in given)
-    lacking = f" {bare} of {len(given)} pairs have an answer without one in front." if bare else ""
-    return f"Read as {said}{more}, where · is a space.{lacking}"
+    return f"Read as {said}{more}, where · is a space."
+
+
+def without_space(given: list[dict[str, str]]) -> int:
+    """How many pairs have an answer that does not begin with a space, as a word's first token mostly does."""
+    texts = [[text for f in ANSWERS for text in row[f].split("|") if text] for row in given]
+    return sum(any(not text.startswith((" ", "·")) for text in each) for each in texts)
 
 
 def _seen(text: str) -> str:
@@ -123,7 +132,7 @@ def _take() -> None:
 def _typed(name: str) -> list[dict[str, str]]:
     """A kept file's rows for the table."""
     lines = [json.loads(line) for line in inputs.kept(name).decode().splitlines()]
-    return [{field: _one(line[field]) for field in FIELDS} for line in lines]
+    return [{f: _one(line[f], seen=f in ANSWERS) for f in FIELDS} for line in lines]
 
 
 def _kept_rows(table: pd.DataFrame, shown: pd.DataFrame) -> str:
@@ -131,17 +140,21 @@ def _kept_rows(table: pd.DataFrame, shown: pd.DataFrame) -> str:
     given = [row for row in table.fillna("").to_dict("records") if any(row.values())]
     if given == shown.to_dict("records"):
         return str(st.session_state[_BASE])
-    return _keep([{f: _several(row[f]) for f in FIELDS} for row in given])
+    return _keep([{f: _several(row[f], seen=f in ANSWERS) for f in FIELDS} for row in given])
 
 
 def _keep(given: list[dict[str, Any]]) -> str:
     return inputs.keep("".join(json.dumps(row) + "\n" for row in given).encode())
 
 
-def _one(value: Any) -> str:
-    return value if isinstance(value, str) else "|".join(value)
+def _one(value: Any, seen: bool) -> str:
+    """A field as it stands in the table, the spaces in front of answers as dots: a space that is typed first only opens
+    the cell, and none is seen there."""
+    parts = [value] if isinstance(value, str) else value
+    return "|".join(f"·{part[1:]}" if seen and part.startswith(" ") else part for part in parts)
 
 
-def _several(value: Any) -> Any:
-    text = str(value)
-    return text.split("|") if "|" in text else text
+def _several(value: Any, seen: bool) -> Any:
+    """The inverse."""
+    parts = [f" {part[1:]}" if seen and part.startswith("·") else part for part in str(value).split("|")]
+    return parts if len(parts) > 1 else parts[0]

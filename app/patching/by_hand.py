@@ -128,7 +128,7 @@ def _run(name: str, where: Place, made: tuple[Edit, ...]) -> wb.Outcome:
     return wb.run(model, inputs.of([where.index]), made, base=where.base, over=inputs, unedited=False)
 
 
-def shown(found: Change, model: Any, where: Place, said: str) -> Shown:
+def shown(found: Change, model: Any, where: Place, made: Sequence[Edit], said: str) -> Shown:
     """Both distributions in one chart."""
     table = found.table(model)
     after = table["after"].to_numpy()
@@ -145,6 +145,6 @@ def shown(found: Change, model: Any, where: Place, said: str) -> Shown:
     about = {
         "model": model.provenance.get("name"),
         "prompt": where.text(model),
-        "base": where.base if where.asked else "",
+        "edits": list(made),
     }
     return Shown("bars", (after, nothing, nothing), (table["token"].tolist(),), words, about)

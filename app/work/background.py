@@ -52,6 +52,8 @@ def awaited(kind: str, key: str, job: Mapping[str, Any], read: Callable[[str], T
         return None
     if known.state == "failed":
         st.error(plain(known.why), icon=":material/error:")
+    if known.state == "stopped":
+        st.info("Stopped. What was computed is kept: begin again to go on.")
     begin(kind, key, job, again)
     return None
 

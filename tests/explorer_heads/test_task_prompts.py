@@ -48,6 +48,15 @@ def test_the_grid_has_the_mean_over_the_prompts_with_its_interval(app: AppTest, 
     assert grids(again)["grid"] == grid and len(queue.asked) == 1  # from the link alone
 
 
+def test_the_data_of_the_grid_have_the_intervals_and_one_prompt_has_none() -> None:
+    found = wb.scores_on(wb.load("tiny"), wb.task("ioi", n=3, seed=4), cache=False)
+    score = head_task.score(found, "sink")
+    assert (score.about["task"], score.about["n"], score.about["seed"]) == ("ioi", 3, 4) and "rough" in score.note
+    np.testing.assert_array_equal(score.about["low"], found.interval("sink")[0].T)
+    alone = head_task.score(wb.scores_on(wb.load("tiny"), wb.task("ioi", n=1), cache=False), "sink")
+    assert "no interval" in alone.note and alone.texts is not None and "nan" not in "".join(alone.texts.ravel())
+
+
 def test_one_of_the_prompts_is_looked_at(app: AppTest) -> None:
     opened(app, score="similarity", closely="2", **LINK)
     inputs = inputs_of(wb.task("ioi", n=3, seed=4), wb.load("tiny"))
