@@ -34,7 +34,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def asked(prompts: dict[str, Any] = PROMPTS, **arguments: Any) -> tuple[str, dict[str, Any]]:
-    key = kept.key(SWEEPS, "tiny", "", prompts, arguments)
+    key = kept.key(SWEEPS, "tiny", wb.load("tiny"), prompts, arguments)
     return key, {"kind": SWEEPS, "model": "tiny", "prompts": prompts, "arguments": arguments}
 
 

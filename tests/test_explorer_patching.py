@@ -316,27 +316,6 @@ def test_the_next_tokens_data_say_of_what_they_are(app: AppTest) -> None:
     assert [(edit["layer"], edit["head"], edit["kind"]) for edit in said["edits"]] == [(0, 1, "zero"), (1, 2, "zero")]
 
 
-def test_rows_without_a_word_change_no_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
-    shown = pd.DataFrame([dict.fromkeys(asked.FIELDS, "a"), dict.fromkeys(asked.FIELDS, "b")])
-    monkeypatch.setattr(asked.st, "session_state", {asked._BASE: "as it came"})
-    for empty in (None, "", np.nan):
-        more = pd.concat([shown, pd.DataFrame([dict.fromkeys(asked.FIELDS, empty)])], ignore_index=True)
-        assert asked._kept_rows(more, shown) == "as it came"
-    assert asked._kept_rows(shown.head(1), shown) != "as it came"
-
-
-def test_a_space_in_front_of_an_answer_is_a_dot_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
-    row = {"clean": " a b", "corrupt": "a c", "answer": [" Mary", " Ann"], "wrong": "·odd"}
-    (shown,) = asked._typed(asked._keep([row]))
-    assert shown == {"clean": " a b", "corrupt": "a c", "answer": "·Mary|·Ann", "wrong": "·odd"}
-    monkeypatch.setattr(asked.st, "session_state", {asked._BASE: "as it came"})
-    typed = pd.DataFrame([{**shown, "wrong": "·John"}, {**shown, "answer": "Mary"}])
-    first, second = (json.loads(line) for line in inputs.kept(asked._kept_rows(typed, typed.head(1))).splitlines())
-    assert first == {**row, "wrong": " John"} and second["answer"] == "Mary"
-
-
 def test_a_forced_row_of_an_ablated_head_is_without_effect() -> None:
     rows = forced.read("1.2@5>1,0.1@3>0")
     heads = [Head(1, 2), Head(0, 1)]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
 import pytest
 from matplotlib.figure import Figure
 from streamlit.testing.v1 import AppTest
 
+from app import inputs
 from app.drawn import table
 from app.patching import asked
 from workbench import figures
@@ -31,6 +34,27 @@ def test_the_spaces_of_answers_are_shown() -> None:
     assert asked.without_space([pair(" Mary", "·John"), pair(" a| an", "the"), pair(" a|an", " the")]) == 2
     assert asked.answers([]) == ""
     assert "and 3 more" in asked.answers([pair(" Mary", " John")] * (asked.SPELT + 3))
+
+
+def test_rows_without_a_word_change_no_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
+    shown = pd.DataFrame([dict.fromkeys(asked.FIELDS, "a"), dict.fromkeys(asked.FIELDS, "b")])
+    monkeypatch.setattr(asked.st, "session_state", {asked._BASE: "as it came"})
+    for empty in (None, "", np.nan):
+        more = pd.concat([shown, pd.DataFrame([dict.fromkeys(asked.FIELDS, empty)])], ignore_index=True)
+        assert asked._kept_rows(more, shown) == "as it came"
+    assert asked._kept_rows(shown.head(1), shown) != "as it came"
+
+
+def test_a_space_in_front_of_an_answer_is_a_dot_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path)
+    row = {"clean": " a b", "corrupt": "a c", "answer": [" Mary", " Ann"], "wrong": "·odd"}
+    (shown,) = asked._typed(asked._keep([row]))
+    assert shown == {"clean": " a b", "corrupt": "a c", "answer": "·Mary|·Ann", "wrong": "·odd"}
+    monkeypatch.setattr(asked.st, "session_state", {asked._BASE: "as it came"})
+    typed = pd.DataFrame([{**shown, "wrong": "·John"}, {**shown, "answer": "Mary"}])
+    first, second = (json.loads(line) for line in inputs.kept(asked._kept_rows(typed, typed.head(1))).splitlines())
+    assert first == {**row, "wrong": " John"} and second["answer"] == "Mary"
 
 
 def test_the_numbers_of_a_runs_figures_are_those_drawn() -> None:

@@ -78,7 +78,7 @@ def job(name: str) -> dict[str, str]:
 
 def key(name: str) -> str:
     """Of that job, and of what it leaves."""
-    return kept.key(SCORES, name, str(models.load(name).provenance.get("sha256")))
+    return kept.key(SCORES, name, models.load(name))
 
 
 def score(known: Known, listed: str) -> Score:

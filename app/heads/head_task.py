@@ -51,7 +51,7 @@ def closely(name: str, asked: dict[str, Any]) -> Side:
 
 def of(side: Side, choice: str, asked: dict[str, Any]) -> Score:
     """A score of `AVERAGED`; grey until it is there, and how far it is is drawn."""
-    key = kept.key(KIND, side.name, str(side.model.provenance.get("sha256")), asked)
+    key = kept.key(KIND, side.name, side.model, asked)
     job = {"model": side.name, "prompts": asked, "label": f"scores on {asked['task']}"}
     found = awaited(KIND, key, job, _read, "Score the prompts again")
     if found is not None:

@@ -12,6 +12,7 @@ from workbench.cache import Store
 from workbench.cache.keys import digest
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
+from workbench.head_scores.on_prompts import ATTRIBUTION
 from workbench.patching.memory import reused
 
 #: Raise it when something here changes: what was kept is then computed anew.
@@ -23,7 +24,7 @@ AT_ONCE = 2**20
 #: Beside the pattern scores: the same of a uniform head, and the cosine of every two heads' patterns.
 UNIFORM, COSINES = "uniform", "cosines"
 #: Direct logit attribution, and the same with the heads' values averaged uniformly.
-ATTRIBUTION, EVEN = "direct_logit_attribution", "uniform_attribution"
+EVEN = "uniform_attribution"
 KEPT = (*NAMES, UNIFORM, COSINES, ATTRIBUTION, EVEN)
 
 Scores = Mapping[str, Tensor]

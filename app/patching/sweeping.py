@@ -11,9 +11,8 @@ import workbench as wb
 from app import options
 from app.plain import plain
 from app.work import kept, swept
-from app.work.background import jobs, watch
+from app.work.background import jobs, ready, watch
 from app.work.swept import SWEEPS
-from workbench.errors import BadInput
 from workbench.patching.metrics import METRICS
 from workbench.patching.sites import has_heads
 from workbench.vocabulary import SITES
@@ -47,15 +46,11 @@ def arguments() -> dict[str, Any]:
 
 def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]) -> wb.Sweep | None:
     """The sweep, once it is there; until then a button, or how far it is."""
-    key = kept.key(SWEEPS, name, str(model.provenance.get("sha256")), asked, given)
-    if kept.file(SWEEPS, key).is_file():
-        try:
-            found = swept.read(key)
-        except BadInput as error:
-            st.warning(f"What was kept of this sweep is damaged ({plain(error)}): run it again.")
-        else:
-            st.session_state.setdefault(swept.NEWEST, {})[name] = key
-            return found
+    key = kept.key(SWEEPS, name, model, asked, given)
+    found = ready(SWEEPS, key, swept.read)
+    if found is not None:
+        st.session_state.setdefault(swept.NEWEST, {})[name] = key
+        return found
     job = jobs().with_key(key)
     if job is not None and not job.over:
         watch(job)

@@ -11,9 +11,9 @@ import workbench as wb
 from app import inputs
 
 
-def key(kind: str, model: str, sha256: str, *asked: Any) -> str:
-    """A hash of what was asked for, of the weights and of the version that computes."""
-    what = [wb.__version__, kind, model, sha256, *asked]
+def key(kind: str, name: str, model: Any, *asked: Any) -> str:
+    """A hash of what was asked for of the model of that name, of its weights and of the version that computes."""
+    what = [wb.__version__, kind, name, str(model.provenance.get("sha256")), *asked]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

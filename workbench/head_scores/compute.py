@@ -64,15 +64,11 @@ def scores(
     Raises:
         UsageError: `model` is no language model, or the task has no answers.
     """
-    if not isinstance(model, HookedLM):
-        raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
     if task is None:
         from workbench.pairs import task as make
 
         task = make("ioi", n=25, seed=0)
-    inputs, store = inputs_of(task, model), store_of(cache)
-    if not len(inputs) or not all(inputs.answer):
-        raise UsageError("Scores need a task with answers: use wb.task(name) or wb.pairs(...).")
+    inputs, store = answered(task, model), store_of(cache)
     tell = progress or (lambda *_: None)
     own = _Parts(model, store, identity_of(tower_of(model), store), seed)
     steps: list[Callable[[], Arrays]] = [own.patterns, own.weights, lambda: own.task(inputs)]
@@ -110,6 +106,20 @@ def scores(
             "read_out_chance": 5 / model.cfg.d_vocab,
         },
     )
+
+
+def answered(prompts: Any, model: Any) -> PairedInputs:
+    """Prompts with answers in a language model's tokens.
+
+    Raises:
+        UsageError: it is no language model, or they have none.
+    """
+    if not isinstance(model, HookedLM):
+        raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
+    inputs = inputs_of(prompts, model)
+    if not len(inputs) or not all(inputs.answer):
+        raise UsageError("Scores need a task with answers: use wb.task(name) or wb.pairs(...).")
+    return inputs
 
 
 class _Parts:

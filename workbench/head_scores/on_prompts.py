@@ -9,13 +9,11 @@ import numpy as np
 import torch
 
 from workbench.cache import store_of
-from workbench.errors import UsageError
-from workbench.head_scores.compute import lens_table
+from workbench.head_scores.compute import answered, lens_table
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
-from workbench.models.language import HookedLM
-from workbench.patching.context import describe, identity_of, inputs_of, tower_of
+from workbench.patching.context import describe, identity_of, tower_of
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 
@@ -39,11 +37,7 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     Raises:
         UsageError: `model` is no language model, or the prompts have no answers.
     """
-    if not isinstance(model, HookedLM):
-        raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
-    inputs, store, tower = inputs_of(prompts, model), store_of(cache), tower_of(model)
-    if not len(inputs) or not all(inputs.answer):
-        raise UsageError("Scores need prompts with answers: use wb.task(name) or wb.pairs(...).")
+    inputs, store, tower = answered(prompts, model), store_of(cache), tower_of(model)
     recorder, tell = Recorder(tower, store, identity_of(tower, store)), progress or (lambda *_: None)
     hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
     samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}

@@ -61,7 +61,7 @@ class LanguageTower:
         self.model = model
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
         self.causal, self.resumable = model.causal, model.resumable
-        # Only the last position's logits are asked for: those of a prompt take a quarter of a small model's forward.
+        # Only the last position's logits are asked for: those of a whole prompt are much work for a small model.
         keeps = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
         self._last = {"logits_to_keep": 1} if keeps else {}
 

@@ -106,7 +106,7 @@ def run(
         raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
     based = prepared if base == "clean" else prepared.swapped()
     if not any(edit.kind in RECORDED_KINDS for edit in edits):
-        store = None  # nothing is taken from it, and to find out who the model is takes as long as a few layers
+        store = None  # nothing is taken from it: the weights need not be looked at to name the model
     recorder = Recorder(tower, store, identity_of(tower, store))
     changes = Edits.of(recorder, based, edits, over, seed, model)
     ids = based.clean
