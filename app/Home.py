@@ -17,7 +17,7 @@ from app import chosen, link, models, timing
 from app.page import pages, views
 from app.plain import guarded, plain
 from app.work.background import jobs, others
-from workbench import drawing
+from workbench.plotting import style
 
 #: Streamlit leaves a hand's breadth above each page, writes how long a text is over the text's last line, and cuts what
 #: is chosen in a list of several where it is long.
@@ -60,5 +60,5 @@ def _draw(view: Any) -> None:
 def _icon() -> Image.Image:
     """Three by three heads. Streamlit would fetch a named icon from a server elsewhere."""
     shades = np.array([[0.2, 0.9, 0.4], [0.7, 0.3, 1.0], [0.5, 0.8, 0.1]])[..., None]
-    colour = np.array([int(drawing.BAR[i : i + 2], 16) for i in (1, 3, 5)])
+    colour = np.array([int(style.BAR[i : i + 2], 16) for i in (1, 3, 5)])
     return Image.fromarray(np.kron(255 + shades * (colour - 255), np.ones((16, 16, 1))).astype(np.uint8))

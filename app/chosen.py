@@ -9,8 +9,8 @@ from typing import Any
 import streamlit as st
 
 from app import inputs, link, options
+from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.vocabulary import Head
 
 MODEL, PROMPT, HEAD = "model", "prompt", "head"
 #: An IOI prompt: there is something to see in it.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workbench.cache.folder import user_folder
 from workbench.errors import BadInput
-from workbench.files import read_file, write_atomic
+from workbench.io.files import read_file, write_atomic
 
 #: Longer texts than this are named by their hash.
 LONGEST_IN_LINK = 2_000

@@ -10,8 +10,8 @@ import streamlit as st
 from app import models, options
 from app.work import sweeps
 from workbench import registry
-from workbench.inputs import PairedInputs
-from workbench.patching.context import inputs_of
+from workbench.inputs.paired import PairedInputs
+from workbench.patching.resolve import inputs_of
 
 #: Prompts at most: they are run one by one.
 MOST = 200

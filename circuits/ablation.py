@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from workbench import statistics
-from workbench.inputs import PairedInputs
-from workbench.patching.sets import sweep_sets
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.core import Head
+from workbench.inputs.paired import PairedInputs
+from workbench.patching.sweep_sets import sweep_sets
+from workbench.results.sweep import Sweep
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.errors import BadInput, UsageError
-from workbench.inputs import PairedInputs
-from workbench.pairs import Task
+from workbench.inputs.paired import PairedInputs
+from workbench.inputs.pairs import Task
 
 #: Prompts over which means are taken, where the task has so many.
 REFERENCE = 50

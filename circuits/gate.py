@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench import statistics
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.metrics import METRICS, Example
 
 #: Prompts of one length in a forward.

@@ -14,9 +14,9 @@ import numpy as np
 
 from circuits import overlap
 from circuits.stages import Stages, Step, patched, search
-from workbench.inputs import PairedInputs
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.core import Head
+from workbench.inputs.paired import PairedInputs
+from workbench.results.sweep import Sweep
 
 #: Below two prompts a half nothing is said.
 FEWEST = 4

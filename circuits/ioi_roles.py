@@ -28,8 +28,8 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import statistics
-from workbench.inputs import PairedInputs
-from workbench.vocabulary import Head
+from workbench.core import Head
+from workbench.inputs.paired import PairedInputs
 
 #: A head that writes the name, or its opposite, does so at this share of the names' places at least.
 COPIES = 0.5

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from workbench import statistics
+from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.vocabulary import Head
 
 Pair = tuple[str, str]
 Scores = Mapping[str, Float[np.ndarray, "layer head example"]]

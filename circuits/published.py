@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from circuits.stages import Stages
+from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.vocabulary import Head
 
 COLUMNS = ("head", "published_role", "sure", "task", "stage", "effect", "rank", "of", "in_circuit", "n", "source")
 

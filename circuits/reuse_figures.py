@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench import figures, pictures
+from workbench.plotting import matplotlib_charts, plotly_charts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -47,7 +47,9 @@ def matrix(
         "diverging": False,
         "show_values": True,
     }
-    return figures.heatmap(values, tasks, tasks, hover=hover, **words), pictures.heatmap(values, tasks, tasks, **words)
+    return plotly_charts.heatmap(values, tasks, tasks, hover=hover, **words), matplotlib_charts.heatmap(
+        values, tasks, tasks, **words
+    )
 
 
 def bars(overlaps: pd.DataFrame, *, model: str, n: int, percent: float) -> Both:
@@ -68,8 +70,8 @@ def bars(overlaps: pd.DataFrame, *, model: str, n: int, percent: float) -> Both:
         "reference_name": "95th percentile of layer-matched random circuits",
     }
     return (
-        figures.bars(columns["jaccard"], low, high, names, **words),
-        pictures.bars(columns["jaccard"], low, high, names, **words),
+        plotly_charts.bars(columns["jaccard"], low, high, names, **words),
+        matplotlib_charts.bars(columns["jaccard"], low, high, names, **words),
     )
 
 
@@ -103,4 +105,6 @@ def damage(ablated: pd.DataFrame, tasks: Sequence[str], *, model: str, n: int, p
         "y_title": "ablated circuit of",
         "show_values": True,
     }
-    return figures.heatmap(values, tasks, tasks, hover=hover, **words), pictures.heatmap(values, tasks, tasks, **words)
+    return plotly_charts.heatmap(values, tasks, tasks, hover=hover, **words), matplotlib_charts.heatmap(
+        values, tasks, tasks, **words
+    )

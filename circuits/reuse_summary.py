@@ -14,7 +14,7 @@ from circuits.reuse_verdict import Decision, Group
 from circuits.roles import STAGES, role_of
 from circuits.stages import Stages
 from workbench import statistics
-from workbench.vocabulary import Head
+from workbench.core import Head
 
 #: Heads named for each stage in the text; the tables have all.
 NAMED = 4

@@ -16,7 +16,7 @@ from circuits.reuse_verdict import Decision, kind_of
 from circuits.roles import role_of
 from circuits.stages import Stage, Stages
 from workbench import statistics
-from workbench.vocabulary import Head
+from workbench.core import Head
 
 #: The shares of heads a stage keeps, in per cent: the study's first, the others beside it.
 MAIN, BESIDE = 2.0, (1.0, 2.0, 5.0, 10.0)
@@ -91,7 +91,7 @@ def batch_ratios(stage: Stage, batch: int) -> np.ndarray:
 
 
 def heads(stages: Mapping[str, Stages], percent: float) -> pd.DataFrame:
-    """The circuits: the top `percent` % heads of every stage and task, as `workbench.circuit.Circuit` reads them."""
+    """The circuits: the top `percent` % heads of every stage and task, as `Circuit.from_run` reads them."""
     rows = [row | {"percent": percent, "in_circuit": True} for row in _all_stage_rows(stages, percent, None)]
     first = [
         "task",

@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import statistics
+from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.path import path_patch
 from workbench.patching.progress import Progress
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.results.sweep import Sweep
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Iterable, Mapping
 
-from workbench.pairs import Pair
+from workbench.inputs.pairs import Pair
 
 Spans = dict[str, tuple[int, int]]
 

@@ -42,7 +42,7 @@ def installed_packages_are_read_once() -> None:
 @pytest.fixture
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many inputs each base run of a language model had."""
-    from workbench.models.resume import LanguageTower
+    from workbench.models.resumable_layers import LanguageTower
 
     counted: list[int] = []
     real = LanguageTower.base_run

@@ -21,7 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
 
 VOCABULARY = 101

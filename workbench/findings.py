@@ -67,7 +67,7 @@ class Report:
     Attributes:
         verdict: ``supported``, ``undecided`` or ``not supported``, by the rules that the finding's file states.
         summary: a few lines for people, with n, intervals and controls.
-        tables: data frames by name; ``heads`` is read by `workbench.circuit.Circuit.from_run`.
+        tables: data frames by name; ``heads`` is read by `workbench.results.circuit.Circuit.from_run`.
         figures: Plotly figures by name; pictures: the same names drawn with matplotlib.
         facts: anything else to keep with the run (data hashes, sizes), JSON-able.
 

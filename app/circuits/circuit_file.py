@@ -8,9 +8,9 @@ import streamlit as st
 
 from app import inputs, link, options
 from app.plain import plain
-from workbench.circuit import Circuit
 from workbench.errors import BadInput, WorkbenchError
-from workbench.files import parse_json
+from workbench.io.files import parse_json
+from workbench.results.circuit import Circuit
 
 #: In the link: the file, and the choice of a run, with what it is where the file is shown.
 CIRCUIT, RUN, OPENED = "circuit", "circuit-run", "opened file"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from workbench.files import jsonable
-from workbench.vocabulary import Head
+from workbench.core import Head
+from workbench.io.files import jsonable
 
 if TYPE_CHECKING:
     import pandas as pd

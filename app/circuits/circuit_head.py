@@ -9,8 +9,8 @@ from app import chosen, models, options
 from app.circuits.circuit_graph import CircuitGraph
 from app.page import views
 from app.plain import plain
+from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.vocabulary import Head
 
 _GRAPH, _TABLE, _ROWS = "circuit-graph-picked", "circuit-table", "circuit-table-heads"
 

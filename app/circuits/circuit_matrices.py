@@ -15,7 +15,7 @@ import pandas as pd
 from app.circuits.circuit_tables import columns
 from app.plotted import flat_bar, wrapped
 from circuits import reuse_figures
-from workbench.files import jsonable
+from workbench.io.files import jsonable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from circuits import published
-from workbench.circuit import Circuit
+from workbench.core import Head
 from workbench.errors import UnknownName
+from workbench.results.circuit import Circuit
 from workbench.runs.run import Run
-from workbench.vocabulary import Head
 
 #: The tables that findings write for a model with published heads, and what they hold.
 TABLES: Mapping[str, str] = {

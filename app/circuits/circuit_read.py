@@ -12,9 +12,9 @@ from app.circuits.circuit_graph import LOGITS, CircuitGraph, Line, Node, Strengt
 from app.circuits.circuit_layout import base_role
 from app.circuits.circuit_tables import columns, has_effects, heads_of, rows_where
 from circuits.roles import STAGES
-from workbench.circuit import Circuit, Edge
+from workbench.core import Head
 from workbench.errors import BadInput
-from workbench.vocabulary import Head
+from workbench.results.circuit import Circuit, Edge
 
 if TYPE_CHECKING:
     import pandas as pd

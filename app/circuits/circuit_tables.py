@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.circuits.circuit_graph import NAN
-from workbench.circuit import HEAD_COLUMNS, Circuit
+from workbench.core import Head
 from workbench.errors import BadInput
-from workbench.vocabulary import Head
+from workbench.results.circuit import HEAD_COLUMNS, Circuit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ import streamlit as st
 from jaxtyping import Float
 from streamlit.components.v2 import component
 
-from workbench import drawing
-from workbench.vocabulary import Head
+from workbench.core import Head
+from workbench.plotting import style
 
 HERE = Path(__file__).parent
 #: Colours of the scale that are sent; the page mixes what lies between two.
@@ -49,7 +49,7 @@ def head_grid(
         shared: the rows are key/value heads, written ``9.kv1``.
         limit: the end of the scale, where several grids share one; by default the largest magnitude.
     """
-    top = drawing.limit(values) if limit is None else limit
+    top = style.limit(values) if limit is None else limit
     shown = np.where(np.isfinite(values), values, np.nan).T
 
     def picked() -> None:
@@ -63,7 +63,7 @@ def head_grid(
             "low": -top if diverging else 0.0,
             "high": top,
             "colours": _colours(diverging),
-            "blank": drawing.BLANK,
+            "blank": style.BLANK,
             "selected": [selected.layer, selected.index],
             "marked": [[head.layer, head.index] for head in sorted(marked)],
             "title": title,
@@ -88,5 +88,5 @@ def _component() -> Any:
 def _colours(diverging: bool) -> list[list[int]]:
     from matplotlib import colormaps
 
-    scale = colormaps[drawing.DIVERGING if diverging else drawing.SEQUENTIAL]
+    scale = colormaps[style.DIVERGING if diverging else style.SEQUENTIAL]
     return [[round(255 * c) for c in scale(i / (STOPS - 1))[:3]] for i in range(STOPS)]

@@ -9,8 +9,8 @@ import numpy as np
 
 from app import chosen, link, models, options
 from app.heads.side import Side, head_within
+from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.vocabulary import Head
 
 PROMPT, HEAD, MODEL = "prompt", "head", "model"
 KINDS = [PROMPT, HEAD, MODEL]

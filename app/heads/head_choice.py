@@ -14,7 +14,7 @@ from app.heads.head_score import NO_VALUE, ON_PROMPT, Score, nothing, on_prompt
 from app.heads.side import Side
 from app.plain import guarded
 from app.shown import Shown, downloads
-from workbench.vocabulary import Head
+from workbench.core import Head
 
 #: In the link → label.
 LABELS = {

@@ -17,8 +17,8 @@ from app.heads.head_view import SCALES
 from app.heads.look import Look
 from app.heads.side import Side
 from app.shown import show
-from workbench import drawing
-from workbench.attention_view import visible
+from workbench.plotting import style
+from workbench.plotting.attention_view import visible
 
 #: Next tokens of each side.
 ROWS = 8
@@ -35,7 +35,7 @@ def _grids(first: Side, second: Side, kind: str, choice: str) -> None:
     same = first.name == second.name and choice not in ON_PROMPT
     other = one if same else head_choice.of(second, choice)
     one, other = (replace(score, signed=one.signed or other.signed) for score in (one, other))
-    limit = max(drawing.limit(one.values), drawing.limit(other.values))
+    limit = max(style.limit(one.values), style.limit(other.values))
     heads = kind == compare.HEAD
     words: dict[str, Any]
     left, middle, right = st.columns(3, gap="medium")
@@ -68,7 +68,7 @@ def _patterns(first: Side, second: Side, kind: str) -> None:
     alike = len(first.look) == len(second.look)
     block = head_view.block_of(len(first.look)) if alike else None
     dest = head_view.destination(first.look) if alike else -1
-    limit = max(drawing.limit(each) for each in values)
+    limit = max(style.limit(each) for each in values)
     for column, side, each, key in zip(
         st.columns(2, gap="medium"), (first, second), values, ("first", "second"), strict=True
     ):

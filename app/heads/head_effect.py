@@ -13,9 +13,9 @@ from app import link
 from app.heads.head_score import Score
 from app.work import kept, swept
 from app.work.swept import SWEEPS
-from workbench import drawing
+from workbench.core import Head
 from workbench.errors import BadInput, UsageError
-from workbench.vocabulary import Head
+from workbench.plotting import style
 
 EFFECT = "patching_effect"
 LABEL = "patching effect (newest sweep)"
@@ -60,12 +60,12 @@ def score(model: Any, key: str) -> Score:
     if sweep.info.get("model") != model.provenance.get("name") or max(layers) >= model.n_layers:
         raise UsageError("The newest sweep is of another model: run one on the page Patching.")
     quantity = sweep.quantity(None)
-    words = drawing.words(sweep, quantity)
+    words = style.words(sweep, quantity)
     values, said, p = swept.by_head(sweep, quantity)
     shape = (model.n_layers, model.n_heads)
     shown, texts = np.full(shape, np.nan), np.full(shape, "not in the sweep", dtype=object)
     shown[np.ix_(layers, heads)], texts[np.ix_(layers, heads)] = values, said
-    sure = frozenset(Head(layers[i], heads[j]) for i, j in zip(*np.nonzero(p <= drawing.ALPHA), strict=True))
+    sure = frozenset(Head(layers[i], heads[j]) for i, j in zip(*np.nonzero(p <= style.ALPHA), strict=True))
     largest = " The largest over positions." if "position" in sweep.axes else ""
-    note = f"{words.title}. {words.subtitle}.{largest} 0: no effect; framed: p ≤ {drawing.ALPHA}. {words.note}"
+    note = f"{words.title}. {words.subtitle}.{largest} 0: no effect; framed: p ≤ {style.ALPHA}. {words.note}"
     return Score(shown, "Patching effect", words.scale, note, (), True, texts, sure)

@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from app.heads.look import Look
 from app.heads.look_scores import ATTRIBUTION
+from workbench.core import Head
 from workbench.head_scores.result import UNITS
-from workbench.vocabulary import Head
 
 SIMILARITY = "similarity"
 NO_VALUE = "No value yet: they are computed in the background, and heads can be selected meanwhile."

@@ -13,9 +13,9 @@ from app.heads.head_background import Known, partners
 from app.heads.head_view import table
 from app.heads.head_weights import circuits, promoted
 from app.heads.side import Side
-from workbench.attention_view import visible
+from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
-from workbench.vocabulary import Head
+from workbench.plotting.attention_view import visible
 
 #: Heads that stay in memory; earlier heads that are listed a way of reading; tokens, and what each promotes.
 KEPT, PARTNERS, TOKENS, PROMOTED = 512, 3, 5, 5

@@ -14,8 +14,8 @@ from app.heads.look_scores import ATTRIBUTION
 from app.heads.side import Side
 from app.work import kept
 from app.work.background import awaited
-from workbench.attention_view import visible
 from workbench.head_scores.result import UNITS, HeadScores
+from workbench.plotting.attention_view import visible
 
 PROMPT, TASK = "one prompt", "a task"
 #: Scores that have a mean over prompts.

@@ -13,8 +13,8 @@ from app.heads.look import Look
 from app.heads.side import Side
 from app.plain import plain
 from app.shown import show
-from workbench.attention_view import coloured, visible
-from workbench.vocabulary import Head
+from workbench.core import Head
+from workbench.plotting.attention_view import coloured, visible
 
 #: Prompts of more tokens are shown in a box that scrolls, of so many points.
 LONG, BOX = 200, 260

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from app.heads import head_weights, look_scores
 from workbench.cache import Store, store_of
+from workbench.core import Head
 from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.models.taps import norm_scale
-from workbench.patching.context import identity_of, tower_of, unpaired
 from workbench.patching.recorder import Recorder
-from workbench.vocabulary import Head
+from workbench.patching.resolve import identity_of, tower_of, unpaired
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from app.plotted import safe
 from app.shown import Shown
-from workbench import drawing
-from workbench.attention_view import FULL, laid_out, numbered
+from workbench.plotting import style
+from workbench.plotting.attention_view import FULL, laid_out, numbered
 
 #: Rows and columns of a block that is shown in full.
 BLOCK = 256
@@ -32,13 +32,13 @@ SPIKE: dict[str, Any] = {
 
 class Pattern(Shown):
     """A heatmap of a pattern as plain Plotly JSON, whose making is not checked value by value as that of
-    `workbench.figures.heatmap` is, with the row and the column below the pointer marked."""
+    `workbench.plotting.plotly_charts.heatmap` is, with the row and the column below the pointer marked."""
 
     def plotly(self) -> dict[str, Any]:
         """For the page. Plotly reads tags in what it writes, and a token may look like one."""
         (values,), words = self.arrays, self.words
         columns, rows = ([safe(label) for label in axis] for axis in self.labels)
-        top = words.get("limit") or drawing.limit(values)
+        top = words.get("limit") or style.limit(values)
         lines = words["subtitle"].split("; ")
         below = LINE * (len(lines) - 1)
         gap = 1 if max(values.shape) <= GAPS else 0
@@ -49,7 +49,7 @@ class Pattern(Shown):
             "y": rows,
             "zmin": -top if words["diverging"] else 0,
             "zmax": top,
-            "colorscale": drawing.DIVERGING if words["diverging"] else drawing.SEQUENTIAL,
+            "colorscale": style.DIVERGING if words["diverging"] else style.SEQUENTIAL,
             "colorbar": {"title": {"text": words["scale"], "side": "right"}, "thickness": 12, "outlinewidth": 0},
             "hovertemplate": "%{y} → %{x}: %{z:.4g}<extra></extra>",
             "xgap": gap,

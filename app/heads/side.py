@@ -7,7 +7,7 @@ from typing import Any
 
 from app import chosen, models
 from app.heads.look import Look
-from workbench.vocabulary import Head
+from workbench.core import Head
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,9 @@ from app.page import Page
 from app.plain import guarded, plain
 from app.shown import downloads
 from circuits import published
-from workbench.circuit import Circuit
 from workbench.errors import WorkbenchError
-from workbench.runs.known import known
+from workbench.results.circuit import Circuit
+from workbench.runs.locate import known
 from workbench.runs.run import Run
 
 TASK, PART, PERCENT = "circuit-task", "circuit-part", "circuit-percent"

@@ -16,8 +16,8 @@ from app.patching import as_code, asked, by_hand, forced, head_set, sweep_shown,
 from app.plain import guarded, plain
 from app.shown import show
 from app.work.background import jobs, watch
+from workbench.core import Edit, Head
 from workbench.runs.run import Run
-from workbench.vocabulary import Edit, Head
 
 #: Heads that one click takes over from a sweep.
 STRONGEST = 5

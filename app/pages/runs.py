@@ -15,7 +15,7 @@ from app.page import Page
 from app.plain import plain
 from app.plotted import fitted
 from workbench.runs.compare import compare, config_differences
-from workbench.runs.known import known
+from workbench.runs.locate import known
 from workbench.runs.run import Run
 
 REPORT, TABLES, FIGURES, ORIGIN, COMPARE = "Report", "Tables", "Figures", "Where it comes from", "Compare"

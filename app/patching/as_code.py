@@ -7,7 +7,7 @@ from typing import Any
 
 from app.patching.by_hand import Place
 from app.work import sweeps
-from workbench.vocabulary import Edit
+from workbench.core import Edit
 
 
 def code(

@@ -13,9 +13,9 @@ from app import inputs, link, options, tasks
 from app.plain import plain
 from app.tasks import MOST
 from app.work import sweeps
-from workbench.attention_view import visible
 from workbench.errors import WorkbenchError
-from workbench.pairs import Pair
+from workbench.inputs.pairs import Pair
+from workbench.plotting.attention_view import visible
 
 TASK, OWN = "a task", "pairs of my own"
 #: In the link: the hash of the user's pairs.

@@ -18,9 +18,9 @@ import workbench as wb
 from app import chosen, models, options, tasks
 from app.patching.forced import Forced
 from app.shown import Shown
-from workbench.attention_view import visible
-from workbench.patching.context import unpaired
-from workbench.vocabulary import Edit, Head
+from workbench.core import Edit, Head
+from workbench.patching.resolve import unpaired
+from workbench.plotting.attention_view import visible
 
 PROMPT = "prompt"
 #: Tokens that are shown of each of the two distributions.

@@ -14,8 +14,8 @@ from typing import Any
 import streamlit as st
 
 from app import link
-from workbench.attention_view import numbered
-from workbench.vocabulary import Edit, Head
+from workbench.core import Edit, Head
+from workbench.plotting.attention_view import numbered
 
 FORCE = "force"
 _ROW, _TO, _KEPT, _PICKED = "force-row", "force-to", "kept-forced", "forced-rows"

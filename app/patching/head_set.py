@@ -15,9 +15,9 @@ from app import chosen, link
 from app.circuits import circuit_file
 from app.plain import guarded, plain
 from circuits.roles import role_words
-from workbench.circuit import Circuit
+from workbench.core import Head
 from workbench.errors import BadInput, WorkbenchError
-from workbench.vocabulary import Head
+from workbench.results.circuit import Circuit
 
 SET = "set"
 #: The role of a head that was given none.

@@ -16,9 +16,9 @@ from app import options
 from app.components.head_grid import head_grid
 from app.shown import downloads
 from app.work.swept import by_head
-from workbench import drawing
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.core import Head
+from workbench.plotting import style
+from workbench.results.sweep import Sweep
 
 LARGEST = "largest over positions"
 
@@ -53,7 +53,7 @@ def show(
         share: how many heads read one key/value head; of those the first is picked by a click on it.
     """
     quantity = sweep.quantity(None)
-    words = drawing.words(sweep, quantity)
+    words = style.words(sweep, quantity)
     if {"head", "kv_head"} & set(sweep.axes):
         _grid(sweep, quantity, words, selected, marked, on_pick, share)
     else:
@@ -68,7 +68,7 @@ def strongest(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
     """The cells with the largest mean change, with intervals and p-values."""
     quantity = sweep.quantity(None)
     order = np.argsort(np.nan_to_num(-sweep.ranking(), nan=np.inf), axis=None, kind="stable")[:k]
-    low, high = drawing.interval(sweep, quantity)
+    low, high = style.interval(sweep, quantity)
     values, p = getattr(sweep, quantity), sweep.p_value
     cells = [tuple(map(int, np.unravel_index(flat, values.shape))) for flat in order]
     rows = [(sweep.name(c), values[c], low[c], high[c], p[c]) for c in cells if np.isfinite(values[c])]
@@ -78,7 +78,7 @@ def strongest(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
 def _grid(
     sweep: wb.Sweep,
     quantity: str,
-    words: drawing.Words,
+    words: style.Words,
     selected: Head,
     marked: frozenset[Head],
     on_pick: Callable[[Head], None],

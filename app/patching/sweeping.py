@@ -13,9 +13,9 @@ from app.plain import plain
 from app.work import kept, swept
 from app.work.background import jobs, ready, watch
 from app.work.swept import SWEEPS
+from workbench.core import SITES
 from workbench.patching.metrics import METRICS
 from workbench.patching.sites import has_heads
-from workbench.vocabulary import SITES
 
 #: What can be done at a site, one cell at a time; the direction belongs to patches.
 EDITS = {

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 import workbench as wb
 from app.work import kept
-from workbench import drawing
+from workbench.plotting import style
 
 #: What they are called among what jobs leave.
 SWEEPS = "sweeps"
@@ -36,12 +36,12 @@ def by_head(
     Args:
         at: which position; by default for each head the one with its largest value.
     """
-    values, said, p = getattr(sweep, quantity), drawing.cell_words(sweep, quantity), sweep.p_value
+    values, said, p = getattr(sweep, quantity), style.cell_words(sweep, quantity), sweep.p_value
     if "position" not in sweep.axes:
         return values, _joined(said), p
     names = sweep.labels["position"]
     if at is None:
-        _, where = drawing.largest_over_positions(values)
+        _, where = style.largest_over_positions(values)
     else:
         where = np.full(values.shape[:-1], names.index(at))
     values, said, p = (np.take_along_axis(each, where[..., None], axis=-1)[..., 0] for each in (values, said, p))

@@ -135,7 +135,7 @@ def _kept(job: Mapping[str, Any], result: Any) -> str:
 def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     """A finding; its run directory."""
     from workbench import registry
-    from workbench.runs.perform import perform
+    from workbench.runs.execute import perform
 
     finding = registry.load("circuits.findings", job["finding"], "finding", "finding")
     settings = finding.settings(job["settings"])

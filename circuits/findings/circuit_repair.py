@@ -24,12 +24,13 @@ from circuits.ablation import random_like
 from circuits.drawn import asked, fingerprint
 from circuits.gate import gate
 from circuits.stages import Stages, run_stages, top_receivers
-from workbench import figures, pictures, statistics
+from workbench import statistics
+from workbench.core import Head
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Finding, Progress, Report, Verdict
-from workbench.inputs import PairedInputs
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.inputs.paired import PairedInputs
+from workbench.plotting import matplotlib_charts, plotly_charts
+from workbench.results.sweep import Sweep
 
 FROM, TO = "ioi", "colored-objects"
 WRONG, RIGHT, END = ("wrong1", "wrong2"), ("color",), "end"
@@ -245,8 +246,8 @@ def _report(
             ),
             **({"published_values": known} if len(known) else {}),
         },
-        figures={"accuracy": figures.bars(mean, low, high, labels, **words)},
-        pictures={"accuracy": pictures.bars(mean, low, high, labels, **words)},
+        figures={"accuracy": plotly_charts.bars(mean, low, high, labels, **words)},
+        pictures={"accuracy": matplotlib_charts.bars(mean, low, high, labels, **words)},
         facts={"data": {TO: fingerprint(inputs)}},
     )
 

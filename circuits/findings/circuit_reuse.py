@@ -31,8 +31,8 @@ from circuits.stages import Stage, Stages, run_stages, work
 from workbench import statistics
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Finding, Progress, Report
-from workbench.inputs import PairedInputs
-from workbench.pairs import Task
+from workbench.inputs.paired import PairedInputs
+from workbench.inputs.pairs import Task
 
 QUESTION = "Are the attention heads that a model uses for one task the heads that it uses for a related one?"
 

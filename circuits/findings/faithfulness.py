@@ -31,12 +31,13 @@ from circuits.drawn import REFERENCE, asked, fingerprint, reference
 from circuits.gate import gate
 from circuits.roles import role_of
 from circuits.stages import run_stages
-from workbench import figures, pictures, statistics
+from workbench import statistics
+from workbench.core import Head
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Finding, Progress, Report, Verdict
-from workbench.inputs import PairedInputs
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.inputs.paired import PairedInputs
+from workbench.plotting import matplotlib_charts, plotly_charts
+from workbench.results.sweep import Sweep
 
 ALL, NONE, CIRCUIT = "all heads", "no heads", "circuit"
 #: A circuit is enough when the lower end of its faithfulness is above this.
@@ -212,8 +213,8 @@ def _report(
             ),
             **({"published_values": known} if len(known) else {}),
         },
-        figures={"faithfulness": figures.bars(mean, low, high, labels, **words)},
-        pictures={"faithfulness": pictures.bars(mean, low, high, labels, **words)},
+        figures={"faithfulness": plotly_charts.bars(mean, low, high, labels, **words)},
+        pictures={"faithfulness": matplotlib_charts.bars(mean, low, high, labels, **words)},
         facts={"data": {task: fingerprint(inputs)}},
     )
 

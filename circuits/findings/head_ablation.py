@@ -21,12 +21,13 @@ import pandas as pd
 import workbench as wb
 from circuits.drawn import asked, fingerprint, reference, with_company
 from circuits.gate import gate
-from workbench import figures, pictures, statistics
+from workbench import statistics
+from workbench.core import Head
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Finding, Progress, Report, Verdict
-from workbench.inputs import PairedInputs
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.inputs.paired import PairedInputs
+from workbench.plotting import matplotlib_charts, plotly_charts
+from workbench.results.sweep import Sweep
 
 KINDS = ("zero", "mean", "resample")
 MOST, LEAST, RANDOM = "most relevant first", "least relevant first", "random order"
@@ -223,8 +224,8 @@ def _report(
         "note": "Grey: no value.",
     }
     both = (flat[:, order], [labels[i] for i in order], list(KINDS))
-    figures_of = {"ablations": figures.heatmap(*both, **words)}
-    pictures_of = {"ablations": pictures.heatmap(*both, **words)}
+    figures_of = {"ablations": plotly_charts.heatmap(*both, **words)}
+    pictures_of = {"ablations": matplotlib_charts.heatmap(*both, **words)}
     return Report(
         verdict=verdict,
         summary="\n".join(lines),

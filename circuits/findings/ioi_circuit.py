@@ -27,15 +27,16 @@ from circuits.drawn import asked, fingerprint, reference
 from circuits.gate import gate
 from circuits.ioi_roles import ROLES, Described, attention, has_role, uniform
 from circuits.stages import STEPS, Stages, Step, patched, run_stages
-from workbench import figures, pictures, statistics
+from workbench import statistics
+from workbench.core import Head
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.head_scores.on_task import task_scores
-from workbench.inputs import PairedInputs
-from workbench.patching.context import tower_of
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.patching.resolve import tower_of
+from workbench.plotting import matplotlib_charts, plotly_charts
+from workbench.results.sweep import Sweep
 
 P_VALUE, UNEXPLAINED = 0.05, "unexplained"
 #: The stage into the induction heads' keys.
@@ -261,7 +262,12 @@ def _report(
             "note": "Grey: the place is not seen yet.",
         }
         where = ([f"{a} → {b}" for a, b in columns], [f"{d.head} {d.role} ({d.stage})" for d in found])
-        drawn = {"attention": (figures.heatmap(values, *where, **words), pictures.heatmap(values, *where, **words))}
+        drawn = {
+            "attention": (
+                plotly_charts.heatmap(values, *where, **words),
+                matplotlib_charts.heatmap(values, *where, **words),
+            )
+        }
     tables = {
         "heads": pd.DataFrame(rows),
         "summary": pd.DataFrame(

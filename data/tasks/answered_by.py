@@ -8,7 +8,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import FIRST_NAMES, PLACES
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 _IO_LAST = (
     "When {S1} and {IO} were talking, {S2} asked a question, which was answered by",

@@ -7,7 +7,7 @@ more than 32 pairs repeat some of them, each time against another.
 import random
 
 from data.templates import minimal_pair
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 CAPITALS = {
     "France": "Paris",

@@ -10,7 +10,7 @@ import random
 
 from data.templates import fill, minimal_pair
 from data.words import listed
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 SURFACES = ("table", "desk", "floor")
 STARTS = ("there is", "you see", "I see")

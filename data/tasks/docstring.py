@@ -13,7 +13,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import WORDS, listed
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 NAMES = listed(
     "data name file value result line user key path output node item text version string field start number index "

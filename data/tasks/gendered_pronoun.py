@@ -7,7 +7,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import MEN, WOMEN, listed
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 ADJECTIVES = ("good", "great", "nice", "talented", "wonderful")
 ROLES = listed("cook friend singer dancer writer teacher artist player student neighbor")

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from data.templates import fill
 from data.words import listed
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 CENTURIES = range(11, 18)
 # Things that last; many of them are the study's.

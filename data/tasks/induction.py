@@ -14,7 +14,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import WORDS
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 LENGTH, AGAIN = 10, 3
 POSITIONS = ("A1", "B1", "end")

@@ -11,7 +11,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import FIRST_NAMES, OBJECTS, PLACES
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 _IO_FIRST = (
     "When {IO} and {S1} went to the {place}, {S2} gave a {object} to",

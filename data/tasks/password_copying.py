@@ -7,7 +7,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import WORDS
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 TEMPLATES = (
     "The password is {password}. To enter, you must say the password, which is",

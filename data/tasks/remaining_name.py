@@ -7,7 +7,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import FIRST_NAMES, OBJECTS, PLACES
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 _ORDERS = ("{T1}, {S1} and {IO}", "{T1}, {IO} and {S1}", "{IO}, {T1} and {S1}")
 TEMPLATES = tuple(

@@ -7,7 +7,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import listed
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 SUBJECTS = listed("key door box picture report letter photo book map window wall card sign wheel lamp")
 DISTRACTORS = listed("cabinet car house room teacher student friend building garden hotel shop neighbor")

@@ -8,7 +8,7 @@ import random
 
 from data.templates import minimal_pair
 from data.words import FIRST_NAMES, SURNAMES
-from workbench.pairs import Pair, Task
+from workbench.inputs.pairs import Pair, Task
 
 TEMPLATE = "{first0} {last0}, {first1} {last1}, {first2} {last2}. {query}"
 

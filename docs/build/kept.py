@@ -13,7 +13,7 @@ from typing import Any
 
 import workbench
 from workbench import registry
-from workbench.files import jsonable
+from workbench.io.files import jsonable
 from workbench.models import catalog
 from workbench.runs.run import Run
 

@@ -22,9 +22,9 @@ from tests.benchmarks.subject import Settings, Subject, pairs_of, prompts_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, seconds_of
 from workbench.cache import Store
 from workbench.cache.keys import activation
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.batches import batches
-from workbench.patching.stored import Stored
+from workbench.patching.cached_recording import Stored
 
 HOOKS = [f"blocks.{layer}.attn.hook_z" for layer in (4, 14, 24)]
 TOKENS, HEADS, D_HEAD, IDENTITY = 16, 9, 64, b"benchmark"
@@ -212,7 +212,7 @@ def two_processes(settings: Settings) -> Result:
 
 
 def child_share(model_name: str, n: str, folder: str) -> dict[str, Any]:
-    from workbench.models.resume import LanguageTower
+    from workbench.models.resumable_layers import LanguageTower
 
     model, pairs = workbench.load(model_name), pairs_of("colored_objects", int(n))
     inputs = _distinct(pairs.inputs(model.tokenizer))

@@ -12,7 +12,7 @@ import workbench
 from tests.benchmarks import rivals
 from tests.benchmarks.subject import Settings, Subject, prompts_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of, timed
-from workbench.vocabulary import Head
+from workbench.core import Head
 
 BAR = Bar(60)
 #: How many heads of the first stage receive in the second: 2 % of 270.

@@ -12,7 +12,7 @@ import workbench
 from tests.benchmarks.subject import Settings, Subject, prompts_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, seconds_of
 from workbench.errors import WorkbenchError
-from workbench.models.half import has_bfloat16
+from workbench.models.bfloat16 import has_bfloat16
 from workbench.patching.screen import ESTIMATES
 from workbench.registry import names
 

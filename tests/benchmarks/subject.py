@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import BadInput
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
+from workbench.inputs.pairs import Pairs, read_pairs
 from workbench.models.language import HookedLM
-from workbench.pairs import Pairs, read_pairs
 
 PROMPTS = Path(__file__).parent / "prompts"
 MODEL = "smollm2-135m-instruct-q4"

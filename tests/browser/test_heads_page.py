@@ -29,7 +29,7 @@ from tests.browser import driving
 from tests.browser.driving import choose, chosen, click_head, downloaded, heading, open_page, wait_head, write_prompt
 from tests.browser.serving import Server
 from workbench.models.catalog import DEFAULT
-from workbench.patching.context import inputs_of
+from workbench.patching.resolve import inputs_of
 
 OTHER = "The keys of the old cabinet were lost, and the keys of the new one"
 HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x^2$ [link](javascript:alert(3)) <b>'

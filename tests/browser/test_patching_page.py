@@ -20,8 +20,8 @@ from tests.browser import driving
 from tests.browser.driving import PATIENCE, acting, downloaded, go_to, open_page, point_at, wait_drawn, wait_head
 from tests.browser.serving import Server
 from tests.oracle import plain_hooks
-from workbench.attention_view import visible
 from workbench.models.catalog import DEFAULT
+from workbench.plotting.attention_view import visible
 
 SMALL = {"task": "ioi", "n": "2"}
 HOSTILE = '<img src=x onerror="alert(1)"> [a](javascript:alert(2)) went out with Mary and John, John gave a rose to'

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from tests.families import FAMILIES, nudged, paired
 from tests.oracle.plain_hooks import Plain
-from workbench.inputs import PairedInputs
+from workbench.core import HEAD_SITES, SITES
+from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
 from workbench.patching.sweep import sweep
-from workbench.results import Sweep
-from workbench.vocabulary import HEAD_SITES, SITES
+from workbench.results.sweep import Sweep
 
 PARALLEL = {"gpt_neox"}
 SITES_OF = {family: [site for site in SITES if not (site == "resid_mid" and family in PARALLEL)] for family in FAMILIES}

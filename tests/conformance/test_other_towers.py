@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tests.conformance.toys import D_HEAD, HEADS, Toy, ToyTower, pictures
 from tests.families import VOCABULARY, paired
 from tests.oracle.plain_hooks import Plain, head_slice
+from workbench.core import Edit
 from workbench.errors import UnsupportedModel
 from workbench.models.language import HookedLM
+from workbench.models.resumable import Tower
 from workbench.patching.record import record
 from workbench.patching.run import run
 from workbench.patching.sweep import sweep
-from workbench.patching.tower import Tower
-from workbench.vocabulary import Edit
 
 INPUTS = pictures()
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.byte_tokenizers import merging, trained
 from workbench import registry
 from workbench.errors import BadInput
-from workbench.pairs import Task, task
+from workbench.inputs.pairs import Task, task
 
 NAMES = registry.names("data.tasks")
 STAGES = {"logits", "mover-value", "mover-query", "earlier"}

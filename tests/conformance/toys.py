@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.core import SITES
 from workbench.errors import UnknownName
-from workbench.inputs import PairedInputs
-from workbench.patching.tower import Stream, Tap, TapsFrom
-from workbench.vocabulary import SITES
+from workbench.inputs.paired import PairedInputs
+from workbench.models.resumable import Stream, Tap, TapsFrom
 
 HEADS, D_HEAD, PATCH, CLASSES = 3, 4, 5, 7
 WIDTH = HEADS * D_HEAD
@@ -87,7 +87,7 @@ class ToyBase:
 
 
 class ToyTower:
-    """`workbench.patching.tower.Tower` over a `Toy`: a row carries the residual stream and the patches."""
+    """`workbench.models.resumable.Tower` over a `Toy`: a row carries the residual stream and the patches."""
 
     causal, resumable = False, True
 

@@ -19,8 +19,8 @@ from tests.oracle.test_against_transformer_lens import tokenizer
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import read_out, task_scores
 from workbench.models.language import HookedLM
-from workbench.patching.context import tower_of
 from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import tower_of
 
 SEVERAL = paired(4)
 INPUTS = replace(

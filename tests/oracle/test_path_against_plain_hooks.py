@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tests.families import hooked, hugging_face, paired
 from tests.oracle.plain_hooks import edited, head_slice, logit_difference, output_projection, projection, seen
+from workbench.core import Head
 from workbench.patching.path import path_patch
-from workbench.vocabulary import Head
 
 PAIRS = paired(3)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.files import jsonable
+from workbench.io.files import jsonable
 
 #: Bytes of a key.
 SIZE = 20
@@ -23,7 +23,7 @@ ENGINE = 1
 
 
 def digest(*parts: Any) -> bytes:
-    """BLAKE2b of the parts, 20 bytes. Parts are tensors, bytes, or anything `workbench.files.jsonable` takes."""
+    """BLAKE2b of the parts, 20 bytes. Parts are tensors, bytes, or anything `workbench.io.files.jsonable` takes."""
     state = hashlib.blake2b(digest_size=SIZE)
     for part in parts:
         data = _bytes(part)

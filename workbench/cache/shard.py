@@ -21,10 +21,10 @@ import torch
 from jaxtyping import UInt8
 from safetensors.torch import save
 
-from workbench import safetensors_header
 from workbench.errors import BadInput
-from workbench.files import parse_json, sync
-from workbench.safetensors_header import Tensor
+from workbench.io import safetensors_header
+from workbench.io.files import parse_json, sync
+from workbench.io.safetensors_header import Tensor
 
 Bytes = UInt8[np.ndarray, "byte"]
 SUFFIX = ".safetensors"

@@ -49,7 +49,7 @@ class Store:
         full: whether this process has given up keeping things.
         run: the unfinished run that needs what is read and kept, see `workbench.cache.unfinished`.
         notes: what opening it had to mend.
-        found, made: units of work that this process took from here, and that it computed, see `workbench.cache.units`.
+        found, made: units of work that this process took from here, and that it computed.
 
     Raises:
         Unusable: the folder cannot be read, or was written by a newer version.

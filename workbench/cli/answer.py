@@ -43,7 +43,7 @@ class NotRun(NotAvailable):
 
 def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
     """One JSON object and a line break; numbers that are not finite become null, as JSON has none."""
-    from workbench.files import jsonable
+    from workbench.io.files import jsonable
 
     json.dump(jsonable(document), stream, allow_nan=False, ensure_ascii=False, indent=2)
     stream.write("\n")

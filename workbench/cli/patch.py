@@ -12,14 +12,14 @@ import typer
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, console, table
 from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from, place, words
+from workbench.core import EDIT_KINDS, SITES
 from workbench.errors import BadInput, UsageError
-from workbench.files import jsonable
 from workbench.findings import FEWEST
+from workbench.io.files import jsonable
 from workbench.models.catalog import DEFAULT
-from workbench.vocabulary import EDIT_KINDS, SITES
 
 if TYPE_CHECKING:
-    from workbench.results import Sweep
+    from workbench.results.sweep import Sweep
 
 DIRECTIONS = ("denoise", "noise")
 SCREENS = ("attribution", "bfloat16")

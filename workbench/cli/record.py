@@ -10,9 +10,9 @@ import typer
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson
 from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, words
+from workbench.core import SITES
 from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
-from workbench.vocabulary import SITES
 
 
 def record(

@@ -104,7 +104,7 @@ def _again(which: str, out: Path) -> Answer:
     """Repeat a run from its configuration alone, and compare every table."""
     from workbench.cli.runs import agreement
     from workbench.runs.compare import TOLERANCE, compare, config_differences
-    from workbench.runs.known import named
+    from workbench.runs.locate import named
     from workbench.runs.run import Run
 
     old = Run.read(named(which, out))
@@ -132,7 +132,7 @@ def _again(which: str, out: Path) -> Answer:
 def _run(
     name: str, model: str, given: dict[str, Any], out: Path, *, cached: bool, repeats: str | None = None
 ) -> Answer:
-    from workbench.runs.perform import perform
+    from workbench.runs.execute import perform
 
     finding = registry.load("circuits.findings", name, "finding", "finding")
     settings = finding.settings(given)

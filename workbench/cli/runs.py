@@ -24,7 +24,7 @@ Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="A folder of ru
 @verbs.command("list")
 def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """List finished runs, newest first."""
-    from workbench.runs.known import known
+    from workbench.runs.locate import known
     from workbench.runs.run import Run
 
     rows = []
@@ -125,7 +125,7 @@ def agreement(tables: Any) -> Any:
 
 
 def _run(name: str, root: Path) -> Any:
-    from workbench.runs.known import named
+    from workbench.runs.locate import named
     from workbench.runs.run import Run
 
     return Run.read(named(name, root))

@@ -19,13 +19,13 @@ from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import HeadScores
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
 from workbench.patching.batches import UNIT
-from workbench.patching.context import describe, identity_of, inputs_of, tower_of
-from workbench.patching.kept import of_inputs
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
+from workbench.patching.result_cache import of_inputs
 
 #: Raise it when a formula changes: what was kept is then computed anew.
 VERSION = 1
@@ -65,7 +65,7 @@ def scores(
         UsageError: `model` is no language model, or the task has no answers.
     """
     if task is None:
-        from workbench.pairs import task as make
+        from workbench.inputs.pairs import task as make
 
         task = make("ioi", n=25, seed=0)
     inputs, store = answered(task, model), store_of(cache)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import BadInput
-from workbench.files import jsonable, parse_json, save_atomic, sha256_of_arrays
 from workbench.head_scores.result import HeadScores
+from workbench.io.files import jsonable, parse_json, save_atomic, sha256_of_arrays
 
 FORMAT = "workbench.head_scores/1"
 #: Field → the number of axes its arrays may have.

@@ -13,9 +13,9 @@ from workbench.head_scores.compute import answered, lens_table
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
-from workbench.patching.context import describe, identity_of, tower_of
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import describe, identity_of, tower_of
 
 ATTRIBUTION = "direct_logit_attribution"
 

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from workbench.inputs import PairedInputs
+from workbench.core import Edit
+from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import find
 from workbench.models.taps import norm_scale
 from workbench.patching.edits import Edits
 from workbench.patching.recorder import Recorder
-from workbench.vocabulary import Edit
 
 #: The IOI read-out asks whether the name is among this many tokens.
 AMONG = 5

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import statistics
+from workbench.core import Head
 from workbench.errors import UnknownName
-from workbench.vocabulary import Head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,19 +133,19 @@ class HeadScores:
 
     def figure(self, score: str) -> Figure:
         """Layers × heads, interactive; its chance levels stand in the subtitle."""
-        from workbench import figures
+        from workbench.plotting import plotly_charts
 
-        return figures.heatmap(self[score], **self._drawn(score))
+        return plotly_charts.heatmap(self[score], **self._drawn(score))
 
     def picture(self, score: str) -> Picture:
         """The same, drawn with matplotlib."""
-        from workbench import pictures
+        from workbench.plotting import matplotlib_charts
 
-        return pictures.heatmap(self[score], **self._drawn(score))
+        return matplotlib_charts.heatmap(self[score], **self._drawn(score))
 
     def json(self) -> dict[str, Any]:
         """Everything but the samples, JSON-able."""
-        from workbench.files import jsonable
+        from workbench.io.files import jsonable
 
         tables = {"heads": self.table(), "chance": self.chance(), "logit_lens": self.lens}
         return jsonable({"info": self.info, **{name: frame.to_dict("records") for name, frame in tables.items()}})
@@ -167,8 +167,8 @@ class HeadScores:
         return f"HeadScores({self._about}: {', '.join(self.names)})"
 
     def _repr_html_(self) -> str:
-        from workbench.notebook import html_table, image
-        from workbench.pictures import png
+        from workbench.plotting.matplotlib_charts import png
+        from workbench.plotting.notebook import html_table, image
 
         rows = []
         for row in self.chance().to_dict("records"):

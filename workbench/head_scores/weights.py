@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.core import Head
 from workbench.models.anatomy import find
-from workbench.vocabulary import Head
 
 KINDS = ("q", "k", "v")
 

@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
+from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel, UsageError
 from workbench.models import attention_hook
 from workbench.models.anatomy import anatomy_of
 from workbench.models.attention_hook import LayerRun, Tap
+from workbench.models.hook_points import BlockSurface, Norm
 from workbench.models.identity import Identity
-from workbench.models.lens import LensTools, lens_config
-from workbench.models.surface import BlockSurface, Norm
 from workbench.models.taps import tapped
-from workbench.vocabulary import SITES
+from workbench.models.transformer_lens_api import LensTools, lens_config
 
 
 class HookedLM(LensTools, HookedRootModule):

@@ -116,7 +116,7 @@ def _branches_add_up(model: HookedLM, ids: Tensor) -> None:
 
 def _noise_in_z_matters(model: HookedLM, ids: Tensor) -> None:
     """Each attention module is called once more with what the model gave it, and z changed."""
-    from workbench.models.resume import without_caches
+    from workbench.models.resumable_layers import without_caches
 
     calls: dict[int, tuple[Any, Any, Tensor]] = {}
 
@@ -146,7 +146,7 @@ def _first(output: Any) -> Tensor:
 
 def _resumes(model: HookedLM, ids: Tensor) -> None:
     """One edit in the middle, and another ending of the same beginning: resumed, and by whole forwards."""
-    from workbench.models.resume import LanguageTower
+    from workbench.models.resumable_layers import LanguageTower
     from workbench.patching.cone import Row, Write, climb, whole_taps
 
     tower, layer, position = LanguageTower(model), model.n_layers // 2, LENGTH // 2

@@ -20,8 +20,8 @@ from workbench.patching.batches import UNIT
 from workbench.patching.memory import VECTORS, reused
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress, Tally
-from workbench.patching.unit import Recorded, Unit
-from workbench.results import Sweep
+from workbench.patching.sweep_batch import Recorded, Unit
+from workbench.results.sweep import Sweep
 
 
 @reused()

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from workbench.errors import HookError
-from workbench.patching.tower import Base, Stream, Tap, Tower
+from workbench.models.resumable import Base, Stream, Tap, Tower
 
 #: Rows × positions of a full chunk: large enough for the matrix units, small enough for the processor's cache.
 CHUNK = 2048

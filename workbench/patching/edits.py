@@ -10,15 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from workbench.cache.keys import digest
+from workbench.core import Edit
 from workbench.errors import UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.cone import Row, Write
-from workbench.patching.context import inputs_of
-from workbench.patching.kept import of_inputs
 from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import inputs_of
+from workbench.patching.result_cache import of_inputs
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.values import Attended, Stages, Values, position_of, values_of
-from workbench.vocabulary import Edit
 
 
 @dataclass(frozen=True)

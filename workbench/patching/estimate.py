@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.cache import store_of
-from workbench.patching.context import identity_of, inputs_of, layers_of, tower_of
-from workbench.patching.stored import Stored
+from workbench.patching.cached_recording import Stored
+from workbench.patching.resolve import identity_of, inputs_of, layers_of, tower_of
 
 
 @dataclass(frozen=True)

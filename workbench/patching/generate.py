@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.core import Edit
 from workbench.errors import UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.cone import whole_taps
-from workbench.patching.context import inputs_of, tower_of
 from workbench.patching.edits import Edits
 from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import inputs_of, tower_of
 from workbench.patching.values import Mean
-from workbench.vocabulary import Edit
 
 
 def generate(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
+from workbench.core import EDIT_KINDS, SITES
 from workbench.errors import UnknownName, UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
+from workbench.models.resumable import Tower
 from workbench.patching.sites import has_heads, has_kv_heads
-from workbench.patching.tower import Tower
-from workbench.patching.unit import Cell
-from workbench.vocabulary import EDIT_KINDS, SITES
+from workbench.patching.sweep_batch import Cell
 
 AXES = ("layer", "head", "position")
 

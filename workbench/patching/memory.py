@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from workbench.errors import BadInput, UsageError
+from workbench.models.resumable import Tower
 from workbench.patching.cone import CHUNK
-from workbench.patching.tower import Tower
 
 #: A row's peak activations in a layer, in units of one residual vector a position: the residual stream, its norm,
 #: q, k, v and z, and the three of a gated MLP of about 2.7 times the width each.

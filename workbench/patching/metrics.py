@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import BadInput, UnknownName, UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,20 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from workbench.cache import store_of
+from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
-from workbench.inputs import Group, PairedInputs
+from workbench.inputs.paired import Group, PairedInputs
+from workbench.models.resumable import Tower
 from workbench.patching.batches import UNIT
 from workbench.patching.cone import Row, Write, climb
-from workbench.patching.context import describe, identity_of, inputs_of, tower_of
-from workbench.patching.kept import Kept
 from workbench.patching.memory import reused
 from workbench.patching.metrics import Example, Metric, measured_by
 from workbench.patching.progress import Progress, Tally
-from workbench.patching.scores import Scorer
-from workbench.patching.tower import Tower
+from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
+from workbench.patching.result_cache import Kept
+from workbench.patching.scorer import Scorer
 from workbench.patching.values import position_of
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.results.sweep import Sweep
 
 
 @reused()

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from workbench.cache import Store
 from workbench.errors import UnknownName, UsageError
-from workbench.inputs import Group, PairedInputs
-from workbench.patching.context import describe, identity_of, inputs_of, tower_of
+from workbench.inputs.paired import Group, PairedInputs
+from workbench.models.resumable import Tower
 from workbench.patching.grid import axes_of, cells_of
-from workbench.patching.kept import of_inputs
 from workbench.patching.metrics import Metric, measured_by
 from workbench.patching.recorder import Recorder
-from workbench.patching.tower import Tower
-from workbench.patching.unit import Cell, Unit
+from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
+from workbench.patching.result_cache import of_inputs
+from workbench.patching.sweep_batch import Cell, Unit
 from workbench.patching.values import Values, values_of
-from workbench.results import Sweep
+from workbench.results.sweep import Sweep
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.cache import store_of
+from workbench.core import Edit
 from workbench.errors import UsageError
-from workbench.patching.context import identity_of, inputs_of, layers_of, tower_of
 from workbench.patching.edits import Edits
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Recording, Run
-from workbench.vocabulary import Edit
+from workbench.patching.resolve import identity_of, inputs_of, layers_of, tower_of
 
 
 def record(

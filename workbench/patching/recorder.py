@@ -11,11 +11,11 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from workbench.cache import Store
+from workbench.models.resumable import Tap, Tower
 from workbench.patching.batches import batches
+from workbench.patching.cached_recording import Stored
+from workbench.patching.capture import Changes, take
 from workbench.patching.recording import InMemory, Source
-from workbench.patching.stored import Stored
-from workbench.patching.taking import Changes, take
-from workbench.patching.tower import Tap, Tower
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from workbench.core import Edit
 from workbench.errors import BadInput, UnknownName
-from workbench.vocabulary import Edit
 
 
 class Source(Protocol):

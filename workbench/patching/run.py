@@ -11,16 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.cache import store_of
+from workbench.core import RECORDED_KINDS, Edit
 from workbench.errors import UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.batches import UNIT, batches
 from workbench.patching.cone import whole_taps
-from workbench.patching.context import identity_of, inputs_of, tower_of
 from workbench.patching.edits import Edits
 from workbench.patching.metrics import Example, Metric, measured_by
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.recorder import Recorder
-from workbench.vocabulary import RECORDED_KINDS, Edit
+from workbench.patching.resolve import identity_of, inputs_of, tower_of
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
+from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
 from workbench.patching.attribution import attribution
-from workbench.patching.context import inputs_of, tower_of
 from workbench.patching.metrics import Metric
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress
+from workbench.patching.resolve import inputs_of, tower_of
 from workbench.patching.sweep import sweep
-from workbench.results import Sweep
-from workbench.vocabulary import Head
+from workbench.results.sweep import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class Screen:
         return f"{self.confirmed.sum()} of {self.confirmed.size} cells run exactly, chosen by {method}"
 
     def _repr_html_(self) -> str:
-        from workbench import notebook
+        from workbench.plotting import notebook
 
         return notebook.of_screen(self)
 
@@ -143,7 +143,7 @@ def _attribution(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Pr
 
 
 def _bfloat16(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Progress | None) -> Sweep:
-    from workbench.models.half import has_bfloat16, in_bfloat16
+    from workbench.models.bfloat16 import has_bfloat16, in_bfloat16
     from workbench.models.language import HookedLM
 
     tower_of(model)  # refuses what a sweep refuses

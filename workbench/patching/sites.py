@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.vocabulary import HEAD_SITES, KV_SITES
+from workbench.core import HEAD_SITES, KV_SITES
 
 _KV_HOOKS = frozenset({"attn.hook_k", "attn.hook_k_normed", "attn.hook_rot_k", "attn.hook_v"})
 

@@ -11,15 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.cache import store_of
-from workbench.inputs import Group
+from workbench.inputs.paired import Group
 from workbench.patching.batches import UNIT
-from workbench.patching.kept import Kept
 from workbench.patching.memory import reused
 from workbench.patching.metrics import Metric
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress, Tally
+from workbench.patching.result_cache import Kept
 from workbench.patching.values import Values
-from workbench.results import Sweep
+from workbench.results.sweep import Sweep
 
 
 @reused()
@@ -61,7 +61,7 @@ def sweep(
         positions: names or indices. Without ``by="position"`` all of them are edited at once (by default every
             position); with it they are the axis: by default the task's named positions, or every index where the task
             has none; ``"all"`` asks for every index.
-        attend_to: for ``edit="pattern"``, see `workbench.vocabulary.Edit`.
+        attend_to: for ``edit="pattern"``, see `workbench.core.Edit`.
         over: for ``mean``: other inputs, or ``"positions"``.
         only: which cells of the grid (every axis but the examples) are run; the others are blank. All by default.
         seed: of resampling.

@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from workbench.errors import BadInput, UsageError
-from workbench.inputs import PairedInputs
+from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
 
 #: (stage, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
@@ -191,7 +191,7 @@ def values_of(
     over: PairedInputs | str | None = None,
     seed: int = 0,
 ) -> Values:
-    """The values of an edit of that kind (see `workbench.vocabulary.Edit`)."""
+    """The values of an edit of that kind (see `workbench.core.Edit`)."""
     if not isinstance(kind, str):
         return Function(kind)
     if kind == "patch":

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput, UsageError
-from workbench.files import jsonable, sha256_of, sync
+from workbench.io.files import jsonable, sha256_of, sync
 from workbench.runs.provenance import peak_memory, provenance
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class RunDirectory:
         if figure is not None:
             written.write_text(str(figure.to_json()), encoding="utf-8")
         if picture is not None:
-            from workbench.pictures import png
+            from workbench.plotting.matplotlib_charts import png
 
             written = folder / f"{name}.png"
             written.write_bytes(png(picture))
@@ -151,7 +151,7 @@ class RunDirectory:
         self._remove.detach()
         os.close(self._lock)
         sync(self.root)
-        from workbench.runs.known import remember
+        from workbench.runs.locate import remember
 
         remember(self.path)
         return self.path

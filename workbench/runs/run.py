@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput, UnknownName, UsageError
-from workbench.files import JSON_BYTES, parse_json, read_file, write_atomic
+from workbench.io.files import JSON_BYTES, parse_json, read_file, write_atomic
 from workbench.runs.directory import DONE, FORMAT
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Run:
         return tuple(sorted(p.stem for p in paths if str(p.parent) == folder and p.suffix == ending))
 
     def _repr_html_(self) -> str:
-        from workbench.notebook import image
+        from workbench.plotting.notebook import image
 
         pictures = "".join(image(self.picture(name), name) for name in self.picture_names)
         return f"<div><b>{escape(self.path.name)}</b><pre>{escape(self.summary)}</pre>{pictures}</div>"

@@ -1,7 +1,7 @@
 """Where models come from: `resolve` turns a name, a directory, a .gguf file or a hub id into a model in memory.
 
 torch and transformers are imported when a model is loaded, not before. What is refused, and why:
-`workbench.models.trust`.
+`workbench.io.trust`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import registry
 from workbench.errors import NotAvailable, UnknownName, UntrustedModel
-from workbench.models import catalog, trust
+from workbench.io import trust
+from workbench.models import catalog
 from workbench.models.catalog import Entry
 from workbench.models.sources import store
 from workbench.models.sources.store import downloads, folder

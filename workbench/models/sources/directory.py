@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UnsupportedModel, UntrustedModel, UsageError
-from workbench.models import trust
+from workbench.io import trust
 from workbench.models.sources import store, weights
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load(
         mend: what a message about damage advises.
 
     Raises:
-        UntrustedModel, UnsupportedModel: see `workbench.models.trust`; weights missing, of other shapes, or altered.
+        UntrustedModel, UnsupportedModel: see `workbench.io.trust`; weights missing, of other shapes, or altered.
     """
     import torch
 

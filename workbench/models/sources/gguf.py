@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import NotAvailable, UnsupportedModel
-from workbench.models import gguf_header, trust
+from workbench.io import trust
+from workbench.models import gguf_header
 from workbench.models.sources import directory, store
 
 #: GGUF architectures that are dense causal language models with softmax attention and that transformers dequantises.

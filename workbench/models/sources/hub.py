@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import NotAvailable, UntrustedModel
-from workbench.models import trust
+from workbench.io import trust
 
 _TIMEOUT = 10.0
 _SAFE_NAME = re.compile(

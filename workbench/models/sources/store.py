@@ -20,7 +20,7 @@ import filelock
 import platformdirs
 
 from workbench.errors import NotAvailable
-from workbench.models import trust
+from workbench.io import trust
 
 SEAL = "source.json"
 #: Version of the layout of a converted folder; another number means: convert again.

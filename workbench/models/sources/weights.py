@@ -15,9 +15,9 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import safetensors_header
 from workbench.errors import UntrustedModel
-from workbench.safetensors_header import LIMIT, Tensor
+from workbench.io import safetensors_header
+from workbench.io.safetensors_header import LIMIT, Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, str]
     """All tensors of the files, in new memory, and the SHA-256 of each file by name.
 
     Raises:
-        UntrustedModel: as `workbench.safetensors_header.read`; also for a name that two files hold, or a file that
+        UntrustedModel: as `workbench.io.safetensors_header.read`; also for a name that two files hold, or a file that
             shrinks meanwhile.
     """
     state: dict[str, torch.Tensor] = {}

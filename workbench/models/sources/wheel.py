@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from workbench.errors import NotAvailable, UntrustedModel
-from workbench.models import trust
+from workbench.io import trust
 from workbench.models.catalog import Entry, Wheel
 from workbench.models.sources import store
 

@@ -1,0 +1,86 @@
+"""Overlap and cross-ablation of tasks, beside their controls."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from app.circuits import circuit_matrices
+from app.circuits.circuit_tables import in_words
+from tests.app.circuits.made_runs import committed, drawn_by, made, rows_of
+from workbench.errors import BadInput
+
+
+def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
+    run = made("circuit-reuse", committed("circuit-reuse"))
+    trace = drawn_by(circuit_matrices.overlap(run)).data[0]
+    at = {name: i for i, name in enumerate(trace.x)}
+    for row in rows_of("circuit-reuse", "overlap"):
+        i, j = sorted((at[row["task_a"]], at[row["task_b"]]))
+        assert trace.z[i][j] == float(row["jaccard"]) and trace.z[j][i] == float(row["null_95"])
+        text = trace.customdata[i][j]
+        assert f"[{float(row['low']):.2f}, {float(row['high']):.2f}]" in text
+        assert f"95 % below {float(row['null_95']):.2f}" in text and f"p = {float(row['p_value']):.2g}" in text
+    told = {row["task"]: row["split_half"] for row in rows_of("circuit-reuse", "tasks")}
+    assert trace.z[at["ioi"]][at["ioi"]] == pytest.approx(float(told["ioi"]))
+    other = circuit_matrices.overlap(run, 10.0)
+    assert {row["percent"] for row in other.rows.to_dict("records")} == {10.0} and len(other.rows) == 28
+
+
+def test_which_pairs_clear_their_null() -> None:
+    frame = pd.DataFrame(
+        {
+            "task_a": ["a", "b", "c", "d", "e"],
+            "task_b": ["x"] * 5,
+            "jaccard": [0.5, 0.4, 0.1, 0.2, 0.3],
+            "low": [0.3, 0.1, 0.05, 0.2, 0.2],
+            "high": [0.7, 0.6, 0.3, 0.2, 0.4],
+            "null_95": [0.2] * 5,
+            "p_value": [0.01] * 5,
+            "pair": ["near"] * 5,
+        }
+    )
+    found = circuit_matrices.beyond_null(frame)
+    assert dict(zip(found["pairs"], found["beyond"], strict=True)) == {
+        "a × x": "surely",
+        "b × x": "yes",
+        "c × x": "no",
+        "d × x": "no",  # on the percentile is not above it
+        "e × x": "yes",
+    }
+    assert found["jaccard"].tolist() == [0.5, 0.4, 0.3, 0.2, 0.1]
+
+
+def test_the_cross_ablation_matrix_is_less_its_random_control_and_centred_on_zero() -> None:
+    matrix = circuit_matrices.cross_ablation(made("circuit-reuse", committed("circuit-reuse")))
+    trace = drawn_by(matrix).data[0]
+    at = {name: i for i, name in enumerate(trace.x)}
+    for row in rows_of("circuit-reuse", "cross_ablation"):
+        i, j = at[row["ablated"]], at[row["measured"]]
+        assert trace.z[i][j] == float(row["beyond_random"])
+        assert f"random heads of its layers {float(row['random']):.2f}" in trace.customdata[i][j]
+    assert trace.zmin == -trace.zmax
+    data = json.loads(matrix.json())
+    assert len(data["rows"]) == 64 and {"random", "random_low", "random_high"} <= set(data["rows"][0])
+
+
+def test_a_table_that_is_not_as_findings_write_it_is_refused() -> None:
+    tables = committed("circuit-reuse")
+    run = made("circuit-reuse", tables | {"overlap": tables["overlap"].drop(columns="null_95")})
+    with pytest.raises(BadInput, match="null_95"):
+        circuit_matrices.overlap(run)
+    run = made("circuit-reuse", tables | {"cross_ablation": tables["cross_ablation"].assign(damage="much")})
+    with pytest.raises(BadInput, match="must hold numbers"):
+        circuit_matrices.cross_ablation(run)
+
+
+def test_what_is_said_of_a_circuit_has_a_control() -> None:
+    words = " ".join(in_words(made("circuit-reuse", committed("circuit-reuse")), "ioi"))
+    [row] = [r for r in rows_of("circuit-reuse", "cross_ablation") if r["ablated"] == r["measured"] == "ioi"]
+    assert f"{float(row['damage']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]" in words
+    assert f"{float(row['random']):.2f} ({float(row['random_low']):.2f} to {float(row['random_high']):.2f})" in words
+    words = " ".join(in_words(made("faithfulness", committed("faithfulness")), "ioi"))
+    shares = [float(r["share"]) for r in rows_of("faithfulness", "faithfulness") if "random" in r["set"]]
+    assert f"{len(shares)} random circuits {min(shares):.2f} to {max(shares):.2f}" in words

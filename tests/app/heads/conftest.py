@@ -1,0 +1,32 @@
+"""The page Heads on the tiny model, with a queue that says what it is told to say in the worker's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app import Home, inputs, models
+from app.work import background
+from tests.app.heads.shown import SCRIPT, Queue
+
+
+@pytest.fixture(autouse=True)
+def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Queue]:
+    found = Queue()
+    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("WORKBENCH_CACHE", "on")
+    monkeypatch.setattr(inputs, "folder", lambda: tmp_path / "explorer" / "inputs")
+    monkeypatch.setattr(models, "available", lambda: ["tiny"])
+    for module in (background, Home):
+        monkeypatch.setattr(module, "jobs", lambda: found)
+    yield found
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def app() -> AppTest:
+    return AppTest.from_string(SCRIPT, default_timeout=120)

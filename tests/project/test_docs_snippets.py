@@ -1,0 +1,159 @@
+"""What the documentation tells a reader to type works: its Python runs on the tiny model, its commands can be given."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.exceptions import TyperException
+
+import workbench as wb
+from tests.docs_pages import DOCS, PAGES, TINY, blocks, script
+from workbench import cli
+from workbench.core import EDIT_KINDS, SITES
+from workbench.head_scores.result import UNITS
+from workbench.models.sources import resolve
+from workbench.patching.metrics import METRICS
+from workbench.registry import ROOT
+
+SCRIPTS = [page for page in PAGES if script(page.read_text(encoding="utf-8"))]
+
+
+def run(page: Path, folder: Path, **given: Any) -> dict[str, Any]:
+    """Run a page's Python in a folder; a file, because nnsight reads the source of what it traces."""
+    file = folder / f"{page.stem.replace('-', '_')}.py"
+    file.write_text(script(page.read_text(encoding="utf-8")), encoding="utf-8")
+    return runpy.run_path(str(file), init_globals=given)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(DOCS).with_suffix("").as_posix()
+
+
+#: Pages that begin from nothing, and one that speaks of a session that goes on.
+ALONE = [page for page in SCRIPTS if not page.name.startswith("from-") and page.name != "save.md"]
+
+
+@pytest.mark.parametrize("page", ALONE, ids=name_of)
+def test_the_python_of_a_page_runs(page: Path, here: Path) -> None:
+    given = {"wb": wb, "model": wb.load(TINY), "task": wb.task("ioi", n=2)} if page.name == "errors.md" else {}
+    run(page, here, **given)
+
+
+def test_the_python_that_reads_a_run_runs_after_the_command_that_makes_it(here: Path) -> None:
+    page = DOCS / "howto" / "save.md"
+    (command,) = re.findall(r"^workbench (reproduce circuit-reuse --n .*)$", page.read_text(encoding="utf-8"), re.M)
+    assert cli.main([*command.split(), "--model", TINY]) in (0, 1)
+    found = run(page, here)
+    assert found["run"].facts["config"]["n"] == 4
+    assert (here / "ioi.html").stat().st_size > 100_000
+
+
+# --- the pages for people who come from elsewhere
+
+
+@cache
+def bridge() -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    loaded = resolve(TINY)
+    return TransformerBridge.boot_transformers(TINY, hf_model=loaded.hf_model, tokenizer=loaded.tokenizer)
+
+
+@cache
+def traced() -> Any:
+    from nnsight import TransformersModel
+
+    loaded = resolve(TINY)
+    return TransformersModel(loaded.hf_model, tokenizer=loaded.tokenizer)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("page", "theirs"), [("from-transformerlens", "bridge"), ("from-nnsight", "traced")])
+def test_their_snippets_and_ours_give_the_same_numbers(page: str, theirs: str, here: Path) -> None:
+    found = run(DOCS / f"{page}.md", here, **{theirs: bridge() if theirs == "bridge" else traced()})
+    pairs = {name: (found[name], found[f"ours{name[6:]}"]) for name in found if name.startswith("theirs")}
+    assert set(pairs) == {"theirs", "theirs_z", "theirs_logits"}
+    for name, (a, b) in pairs.items():
+        a, b = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (a, b))
+        assert a.shape == b.shape, name
+        assert np.abs(a - b).max() < 1e-4 < np.abs(a).max(), name
+
+
+def test_the_script_of_the_first_page_is_the_example() -> None:
+    example = (ROOT / "examples" / "own_prompts.py").read_text(encoding="utf-8")
+    assert f"```python\n{example}```" in (DOCS / "index.md").read_text(encoding="utf-8")
+
+
+def test_only_blocks_that_need_other_models_are_not_run() -> None:
+    skipped = [block.text for page in PAGES for block in blocks(page.read_text(encoding="utf-8")) if not block.run]
+    assert len(skipped) == 3
+    for text in skipped:
+        assert "load(" in text or "boot_transformers(" in text or "TransformersModel(" in text
+
+
+# --- commands and names
+
+
+def commands() -> list[str]:
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    lines = [line for text in texts for block in blocks(text, "sh") for line in block.text.splitlines()]
+    return sorted({line.partition("#")[0].partition(">")[0].strip() for line in lines} - {""})
+
+
+def parsed(arguments: list[str]) -> None:
+    """Go through the command line's own parsers and no further."""
+    command: Any = typer.main.get_command(cli.app)
+    context, name = None, "workbench"
+    while True:
+        context = command.make_context(name, arguments, parent=context)
+        if not hasattr(command, "resolve_command"):
+            return
+        name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_can_be_given(command: str) -> None:
+    program, *arguments = command.split()
+    if program == "workbench":
+        parsed(arguments)
+    elif program == "make":
+        for target in arguments:
+            assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    else:
+        assert command == "source .venv/bin/activate"
+
+
+def test_a_command_that_cannot_be_given_is_noticed() -> None:
+    wrongs: list[str] = ["patch --tsk ioi", "ptach", "cache path --keep 3", "runs show"]
+    for wrong in wrongs:
+        with pytest.raises(TyperException):
+            parsed(wrong.split())
+
+
+def test_sites_edits_and_metrics_are_all_explained() -> None:
+    text = (DOCS / "numbers.md").read_text(encoding="utf-8")
+    for name in (*SITES, *EDIT_KINDS, *METRICS):
+        assert f"`{name}`" in text, name
+    for metric in METRICS.values():
+        (row,) = re.findall(rf"^\| `{metric.name}` .*", text, re.M)
+        assert row.endswith(f"| {metric.units} |")
+
+
+def test_head_scores_are_all_explained() -> None:
+    text = (DOCS / "howto" / "scores.md").read_text(encoding="utf-8")
+    for name, units in UNITS.items():
+        (row,) = re.findall(rf"^\|[^|]*`{name}`.*$", text, re.M)
+        assert row.replace("\\", "").endswith(f"| {units} |"), name

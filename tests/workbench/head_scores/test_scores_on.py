@@ -1,0 +1,84 @@
+"""Scores on a task's own prompts, against the patterns of Hugging Face's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from workbench.errors import UsageError
+from workbench.patching.resolve import inputs_of
+
+
+@pytest.fixture(scope="module")
+def model() -> wb.HookedLM:
+    return wb.load("tiny")
+
+
+@torch.no_grad()
+def patterns(model: wb.HookedLM, text: str) -> tuple[list[int], np.ndarray]:
+    """The ids, and ``[layer, head, dest, src]`` of Hugging Face's eager attention."""
+    ids = model.tokenizer(text, return_tensors="pt").input_ids
+    plain = type(model.hf)._from_config(model.hf.config, attn_implementation="eager")
+    plain.load_state_dict(model.hf.state_dict())
+    found = plain.eval()(ids, output_attentions=True).attentions
+    return ids[0].tolist(), torch.cat(found).numpy()
+
+
+def test_they_are_means_over_the_prompts_of_hugging_faces_patterns(model: wb.HookedLM, tmp_path: Path) -> None:
+    task = wb.task("ioi", n=5, seed=1)
+    told: list[tuple[int, int]] = []
+    found = wb.scores_on(model, task, cache=tmp_path, progress=lambda done, total, _: told.append((done, total)))
+    previous, duplicate, induction, sink = [], [], [], []
+    for clean, _ in inputs_of(task, model).texts:
+        ids, A = patterns(model, clean)
+        again = [(q, k) for q in range(len(ids)) for k in range(q) if ids[q] == ids[k]]
+        rows = sorted({q for q, _ in again})
+        previous.append(np.mean([A[:, :, q, q - 1] for q in range(1, len(ids))], axis=0))
+        sink.append(A[..., 0].mean(-1))
+        duplicate.append(sum(A[:, :, q, k] for q, k in again) / len(rows))
+        later = [(q, k + 1) for q, k in again if k + 1 < q]
+        induction.append(sum(A[:, :, q, k] for q, k in later) / len({q for q, _ in later}))
+    wanted = {"previous_token": previous, "duplicate_token": duplicate, "induction": induction, "sink": sink}
+    for name, each in wanted.items():
+        np.testing.assert_allclose(found.samples[name], np.stack(each), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found[name], np.mean(each, axis=0), atol=1e-5, err_msg=name)
+        low, high = found.interval(name)
+        assert (low <= found[name] + 1e-12).all() and (found[name] <= high + 1e-12).all() and (low < high).any()
+    assert told[-1] == (5, 5) and found.info["task"] == "ioi" and found.info["n"] == 5
+    again = wb.scores_on(model, task, cache=False)
+    np.testing.assert_allclose(again["entropy"], found["entropy"], atol=1e-5)
+
+
+def test_attribution_and_its_chance_are_those_of_the_task(model: wb.HookedLM, tmp_path: Path) -> None:
+    task = wb.task("ioi", n=4, seed=0)
+    found, whole = (make(model, task, cache=False) for make in (wb.scores_on, wb.scores))
+    name = "direct_logit_attribution"
+    np.testing.assert_allclose(found.samples[name], whole.samples[name], atol=1e-5)
+    np.testing.assert_allclose(found.uniform[name], whole.uniform[name], atol=1e-5)
+    assert found.lens.equals(whole.lens) and "random" in found.chance()
+    found.save(tmp_path / "s.safetensors")
+    assert wb.HeadScores.load(tmp_path / "s.safetensors").table().equals(found.table())
+    assert "n = 4" in str(found.figure("sink").to_dict()["layout"]["title"]["subtitle"]["text"])
+
+
+def test_prompts_that_repeat_nothing_have_no_duplicate_score(model: wb.HookedLM) -> None:
+    once, twice, other = "Mary went to", "John to to", "John went to"
+    pairs = wb.pairs(clean=[once, twice, twice], corrupt=[other] * 3, answer=[" a"] * 3, wrong=[" b"] * 3)
+    ids = [model.to_tokens(text)[0].tolist() for text in (once, twice)]
+    assert len(set(ids[0])) == len(ids[0]) and len(set(ids[1])) < len(ids[1])
+    found = wb.scores_on(model, pairs, cache=False)
+    assert len(found.samples["duplicate_token"]) == 2 and len(found.samples["sink"]) == 3
+    assert np.isfinite(found["duplicate_token"]).all()
+    lone = wb.scores_on(model, wb.pairs(clean=[once], corrupt=[other], answer=[" a"], wrong=[" b"]), cache=False)
+    assert np.isnan(lone["duplicate_token"]).all() and "duplicate_token" not in lone.samples
+
+
+def test_prompts_without_answers_are_refused(model: wb.HookedLM) -> None:
+    with pytest.raises(UsageError, match="with answers"):
+        wb.scores_on(model, "Only a text", cache=False)
+    with pytest.raises(UsageError, match="language model"):
+        wb.scores_on(object(), wb.task("ioi", n=1))

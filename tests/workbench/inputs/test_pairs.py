@@ -1,0 +1,252 @@
+"""Pairs of the user's own: what is accepted, and the exact words with which the rest is refused."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.byte_tokenizers import BOS, EOS, merging
+from workbench.errors import BadInput, UnknownName, UsageError
+from workbench.inputs import files
+from workbench.inputs.pairs import Pair, Pairs, Task, pairs, read_pairs, task
+from workbench.inputs.rows import PairNotice
+
+MERGES = ("a r", "ar y", "Ġ m", "Ġm ary", "o m", "Ġ t", "Ġt om", "Ġt o")  # " mary", " tom" and " to" are one token each
+GOOD = {"clean": "a tom b to", "corrupt": "a mary b to", "answer": " tom", "wrong": " mary"}
+
+
+def written(folder: Path, *lines: str, name: str = "my.jsonl") -> Path:
+    path = folder / name
+    path.write_text("\n".join(lines), encoding="utf-8", newline="")
+    return path
+
+
+def one(**changes: object) -> Pairs:
+    row: dict[str, Any] = {**GOOD, **changes}
+    return pairs(**{name: [value] for name, value in row.items()})
+
+
+def test_pairs_become_ids_with_answers_options_and_positions() -> None:
+    tokenizer = merging(*MERGES)
+    inputs = one(options=[" tom", " mary"], positions={"name": "tom", "b": [6, 7]}).inputs(tokenizer)
+    assert tokenizer.convert_ids_to_tokens(inputs.clean[0].tolist()) == ["a", "Ġtom", "Ġ", "b", "Ġto"]
+    assert tokenizer.convert_ids_to_tokens(inputs.corrupt[0].tolist()) == ["a", "Ġmary", "Ġ", "b", "Ġto"]
+    assert tokenizer.convert_ids_to_tokens([*inputs.answer[0], *inputs.wrong[0]]) == ["Ġtom", "Ġmary"]
+    assert inputs.options == ((*inputs.answer[0], *inputs.wrong[0]),)
+    assert inputs.positions == ({"name": 1, "b": 3, "end": 4},)
+    assert (inputs.bos, inputs.dropped, inputs.seed) == (None, 0, None)
+
+
+def test_a_default_bos_is_kept_and_shifts_positions() -> None:
+    inputs = one(positions={"name": "tom"}).inputs(merging(*MERGES, before=BOS))
+    assert inputs.bos == BOS
+    assert inputs.positions == ({"name": 2, "end": 5},)
+
+
+def test_one_list_of_options_serves_all_pairs() -> None:
+    mine = pairs(*([GOOD[name]] * 2 for name in ("clean", "corrupt", "answer", "wrong")), options=[" tom", " mary"])
+    assert [pair.options for pair in mine.items] == [(" tom", " mary")] * 2
+
+
+@pytest.mark.filterwarnings("ignore::workbench.inputs.rows.PairNotice")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"answer": "mary", "wrong": " tom"},
+            "pair 1: answer 'mary' runs together with the prompt's end, as [' tom', 'ary']; it must be one token after "
+            "the prompt. With a leading space, ' mary', it is one token.",
+        ),
+        (
+            {"clean": "a tom b", "corrupt": "a mary b", "answer": "mary", "wrong": " tom"},
+            "pair 1: answer 'mary' is 2 tokens: ['m', 'ary']; it must be one token after the prompt. With a leading "
+            "space, ' mary', it is one token.",
+        ),
+        (
+            {"answer": " xy"},
+            "pair 1: answer ' xy' is 3 tokens: [' ', 'x', 'y']; it must be one token after the prompt. Choose a word "
+            "that is one token.",
+        ),
+        (
+            {"clean": "a tom b ", "corrupt": "a mary b ", "answer": "tom"},
+            "pair 1: answer 'tom' runs together with the prompt's end, as [' tom']; it must be one token after the "
+            "prompt. Take the space off the prompt's end: with a leading space, ' tom', it is one token.",
+        ),
+        (
+            {"clean": "a ar", "corrupt": "b ar", "answer": "y"},
+            "pair 1: answer 'y' runs together with the prompt's end, as ['ary']; it must be one token after the "
+            "prompt. Choose a word that is one token.",
+        ),
+        (
+            {"corrupt": "a xy b to"},
+            "pair 1: clean has 5 tokens and corrupt 7; they must have equally many. Where they differ, clean has "
+            "[' tom'] and corrupt [' ', 'x', 'y']. Exchange words for others of the same number of tokens.",
+        ),
+        (
+            {"options": [" tom", " mary", " bob"]},
+            "pair 1: option ' bob' is 4 tokens: [' ', 'b', 'o', 'b']; it must be one token after the prompt. Choose a "
+            "word that is one token.",
+        ),
+    ],
+)
+def test_what_a_tokeniser_refuses(changes: dict[str, object], message: str) -> None:
+    mine = one(**changes)
+    with pytest.raises(BadInput) as refused:
+        mine.inputs(merging(*MERGES))
+    assert str(refused.value) == message
+
+
+def test_the_answer_is_checked_after_both_prompts() -> None:
+    # "om" is one token after "x", but after " t" the tokeniser would have read " tom".
+    with pytest.raises(BadInput, match="'om' runs together with the prompt's end, as"):
+        one(clean="a x", corrupt="a t", answer="om", wrong="y").inputs(merging("o m", "Ġ t", "Ġt om", "Ġ x"))
+
+
+def test_a_position_must_fall_on_the_same_token_in_both_prompts() -> None:
+    moved = Pair("a xy b tom", "a tom b xy", (" tom",), (" mary",), (), {"b": (5, 6)}, {"b": (6, 7)})
+    with pytest.raises(BadInput, match=r"here: position 'b' is token 5 in clean and 3 in corrupt\. Exchange words"):
+        Pairs((moved,), ("here",)).inputs(merging(*MERGES))
+
+
+def test_a_prompt_longer_than_the_context_is_refused() -> None:
+    with pytest.raises(BadInput) as refused:
+        one().inputs(merging(*MERGES), max_length=4)
+    expected = "pair 1: clean has 5 tokens, and the model's context holds 4. Shorten the prompt."
+    assert str(refused.value) == expected
+    assert len(one().inputs(merging(*MERGES), max_length=5)) == 1
+
+
+def test_a_tokeniser_that_closes_every_text_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"ends every text with '</s>', so no answer can follow"):
+        one().inputs(merging(*MERGES, after=EOS))
+
+
+BAD_LINES = [
+    ('{"clean": "a"', "not valid JSON (Expecting ',' delimiter at column 14). Write one JSON object a pair."),
+    ("[1]", 'an object was expected, found list. Write {"clean": …, "corrupt": …, …}.'),
+    ("[" * 100_000, "JSON out of bounds. Write one flat JSON object a pair."),
+    ({"corrupt": ...}, "the field 'corrupt' is missing (found: clean, answer, wrong). A pair needs clean, corrupt, "
+     "answer, wrong."),
+    ({"anwser": " tom"}, "unknown field 'anwser'. Did you mean 'answer'?"),
+    ({"xyz": 1}, "unknown field 'xyz'. The fields are clean, corrupt, answer, wrong, options, positions."),
+    ({"clean": 3}, "clean is a number. Write it as a text."),
+    ({"clean": ""}, "clean is empty. Write the text."),
+    ({"answer": None}, "answer is null. Write a text, or a list of texts."),
+    ({"answer": []}, "answer is an empty list. Write at least one text."),
+    ({"answer": [" tom", " tom"]}, "answer lists ' tom' twice. List each once."),
+    ({"answer": " mary"}, "' mary' is both the answer and wrong. They must differ."),
+    ({"wrong": "\ud800"}, "wrong holds half of a character ('\\ud800'). Write it in valid Unicode."),
+    ({"options": [" tom", " bob"]}, "' mary' is not among the options [' tom', ' bob']. List all candidates, the "
+     "answer and the wrong one among them."),
+    ({"positions": [1]}, "positions is a list. Write an object from name to [start, end] or to a word."),
+    ({"positions": {"S": [4, 99]}}, "position 'S' is [4, 99]. Give [start, end] with 0 <= start < end <= 10, the "
+     "characters of clean, or a word of it."),
+    ({"positions": {"S": "t"}}, "position 'S': 't' occurs 2 times in clean. Give [start, end] characters."),
+    ({"positions": {"end": [0, 1]}}, "a position is called 'end'. That name is the last token's: choose another."),
+    ('{"clean": "a", "clean": "b"}', "the field 'clean' occurs twice. Write it once."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_LINES, ids=[message[:40] for _, message in BAD_LINES])
+def test_a_bad_line_is_named_before_any_work(tmp_path: Path, bad: str | dict[str, object], message: str) -> None:
+    if isinstance(bad, dict):
+        bad = json.dumps({name: value for name, value in {**GOOD, **bad}.items() if value is not ...})
+    with pytest.raises(BadInput) as refused:
+        read_pairs(written(tmp_path, json.dumps(GOOD), "", bad))
+    assert str(refused.value) == f"my.jsonl line 3: {message}"
+    assert refused.value.exit_code == 3
+
+
+def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusal(path: Path) -> str:
+        with pytest.raises((BadInput, UsageError)) as refused:
+            read_pairs(path)
+        return str(refused.value)
+
+    expected = "my.jsonl: no pairs in it. Give at least one, with the fields clean, corrupt, answer, wrong."
+    assert refusal(written(tmp_path, "")) == expected
+    assert refusal(tmp_path / "no.jsonl").startswith(f"{tmp_path / 'no.jsonl'}: no such file.")
+    assert refusal(tmp_path / "my.xlsx").endswith("pairs are read from .jsonl, .json, .csv files, and this is '.xlsx'.")
+    (tmp_path / "latin.jsonl").write_bytes(b"{}\n{'caf\xe9'}")
+    expected = "latin.jsonl line 2: byte 0xe9 at column 6 is not UTF-8. Save the file as UTF-8."
+    assert refusal(tmp_path / "latin.jsonl") == expected
+    monkeypatch.setattr(files, "MOST_LINE", 10)
+    expected = "my.jsonl line 2: 11 bytes, and a line may have 10. Shorten the prompts."
+    assert refusal(written(tmp_path, "", "x" * 11)) == expected
+    monkeypatch.setattr(files, "MOST_FILE", 5)
+    assert refusal(written(tmp_path, "123456")).endswith("Split the file.")
+
+
+def test_json_and_csv_hold_the_same_pairs(tmp_path: Path) -> None:
+    row = {**GOOD, "options": [" tom", " mary"]}
+    header, cells = ",".join(row), "a tom b to,a mary b to, tom, mary, tom| mary"
+    files = (
+        written(tmp_path, "\ufeff" + json.dumps(row)),
+        written(tmp_path, json.dumps([row], indent=2), name="my.json"),
+        written(tmp_path, header, cells, name="my.csv"),
+    )
+    read = [read_pairs(path).items for path in files]
+    assert read == [one(options=[" tom", " mary"]).items] * 3
+    with pytest.raises(BadInput, match=r"my\.csv line 3: not as many cells as the header"):
+        read_pairs(written(tmp_path, header, cells, "a tom, or not", name="my.csv"))
+
+
+def test_lists_of_unequal_lengths_are_refused() -> None:
+    with pytest.raises(UsageError, match="Lists of unequal lengths: 2 clean, 1 corrupt, 1 answer, 1 wrong"):
+        pairs(["a", "b"], ["a"], [" x"], [" y"])
+    with pytest.raises(UsageError, match="clean is one text"):
+        pairs("a", "b", "c", "d")
+
+
+def test_unknown_tasks_and_options_are_named() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'surname-recall'"):
+        task("surname-recal")
+    with pytest.raises(UsageError, match=r"has no option 'corrupt'\. Its options: corruption\."):
+        task("ioi", corrupt="abc")
+    with pytest.raises(UnknownName, match=r"Unknown corruption of task 'ioi' 'abd'\. Did you mean 'abc'"):
+        task("ioi", corruption="abd")
+    with pytest.raises(UsageError, match="n is a whole number of at least 1"):
+        task("ioi", n=0)
+
+
+def counting(*words: str) -> Task:
+    """A task of as many different pairs as `words`."""
+    return Task("counting", "", "", lambda rng: Pair(rng.choice(words), "ab", (" tom",), (" mary",)), n=3, seed=1)
+
+
+def test_a_draw_counts_what_it_drops_and_repeats_nothing() -> None:
+    random.seed(5)
+    before = random.getstate()
+    inputs = counting("xx", "yy", "zz", "long", "longer").inputs(merging(*MERGES))
+    assert sorted(clean for clean, _ in inputs.texts) == ["xx", "yy", "zz"]
+    assert 0 < inputs.dropped <= 2
+    assert random.getstate() == before
+
+
+def test_a_task_that_cannot_give_n_pairs_says_so() -> None:
+    with pytest.raises(UsageError, match=r"only 2 different pairs here, and n=3 were asked for\. Ask for n=2 or"):
+        counting("xx", "yy", "long").inputs(merging(*MERGES))
+
+
+def test_a_task_that_does_not_apply_gives_the_first_reason() -> None:
+    never = counting(*("x" * k for k in range(3, 1000)))
+    with pytest.raises(BadInput, match=r"does not apply to this tokeniser: 400 of 400 pairs were dropped\. The"):
+        never.inputs(merging(*MERGES))
+    assert "clean has" in (never.applies(merging(*MERGES)) or "")
+    assert counting("xx", "yy", "zz").applies(merging(*MERGES)) is None
+
+
+def test_two_equal_prompts_are_no_pair():
+    with pytest.raises(BadInput, match="pair 2: clean and corrupt are the same text"):
+        pairs(["a b", "c"], ["a d", "c"], [" x", " x"], [" y", " y"])
+
+
+@pytest.mark.parametrize(
+    ("clean", "answer", "found"),
+    [("a", "x", "do not both begin with a space"), ("a ", " x", "clean ends with a space")],
+)
+def test_a_space_that_is_probably_a_slip_is_pointed_out(clean, answer, found):
+    with pytest.warns(PairNotice, match=f"pair 1: .*{found}"):
+        pairs([clean], ["b"], [answer], [" y"])

@@ -1,0 +1,81 @@
+"""What callers write, and what they are told: spellings that are taken, and mistakes that are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from tests.families import hooked, paired
+from workbench import registry
+from workbench.errors import UnknownName, UsageError
+from workbench.results.sweep import Sweep
+
+MODEL, TASK = hooked("llama"), paired(2)
+
+
+def test_receivers_are_heads_however_they_are_written() -> None:
+    wanted = wb.path_patch(MODEL, TASK, [wb.Head(2, 1)])
+    for written in ("2.1", (2, 1)):
+        found = wb.path_patch(MODEL, TASK, [written])
+        assert np.array_equal(found.values, wanted.values, equal_nan=True)
+        assert found.info["receivers"] == ["2.1"]
+
+
+def test_one_layer_and_one_head_need_no_list() -> None:
+    assert wb.sweep(MODEL, TASK, layers=1, heads=2).values.shape == (1, 1, 2)
+
+
+def test_one_place_to_attend_to_needs_no_tuple() -> None:
+    one, many = (wb.sweep(MODEL, TASK, site="pattern", edit="pattern", attend_to=to) for to in ("S", ("S",)))
+    assert np.array_equal(one.values, many.values)
+
+
+def test_denoising_belongs_to_patches() -> None:
+    with pytest.raises(UsageError, match="direction='denoise' inserts clean values"):
+        wb.sweep(MODEL, TASK, edit="zero", direction="denoise")
+    assert wb.sweep(MODEL, TASK, edit="zero").info["direction"] == "noise"
+    assert wb.sweep(MODEL, TASK).info["direction"] == "denoise"
+
+
+@pytest.mark.parametrize("site", ["hook_zz", "blocks.1.attn.hook_z"])
+def test_a_name_that_is_no_site_is_said_to_be_none(site: str) -> None:
+    with pytest.raises(UnknownName, match=r"attn\.hook_z"):
+        wb.sweep(MODEL, TASK, site=site)
+
+
+def test_a_metric_gives_one_number_a_row() -> None:
+    with pytest.raises(UsageError, match=r"gave int for .* rows of logits"):
+        wb.sweep(MODEL, TASK, metric=lambda logits, example: 0)  # pyright: ignore[reportArgumentType]
+
+
+def test_rounding_is_no_gap_to_divide_by() -> None:
+    base = np.array([6.14, 6.2])
+    sweep = Sweep(
+        values=np.array([[base + 7e-6]]), base=base, source=base + 4e-6, axes=("layer", "head"), labels={}, info={}
+    )
+    assert sweep.effect is not None and np.isnan(sweep.effect).all()
+    assert "as far as float32 can tell" in sweep.effect_note
+
+
+def test_a_task_file_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "broken_tasks"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "half.py").write_text("syntax error (")
+    (package / "other.py").write_text("class task: name = 'another'")
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    monkeypatch.setattr(registry, "check_not_shadowed", lambda top: None)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(registry.BrokenEntry, match=r"half\.py cannot be loaded: SyntaxError"):
+        registry.load("broken_tasks", "half", "task", "task")
+    with pytest.raises(registry.BrokenEntry, match=r"other\.py names its task 'another'"):
+        registry.load("broken_tasks", "other", "task", "task")
+
+
+def test_the_configuration_says_what_the_model_is() -> None:
+    assert (MODEL.cfg.act_fn, MODEL.cfg.gated_mlp, MODEL.cfg.final_rms) == ("silu", True, True)
+    gpt2 = hooked("gpt2").cfg
+    assert (gpt2.act_fn, gpt2.gated_mlp, gpt2.final_rms) == ("gelu_new", False, False)

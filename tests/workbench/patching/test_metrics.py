@@ -1,0 +1,99 @@
+"""Metrics against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tests.families import hooked, paired
+from workbench.core import Edit
+from workbench.errors import BadInput, UnknownName
+from workbench.patching.metrics import METRICS, Example, Metric, metric_of
+from workbench.patching.run import run
+from workbench.patching.sweep import sweep
+
+LOGITS = torch.tensor([[0.0, 1.0, 2.0, 3.0], [3.0, 0.0, 0.0, 0.0]])
+
+
+def score(name: str, example: Example, logits: torch.Tensor = LOGITS) -> list[float]:
+    metric = metric_of(name)
+    wanted = metric.wanted(example)
+    return metric(logits if wanted is None else logits[:, list(wanted)], example).tolist()
+
+
+def test_logit_difference_averages_several_answers() -> None:
+    assert score("logit_difference", Example(0, (3,), (1,), ())) == [2.0, 0.0]
+    assert score("logit_difference", Example(0, (3, 2), (0, 1), ())) == [2.0, -1.5]
+    assert score("logit_difference", Example(0, (1,), (3, 0, 2), ())) == pytest.approx([1 - 5 / 3, -1.0])
+
+
+def test_probabilities_of_several_answers_are_summed() -> None:
+    total = sum(math.exp(x) for x in (0, 1, 2, 3))
+    one = score("answer_probability", Example(0, (1,), (3,), ()))
+    assert one[0] == pytest.approx(math.e / total)
+    two = score("answer_probability", Example(0, (1, 3), (0,), ()))
+    assert two[0] == pytest.approx((math.e + math.e**3) / total)
+    assert score("answer_probability", Example(0, (0, 1, 2, 3), (), ())) == pytest.approx([1.0, 1.0])
+    assert [math.exp(x) for x in score("answer_log_probability", Example(0, (1, 3), (0,), ()))] == pytest.approx(two)
+
+
+def test_accuracy_over_the_vocabulary_and_among_the_options() -> None:
+    assert score("accuracy", Example(0, (3,), (1,), ())) == [1.0, 0.0]
+    assert score("accuracy", Example(0, (0, 3), (1,), ())) == [1.0, 1.0]
+    assert score("accuracy", Example(0, (2,), (1,), (1, 2))) == [0.0, 0.0]
+    # Among options 1 and 2 the answer 2 wins the first row, although 3 is likelier.
+    assert score("accuracy_among_options", Example(0, (2,), (1,), (1, 2)))[0] == 1.0
+    assert score("accuracy_among_options", Example(0, (2,), (1,), (1, 2, 3)))[0] == 0.0
+    assert score("accuracy_among_options", Example(0, (2,), (1,), ()))[0] == 1.0
+    assert score("accuracy_among_options", Example(0, (1,), (2,), ()))[0] == 0.0
+    # An answer that is not the first of several still counts.
+    assert score("accuracy_among_options", Example(0, (1, 2), (0,), (0, 1, 2)))[0] == 1.0
+
+
+def test_divergence_from_the_clean_run() -> None:
+    reference = LOGITS[0]
+    found = score("kl_divergence", Example(0, (1,), (2,), (), reference))
+    p, q = LOGITS[0].double().softmax(-1), LOGITS[1].double().softmax(-1)
+    assert found[0] == pytest.approx(0.0, abs=1e-7)
+    assert found[1] == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-6)
+    shifted = score("kl_divergence", Example(0, (1,), (2,), (), reference + 5))
+    assert shifted == pytest.approx(found, abs=1e-6)
+    with pytest.raises(BadInput, match="clean run"):
+        score("kl_divergence", Example(0, (1,), (2,), ()))
+
+
+def test_names_and_callables() -> None:
+    with pytest.raises(UnknownName, match="logit_difference"):
+        metric_of("logit_diference")
+    metric = metric_of(lambda logits, example: logits[:, example.index])
+    assert isinstance(metric, Metric)
+    assert metric(LOGITS, Example(2, (), (), ())).tolist() == [2.0, 0.0]
+    assert all(name == metric.name and metric.units for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_agrees_between_sweep_and_run(name: str) -> None:
+    model, inputs = hooked("llama"), paired(3)
+    swept = sweep(model, inputs, site="z", direction="noise", metric=name, layers=[1], heads=[2])
+    out = run(model, inputs, [Edit("z", 1, head=2)])
+    assert swept.values[0, 0] == pytest.approx(out.scores(name).numpy(), abs=1e-4)
+    assert swept.base == pytest.approx(out.scores(name, base=True).numpy(), abs=1e-4)
+    assert swept.info["metric"] == name
+    if name == "kl_divergence":
+        assert swept.base == pytest.approx(0.0, abs=1e-5)
+        assert swept.values.min() > 0
+
+
+def test_a_callable_metric_in_a_sweep() -> None:
+    model, inputs = hooked("gpt2"), paired(3)
+
+    def first_answer(logits: torch.Tensor, example: Example) -> torch.Tensor:
+        return logits[:, example.answer[0]]
+
+    swept = sweep(model, inputs, direction="noise", metric=first_answer, layers=[0], heads=[1])
+    out = run(model, inputs, [Edit("z", 0, head=1)])
+    expected = [float(out.logits[i, inputs.answer[i][0]]) for i in range(3)]
+    assert swept.values[0, 0] == pytest.approx(expected, abs=1e-4)
+    assert swept.info["metric"] == "first_answer"

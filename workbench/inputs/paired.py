@@ -1,0 +1,96 @@
+"""Tokenised inputs as the engine sees them: ids, answers and positions, with no text in the way.
+
+The engine knows only these. Tokenisation happens at the edge (`workbench.inputs.pairs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts that may share a batch: one length, one first difference. `members` index the whole list."""
+
+    length: int
+    first_difference: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairedInputs:
+    """Clean/corrupt token sequences with their answers; entry i of every field belongs to example i.
+
+    Attributes:
+        name: the task's name, or "pairs".
+        clean, corrupt: ids ``[pos]`` of each example, equal lengths within an example.
+        answer, wrong: ids of the right and the wrong answers (several are averaged in logits, summed in probability).
+        options: ids of all candidates, empty where the task names none.
+        positions: named positions of each example, always with ``"end"``, the last one.
+        texts: the clean and the corrupt text, for people.
+        dropped: how many drawn prompts the tokeniser's filter refused.
+        bos: the beginning-of-sequence token in every prompt, or None.
+        seed: the seed of the draw, None for pairs of the user's own.
+    """
+
+    name: str
+    clean: tuple[Shaped[Tensor, "pos *rest"], ...]
+    corrupt: tuple[Shaped[Tensor, "pos *rest"], ...]
+    answer: tuple[tuple[int, ...], ...]
+    wrong: tuple[tuple[int, ...], ...]
+    options: tuple[tuple[int, ...], ...]
+    positions: tuple[Mapping[str, int], ...]
+    texts: tuple[tuple[str, str], ...] = ()
+    dropped: int = 0
+    bos: str | None = None
+    seed: int | None = None
+    meta: Mapping[str, object] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @cached_property
+    def first_difference(self) -> tuple[int, ...]:
+        """First position at which clean and corrupt differ; the last position when they are equal."""
+        return tuple(_first_difference(a, b) for a, b in zip(self.clean, self.corrupt, strict=True))
+
+    def of(self, examples: Sequence[int]) -> PairedInputs:
+        """Some of the examples, in the order given."""
+        chosen = {
+            name: tuple(getattr(self, name)[i] for i in examples)
+            for name in ("clean", "corrupt", "answer", "wrong", "options", "positions")
+        }
+        texts = tuple(self.texts[i] for i in examples) if self.texts else ()
+        return replace(self, **chosen, texts=texts)
+
+    def swapped(self) -> PairedInputs:
+        """The same pairs with their clean and corrupt runs exchanged."""
+        return replace(self, clean=self.corrupt, corrupt=self.clean)
+
+    def groups(self, at_most: int | None = None) -> list[Group]:
+        """Examples of one (length, first difference), in the order met, `at_most` a group.
+
+        The cut depends on the list of prompts alone.
+        """
+        keys = [(len(ids), first) for ids, first in zip(self.clean, self.first_difference, strict=True)]
+        return [
+            Group(length, first, part)
+            for length, first in dict.fromkeys(keys)
+            for part in _parts([i for i, key in enumerate(keys) if key == (length, first)], at_most)
+        ]
+
+
+def _first_difference(a: Shaped[Tensor, "pos *rest"], b: Shaped[Tensor, "pos *rest"]) -> int:
+    different = torch.nonzero(a != b)
+    return int(different[0, 0]) if len(different) else len(a) - 1
+
+
+def _parts(members: Sequence[int], at_most: int | None) -> list[tuple[int, ...]]:
+    size = at_most or max(len(members), 1)
+    return [tuple(members[i : i + size]) for i in range(0, len(members), size)]

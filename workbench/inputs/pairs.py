@@ -1,0 +1,292 @@
+"""Prompt pairs: a task that draws them, or the user's own, and how they become tokenised inputs.
+
+A *pair* is a clean and a corrupt prompt of equal token length with a right and a wrong answer of one token each.
+Nothing here imports torch: that happens in `Task.inputs` and `Pairs.inputs`, which need a tokeniser anyway.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import registry
+from workbench.errors import BadInput, UnknownName, UsageError
+from workbench.inputs.files import read_rows
+from workbench.inputs.rows import COLUMNS, Pair, pair_from_row
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from workbench.inputs.paired import PairedInputs
+    from workbench.inputs.tokenising import Encoded
+
+__all__ = ["Pair", "Pairs", "Task", "pairs", "read_pairs", "task"]
+
+#: A task does not apply to a tokeniser that drops more than this share of so many different pairs.
+MOST_DROPPED, TRIAL = 0.95, 400
+#: More pairs than anybody measures; a larger number is a slip.
+MOST_PAIRS = 100_000
+#: So many draws in a row without a new pair mean that the task has no more to give.
+STALE = 2000
+
+
+@dataclass(frozen=True)
+class Task:
+    """A generator of prompt pairs, deterministic by seed.
+
+    ``draw(rng, **settings)`` returns one `Pair`. The draw never repeats a pair: a pair met before is passed over and
+    counted neither as kept nor as dropped, and a task that has fewer than `n` different pairs for a tokeniser says so
+    instead of repeating itself. The first pairs of a longer draw are those of a shorter one with the same seed.
+
+    Attributes:
+        name: the name of its file in ``data/tasks``.
+        title: a few words for headings.
+        question: what the model has to do, in a sentence.
+        draw: makes one pair from a `random.Random` and the settings.
+        n: how many pairs are kept after the tokeniser's filter.
+        seed: seeds the draw together with the name.
+        positions: the named positions that every pair has; ``"end"``, the last token, is among them.
+        stages: path-patching stage → the named position at which its senders are patched. Stages that the task does
+            not have are left out.
+        relation: to IOI, declared before looking: ``"ioi"``, ``"near"``, ``"distant"``, ``"studied"`` (the task that
+            the reuse study compares with it) or ``"other"``.
+        variants: setting → its values → fields of the task that change with it. The first value is the default.
+        settings: the values chosen, by `task`.
+    """
+
+    name: str
+    title: str
+    question: str
+    draw: Callable[..., Pair]
+    n: int = 25
+    seed: int = 0
+    positions: tuple[str, ...] = ("end",)
+    stages: Mapping[str, str] = field(default_factory=dict)
+    relation: str = "other"
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, value, least in (("n", self.n, 1), ("seed", self.seed, None)):
+            if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+                expected = "a whole number" if least is None else f"a whole number of at least {least}"
+                raise UsageError(f"{what}={value!r} for task {self.name!r}: {what} is {expected}.")
+        if self.n > MOST_PAIRS:
+            raise UsageError(f"n={self.n} for task {self.name!r}: at most {MOST_PAIRS:,} pairs are drawn.")
+
+    def _new_pairs(self) -> Iterator[Pair]:
+        """Different pairs in the order drawn; ends when the task seems to have no more."""
+        rng, seen, stale = random.Random(f"{self.name}/{self.seed}"), set(), 0
+        while stale < STALE:
+            pair = self.draw(rng, **self.settings)
+            stale += 1
+            if (pair.clean, pair.corrupt) not in seen:
+                seen.add((pair.clean, pair.corrupt))
+                stale = 0
+                yield pair
+
+    def _too_few(self, found: int) -> UsageError:
+        return UsageError(
+            f"Task {self.name!r} has only {found} different pairs here, and n={self.n} were asked for. "
+            f"Ask for n={found} or fewer."
+        )
+
+    def _kept(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], int]:
+        """The first n pairs that the tokeniser's filter keeps, their ids, and how many were dropped on the way."""
+        from workbench.inputs.tokenising import encode
+
+        kept: list[Pair] = []
+        encoded: list[Encoded] = []
+        dropped, reason = 0, ""
+        for pair in self._new_pairs():
+            try:
+                encoded.append(encode(pair, tokenizer, max_length))
+                kept.append(pair)
+            except BadInput as error:
+                dropped, reason = dropped + 1, reason or str(error)
+            if len(kept) == self.n:
+                return kept, encoded, dropped
+            if dropped + len(kept) >= TRIAL and dropped > MOST_DROPPED * (dropped + len(kept)):
+                break
+        if dropped > MOST_DROPPED * (dropped + len(kept)):
+            raise BadInput(
+                f"Task {self.name!r} does not apply to this tokeniser: {dropped} of {dropped + len(kept)} pairs were "
+                f"dropped. The first reason: {reason}"
+            )
+        raise self._too_few(len(kept))
+
+    def applies(self, tokenizer: Any) -> str | None:
+        """None when the task can be asked with this tokeniser, else the reason why not."""
+        try:
+            replace(self, n=min(self.n, 10))._kept(tokenizer, None)
+        except (BadInput, UsageError) as error:
+            return str(error)
+        return None
+
+    def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
+        """The n pairs as text: those that `tokenizer` keeps, or the first n drawn when there is none."""
+        if tokenizer is not None:
+            return tuple(self._kept(tokenizer, None)[0])
+        drawn = [pair for _, pair in zip(range(self.n), self._new_pairs(), strict=False)]
+        if len(drawn) < self.n:
+            raise self._too_few(len(drawn))
+        return tuple(drawn)
+
+    def inputs(self, tokenizer: Any, max_length: int | None = None) -> PairedInputs:
+        """Token ids of n pairs, those that the tokeniser cannot ask being dropped and counted.
+
+        Raises:
+            BadInput: more than 95 % of 400 different pairs were dropped (with the first reason).
+            UsageError: the task has fewer than n different pairs for this tokeniser.
+        """
+        from workbench.inputs.tokenising import gather
+
+        kept, encoded, dropped = self._kept(tokenizer, max_length)
+        meta = {"settings": dict(self.settings), "stages": dict(self.stages), "relation": self.relation}
+        return gather(self.name, kept, encoded, tokenizer, dropped=dropped, seed=self.seed, meta=meta)
+
+    def dataset(self, tokenizer: Any = None) -> Dataset:
+        """`examples` as a `datasets.Dataset`: clean, corrupt, answer, wrong, options, positions."""
+        return _dataset(self.examples(tokenizer))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The user's own pairs. `where` says where each came from (``"my.jsonl line 3"``), for error messages."""
+
+    items: tuple[Pair, ...]
+    where: tuple[str, ...]
+    name: str = "pairs"
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """Names that every pair has, in the first pair's order, and ``"end"``."""
+        common = set.intersection(*(set(pair.positions) for pair in self.items))
+        return (*(name for name in self.items[0].positions if name in common), "end")
+
+    def inputs(self, tokenizer: Any, max_length: int | None = None) -> PairedInputs:
+        """Token ids of all pairs, in their order.
+
+        Raises:
+            BadInput: the first pair that does not fit this tokeniser (an answer of several tokens, clean and corrupt of
+                unequal length) or `max_length`, the model's context: where it is, what was found, what to do.
+        """
+        from workbench.inputs.tokenising import encode, gather
+
+        encoded = []
+        for pair, where in zip(self.items, self.where, strict=True):
+            try:
+                encoded.append(encode(pair, tokenizer, max_length))
+            except BadInput as error:
+                raise BadInput(f"{where}: {error}") from None
+        return gather(self.name, self.items, encoded, tokenizer)
+
+    def dataset(self, tokenizer: Any = None) -> Dataset:
+        """The pairs as a `datasets.Dataset`; with a tokeniser they are checked against it first."""
+        if tokenizer is not None:
+            self.inputs(tokenizer)
+        return _dataset(self.items)
+
+
+def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
+    """The task `name` of ``data/tasks``, to be drawn n times with a seed.
+
+    `options` are the task's own settings, such as ``task("ioi", corruption="abc")``.
+
+    Raises:
+        UnknownName: no such task, or no such value of a setting; the nearest are suggested.
+        UsageError: a setting that the task does not have; n or seed that are no whole numbers.
+    """
+    found: Task = registry.load("data.tasks", name, "task", "task")
+    if unknown := sorted(set(options) - set(found.variants)):
+        known = ", ".join(found.variants) or "none"
+        raise UsageError(f"Task {name!r} has no option {', '.join(map(repr, unknown))}. Its options: {known}.")
+    changes: dict[str, Any] = {}
+    chosen: dict[str, str] = {}
+    for setting, values in found.variants.items():
+        chosen[setting] = options.get(setting, next(iter(values)))
+        if chosen[setting] not in values:
+            raise UnknownName(f"{setting} of task {name!r}", str(chosen[setting]), values)
+        changes |= values[chosen[setting]]
+    return replace(found, n=n, seed=seed, settings=chosen, **changes)
+
+
+def pairs(
+    clean: Sequence[str],
+    corrupt: Sequence[str],
+    answer: Sequence[str | Sequence[str]],
+    wrong: Sequence[str | Sequence[str]],
+    options: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    positions: Sequence[Mapping[str, Any]] | None = None,
+) -> Pairs:
+    """Pairs of your own; entry i of every list belongs to pair i.
+
+    Args:
+        answer, wrong: one string a pair, or several whose logits are averaged and probabilities summed. Written as
+            they follow the prompt, so mostly with a leading space: ``" Mary"``.
+        options: all candidate answers, for the accuracy among them: one list for all pairs, or one list a pair.
+        positions: a mapping a pair, from a name to ``(start, end)`` characters of the clean text or to a word that
+            occurs in it once.
+
+    Raises:
+        UsageError: lists of unequal lengths.
+        BadInput: a pair that cannot be asked: which one, what was found, what to do.
+    """
+    columns: dict[str, Any] = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
+    if options is not None:
+        columns["options"] = [options] * len(clean) if all(isinstance(o, str) for o in options) else options
+    if positions is not None:
+        columns["positions"] = positions
+    if texts := [name for name, column in columns.items() if isinstance(column, str)]:
+        raise UsageError(f"{texts[0]} is one text, and a list with one entry a pair was expected.")
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{len(column)} {name}" for name, column in columns.items())
+        raise UsageError(f"Lists of unequal lengths: {lengths}. Give one entry a pair in each.")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return _pairs_from_rows([(f"pair {i}", row) for i, row in enumerate(rows, start=1)], "pairs")
+
+
+def read_pairs(path: str | Path) -> Pairs:
+    """Pairs from a file: ``.jsonl`` (one object a line), ``.json`` (a list of objects) or ``.csv`` (with a header).
+
+    The fields are those of `pairs`: clean, corrupt, answer, wrong, and optionally options and positions. In a CSV
+    several answers are separated by ``|`` and there are no positions. All lines are checked before any work.
+
+    Raises:
+        UsageError: another kind of file.
+        BadInput: a file that cannot be read, or a bad line: its number, what was found, what to do.
+    """
+    return _pairs_from_rows(read_rows(Path(path)), Path(path).name)
+
+
+def _pairs_from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], source: str) -> Pairs:
+    if not rows:
+        raise BadInput(f"{source}: no pairs in it. Give at least one, with the fields {', '.join(COLUMNS[:4])}.")
+    made = tuple(pair_from_row(row, where) for where, row in rows)
+    return Pairs(made, tuple(where for where, _ in rows))
+
+
+def _dataset(items: Sequence[Pair]) -> Dataset:
+    from datasets import Dataset, Features, Value
+
+    text = Value("string")
+    columns = {
+        "clean": [pair.clean for pair in items],
+        "corrupt": [pair.corrupt for pair in items],
+        "answer": [list(pair.answer) for pair in items],
+        "wrong": [list(pair.wrong) for pair in items],
+        "options": [list(pair.options) for pair in items],
+        "positions": [
+            [{"name": name, "start": start, "end": end} for name, (start, end) in pair.positions.items()]
+            for pair in items
+        ],
+    }
+    span = {"name": text, "start": Value("int64"), "end": Value("int64")}
+    kinds = {"clean": text, "corrupt": text, "answer": [text], "wrong": [text], "options": [text], "positions": [span]}
+    return Dataset.from_dict(columns, features=Features(kinds))

@@ -1,0 +1,191 @@
+"""From text to ids: one pair through one tokeniser, and all that can be wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from workbench.errors import BadInput
+from workbench.inputs.paired import PairedInputs
+from workbench.inputs.rows import Pair, Span
+
+#: Tokens shown in a message before it is cut.
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One pair's ids, as `PairedInputs` keeps them."""
+
+    clean: list[int]
+    corrupt: list[int]
+    answer: tuple[int, ...]
+    wrong: tuple[int, ...]
+    options: tuple[int, ...]
+    positions: dict[str, int]
+
+
+def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded:
+    """The pair's ids, its named positions as token indices (always with ``"end"``).
+
+    An answer is one token *in context*: ``tokenize(prompt + answer) == tokenize(prompt) + [id]``, after both prompts.
+
+    Raises:
+        BadInput: clean and corrupt of unequal length, longer than `max_length`, an answer that is not one token, or a
+            position that falls on another token in the corrupt prompt.
+    """
+    clean, corrupt = _ids(tokenizer, pair.clean), _ids(tokenizer, pair.corrupt)
+    for name, ids in (("clean", clean), ("corrupt", corrupt)):
+        if max_length is not None and len(ids) > max_length:
+            raise BadInput(
+                f"{name} has {len(ids):,} tokens, and the model's context holds {max_length:,}. Shorten the prompt."
+            )
+    if len(clean) != len(corrupt):
+        raise _unequal(tokenizer, clean, corrupt)
+
+    def answers(words: Sequence[str], what: str) -> tuple[int, ...]:
+        found = tuple(_one_token(tokenizer, pair.clean, clean, word, what) for word in words)
+        if clean[-1] != corrupt[-1]:  # else the last token, and so the way an answer joins it, is the same
+            for word in words:
+                _one_token(tokenizer, pair.corrupt, corrupt, word, what)
+        return found
+
+    answer, wrong = answers(pair.answer, "answer"), answers(pair.wrong, "wrong")
+    if set(answer) & set(wrong):
+        raise BadInput(f"answer {pair.answer} and wrong {pair.wrong} share a token here. Choose words that differ.")
+    options = answers(pair.options, "option")
+    return Encoded(clean, corrupt, answer, wrong, options, _positions(pair, tokenizer, len(clean)))
+
+
+def gather(
+    name: str,
+    pairs: Sequence[Pair],
+    encoded: Sequence[Encoded],
+    tokenizer: Any,
+    dropped: int = 0,
+    seed: int | None = None,
+    meta: Mapping[str, object] | None = None,
+) -> PairedInputs:
+    """`PairedInputs` of encoded pairs."""
+    return PairedInputs(
+        name=name,
+        clean=tuple(torch.tensor(e.clean, dtype=torch.long) for e in encoded),
+        corrupt=tuple(torch.tensor(e.corrupt, dtype=torch.long) for e in encoded),
+        answer=tuple(e.answer for e in encoded),
+        wrong=tuple(e.wrong for e in encoded),
+        options=tuple(e.options for e in encoded),
+        positions=tuple(e.positions for e in encoded),
+        texts=tuple((pair.clean, pair.corrupt) for pair in pairs),
+        dropped=dropped,
+        bos=default_bos(tokenizer),
+        seed=seed,
+        meta=meta or {},
+    )
+
+
+def default_bos(tokenizer: Any) -> str | None:
+    """The beginning-of-sequence token that the tokeniser puts before every text by itself, or None."""
+    first = tokenizer("a")["input_ids"][0]
+    return tokenizer.bos_token if tokenizer.bos_token_id is not None and first == tokenizer.bos_token_id else None
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids = list(tokenizer(text)["input_ids"])
+    if not ids:
+        raise BadInput(f"{text!r:.60} has no tokens. Write a prompt.")
+    return ids
+
+
+def _shown(tokenizer: Any, ids: Sequence[int]) -> str:
+    cut = [tokenizer.decode([i]) for i in ids[:_SHOWN]]
+    return f"{cut}" if len(ids) <= _SHOWN else f"{cut} and {len(ids) - _SHOWN} more"
+
+
+def _unequal(tokenizer: Any, clean: list[int], corrupt: list[int]) -> BadInput:
+    before, after = _shared_ends(clean, corrupt)
+    parts = [_shown(tokenizer, ids[before : len(ids) - after]) for ids in (clean, corrupt)]
+    return BadInput(
+        f"clean has {len(clean)} tokens and corrupt {len(corrupt)}; they must have equally many. Where they differ, "
+        f"clean has {parts[0]} and corrupt {parts[1]}. Exchange words for others of the same number of tokens."
+    )
+
+
+def _shared_ends(a: Sequence[Any], b: Sequence[Any]) -> tuple[int, int]:
+    """How many entries two sequences share at their start, and, of the rest, at their end."""
+    shorter = min(len(a), len(b))
+    before = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    after = next((i for i in range(shorter - before) if a[-1 - i] != b[-1 - i]), shorter - before)
+    return before, after
+
+
+def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str) -> int:
+    """The token that `word` adds after the prompt, whose own ids must stay as they are."""
+    whole = list(tokenizer(prompt + word)["input_ids"])
+    follows = whole[len(ids) :]
+    if whole[: len(ids)] == ids and len(follows) == 1:
+        return follows[0]
+    if ids[-1] in tokenizer.all_special_ids and tokenizer("a")["input_ids"][-1] == ids[-1]:
+        raise BadInput(
+            f"this tokeniser ends every text with {tokenizer.decode([ids[-1]])!r}, so no answer can follow a prompt. "
+            "Load it without its end token (add_eos_token=False)."
+        )
+    if whole[: len(ids)] == ids:
+        found = f"{what} {word!r} is {len(follows)} tokens: {_shown(tokenizer, follows)}"
+    else:
+        joined = whole[_shared_ends(ids, whole)[0] :]
+        found = f"{what} {word!r} runs together with the prompt's end, as {_shown(tokenizer, joined)}"
+    raise BadInput(f"{found}; it must be one token after the prompt. {_advice(tokenizer, prompt, word)}")
+
+
+def _advice(tokenizer: Any, prompt: str, word: str) -> str:
+    bare, spaced = prompt.rstrip(" "), f" {word.lstrip(' ')}"
+    if bare and (bare, spaced) != (prompt, word):
+        ids = _ids(tokenizer, bare)
+        whole = list(tokenizer(bare + spaced)["input_ids"])
+        if whole[: len(ids)] == ids and len(whole) == len(ids) + 1:
+            move = "Take the space off the prompt's end: with" if bare != prompt else "With"
+            return f"{move} a leading space, {spaced!r}, it is one token."
+    return "Choose a word that is one token."
+
+
+def _positions(pair: Pair, tokenizer: Any, length: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    if pair.positions:
+        if not tokenizer.is_fast:
+            raise BadInput(
+                "named positions need a fast tokeniser, one that knows its tokens' characters. Leave them out."
+            )
+        clean, corrupt = _offsets(tokenizer, pair.clean), _offsets(tokenizer, pair.corrupt)
+        for name, span in pair.positions.items():
+            found[name] = _token_at(clean, span, name)
+            other = pair.corrupt_positions.get(name) or _counterpart(span, pair.clean, pair.corrupt)
+            if other and (there := _token_at(corrupt, other, name)) != found[name]:
+                raise BadInput(
+                    f"position {name!r} is token {found[name]} in clean and {there} in corrupt. Exchange words "
+                    "for others of the same number of tokens, each in its place."
+                )
+    return {**found, "end": length - 1}
+
+
+def _offsets(tokenizer: Any, text: str) -> list[Span]:
+    return [tuple(edges) for edges in tokenizer(text, return_offsets_mapping=True)["offset_mapping"]]
+
+
+def _token_at(offsets: Sequence[Span], span: Span, name: str) -> int:
+    """Index of the last token that overlaps the characters `span`."""
+    hits = [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
+    if not hits:
+        raise BadInput(f"position {name!r}: no token covers the characters {span[0]} to {span[1]}. Choose others.")
+    return hits[-1]
+
+
+def _counterpart(span: Span, clean: str, corrupt: str) -> Span | None:
+    """The same characters in the corrupt text, when they lie before or after all that differs."""
+    before, after = _shared_ends(clean, corrupt)
+    if span[1] <= before:
+        return span
+    shift = len(corrupt) - len(clean)
+    return (span[0] + shift, span[1] + shift) if span[0] >= len(clean) - after else None

@@ -1,0 +1,118 @@
+"""What TransformerLens's tools ask of a model besides hooks: tokens, weights, directions, biases, a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.config import TransformerLensConfig
+
+from workbench.errors import UsageError
+from workbench.models.anatomy import find
+from workbench.models.hook_points import bias_of
+from workbench.models.taps import norm_eps
+
+if TYPE_CHECKING:
+    from workbench.models.language import HookedLM
+
+
+class LensTools:
+    """Mixed into `HookedLM`, which is what `self` is; nothing is folded or centred."""
+
+    def to_tokens(
+        self: Any, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
+    ) -> Int[Tensor, "batch pos"]:
+        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise."""
+        if isinstance(input, Tensor):
+            return (input[None] if input.ndim == 1 else input).to(self.device)
+        if self.tokenizer is None:
+            raise UsageError("This model was given without a tokeniser: pass ids, not text.")
+        texts = [input] if isinstance(input, str) else list(input)
+        rows = [self.tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
+        if prepend_bos:
+            rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
+        if len({len(row) for row in rows}) != 1:
+            lengths = ", ".join(str(len(row)) for row in rows)
+            raise UsageError(
+                f"Texts of {lengths} tokens do not stack: pass ids with an attention_mask, or one at a time."
+            )
+        return torch.tensor(rows, device=self.device)
+
+    def to_single_token(self: Any, string: str) -> int:
+        """The id of a text that is one token; raises `UsageError` otherwise."""
+        ids = self.tokenizer(string, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise UsageError(f"{string!r} is {len(ids)} tokens {self.tokenizer.convert_ids_to_tokens(ids)}, not one.")
+        return ids[0]
+
+    def to_str_tokens(self: Any, input: str | Int[Tensor, "pos"]) -> list[str]:
+        """Each token of a text, or of ids, as text."""
+        return [self.tokenizer.decode(i) for i in self.to_tokens(input)[0].tolist()]
+
+    @property
+    def W_U(self: Any) -> Float[Tensor, "d_model d_vocab"]:
+        return self.module(self.anatomy.unembed).weight.T
+
+    @property
+    def b_U(self: Any) -> Float[Tensor, "d_vocab"]:
+        return bias_of(self.module(self.anatomy.unembed), self.W_U)
+
+    @property
+    def W_E(self: Any) -> Float[Tensor, "d_vocab d_model"]:
+        return self.module(self.anatomy.embed).weight
+
+    def tokens_to_residual_directions(
+        self: Any, tokens: str | int | Int[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """The direction whose dot product with the normed residual is the token's logit: the final norm's weight
+        (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries."""
+        index = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
+        rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
+        return rows * self.norm_weight(self.module(self.anatomy.final_norm))
+
+    def norm_weight(self: Any, norm: nn.Module) -> Float[Tensor, "d_model"]:
+        """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
+        probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
+        probe[..., ::2] = -1  # mean 0, mean square 1
+        out = norm(probe)[0, 0] - getattr(norm, "bias", torch.zeros((), device=self.device))
+        return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
+
+    def accumulated_bias(
+        self: Any, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, "d_model"]:
+        """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
+        attention's."""
+        total = torch.zeros(self.d_model, device=self.device, dtype=self.dtype)
+        for i in range(layer + mlp_input):
+            total = total + self.blocks[i].attn.b_O
+            if include_mlp_biases and i < layer:
+                total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
+        return total
+
+
+def lens_config(model: HookedLM) -> TransformerLensConfig:
+    """The model's sizes in TransformerLens's words."""
+    config, norm = model.hf.config.get_text_config(), model.module(model.anatomy.final_norm)
+    return TransformerLensConfig(
+        d_model=model.d_model,
+        d_head=model.d_head,
+        n_layers=model.n_layers,
+        n_ctx=int(getattr(config, "max_position_embeddings", 0) or 0),
+        n_heads=model.n_heads,
+        d_mlp=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
+        d_vocab=int(config.vocab_size),
+        device=str(model.device),
+        default_prepend_bos=False,
+        n_key_value_heads=model.n_kv_heads if model.n_kv_heads != model.n_heads else None,
+        normalization_type="LN" if isinstance(norm, nn.LayerNorm) else "RMS",
+        positional_embedding_type="rotary" if model.anatomy.rotary else "standard",
+        final_rms=not isinstance(norm, nn.LayerNorm),
+        act_fn=str(getattr(config, "hidden_act", None) or getattr(config, "activation_function", None) or "gelu"),
+        gated_mlp=bool(model.anatomy.mlp) and find(model.part(0, model.anatomy.mlp), "gate_proj") is not None,
+        uses_rms_norm=not isinstance(norm, nn.LayerNorm),
+        eps=norm_eps(norm),
+        dtype=model.dtype,
+    )

@@ -1,0 +1,113 @@
+"""The edge between the engine and its callers: any model as a tower, any task as inputs, and what a result says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from workbench.cache import Store
+from workbench.errors import UsageError
+from workbench.inputs.paired import PairedInputs
+from workbench.models.language import HookedLM
+from workbench.models.resumable import Tower
+from workbench.models.resumable_layers import LanguageTower
+
+
+def tower_of(model: Any) -> Tower:
+    """A `HookedLM` as a tower; a tower as it is."""
+    if isinstance(model, HookedLM):
+        if model.has_active_hooks():
+            raise UsageError(
+                "Hooks are active on this model (add_hook, or `with model.hooks(...)`), and recordings, sweeps and "
+                "runs do not apply them: give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
+            )
+        return LanguageTower(model)
+    if isinstance(model, Tower):
+        return model
+    raise UsageError(
+        f"{type(model).__name__} is not a model of the workbench: use wb.load(name) or wb.HookedLM(model, tokenizer)."
+    )
+
+
+def inputs_of(task: Any, model: Any) -> PairedInputs:
+    """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are."""
+    if isinstance(task, PairedInputs):
+        return task
+    texts: list[Any] = [task] if isinstance(task, str) else list(task) if isinstance(task, list | tuple) else []
+    if texts and all(isinstance(text, str) for text in texts):
+        if getattr(model, "tokenizer", None) is None:
+            raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
+        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
+        if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
+            raise UsageError(f"The text {empty[0]!r} has no tokens: there is nothing to run.")
+        return unpaired(model, ids, texts)
+    tokenise: Any = getattr(task, "inputs", None)
+    if tokenise is None:
+        raise UsageError(
+            f"{type(task).__name__} is not a task: use wb.task(name), wb.pairs(...) or wb.read_pairs(path)."
+        )
+    if getattr(model, "tokenizer", None) is None:
+        raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
+    return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
+
+
+def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str] = ()) -> PairedInputs:
+    """Prompts that stand alone: no answers, and both runs of each are the same.
+
+    Raises:
+        UsageError: one is longer than the model's context.
+    """
+    longest = getattr(getattr(model, "cfg", None), "n_ctx", 0)
+    if longest and (long := [len(row) for row in ids if len(row) > longest]):
+        raise UsageError(f"A text has {long[0]} tokens, and this model takes {longest} at most: shorten it.")
+    nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
+    ends = tuple({"end": len(row) - 1} for row in ids)
+    both = tuple((text, text) for text in texts)
+    return PairedInputs("texts", tuple(ids), tuple(ids), nothing, nothing, nothing, ends, both)
+
+
+def layers_of(chosen: Any, n_layers: int) -> tuple[int, ...]:
+    """One layer or several, as indices.
+
+    Raises:
+        UsageError: something that is no layer of the model.
+    """
+    given = (chosen,) if isinstance(chosen, int) else tuple(chosen)
+    for layer in given:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers:
+            raise UsageError(f"Layer {layer!r} does not exist: the model has layers 0 to {n_layers - 1}.")
+    return given
+
+
+def identity_of(tower: Tower, store: Store | None) -> bytes | None:
+    """What every key of this tower's activations and results begins with; None where nothing is kept: without a store,
+    and for towers that do not say who they are (``identity()``, see `workbench.models.identity`)."""
+    identity = getattr(tower, "identity", None)
+    return identity() if store is not None and identity is not None else None
+
+
+def describe(model: Any, inputs: PairedInputs) -> dict[str, Any]:
+    """What every result says of its model and inputs (JSON-able)."""
+    about: dict[str, Any] = {
+        "task": inputs.name,
+        "n": len(inputs),
+        "seed": inputs.seed,
+        "dropped": inputs.dropped,
+        "bos": inputs.bos,
+        "versions": {name: version(name) for name in ("torch", "transformers", "transformer-lens")},
+    }
+    if isinstance(model, HookedLM):
+        about |= {
+            "model": model.provenance.get("name"),
+            "model_sha256": model.provenance.get("sha256"),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "attention": model.attention_implementation,
+            "exact": "resumed" if model.resumable else "whole forwards",
+        }
+    return about

@@ -1,0 +1,226 @@
+"""`attention`: one head's pattern on one prompt, with its tokens, to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from workbench.core import Head
+from workbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Picture
+    from plotly.graph_objects import Figure
+    from torch import Tensor
+
+#: Prompts of more tokens show their pattern as a picture, not as a table of cells.
+LONG = 64
+#: More positions than this are pooled in pictures.
+FULL = 512
+#: The colour of a weight of 1 (dark end of the sequential scale), mixed with the page's own background.
+RED, GREEN, BLUE = 8, 81, 156
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Attention:
+    """One head's attention on one prompt.
+
+    Attributes:
+        tokens: the prompt's tokens as text.
+        pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
+        head, model: which.
+    """
+
+    tokens: tuple[str, ...]
+    pattern: Float[np.ndarray, "dest src"]
+    head: Head
+    model: str = ""
+
+    def table(self, dest: int = -1, k: int = 8) -> pd.DataFrame:
+        """What one destination attends to most: ``source, token, weight``, the largest first.
+
+        Raises:
+            UsageError: the prompt has no such position.
+        """
+        import pandas as pd
+
+        row = self.pattern[self._at(dest)]
+        order = np.argsort(-row, kind="stable")[:k]
+        return pd.DataFrame({"source": order, "token": [self.tokens[i] for i in order], "weight": row[order]})
+
+    def figure(self) -> Figure:
+        """Interactive Plotly figure of the pattern."""
+        from workbench.plotting import plotly_charts
+
+        values, names, words = self._laid_out
+        return plotly_charts.heatmap(values, names, names, **words)
+
+    def picture(self) -> Picture:
+        """The same, still, as a `matplotlib.figure.Figure`."""
+        from workbench.plotting import matplotlib_charts
+
+        values, names, words = self._laid_out
+        return matplotlib_charts.heatmap(values, names, names, **words)
+
+    @cached_property
+    def _laid_out(self) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+        """Values, labels and words of the picture."""
+        values, names, words = laid_out(self.pattern, numbered(self.tokens))
+        title = f"Attention of head {self.head}" + (f" · {self.model}" if self.model else "")
+        return values, names, {**words, "title": title, "scale": "attention", "limit": 1.0}
+
+    def _at(self, dest: int) -> int:
+        if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
+            raise UsageError(f"dest={dest!r}: the prompt has the positions 0 to {len(self.tokens) - 1}.")
+        return dest % len(self.tokens)
+
+    def __repr__(self) -> str:
+        best = self.table(k=3)
+        seen = ", ".join(f"{t!r} {w:.2f}" for t, w in zip(best["token"], best["weight"], strict=True))
+        return f"Attention(head {self.head}, {len(self.tokens)} tokens; the last attends to {seen})"
+
+    def _repr_html_(self) -> str:
+        """The tokens shaded by what the last of them attends to, and the whole pattern below: point at a cell to read
+        it. Plain HTML without scripts, so that it shows in a notebook that is not trusted, too."""
+        from workbench.plotting import matplotlib_charts, notebook
+
+        if len(self.tokens) > LONG:
+            grid = notebook.image(matplotlib_charts.png(self.picture(), dpi=90), "picture of the pattern")
+        else:
+            grid = self._grid()
+        words = self._laid_out[2]
+        return (
+            f"<div><b>{escape(words['title'])}</b><br>What the last token attends to: "
+            f"{coloured(self.tokens, self.pattern[-1], 1.0)}<i>{words['subtitle']}</i>{grid}</div>"
+        )
+
+    def _grid(self) -> str:
+        head = "".join(
+            f'<th style="writing-mode:vertical-rl;font-weight:normal">{escape(visible(token))}</th>'
+            for token in self.tokens
+        )
+        causal = not np.triu(self.pattern, 1).any()
+        names, rows = numbered(self.tokens), []
+        for dest, row in enumerate(self.pattern):
+            cells = "".join(
+                f'<td title="{dest} {escape(repr(self.tokens[dest]))} to {src} {escape(repr(self.tokens[src]))}: '
+                f'{weight:.3f}" style="{shade(weight)}width:12px;height:12px;padding:0"></td>'
+                for src, weight in enumerate(row[: dest + 1] if causal else row)
+            )
+            rows.append(f'<tr><th style="text-align:right;font-weight:normal">{escape(names[dest])}</th>{cells}</tr>')
+        return f'<table style="border-collapse:collapse;font-size:11px"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+
+
+def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
+    """One head's attention on one prompt; in a notebook the result shows itself.
+
+    Args:
+        model: a `HookedLM`.
+        prompt: a text, or its token ids.
+        layer, head: which head; query heads are counted.
+        cache: as in `workbench.record`.
+
+    Raises:
+        UsageError: no such layer or head, or a text that has no tokens.
+    """
+    from workbench.patching.record import record
+    from workbench.patching.resolve import unpaired
+
+    if isinstance(head, bool) or not isinstance(head, int):
+        raise UsageError(f"head={head!r}: give its number.")
+    if not 0 <= head < model.n_heads:
+        raise UsageError(f"head {head} does not exist: the model has heads 0 to {model.n_heads - 1}.")
+    if isinstance(prompt, str):
+        task: Any = prompt
+        ids = model.to_tokens(prompt)[0]
+    else:
+        ids = _ids(prompt, model.cfg.d_vocab)
+        task = unpaired(model, [ids])
+    pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
+    words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
+    return Attention(
+        tuple(words), pattern.float().cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
+    )
+
+
+def _ids(given: Any, d_vocab: int) -> Int[Tensor, "pos"]:
+    """One prompt's token ids.
+
+    Raises:
+        UsageError: something else.
+    """
+    import torch
+
+    try:
+        ids = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"prompt: {type(given).__name__} is neither a text nor the token ids of one prompt.") from None
+    if ids.ndim != 1 or not len(ids) or ids.is_floating_point():
+        raise UsageError(
+            f"prompt: ids of shape {tuple(ids.shape)} and {ids.dtype}; give the whole numbers of one prompt, [pos]."
+        )
+    if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
+        raise UsageError(f"prompt: the model's tokens have the ids 0 to {d_vocab - 1}.")
+    return ids.long()
+
+
+def laid_out(
+    pattern: Float[np.ndarray, "dest src"], names: Sequence[str]
+) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+    """A pattern as it is drawn, pooled where it is large, with its labels and the words that every picture has."""
+    size = -(-len(names) // FULL)
+    subtitle = "each row is a position, its columns are what it attends to"
+    words = {
+        "subtitle": subtitle + ("" if size == 1 else f"; pooled: each cell is the largest of {size} × {size}"),
+        "x_title": "attended to (source)",
+        "y_title": "position (destination)",
+        "diverging": False,
+    }
+    return pooled(pattern, size), list(names)[::size], words
+
+
+def numbered(tokens: Sequence[str]) -> list[str]:
+    """The tokens with their positions, as labels."""
+    return [f"{i} {visible(token)}" for i, token in enumerate(tokens)]
+
+
+def coloured(tokens: Sequence[str], weights: Float[np.ndarray, " token"], largest: float | None = None) -> str:
+    """HTML of the tokens, each shaded by its weight as a share of `largest` (the largest of them by default). Whatever
+    a token holds is text: it is escaped here."""
+    top = max(float(np.nanmax(weights)) if largest is None else largest, 1e-9)
+    words = "padding:1px 0;unicode-bidi:isolate"  # in the order of the positions, whichever way a token is read
+    spans = [
+        f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{shade(weight / top)}{words}">'
+        f"{escape(visible(token))}</span>"
+        for i, (token, weight) in enumerate(zip(tokens, weights, strict=True))
+    ]
+    style = "font-family:monospace;line-height:1.9;overflow-wrap:anywhere"
+    return f'<div dir="ltr" style="{style}">{"<wbr>".join(spans)}</div>'
+
+
+def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarray, "rows columns"]:
+    """The value of largest magnitude in each block of ``size × size`` cells; the last ones may be smaller."""
+    n = -(-len(pattern) // size)
+    padded = np.zeros((n * size, n * size), pattern.dtype)
+    padded[: len(pattern), : len(pattern)] = pattern
+    blocks = padded.reshape(n, size, n, size).swapaxes(1, 2).reshape(n, n, size * size)
+    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
+
+
+def visible(token: str) -> str:
+    """A token with its white space to be seen: line breaks as ⏎, tabs as ⇥, a leading space as ·."""
+    shown = token.replace("\n", "⏎").replace("\t", "⇥")
+    return "·" + shown[1:] if shown.startswith(" ") else shown
+
+
+def shade(weight: float) -> str:
+    """The style of a token or a cell with that share of the darkest blue; white letters on dark ones."""
+    share = float(np.clip(weight, 0, 1))
+    return f"background:rgba({RED},{GREEN},{BLUE},{share:.2f});" + ("color:#fff;" if share > 0.55 else "")

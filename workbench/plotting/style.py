@@ -1,0 +1,144 @@
+"""What the interactive and the still figures of a sweep have in common: words, scales and which cells are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from workbench.results.sweep import Sweep
+
+#: ColorBrewer's red–blue: diverging, readable with the common colour-vision deficiencies; its middle means 0.
+DIVERGING = "RdBu_r"
+#: Even in brightness, readable with colour-vision deficiencies, and free of grey; for quantities that start at 0.
+SEQUENTIAL = "viridis"
+BLANK = "#b9b9b9"
+BAR = "#33658a"
+#: Of reference marks: seen on the bars, and on light and dark pages.
+MARK = "#d55e00"
+#: Of intervals: seen on light and dark pages.
+WHISKER = "#8a8a8a"
+AXIS_NAMES: Mapping[str, str] = {
+    "set": "set of edits",
+    "step": "sampling step",
+    "layer": "layer",
+    "head": "head",
+    "kv_head": "key/value head",
+    "position": "position",
+}
+#: Still pictures write the value into at most this many of the strongest cells with a corrected p-value up to `ALPHA`.
+NAMED, ALPHA = 12, 0.05
+#: A picture of layer × head × position shows this many heads.
+STRONGEST = 20
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts around a figure. Every line says something that a reader needs to judge the numbers."""
+
+    title: str
+    subtitle: str
+    scale: str
+    note: str
+
+
+def words(sweep: Sweep, quantity: str) -> Words:
+    """Title (model, task, n), subtitle (edit, site, direction, metric), the scale with its units, and a footnote."""
+    info = sweep.info
+    title = " · ".join([*(str(info[key]) for key in ("model", "task") if info.get(key)), f"n = {sweep.n}"])
+    least = sweep.smallest_p_value
+    note = f"p-values are corrected for the number of cells; the smallest possible here is {least:.2g}."
+    if least > ALPHA:
+        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: take more prompts. {note}"
+    if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
+        note = f"Grey: no value. {note}"
+    return Words(title, _subtitle(info), _scale(info, quantity), note)
+
+
+def limit(values: np.ndarray) -> float:
+    """Half-width of a scale centred on 0 that holds all finite values (1 where there is nothing to see)."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+
+
+def interval(sweep: Sweep, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the 95 % interval of the quantity drawn."""
+    ends = (sweep.effect_low, sweep.effect_high) if quantity == "effect" else (sweep.delta_low, sweep.delta_high)
+    return np.asarray(ends[0]), np.asarray(ends[1])
+
+
+def hover(sweep: Sweep, quantity: str) -> np.ndarray:
+    """The text of every cell, as HTML lines: name, value with interval, p-value. Blank cells say so."""
+    said, texts = cell_words(sweep, quantity), np.empty(sweep.mean_delta.shape, dtype=object)
+    for index, _ in sweep.cells():
+        texts[index] = "<br>".join([f"<b>{sweep.name(index)}</b>", *said[index]])
+    return texts
+
+
+def cell_words(sweep: Sweep, quantity: str) -> np.ndarray:
+    """What is known of every cell, as a tuple of texts: value, interval, p-value. Blank cells say so."""
+    values, (low, high), p = getattr(sweep, quantity), interval(sweep, quantity), sweep.p_value
+    label = quantity.replace("_", " ")
+    words = np.empty(values.shape, dtype=object)
+    for index in np.ndindex(*values.shape):
+        known = (
+            f"{label} {values[index]:.4g}",
+            f"95 % [{low[index]:.3g}, {high[index]:.3g}]",
+            f"p = {p[index]:.2g}",
+        )
+        words[index] = known if np.isfinite(values[index]) else ("no value",)
+    return words
+
+
+def largest_over_positions(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Along the last axis, the entry with the largest magnitude (sign kept) and where it is; blank rows stay blank."""
+    where = np.where(np.isfinite(values), np.abs(values), -1.0).argmax(axis=-1)
+    return np.take_along_axis(values, where[..., None], axis=-1)[..., 0], where
+
+
+def strongest_cells(sweep: Sweep) -> np.ndarray:
+    """Mask of the at most `NAMED` cells with the largest |mean delta| whose corrected p-value is at most `ALPHA`."""
+    sure = np.nan_to_num(sweep.p_value, nan=1.0) <= ALPHA
+    score = np.where(sure, np.nan_to_num(sweep.ranking()), -1.0)
+    mask = np.zeros(score.size, dtype=bool)
+    mask[np.argsort(-score, axis=None, kind="stable")[:NAMED]] = True
+    return mask.reshape(score.shape) & sure
+
+
+def is_crowded(names: Sequence[str], inches: float) -> bool:
+    """Whether the names would touch each other on an axis so long."""
+    return max(map(len, names), default=0) * 0.1 > inches / max(len(names), 1)
+
+
+def sparse_ticks(names: Sequence[str], at_most: int) -> tuple[list[int], list[str]]:
+    """Every k-th index and name, so that no more than `at_most` are written along an axis."""
+    step = -(-len(names) // at_most)
+    return list(range(0, len(names), step)), list(names[::step])
+
+
+def _subtitle(info: Mapping[str, Any]) -> str:
+    site, edit = info.get("site", ""), str(info.get("edit", "edit"))
+    if info.get("into"):
+        receivers = info.get("receivers") or "logits"
+        names = "the logits" if receivers == "logits" else f"{info['into']} of {_listed(receivers, ', ')}"
+        what = f"path patching of {site} into {names}"
+    else:
+        what = " ".join(filter(None, [edit, site])) + (f" by {_listed(info['by'])}" if info.get("by") else "")
+    direction = f"direction: {info['direction']}" if info.get("direction") else ""
+    return " · ".join(filter(None, [what, direction, str(info.get("metric", "")).replace("_", " ")]))
+
+
+def _scale(info: Mapping[str, Any], quantity: str) -> str:
+    metric = str(info.get("metric", "metric")).replace("_", " ")
+    if quantity == "mean_delta":
+        units = f" ({info['units']})" if info.get("units") else ""
+        return f"mean change of {metric}{units}"
+    base, source = ("clean", "corrupt") if info.get("direction") == "noise" else ("corrupt", "clean")
+    return f"effect (0 = {base} run, 1 = {source} run)"
+
+
+def _listed(words: Any, between: str = " × ") -> str:
+    return words if isinstance(words, str) else between.join(map(str, words))

@@ -1,0 +1,216 @@
+"""`Circuit`: heads with roles and edges, plus how they were found."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from workbench.core import Head
+from workbench.errors import BadInput, UnknownName, UsageError
+from workbench.io.files import JSON_BYTES, jsonable, parse_json, read_file, save_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "workbench.results.circuit/1"
+#: Columns that the table ``heads`` of a run must have: one row for each head of each stage of each task's circuit. It
+#: may have more (``mean_effect``, ``effect_low``, ``rank``, …); rows whose ``in_circuit`` is false are left out.
+HEAD_COLUMNS = ("task", "stage", "layer", "index", "head", "role")
+#: Columns of the optional table ``edges``: sender ``9.6``, receiver ``9.6`` or ``logits``, into as in `Edge`.
+EDGE_COLUMNS = ("task", "sender", "receiver", "into")
+LOGITS = "logits"
+
+
+@dataclass(frozen=True, order=True)
+class Edge:
+    """The path from one head into the ``q``, ``k`` or ``v`` of another, or to the logits (receiver None, no into)."""
+
+    sender: Head
+    receiver: Head | None = None
+    into: str = ""
+
+    def __post_init__(self) -> None:
+        if self.into not in (("",) if self.receiver is None else ("q", "k", "v")):
+            raise UsageError(f"Edge {self}: into must be 'q', 'k' or 'v', and empty for an edge to the logits.")
+
+    def __str__(self) -> str:
+        return f"{self.sender}->{self.receiver or LOGITS}{'.' if self.into else ''}{self.into}"
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Heads with roles and edges, plus how they were found.
+
+    Attributes:
+        name: usually the task.
+        model: the model's name.
+        heads: ``(head, role)`` pairs, one for each role that a head plays.
+        edges: what is known of who writes to whom.
+        found: how: ``{"method": "path patching", "task": "ioi", "n": 100, "top_percent": 2, …}``, JSON-able.
+    """
+
+    name: str
+    model: str
+    heads: tuple[tuple[Head, str], ...]
+    edges: tuple[Edge, ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Head) for pair in self.heads):
+            raise UsageError("heads: give pairs of a head and its role, such as ((Head(9, 6), 'mover'),).")
+        object.__setattr__(self, "heads", tuple(sorted(set(self.heads))))
+        object.__setattr__(self, "edges", tuple(sorted(set(self.edges), key=str)))
+
+    @property
+    def head_set(self) -> frozenset[Head]:
+        """The heads, without roles."""
+        return frozenset(head for head, _ in self.heads)
+
+    @property
+    def roles(self) -> dict[str, tuple[Head, ...]]:
+        """The heads of each role, in order."""
+        return {role: tuple(h for h, r in self.heads if r == role) for role in sorted({r for _, r in self.heads})}
+
+    def table(self) -> pd.DataFrame:
+        """One row for each head and role."""
+        import pandas as pd
+
+        rows = [(h.layer, h.index, str(h), role) for h, role in self.heads]
+        return pd.DataFrame(rows, columns=["layer", "index", "head", "role"])
+
+    def json(self) -> dict[str, Any]:
+        """Plain JSON, as `save` writes it."""
+        return jsonable(
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "model": self.model,
+                "heads": [[str(h), role] for h, role in self.heads],
+                "edges": [[str(e.sender), str(e.receiver or LOGITS), e.into] for e in self.edges],
+                "found": self.found,
+            }
+        )
+
+    def to_bytes(self) -> bytes:
+        """The file that `save` writes."""
+        return (json.dumps(self.json(), indent=2, allow_nan=False) + "\n").encode()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the circuit as JSON."""
+        save_atomic(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Circuit:
+        """Read what `save` wrote.
+
+        Raises:
+            BadInput: no such file, or anything in it is not as `save` writes it.
+        """
+        return cls.from_json(parse_json(read_file(path, JSON_BYTES), str(path)), str(path))
+
+    @classmethod
+    def from_json(cls, data: Any, what: str = "circuit") -> Circuit:
+        """The inverse of `json`; raises `BadInput`, naming `what`."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise BadInput(f"{what} does not name the format {FORMAT!r}; write such files with Circuit.save.")
+        if lacking := {"name", "model", "heads", "edges", "found"} - set(data):
+            raise BadInput(f"{what}: the field {sorted(lacking)[0]!r} is missing; write such files with Circuit.save.")
+        name, model, found = data["name"], data["model"], data["found"]
+        if not isinstance(name, str) or not isinstance(model, str) or not isinstance(found, dict):
+            raise BadInput(f"{what}: the fields 'name' and 'model' must be texts, and 'found' a mapping.")
+        heads = [(_head(h, what), role) for h, role in _rows(data.get("heads"), 2, what)]
+        edges = [_edge(sender, receiver, into, what) for sender, receiver, into in _rows(data.get("edges"), 3, what)]
+        return cls(name, model, tuple(heads), tuple(edges), found)
+
+    @classmethod
+    def all_from_run(cls, path: str | os.PathLike[str]) -> dict[str, Circuit]:
+        """The circuits of a finished run by task, from its table ``heads`` (and ``edges``, where there is one).
+
+        Raises:
+            BadInput: no finished run directory, or its tables lack columns.
+        """
+        from workbench.runs.run import Run
+
+        run = Run.read(path)
+        if "heads" not in run.table_names:
+            raise BadInput(f"{path}: this run of {run.facts.get('finding')!r} has no table 'heads', so no circuit.")
+        heads = _records(run.table("heads"), HEAD_COLUMNS, f"{path}, table heads")
+        edges = _records(run.table("edges"), EDGE_COLUMNS, f"{path}, table edges") if "edges" in run.table_names else []
+        where, model = f"{path}, its tables", run.facts.get("model", "")
+        model = str(model.get("name", "") if isinstance(model, dict) else model)
+        about = {"finding": run.facts.get("finding"), "run": run.path.name, "config": run.facts.get("config")}
+        return {
+            str(task): cls(
+                str(task),
+                model,
+                tuple((_head(f"{r['layer']}.{r['index']}", where), str(r["role"])) for r in heads if r["task"] == task),
+                tuple(
+                    _edge(str(r["sender"]), str(r["receiver"]), str(r["into"]), where)
+                    for r in edges
+                    if r["task"] == task
+                ),
+                {"task": task, **about},
+            )
+            for task in dict.fromkeys(r["task"] for r in heads)
+        }
+
+    @classmethod
+    def from_run(cls, path: str | os.PathLike[str], task: str | None = None) -> Circuit:
+        """The circuit of `task` from a finished run (of its only task, when none is named).
+
+        Raises:
+            UsageError: the run has several tasks and none was named.
+            UnknownName: the run has no circuit for that task.
+            BadInput: as `all_from_run`.
+        """
+        circuits = cls.all_from_run(path)
+        if task is None and len(circuits) == 1:
+            return next(iter(circuits.values()))
+        if task is None:
+            raise UsageError(f"{path} holds circuits of {', '.join(circuits) or 'no task'}: name one with task=….")
+        if task not in circuits:
+            raise UnknownName("task", task, circuits, hint=f"It has no circuit in {path}.")
+        return circuits[task]
+
+    def _repr_html_(self) -> str:
+        from workbench.plotting.notebook import html_table
+
+        rows = [(role, " ".join(map(str, heads))) for role, heads in self.roles.items()]
+        return f"<div><b>{escape(self.name)}</b> · {escape(self.model)}{html_table(('role', 'heads'), rows)}</div>"
+
+
+def _records(frame: pd.DataFrame, columns: Iterable[str], what: str) -> list[dict[str, Any]]:
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise BadInput(f"{what}: columns {missing} are missing, found {list(frame.columns)}.")
+    return [row for row in frame.to_dict("records") if row.get("in_circuit", True)]
+
+
+def _rows(value: Any, width: int, what: str) -> list[list[str]]:
+    if not isinstance(value, list):
+        raise BadInput(f"{what}: heads and edges must be lists.")
+    for row in value:
+        if not isinstance(row, list) or len(row) != width or not all(isinstance(item, str) for item in row):
+            raise BadInput(f"{what}: {str(row)[:80]} is not a list of {width} texts.")
+    return value
+
+
+def _head(text: str, what: str) -> Head:
+    try:
+        head = Head.parse(text)
+    except UsageError as error:
+        raise BadInput(f"{what}: {error}") from None
+    if head.layer < 0 or head.index < 0:
+        raise BadInput(f"{what}: {text!r} is not a head: layers and heads count from 0.")
+    return head
+
+
+def _edge(sender: str, receiver: str, into: str, what: str) -> Edge:
+    try:
+        return Edge(_head(sender, what), None if receiver == LOGITS else _head(receiver, what), into)
+    except UsageError as error:
+        raise BadInput(f"{what}: {error}") from None

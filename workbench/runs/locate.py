@@ -1,0 +1,62 @@
+"""Every finished run of this machine, wherever its directory is: one small file a run in the user's cache folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from workbench.cache.folder import switched_off_everywhere, user_folder
+from workbench.errors import BadInput, UnknownName, UsageError
+from workbench.io.files import JSON_BYTES, parse_json, read_file, write_atomic
+from workbench.runs.directory import DONE
+from workbench.runs.run import Run
+
+
+def remember(run: Path) -> None:
+    """Note where a finished run is; nothing happens with ``WORKBENCH_CACHE=off``, or where that cannot be written."""
+    with suppress(OSError, UsageError):
+        if switched_off_everywhere():
+            return
+        folder = user_folder() / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / f"{run.name}.json", json.dumps({"path": str(run.absolute())}).encode())
+
+
+def known(root: str | os.PathLike[str] = "runs") -> list[Path]:
+    """The run directories under `root` and those that were remembered and are still there, newest first."""
+    found = {path.parent.resolve() for path in Path(root).glob(f"*/{DONE}") if not path.parent.name.startswith(".")}
+    for note in (user_folder() / "runs").glob("*.json"):
+        with suppress(BadInput, OSError, TypeError, KeyError):
+            path = Path(parse_json(read_file(note, JSON_BYTES), str(note))["path"])
+            if (path / DONE).is_file():
+                found.add(path.resolve())
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def named(name: str, root: str | os.PathLike[str] = "runs") -> Path:
+    """The run directory of that path, name, or part of a name that only one run has; ``latest`` is the newest that is
+    no repetition of another (``reproduce --from``).
+
+    Raises:
+        UnknownName: there is none; the nearest are suggested.
+        BadInput: several have that part.
+    """
+    if name and (Path(name) / DONE).is_file():
+        return Path(name)
+    here = known(root)
+    if name == "latest" and here:
+        return next((path for path in here if not _repeats(path)), here[0])
+    fitting = [path for path in here if path.name == name] or [path for path in here if name and name in path.name]
+    if len(fitting) > 1:
+        raise BadInput(f"{len(fitting)} runs are called like {name!r}: {', '.join(path.name for path in fitting[:5])}.")
+    if not fitting:
+        raise UnknownName("run", name, [path.name for path in here], "See workbench runs list.")
+    return fitting[0]
+
+
+def _repeats(path: Path) -> bool:
+    with suppress(BadInput):
+        return Run.glance(path).facts.get("repeats") is not None
+    return False
