@@ -78,7 +78,7 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
         model,
         inputs,
         {name: sorted(every - heads) for name, heads in kept.items()},
-        over=_over(model, task, both),
+        mean_over=_over(model, task, both),
         progress=tell,
     )
     return _report(model, settings, roles, inputs, found_on, sweep)

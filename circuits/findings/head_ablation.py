@@ -78,7 +78,7 @@ def _sweep(model: Any, inputs: PairedInputs, over: PairedInputs, kind: str, seed
     def tell(done: int, total: int, _: str) -> None:
         progress(done, total, f"{kind} ablation of every head")
 
-    return wb.sweep(model, inputs, edit=kind, over=over if kind == "mean" else None, seed=seed, progress=tell)
+    return wb.sweep(model, inputs, edit=kind, mean_over=over if kind == "mean" else None, seed=seed, progress=tell)
 
 
 def orders(drop: np.ndarray, random_orders: int, seed: int) -> dict[str, list[Head]]:
@@ -104,7 +104,7 @@ def _curve(
     def tell(done: int, total: int, _: str) -> None:
         progress(done, total, "ablating heads together")
 
-    sweep = wb.sweep_sets(model, inputs, sets, over=over, progress=tell)
+    sweep = wb.sweep_sets(model, inputs, sets, mean_over=over, progress=tell)
     rows = []
     for i, label in enumerate(sweep.labels["set"]):
         order, _, k = label.rpartition("|")

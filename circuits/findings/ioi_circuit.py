@@ -34,7 +34,7 @@ from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.head_scores.on_task import task_scores
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import tower_of
+from workbench.patching.resolve import resolve_model
 from workbench.plotting import matplotlib_charts, plotly_charts
 from workbench.results.sweep import Sweep
 
@@ -80,7 +80,7 @@ def _described(model: Any, inputs: PairedInputs, stages: Stages, percent: float,
     """Every head that stands out in a stage, with its role."""
     sweeps = {name: stage.sweep for name, stage in stages.done.items()}
     effects = {name: stage.effect for name, stage in stages.done.items()}
-    copies = task_scores(model, Recorder(tower_of(model)), inputs)
+    copies = task_scores(model, Recorder(resolve_model(model)), inputs)
     found = [
         d
         for step in STEPS
@@ -160,7 +160,7 @@ def _backup(
     def tell(done: int, total: int, _: str) -> None:
         progress(done, total, "ablating the movers")
 
-    sweep = wb.sweep_sets(model, measured, sets, over=over, progress=tell)
+    sweep = wb.sweep_sets(model, measured, sets, mean_over=over, progress=tell)
     rows = []
     for label, values in zip(sweep.labels["set"], sweep.values, strict=True):
         lost = damage(sweep.base, values)
@@ -184,7 +184,7 @@ def _frozen(heads: list[Head]) -> list[wb.Edit]:
 
 def _rise(model: Any, inputs: PairedInputs, over: PairedInputs, edits: list[wb.Edit]) -> np.ndarray:
     """How much each head's direct logit attribution rises under the edits, ``[layer, head]``, in logits."""
-    recorder = Recorder(tower_of(model))
+    recorder = Recorder(resolve_model(model))
     before = task_scores(model, recorder, inputs, reading_out=0).attribution
     after = task_scores(model, recorder, inputs, edits, over, reading_out=0).attribution
     return (after - before).mean(0)
