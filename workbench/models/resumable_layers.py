@@ -184,7 +184,7 @@ class ResumableLM:
         """What the keys of this model's activations begin with; None where nothing may be kept now."""
         return self.model.identity.now()
 
-    def pattern_law(self, base: LanguageBaseRun, layer: int) -> PatternFormula | None:
+    def pattern_formula(self, base: LanguageBaseRun, layer: int) -> PatternFormula | None:
         """How a layer made its pattern in a base run; None where that takes more than rotated q and k."""
         return formula_of(self.model.attentions[layer], base.seen[layer])
 

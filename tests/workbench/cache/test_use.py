@@ -42,7 +42,7 @@ def test_patterns_are_not_stored(tmp_path: Path) -> None:
     recorded = wb.record(model, paired(2), ["pattern"], cache=tmp_path)
     store = Store(tmp_path)
     counts = store.index.counts()["activation"]
-    # two lengths of one prompt in two runs: q and k of three layers, and the three layers' laws at each length
+    # two lengths of one prompt in two runs: q and k of three layers, and the three layers' formulas at each length
     assert counts[1] == 2 * 2 * 3 * 2 + 2 * 3
     assert [tuple(p.shape) for p in recorded.clean["pattern"]] == [(3, 6, 9, 9), (3, 6, 11, 11)]
 

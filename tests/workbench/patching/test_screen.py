@@ -144,7 +144,7 @@ def test_a_sweep_of_some_cells(tmp_path: Any) -> None:
     for wrong in (np.zeros((3, 6)), np.zeros((6, 3), bool)):
         with pytest.raises(UsageError, match=r"expected bool of shape \(3, 6\) \(3 layer × 6 head\)"):
             wb.sweep(model, INPUTS, where=wrong)
-    with pytest.raises(UsageError, match="chooses no cell"):
+    with pytest.raises(UsageError, match="selects no cell"):
         wb.sweep(model, INPUTS, where=np.zeros((3, 6), bool))
 
 
