@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from circuits.drawn import asked, fingerprint, reference, with_company
-from circuits.gate import gate
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import BadInput, UsageError
@@ -28,6 +26,9 @@ from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.inputs.paired import PairedInputs
 from workbench.plotting import matplotlib_charts, plotly_charts
 from workbench.results.sweep import Sweep
+
+from ..gate import gate
+from ..task_pairs import asked, fingerprint, reference, with_company
 
 KINDS = ("zero", "mean", "resample")
 MOST, LEAST, RANDOM = "most relevant first", "least relevant first", "random order"

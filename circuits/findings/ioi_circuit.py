@@ -2,7 +2,7 @@
 
 The circuit of Wang et al. (ICLR 2023, arXiv 2211.00593) as a procedure for any model: four stages of path patching and
 a fifth into the keys of the induction heads; a head has a role when it stands out in the role's stage (top share, p
-below 0.05) and attends and writes as the role asks (`circuits.ioi_roles`). Others are listed as "unexplained".
+below 0.05) and attends and writes as the role asks (`circuits.ioi.roles`). Others are listed as "unexplained".
 
 Backup: the movers are set to their means, and the logit difference measured with everything else free, and with the z
 of the backup heads frozen to what it was in the unedited run. Backup heads are those whose direct logit attribution
@@ -21,12 +21,6 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from circuits import published
-from circuits.ablation import damage, random_like
-from circuits.drawn import asked, fingerprint, reference
-from circuits.gate import gate
-from circuits.ioi_roles import ROLES, Described, attention, has_role, uniform
-from circuits.stages import STEPS, Stages, Step, patched, run_stages
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import BadInput, UsageError
@@ -37,6 +31,13 @@ from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_model
 from workbench.plotting import matplotlib_charts, plotly_charts
 from workbench.results.sweep import Sweep
+
+from .. import published
+from ..ablation import damage, random_like
+from ..gate import gate
+from ..ioi.roles import ROLES, Described, attention, has_role, uniform
+from ..stages import STEPS, Stages, Step, patched, run_stages
+from ..task_pairs import asked, fingerprint, reference
 
 P_VALUE, UNEXPLAINED = 0.05, "unexplained"
 #: The stage into the induction heads' keys.
