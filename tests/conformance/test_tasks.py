@@ -9,11 +9,11 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tests.byte_tokenizers import merging, trained
-from workbench import registry
 from workbench.errors import BadInput
 from workbench.inputs.pairs import Task, task
+from workbench.registry import TASKS
 
-NAMES = registry.names("data.tasks")
+NAMES = TASKS.names()
 STAGES = {"logits", "mover-value", "mover-query", "earlier"}
 
 

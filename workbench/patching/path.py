@@ -26,7 +26,7 @@ from workbench.models.resumable import Tower
 from workbench.patching.batches import UNIT
 from workbench.patching.cone import Row, Write, climb
 from workbench.patching.memory import reused
-from workbench.patching.metrics import Example, Metric, measured_by
+from workbench.patching.metric import Example, Metric, check_metric
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
 from workbench.patching.result_cache import Kept
@@ -73,7 +73,7 @@ def path_patch(
         UsageError: no head lies below the receivers, or the model does not resume exactly.
     """
     tower, inputs, metric_name = tower_of(model), inputs_of(task, model), metric
-    metric = measured_by(metric, inputs)
+    metric = check_metric(metric, inputs)
     if not tower.resumable or tower.n_steps > 1:
         raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
     for what, given, known in (

@@ -15,7 +15,7 @@ from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import Tower
 from workbench.patching.grid import axes_of, cells_of
-from workbench.patching.metrics import Metric, measured_by
+from workbench.patching.metric import Metric, check_metric
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
 from workbench.patching.result_cache import of_inputs
@@ -94,7 +94,7 @@ class Plan:
             site=site,
             edit=edit,
             denoise=(direction or ("denoise" if edit == "patch" else "noise")) == "denoise",
-            metric=measured_by(metric, inputs),
+            metric=check_metric(metric, inputs),
             cells=_chosen(cells, labels, only),
             labels=labels,
             positions=positions,

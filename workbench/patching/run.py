@@ -17,7 +17,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.patching.batches import UNIT, batches
 from workbench.patching.cone import whole_taps
 from workbench.patching.edits import Edits
-from workbench.patching.metrics import Example, Metric, measured_by
+from workbench.patching.metric import Example, Metric, check_metric
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import identity_of, inputs_of, tower_of
@@ -53,12 +53,12 @@ class Outcome:
         Raises:
             UsageError: the unedited run is needed and was left out.
         """
-        metric, logits = measured_by(metric, self.inputs), self.base_logits if base else self.logits
+        metric, logits = check_metric(metric, self.inputs), self.base_logits if base else self.logits
         reference = self.base_logits if metric.reference else logits
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):
             example = Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], reference[i])
-            wanted = metric.wanted(example)
+            wanted = metric.required_tokens(example)
             row = logits[i : i + 1]
             scores.append(metric(row if wanted is None else row[:, list(wanted)], example)[0])
         return torch.stack(scores)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.patching.cone import Row
-from workbench.patching.metrics import Example, Metric
+from workbench.patching.metric import Example, Metric
 
 
 class Scorer:
@@ -21,7 +21,7 @@ class Scorer:
 
     def __init__(self, metric: Metric, examples: Sequence[Example]) -> None:
         self.metric, self.examples = metric, examples
-        wanted = [metric.wanted(example) for example in examples]
+        wanted = [metric.required_tokens(example) for example in examples]
         union = sorted({token for ids in wanted for token in ids or ()})
         self.tokens = None if None in wanted else torch.tensor(union)
         self._columns = [None if ids is None else [union.index(token) for token in ids] for ids in wanted]

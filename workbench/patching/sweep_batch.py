@@ -17,7 +17,7 @@ from workbench.models.resumable import Tower
 from workbench.patching.batches import UNIT
 from workbench.patching.cone import Row, Write, climb, is_pattern, whole_taps
 from workbench.patching.memory import chunk_for
-from workbench.patching.metrics import Example, Metric
+from workbench.patching.metric import Example, Metric
 from workbench.patching.scorer import Scorer
 from workbench.patching.values import Stages, Values, position_of
 

@@ -18,7 +18,7 @@ from workbench.patching.batches import UNIT
 from workbench.patching.cone import Row
 from workbench.patching.edits import Edits
 from workbench.patching.memory import reused
-from workbench.patching.metrics import Metric, measured_by
+from workbench.patching.metric import Metric, check_metric
 from workbench.patching.progress import Progress, Tally
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
@@ -69,7 +69,7 @@ def sweep_sets(
         raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
     if not sets:
         raise UsageError("sets is empty: give a mapping from a name to the heads or edits of that set.")
-    metric = measured_by(metric, prepared)
+    metric = check_metric(metric, prepared)
     inputs = prepared if base == "clean" else prepared.swapped()
     chosen = {name: tuple(_edit(item, edit) for item in items) for name, items in sets.items()}
     distinct = list(dict.fromkeys(item for items in chosen.values() for item in items))
