@@ -24,12 +24,12 @@ class UsageError(WorkbenchError):
 class UnknownName(UsageError):
     """A model, task, finding, site or metric that does not exist; the nearest names are suggested (exit code 2)."""
 
-    def __init__(self, kind: str, given: str, known: Iterable[str], hint: str = "") -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(given, known, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         guess = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(known)}."
-        super().__init__(" ".join(filter(None, [f"Unknown {kind} {given!r}.", guess, hint])))
-        self.kind, self.given, self.near = kind, given, near
+        super().__init__(" ".join(filter(None, [f"Unknown {kind} {name!r}.", guess, hint])))
+        self.kind, self.name, self.near = kind, name, near
 
 
 class BadInput(WorkbenchError):

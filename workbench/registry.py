@@ -101,7 +101,7 @@ def importable(package: str) -> str:
     top, dot, rest = package.partition(".")
     if PRIVATE + top in sys.modules:
         return PRIVATE + top + dot + rest
-    if _is_ours(top):
+    if _is_own_package(top):
         return package
     spec = importlib.util.spec_from_file_location(
         PRIVATE + top, ROOT / top / "__init__.py", submodule_search_locations=[str(ROOT / top)]
@@ -119,7 +119,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
-def _is_ours(top: str) -> bool:
+def _is_own_package(top: str) -> bool:
     """Whether the plain name of a top-level package is ours; finds the module without running it."""
     if top in sys.modules:
         origin = getattr(sys.modules[top], "__file__", None)

@@ -24,8 +24,8 @@ _OFF: ContextVar[bool] = ContextVar("workbench_cache_off", default=False)
 
 def user_folder() -> Path:
     """``$WORKBENCH_CACHE_DIR``, else the platform's user cache directory of the workbench."""
-    given = os.environ.get("WORKBENCH_CACHE_DIR")
-    return Path(given or platformdirs.user_cache_dir("attention-workbench", appauthor=False)).expanduser()
+    setting = os.environ.get("WORKBENCH_CACHE_DIR")
+    return Path(setting or platformdirs.user_cache_dir("attention-workbench", appauthor=False)).expanduser()
 
 
 def default() -> Path:
@@ -44,10 +44,10 @@ def switched_off_everywhere() -> bool:
     Raises:
         UsageError: the variable says neither on nor off.
     """
-    given = os.environ.get("WORKBENCH_CACHE", "").lower()
-    if given not in (*ON, *OFF):
-        raise UsageError(f"WORKBENCH_CACHE={given!r}: say on or off (WORKBENCH_CACHE_DIR names the folder).")
-    return given in OFF
+    setting = os.environ.get("WORKBENCH_CACHE", "").lower()
+    if setting not in (*ON, *OFF):
+        raise UsageError(f"WORKBENCH_CACHE={setting!r}: say on or off (WORKBENCH_CACHE_DIR names the folder).")
+    return setting in OFF
 
 
 @contextmanager
@@ -69,13 +69,13 @@ def budget(folder: Path, used: int) -> int:
     Raises:
         UsageError: the variable holds no number.
     """
-    given = os.environ.get("WORKBENCH_CACHE_GB")
-    if given:
+    setting = os.environ.get("WORKBENCH_CACHE_GB")
+    if setting:
         try:
-            size = float(given)
+            size = float(setting)
         except ValueError:
             size = -1.0
         if not 0 <= size < float("inf"):
-            raise UsageError(f"WORKBENCH_CACHE_GB={given!r} is no number of gigabytes (0 or more).")
+            raise UsageError(f"WORKBENCH_CACHE_GB={setting!r} is no number of gigabytes (0 or more).")
         return int(size * 1e9)
     return min(MOST, (shutil.disk_usage(folder).free + used) // 5)

@@ -78,19 +78,19 @@ def make_room(shard_folder: Path, keep: int | None) -> int:
 
 def tidy(folder: Path, index: Index, notes: list[str]) -> None:
     """Remove what dead writers left, enter whole shards that the index does not know, forget those that are gone."""
-    here, removed = set(), 0
+    on_disk, removed = set(), 0
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(PARTIAL):
                 removed += _orphan(entry.path)
             elif entry.name.endswith(SUFFIX):
-                here.add(entry.name)
-    known = index.names()
-    entered = sum(_entered(folder / name, index, notes) for name in sorted(here - known))
-    gone = [name for name in known - here if not (folder / name).exists()]
+                on_disk.add(entry.name)
+    indexed = index.names()
+    entered = sum(_entered(folder / name, index, notes) for name in sorted(on_disk - indexed))
+    gone = [name for name in indexed - on_disk if not (folder / name).exists()]
     for name in gone:
         index.forget(name)
-    said = [
+    actions = [
         f"{count} {what}"
         for count, what in (
             (entered, "shards that no index knew were checked and entered"),
@@ -99,8 +99,8 @@ def tidy(folder: Path, index: Index, notes: list[str]) -> None:
         )
         if count
     ]
-    if said:
-        notes.append(", ".join(said) + ".")
+    if actions:
+        notes.append(", ".join(actions) + ".")
 
 
 def block_of(path: Path, key: bytes) -> Block | None:

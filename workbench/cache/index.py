@@ -99,14 +99,14 @@ class Index:
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Block]:
         """The blocks of those keys that are here."""
-        keys, found = list(keys), {}
+        keys, blocks = list(keys), {}
         for at in range(0, len(keys), _MANY):
             part = keys[at : at + _MANY]
             query = f"""SELECT key, name, start, block.size, dtype, shape, checksum FROM block
                         JOIN shard ON shard.id = block.shard WHERE key IN ({",".join("?" * len(part))})"""
             with self._guard:
-                found |= {row[0]: _block(*row) for row in self._db.execute(query, part)}
-        return found
+                blocks |= {row[0]: _block(*row) for row in self._db.execute(query, part)}
+        return blocks
 
     def has_all(self, keys: Sequence[bytes]) -> bool:
         """Whether every key is here."""

@@ -45,6 +45,6 @@ def activation(identity: bytes, ids: Tensor, hook: str, edits: bytes | None = No
     return digest(identity, "activation", ids, hook, *(() if edits is None else (edits,)))
 
 
-def context(about: Mapping[str, Any]) -> bytes:
+def context(facts: Mapping[str, Any]) -> bytes:
     """The part of every key that one model on one machine shares; see `workbench.models.identity`."""
-    return digest("context", ENGINE, about)
+    return digest("context", ENGINE, facts)

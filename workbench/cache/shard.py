@@ -77,8 +77,8 @@ def write(
         title: [[key.hex(), _sum(key, row).hex()] for key, row in zip(keys, rows[title], strict=True)]
         for title, (keys, _) in tensors.items()
     }
-    about = {"format": FORMAT, "kind": kind, "blocks": sums}
-    data = save(rows, metadata={FIELD: json.dumps(about)})
+    metadata = {"format": FORMAT, "kind": kind, "blocks": sums}
+    data = save(rows, metadata={FIELD: json.dumps(metadata)})
     for _ in range(_TRIES):
         try:
             _write_whole(folder / name, data)
@@ -113,15 +113,15 @@ def blocks(path: Path) -> tuple[str, list[Block]]:
         FileNotFoundError: it is not there.
     """
     header = safetensors_header.read(path)
-    about = parse_json(header.metadata.get(FIELD, "null"), str(path))
-    known = about.get("blocks") if isinstance(about, dict) and about.get("format") == FORMAT else None
+    metadata = parse_json(header.metadata.get(FIELD, "null"), str(path))
+    known = metadata.get("blocks") if isinstance(metadata, dict) and metadata.get("format") == FORMAT else None
     if not isinstance(known, dict):
         raise BadInput(f"{path} is no shard of the activation cache.")
     try:
-        found = [block for tensor in header.tensors for block in _blocks(path.name, tensor, known[tensor.name])]
+        listed = [block for tensor in header.tensors for block in _blocks(path.name, tensor, known[tensor.name])]
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: a damaged header ({error}).") from None
-    return str(about.get("kind")), found
+    return str(metadata.get("kind")), listed
 
 
 def _blocks(shard: str, tensor: Tensor, rows: Sequence[Sequence[str]]) -> Iterator[Block]:

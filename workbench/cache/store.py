@@ -62,7 +62,7 @@ class Store:
         self.full = False
         self.run: str | None = None
         self.notes: list[str] = []
-        self.found = self.made = 0
+        self.hits = self.misses = 0
         self._guard = threading.Lock()
         self._touched: set[str] = set()
         try:
@@ -80,10 +80,10 @@ class Store:
         if self.notes:
             warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
 
-    def count(self, found: bool) -> None:
+    def count(self, hit: bool) -> None:
         """One more unit of work was found here, or computed."""
-        self.found += found
-        self.made += not found
+        self.hits += hit
+        self.misses += not hit
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -97,12 +97,12 @@ class Store:
 
     def read_many(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
         """Those of the blocks that are here and sound."""
-        found: dict[bytes, Tensor] = {}
+        tensors: dict[bytes, Tensor] = {}
         for key, block in self._ask(lambda: self.index.find(keys), {}).items():
             x = self._read(block)
             if x is not None:
-                found[key] = x
-        return found
+                tensors[key] = x
+        return tensors
 
     def _read(self, block: Block) -> Tensor | None:
         data = self._bytes(block)
@@ -126,11 +126,11 @@ class Store:
         if not path.exists():  # evicted by another process
             self._change(lambda: self.index.forget(block.shard))
             return None
-        said = health.block_of(path, block.key)
-        data = None if said is None or said == block else self._bytes(said)
-        if said is not None and data is not None and shards.sound(said, data):
-            self._change(lambda: self.index.replace(said))
-            return shards.tensor_of(said, data)
+        from_header = health.block_of(path, block.key)
+        data = None if from_header is None or from_header == block else self._bytes(from_header)
+        if from_header is not None and data is not None and shards.sound(from_header, data):
+            self._change(lambda: self.index.replace(from_header))
+            return shards.tensor_of(from_header, data)
         self._change(lambda: self.index.drop(block.key))
         self._say(f"left out a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
         return None

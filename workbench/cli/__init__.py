@@ -50,8 +50,8 @@ app.command("explore")(explore.explore)
 app.command("doctor")(doctor.doctor)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"workbench {__version__}")
         raise typer.Exit
 
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # so that the interpreter's last flush is silent
         return BROKEN_PIPE
     except OSError as error:
-        return _fail(error, _in_words(error), BAD_INPUT, as_json, out)
+        return _fail(error, _describe(error), BAD_INPUT, as_json, out)
     except (KeyboardInterrupt, Abort) as error:
         return _fail(error, "interrupted.", INTERRUPTED, as_json, out)
     except (WorkbenchError, TyperException) as error:
@@ -117,10 +117,10 @@ def _message(error: Exception) -> str:
     return f"{text}{stop} '{getattr(context, 'command_path', 'workbench')} --help' shows what there is."
 
 
-def _in_words(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     """What the system refused, and of what."""
-    about = f"{error.filename}: " if error.filename else ""
-    return f"{about}{error.strerror or error}."
+    path = f"{error.filename}: " if error.filename else ""
+    return f"{path}{error.strerror or error}."
 
 
 def _fail(error: BaseException, text: str, code: int, as_json: bool, out: Any) -> int:

@@ -11,13 +11,13 @@ from workbench.registry import FINDINGS
 
 def findings(as_json: AsJson = False) -> Answer:
     """List the findings: experiments that end in a verdict."""
-    found = [{"name": name, "title": _title(name)} for name in FINDINGS.names()]
+    rows = [{"name": name, "title": _title(name)} for name in FINDINGS.names()]
 
     def show(console: Any) -> None:
-        console.print(table(("name", "what it asks"), [(row["name"], row["title"]) for row in found]))
+        console.print(table(("name", "what it asks"), [(row["name"], row["title"]) for row in rows]))
         console.print("Run one:  workbench reproduce NAME")
 
-    return Answer({"findings": found}, show)
+    return Answer({"findings": rows}, show)
 
 
 def _title(name: str) -> str:

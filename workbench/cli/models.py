@@ -44,7 +44,7 @@ def fetch_model(
     check_name("model", name, catalog.entries())
     from workbench.models import sources
 
-    with progress.shown() as display:
+    with progress.on_stderr() as display:
         folder = sources.fetch(name, accept_licence=accept_licence, progress=display)
     document = {**_row(catalog.get(name)), "path": str(folder)}
     return Answer(document, lambda console: console.print(f"{name} is here and verified: {folder}"))

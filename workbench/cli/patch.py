@@ -11,7 +11,17 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, console, table
-from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from, place, words
+from workbench.cli.choices import (
+    Model,
+    NoCache,
+    Seed,
+    caching,
+    check_model,
+    check_name,
+    inputs_from,
+    parse_position,
+    split_list,
+)
 from workbench.core import EDIT_KINDS, SITES
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
@@ -78,34 +88,34 @@ def patch(
 
     import workbench as wb
 
-    with progress.shown() as display, caching(not no_cache, display.say):
-        asked: dict[str, Any] = {
+    with progress.on_stderr() as display, caching(not no_cache, display.say):
+        arguments: dict[str, Any] = {
             "site": site,
-            "by": words(by),
+            "by": split_list(by),
             "edit": edit,
             "direction": direction,
             "metric": metric,
-            "positions": [place(word) for word in words(positions, "--positions")] or None,
+            "positions": [parse_position(word) for word in split_list(positions, "--positions")] or None,
             "seed": seed,
             "progress": display,
         }
         loaded, screened = wb.load(model, progress=display), None
         if screen is None:
-            sweep = wb.sweep(loaded, inputs, **asked)
+            sweep = wb.sweep(loaded, inputs, **arguments)
         else:
-            screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **asked)
+            screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **arguments)
             sweep = screened.exact
-    kept = None if target is None else _write(sweep, target, top)
-    answer = {**sweep.json(), "out": kept}
+    path = None if target is None else _write(sweep, target, top)
+    document = {**sweep.json(), "out": path}
     if screened is not None:
-        answer |= {"screen": screened.words, "cells": jsonable(screened.table().to_dict("records"))}
+        document |= {"screen": screened.words, "cells": jsonable(screened.table().to_dict("records"))}
 
     def show(console: Any) -> None:
-        _show(console, sweep, top, kept)
+        _show(console, sweep, top, path)
         if screened is not None:
             console.print(f"{screened.words.capitalize()} on the same prompts.")
 
-    return Answer(answer, show)
+    return Answer(document, show)
 
 
 def _check_screen(screen: str | None, confirm: float | None) -> None:
@@ -128,7 +138,7 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
     if direction == "denoise" and edit != "patch":
         raise UsageError(f"--direction denoise belongs to patch edits; {edit} edits the clean run. Leave it out.")
     check_name("metric", metric, METRICS.names())
-    for axis in words(by, "--by"):
+    for axis in split_list(by, "--by"):
         check_name("axis", axis, AXES)
 
 
@@ -167,7 +177,7 @@ def _write(sweep: Sweep, target: Path, top: int) -> str:
     return str(run.path)
 
 
-def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
+def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
     source = "" if sweep.source is None else f", {sweep.source.mean():.3g} in the run the values come from"
     console.print(
@@ -196,8 +206,8 @@ def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
     console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible is {smallest}.")
     if sweep.effect_note:
         console.print(sweep.effect_note)
-    if kept:
-        console.print(f"Kept in {kept}")
+    if path:
+        console.print(f"Kept in {path}")
 
 
 def _interval(low: float, high: float) -> str:

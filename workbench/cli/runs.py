@@ -24,13 +24,13 @@ Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="A folder of ru
 @verbs.command("list")
 def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """List finished runs, newest first."""
-    from workbench.runs.locate import known
+    from workbench.runs.locate import finished_runs
     from workbench.runs.run import Run
 
     rows = []
-    for path in known(root):
+    for path in finished_runs(root):
         try:
-            facts = Run.glance(path).facts
+            facts = Run.read_header(path).facts
         except BadInput as error:
             rows.append({"id": path.name, "path": str(path), "damaged": str(error)})
             continue
@@ -125,7 +125,7 @@ def agreement(tables: Any) -> Any:
 
 
 def _run(name: str, root: Path) -> Any:
-    from workbench.runs.locate import named
+    from workbench.runs.locate import find_run
     from workbench.runs.run import Run
 
-    return Run.read(named(name, root))
+    return Run.read(find_run(name, root))

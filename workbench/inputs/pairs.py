@@ -88,40 +88,40 @@ class Task:
                 stale = 0
                 yield pair
 
-    def _too_few(self, found: int) -> UsageError:
+    def _too_few(self, available: int) -> UsageError:
         return UsageError(
-            f"Task {self.name!r} has only {found} different pairs here, and n={self.n} were asked for. "
-            f"Ask for n={found} or fewer."
+            f"Task {self.name!r} has only {available} different pairs here, and n={self.n} were asked for. "
+            f"Ask for n={available} or fewer."
         )
 
-    def _kept(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], int]:
+    def _encoded_pairs(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], int]:
         """The first n pairs that the tokeniser's filter keeps, their ids, and how many were dropped on the way."""
         from workbench.inputs.tokenising import encode
 
-        kept: list[Pair] = []
+        pairs: list[Pair] = []
         encoded: list[Encoded] = []
         dropped, reason = 0, ""
         for pair in self._new_pairs():
             try:
                 encoded.append(encode(pair, tokenizer, max_length))
-                kept.append(pair)
+                pairs.append(pair)
             except BadInput as error:
                 dropped, reason = dropped + 1, reason or str(error)
-            if len(kept) == self.n:
-                return kept, encoded, dropped
-            if dropped + len(kept) >= TRIAL and dropped > MOST_DROPPED * (dropped + len(kept)):
+            if len(pairs) == self.n:
+                return pairs, encoded, dropped
+            if dropped + len(pairs) >= TRIAL and dropped > MOST_DROPPED * (dropped + len(pairs)):
                 break
-        if dropped > MOST_DROPPED * (dropped + len(kept)):
+        if dropped > MOST_DROPPED * (dropped + len(pairs)):
             raise BadInput(
-                f"Task {self.name!r} does not apply to this tokeniser: {dropped} of {dropped + len(kept)} pairs were "
+                f"Task {self.name!r} does not apply to this tokeniser: {dropped} of {dropped + len(pairs)} pairs were "
                 f"dropped. The first reason: {reason}"
             )
-        raise self._too_few(len(kept))
+        raise self._too_few(len(pairs))
 
     def applies(self, tokenizer: Any) -> str | None:
         """None when the task can be asked with this tokeniser, else the reason why not."""
         try:
-            replace(self, n=min(self.n, 10))._kept(tokenizer, None)
+            replace(self, n=min(self.n, 10))._encoded_pairs(tokenizer, None)
         except (BadInput, UsageError) as error:
             return str(error)
         return None
@@ -129,11 +129,11 @@ class Task:
     def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
         """The n pairs as text: those that `tokenizer` keeps, or the first n drawn when there is none."""
         if tokenizer is not None:
-            return tuple(self._kept(tokenizer, None)[0])
-        drawn = [pair for _, pair in zip(range(self.n), self._new_pairs(), strict=False)]
-        if len(drawn) < self.n:
-            raise self._too_few(len(drawn))
-        return tuple(drawn)
+            return tuple(self._encoded_pairs(tokenizer, None)[0])
+        pairs = [pair for _, pair in zip(range(self.n), self._new_pairs(), strict=False)]
+        if len(pairs) < self.n:
+            raise self._too_few(len(pairs))
+        return tuple(pairs)
 
     def inputs(self, tokenizer: Any, max_length: int | None = None) -> PairedInputs:
         """Token ids of n pairs, those that the tokeniser cannot ask being dropped and counted.
@@ -144,9 +144,9 @@ class Task:
         """
         from workbench.inputs.tokenising import gather
 
-        kept, encoded, dropped = self._kept(tokenizer, max_length)
+        pairs, encoded, dropped = self._encoded_pairs(tokenizer, max_length)
         meta = {"settings": dict(self.settings), "stages": dict(self.stages), "relation": self.relation}
-        return gather(self.name, kept, encoded, tokenizer, dropped=dropped, seed=self.seed, meta=meta)
+        return gather(self.name, pairs, encoded, tokenizer, dropped=dropped, seed=self.seed, meta=meta)
 
     def dataset(self, tokenizer: Any = None) -> Dataset:
         """`examples` as a `datasets.Dataset`: clean, corrupt, answer, wrong, options, positions."""
@@ -203,18 +203,18 @@ def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
         UnknownName: no such task, or no such value of a setting; the nearest are suggested.
         UsageError: a setting that the task does not have; n or seed that are no whole numbers.
     """
-    found: Task = TASKS[name]
-    if unknown := sorted(set(options) - set(found.variants)):
-        known = ", ".join(found.variants) or "none"
+    template: Task = TASKS[name]
+    if unknown := sorted(set(options) - set(template.variants)):
+        known = ", ".join(template.variants) or "none"
         raise UsageError(f"Task {name!r} has no option {', '.join(map(repr, unknown))}. Its options: {known}.")
     changes: dict[str, Any] = {}
     chosen: dict[str, str] = {}
-    for setting, values in found.variants.items():
+    for setting, values in template.variants.items():
         chosen[setting] = options.get(setting, next(iter(values)))
         if chosen[setting] not in values:
             raise UnknownName(f"{setting} of task {name!r}", str(chosen[setting]), values)
         changes |= values[chosen[setting]]
-    return replace(found, n=n, seed=seed, settings=chosen, **changes)
+    return replace(template, n=n, seed=seed, settings=chosen, **changes)
 
 
 def pairs(

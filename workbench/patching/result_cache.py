@@ -15,7 +15,7 @@ from jaxtyping import Float, Num
 
 from workbench.cache import Store
 from workbench.cache.keys import digest
-from workbench.cache.work_queue import share_cores, work_through
+from workbench.cache.work_queue import compute_missing, share_cores
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.patching.batches import UNIT
 
@@ -62,7 +62,7 @@ class Kept:
             release()
             take(group, made, True)
 
-        work_through(self.store, groups, self._key, have, make)
+        compute_missing(self.store, groups, self._key, have, make)
 
     def _key(self, group: Group) -> bytes:
         return digest(self.common or b"", *(_example(self.inputs, i) for i in group.members))

@@ -63,10 +63,10 @@ class Sweep:
             if getattr(self, name) is not None:
                 put(self, name, _frozen(getattr(self, name)))
         check_shapes(self)
-        given = dict(self.labels)
+        labels = dict(self.labels)
         sizes = zip(self.axes, self.values.shape, strict=False)
-        put(self, "labels", {a: tuple(map(str, given.pop(a, range(n)))) for a, n in sizes})
-        check_labels(self, given)
+        put(self, "labels", {a: tuple(map(str, labels.pop(a, range(n)))) for a, n in sizes})
+        check_labels(self, labels)
         put(self, "info", dict(self.info))
 
     # --- numbers
@@ -98,11 +98,6 @@ class Sweep:
         """Mean of `delta` over examples, in the metric's units; NaN for blank cells."""
         with np.errstate(invalid="ignore"):
             return _frozen(np.where(statistics.finite_rows(self.delta), self.delta.mean(axis=-1), np.nan))
-
-    @property
-    def mean(self) -> Float[np.ndarray, "*cells"]:
-        """The same as `mean_delta`."""
-        return self.mean_delta
 
     @property
     def delta_low(self) -> Float[np.ndarray, "*cells"]:
@@ -254,8 +249,8 @@ class Sweep:
             columns["position"] = [at["position"] for at in places]
         blank = np.full(self.mean_delta.shape, np.nan)
         for name in ("mean_delta", "delta_low", "delta_high", "effect", "effect_low", "effect_high", "p_value"):
-            found = getattr(self, name)
-            columns[name] = (blank if found is None else found).ravel()
+            values = getattr(self, name)
+            columns[name] = (blank if values is None else values).ravel()
         return pd.DataFrame({**columns, "n": self.n})
 
     def figure(self, quantity: str | None = None) -> Figure:
@@ -270,14 +265,14 @@ class Sweep:
 
         return matplotlib_charts.of_sweep(self, self.quantity(quantity))
 
-    def quantity(self, wanted: str | None) -> str:
+    def quantity(self, name: str | None) -> str:
         """Which quantity a figure shows: `wanted`, or effects where they exist, else mean deltas."""
         usable = self.effect is not None and bool(np.isfinite(self.effect).any())
-        if wanted not in (None, "effect", "mean_delta"):
-            raise UnknownName("quantity", wanted, ("effect", "mean_delta"))
-        if wanted == "effect" and not usable:
+        if name not in (None, "effect", "mean_delta"):
+            raise UnknownName("quantity", name, ("effect", "mean_delta"))
+        if name == "effect" and not usable:
             raise UsageError(f"There is no effect to draw. {self.effect_note}")
-        return wanted or ("effect" if usable else "mean_delta")
+        return name or ("effect" if usable else "mean_delta")
 
     def json(self) -> dict[str, Any]:
         """Everything but the per-cell, per-example values, as plain JSON (NaN becomes null)."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workbench.findings import Finding, Report
 
 
-def perform(
+def execute(
     finding: Finding,
     model: str,
     settings: Mapping[str, Any],

@@ -27,13 +27,13 @@ def provenance() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """The version of Python and of each of `PACKAGES`; None where it is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    installed: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def git_state(folder: str | os.PathLike[str] = ".") -> dict[str, Any] | None:

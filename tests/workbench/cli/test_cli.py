@@ -319,7 +319,7 @@ def test_progress_on_a_terminal_leaves_nothing_behind():
             return True
 
     stream = Terminal()
-    with progress.shown(stream) as update:
+    with progress.on_stderr(stream) as update:
         update(0, 0, "loading [x]")
         update.say("this stays")
         update(1, 4, "sweep")

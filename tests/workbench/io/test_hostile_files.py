@@ -29,7 +29,7 @@ from workbench.io import safetensors_header
 from workbench.models import catalog, gguf_header
 from workbench.models.sources.store import read_seal
 from workbench.runs.directory import RunDirectory
-from workbench.runs.locate import known
+from workbench.runs.locate import finished_runs
 
 #: Bytes that a parser may allocate for a file of a few kilobytes.
 MEMORY = 64 * 2**20
@@ -238,7 +238,7 @@ def test_a_note_of_a_run_may_hold_anything(tmp_path: Path, data: bytes) -> None:
     try:
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / "x.json").write_bytes(data)
-        known(tmp_path / "nowhere")
+        finished_runs(tmp_path / "nowhere")
     finally:
         if before is None:
             del os.environ["WORKBENCH_CACHE_DIR"]

@@ -43,13 +43,13 @@ def test_effect_is_a_ratio_of_means_and_not_a_mean_of_ratios():
     base, source = np.zeros(2), np.array([1.0, 3.0])
     sweep = Sweep(np.array([[1.0, 0.0]]), base, source, ("layer",))
     assert sweep.effect is not None and sweep.effect[0] == 0.5 / 2
-    assert (sweep.mean[0], sweep.delta.tolist()) == (0.5, [[1.0, 0.0]])
+    assert (sweep.mean_delta[0], sweep.delta.tolist()) == (0.5, [[1.0, 0.0]])
 
 
 def test_intervals_hold_the_effect_and_blank_cells_stay_blank():
     sweep = make()
     assert sweep.effect is not None and sweep.effect_low is not None and sweep.effect_high is not None
-    blank = np.isnan(sweep.mean)
+    blank = np.isnan(sweep.mean_delta)
     assert blank.sum() == 1 and blank[-1, -1]
     for found in (sweep.effect, sweep.effect_low, sweep.effect_high, sweep.delta_low, sweep.p_value):
         np.testing.assert_array_equal(np.isnan(found), blank)
@@ -86,7 +86,7 @@ def test_a_cell_with_one_infinite_example_is_blank_and_counted():
     values = sweep.values.copy()
     values[1, 1, 0] = -np.inf
     sweep = replace(sweep, values=values)
-    assert np.isnan(sweep.mean[1, 1]) and sweep.effect_note.startswith("1 cells")
+    assert np.isnan(sweep.mean_delta[1, 1]) and sweep.effect_note.startswith("1 cells")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""Words that are not names: identifiers speak the field's language, and a local says what it holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workbench.registry import ROOT
+
+#: Word → what to write instead.
+NOT_NAMES = {
+    "about": "info, metadata, label",
+    "asked": "requested, settings, prompt",
+    "company": "batch, neighbours",
+    "drawn": "samples, prompts, figure",
+    "found": "what it holds: result, scores, matches, paths",
+    "given": "settings, arguments, expected",
+    "heard": "messages, events",
+    "here": "the place: folder, layer, position",
+    "kept": "stored, cached, selected",
+    "look": "record, inspection, style",
+    "meant": "expected, intended",
+    "mine": "own, local, or what it holds",
+    "ours": "workbench_…, or what it holds",
+    "said": "message, text, words",
+    "shown": "visible, displayed, or what it holds",
+    "spoken": "message",
+    "taking": "capture",
+    "theirs": "reference, other, users_…",
+    "there": "the place, or present, cached",
+    "told": "messages, events",
+    "wanted": "required, requested",
+    "whom": "recipient",
+}
+#: Folders that are held to it.
+CLEAN = (
+    "workbench/cache",
+    "workbench/cli",
+    "workbench/core.py",
+    "workbench/errors.py",
+    "workbench/head_scores",
+    "workbench/inputs",
+    "workbench/io",
+    "workbench/patching/metric.py",
+    "workbench/patching/metrics",
+    "workbench/registry.py",
+    "workbench/results",
+    "workbench/runs",
+    "workbench/statistics.py",
+)
+
+
+def identifiers(path: Path) -> Iterator[tuple[int, str]]:
+    """The names that a file defines, with their lines: its own, assigned names and attributes, parameters, functions,
+    classes, and what imports are called."""
+    yield 1, path.stem
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.lineno, node.asname
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.lineno, node.name
+
+
+def words_of(identifier: str) -> list[str]:
+    """The parts of a name: ``_was_found`` is *was* and *found*. A test's name is a sentence and has none."""
+    if identifier.startswith("test_"):
+        return []
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", identifier).lower().strip("_").split("_")
+
+
+def not_names(path: Path) -> list[str]:
+    """What to change in a file, a line each."""
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {identifier!r} says little: {word} → {NOT_NAMES[word]}"
+        for line, identifier in sorted(set(identifiers(path)))
+        for word in words_of(identifier)
+        if word in NOT_NAMES
+    ]
+
+
+@pytest.mark.parametrize("folder", CLEAN)
+def test_identifiers_are_names(folder):
+    place = ROOT / folder
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    assert files, f"{folder} is not there: take it off the list, or mend its name"
+    if lines := [line for file in files for line in not_names(file)]:
+        pytest.fail("\n".join(lines))
