@@ -10,7 +10,7 @@ import streamlit as st
 from app import models, options
 from app.work import sweeps
 from workbench.inputs.paired import PairedInputs
-from workbench.patching.resolve import inputs_of
+from workbench.patching.resolve import resolve_inputs
 from workbench.registry import TASKS
 
 #: Prompts at most: they are run one by one.
@@ -36,4 +36,4 @@ def tokenised(name: str, asked: dict[str, Any]) -> PairedInputs:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the prompts …")
 def _tokenised(name: str, asked: str) -> PairedInputs:
-    return inputs_of(sweeps.prompts(json.loads(asked)), models.load(name))
+    return resolve_inputs(sweeps.prompts(json.loads(asked)), models.load(name))

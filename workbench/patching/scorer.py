@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.patching.cone import Row
+from workbench.patching.cone import EditedRun
 from workbench.patching.metric import Example, Metric
 
 
@@ -35,7 +35,7 @@ class Scorer:
         columns = self._columns[k]
         return self.metric(readout if columns is None else readout[:, columns], self.examples[k])
 
-    def into(self, scores: list[float], rows: Sequence[Row]) -> Callable[[Sequence[int], Tensor], None]:
+    def into(self, scores: list[float], rows: Sequence[EditedRun]) -> Callable[[Sequence[int], Tensor], None]:
         """A reader for `climb` that fills in the score of each of `rows`."""
 
         def read(order: Sequence[int], readout: Tensor) -> None:
