@@ -48,7 +48,15 @@ class Head:
 
     @classmethod
     def parse(cls, text: str) -> Head:
-        """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else."""
+        """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else.
+
+        A number is refused: ``9.10`` and ``9.1`` are two heads and one number.
+        """
+        if not isinstance(text, str):
+            raise UsageError(
+                f"head={text!r}: expected text such as '9.10', because 9.1 and 9.10 are one number. Write it in "
+                "quotes, or read the column as text."
+            )
         try:
             layer, index = text.strip().split(".")
             return cls(int(layer), int(index))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from workbench.errors import NotAvailable
+from workbench.io.tables import number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,9 +82,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Itera
 
 def cell(value: object) -> str:
     """A value as a table shows it: three significant figures, and ``–`` where there is nothing."""
-    if value is None or value != value:
+    if value is None:
         return "–"
-    return f"{value:.3g}" if isinstance(value, float) else printable(str(value))
+    return number(value) if isinstance(value, float) else printable(str(value))
 
 
 def printable(text: str) -> str:

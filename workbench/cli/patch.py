@@ -22,10 +22,12 @@ from workbench.cli.choices import (
     parse_position,
     split_list,
 )
+from workbench.cli.task_check import check_task
 from workbench.core import EDIT_KINDS, SITES
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
 from workbench.io.files import jsonable
+from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
 
@@ -106,7 +108,10 @@ def patch(
             screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **arguments)
             sweep = screened.exact
     path = None if target is None else _write(sweep, target, top)
-    document = {**sweep.json(), "out": path}
+    task_check = check_task(sweep, inputs.items if pairs is not None else inputs.examples())
+    if task_check.warning:
+        display.say(task_check.warning)
+    document = {**sweep.json(), "task_check": task_check, "out": path}
     if screened is not None:
         document |= {"screen": screened.words, "cells": jsonable(screened.table().to_dict("records"))}
 
@@ -179,10 +184,10 @@ def _write(sweep: Sweep, target: Path, top: int) -> str:
 
 def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
-    source = "" if sweep.source is None else f", {sweep.source.mean():.3g} in the run the values come from"
+    source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the run the values come from"
     console.print(
         f"{info['model']}, {info['task']}: {info['edit']} {info['site']}, {info['direction']}, n = {sweep.n}. "
-        f"{info['metric']} {sweep.base.mean():.3g} {info['units']} unedited{source}.\n"
+        f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )
     cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])
     ranked = cells.dropna(subset="mean_delta")
@@ -207,8 +212,8 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     if sweep.effect_note:
         console.print(sweep.effect_note)
     if path:
-        console.print(f"Kept in {path}")
+        console.print(f"Saved to {path}")
 
 
 def _interval(low: float, high: float) -> str:
-    return "–" if low != low or high != high else f"{low:.3g} to {high:.3g}"
+    return "–" if low != low or high != high else f"{number(low)} to {number(high)}"

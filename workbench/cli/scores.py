@@ -11,6 +11,7 @@ from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from
 from workbench.errors import BadInput, UsageError
+from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
     rows = []
     for name in (sort,) if sort is not None else result.names:
         level = chance.loc[name]
-        strongest = "  ".join(f"{head} {value:.3g}" for head, value in result.top(name, top))
+        strongest = "  ".join(f"{head} {number(value)}" for head, value in result.top(name, top))
         levels = [level[column] for column in ("uniform", "random", "random_95")]
         rows.append((name, strongest, *levels))
     console.print(
@@ -105,12 +106,14 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
         "their mean and 95th percentile."
     )
     end = result.lens.iloc[-1]
+    columns = ("logit_difference", "logit_difference_low", "logit_difference_high")
+    difference, low, high = (number(end[column], ".2f") for column in columns)
     console.print(
         f"Logit lens: the answer stands above the wrong one from {_depth(result)} on; at the end "
-        f"{end['logit_difference']:.2f} [{end['logit_difference_low']:.2f}, {end['logit_difference_high']:.2f}] logits."
+        f"{difference} [{low}, {high}] logits."
     )
     if out is not None:
-        console.print(f"Kept in {out}")
+        console.print(f"Saved to {out}")
 
 
 def _depth(result: HeadScores) -> str:

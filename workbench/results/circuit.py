@@ -187,6 +187,12 @@ def _records(frame: pd.DataFrame, columns: Iterable[str], what: str) -> list[dic
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise BadInput(f"{what}: columns {missing} are missing, found {list(frame.columns)}.")
+    for column in ("head", "sender", "receiver"):
+        if column in columns and not all(isinstance(head, str) for head in frame[column]):
+            raise BadInput(
+                f"{what}: column {column!r} holds numbers; expected text, because 9.1 and 9.10 are one number. Read "
+                "CSV files with dtype={'head': str}."
+            )
     return [row for row in frame.to_dict("records") if row.get("in_circuit", True)]
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
+from workbench.io.tables import number
 from workbench.results import sweep_file
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
@@ -182,7 +183,8 @@ class Sweep:
             return "The metric of the source or the base run is not finite for some example"
         if self._ratio.gap_holds_zero:
             return (
-                f"The mean of source − base is {mean:.3g} with the 95 % interval [{low:.3g}, {high:.3g}], which holds 0"
+                f"The mean of source − base is {number(mean)} with the 95 % interval [{number(low)}, {number(high)}], "
+                "which holds 0"
             )
         same = np.abs(self.gap).max() <= ROUNDING * max(1.0, float(np.abs(self.base).max()))
         return "Source and base have the same metric, as far as float32 can tell" if same else ""

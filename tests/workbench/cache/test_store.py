@@ -56,7 +56,7 @@ def test_every_dtype_comes_back_bit_for_bit_in_another_opening(tmp_path: Path, d
 
 
 def test_what_is_read_is_ones_own(filled: Store) -> None:
-    filled.read(KEYS[0]).zero_()  # pyright: ignore[reportOptionalMemberAccess]
+    filled.read(KEYS[0]).zero_()  # pyright: ignore[reportOptionalMemberAccess] - stored above
     again = filled.read(KEYS[0])
     assert again is not None and torch.equal(again, rows()[0])
 
