@@ -99,7 +99,9 @@ class Edit:
         if self.site not in SITES and "hook_" not in self.site:
             raise UnknownName("site", self.site, SITES)
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
-            raise UsageError(f"Site {self.site!r} has no heads, yet head {self.head} was given.")
+            raise UsageError(
+                f"Site {self.site!r} has no heads, so head={self.head} has no meaning. Leave the head out."
+            )
         if (self.kind == "pattern") != (self.attend_to is not None):
             raise UsageError("attend_to belongs to kind='pattern', and kind='pattern' needs it.")
         if self.kind == "pattern" and self.site != "pattern":

@@ -94,7 +94,7 @@ METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", sep
 
 
 def importable(package: str) -> str:
-    """The name under which a package of ours can be imported here: its own, or a private one beside a user's module.
+    """The name under which one of our packages can be imported: its own, or a private one beside a user's module.
 
     A user's module of that name is neither imported nor run.
     """

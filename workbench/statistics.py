@@ -60,7 +60,7 @@ def top_count(percent: float, total: int) -> int:
 def bootstrap_means(
     values: Float[np.ndarray, "*cells example"], resamples: int = RESAMPLES, seed: int = 0
 ) -> Float[np.ndarray, "*cells resample"]:
-    """Means of `values` over examples drawn anew with replacement; resample ``r`` is the same draw for every cell.
+    """Means of `values` over examples sampled with replacement; resample ``r`` is the same sample for every cell.
 
     Source: Efron (1979). `scipy.stats.bootstrap` draws the examples' indices: all cells cost one matrix product.
     """

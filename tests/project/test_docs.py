@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import re
-import runpy
 
 import workbench.registry  # defines an error of its own
 from workbench.errors import WorkbenchError
-from workbench.inputs.pairs import Pair, Task
 from workbench.registry import ROOT
 
 

@@ -1,4 +1,4 @@
-"""Where cached things are kept, how much may be, and whether there is a cache at all."""
+"""Where the cache is, how large it may grow, and whether there is one at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def user_folder() -> Path:
 
 
 def default() -> Path:
-    """Where activations and results are kept unless another folder is named."""
+    """The folder of activations and results, unless another is named."""
     return user_folder() / "activations"
 
 
@@ -39,7 +39,7 @@ def switched_off() -> bool:
 
 
 def switched_off_everywhere() -> bool:
-    """Whether ``WORKBENCH_CACHE=off`` says that nothing is kept in the user's folder.
+    """Whether ``WORKBENCH_CACHE=off`` says that nothing is written to the user's folder.
 
     Raises:
         UsageError: the variable says neither on nor off.
@@ -61,10 +61,10 @@ def off() -> Iterator[None]:
 
 
 def budget(folder: Path, used: int) -> int:
-    """Bytes that may be kept in `folder`: ``$WORKBENCH_CACHE_GB``, else `MOST` or a fifth of the free disk.
+    """Bytes that `folder` may hold: ``$WORKBENCH_CACHE_GB``, else `MOST` or a fifth of the free disk.
 
     Args:
-        used: bytes that are kept there now; they count as free.
+        used: bytes that it holds now; they count as free.
 
     Raises:
         UsageError: the variable holds no number.

@@ -41,7 +41,7 @@ def _bytes(part: Any) -> bytes:
 
 
 def activation(identity: bytes, ids: Tensor, hook: str, edits: bytes | None = None) -> bytes:
-    """The key of one hook's activation in the run of one prompt, under the edits of that hash if it is given."""
+    """The key of one hook's activation in the run of one prompt, under the edits of that hash, if any."""
     return digest(identity, "activation", ids, hook, *(() if edits is None else (edits,)))
 
 

@@ -48,7 +48,7 @@ class Block:
 
 
 def checksum(data: memoryview, key: bytes, dtype: str, shape: tuple[int, ...]) -> bytes:
-    """BLAKE2b, 16 bytes, of a block's bytes and of what is said of them: a wrong row of the index fits no block."""
+    """BLAKE2b, 16 bytes, of a block's bytes and description, so that a wrong row of the index matches no block."""
     state = hashlib.blake2b(f"{dtype}{shape}".encode() + key, digest_size=16)
     state.update(data)
     return state.digest()
@@ -57,7 +57,7 @@ def checksum(data: memoryview, key: bytes, dtype: str, shape: tuple[int, ...]) -
 def write(
     folder: Path, kind: str, tensors: Mapping[str, tuple[Sequence[bytes], torch.Tensor]]
 ) -> tuple[str, list[Block]]:
-    """Write a shard so that it is there whole or not at all; returns its name and blocks.
+    """Write a shard atomically; returns its name and blocks.
 
     Args:
         kind: ``activation`` or ``result``, see `workbench.cache.store`.
@@ -89,7 +89,7 @@ def write(
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write, flush, rename, flush the folder. The file is locked while it is unfinished, so that it is nobody's
+    """Write, flush, rename, flush the folder. The file is locked while it is unfinished, so that it is free
     exactly when its writer is dead."""
     partial = path.with_name(path.name + PARTIAL)
     with partial.open("xb") as stream:
@@ -110,7 +110,7 @@ def blocks(path: Path) -> tuple[str, list[Block]]:
 
     Raises:
         BadInput: no shard, or one that is cut off or says impossible things.
-        FileNotFoundError: it is not there.
+        FileNotFoundError: no such file.
     """
     header = safetensors_header.read(path)
     metadata = parse_json(header.metadata.get(FIELD, "null"), str(path))
@@ -137,7 +137,7 @@ def read(path: Path, start: int, size: int) -> Bytes:
     """A copy of a part of a file, mapped for the moment: only its pages are touched, and nothing stays open.
 
     Raises:
-        OSError: the file is not there, or cannot be read.
+        OSError: no such file, or it cannot be read.
         ValueError: it does not hold those bytes.
     """
     before = start % mmap.ALLOCATIONGRANULARITY

@@ -1,6 +1,6 @@
-"""The store: blocks by key, kept on the disk, checked whenever they are read, and evicted when there are too many.
+"""The store: blocks by key on the disk, checked whenever they are read, and evicted when there are too many.
 
-Nothing here knows what a block means. Two kinds are kept apart: *results*, which are small and outlive *activations*.
+The store does not know what a block means. It has two kinds: *results*, which are small and outlive *activations*.
 Whatever is wrong with a file, the answer is a miss, never a wrong number.
 """
 
@@ -46,10 +46,10 @@ class Store:
 
     Attributes:
         readonly: whether the folder cannot be written.
-        full: whether this process has given up keeping things.
-        run: the unfinished run that needs what is read and kept, see `workbench.cache.unfinished`.
+        full: whether this process has stopped writing, because the disk is full or the index unusable.
+        run: the unfinished run that needs what is read and written, see `workbench.cache.unfinished`.
         notes: what opening it had to mend.
-        found, made: units of work that this process took from here, and that it computed.
+        hits, misses: items of work that this process read from the cache, and that it computed.
 
     Raises:
         Unusable: the folder cannot be read, or was written by a newer version.
@@ -81,7 +81,7 @@ class Store:
             warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
 
     def count(self, hit: bool) -> None:
-        """One more unit of work was found here, or computed."""
+        """Count one more item of work, read from the cache or computed."""
         self.hits += hit
         self.misses += not hit
 
@@ -96,7 +96,7 @@ class Store:
         return self.read_many([key]).get(key)
 
     def read_many(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
-        """Those of the blocks that are here and sound."""
+        """Those of the blocks that are stored and intact."""
         tensors: dict[bytes, Tensor] = {}
         for key, block in self._ask(lambda: self.index.find(keys), {}).items():
             x = self._read(block)
@@ -143,14 +143,14 @@ class Store:
 
     @property
     def writable(self) -> bool:
-        """Whether anything new is kept."""
+        """Whether anything new is stored."""
         return not self.readonly and not self.full
 
     def put(self, kind: Kind, tensors: Mapping[str, tuple[Sequence[bytes], Tensor]]) -> bool:
-        """Keep tensors, one block a row (name → keys and ``[row, ...]``); True once they are on the disk.
+        """Store tensors, one block a row (name → keys and ``[row, ...]``); True once they are on the disk.
 
-        A key that is here already keeps its value. On a full or unwritable disk one warning is given, and nothing more
-        is kept by this process.
+        A known key keeps its value. On a full or unwritable disk there is one warning, and this process stores nothing
+        more.
         """
         if not self.writable:
             return False
@@ -167,12 +167,12 @@ class Store:
         return True
 
     def _entered(self, kind: Kind, name: str, blocks: Sequence[Block]) -> bool:
-        """Enter a new shard; False where all of it was here already, and the file is gone again."""
+        """Enter a new shard; False where the index knew all of it, and the file is removed again."""
         path = self.shards / name
         try:
             new = self.index.add(kind, path.stat().st_size, blocks)
         except FileNotFoundError:
-            # Another process that was just opening the cache found nothing new in it, and removed it.
+            # Another process, just opening the cache, saw nothing new in it and removed it.
             if not self.index.has_all([block.key for block in blocks]):
                 raise
             return False
@@ -194,7 +194,7 @@ class Store:
         for name, size in self.index.oldest(spare_pinned):
             if used - gone <= limit * SLACK:
                 break
-            # The file first: a row without a file is a miss, a file without a row would be found and entered again.
+            # The file first: a row without a file is a miss, a file without a row would be entered again.
             with suppress(FileNotFoundError):
                 self._path(name).unlink()
             self.index.forget(name)

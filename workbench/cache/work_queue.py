@@ -1,4 +1,4 @@
-"""Work that several processes may share: each item is computed once, and nobody waits while there is more to do."""
+"""Work that several processes may share: each item is computed once, and no process waits while there is more to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compute_missing(
     load: Callable[[Item], bool],
     compute: Callable[[Item, Callable[[], None]], None],
 ) -> None:
-    """Load or compute every item: load what is stored, compute what nobody computes, wait for what others compute.
+    """Load or compute every item: load what is stored, compute what no other process computes, wait for the rest.
 
     Args:
         key: names an item for its lock.
@@ -52,7 +52,7 @@ def compute_missing(
                     continue
                 release = _Release(locks, lock)
                 try:
-                    hit = load(item)  # somebody may have finished it just before
+                    hit = load(item)  # another process may have finished it just before
                     if hit:
                         release()
                     else:

@@ -35,7 +35,7 @@ class Answer:
 
 
 class NotRun(NotAvailable):
-    """Nothing was run, said in a verb's own `document`."""
+    """Nothing was run; `document` is the verb's own answer."""
 
     def __init__(self, message: str, document: Mapping[str, Any]) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """Where text for people goes: stdout unless said otherwise. In a pipe lines are as long as they need."""
+    """Where text for people goes: stdout by default. In a pipe lines are as long as they need."""
     from rich.console import Console
 
     class Pipe(Console):

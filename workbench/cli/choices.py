@@ -21,7 +21,7 @@ Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of e
 
 
 def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
-    """`given` when it is known; `UnknownName`, with the nearest names, otherwise."""
+    """`name` when it is known; `UnknownName`, with the nearest names, otherwise."""
     known = list(known)
     if name not in known:
         raise UnknownName(kind, name, known, hint)
@@ -36,7 +36,7 @@ def check_model(name: str) -> str:
 
 
 def split_list(text: str | None, option: str = "") -> list[str]:
-    """``"S1, end"`` as ``["S1", "end"]``; with an `option`, one that was given and names nothing is refused."""
+    """``"S1, end"`` as ``["S1", "end"]``; with an `option`, text without a name is refused."""
     parts = [word.strip() for word in (text or "").split(",") if word.strip()]
     if option and text is not None and not parts:
         raise UsageError(f"{option} {text!r} names nothing. Leave it out, or name something.")
@@ -49,7 +49,7 @@ def parse_position(word: str) -> Any:
 
 
 def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) -> Any:
-    """The task or the pairs that a verb was given; exactly one of them."""
+    """The task or the pairs of a verb's options; exactly one of them."""
     import workbench as wb
 
     if (task is None) == (pairs is None):
@@ -65,7 +65,7 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) 
 
 @contextmanager
 def caching(enabled: bool, say: Callable[[str], object]) -> Iterator[None]:
-    """The user's cache within the block, or none; `say` hears what was found there, and what an interruption leaves."""
+    """The user's cache within the block, or none. `say` is called with a line on cache hits, or at an interruption."""
     from workbench.cache import off, store_of
 
     if not enabled:
@@ -81,7 +81,7 @@ def caching(enabled: bool, say: Callable[[str], object]) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         if (store.misses > misses or store.hits > hits) and store.writable:
-            say("What was finished is in the cache: the same command goes on from there.")
+            say("Finished work is in the cache. Run the same command again; it continues where it stopped.")
         raise
     hits, misses = store.hits - hits, store.misses - misses
     if hits:

@@ -27,7 +27,7 @@ from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 from workbench.patching.result_cache import hash_inputs
 
-#: Raise it when a formula changes: what was kept is then computed anew.
+#: Raise it when a formula changes: cached scores are then computed again.
 VERSION = 1
 #: Random tokens, repeated once, and how many such sequences.
 PERIOD, SEQUENCES = 50, 20
@@ -124,7 +124,7 @@ def inputs_with_answers(prompts: Any, model: Any) -> PairedInputs:
 
 
 class _ScoreParts:
-    """The three computations behind the scores of one model, each kept by the model's hash."""
+    """The three computations behind the scores of one model, each cached under the model's hash."""
 
     def __init__(self, model: HookedLM | None, store: Store | None, identity: bytes | None, seed: int) -> None:
         self.store, self.identity, self.seed = store, identity, seed
@@ -191,7 +191,7 @@ class _ScoreParts:
         )
 
     def _task(self, inputs: PairedInputs) -> Arrays:
-        # The random model's runs are nobody else's: they are not kept.
+        # Nothing else uses the random model's runs: they are not cached.
         store = self.store if self.make is None else None
         recorder = Recorder(resolve_model(self.model), store, self.identity if store is not None else None)
         few = None if self.make is None else RANDOM_READ_OUT

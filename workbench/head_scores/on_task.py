@@ -32,7 +32,7 @@ class TaskScores:
         read_out: per head, the share of the named tokens' places that it copies, see `read_out`; and of those that it
             suppresses. NaN where no place holds an answer's token.
         lens: logit difference read from the residual stream before each layer and after the last.
-        lens_right: whether the answer's logit is the largest of the answers' and wrong answers' there.
+        lens_right: whether the answer's logit is the largest of the answers' and wrong answers' at that depth.
     """
 
     attribution: Float[np.ndarray, "example layer head"]

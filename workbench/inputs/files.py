@@ -42,7 +42,7 @@ def _read(path: Path) -> str:
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
         where = f"{path.name} line {number}"
-        if len(line) > MOST_LINE and path.suffix.lower() != ".json":  # that may lawfully be one line
+        if len(line) > MOST_LINE and path.suffix.lower() != ".json":  # a JSON list may be one line
             raise BadInput(f"{where}: {len(line):,} bytes, and a line may have {MOST_LINE:,}. Shorten the prompts.")
         try:
             line.decode()

@@ -27,7 +27,7 @@ __all__ = ["Pair", "Pairs", "Task", "pairs", "read_pairs", "task"]
 
 #: A task does not apply to a tokeniser that drops more than this share of so many different pairs.
 MOST_DROPPED, TRIAL = 0.95, 400
-#: More pairs than anybody measures; a larger number is a slip.
+#: More pairs than anybody measures; a larger number is a mistake.
 MOST_PAIRS = 100_000
 #: So many draws in a row without a new pair mean that the task has no more to give.
 STALE = 2000
@@ -37,16 +37,16 @@ STALE = 2000
 class Task:
     """A generator of prompt pairs, deterministic by seed.
 
-    ``draw(rng, **settings)`` returns one `Pair`. The draw never repeats a pair: a pair met before is passed over and
-    counted neither as kept nor as dropped, and a task that has fewer than `n` different pairs for a tokeniser says so
-    instead of repeating itself. The first pairs of a longer draw are those of a shorter one with the same seed.
+    ``draw(rng, **settings)`` returns one `Pair`. Pairs never repeat: a duplicate is skipped and not counted as dropped,
+    and a task with fewer than `n` different pairs for a tokeniser raises an error. The first pairs of a larger sample
+    are those of a smaller one with the same seed.
 
     Attributes:
         name: the name of its file in ``data/tasks``.
         title: a few words for headings.
         question: what the model has to do, in a sentence.
         draw: makes one pair from a `random.Random` and the settings.
-        n: how many pairs are kept after the tokeniser's filter.
+        n: how many pairs are sampled, after the tokeniser's filter.
         seed: seeds the draw together with the name.
         positions: the named positions that every pair has; ``"end"``, the last token, is among them.
         stages: path-patching stage → the named position at which its senders are patched. Stages that the task does
@@ -78,7 +78,7 @@ class Task:
             raise UsageError(f"n={self.n} for task {self.name!r}: at most {MOST_PAIRS:,} pairs are drawn.")
 
     def _new_pairs(self) -> Iterator[Pair]:
-        """Different pairs in the order drawn; ends when the task seems to have no more."""
+        """Different pairs in the order sampled; ends when the task seems to have no more."""
         rng, seen, stale = random.Random(f"{self.name}/{self.seed}"), set(), 0
         while stale < STALE:
             pair = self.draw(rng, **self.settings)
@@ -90,8 +90,8 @@ class Task:
 
     def _too_few(self, available: int) -> UsageError:
         return UsageError(
-            f"Task {self.name!r} has only {available} different pairs here, and n={self.n} were asked for. "
-            f"Ask for n={available} or fewer."
+            f"Task {self.name!r} has only {available} different pairs here, and n={self.n} were requested. "
+            f"Use n={available} or fewer."
         )
 
     def _encoded_pairs(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], int]:
@@ -119,7 +119,7 @@ class Task:
         raise self._too_few(len(pairs))
 
     def applies(self, tokenizer: Any) -> str | None:
-        """None when the task can be asked with this tokeniser, else the reason why not."""
+        """None when the task works with this tokeniser, else the reason why not."""
         try:
             replace(self, n=min(self.n, 10))._encoded_pairs(tokenizer, None)
         except (BadInput, UsageError) as error:
@@ -127,7 +127,7 @@ class Task:
         return None
 
     def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
-        """The n pairs as text: those that `tokenizer` keeps, or the first n drawn when there is none."""
+        """The n pairs as text: those that pass `tokenizer`'s filter, or the first n without one."""
         if tokenizer is not None:
             return tuple(self._encoded_pairs(tokenizer, None)[0])
         pairs = [pair for _, pair in zip(range(self.n), self._new_pairs(), strict=False)]
@@ -136,7 +136,7 @@ class Task:
         return tuple(pairs)
 
     def inputs(self, tokenizer: Any, max_length: int | None = None) -> PairedInputs:
-        """Token ids of n pairs, those that the tokeniser cannot ask being dropped and counted.
+        """Token ids of n pairs, those that do not fit the tokeniser being dropped and counted.
 
         Raises:
             BadInput: more than 95 % of 400 different pairs were dropped (with the first reason).
@@ -175,7 +175,7 @@ class Pairs:
 
         Raises:
             BadInput: the first pair that does not fit this tokeniser (an answer of several tokens, clean and corrupt of
-                unequal length) or `max_length`, the model's context: where it is, what was found, what to do.
+                unequal length) or `max_length`, the model's context: with its place, the problem and what to do.
         """
         from workbench.inputs.tokenising import encode, gather
 
@@ -195,7 +195,7 @@ class Pairs:
 
 
 def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
-    """The task `name` of ``data/tasks``, to be drawn n times with a seed.
+    """The task `name` of ``data/tasks``, with n pairs sampled by a seed.
 
     `options` are the task's own settings, such as ``task("ioi", corruption="abc")``.
 
@@ -236,7 +236,7 @@ def pairs(
 
     Raises:
         UsageError: lists of unequal lengths.
-        BadInput: a pair that cannot be asked: which one, what was found, what to do.
+        BadInput: an invalid pair: which one, the problem and what to do.
     """
     columns: dict[str, Any] = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
     if options is not None:
@@ -260,7 +260,7 @@ def read_pairs(path: str | Path) -> Pairs:
 
     Raises:
         UsageError: another kind of file.
-        BadInput: a file that cannot be read, or a bad line: its number, what was found, what to do.
+        BadInput: a file that cannot be read, or an invalid line: its number, the problem and what to do.
     """
     return _pairs_from_rows(read_rows(Path(path)), Path(path).name)
 

@@ -39,7 +39,7 @@ class Pair:
 
 
 class PairNotice(UserWarning):
-    """A pair that can be asked and is probably not what was meant."""
+    """A valid pair that is probably a mistake."""
 
 
 def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
@@ -75,7 +75,7 @@ def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
 
 
 def _notice_spaces(clean: str, words: Mapping[str, tuple[str, ...]], where: str) -> None:
-    """Warn of what is lawful and nearly always a slip: most tokenisers keep a space with the word that follows it."""
+    """Warn of what is valid and nearly always a mistake: most tokenisers keep a space with the word that follows it."""
     spaced = {name: {word[:1].isspace() for word in texts} for name, texts in words.items()}
     if len(spaced["answer"] | spaced["wrong"]) > 1:
         answers = " and ".join(repr(texts[0]) for texts in words.values())

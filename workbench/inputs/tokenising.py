@@ -12,7 +12,7 @@ from workbench.errors import BadInput
 from workbench.inputs.paired import PairedInputs
 from workbench.inputs.rows import Pair, Span
 
-#: Tokens shown in a message before it is cut.
+#: Tokens in a message before it is cut.
 _PREVIEW = 12
 
 

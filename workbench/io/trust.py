@@ -132,7 +132,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def pickles(where: object, names: list[str]) -> str:
-    """What is said about weights in a format that can run code when it is opened."""
+    """The message about weights in a format that can run code when it is opened."""
     return (
         f"{where} holds weights only as {', '.join(names[:4])}. Such files can run code when they are opened, so they "
         "are refused; the workbench reads safetensors and GGUF. Convert them where that is no danger (a throw-away "

@@ -49,7 +49,7 @@ class Circuit:
         name: usually the task.
         model: the model's name.
         heads: ``(head, role)`` pairs, one for each role that a head plays.
-        edges: what is known of who writes to whom.
+        edges: which head writes into which.
         provenance: how they were found, JSON-able: ``{"method": "path patching", "task": "ioi", "n": 100, …}``.
     """
 

@@ -78,7 +78,7 @@ class Sweep:
         return len(self.base)
 
     def of(self, examples: Sequence[int]) -> Sweep:
-        """Some of the examples, in the order given."""
+        """Some of the examples, in that order."""
         some = list(examples)
         return replace(
             self,
@@ -229,7 +229,7 @@ class Sweep:
         best = sorted((h for h in score if np.isfinite(score[h])), key=lambda h: -score[h])
         return best[: statistics.top_count(percent, len(score)) if percent is not None else k]
 
-    # --- shown and kept
+    # --- tables, figures and files
 
     def table(self) -> pd.DataFrame:
         """One row a cell: its labels, mean_delta, effect, their 95 % intervals, p_value, n. Blank cells have NaN.
@@ -268,7 +268,7 @@ class Sweep:
         return matplotlib_charts.of_sweep(self, self.quantity(quantity))
 
     def quantity(self, name: str | None) -> str:
-        """Which quantity a figure shows: `wanted`, or effects where they exist, else mean deltas."""
+        """Which quantity a figure shows: `name`, or effects where they exist, else mean deltas."""
         usable = self.effect is not None and bool(np.isfinite(self.effect).any())
         if name not in (None, "effect", "mean_delta"):
             raise UnknownName("quantity", name, ("effect", "mean_delta"))

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, machine, git commit, peak memory. No environment variable is kept."""
+"""Where numbers come from: versions, machine, git commit, peak memory. No environment variable is recorded."""
 
 from __future__ import annotations
 

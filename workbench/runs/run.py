@@ -26,7 +26,7 @@ FILE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a finding, kept in a run directory. Make it with `Run.read`.
+    """One execution of a finding, read from its run directory. Make it with `Run.read`.
 
     Attributes:
         path: the directory.
@@ -43,7 +43,7 @@ class Run:
         """Open a run directory after checking every file against ``done``.
 
         Raises:
-            BadInput: no ``done`` marker (the run never finished), a file missing or altered (expected and found hash),
+            BadInput: no ``done`` marker (the run never finished), a file missing or altered (expected and actual hash),
                 a path that leaves the directory, or a ``run.json`` that is none.
         """
         folder = Path(path)
@@ -137,14 +137,14 @@ class Run:
         """Pack the run into a ``.zip`` file, every file checked once more.
 
         Raises:
-            UsageError: another ending, or a file that is there already.
+            UsageError: another ending, or a file that exists already.
             BadInput: it cannot be written.
         """
         target = Path(target)
         if target.suffix != ".zip":
             raise UsageError(f"{target}: give a file that ends in .zip.")
         if target.exists():
-            raise UsageError(f"{target} is there already: name a new file (--out), or remove it.")
+            raise UsageError(f"{target} exists already: name a new file (--out), or remove it.")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
             for name in self.hashes:

@@ -226,7 +226,7 @@ def test_a_draw_counts_what_it_drops_and_repeats_nothing() -> None:
 
 
 def test_a_task_that_cannot_give_n_pairs_says_so() -> None:
-    with pytest.raises(UsageError, match=r"only 2 different pairs here, and n=3 were asked for\. Ask for n=2 or"):
+    with pytest.raises(UsageError, match=r"only 2 different pairs here, and n=3 were requested\. Use n=2 or"):
         counting("xx", "yy", "long").inputs(merging(*MERGES))
 
 
