@@ -50,8 +50,8 @@ def test_the_wheel_holds_our_packages_and_their_files_and_no_tests(wheel):
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
     assert "workbench/models/catalog.toml" in names
     for package in PACKAGES:
-        here = {p.relative_to(registry.ROOT).as_posix() for p in (registry.ROOT / package).rglob("*") if p.is_file()}
-        assert {name for name in here if "__pycache__" not in name} <= set(names)
+        files = {p.relative_to(registry.ROOT).as_posix() for p in (registry.ROOT / package).rglob("*") if p.is_file()}
+        assert {name for name in files if "__pycache__" not in name} <= set(names)
     assert not [name for name in names if name.endswith((".pyc", ".bin", ".pt", ".pkl"))]
     assert wheel.name.startswith(f"attention_workbench-{workbench.__version__}-")
 
@@ -63,10 +63,13 @@ def test_the_version_is_said_once_and_the_same():
 
 def test_every_dependency_is_locked():
     project = tomllib.loads((registry.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    requirements = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
     lines = (registry.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     locked = {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
-    names = {one.split(">")[0].split("=")[0].split("[")[0].strip() for one in wanted}
+    names = {one.split(">")[0].split("=")[0].split("[")[0].strip() for one in requirements}
     assert names <= locked
     assert "torch==2.13.0" in lines
     assert not [line for line in lines if "://" in line or line.startswith("-")]

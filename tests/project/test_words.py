@@ -38,6 +38,16 @@ NOT_NAMES = {
 }
 #: Folders that are held to it.
 CLEAN = (
+    "tests/data",
+    "tests/faults",
+    "tests/workbench/cache",
+    "tests/workbench/cli",
+    "tests/workbench/head_scores",
+    "tests/workbench/inputs",
+    "tests/workbench/io",
+    "tests/workbench/results",
+    "tests/workbench/runs",
+    "tests/workbench/test_statistics.py",
     "workbench/cache",
     "workbench/cli",
     "workbench/core.py",

@@ -153,8 +153,8 @@ def test_listings(run, arguments, key, names):
 def test_our_errors_have_their_exit_codes(run, monkeypatch, error, code):
     monkeypatch.setattr(cli, "app", _raising(error))
     assert run("tasks") == (code, "", f"workbench: {error}\n")
-    found, out, err = run("tasks", "--json")
-    assert found == code and err == f"workbench: {error}\n"
+    exit_code, out, err = run("tasks", "--json")
+    assert exit_code == code and err == f"workbench: {error}\n"
     assert json.loads(out)["error"] == {"kind": type(error).__name__, "message": str(error), "exit_code": code}
 
 
@@ -192,19 +192,19 @@ def _raising(error: BaseException) -> Any:
 def test_fetch(run, monkeypatch, tmp_path):
     from workbench.models import sources
 
-    asked = {}
+    requested = {}
 
     def fetch(name: str, accept_licence: bool | None = None, progress: Any = None) -> Any:
-        asked.update(name=name, accept_licence=accept_licence)
+        requested.update(name=name, accept_licence=accept_licence)
         progress(0, 100, "fetching")
         return tmp_path
 
     monkeypatch.setattr(sources, "fetch", fetch)
     code, out, err = run("models", "fetch", "gemma3-270m-q4", "--accept-licence")
     assert code == 0 and str(tmp_path) in out and "fetching" in err
-    assert asked == {"name": "gemma3-270m-q4", "accept_licence": True}
+    assert requested == {"name": "gemma3-270m-q4", "accept_licence": True}
     code, out, _ = run("models", "fetch", "gpt2", "--json")
-    assert json.loads(out)["path"] == str(tmp_path) and asked["accept_licence"] is False
+    assert json.loads(out)["path"] == str(tmp_path) and requested["accept_licence"] is False
 
 
 def test_a_licence_is_accepted_before_anything_is_fetched(run, monkeypatch, tmp_path):

@@ -90,9 +90,9 @@ def test_a_sweep_is_kept_unless_told_otherwise(run: Call) -> None:
 
 def test_runs_are_listed_wherever_they_are(run: Call, tmp_path: Path) -> None:
     assert run("runs", "list")[1] == {"runs": []}
-    here, elsewhere = made(tmp_path / "runs", 0.5), made(tmp_path / "other", 0.5, n=3)
+    local, elsewhere = made(tmp_path / "runs", 0.5), made(tmp_path / "other", 0.5, n=3)
     rows = run("runs", "list")[1]["runs"]
-    assert {row["path"] for row in rows} == {str(here), str(elsewhere)}
+    assert {row["path"] for row in rows} == {str(local), str(elsewhere)}
     assert rows[0]["verdict"] == "supported" and rows[0]["model"] == "tiny"
     document = run("runs", "show", elsewhere.name[-8:])[1]
     assert document["path"] == str(elsewhere) and document["tables"] == ["heads"]
@@ -102,8 +102,8 @@ def test_runs_are_listed_wherever_they_are(run: Call, tmp_path: Path) -> None:
 def test_a_name_that_fits_none_or_several_is_an_error(run: Call, tmp_path: Path, name: str, code: int) -> None:
     made(tmp_path / "runs", 0.5)
     made(tmp_path / "runs", 0.5, n=3)
-    found, document, _ = run("runs", "show", name)
-    assert found == code and "study" in document["error"]["message"]
+    exit_code, document, _ = run("runs", "show", name)
+    assert exit_code == code and "study" in document["error"]["message"]
 
 
 def test_a_damaged_run_is_named(run: Call, tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory.path
 
 
-def look(path: Path) -> Any:
+def open_file(path: Path) -> Any:
     opened = wb.Run.read(path)
     return opened.summary, [opened.table(name) for name in opened.table_names]
 
@@ -193,15 +193,15 @@ def look(path: Path) -> Any:
 def test_a_run_directory_with_a_file_changed(run: Path, draw: st.DataObject) -> None:
     files = sorted(p for p in run.rglob("*") if p.is_file())
     path = draw.draw(st.sampled_from(files))
-    kept = path.read_bytes()
-    changed = bytearray(kept)
+    original = path.read_bytes()
+    changed = bytearray(original)
     at = draw.draw(st.integers(0, max(0, len(changed) - 1)))
     changed[at : at + draw.draw(st.integers(0, 8))] = draw.draw(st.binary(max_size=8))
     path.write_bytes(changed)
     try:
-        refused_or_read(look, run)
+        refused_or_read(open_file, run)
     finally:
-        path.write_bytes(kept)
+        path.write_bytes(original)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "tables/../../secret", "a/./../..//x"])
