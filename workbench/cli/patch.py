@@ -22,7 +22,6 @@ from workbench.cli.choices import (
     parse_position,
     split_list,
 )
-from workbench.cli.task_check import check_task
 from workbench.core import EDIT_KINDS, SITES
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
@@ -89,6 +88,7 @@ def patch(
     target = _target(out)
 
     import workbench as wb
+    from workbench.cli.task_check import check_task
 
     with progress.on_stderr() as display, caching(not no_cache, display.say):
         arguments: dict[str, Any] = {
