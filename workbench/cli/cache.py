@@ -75,7 +75,8 @@ def verify(as_json: AsJson = False) -> Answer:
 @verbs.command("gc")
 def gc(
     keep_gb: Annotated[
-        float | None, typer.Option("--keep", metavar="GB", min=0, help="Keep this much (by default the budget).")
+        float | None,
+        typer.Option("--keep", metavar="GB", min=0, help="Shrink the cache to this size (by default its limit)."),
     ] = None,
     give_up: Annotated[bool, typer.Option("--give-up", help="Also drop what unfinished runs need.")] = False,
     as_json: AsJson = False,

@@ -17,7 +17,7 @@ Model = Annotated[
     str, typer.Option("--model", metavar="M", help="Name (workbench models list), directory, .gguf file or hub id.")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor fill the cache.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of every draw.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Random seed.")]
 
 
 def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:

@@ -1,4 +1,4 @@
-"""``workbench doctor``: whether this machine is fit: versions against their floors, disk, cache, models at hand."""
+"""``workbench doctor``: package versions against their floors, disk space, cache, installed models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.cli.answer import Answer, AsJson, table
 
 
 def doctor(as_json: AsJson = False) -> Answer:
-    """Check versions against the security floors, the disk, the cache and the models at hand."""
+    """Check package versions, disk space, the cache and the installed models."""
     checks = [*_versions(), *_machine(), _cache(), _models()]
 
     def show(console: Any) -> None:

@@ -39,11 +39,12 @@ AXES = ("layer", "head", "position")
 
 
 def patch(
-    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks).")] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks lists them).")] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
     model: Model = DEFAULT,
     site: Annotated[
-        str, typer.Option(metavar="SITE", help=f"One of {', '.join(SITES)}, or a hook name inside a block.")
+        str,
+        typer.Option(metavar="SITE", help=f"Activation to edit: {', '.join(SITES)}, or a hook name in a block."),
     ] = "z",
     by: Annotated[
         str, typer.Option(metavar="AXES", help="Axes besides the layer: head, position, head,position or layer.")
@@ -61,7 +62,7 @@ def patch(
     positions: Annotated[
         str | None, typer.Option(metavar="P,Q", help="Named positions or indices, such as S2,end.")
     ] = None,
-    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
+    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
     seed: Seed = 0,
     screen: Annotated[
         str | None,
@@ -77,7 +78,7 @@ def patch(
         typer.Option(metavar="PATH", help="A .safetensors file, or a folder in which a run directory is made."),
     ] = None,
     no_cache: NoCache = False,
-    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many cells to list.")] = 10,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of cells to list.")] = 10,
     as_json: AsJson = False,
 ) -> Answer:
     """Edit one site at a time and measure what each edit changes."""

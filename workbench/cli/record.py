@@ -1,4 +1,4 @@
-"""``workbench record``: fill the cache with activations, after saying what that costs."""
+"""``workbench record``: fill the cache with activations, after printing the cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def record(
     layers: Annotated[str | None, typer.Option(metavar="L,M-N", help="Such as 0,4-7; all by default.")] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
     seed: Seed = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cost and record nothing.")] = False,
     as_json: AsJson = False,
 ) -> Answer:
     """Record activations into the cache, where every later call finds them."""

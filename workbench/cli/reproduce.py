@@ -21,7 +21,7 @@ def reproduce(
     name: Annotated[str | None, typer.Argument(help="A finding's name (workbench findings).")] = None,
     model: Model = DEFAULT,
     n: Annotated[
-        int | None, typer.Option("--n", min=1, help="Prompts a task (by default the finding's own number).")
+        int | None, typer.Option("--n", min=1, help="Prompts per task (default: the finding's own number).")
     ] = None,
     seed: Seed = 0,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
@@ -33,7 +33,7 @@ def reproduce(
     again: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help="Repeat a run without the cache, and compare.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="The long form: more controls.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Run the long form, with more controls.")] = False,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> Answer:
@@ -91,9 +91,10 @@ def _number(item: str, value: str, default: float) -> float:
     try:
         number = float(value) if isinstance(default, float) else int(value)
     except ValueError:
-        raise UsageError(f"--set {item}: {value!r} is no {type(default).__name__}; the default is {default}.") from None
+        expected = "a number" if isinstance(default, float) else "a whole number"
+        raise UsageError(f"--set {item}: expected {expected}, such as {default}.") from None
     if not 0 < number < math.inf:
-        raise UsageError(f"--set {item}: give a number above 0.")
+        raise UsageError(f"--set {item}: expected a number above 0, such as {default}.")
     return number
 
 

@@ -10,7 +10,7 @@ import typer
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.errors import BadInput
 
-verbs = typer.Typer(help="Look at runs: runs list, show ID, diff A B, export ID.", rich_markup_mode=None)
+verbs = typer.Typer(help="Inspect runs: runs list, show ID, diff A B, export ID.", rich_markup_mode=None)
 
 Id = Annotated[
     str,
@@ -18,7 +18,7 @@ Id = Annotated[
         metavar="ID", help="A run's name, a part of it, its directory, or latest (the newest that repeats no other)."
     ),
 ]
-Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="A folder of runs to look into as well.")]
+Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Another folder of runs to search.")]
 
 
 @verbs.command("list")

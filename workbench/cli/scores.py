@@ -28,11 +28,11 @@ def scores(
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
     model: Model = DEFAULT,
     n: Annotated[
-        int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task (25 by default).")
+        int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task (25 by default).")
     ] = None,
     seed: Seed = 0,
     sort: Annotated[str | None, typer.Option(metavar="SCORE", help="List heads by this score alone.")] = None,
-    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many heads to list.")] = 5,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of heads to list.")] = 5,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help=f"Write the whole table ({', '.join(ENDINGS)}).")
     ] = None,

@@ -116,7 +116,7 @@ def test_other_settings_are_given_by_name(run, finding, tmp_path):
     [
         ("points", "give NAME=VALUE"),
         ("point=3", "Did you mean 'points'"),
-        ("points=2.5", "'2.5' is no int"),
+        ("points=2.5", "points=2.5: expected a whole number"),
         ("points=0", "above 0"),
         ("percent=nan", "above 0"),
         ("task=io", "Did you mean 'ioi'?"),
