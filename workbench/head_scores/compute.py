@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,11 @@ def scores(
         task = make_task("ioi", n=25, seed=0)
     inputs, store = inputs_with_answers(task, model), store_of(cache)
     tell = progress or (lambda *_: None)
-    trained = _ScoreParts(model, store, model_identity(resolve_model(model), store), seed)
+    trained = _ScoreParts(lambda: model, store, model_identity(resolve_model(model), store), seed)
     steps: list[Callable[[], Arrays]] = [trained.patterns, trained.weights, lambda: trained.task(inputs)]
     if random_baseline:
         identity = None if trained.identity is None else digest(trained.identity, "random", seed)
-        untrained = _ScoreParts(None, store, identity, seed)
-        untrained.make = lambda: random_model(model, seed)
+        untrained = _ScoreParts(lambda: random_model(model, seed), store, identity, seed, is_random=True)
         steps += [untrained.patterns, untrained.weights, lambda: untrained.task(inputs)]
     parts: list[Arrays] = []
     tell(0, len(steps), "scores")
@@ -126,17 +126,22 @@ def inputs_with_answers(prompts: Any, model: Any) -> PairedInputs:
 class _ScoreParts:
     """The three computations behind the scores of one model, each cached under the model's hash."""
 
-    def __init__(self, model: HookedLM | None, store: Store | None, identity: bytes | None, seed: int) -> None:
+    def __init__(
+        self,
+        make_model: Callable[[], HookedLM],
+        store: Store | None,
+        identity: bytes | None,
+        seed: int,
+        *,
+        is_random: bool = False,
+    ) -> None:
+        self._make_model, self.is_random = make_model, is_random
         self.store, self.identity, self.seed = store, identity, seed
-        self._model = model
-        self.make: Callable[[], HookedLM] | None = None
 
-    @property
+    @cached_property
     def model(self) -> HookedLM:
-        if self._model is None:
-            assert self.make is not None
-            self._model = self.make()  # only where something of it is not in the cache
-        return self._model
+        """The model, made only where something of it is not in the cache."""
+        return self._make_model()
 
     def patterns(self) -> Arrays:
         """Scores of each sequence ``[sequence, layer, head]``, similarity ``[head, head]``, the sequences' length."""
@@ -161,17 +166,11 @@ class _ScoreParts:
         scores: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
         gram = torch.zeros(n_heads, n_heads)
         for batch in ids.split(BATCH_SIZE):
-            patterns_of: dict[int, Tensor] = {}
-
-            def keep(layer: int, patterns_of: dict[int, Tensor] = patterns_of) -> Callable[[Tensor], None]:
-                def tap(x: Tensor) -> None:
-                    patterns_of[layer] = x
-
-                return tap
-
-            resumable.base_run(batch, {0: {model.hook_name("pattern", i): keep(i) for i in range(model.n_layers)}})
+            captured: dict[int, Tensor] = {}
+            taps = {model.hook_name("pattern", i): partial(captured.__setitem__, i) for i in range(model.n_layers)}
+            resumable.base_run(batch, {0: taps})
             # [sequence, layer, head, dest, src]
-            A = torch.stack([patterns_of[i] for i in range(model.n_layers)], 1).float()
+            A = torch.stack([captured[i] for i in range(model.n_layers)], 1).float()
             for name, score in patterns.PATTERN_SCORES.items():
                 scores[name].append(score(A, PERIOD))
             for each in A:
@@ -192,10 +191,10 @@ class _ScoreParts:
 
     def _task(self, inputs: PairedInputs) -> Arrays:
         # Nothing else uses the random model's runs: they are not cached.
-        store = self.store if self.make is None else None
+        store = None if self.is_random else self.store
         recorder = Recorder(resolve_model(self.model), store, self.identity if store is not None else None)
-        few = None if self.make is None else RANDOM_READ_OUT
-        return asdict(task_scores(self.model, recorder, inputs, reading_out=few))
+        reading_out = RANDOM_READ_OUT if self.is_random else None
+        return asdict(task_scores(self.model, recorder, inputs, reading_out=reading_out))
 
     def _cached(
         self, what: str, names: tuple[str, ...], arguments: tuple[Any, ...], make: Callable[[], Arrays]
