@@ -62,7 +62,7 @@ def users_store() -> Store:
         NotAvailable: it cannot be used.
     """
     try:
-        return Store.sound(folders.default())
+        return Store.open_checked(folders.default())
     except Unusable as error:
         raise NotAvailable(f"The cache {folders.default()} cannot be used: {error}.") from None
 

@@ -154,7 +154,7 @@ def read(path: Path, start: int, size: int) -> Bytes:
         os.close(handle)
 
 
-def sound(block: Block, data: Bytes) -> bool:
+def is_intact(block: Block, data: Bytes) -> bool:
     """Whether these bytes are that block."""
     return checksum(data.data, block.key, block.dtype, block.shape) == block.checksum
 

@@ -58,7 +58,7 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str], readonly: bool = False) -> None:
         self.folder = Path(folder)
         self.shards = self.folder / "shards"
-        self.readonly = readonly or not self._made()
+        self.readonly = readonly or not self._make_folder()
         self.full = False
         self.run: str | None = None
         self.notes: list[str] = []
@@ -69,14 +69,14 @@ class Store:
             self.locks = None if self.readonly else locks_of(self.folder / "locks")
             # One process at a time: SQLite does not wait while another makes a new file a WAL one.
             with nullcontext() if self.locks is None else self.locks.held(b"opening"):
-                self.index = health.opened(self.folder, self.readonly, self.notes)
+                self.index = health.open_index(self.folder, self.readonly, self.notes)
                 if not self.readonly:
-                    self.index = health.tidied(self.folder, self.shards, self.index, self.notes)
+                    self.index = health.tidy_or_rebuild(self.folder, self.shards, self.index, self.notes)
         except (OSError, sqlite3.Error, NewerIndex) as error:
             raise Unusable(str(error)) from error
         self._closer = weakref.finalize(self, _close, self.index, self._touched, self.readonly, os.getpid())
         if self.readonly and not readonly:
-            self.notes.append("it can only be read, so nothing new is kept.")
+            self.notes.append("it can only be read, so nothing new is stored.")
         if self.notes:
             warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
 
@@ -89,7 +89,7 @@ class Store:
 
     def has_all(self, keys: Sequence[bytes]) -> bool:
         """Whether the index knows all those keys (their blocks are checked when they are read)."""
-        return self._ask(lambda: self.index.has_all(keys), False)
+        return self._query(lambda: self.index.has_all(keys), False)
 
     def read(self, key: bytes) -> Tensor | None:
         """A block, copied out of its shard and checked, or None."""
@@ -98,7 +98,7 @@ class Store:
     def read_many(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
         """Those of the blocks that are stored and intact."""
         tensors: dict[bytes, Tensor] = {}
-        for key, block in self._ask(lambda: self.index.find(keys), {}).items():
+        for key, block in self._query(lambda: self.index.find(keys), {}).items():
             x = self._read(block)
             if x is not None:
                 tensors[key] = x
@@ -106,9 +106,9 @@ class Store:
 
     def _read(self, block: Block) -> Tensor | None:
         data = self._bytes(block)
-        if data is not None and shards.sound(block, data):
+        if data is not None and shards.is_intact(block, data):
             return shards.tensor_of(block, data)
-        return self._mend(block)
+        return self._repair(block)
 
     def _bytes(self, block: Block) -> Bytes | None:
         """A copy of a block's bytes (what is checked is what is returned); None where the file does not hold them."""
@@ -119,7 +119,7 @@ class Store:
         self._touched.add(block.shard)
         return data
 
-    def _mend(self, block: Block) -> Tensor | None:
+    def _repair(self, block: Block) -> Tensor | None:
         """A block that is not what the index says: believe the shard's own header if its bytes bear it out, else drop
         that block, and no other."""
         path = self._path(block.shard)
@@ -128,11 +128,11 @@ class Store:
             return None
         from_header = health.block_of(path, block.key)
         data = None if from_header is None or from_header == block else self._bytes(from_header)
-        if from_header is not None and data is not None and shards.sound(from_header, data):
+        if from_header is not None and data is not None and shards.is_intact(from_header, data):
             self._change(lambda: self.index.replace(from_header))
             return shards.tensor_of(from_header, data)
         self._change(lambda: self.index.drop(block.key))
-        self._say(f"left out a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
+        self._warn(f"left out a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
         return None
 
     def _path(self, name: str) -> Path:
@@ -156,17 +156,17 @@ class Store:
             return False
         try:
             name, blocks = shards.write(self.shards, kind, tensors)
-            if self._entered(kind, name, blocks) and self.run is not None:
+            if self._enter(kind, name, blocks) and self.run is not None:
                 self.index.touch([name], self.run)
             self.trim()
         except (OSError, sqlite3.Error, BadInput) as error:
             self.full = True
             reason = getattr(error, "strerror", None) or str(error)
-            self._say(f"nothing more is kept ({reason}); computing goes on. 'workbench cache gc' makes room.")
+            self._warn(f"nothing more is stored ({reason}); computing continues. 'workbench cache gc' makes room.")
             return False
         return True
 
-    def _entered(self, kind: Kind, name: str, blocks: Sequence[Block]) -> bool:
+    def _enter(self, kind: Kind, name: str, blocks: Sequence[Block]) -> bool:
         """Enter a new shard; False where the index knew all of it, and the file is removed again."""
         path = self.shards / name
         try:
@@ -214,19 +214,19 @@ class Store:
 
         Damaged blocks are dropped (a read-only cache keeps them).
         """
-        sound, wrong = 0, []
+        intact, wrong = 0, []
         for name in sorted(self.index.names()):
             for block in self.index.blocks(name):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", CacheNotice)
                     if self._read(block) is not None:
-                        sound += 1
+                        intact += 1
                     else:
                         wrong.append(f"{name}: the block at byte {block.start} is damaged or gone")
-        return sound, len(wrong), wrong
+        return intact, len(wrong), wrong
 
     @classmethod
-    def sound(cls, folder: str | os.PathLike[str]) -> Store:
+    def open_checked(cls, folder: str | os.PathLike[str]) -> Store:
         """A store whose index was checked as a whole, and built anew where it is damaged.
 
         Raises:
@@ -236,7 +236,7 @@ class Store:
         if store.readonly or store.index.check():
             return store
         store.close()
-        health.suspect(store.folder)
+        health.mark_suspect(store.folder)
         return cls(folder)
 
     def close(self) -> None:
@@ -245,7 +245,7 @@ class Store:
 
     # --- in words -------------------------------------------------------------------------------------------------
 
-    def _made(self) -> bool:
+    def _make_folder(self) -> bool:
         """Make the folder; whether it can be written."""
         try:
             self.shards.mkdir(parents=True, exist_ok=True)
@@ -258,23 +258,23 @@ class Store:
             return False
         return True
 
-    def _say(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         warnings.warn(f"Cache {self.folder}: {text}", CacheNotice, stacklevel=4)
 
     def _change(self, change: Callable[[], None]) -> None:
         if not self.readonly:
-            self._ask(change, None)
+            self._query(change, None)
 
-    def _ask(self, ask: Callable[[], T], otherwise: T) -> T:
+    def _query(self, query: Callable[[], T], otherwise: T) -> T:
         """An answer of the index; `otherwise` where it fails: a cache that cannot answer is a miss."""
         try:
-            return ask()
+            return query()
         except sqlite3.Error as error:
             if not self.full:
                 self.full = True
                 if not self.readonly:
-                    health.suspect(self.folder, error)
-                self._say(f"the index cannot be used ({error}); nothing is kept by this process.")
+                    health.mark_suspect(self.folder, error)
+                self._warn(f"the index cannot be used ({error}); this process stores nothing.")
             return otherwise
 
 

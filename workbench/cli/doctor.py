@@ -70,7 +70,7 @@ def _cache() -> dict[str, str]:
     if folder.switched_off():
         return _check("cache", "off", "WORKBENCH_CACHE=off")
     try:
-        store = Store.sound(folder.default())
+        store = Store.open_checked(folder.default())
         used, notes = store.index.size(), " ".join(store.notes)
         folder.budget(store.folder, used)
     except (Unusable, UsageError) as error:

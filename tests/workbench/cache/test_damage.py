@@ -45,7 +45,7 @@ def test_any_page_of_the_index_may_be_damaged(tmp_path: Path) -> None:
             stored = opened.read_many(keys)
             assert all(torch.equal(x, rows[keys.index(key)]) for key, x in stored.items())
             opened.close()
-        healed = Store.sound(folder)
+        healed = Store.open_checked(folder)
         assert len(healed.read_many(keys)) == len(keys), page
         healed.close()
 

@@ -133,7 +133,7 @@ def test_on_a_full_disk_one_warning_is_given_and_nothing_is_left_behind(tmp_path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
-        with pytest.warns(CacheNotice, match="nothing more is kept") as caught:
+        with pytest.warns(CacheNotice, match="nothing more is stored") as caught:
             assert not store.put("activation", {"z": ([digest("large")], torch.zeros(1, 200_000))})
             assert not store.put("activation", {"z": ([digest("small")], torch.zeros(1, 2))})
         assert len(caught) == 1

@@ -195,15 +195,15 @@ def test_a_full_disk_is_cleaned_before_the_index_is_opened(run: Call, monkeypatc
     from workbench.cache import store as stores
 
     run("record", "--task", "ioi", "--model", "tiny", "--n", "4")
-    sound, calls = stores.Store.sound, []
+    open_checked, calls = stores.Store.open_checked, []
 
     def full(folder: Path) -> Any:
         calls.append(folder)
         if len(calls) == 1:
             raise stores.Unusable("disk I/O error")
-        return sound(folder)
+        return open_checked(folder)
 
-    monkeypatch.setattr(stores.Store, "sound", full)
+    monkeypatch.setattr(stores.Store, "open_checked", full)
     code, document, _ = run("cache", "gc", "--keep", "0")
     assert code == 0 and document["dropped"] > 0 and document["bytes"] == 0
 
