@@ -140,3 +140,15 @@ def test_the_command_beside_files_of_the_users_with_our_names(installed, users_f
     done = _call(*program, *arguments, cwd=users_folder, path=installed, check=False)
     assert done.returncode in (0, 1) and "Verdict" in done.stdout, done.stdout + done.stderr
     assert "ran " not in done.stdout + done.stderr
+
+
+def test_a_process_of_ours_finds_our_packages_beside_files_of_the_users(installed, users_folder):
+    """As the explorer and its worker are started: with `registry.environment`, from any folder."""
+    (users_folder / "data.py").write_text("print('ran data')\n")
+    inner = "import app.page, circuits.findings, data.tasks; print(app.__file__, data.__file__)"
+    code = (
+        "import subprocess, sys; from workbench.registry import environment; "
+        f"subprocess.run([sys.executable, '-c', {inner!r}], env=environment(), check=True)"
+    )
+    done = _call("-c", code, cwd=users_folder, path=installed)
+    assert done.stdout.count(str(installed)) == 2 and "ran " not in done.stdout
