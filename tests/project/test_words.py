@@ -36,32 +36,31 @@ NOT_NAMES = {
     "wanted": "required, requested",
     "whom": "recipient",
 }
-#: Folders that are held to it.
-CLEAN = (
-    "tests/data",
-    "tests/faults",
-    "tests/workbench/cache",
-    "tests/workbench/cli",
-    "tests/workbench/head_scores",
-    "tests/workbench/inputs",
-    "tests/workbench/io",
-    "tests/workbench/results",
-    "tests/workbench/runs",
-    "tests/workbench/test_statistics.py",
-    "workbench/cache",
-    "workbench/cli",
-    "workbench/core.py",
-    "workbench/errors.py",
-    "workbench/head_scores",
-    "workbench/inputs",
-    "workbench/io",
-    "workbench/patching/metric.py",
-    "workbench/patching/metrics",
-    "workbench/registry.py",
-    "workbench/results",
-    "workbench/runs",
-    "workbench/statistics.py",
+FOLDERS = ("workbench", "circuits", "probes", "data", "app", "tests", "examples", "docs/build")
+#: What is not yet read through.
+UNFINISHED = (
+    "app",
+    "circuits",
+    "docs/build",
+    "examples",
+    "tests/app",
+    "tests/benchmarks/bench_explorer.py",
+    "tests/browser",
+    "tests/circuits",
+    "tests/conformance",
+    "tests/docs_pages.py",
+    "tests/oracle",
+    "tests/project",
+    "tests/workbench/models",
+    "tests/workbench/patching",
+    "tests/workbench/plotting",
+    "workbench/findings",
+    "workbench/models",
+    "workbench/patching",
+    "workbench/plotting",
 )
+#: What is, inside those.
+FINISHED = ("workbench/patching/metric", "tests/project/test_packaging.py")
 
 
 def identifiers(path: Path) -> Iterator[tuple[int, str]]:
@@ -100,10 +99,33 @@ def not_names(path: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("folder", CLEAN)
+def is_finished(path: Path) -> bool:
+    name = path.relative_to(ROOT).as_posix()
+    return name.startswith(FINISHED) or not name.startswith(UNFINISHED)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_identifiers_are_names(folder):
-    place = ROOT / folder
-    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
-    assert files, f"{folder} is not there: take it off the list, or mend its name"
-    if lines := [line for file in files for line in not_names(file)]:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files, f"{folder} is not there: correct FOLDERS"
+    if lines := [line for file in files if is_finished(file) for line in not_names(file)]:
         pytest.fail("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("found = 1", ["found"]),
+        ("def f(asked, *, was_kept): pass", ["asked", "was_kept"]),
+        ("class TheirModel:\n    said: str = ''", ["said"]),
+        ("self.mine, other = 1, 2", ["mine"]),
+        ("import numpy as ours", ["ours"]),
+        ("result = found(given=1)", []),
+        ("def test_what_is_given_is_found(): pass", []),
+        ("foundation = 'found'", []),
+    ],
+)
+def test_what_is_taken_for_a_name(code, names, tmp_path):
+    path = tmp_path / "file.py"
+    path.write_text(code)
+    assert [name for _, name in sorted(identifiers(path)) if set(words_of(name)) & set(NOT_NAMES)] == names
