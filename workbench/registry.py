@@ -12,6 +12,7 @@ script. His stays his: where Python finds another module under such a name, our 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -64,6 +65,15 @@ class Registry(Generic[Entry]):
         if name not in self.names():
             raise UnknownName(self.kind, name, self.names())
         return self._folder / f"{name.replace(self._separator, '_')}.py"
+
+    def summary(self, name: str) -> str:
+        """The first line of the file's docstring, without importing it.
+
+        Raises:
+            UnknownName: no such file; the nearest names are suggested.
+        """
+        text = ast.get_docstring(ast.parse(self.path(name).read_text(encoding="utf-8"))) or ""
+        return text.partition("\n")[0]
 
     def __getitem__(self, name: str) -> Entry:
         """The object of the file `name`.
