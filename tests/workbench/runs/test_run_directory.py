@@ -45,8 +45,8 @@ def test_everything_is_there_and_hashed(tmp_path):
     path = written(tmp_path)
     assert re.fullmatch(r"\d{8}T\d{6}Z-circuit-reuse-[0-9a-f]{8}", path.name)
     files = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
-    tables, drawn = {"tables/effects.csv", "tables/effects.parquet"}, {"figures/grid.json", "figures/grid.png"}
-    assert files == {"run.json", "summary.txt", "done"} | tables | drawn
+    tables, figures = {"tables/effects.csv", "tables/effects.parquet"}, {"figures/grid.json", "figures/grid.png"}
+    assert files == {"run.json", "summary.txt", "done"} | tables | figures
     assert set(Run.read(path).hashes) == files - {"done"}
     facts = json.loads((path / "run.json").read_text())
     assert facts["config"] == {**CONFIG, "tasks": ["ioi"]} and facts["verdict"] == "undecided"
@@ -133,22 +133,24 @@ def test_an_empty_folder_in_the_way_is_kept(tmp_path):
 
 
 def test_early_figures_can_be_opened_while_the_run_goes_on(tmp_path):
-    shown, told = [], []
+    published, steps = [], []
     with RunDirectory.create(tmp_path, "f", {}) as run:
         progress = listening(
-            RunProgress(run, lambda *step: told.append(step), lambda name, path: shown.append((name, path)))
+            RunProgress(run, lambda *step: steps.append(step), lambda name, path: published.append((name, path)))
         )
         progress(1, 2, "stage")
         progress.early("first", table=TABLE, picture=matplotlib_charts.heatmap(GRID, "ab", "c"))
-        assert [path.suffix for _, path in shown] == [".csv", ".png"] and all(path.is_file() for _, path in shown)
-    assert told == [(1, 2, "stage")] and Run.read(run.path or "").picture_names == ("first",)
+        assert [path.suffix for _, path in published] == [".csv", ".png"] and all(
+            path.is_file() for _, path in published
+        )
+    assert steps == [(1, 2, "stage")] and Run.read(run.path or "").picture_names == ("first",)
 
 
 def test_a_plain_progress_will_do_for_a_finding():
-    told = []
-    listening(lambda *step: told.append(step))(1, 2, "x")
+    steps = []
+    listening(lambda *step: steps.append(step))(1, 2, "x")
     listening(None).early("name", table=TABLE)
-    assert told == [(1, 2, "x")]
+    assert steps == [(1, 2, "x")]
 
 
 def alter(path: Path) -> str:
