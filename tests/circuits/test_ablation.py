@@ -27,8 +27,8 @@ def test_random_sets_have_as_many_heads_of_each_layer_and_none_of_the_circuits()
 
 def test_damage_is_the_share_of_the_base_that_is_lost() -> None:
     base = np.array([2.0, 4.0, 3.0, 3.0])
-    found = damage(base, base / 2)
-    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    half = damage(base, base / 2)
+    assert (half.value, half.low, half.high) == pytest.approx((0.5, 0.5, 0.5))
     assert damage(base, -base).value == pytest.approx(2)
     assert damage(base, base).value == 0
     assert np.isnan(damage(base - base.mean(), base).value)

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from circuits.findings import circuit_reuse
-from circuits.gate import gate
 from circuits.reuse import tables
 from circuits.reuse.verdict import DISTANT, IOI, RELATIVES, decide, kind_of, pairs_of
 from circuits.split_half import split_halves
@@ -20,7 +19,7 @@ from circuits.stages import STEPS, Stage, run_stages, top_receivers
 from tests.families import hooked, paired
 from workbench.core import Head
 from workbench.errors import BadInput, UnknownName
-from workbench.findings import Quiet
+from workbench.findings.gate import gate
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.path import path_patch
 from workbench.results.sweep import Sweep
@@ -32,14 +31,14 @@ def solved(n: int = 8, seed: int = 0, name: str = "random") -> PairedInputs:
     """Random pairs that a random model "does": it says the answer to the clean one, the wrong one to the corrupt."""
     model, inputs = hooked("llama"), paired(n, seed=seed)
 
-    def said(ids: torch.Tensor, but: int = -1) -> int:
+    def most_likely(ids: torch.Tensor, but: int = -1) -> int:
         logits = model(ids[None])[0, -1].clone()
         if but >= 0:
             logits[but] = -torch.inf
         return int(logits.argmax())
 
-    answers = [said(ids) for ids in inputs.clean]
-    wrongs = [said(ids, but) for ids, but in zip(inputs.corrupt, answers, strict=True)]
+    answers = [most_likely(ids) for ids in inputs.clean]
+    wrongs = [most_likely(ids, but) for ids, but in zip(inputs.corrupt, answers, strict=True)]
     return replace(
         inputs,
         name=name,
@@ -155,14 +154,15 @@ def rows_of(
     ],
 )
 def test_the_verdict_follows_from_the_intervals(near: Any, distant: Any, verdict: str) -> None:
-    decision = decide(*rows_of(near, distant))
-    assert decision.verdict == verdict and decision.reason
+    judgement = decide(*rows_of(near, distant)).judgement
+    assert judgement.verdict == verdict and judgement.reason
 
 
 def test_without_near_or_distant_pairs_nothing_is_decided() -> None:
     rows, resampled = rows_of((0.6, 0.5, 0.7), (0.1, 0.0, 0.2))
-    assert decide(rows[:1], resampled).verdict == "undecided" and "distant" in decide(rows[:1], resampled).reason
-    assert decide(rows[1:], resampled).verdict == "undecided" and decide([], {}).verdict == "undecided"
+    near_alone, distant_alone, none = (decide(part, resampled).judgement for part in (rows[:1], rows[1:], []))
+    assert near_alone.verdict == "undecided" and "distant" in near_alone.reason
+    assert distant_alone.verdict == none.verdict == "undecided"
 
 
 def test_pairs_are_declared_by_name() -> None:
@@ -243,31 +243,31 @@ class StubTask:
         return inputs if self.name != RELATIVES[2] else replace(inputs, answer=inputs.wrong, wrong=inputs.answer)
 
 
-class Kept:
-    """Progress that keeps what it hears."""
+class Recorded:
+    """Progress that records steps and published figures."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
-        self.shown: list[str] = []
+        self.published: list[str] = []
 
     def __call__(self, done: int, total: int, what: str) -> None:
         self.steps.append((done, total))
 
-    def early(self, name: str, *, table: Any = None, figure: Any = None, picture: Any = None) -> None:
-        self.shown.append(name)
+    def publish(self, name: str, *, table: Any = None, figure: Any = None, picture: Any = None) -> None:
+        self.published.append(name)
         assert figure is not None and picture is not None
 
 
 @pytest.fixture
 def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = {name: i for i, name in enumerate(circuit_reuse.TASKS)}
-    monkeypatch.setattr(circuit_reuse.wb, "task", lambda name, n, seed: StubTask(name, seeds[name], n))
+    monkeypatch.setattr("workbench.task", lambda name, n, seed: StubTask(name, seeds[name], n))
 
 
 def test_the_whole_report(stubs: None) -> None:
-    progress, chosen = Kept(), [IOI, *RELATIVES[:3], DISTANT[0]]
-    report = circuit_reuse.finding.run(hooked("llama"), {"n": 8, "tasks": chosen, "percent": 10.0}, progress)
-    assert progress.shown[0] == "stage-ioi-logits"
+    progress, chosen = Recorded(), [IOI, *RELATIVES[:3], DISTANT[0]]
+    report = circuit_reuse.finding.report(hooked("llama"), {"n": 8, "tasks": chosen, "percent": 10.0}, progress)
+    assert progress.published[0] == "stage-ioi-logits"
     done, totals = [d for d, _ in progress.steps], {t for _, t in progress.steps}
     assert done == sorted(done) and len(totals) == 1 and done[-1] == totals.pop()
     tasks = report.tables["tasks"].set_index("task")
@@ -309,26 +309,26 @@ def test_the_whole_report(stubs: None) -> None:
 
 def test_a_run_can_be_repeated(stubs: None) -> None:
     settings = {"n": 6, "tasks": [IOI, RELATIVES[0]], "percent": 10.0}
-    one, two = (circuit_reuse.finding.run(hooked("llama"), settings, Quiet()) for _ in range(2))
+    one, two = (circuit_reuse.finding.report(hooked("llama"), settings) for _ in range(2))
     for name, table in one.tables.items():
         pd.testing.assert_frame_equal(table, two.tables[name])
     assert one.summary == two.summary and one.facts == two.facts
 
 
 def test_a_single_prompt_and_a_single_task_still_report(stubs: None) -> None:
-    report = circuit_reuse.finding.run(hooked("llama"), {"n": 1, "tasks": [IOI]}, Quiet())
-    assert report.verdict == "undecided" and "not done by this model" in report.summary
+    report = circuit_reuse.finding.report(hooked("llama"), {"n": 1, "tasks": [IOI]})
+    assert report.verdict == "not judged" and "not done by this model" in report.summary
     assert len(report.tables["overlap"]) == 0 and "jaccard" in report.tables["overlap"].columns
 
 
 def test_published_heads_are_shown_beside_ours(stubs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hooked("llama").provenance, "name", "gpt2-medium")
-    report = circuit_reuse.finding.run(hooked("llama"), {"n": 8, "tasks": [IOI, RELATIVES[0]]}, Quiet())
-    assert "arXiv 2310.08744" in report.summary and "published 0.78, here not computed" in report.summary
+    report = circuit_reuse.finding.report(hooked("llama"), {"n": 8, "tasks": [IOI, RELATIVES[0]]})
+    assert "arXiv 2310.08744" in report.summary and "published 0.78, measured not computed" in report.summary
     assert not any(report.tables["published_heads"]["in_circuit"])
     assert "mean_of_batch_ratios" in report.tables["stages"].columns
 
 
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(UnknownName, match="percent"):
-        circuit_reuse.finding.run(hooked("llama"), {"percentage": 2}, Quiet())
+        circuit_reuse.finding.report(hooked("llama"), {"percentage": 2})
