@@ -90,7 +90,7 @@ def ablation_curve(
         for k in counts
     }
     sets = {label: heads for label, (_, _, heads) in labels.items()}
-    sweep = wb.sweep_sets(study.model, pairs, sets, over=reference, progress=study.step("ablating heads together"))
+    sweep = wb.sweep_sets(study.model, pairs, sets, mean_over=reference, progress=study.step("ablating heads together"))
     values = dict(zip(sweep.labels["set"], sweep.values, strict=True))
     rows = []
     for label, (order, k, _) in labels.items():

@@ -46,7 +46,7 @@ def run(study: Study) -> Report:
         model,
         test,
         {name: sorted(every - heads) for name, heads in left.items()},
-        over=unrelated(study, both),
+        mean_over=unrelated(study, both),
         progress=study.step("ablating all but a circuit"),
     )
     tests = CircuitTests.of(sweep, roles)

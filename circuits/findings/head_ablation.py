@@ -46,7 +46,7 @@ def run(study: Study) -> Report:
             model,
             ranking,
             edit=kind,
-            over=reference if kind == "mean" else None,
+            mean_over=reference if kind == "mean" else None,
             seed=study.seed,
             progress=study.step(f"{kind} ablation of every head"),
         )

@@ -14,7 +14,7 @@ from workbench.findings import Study
 from workbench.head_scores.on_task import task_scores
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import tower_of
+from workbench.patching.resolve import resolve_model
 
 from ..ablation import damage, random_like
 
@@ -75,7 +75,7 @@ def measure_backup(
     for k, others in enumerate(random_like(frozenset(heads), study.model.n_heads, random_sets, study.seed)):
         sets[f"{CONTROL}, {k}"] = [*ablated, *_frozen(sorted(others - set(movers)))]
     progress = study.step("ablating the movers")
-    sweep = wb.sweep_sets(study.model, measured, sets, over=reference, progress=progress)
+    sweep = wb.sweep_sets(study.model, measured, sets, mean_over=reference, progress=progress)
     values = dict(zip(sweep.labels["set"], sweep.values, strict=True))
     lost = {label: damage(sweep.base, edited) for label, edited in values.items()}
     lost["made up by the backups"] = damage(sweep.base, sweep.base - (values[FREE] - values[FROZEN]))
@@ -93,7 +93,7 @@ def _frozen(heads: Collection[Head]) -> list[Edit]:
 
 def _rise(study: Study, pairs: PairedInputs, reference: PairedInputs, edits: list[Edit]) -> np.ndarray:
     """How much each head's direct logit attribution rises under the edits, ``[layer, head]``, in logits."""
-    recorder = Recorder(tower_of(study.model))
+    recorder = Recorder(resolve_model(study.model))
     before = task_scores(study.model, recorder, pairs, reading_out=0).attribution
     after = task_scores(study.model, recorder, pairs, edits, reference, reading_out=0).attribution
     return (after - before).mean(0)

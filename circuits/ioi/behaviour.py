@@ -13,7 +13,7 @@ from workbench.findings import Study, head_columns
 from workbench.head_scores.on_task import task_scores
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import tower_of
+from workbench.patching.resolve import resolve_model
 from workbench.plotting.charts import Heatmap
 from workbench.results.sweep import Sweep
 
@@ -27,7 +27,7 @@ PREVIOUS = Step("previous", "k", "earlier")
 
 def describe_heads(study: Study, pairs: PairedInputs, stages: Stages, percent: float) -> list[Described]:
     """Every head among the top `percent` % of a stage whose p-value is below `P_VALUE`, with its role."""
-    copies = task_scores(study.model, Recorder(tower_of(study.model)), pairs)
+    copies = task_scores(study.model, Recorder(resolve_model(study.model)), pairs)
     heads = []
     for step in STEPS:
         if step.name in stages.done:

@@ -22,7 +22,7 @@ def test_every_error_has_a_section():
         # The command line's own variants say the same in another form.
         kinds |= {kind.__name__} if not kind.__module__.startswith("workbench.cli") else set()
     assert kinds <= sections
-    assert workbench.registry.ShadowedPackage.__name__ in kinds
+    assert workbench.registry.BrokenEntry.__name__ in kinds
 
 
 def test_the_task_in_contributing_works(tmp_path):

@@ -11,12 +11,11 @@ written down before it is run; its function ``run(study)`` measures and returns 
 - `summary_table`, `head_columns`: the two tables that other parts read.
 - Charts are in `workbench.plotting.charts`: a description each, drawn by Plotly and by matplotlib.
 
-``examples/findings`` has a complete one to copy; `problems` and `report_problems` check one by name.
+``examples/findings`` has a complete one to copy; `workbench.testing.check_finding` says what one still needs.
 """
 
 from __future__ import annotations
 
-from workbench.findings.checks import problems, report_problems
 from workbench.findings.finding import RESULTS_VERSION, Finding
 from workbench.findings.progress import Progress, Quiet
 from workbench.findings.quantity import Quantity
@@ -41,7 +40,5 @@ __all__ = [
     "Verdict",
     "head_columns",
     "judge",
-    "problems",
-    "report_problems",
     "summary_table",
 ]

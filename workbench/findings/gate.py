@@ -12,7 +12,8 @@ from torch import Tensor
 
 from workbench import statistics
 from workbench.inputs.paired import PairedInputs
-from workbench.patching.metrics import METRICS, Example
+from workbench.patching.metric import Example
+from workbench.registry import METRICS
 
 #: Prompts of one length in a forward.
 BATCH = 8
@@ -122,7 +123,7 @@ def no_inputs(task: str, relation: str, reason: str) -> Gate:
 
 def _score(metric: str, inputs: PairedInputs, i: int, logits: Tensor) -> float:
     measure, example = METRICS[metric], Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i])
-    tokens = measure.wanted(example)
+    tokens = measure.required_tokens(example)
     row = logits[None]
     return float(measure(row if tokens is None else row[:, list(tokens)], example)[0])
 
