@@ -49,11 +49,6 @@ def overlap_coefficient(a: Set[Hashable], b: Set[Hashable]) -> float:
     return len(a & b) / smaller if smaller else float("nan")
 
 
-def chance_jaccard(share: float) -> float:
-    """The Jaccard index of two random sets that each hold the share K of many heads: ``K / (2 − K)``."""
-    return share / (2 - share)
-
-
 def union_of_stages(stages: Mapping[str, Iterable[Head]], only: Iterable[str] | None = None) -> frozenset[Head]:
     """The heads of all stages, or of those named in `only`."""
     names = set(stages if only is None else only)

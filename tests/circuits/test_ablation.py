@@ -38,11 +38,11 @@ def test_the_matrix_is_what_whole_forwards_give() -> None:
     model = hooked("llama")
     inputs = {"a": paired(6), "b": paired(6, seed=4)}
     circuits = {"a": {Head(0, 1), Head(2, 3)}, "b": {Head(1, 0)}}
-    told: list[tuple[str, int]] = []
+    steps: list[tuple[str, int]] = []
     table = cross_ablation(
-        model, inputs, inputs, circuits, random_sets=3, progress=lambda task, n: told.append((task, n))
+        model, inputs, inputs, circuits, random_sets=3, progress=lambda task, n: steps.append((task, n))
     )
-    assert told[-1] == ("b", 6)
+    assert steps[-1] == ("b", 6)
     assert list(zip(table["ablated"], table["measured"], strict=True)) == [
         ("a", "a"),
         ("b", "a"),

@@ -59,19 +59,19 @@ def stage_of(means: np.ndarray, n: int = 6) -> Stage:
 
 
 def test_a_task_that_the_model_does_passes() -> None:
-    found = gate(hooked("llama"), solved(), "near")
-    assert found.passed and found.status == "done" and found.reason == ""
-    assert found.accuracy == 1 and found.top_1 == 1 and found.chance == 0.5 and found.n == 8
-    assert found.accuracy_low > 0.5 and found.gap_high < 0
+    result = gate(hooked("llama"), solved(), "near")
+    assert result.passed and result.status == "done" and result.reason == ""
+    assert result.accuracy == 1 and result.top_1 == 1 and result.chance == 0.5 and result.n == 8
+    assert result.accuracy_low > 0.5 and result.gap_high < 0
 
 
 def test_the_gate_measures_what_path_patching_measures() -> None:
     inputs = solved(9)
-    found, stage = gate(hooked("llama"), inputs, "near"), path_patch(hooked("llama"), inputs)
-    assert found.base == pytest.approx(stage.base.mean(), abs=1e-4)
-    assert stage.gap is not None and found.gap == pytest.approx(stage.gap.mean(), abs=1e-4)
+    result, stage = gate(hooked("llama"), inputs, "near"), path_patch(hooked("llama"), inputs)
+    assert result.base == pytest.approx(stage.base.mean(), abs=1e-4)
+    assert stage.gap is not None and result.gap == pytest.approx(stage.gap.mean(), abs=1e-4)
     ratio = stage._ratio
-    assert ratio is not None and (found.gap_low, found.gap_high) == pytest.approx(
+    assert ratio is not None and (result.gap_low, result.gap_high) == pytest.approx(
         (ratio.gap_low, ratio.gap_high), abs=1e-3
     )
 
@@ -79,17 +79,17 @@ def test_the_gate_measures_what_path_patching_measures() -> None:
 def test_chance_accuracy_does_not_pass() -> None:
     inputs = solved()
     half = [pair if i % 2 else pair[::-1] for i, pair in enumerate(zip(inputs.answer, inputs.wrong, strict=True))]
-    found = gate(
+    result = gate(
         hooked("llama"), replace(inputs, answer=tuple(a for a, _ in half), wrong=tuple(w for _, w in half)), "near"
     )
-    assert not found.passed and found.status == "not done by this model"
-    assert "0.50" in found.reason and "chance" in found.reason
+    assert not result.passed and result.status == "not done by this model"
+    assert "0.50" in result.reason and "chance" in result.reason
 
 
 def test_a_corruption_that_does_not_move_the_metric_does_not_pass() -> None:
     inputs = solved()
-    found = gate(hooked("llama"), replace(inputs, corrupt=inputs.clean), "near")
-    assert not found.passed and found.accuracy == 1 and "do not move the metric" in found.reason
+    result = gate(hooked("llama"), replace(inputs, corrupt=inputs.clean), "near")
+    assert not result.passed and result.accuracy == 1 and "do not move the metric" in result.reason
 
 
 # --- stages and roles
@@ -106,20 +106,20 @@ def test_receivers_are_the_strongest_of_one_sign() -> None:
 
 def test_stages_hand_their_heads_on() -> None:
     inputs, seen = solved(), []
-    found = run_stages(hooked("llama"), inputs, POSITIONS, 10, ready=lambda stage: seen.append(stage.name))
-    assert seen == [step.name for step in STEPS] and found.left_out == {}
-    movers = top_receivers(found.done["logits"], 10)
-    assert found.done["mover-value"].receivers == found.done["mover-query"].receivers == movers
-    assert found.done["earlier"].receivers == top_receivers(found.done["mover-query"], 10)
+    result = run_stages(hooked("llama"), inputs, POSITIONS, 10, ready=lambda stage: seen.append(stage.name))
+    assert seen == [step.name for step in STEPS] and result.left_out == {}
+    movers = top_receivers(result.done["logits"], 10)
+    assert result.done["mover-value"].receivers == result.done["mover-query"].receivers == movers
+    assert result.done["earlier"].receivers == top_receivers(result.done["mover-query"], 10)
     expected = path_patch(hooked("llama"), inputs, movers, into="q", position="end")
-    np.testing.assert_array_equal(found.scores["mover-query"], expected.delta)
+    np.testing.assert_array_equal(result.scores["mover-query"], expected.delta)
 
 
 def test_a_stage_that_cannot_be_run_says_why() -> None:
-    found = run_stages(hooked("llama"), solved(), {"logits": "end", "earlier": "S"}, 10)
-    assert set(found.done) == {"logits"}
-    assert found.left_out["mover-value"] == "not applicable to this task"
-    assert "'mover-query' was not run" in found.left_out["earlier"]
+    result = run_stages(hooked("llama"), solved(), {"logits": "end", "earlier": "S"}, 10)
+    assert set(result.done) == {"logits"}
+    assert result.left_out["mover-value"] == "not applicable to this task"
+    assert "'mover-query' was not run" in result.left_out["earlier"]
 
 
 def test_every_stage_has_a_role_and_a_sign() -> None:
@@ -178,9 +178,9 @@ def test_pairs_are_declared_by_name() -> None:
 
 
 def test_each_half_is_a_search_of_its_own() -> None:
-    model, inputs, told = hooked("llama"), solved(9), []
+    model, inputs, steps = hooked("llama"), solved(9), []
     whole = run_stages(model, inputs, POSITIONS, 10.0)
-    halves = split_halves(model, inputs, POSITIONS, 10.0, whole, seed=1, progress=lambda *step: told.append(step))
+    halves = split_halves(model, inputs, POSITIONS, 10.0, whole, seed=1, progress=lambda *step: steps.append(step))
     assert halves is not None and halves.n == 4 and not set(halves.examples[0]) & set(halves.examples[1])
     for half, examples in zip((halves.one, halves.two), halves.examples, strict=True):
         alone = run_stages(model, inputs.of(examples), POSITIONS, 10.0)
@@ -189,7 +189,7 @@ def test_each_half_is_a_search_of_its_own() -> None:
             assert stage.receivers == alone.done[name].receivers and stage.sweep.n == stage.sweep.info["n"] == 4
             np.testing.assert_allclose(stage.sweep.values, alone.done[name].sweep.values, atol=1e-4)
     chosen = {half.done["mover-query"].receivers for half in (whole, halves.one, halves.two)}
-    assert len(chosen) > 1 and told and {name for name, _ in told} <= set(POSITIONS) - {"logits"}
+    assert len(chosen) > 1 and steps and {name for name, _ in steps} <= set(POSITIONS) - {"logits"}
 
 
 def test_halves_of_prompts_that_all_say_the_same_agree() -> None:

@@ -114,7 +114,7 @@ def _lines(chart: Lines) -> Figure:
 def _scatter(chart: Scatter) -> Figure:
     import plotly.graph_objects as go
 
-    names = [name for name, drawn in zip(chart.names, chart.finite, strict=True) if drawn]
+    names = [name for name, finite in zip(chart.names, chart.finite, strict=True) if finite]
     points = go.Scatter(
         x=plain(chart.x[chart.finite]),
         y=plain(chart.y[chart.finite]),
