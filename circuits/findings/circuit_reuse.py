@@ -75,15 +75,14 @@ def run(study: Study) -> Report:
         overlaps=overlaps,
         decision=decision,
     )
-    sweeps = {name: stage.sweep for name, stage in measured.charts.items()}
-    infos = {f"{stage.task} {stage.name}": dict(stage.sweep.info) for stage in measured.charts.values()}
+    done = [stage for whole in stages.values() for stage in whole.done.values()]
     return study.report(
         decision.judgement,
         [*lines, "", *beside],
         tables=frames,
-        charts={**charts, **sweeps},
+        charts={**charts, **measured.charts},
         data=measured.pairs,
-        facts={"stages": infos},
+        facts={"stages": {f"{stage.task} {stage.name}": dict(stage.sweep.info) for stage in done}},
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Study
 from workbench.findings.gate import Gate, gate, no_inputs
+from workbench.findings.study import Rendered
 from workbench.findings.task_pairs import tokenize
 from workbench.inputs.paired import PairedInputs
 
@@ -24,18 +25,15 @@ from .meter import ABLATION, ANEW, GATE, Meter
 @dataclass(frozen=True)
 class Measured:
     """By task, in the order of the setting ``tasks``: its prompts and gate; of tasks that the model does also its
-    stages and those of two halves of its prompts; and what each task loses when each circuit is ablated."""
+    stages and those of two halves of its prompts; what each task loses when each circuit is ablated; and each stage's
+    chart by its name."""
 
     pairs: Mapping[str, PairedInputs]
     gates: Mapping[str, Gate]
     stages: Mapping[str, Stages]
     halves: Mapping[str, Halves | None]
     ablated: pd.DataFrame
-
-    @property
-    def charts(self) -> dict[str, Stage]:
-        """Every stage by the name of its figure."""
-        return {chart_name(stage): stage for whole in self.stages.values() for stage in whole.done.values()}
+    charts: Mapping[str, Rendered]
 
 
 def measure_tasks(study: Study) -> Measured:
@@ -52,26 +50,23 @@ def measure_tasks(study: Study) -> Measured:
     meter = Meter(study, tasks, pairs)
     stages: dict[str, Stages] = {}
     halves: dict[str, Halves | None] = {}
+    charts: dict[str, Rendered] = {}
+
+    def ready(stage: Stage) -> None:
+        name = f"stage-{stage.task}-{stage.name}"
+        charts[name] = study.publish(name, stage.sweep)
+
     for name, inputs in pairs.items():
         positions = tasks[name].stages
         gates[name] = gate(model, inputs, tasks[name].relation, progress=meter.of(name, GATE))
         if gates[name].passed:
-
-            def ready(stage: Stage) -> None:
-                study.publish(chart_name(stage), stage.sweep)
-
             whole = run_stages(model, inputs, positions, percent, progress=meter.stages(name), ready=ready)
             anew = meter.stages(name, ANEW)
             halves[name] = split_halves(model, inputs, positions, percent, whole, study.seed, progress=anew)
             stages[name] = whole
         meter.finished(name)
     ablated = _cross_ablation(study, pairs, stages, meter)
-    return Measured(pairs, {name: gates[name] for name in tasks}, stages, halves, ablated)
-
-
-def chart_name(stage: Stage) -> str:
-    """The name of a stage's figure."""
-    return f"stage-{stage.task}-{stage.name}"
+    return Measured(pairs, {name: gates[name] for name in tasks}, stages, halves, ablated, charts)
 
 
 def _cross_ablation(

@@ -34,6 +34,20 @@ class Chart(Protocol):
     def picture(self) -> Picture: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """A chart that is drawn already, so that a report does not draw it again."""
+
+    plotly: Figure
+    matplotlib: Picture
+
+    def figure(self) -> Figure:
+        return self.plotly
+
+    def picture(self) -> Picture:
+        return self.matplotlib
+
+
 @dataclass(frozen=True)
 class Study:
     """One run of a finding on a model.
@@ -123,9 +137,11 @@ class Study:
         minutes = (time.perf_counter() - began) * times / 60
         self.progress(0, 0, f"{label}: about {max(1, round(minutes))} min")
 
-    def publish(self, name: str, chart: Chart) -> None:
-        """Show a chart before the report is ready."""
-        self.progress.publish(name, figure=chart.figure(), picture=chart.picture())
+    def publish(self, name: str, chart: Chart) -> Rendered:
+        """Show a chart before the report is ready; the result may stand in the report's charts."""
+        rendered = Rendered(chart.figure(), chart.picture())
+        self.progress.publish(name, figure=rendered.figure(), picture=rendered.picture())
+        return rendered
 
     # --- the report
 
