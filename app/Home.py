@@ -13,9 +13,9 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import chosen, link, models, timing
+from app import models, render_time, sidebar, url_state
+from app.markdown import guarded, plain
 from app.page import pages, views
-from app.plain import guarded, plain
 from app.work.background import jobs, others
 from workbench.plotting import style
 
@@ -35,16 +35,16 @@ def main() -> None:
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
     st.html(f"<style>{STYLE}</style>")
     first, *further = views().values()
-    named = st.Page(lambda: link.follow(first), url_path=pages()[0].name, visibility="hidden")
+    named = st.Page(lambda: url_state.follow(first), url_path=pages()[0].name, visibility="hidden")
     view = st.navigation([first, *further, named], position="top")
     jobs()  # the worker gets ready while the first page is read
-    with link.written():
+    with url_state.written():
         with st.sidebar:
-            chosen.widgets(models.available())
+            sidebar.widgets(models.available())
         _draw(view)
         with st.sidebar:
             others()
-    timing.drawn(view.title, began)
+    render_time.drawn(view.title, began)
 
 
 def _draw(view: Any) -> None:
@@ -52,7 +52,7 @@ def _draw(view: Any) -> None:
         with guarded():
             view.run()
     except Exception as error:  # a fault of ours: the server's log says where, the page stays usable
-        timing.LOG.exception("the page %s", view.title)
+        render_time.LOG.exception("the page %s", view.title)
         st.error(plain(f"A fault of ours ({type(error).__name__}): the explorer’s terminal shows where."))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.heads.look import Look
+from app.heads.prompt_record import Look
 from workbench.errors import UnknownName
 from workbench.models import catalog
 from workbench.models.sources import status

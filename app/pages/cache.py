@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import inputs
+from app import upload_store
 from app.page import Page
 from workbench.cache import Store, folder, users_store
 
@@ -42,7 +42,7 @@ def _numbers(store: Store) -> None:
     ]
     st.dataframe(pd.DataFrame(rows, columns=["kind", "shards", "blocks", "MB"]), hide_index=True)
     st.caption(f"In {store.folder}, shared by pages, scripts and the command line.")
-    own = inputs.folder().parent
+    own = upload_store.folder().parent
     size = sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
     st.caption(f"Sweeps, scores and inputs of these pages are apart and stay: {size / 1e6:,.1f} MB in {own}.")
     for run, shards in store.index.pinned().items():

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import options
-from app.circuits import circuit_file, circuit_head, circuit_matrices, circuit_published, circuit_read
-from app.circuits.circuit_file import OPENED, RUN
-from app.circuits.circuit_tables import columns, has_effects, heads_of, in_words
+from app import url_widgets
+from app.circuits import file, from_run, matrices, published_circuits, selection
+from app.circuits.file import OPENED, RUN
+from app.circuits.run_tables import columns, has_effects, heads_of, in_words
+from app.downloadable import downloads
+from app.markdown import guarded, plain
 from app.page import Page
-from app.plain import guarded, plain
-from app.shown import downloads
 from circuits import published
 from workbench.errors import WorkbenchError
 from workbench.results.circuit import Circuit
@@ -35,8 +35,8 @@ def render() -> None:
     runs = _runs()
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with right, st.popover("Open a file", icon=":material/upload_file:"):
-        circuit_file.uploader()
-    saved = circuit_file.opened()
+        file.uploader()
+    saved = file.opened()
     names = [*([OPENED] if saved else []), *runs]
     if not names:
         st.info(f"No run on this machine has a circuit yet: {MAKE} A saved circuit can be opened as a file.")
@@ -44,7 +44,7 @@ def render() -> None:
             _published("")
         return
     with left:
-        name = options.select("Run", names, RUN, format_func=lambda key: _label(key, runs, saved))
+        name = url_widgets.select("Run", names, RUN, format_func=lambda key: _label(key, runs, saved))
     with guarded():
         if name == OPENED and saved is not None:
             _saved(saved)
@@ -84,9 +84,9 @@ def _run(run: Run) -> None:
         return
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     with left:
-        circuit = circuits[options.select("Task", list(circuits), TASK)]
+        circuit = circuits[url_widgets.select("Task", list(circuits), TASK)]
     with right:
-        part = options.segments("Show", [CIRCUIT, OVERLAP, ABLATION, PUBLISHED], PART)
+        part = url_widgets.segments("Show", [CIRCUIT, OVERLAP, ABLATION, PUBLISHED], PART)
     if part == CIRCUIT:
         _circuit(circuit, run)
     elif part == OVERLAP:
@@ -100,8 +100,8 @@ def _run(run: Run) -> None:
 def _saved(circuit: Circuit) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
-        part = options.segments("Show", [CIRCUIT, PUBLISHED], PART)
-    right.button("Close the file", on_click=circuit_file.close, key="circuit-close", icon=":material/close:")
+        part = url_widgets.segments("Show", [CIRCUIT, PUBLISHED], PART)
+    right.button("Close the file", on_click=file.close, key="circuit-close", icon=":material/close:")
     if part == CIRCUIT:
         _circuit(circuit, None)
     else:
@@ -109,23 +109,23 @@ def _saved(circuit: Circuit) -> None:
 
 
 def _circuit(circuit: Circuit, run: Run | None) -> None:
-    names = circuit_published.roles_of(circuit.model, circuit.name)
-    head = circuit_head.chosen_one()
+    names = published_circuits.roles_of(circuit.model, circuit.name)
+    head = selection.chosen_one()
     if run is not None:
         with guarded():
             st.caption(plain(" ".join([_about(run), *in_words(run, circuit.name)])))
     left, right = st.columns(2, gap="medium")
     with left, guarded():
-        graph = circuit_read.of_run(run, circuit, head, names) if run else circuit_read.of_circuit(circuit, head)
-        circuit_head.graph(graph)
+        graph = from_run.of_run(run, circuit, head, names) if run else from_run.of_circuit(circuit, head)
+        selection.graph(graph)
         st.caption(plain(graph.note))
         downloads(graph, "circuit-graph", _file_name(circuit))
     with right:
         table = circuit.table() if run is None else _heads(run, circuit)
         if names:
-            table["published as"] = [names.get(h, "") for h in circuit_head.heads(table)]
-        circuit_head.said(table, circuit.model)
-        circuit_head.table(table)
+            table["published as"] = [names.get(h, "") for h in selection.heads(table)]
+        selection.said(table, circuit.model)
+        selection.table(table)
         st.download_button(
             "Circuit as JSON",
             circuit.to_bytes(),
@@ -163,12 +163,12 @@ def _overlap(run: Run) -> None:
     if "overlap_percent" in run.table_names:
         percents = columns(run, "overlap_percent", [], ["percent"])["percent"]
         shares = {f"{percent:g} %": float(percent) for percent in sorted(set(percents))}
-    share = options.segments("Heads of each stage", [own, *shares], PERCENT)
-    matrix = circuit_matrices.overlap(run, shares.get(share))
+    share = url_widgets.segments("Heads of each stage", [own, *shares], PERCENT)
+    matrix = matrices.overlap(run, shares.get(share))
     if not len(matrix.rows):
         st.info("The model does fewer than two of this run's tasks: there is no pair to compare.")
         return
-    beyond = circuit_matrices.beyond_null(matrix.rows)
+    beyond = matrices.beyond_null(matrix.rows)
     above, surely = (beyond["beyond"] != "no").sum(), (beyond["beyond"] == "surely").sum()
     said = (
         f"{above} of {len(beyond)} pairs share more than the 95th percentile of layer-matched random circuits, "
@@ -182,7 +182,7 @@ def _ablation(run: Run) -> None:
     if "cross_ablation" not in run.table_names:
         st.info(f"This run ablates no circuits on other tasks: {MAKE}")
         return
-    matrix = circuit_matrices.cross_ablation(run)
+    matrix = matrices.cross_ablation(run)
     if not len(matrix.rows):
         st.info("The model does none of this run's tasks: there is no circuit to ablate.")
         return
@@ -193,7 +193,7 @@ def _ablation(run: Run) -> None:
     _show(matrix, "cross-ablation", "Each ablation beside random heads of the same layers", matrix.rows, note)
 
 
-def _show(matrix: circuit_matrices.Matrix, name: str, said: str, table: pd.DataFrame, note: str) -> None:
+def _show(matrix: matrices.Matrix, name: str, said: str, table: pd.DataFrame, note: str) -> None:
     """A matrix, and beside it what it says and the numbers."""
     left, right = st.columns([4, 5], gap="medium")
     with left:
@@ -208,7 +208,7 @@ def _show(matrix: circuit_matrices.Matrix, name: str, said: str, table: pd.DataF
 
 def _beside(run: Run, circuit: Circuit) -> None:
     """The run's own comparison with what was published, where there is one, and what was published."""
-    for words, table in circuit_published.tables(run).items():
+    for words, table in published_circuits.tables(run).items():
         st.markdown(f"**{words}**")
         st.dataframe(table, hide_index=True, column_config=_columns(table))
     if published.of_model(circuit.model) is None:
@@ -222,25 +222,25 @@ def _published(model: str, measured: Circuit | None = None) -> None:
     own = model.rsplit("/", 1)[-1]
     left, right = st.columns(2)
     with left:
-        name = options.select("Published circuit of", known_models, MODEL, own if own in known_models else None)
+        name = url_widgets.select("Published circuit of", known_models, MODEL, own if own in known_models else None)
     with right:
-        task = options.select("on the task", circuit_published.tasks(name), PUBLISHED_TASK)
-    circuit = circuit_published.circuit(name, task)
+        task = url_widgets.select("on the task", published_circuits.tasks(name), PUBLISHED_TASK)
+    circuit = published_circuits.circuit(name, task)
     left, right = st.columns(2, gap="medium")
     with left:
-        graph = circuit_read.of_circuit(circuit, source="published")
+        graph = from_run.of_circuit(circuit, source="published")
         st.plotly_chart(graph.plotly(), key="circuit-published-graph", config=CONFIG)
-        st.caption(plain(f"{circuit_published.sources(name, task)}. {graph.note}"))
+        st.caption(plain(f"{published_circuits.sources(name, task)}. {graph.note}"))
         downloads(graph, "circuit-published", f"published-{name}-{task}")
     with right:
         if measured is not None and own == name and measured.name == task:
-            graph = circuit_read.of_circuit(measured, source="measured")
+            graph = from_run.of_circuit(measured, source="measured")
             st.plotly_chart(graph.plotly(), key="circuit-measured-graph", config=CONFIG)
             downloads(graph, "circuit-measured", _file_name(measured))
-        for table in (circuit_published.heads(name, task), circuit_published.values(name)):
+        for table in (published_circuits.heads(name, task), published_circuits.values(name)):
             if len(table):
                 st.dataframe(table, hide_index=True, column_config=_columns(table))
-        st.caption(circuit_published.LEGEND)
+        st.caption(published_circuits.LEGEND)
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, Any]:

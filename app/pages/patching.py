@@ -10,11 +10,11 @@ import streamlit as st
 import torch
 
 import workbench as wb
-from app import chosen, inputs, models, options
+from app import models, sidebar, upload_store, url_widgets
+from app.downloadable import show
+from app.markdown import guarded, plain
 from app.page import Page
-from app.patching import as_code, asked, by_hand, forced, head_set, sweep_shown, sweeping
-from app.plain import guarded, plain
-from app.shown import show
+from app.patching import circuit_builder, forced_rows, manual_edits, pairs_input, script, sweep_controls, sweep_view
 from app.work.background import jobs, watch
 from workbench.core import Edit, Head
 from workbench.runs.run import Run
@@ -31,30 +31,30 @@ MEASURED = (
 
 def render() -> None:
     """The page."""
-    name = chosen.model_name()
+    name = sidebar.model_name()
     model = models.load(name)
-    head = chosen.head(model)
+    head = sidebar.head(model)
     pairs: dict[str, Any] = {}
     sweep: wb.Sweep | None = None
     with guarded():
-        pairs = asked.choose()
+        pairs = pairs_input.choose()
     if not pairs:
         return
-    given = sweeping.arguments()
+    given = sweep_controls.arguments()
     with guarded():
-        sweep = sweeping.of(model, name, pairs, given)
+        sweep = sweep_controls.of(model, name, pairs, given)
     left, right = st.columns([3, 2], gap="medium")
     with left, guarded():
         _sweep(model, sweep, head)
     with right:
         st.subheader("By hand", anchor=False)
         best = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
-        heads = head_set.widgets(model, head, best)
+        heads = circuit_builder.widgets(model, head, best)
         with guarded():
             _by_hand(model, name, pairs, given, head, list(heads))
     with left:
         st.subheader("Circuit", anchor=False)
-        head_set.roles(model, head, name, str(pairs.get("task", "pairs")))
+        circuit_builder.roles(model, head, name, str(pairs.get("task", "pairs")))
         with guarded():
             _faithfulness(model, name, pairs, heads)
 
@@ -63,16 +63,16 @@ def _sweep(model: Any, sweep: wb.Sweep | None, head: Head) -> None:
     if sweep is None:
         st.info("The sweep's heatmap will be here. Heads can be put into the set and edited by hand meanwhile.")
         return
-    adding = options.toggle("A click also puts the head into the set, or takes it out", "adding")
+    adding = url_widgets.toggle("A click also puts the head into the set, or takes it out", "adding")
 
     def picked(head: Head) -> None:
-        chosen.choose(head)
+        sidebar.choose(head)
         if adding and "kv_head" not in sweep.axes:  # which of its heads?
-            head_set.flip(head)
+            circuit_builder.flip(head)
 
     share = model.n_heads // model.n_kv_heads
-    sweep_shown.show(sweep, head, frozenset(head_set.current(model)), picked, share)
-    table = sweep_shown.strongest(sweep)
+    sweep_view.show(sweep, head, frozenset(circuit_builder.current(model)), picked, share)
+    table = sweep_view.strongest(sweep)
     numbers = {c: st.column_config.NumberColumn(format="%.3g") for c in table.select_dtypes("number")}
     st.dataframe(table, hide_index=True, column_config=numbers, height="content")
 
@@ -86,19 +86,19 @@ def _by_hand(
     heads: list[Head],
 ) -> None:
     base = "corrupt" if given.get("direction") == "denoise" else "clean"
-    where = by_hand.place(model, name, pairs, base)
-    kinds = by_hand.PAIRED if where.asked else by_hand.ALONE
+    where = manual_edits.place(model, name, pairs, base)
+    kinds = manual_edits.PAIRED if where.asked else manual_edits.ALONE
     kind_, at_ = st.columns(2)
     with kind_:
-        kind = options.select("The set's heads are", list(kinds), "kind-by-hand", format_func=kinds.__getitem__)
+        kind = url_widgets.select("The set's heads are", list(kinds), "kind-by-hand", format_func=kinds.__getitem__)
     with at_:
-        at = options.select("at", [by_hand.EVERYWHERE, by_hand.AT_END], "at-by-hand")
+        at = url_widgets.select("at", [manual_edits.EVERYWHERE, manual_edits.AT_END], "at-by-hand")
     chart = st.container()  # above the widgets of forced rows, and drawn when they are known
-    rows = forced.widgets(model, head, model.to_str_tokens(torch.tensor(where.ids)))
-    edits = by_hand.edits(heads, kind, at == by_hand.AT_END, rows)
+    rows = forced_rows.widgets(model, head, model.to_str_tokens(torch.tensor(where.ids)))
+    edits = manual_edits.edits(heads, kind, at == manual_edits.AT_END, rows)
     with st.expander("Show as code", icon=":material/code:"):
-        st.code(as_code.code(name, pairs, given, where, chosen.prompt(), edits), language="python")
-    idle = forced.without_effect(rows, heads, at == by_hand.EVERYWHERE, len(where.ids) - 1)
+        st.code(script.code(name, pairs, given, where, sidebar.prompt(), edits), language="python")
+    idle = forced_rows.without_effect(rows, heads, at == manual_edits.EVERYWHERE, len(where.ids) - 1)
     if idle:
         st.warning(f"{', '.join(idle)}: in the set, too. What it gives there is replaced: its forced row does nothing.")
     with chart, guarded():
@@ -106,13 +106,13 @@ def _by_hand(
         _change(model, name, where, edits, said, len(rows))
 
 
-def _change(model: Any, name: str, where: by_hand.Place, edits: tuple[Edit, ...], heads: str, rows: int) -> None:
+def _change(model: Any, name: str, where: manual_edits.Place, edits: tuple[Edit, ...], heads: str, rows: int) -> None:
     if not edits:
         st.info("Put heads into the set, or force a row: the next token is shown before and after.")
         return
-    found = by_hand.change(name, where, edits)
+    found = manual_edits.change(name, where, edits)
     said = " · ".join(filter(None, [heads, _counted(rows, "forced row") if rows else ""]))
-    show(by_hand.shown(found, model, where, edits, said), "by-hand", "next-token")
+    show(manual_edits.shown(found, model, where, edits, said), "by-hand", "next-token")
     differences = found.differences
     pair = (
         ""
@@ -126,7 +126,7 @@ def _counted(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_set.Roles) -> None:
+def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: circuit_builder.Roles) -> None:
     """The finding `faithfulness` on this circuit: a run like any other."""
     if not heads:
         return
@@ -134,10 +134,10 @@ def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_s
         st.caption("Faithfulness is measured on a task: its prompts are drawn anew, so that others chose the heads.")
         return
     task = str(pairs["task"])
-    kept = inputs.keep(head_set.circuit(heads, name, task).to_bytes())
+    kept = upload_store.keep(circuit_builder.circuit(heads, name, task).to_bytes())
     settings = {
         "task": task,
-        "circuit": str(inputs.folder() / kept),
+        "circuit": str(upload_store.folder() / kept),
         "n": PROMPTS,
         "n_circuit": max(PROMPTS, int(pairs["n"])),  # those are left out: the sweep has seen them
         "random_circuits": RANDOM,

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import options
-from app.drawn import table
+from app import url_widgets
+from app.figure_table import table
+from app.markdown import plain
 from app.page import Page
-from app.plain import plain
-from app.plotted import fitted
+from app.plotly_text import fitted
 from workbench.runs.compare import compare, config_differences
 from workbench.runs.locate import known
 from workbench.runs.run import Run
@@ -32,10 +32,10 @@ def render() -> None:
         st.info("There is no run on this machine yet: `workbench reproduce circuit-reuse` makes one.")
         return
     names = list(paths)
-    name = options.select("Run", names, "run")
+    name = url_widgets.select("Run", names, "run")
     run = Run.glance(paths[name])
     st.caption(_in_a_line(run))
-    part = options.segments("Show", [REPORT, TABLES, FIGURES, ORIGIN, COMPARE], "part")
+    part = url_widgets.segments("Show", [REPORT, TABLES, FIGURES, ORIGIN, COMPARE], "part")
     if part == REPORT:
         st.code(run.summary, language=None, wrap_lines=True)
         st.download_button("Whole run (zip)", lambda: _zip(run), f"{run.path.name}.zip", key="zip", on_click="ignore")
@@ -61,7 +61,7 @@ def _tables(run: Run) -> None:
     if not run.table_names:
         st.info("This run has no tables.")
         return
-    name = options.select("Table", run.table_names, "table")
+    name = url_widgets.select("Table", run.table_names, "table")
     rows = run.table(name)
     more = "" if len(rows) <= SHOWN else f", the first {SHOWN} are shown"
     st.caption(f"{len(rows)} rows{more}")
@@ -74,7 +74,7 @@ def _figures(run: Run) -> None:
     if not names:
         st.info("This run has no figures.")
         return
-    name = options.select("Figure", names, "figure")
+    name = url_widgets.select("Figure", names, "figure")
     live, still = name in run.figure_names, name in run.picture_names
     if live:
         figure = run.figure(name)
@@ -105,7 +105,7 @@ def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
     if not others:
         st.info("There is no second run to compare with.")
         return
-    other = Run.glance(paths[options.select("With", others, "run-with")])
+    other = Run.glance(paths[url_widgets.select("With", others, "run-with")])
     st.dataframe(pd.DataFrame([_difference(row) for row in compare(run, other)]), hide_index=True)
     different = config_differences(run, other)
     rows = [{"fact": key, "this run": str(a), "the other": str(b)} for key, (a, b) in different.items()]

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from app.plain import plain
-from app.work import kept
+from app.markdown import plain
+from app.work import result_files
 from app.work.jobs import Job, Jobs
 from workbench.errors import BadInput
 
@@ -26,7 +26,7 @@ def jobs() -> Jobs:
 
 def ready(kind: str, key: str, read: Callable[[str], T]) -> T | None:
     """What a job left, where it is there and sound; nothing is computed."""
-    path = kept.file(kind, key)
+    path = result_files.file(kind, key)
     if not path.is_file():
         return None
     try:

@@ -101,10 +101,10 @@ class Worker:
 def _sweep(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     """A sweep; its file."""
     import workbench as wb
-    from app.work import sweeps
+    from app.work import prompts
 
     model = worker.model(job["model"], tell)
-    return _kept(job, wb.sweep(model, sweeps.prompts(job["prompts"]), progress=tell, **job["arguments"]))
+    return _kept(job, wb.sweep(model, prompts.prompts(job["prompts"]), progress=tell, **job["arguments"]))
 
 
 def _scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
@@ -117,16 +117,16 @@ def _scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
 def _task_scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     """Every head's scores on a task's prompts; their file."""
     import workbench as wb
-    from app.work import sweeps
+    from app.work import prompts
 
     model = worker.model(job["model"], tell)
-    return _kept(job, wb.scores_on(model, sweeps.prompts(job["prompts"]), progress=tell))
+    return _kept(job, wb.scores_on(model, prompts.prompts(job["prompts"]), progress=tell))
 
 
 def _kept(job: Mapping[str, Any], result: Any) -> str:
-    from app.work import kept
+    from app.work import result_files
 
-    path = kept.file(job["kind"], job["key"])
+    path = result_files.file(job["kind"], job["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
     result.save(path)
     return str(path)

@@ -20,8 +20,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import workbench as wb
-from app import chosen as app_chosen
-from app import inputs
+from app import sidebar as app_chosen
+from app import upload_store
 from app.page import pages
 from tests.benchmarks import bench_explorer
 from tests.benchmarks.subject import Settings
@@ -209,7 +209,7 @@ def test_a_hostile_prompt_is_shown_as_text(page: Page, server: Server, text: str
     injected = "script:not([src]):not([type]), img[src=x], a[href^=javascript], .katex"
     assert page.locator("[data-testid=stMain]").locator(injected).count() == 0
     assert page.get_by_test_id("stAlert").count() == 0
-    held = "prompt-input" if len(text) > inputs.LONGEST_IN_LINK else "prompt"
+    held = "prompt-input" if len(text) > upload_store.LONGEST_IN_LINK else "prompt"
     page.wait_for_url(re.compile(rf"[?&]{held}="))
     # Labels of the chart are text as well: none of them became a tag of the picture.
     labels = page.locator(".st-key-pattern .js-plotly-plot .main-svg text").all_text_contents()

@@ -15,7 +15,7 @@ import torch
 from playwright.sync_api import Page, expect
 
 import workbench as wb
-from app import chosen as app_chosen
+from app import sidebar as app_chosen
 from tests.browser import driving
 from tests.browser.driving import PATIENCE, acting, downloaded, go_to, open_page, point_at, wait_drawn, wait_head
 from tests.browser.serving import Server

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 
-from app.circuits import circuit_read
-from app.circuits.circuit_graph import CircuitGraph
+from app.circuits import from_run
+from app.circuits.graph import CircuitGraph
 from workbench.registry import ROOT
 from workbench.results.circuit import Circuit
 from workbench.runs.directory import RunDirectory
@@ -29,9 +29,9 @@ def rows_of(finding: str, table: str) -> list[dict[str, str]]:
 
 #: The page without the side bar.
 ALONE = """
-from app import link
+from app import url_state
 from app.pages import circuits
-with link.written():
+with url_state.written():
     circuits.page.render()
 """
 
@@ -53,7 +53,7 @@ def made(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> R
 
 
 def graph_of(run: Run, task: str = "ioi") -> CircuitGraph:
-    return circuit_read.of_run(run, Circuit.from_run(run.path, task))
+    return from_run.of_run(run, Circuit.from_run(run.path, task))
 
 
 def drawn_by(shown: Any) -> Any:

@@ -7,15 +7,15 @@ import json
 import pandas as pd
 import pytest
 
-from app.circuits import circuit_matrices
-from app.circuits.circuit_tables import in_words
+from app.circuits import matrices
+from app.circuits.run_tables import in_words
 from tests.app.circuits.made_runs import committed, drawn_by, made, rows_of
 from workbench.errors import BadInput
 
 
 def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
     run = made("circuit-reuse", committed("circuit-reuse"))
-    trace = drawn_by(circuit_matrices.overlap(run)).data[0]
+    trace = drawn_by(matrices.overlap(run)).data[0]
     at = {name: i for i, name in enumerate(trace.x)}
     for row in rows_of("circuit-reuse", "overlap"):
         i, j = sorted((at[row["task_a"]], at[row["task_b"]]))
@@ -25,7 +25,7 @@ def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
         assert f"95 % below {float(row['null_95']):.2f}" in text and f"p = {float(row['p_value']):.2g}" in text
     told = {row["task"]: row["split_half"] for row in rows_of("circuit-reuse", "tasks")}
     assert trace.z[at["ioi"]][at["ioi"]] == pytest.approx(float(told["ioi"]))
-    other = circuit_matrices.overlap(run, 10.0)
+    other = matrices.overlap(run, 10.0)
     assert {row["percent"] for row in other.rows.to_dict("records")} == {10.0} and len(other.rows) == 28
 
 
@@ -42,7 +42,7 @@ def test_which_pairs_clear_their_null() -> None:
             "pair": ["near"] * 5,
         }
     )
-    found = circuit_matrices.beyond_null(frame)
+    found = matrices.beyond_null(frame)
     assert dict(zip(found["pairs"], found["beyond"], strict=True)) == {
         "a × x": "surely",
         "b × x": "yes",
@@ -54,7 +54,7 @@ def test_which_pairs_clear_their_null() -> None:
 
 
 def test_the_cross_ablation_matrix_is_less_its_random_control_and_centred_on_zero() -> None:
-    matrix = circuit_matrices.cross_ablation(made("circuit-reuse", committed("circuit-reuse")))
+    matrix = matrices.cross_ablation(made("circuit-reuse", committed("circuit-reuse")))
     trace = drawn_by(matrix).data[0]
     at = {name: i for i, name in enumerate(trace.x)}
     for row in rows_of("circuit-reuse", "cross_ablation"):
@@ -70,10 +70,10 @@ def test_a_table_that_is_not_as_findings_write_it_is_refused() -> None:
     tables = committed("circuit-reuse")
     run = made("circuit-reuse", tables | {"overlap": tables["overlap"].drop(columns="null_95")})
     with pytest.raises(BadInput, match="null_95"):
-        circuit_matrices.overlap(run)
+        matrices.overlap(run)
     run = made("circuit-reuse", tables | {"cross_ablation": tables["cross_ablation"].assign(damage="much")})
     with pytest.raises(BadInput, match="must hold numbers"):
-        circuit_matrices.cross_ablation(run)
+        matrices.cross_ablation(run)
 
 
 def test_what_is_said_of_a_circuit_has_a_control() -> None:

@@ -9,7 +9,7 @@ from html import escape
 import pandas as pd
 import pytest
 
-from app.circuits import circuit_matrices, circuit_read
+from app.circuits import from_run, matrices
 from tests.app.circuits.made_runs import HOSTILE, committed, drawn_by, graph_of, made, rows_of
 from workbench.core import Head
 from workbench.results.circuit import Circuit
@@ -33,7 +33,7 @@ def test_downloads_hold_the_very_numbers() -> None:
 
 def test_hostile_names_are_text_in_every_form() -> None:
     circuit = Circuit(HOSTILE, HOSTILE, ((Head(0, 1), HOSTILE), (Head(1, 0), r"$\frac{")))
-    graph = circuit_read.of_circuit(circuit)
+    graph = from_run.of_circuit(circuit)
     drawn = str(drawn_by(graph).to_json())
     assert "&lt;script&gt;" in drawn and "<script" not in drawn
     lane = "".join(drawn_by(graph).layout.xaxis.ticktext[0].split("<br>"))
@@ -43,6 +43,6 @@ def test_hostile_names_are_text_in_every_form() -> None:
     overlaps = committed("circuit-reuse")
     for name in ("overlap", "tasks"):
         overlaps[name] = overlaps[name].replace("ioi", HOSTILE)
-    matrix = circuit_matrices.overlap(made("circuit-reuse", overlaps))
+    matrix = matrices.overlap(made("circuit-reuse", overlaps))
     assert "<script" not in str(drawn_by(matrix).to_json()) and matrix.still("png")
     assert HOSTILE in matrix.csv().decode()

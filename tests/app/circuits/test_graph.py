@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.circuits import circuit_layout, circuit_read
+from app.circuits import from_run
+from app.circuits import layout as at
 from tests.app.circuits.made_runs import committed, drawn_by, graph_of, made, rows_of
 from workbench.core import Head
 from workbench.errors import BadInput
@@ -47,13 +48,13 @@ def test_a_marker_for_each_head_and_role_and_receivers_that_are_not_in_the_circu
 
 def test_layers_go_upward_and_no_two_markers_coincide() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
-    layout = circuit_layout.laid_out(graph)
+    layout = at.laid_out(graph)
     heads = [(node.head.layer, layout.places[node.key]) for node in graph.nodes if node.head is not None]
     assert len({place for _, place in heads}) == len(heads)
     for layer, (_, y) in heads:
         assert all((other > layer) == (above > y) for other, (_, above) in heads)
     assert layout.places["logits"][1] > max(y for _, (_, y) in heads)
-    upward = [circuit_layout.ends(layout, line) for line in graph.lines if line.target == "logits"]
+    upward = [at.ends(layout, line) for line in graph.lines if line.target == "logits"]
     assert all(start[0] == end[0] for start, end in upward) and len({x for (x, _), _ in upward}) == len(upward)
 
 
@@ -61,16 +62,16 @@ def test_every_layout_is_finite() -> None:
     for finding in ("circuit-reuse", "ioi-circuit", "faithfulness", "circuit-repair"):
         run = made(finding, committed(finding))
         for task in Circuit.all_from_run(run.path):
-            places = circuit_layout.laid_out(graph_of(run, task)).places
+            places = at.laid_out(graph_of(run, task)).places
             assert np.isfinite(np.array(list(places.values()))).all()
 
 
 def test_widths_follow_effects_and_roles_have_colours_of_their_own() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
-    strong = {abs(line.strength.value): circuit_layout.width(graph, line) for line in graph.lines if line.carries}
+    strong = {abs(line.strength.value): at.width(graph, line) for line in graph.lines if line.carries}
     largest = max(strong)
     assert all(width == pytest.approx(max(1, 9 * value / largest)) for value, width in strong.items())
-    colours = circuit_layout.colours(graph)
+    colours = at.colours(graph)
     assert len(set(colours.values())) == len(colours) == 4 and set(colours.values()) <= OKABE_ITO
     figure = drawn_by(graph)
     symbols = {
@@ -97,7 +98,7 @@ def test_what_one_points_at_says_interval_and_p_value() -> None:
 def test_a_run_that_lists_no_receivers_draws_none_but_those_that_follow_from_a_role() -> None:
     tables = committed("ioi-circuit")
     graph = graph_of(made("ioi-circuit", tables))
-    assert all(line.carries for line in graph.lines) and circuit_read.NO_RECEIVERS in graph.note
+    assert all(line.carries for line in graph.lines) and from_run.NO_RECEIVERS in graph.note
     more = tables["heads"].iloc[[0]].assign(stage="previous", layer=4, index=1, head="4.1", role="previous-token")
     graph = graph_of(made("ioi-circuit", tables | {"heads": pd.concat([tables["heads"], more])}))
     followed = [line for line in graph.lines if not line.carries]
@@ -107,17 +108,17 @@ def test_a_run_that_lists_no_receivers_draws_none_but_those_that_follow_from_a_r
 
 def test_a_run_without_stages_draws_no_line_and_sizes_from_minimality() -> None:
     graph = graph_of(made("faithfulness", committed("faithfulness")))
-    assert not graph.lines and circuit_read.NO_STAGES in graph.note and circuit_read.MINIMALITY in graph.note
+    assert not graph.lines and from_run.NO_STAGES in graph.note and from_run.MINIMALITY in graph.note
     told = {(row["head"], row["role"]): float(row["share"]) for row in rows_of("faithfulness", "minimality")}
     assert {(n.label, n.role): n.strength.value for n in graph.nodes} == pytest.approx(told)
-    largest = max(graph.nodes, key=lambda node: circuit_layout.size(graph, node))
+    largest = max(graph.nodes, key=lambda node: at.size(graph, node))
     assert told[largest.label, largest.role] == max(told.values())
 
 
 def test_a_run_without_effects_draws_all_alike() -> None:
     graph = graph_of(made("circuit-repair", committed("circuit-repair")))
-    assert circuit_read.NO_EFFECTS in graph.note
-    assert {circuit_layout.width(graph, line) for line in graph.lines} == {1.6}
+    assert from_run.NO_EFFECTS in graph.note
+    assert {at.width(graph, line) for line in graph.lines} == {1.6}
     assert {line.target for line in graph.lines} == {"logits", "joint/mover-query"}
 
 
@@ -130,12 +131,12 @@ def test_edges_of_a_run_or_a_file_are_drawn_from_head_to_head() -> None:
         ("20.0/inhibition", "23.3/", "q"),
         ("23.3/", "logits", ""),
     ]
-    assert graph.node("23.3/").kind == "receives" and "23.3/" in circuit_layout.laid_out(graph).places
+    assert graph.node("23.3/").kind == "receives" and "23.3/" in at.laid_out(graph).places
     circuit = Circuit("x", "tiny", ((Head(0, 1), "a"), (Head(1, 0), "b")), (Edge(Head(0, 1), Head(1, 0), "v"),))
-    assert [line.into for line in circuit_read.of_circuit(circuit).lines] == ["v"]
+    assert [line.into for line in from_run.of_circuit(circuit).lines] == ["v"]
 
 
 def test_a_circuit_that_is_too_large_is_not_drawn() -> None:
-    heads = tuple((Head(i, 0), "a") for i in range(circuit_read.MOST + 1))
+    heads = tuple((Head(i, 0), "a") for i in range(from_run.MOST + 1))
     with pytest.raises(BadInput, match="at most 300"):
-        circuit_read.of_circuit(Circuit("x", "tiny", heads))
+        from_run.of_circuit(Circuit("x", "tiny", heads))

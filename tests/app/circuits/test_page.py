@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import chosen, options
-from app.circuits import circuit_head
+from app import sidebar, url_widgets
+from app.circuits import selection
 from tests.app.circuits.made_runs import committed, made, page, rows_of
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_table_is_one_line_and_another_run_can_be_chosen() -> None:
 def test_the_chosen_head_is_said_and_ringed() -> None:
     made("circuit-reuse", committed("circuit-reuse"))
     app = page()
-    app.session_state[chosen.HEAD] = "17.4"
+    app.session_state[sidebar.HEAD] = "17.4"
     app.run()
     said = [text.value for text in app.markdown if "Head 17" in text.value]
     assert len(said) == 1 and "early sender" in said[0] and "value sender" in said[0]
@@ -87,7 +87,7 @@ def test_the_chosen_head_is_said_and_ringed() -> None:
     spec = json.loads(app.get("plotly_chart")[0].proto.spec)
     [ring] = [trace for trace in spec["data"] if trace.get("name") == "chosen head"]
     assert len(ring["x"]) == 2
-    app.session_state[chosen.HEAD] = "0.0"
+    app.session_state[sidebar.HEAD] = "0.0"
     app.run()
     assert any("not in this circuit" in text.value for text in app.markdown)
 
@@ -104,25 +104,25 @@ def test_the_chosen_head_is_said_and_ringed() -> None:
 def test_a_click_in_the_graph_chooses_the_head(
     monkeypatch: pytest.MonkeyPatch, points: list[dict[str, Any]], found: str
 ) -> None:
-    state: dict[str, Any] = {chosen.HEAD: "0.0"}
-    state[circuit_head._GRAPH] = SimpleNamespace(selection=SimpleNamespace(points=points))
-    for module in (circuit_head, chosen, options):
+    state: dict[str, Any] = {sidebar.HEAD: "0.0"}
+    state[selection._GRAPH] = SimpleNamespace(selection=SimpleNamespace(points=points))
+    for module in (selection, sidebar, url_widgets):
         monkeypatch.setattr(module, "st", SimpleNamespace(session_state=state))
-    circuit_head._picked_in_graph()
-    assert state[chosen.HEAD] == found
+    selection._picked_in_graph()
+    assert state[sidebar.HEAD] == found
 
 
 HEADS = ["task", "stage", "layer", "index", "head", "role", "mean_effect"]
 
 HOME = """
 import streamlit as st
-from app import chosen, link
+from app import sidebar, url_state
 from app.page import views
 
 found = views()
 view = st.navigation(list(found.values()))
-with link.written():
-    chosen.widgets(["tiny"])
+with url_state.written():
+    sidebar.widgets(["tiny"])
     if not st.session_state.get("begun"):
         st.session_state["begun"] = True
         st.switch_page(found["circuits"], query_params=st.query_params.to_dict())
@@ -139,5 +139,5 @@ def test_opening_a_head_takes_the_model_and_the_head_along() -> None:
     app.button(key="circuit-open").click().run()
     assert not app.exception
     assert app.query_params["head"] == "1.1" and app.query_params["model"] == "tiny"
-    assert app.session_state[chosen.HEAD] == "1.1" and app.session_state[chosen.PROMPT] == "Paul and Anna"
+    assert app.session_state[sidebar.HEAD] == "1.1" and app.session_state[sidebar.PROMPT] == "Paul and Anna"
     assert "circuit-open" not in [button.key for button in app.button]

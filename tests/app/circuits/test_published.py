@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from app.circuits import circuit_published, circuit_read
+from app.circuits import from_run, published_circuits
 from tests.app.circuits.made_runs import committed, made, page
 from workbench.results.circuit import Circuit
 
 
 def test_nothing_that_was_not_checked_is_called_checked() -> None:
-    found = circuit_published.values("gpt2")
+    found = published_circuits.values("gpt2")
     [row] = [row for row in found.to_dict("records") if row["quantity"] == "faithfulness: faithfulness"]
     assert row["value"] == 0.87 and row["checked"] == "not checked"
-    assert set(circuit_published.heads("gpt2-medium", "ioi")["checked"]) == {"readings agree", "in a repository"}
-    strange = circuit_published.checked(pd.DataFrame({"sure": ["repository", "memory", "very", None]}))
+    assert set(published_circuits.heads("gpt2-medium", "ioi")["checked"]) == {"readings agree", "in a repository"}
+    strange = published_circuits.checked(pd.DataFrame({"sure": ["repository", "memory", "very", None]}))
     assert strange["checked"].tolist() == ["in a repository", "not checked", "not checked", "not checked"]
 
 
@@ -27,7 +27,7 @@ def test_a_run_of_a_published_model_stands_beside_what_was_published() -> None:
     assert app.dataframe[0].value["checked"].tolist() == ["readings agree"]
     assert app.selectbox(key="circuit-published").value == "gpt2-medium"
     assert any("2310\\.08744" in caption.value for caption in app.caption)
-    graph = circuit_read.of_run(run, Circuit.from_run(run.path), None, circuit_published.roles_of("gpt2-medium", "ioi"))
+    graph = from_run.of_run(run, Circuit.from_run(run.path), None, published_circuits.roles_of("gpt2-medium", "ioi"))
     assert graph.node("15.14/logits").about[-1] == "published as mover"
     app = page(**{"circuit-part": "Circuit"}).run()
     assert app.dataframe[0].value["published as"].tolist() == ["mover"]

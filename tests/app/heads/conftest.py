@@ -9,9 +9,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import Home, inputs, models
+from app import Home, models, upload_store
 from app.work import background
-from tests.app.heads.shown import SCRIPT, Queue
+from tests.app.heads.rendered import SCRIPT, Queue
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Queue]:
     found = Queue()
     monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("WORKBENCH_CACHE", "on")
-    monkeypatch.setattr(inputs, "folder", lambda: tmp_path / "explorer" / "inputs")
+    monkeypatch.setattr(upload_store, "folder", lambda: tmp_path / "explorer" / "inputs")
     monkeypatch.setattr(models, "available", lambda: ["tiny"])
     for module in (background, Home):
         monkeypatch.setattr(module, "jobs", lambda: found)

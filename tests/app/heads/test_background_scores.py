@@ -14,15 +14,15 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app.heads import head_background
-from app.heads.head_background import LISTED
-from app.heads.head_choice import LABELS
+from app.heads import model_scores
+from app.heads.model_scores import LISTED
+from app.heads.score_grid import LABELS
 from app.work.worker import Worker
-from tests.app.heads.shown import SCRIPT, Queue, grids, opened, values
+from tests.app.heads.rendered import SCRIPT, Queue, grids, opened, values
 
 
 def asked_for() -> tuple[str, dict[str, Any]]:
-    return head_background.key("tiny"), {"kind": "scores", "model": "tiny", "label": "scores of the weights"}
+    return model_scores.key("tiny"), {"kind": "scores", "model": "tiny", "label": "scores of the weights"}
 
 
 def computed() -> Path:
@@ -74,18 +74,18 @@ def copy_scores() -> np.ndarray:
 
 def test_every_score_of_the_background_has_a_chance_level_and_texts(queue: Queue) -> None:
     scores = wb.scores(wb.load("tiny"))
-    known = head_background.Known(scores, {row["score"]: row for row in scores.chance().to_dict("records")})
+    known = model_scores.Known(scores, {row["score"]: row for row in scores.chance().to_dict("records")})
     for listed, (name, label) in LISTED.items():
-        score = head_background.score(known, listed)
+        score = model_scores.score(known, listed)
         np.testing.assert_array_equal(score.values, scores[name])
         assert "random weights" in score.note and len(score.levels) >= 2 and LABELS[listed] == label
         assert score.texts is not None and score.texts.shape == score.values.shape
         assert ("95 % [" in score.texts[1, 0]) == (name in scores.samples)
-    induction = head_background.score(known, "repeated_induction")
+    induction = model_scores.score(known, "repeated_induction")
     low, high = scores.interval("induction")
     assert induction.texts is not None
     assert f"[{low[1, 2]:.3g}, {high[1, 2]:.3g}]" in induction.texts[1, 2]
-    composition = head_background.score(known, "q_composition")
+    composition = model_scores.score(known, "q_composition")
     row = scores.pairs["q_composition"][scores.heads.index("1.0")]
     assert composition.texts is not None
     assert composition.texts[1, 0].endswith(f"with {scores.heads[int(np.nanargmax(row))]}")

@@ -10,10 +10,10 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import chosen
-from app.heads.head_score import ON_PROMPT, on_prompt
-from app.heads.look import Look
-from tests.app.heads.shown import REPEATING, SCRIPT, Queue, grids, looked, opened
+from app import sidebar
+from app.heads.prompt_record import Look
+from app.heads.score import ON_PROMPT, on_prompt
+from tests.app.heads.rendered import REPEATING, SCRIPT, Queue, grids, looked, opened
 
 
 def test_each_score_of_a_prompt_stands_beside_its_chance_level() -> None:
@@ -46,7 +46,7 @@ def test_attribution_stands_beside_that_of_heads_that_attend_uniformly() -> None
     model, look = looked()
     uniform = np.zeros((model.n_layers, model.n_heads))
     direction, end = end_direction(model, look)
-    v = wb.record(model, chosen.FIRST, ["v"], cache=False).clean["v"][0]
+    v = wb.record(model, sidebar.FIRST, ["v"], cache=False).clean["v"][0]
     for i, j in np.ndindex(*uniform.shape):
         mean = v[i, :, j // (model.n_heads // model.n_kv_heads)].mean(0)
         W_O = model.hf.model.layers[i].self_attn.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, j]
@@ -61,7 +61,7 @@ def end_direction(model: Any, look: Look) -> tuple[torch.Tensor, float]:
     """From the final residual to the logit difference of the two likeliest tokens; and the norm's denominator there."""
     hf, last = model.hf, model.n_layers - 1
     best = hf(look.ids[None]).logits[0, -1].topk(2).indices
-    raw = wb.record(model, chosen.FIRST, ["resid_post"], last, cache=False).clean["resid_post"][0][0, -1]
+    raw = wb.record(model, sidebar.FIRST, ["resid_post"], last, cache=False).clean["resid_post"][0][0, -1]
     weight = hf.lm_head.weight
     return (weight[best[0]] - weight[best[1]]) * hf.model.norm.weight, float(raw.square().mean().sqrt())
 

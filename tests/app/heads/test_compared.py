@@ -9,10 +9,10 @@ from streamlit.testing.v1 import AppTest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import workbench as wb
-from app import inputs, models
-from app.heads.head_compare import next_tokens
-from app.heads.head_score import difference, on_prompt
-from tests.app.heads.shown import OTHER, figures, grids, largest, looked, opened, values
+from app import models, upload_store
+from app.heads.comparison import next_tokens
+from app.heads.score import difference, on_prompt
+from tests.app.heads.rendered import OTHER, figures, grids, largest, looked, opened, values
 
 
 def test_two_prompts_side_by_side(app: AppTest) -> None:
@@ -108,7 +108,7 @@ def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_link_by_its_hash(app
     app.text_area(key="prompt2").set_value(text).run()
     assert not app.exception
     name = app.query_params["prompt2-input"]
-    assert "prompt2" not in app.query_params and inputs.kept(name).decode() == text
+    assert "prompt2" not in app.query_params and upload_store.kept(name).decode() == text
     assert "at most" in app.error[0].value  # it has too many tokens for this model
     app.text_area(key="prompt2").set_value("<b>Mary</b> and John").run()
     assert not app.error and len(app.get("html")) == 2

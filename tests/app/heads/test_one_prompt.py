@@ -11,32 +11,32 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import chosen, models
-from app.heads import head_view, pattern
-from tests.app.heads.shown import OTHER, figures, largest, looked, opened, tiny_checkpoint
+from app import models, sidebar
+from app.heads import detail, pattern_chart
+from tests.app.heads.rendered import OTHER, figures, largest, looked, opened, tiny_checkpoint
 from workbench.errors import UsageError
 from workbench.plotting import attention_view
 
 
 def test_a_text_of_too_many_tokens_is_refused() -> None:
     with pytest.raises(UsageError, match="at most"):
-        chosen.ids(wb.load("tiny"), "Mary and John " * 2_000)
+        sidebar.ids(wb.load("tiny"), "Mary and John " * 2_000)
 
 
 def test_the_position_returns_to_the_last_one_with_another_prompt(app: AppTest) -> None:
     opened(app, dest="3")
     assert app.slider(key="dest").value == 3
-    app.text_input(key=chosen.HEAD).set_value("1.1").run()
+    app.text_input(key=sidebar.HEAD).set_value("1.1").run()
     assert app.slider(key="dest").value == 3
-    app.text_area(key=chosen.PROMPT).set_value(OTHER).run()
+    app.text_area(key=sidebar.PROMPT).set_value(OTHER).run()
     assert not app.exception and app.slider(key="dest").value == len(looked(OTHER)[1]) - 1
 
 
 def test_a_long_prompt_is_pooled_and_any_block_of_it_is_shown(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (attention_view, pattern):
+    for module in (attention_view, pattern_chart):
         monkeypatch.setattr(module, "FULL", 20)
-    monkeypatch.setattr(pattern, "BLOCK", 10)
-    monkeypatch.setattr(head_view, "LONG", 20)
+    monkeypatch.setattr(pattern_chart, "BLOCK", 10)
+    monkeypatch.setattr(detail, "LONG", 20)
     text = "Mary and John " * 15
     _, look = looked(text)
     row = look.pattern(wb.Head(0, 0))

@@ -14,14 +14,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app.heads import head_task
+from app.heads import task_scores
 from app.work.worker import Worker
-from tests.app.heads.shown import SCRIPT, Queue, figures, grids, opened, values
+from tests.app.heads.rendered import SCRIPT, Queue, figures, grids, opened, values
 from workbench.patching.resolve import inputs_of
 from workbench.plotting.attention_view import visible
 
 ASKED: dict[str, Any] = {"task": "ioi", "n": 3, "seed": 4}
-LINK = {"scored": head_task.TASK, "n": "3", "seed": "4", "head": "1.2"}
+LINK = {"scored": task_scores.TASK, "n": "3", "seed": "4", "head": "1.2"}
 
 
 def test_the_grid_has_the_mean_over_the_prompts_with_its_interval(app: AppTest, queue: Queue) -> None:
@@ -50,10 +50,10 @@ def test_the_grid_has_the_mean_over_the_prompts_with_its_interval(app: AppTest, 
 
 def test_the_data_of_the_grid_have_the_intervals_and_one_prompt_has_none() -> None:
     found = wb.scores_on(wb.load("tiny"), wb.task("ioi", n=3, seed=4), cache=False)
-    score = head_task.score(found, "sink")
+    score = task_scores.score(found, "sink")
     assert (score.about["task"], score.about["n"], score.about["seed"]) == ("ioi", 3, 4) and "rough" in score.note
     np.testing.assert_array_equal(score.about["low"], found.interval("sink")[0].T)
-    alone = head_task.score(wb.scores_on(wb.load("tiny"), wb.task("ioi", n=1), cache=False), "sink")
+    alone = task_scores.score(wb.scores_on(wb.load("tiny"), wb.task("ioi", n=1), cache=False), "sink")
     assert "no interval" in alone.note and alone.texts is not None and "nan" not in "".join(alone.texts.ravel())
 
 
@@ -77,5 +77,5 @@ def test_the_side_bars_prompt_may_then_be_empty(app: AppTest) -> None:
 
 def test_a_task_in_which_no_token_repeats_says_so() -> None:
     pairs = wb.pairs(clean=["Mary went to"], corrupt=["John went to"], answer=[" a"], wrong=[" b"])
-    score = head_task.score(wb.scores_on(wb.load("tiny"), pairs, cache=False), "induction")
+    score = task_scores.score(wb.scores_on(wb.load("tiny"), pairs, cache=False), "induction")
     assert np.isnan(score.values).all() and "occurs twice" in score.note

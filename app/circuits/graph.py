@@ -1,0 +1,153 @@
+"""A circuit as a graph: what is drawn, as plain rows, and what is downloaded of it.
+
+A line is drawn where something was measured, and nowhere else. Path patching measures a sender on *all* receivers of
+its stage together, so such a sender's line ends in a joint, from which thin lines without a value of their own lead on
+to the heads that receive.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from workbench.core import Head
+from workbench.io.files import jsonable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+NAN = float("nan")
+LOGITS = "logits"
+#: Heads with a larger corrected p-value are drawn hollow.
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Strength:
+    """A value with its 95 % interval and p-value; NaN where the run does not say."""
+
+    value: float = NAN
+    low: float = NAN
+    high: float = NAN
+    p: float = NAN
+
+    @property
+    def known(self) -> bool:
+        return bool(np.isfinite(self.value))
+
+    def words(self, quantity: str) -> str:
+        """``effect 0.58 [0.52, 0.65], p = 0.0001``; what is not known is left out."""
+        if not self.known:
+            return ""
+        interval = f" [{self.low:.3g}, {self.high:.3g}]" if np.isfinite([self.low, self.high]).all() else ""
+        return f"{quantity} {self.value:.3g}{interval}" + (f", p = {self.p:.2g}" if np.isfinite(self.p) else "")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One marker.
+
+    Attributes:
+        kind: ``head``: of the circuit; ``receives``: a head that receives and is not in it; ``joint``: where a stage's
+            lines come together; ``logits``.
+        lane: the column that it is drawn in: a stage of path patching, or a role.
+        text: the letter of a joint (q, k or v).
+        about: lines for those who point at it.
+    """
+
+    key: str
+    kind: Literal["head", "receives", "joint", "logits"]
+    lane: str
+    head: Head | None = None
+    role: str = ""
+    text: str = ""
+    strength: Strength = Strength()
+    about: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return self.text if self.head is None else str(self.head)
+
+
+@dataclass(frozen=True)
+class Line:
+    """From one marker to another; `strength` is not known for those that only say who receives."""
+
+    source: str
+    target: str
+    into: str = ""
+    strength: Strength = Strength()
+    carries: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class CircuitGraph:
+    """What is drawn.
+
+    Attributes:
+        lanes: lane → its name, from left to right; columns: what they are.
+        quantity: what the strengths are; note: what a reader must know to judge them.
+        chosen: the head with a ring.
+    """
+
+    nodes: tuple[Node, ...]
+    lines: tuple[Line, ...]
+    lanes: dict[str, str]
+    title: str
+    subtitle: str
+    columns: str = "role"
+    quantity: str = "effect"
+    note: str = ""
+    chosen: Head | None = field(default=None, compare=False)
+
+    def node(self, key: str) -> Node:
+        """The marker of that key."""
+        return next(node for node in self.nodes if node.key == key)
+
+    def plotly(self) -> Figure:
+        """For the page."""
+        from app.circuits import plotly_figure
+
+        return plotly_figure.figure(self)
+
+    def still(self, ending: str) -> bytes:
+        """As ``png`` or ``svg``."""
+        from app.circuits import matplotlib_figure
+
+        return matplotlib_figure.image(self, ending)
+
+    def table(self) -> pd.DataFrame:
+        """Every marker, then every line: ``what, head, role, lane, from, to, into, value, low, high, p_value``."""
+        import pandas as pd
+
+        rows = [
+            {"what": n.kind, "head": n.label, "role": n.role, "lane": n.lane, **_numbers(n.strength)}
+            for n in self.nodes
+        ]
+        rows += [
+            {"what": "line" if line.carries else "receives", "from": line.source, "to": line.target, "into": line.into}
+            | _numbers(line.strength)
+            for line in self.lines
+        ]
+        columns = ["what", "head", "role", "lane", "from", "to", "into", "value", "low", "high", "p_value"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def csv(self) -> bytes:
+        """The exact numbers."""
+        return self.table().to_csv(index=False).encode()
+
+    def json(self) -> bytes:
+        """The exact numbers with their words."""
+        about = {"kind": "circuit", "title": self.title, "subtitle": self.subtitle, "note": self.note}
+        about |= {"quantity": self.quantity, "columns": self.columns, "lanes": self.lanes}
+        about |= {"nodes": [asdict(node) | {"head": node.head} for node in self.nodes]}
+        about |= {"lines": [asdict(line) for line in self.lines]}
+        return json.dumps(jsonable(about), ensure_ascii=False).encode()
+
+
+def _numbers(strength: Strength) -> dict[str, Any]:
+    return {"value": strength.value, "low": strength.low, "high": strength.high, "p_value": strength.p}

@@ -1,0 +1,208 @@
+"""Where the markers of a circuit's graph are, and how they look: the same for the page and for the downloads.
+
+Layers go upward, one row for each layer that has a marker; lanes go from left to right, and the heads of one lane and
+layer lie side by side.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from app.circuits.graph import ALPHA, LOGITS, CircuitGraph, Line, Node
+
+#: The colours of Okabe & Ito (2008), which people with the common colour-vision deficiencies can tell apart; without
+#: black, which is lost on a dark page.
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442")
+OTHER, DARK = "#8A8A8A", "#666666"
+NEGATIVE = "negative "
+UNEXPLAINED = "unexplained"
+#: The colour that a role has wherever it is free.
+_OWN = {
+    "mover": 0,
+    "inhibition": 1,
+    "induction": 2,
+    "early sender": 2,
+    "value sender": 3,
+    "duplicate-token": 4,
+    "duplicate token": 4,
+    "subject suppressor": 5,
+    "backup mover": 5,
+    "previous-token": 6,
+    "previous token": 6,
+}
+#: Between two lanes, in widths of a marker.
+GAP = 1.0
+#: Between two columns of a lane in which every marker has its own.
+COLUMN = 0.75
+#: Labels of markers that lie closer in a row would touch on a telephone.
+CLOSE = 1.5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is.
+
+    Attributes:
+        places: of each marker, in rows and widths of a marker.
+        rows: the layers, from below; the logits are above them.
+        centres: of each lane. width: of all.
+    """
+
+    places: dict[str, tuple[float, float]]
+    rows: list[int]
+    centres: dict[str, float]
+    width: float
+
+    @property
+    def height(self) -> int:
+        """Rows, with the logits'."""
+        return len(self.rows) + 1
+
+
+def laid_out(graph: CircuitGraph) -> Layout:
+    """The places of all markers.
+
+    Lines to the logits go straight up, so in lanes that have such lines every marker has a column of its own. A joint
+    lies between the lane of its senders and that of its receivers, below the lowest of these.
+    """
+    rows = sorted({node.head.layer for node in graph.nodes if node.head is not None})
+    row = {layer: float(i) for i, layer in enumerate(rows)}
+    upward = {graph.node(line.source).lane for line in graph.lines if line.target == LOGITS}
+    places: dict[str, tuple[float, float]] = {}
+    edges: dict[str, tuple[float, float]] = {}
+    left = 0.0
+    for lane in graph.lanes:
+        mine: dict[int, list[Node]] = defaultdict(list)
+        for node in sorted((n for n in graph.nodes if n.lane == lane and n.head is not None), key=_order):
+            mine[node.head.layer if node.head else 0].append(node)
+        columns = _own_columns(mine) if lane in upward else _side_by_side(mine)
+        width = max(columns.values(), default=0.0) + 1
+        edges[lane] = (left, left + width)
+        for layer, nodes in mine.items():
+            places |= {node.key: (left + 0.5 + columns[node.key], row[layer]) for node in nodes}
+        left += width + GAP
+    centres = {lane: sum(ends) / 2 for lane, ends in edges.items()}
+    total = max(left - GAP, 1.0)
+    for node in graph.nodes:
+        if node.kind == "logits":
+            places[node.key] = (total / 2, float(len(rows)))
+    for node in graph.nodes:
+        if node.kind == "joint":
+            places[node.key] = _of_joint(graph, node, places, edges)
+    return Layout(places, rows, centres, total)
+
+
+def _order(node: Node) -> tuple[int, str]:
+    return (node.head.index if node.head else 0, node.role)
+
+
+def _side_by_side(mine: dict[int, list[Node]]) -> dict[str, float]:
+    """The markers of each layer in the middle of the lane."""
+    most = max(map(len, mine.values()), default=1)
+    return {node.key: i + (most - len(nodes)) / 2 for nodes in mine.values() for i, node in enumerate(nodes)}
+
+
+def _own_columns(mine: dict[int, list[Node]]) -> dict[str, float]:
+    """A column for each, those of one layer apart from each other."""
+    shares = [((i + 0.5) / len(nodes), node.key) for nodes in mine.values() for i, node in enumerate(nodes)]
+    return {key: COLUMN * i for i, (_, key) in enumerate(sorted(shares))}
+
+
+def ends(layout: Layout, line: Line) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where a line begins and ends."""
+    start, end = layout.places[line.source], layout.places[line.target]
+    return start, (start[0], end[1]) if line.target == LOGITS else end
+
+
+def above(graph: CircuitGraph, layout: Layout) -> set[str]:
+    """The markers whose label is above and not below: of those that lie close in a row, every second one."""
+    found: set[str] = set()
+    heads = [node.key for node in graph.nodes if node.head is not None]
+    in_rows = sorted(heads, key=lambda key: layout.places[key][::-1])
+    for before, key in pairwise(in_rows):
+        (x0, y0), (x, y) = layout.places[before], layout.places[key]
+        if y == y0 and x - x0 < CLOSE and before not in found:
+            found.add(key)
+    return found
+
+
+def bar(graph: CircuitGraph, layout: Layout) -> tuple[float, float]:
+    """From where to where the bar of the logits goes: over all that write to them."""
+    xs = [layout.places[line.source][0] for line in graph.lines if line.target == LOGITS]
+    return min(xs) - 0.4, max(xs) + 0.4
+
+
+def _of_joint(
+    graph: CircuitGraph,
+    joint: Node,
+    places: dict[str, tuple[float, float]],
+    edges: dict[str, tuple[float, float]],
+) -> tuple[float, float]:
+    senders = [places[line.source] for line in graph.lines if line.target == joint.key]
+    receivers = [places[line.target] for line in graph.lines if line.source == joint.key]
+    if not receivers and joint.lane in edges:
+        receivers = [places[n.key] for n in graph.nodes if n.lane == joint.lane and n.kind == "head"]
+    y = min(y for _, y in receivers) - 0.5 if receivers else max((y for _, y in senders), default=0.0) + 0.5
+    from_x = float(np.mean([x for x, _ in senders])) if senders else 0.0
+    if joint.lane not in edges:
+        return from_x, y
+    left, right = edges[joint.lane]
+    return (left - GAP / 2 if from_x < (left + right) / 2 else right + GAP / 2), y
+
+
+def base_role(role: str) -> str:
+    """The role without its sign."""
+    return role.removeprefix(NEGATIVE)
+
+
+def colours(graph: CircuitGraph) -> dict[str, str]:
+    """Role (without its sign) → colour: its own where that is free, else the next free one, else one a second time."""
+    roles = dict.fromkeys(base_role(node.role) for node in graph.nodes if node.kind == "head")
+    taken: dict[str, str] = {UNEXPLAINED: OTHER}
+    for role in sorted(roles, key=lambda role: (role not in _OWN, role)):
+        if role in taken:
+            continue
+        free = [c for c in COLOURS if c not in taken.values()]
+        own = COLOURS[_OWN[role]] if role in _OWN else None
+        taken[role] = own if own in free else (free[0] if free else COLOURS[len(taken) % len(COLOURS)])
+    return {role: taken[role] for role in roles}
+
+
+def is_negative(node: Node) -> bool:
+    """Whether the head works against the answer: it is drawn as a triangle that points down, its line dashed."""
+    return node.role.startswith(NEGATIVE) or (node.strength.known and node.strength.value < 0)
+
+
+def is_hollow(node: Node) -> bool:
+    """Whether its effect could be chance: p above `ALPHA`."""
+    return bool(np.isfinite(node.strength.p) and node.strength.p > ALPHA)
+
+
+def _relative(graph: CircuitGraph, value: float, of: str) -> float:
+    drawn = [n.strength.value for n in graph.nodes] if of == "nodes" else [n.strength.value for n in graph.lines]
+    top = max((abs(v) for v in drawn if np.isfinite(v)), default=1.0) or 1.0
+    return min(abs(value) / top, 1.0)
+
+
+def width(graph: CircuitGraph, line: Line) -> float:
+    """A line's width in points: in proportion to |effect|, and never less than one can see."""
+    if not line.carries:
+        return 0.8
+    return max(1.0, 9 * _relative(graph, line.strength.value, "lines")) if line.strength.known else 1.6
+
+
+def size(graph: CircuitGraph, node: Node) -> float:
+    """A marker's width in points: its area grows with |effect|."""
+    if node.kind == "receives":
+        return 9.0
+    return 9 + 13 * _relative(graph, node.strength.value, "nodes") ** 0.5 if node.strength.known else 14.0
+
+
+def row_names(graph: CircuitGraph, layout: Layout) -> tuple[list[int], list[str]]:
+    """Where the rows are, and what they are called."""
+    names = [*map(str, layout.rows)] + [LOGITS] * any(node.kind == "logits" for node in graph.nodes)
+    return list(range(len(names))), names

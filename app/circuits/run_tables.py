@@ -1,0 +1,140 @@
+"""What a run's tables say of a circuit's heads, read as input from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.circuits.graph import NAN
+from workbench.core import Head
+from workbench.errors import BadInput
+from workbench.results.circuit import HEAD_COLUMNS, Circuit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.runs.run import Run
+
+
+def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
+    """The circuit's heads with what the run says of them: ``head, role, effect, low, high, p, stage, n, layer,
+    index``.
+
+    `Circuit.all_from_run` has checked the columns that every such table has; effects are read where there are any. A
+    run of ``faithfulness`` has none, and tells in its table ``minimality`` what is lost without each head.
+
+    Raises:
+        BadInput: effects that are no numbers.
+    """
+    import pandas as pd
+
+    there = set(run.table("heads"))
+    effect = next((name for name in ("mean_effect", "effect") if name in there), "")
+    wanted = {"effect": effect, "low": "effect_low", "high": "effect_high", "p": "p_value", "n": "n"}
+    frame = columns(run, "heads", HEAD_COLUMNS, [name for name in wanted.values() if name in there])
+    lost = {} if effect or "minimality" not in run.table_names else _minimality(run)
+    rows = []
+    for row in rows_where(frame, "task", circuit.name):
+        if not row.get("in_circuit", True):
+            continue
+        head = Head(int(row["layer"]), int(row["index"]))
+        found = {"layer": head.layer, "index": head.index, "head": str(head), "role": str(row["role"])}
+        found |= {"stage": str(row["stage"])} | {name: row.get(column, NAN) for name, column in wanted.items()}
+        rows.append(found | lost.get((str(head), str(row["role"])), {}))
+    names = ["head", "role", "effect", "low", "high", "p", "stage", "n", "layer", "index"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def has_effects(run: Run) -> bool:
+    """Whether the run's heads have effects of path patching, and not only losses of the table ``minimality``."""
+    return bool({"mean_effect", "effect"} & set(run.table("heads")))
+
+
+def columns(run: Run, name: str, wanted: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of the run.
+
+    Raises:
+        BadInput: it lacks one of the columns, or one of the `numbers` holds anything else.
+    """
+    frame = run.table(name)
+    missing = [column for column in (*wanted, *numbers) if column not in frame]
+    if missing:
+        raise BadInput(f"{run.path.name}, table {name}: columns {missing} are missing, found {list(frame.columns)}.")
+    try:
+        return frame.assign(**{column: frame[column].to_numpy(dtype=float) for column in numbers})
+    except (ValueError, TypeError):
+        raise BadInput(f"{run.path.name}, table {name}: columns {list(numbers)} must hold numbers.") from None
+
+
+def rows_where(frame: pd.DataFrame, column: str, value: str) -> list[dict[Any, Any]]:
+    """The rows of a table whose entry in that column is the text."""
+    return [row for row in frame.to_dict("records") if str(row[column]) == value]
+
+
+def _minimality(run: Run) -> dict[tuple[str, str], dict[str, float]]:
+    """What is lost without each head, by its name and role."""
+    frame = columns(run, "minimality", ["head", "role"], ["share", "low", "high"])
+    return {
+        (str(row["head"]), str(row["role"])): {"effect": row["share"], "low": row["low"], "high": row["high"]}
+        for row in frame.to_dict("records")
+    }
+
+
+def in_words(run: Run, task: str) -> list[str]:
+    """What the run says of the circuit of a task as a whole: how well the model does the task, how stable the circuit
+    is, and what is lost without it, beside random heads. What a run does not say is left out.
+
+    Raises:
+        BadInput: a table is not as the finding writes it.
+    """
+    return [*_of_tasks(run, task), *_ablated(run, task), *_faithful(run)]
+
+
+def _of_tasks(run: Run, task: str) -> list[str]:
+    if "tasks" not in run.table_names:
+        return []
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "chance", "split_half", "bootstrap_jaccard", "n"]
+    lines = []
+    for row in rows_where(columns(run, "tasks", ["task"], numbers), "task", task):
+        lines += [
+            f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:.2f}, "
+            f"n = {row['n']:.0f}.",
+            f"Circuits of two halves of the prompts share {row['split_half']:.2f} of their heads, those of resampled "
+            f"prompts {row['bootstrap_jaccard']:.2f} (Jaccard index).",
+        ]
+    return lines
+
+
+def _ablated(run: Run, task: str) -> list[str]:
+    if "cross_ablation" not in run.table_names:
+        return []
+    control = ["random", "random_low", "random_high"]
+    beside = set(control) <= set(run.table("cross_ablation"))
+    numbers = ["damage", "low", "high", *(control if beside else [])]
+    frame = columns(run, "cross_ablation", ["ablated", "measured"], numbers)
+    rows = [row for row in rows_where(frame, "ablated", task) if str(row["measured"]) == task]
+    random = "random heads of its layers lose {random:.2f} ({random_low:.2f} to {random_high:.2f})"
+    return [
+        f"Ablating it loses {_interval(row, 'damage')} of the logit difference; "
+        f"{random.format(**row) if beside else 'there is no control'}."
+        for row in rows
+    ]
+
+
+def _faithful(run: Run) -> list[str]:
+    if "faithfulness" not in run.table_names:
+        return []
+    rows = columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
+    random = [row["share"] for row in rows if str(row["set"]).startswith("random circuit")]
+    beside = (
+        f"{len(random)} random circuits {min(random):.2f} to {max(random):.2f}" if random else "there is no control"
+    )
+    return [
+        f"Alone it keeps {_interval(row, 'share')} of the logit difference (faithfulness); {beside}."
+        for row in rows
+        if row["set"] == "circuit"
+    ]
+
+
+def _interval(row: dict[Any, Any], value: str, low: str = "low", high: str = "high") -> str:
+    return f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]"

@@ -1,0 +1,174 @@
+"""What the explorer knows of one prompt on one model: recorded once into the cache, then read head by head."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from app.heads import record_scores, weights
+from workbench.cache import Store, store_of
+from workbench.core import Head
+from workbench.head_scores.on_prompt import NAMES
+from workbench.head_scores.on_task import answer_direction, attributed
+from workbench.models.taps import norm_scale
+from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import identity_of, tower_of, unpaired
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """One token that may come next."""
+
+    token: str
+    id: int
+    probability: float
+    logit: float
+
+
+class Look:
+    """One prompt on one model. Little of it stays in memory: activations are read from the cache when they are shown.
+
+    Args:
+        model: a `HookedLM`; held by reference and never changed.
+        ids: the prompt's tokens.
+        cache: where what is recorded is kept, as in `workbench.record`. Without a cache it is a temporary folder, which
+            goes with this object: the patterns of a long prompt do not fit in memory many times.
+
+    Attributes:
+        tokens: the prompt's tokens as text.
+        scores: score → ``[layer, head]`` on this prompt, and the direct logit attribution to the likeliest next token
+            over the second.
+        chance: score → what a causal head that attends uniformly has; of direct logit attribution the mean magnitude
+            that the heads would have with their values averaged uniformly.
+    """
+
+    def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
+        self.model, self.ids = model, torch.tensor(list(ids))
+        self.tokens = tuple(model.to_str_tokens(self.ids))
+        store, tower = store_of(cache), tower_of(model)
+        if store is None:
+            folder = tempfile.mkdtemp(prefix="workbench-look-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            store = Store(folder)
+        layers, identity = range(model.n_layers), identity_of(tower, store)
+        hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
+        hooks.append(model.hook_name("resid_post", layers[-1]))
+        self._source = Recorder(tower, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
+        found = record_scores.kept(store, identity, self.ids, self._scored)
+        self.scores = {name: found[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
+        self.chance = dict(zip(NAMES, found[record_scores.UNIFORM].tolist(), strict=True))
+        self.chance[record_scores.ATTRIBUTION] = float(found[record_scores.EVEN].abs().mean())
+        self._cosines = found[record_scores.COSINES].numpy()
+        self._seen: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pattern(self, head: Head) -> Float[np.ndarray, "dest src"]:
+        """The head's attention pattern; those of the last two heads asked for stay in memory."""
+        for seen, A in self._seen:
+            if seen == head:
+                return A
+        A = self._patterns(head.layer)[head.index].cpu().numpy().copy()
+        self._seen = ((head, A), *self._seen[:1])
+        return A
+
+    def value_weighted(self, head: Head) -> Float[np.ndarray, "dest src"]:
+        """``A[q, k] · ‖v_k W_O‖``, so that attention to positions from which nothing is moved is small (Kobayashi et
+        al. 2020), in units of the residual stream."""
+        group = self.model.n_heads // self.model.n_kv_heads
+        v = self._site("v", head.layer)[:, head.index // group].float()
+        size = (v @ self.model.blocks[head.layer].attn.W_O[head.index].float()).norm(dim=-1)
+        return self.pattern(head) * size.detach().cpu().numpy()[None, :]
+
+    def written(self, head: Head, position: int = -1) -> Float[Tensor, "d_model"]:
+        """What the head adds to the residual stream at a position, before any norm behind the attention."""
+        z = self._site("z", head.layer)[position, head.index]
+        return (z @ self.model.blocks[head.layer].attn.W_O[head.index]).detach()
+
+    def writes(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
+        """The tokens whose logits the head raises and lowers most, straight through the final norm (its scale held as
+        in this run) and the unembedding: ``token, logit``, the most raised first."""
+        scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._end[position])
+        logits = weights.unembedded(self.model, self.written(head, position) / scale)
+        best, worst = logits.topk(k), (-logits).topk(k)
+        ids = [*best.indices.tolist(), *reversed(worst.indices.tolist())]
+        return pd.DataFrame({"token": self.model.to_str_tokens(torch.tensor(ids)), "logit": logits[ids].numpy()})
+
+    def similar(self, head: Head) -> Float[np.ndarray, "layer head"]:
+        """Cosine of every head's pattern with this one's, both less the uniform pattern; NaN for itself."""
+        row = self._cosines[head.layer * self.model.n_heads + head.index]
+        found = row.reshape(self.model.n_layers, self.model.n_heads).copy()
+        found[head.layer, head.index] = np.nan
+        return found
+
+    def strongest(self) -> Head:
+        """The head that most directly raises or lowers the likeliest next token over the second."""
+        sizes = np.abs(self.scores[record_scores.ATTRIBUTION])
+        layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
+        return Head(int(layer), int(index))
+
+    @cached_property
+    def usual_similarity(self) -> float:
+        """The median of |cosine| over all pairs of heads."""
+        return float(np.median(np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])))
+
+    def next_tokens(self, k: int = 10) -> list[NextToken]:
+        """The likeliest next tokens."""
+        return likeliest(self.model, self.logits, k)
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "d_vocab"]:
+        """Of the next token."""
+        with torch.no_grad():
+            return self.model.unembed(self._end[-1:])[0].float().cpu()
+
+    @cached_property
+    def probabilities(self) -> Float[Tensor, "d_vocab"]:
+        """Of the next token."""
+        return self.logits.softmax(-1)
+
+    @property
+    def _end(self) -> Float[Tensor, "pos d_model"]:
+        """The residual stream behind the last layer."""
+        return self._site("resid_post", self.model.n_layers - 1)
+
+    def _site(self, site: str, layer: int) -> Tensor:
+        return self._source.read([self.model.hook_name(site, layer)], 0)[0]
+
+    def _patterns(self, layer: int) -> Float[Tensor, "head dest src"]:
+        return self._site("pattern", layer).float()
+
+    @torch.no_grad()
+    def _scored(self) -> record_scores.Scores:
+        """The scores of patterns, and direct logit attribution at the last position: of the heads, and of the same
+        heads if they attended uniformly."""
+        model, layers = self.model, range(self.model.n_layers)
+        first, second = self.logits.topk(2).indices.tolist()
+        scale = norm_scale(model.module(model.anatomy.final_norm), self._end[-1])
+        towards = (answer_direction(model, [first], [second]) / scale)[None]
+        z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
+        even = torch.stack([self._site("v", i).mean(0) for i in layers])[None]
+        even = even.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
+        own, uniform = (attributed(model, each, z, towards)[0].float().cpu() for each in (z, even))
+        found = record_scores.of_patterns(self._patterns, len(layers), self.ids)
+        return {**found, record_scores.ATTRIBUTION: own, record_scores.EVEN: uniform}
+
+
+def likeliest(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:
+    """The k likeliest tokens of a distribution."""
+    best = logits.topk(k)
+    chances = logits.softmax(-1)[best.indices].tolist()
+    rows = zip(best.indices.tolist(), chances, best.values.tolist(), strict=True)
+    return [NextToken(model.tokenizer.decode([i]), i, p, logit) for i, p, logit in rows]
