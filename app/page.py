@@ -18,10 +18,10 @@ class Page:
     """One page.
 
     Attributes:
-        name: as in the link (``heads``).
-        title, icon: in the navigation; the icon is a Material symbol's name.
+        name: as in the URL (``heads``).
+        title, icon: in the navigation; the icon is the name of a Material symbol.
         order: pages are listed by it.
-        render: draws the page; called in every run of the script while the page is open.
+        render: renders the page; called in every run of the script while the page is open.
     """
 
     name: str
@@ -33,15 +33,15 @@ class Page:
 
 def pages() -> list[Page]:
     """Every page of the registry, in order."""
-    found = [registry.load(PACKAGE, name, "page", "page") for name in registry.names(PACKAGE)]
-    return sorted(found, key=lambda page: page.order)
+    registered = [registry.load(PACKAGE, name, "page", "page") for name in registry.names(PACKAGE)]
+    return sorted(registered, key=lambda page: page.order)
 
 
 def views() -> dict[str, Any]:
-    """Streamlit's pages, by name. The first is shown at the server's own address: its path is never seen."""
-    found = {}
+    """Streamlit's pages, by name. The first is at the server's own address: its path is never shown."""
+    by_name: dict[str, Any] = {}
     for page in pages():
-        path = page.name if found else "first"
+        path = page.name if by_name else "first"
         icon = f":material/{page.icon}:"
-        found[page.name] = st.Page(page.render, title=page.title, icon=icon, url_path=path, default=not found)
-    return found
+        by_name[page.name] = st.Page(page.render, title=page.title, icon=icon, url_path=path, default=not by_name)
+    return by_name

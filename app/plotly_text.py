@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 #: Characters of a line that a telephone shows.
-COLUMNS = 56
+MAX_COLUMNS = 56
 #: Points of a line of a title or subtitle.
-LINE = 18
+LINE_HEIGHT = 18
 #: And of a colour bar with its title.
-BAR = 44
+COLORBAR_HEIGHT = 44
 
 
-def safe(text: str) -> str:
+def escape_html(text: str) -> str:
     """Text as Plotly shows it."""
     return escape(text, quote=False)
 
 
-def wrapped(text: str, columns: int = COLUMNS) -> str:
+def wrap(text: str, columns: int = MAX_COLUMNS) -> str:
     """Lines that a telephone shows, broken behind dots where they can be."""
     lines: list[str] = []
     for part in text.split(" · "):
@@ -30,10 +30,10 @@ def wrapped(text: str, columns: int = COLUMNS) -> str:
             lines[-1] += f" · {part}"
         else:
             lines += textwrap.wrap(part, columns)
-    return "<br>".join(map(safe, lines))
+    return "<br>".join(map(escape_html, lines))
 
 
-def fitted(figure: Figure) -> str:
+def fit_title(figure: Figure) -> str:
     """Give a figure's title and subtitle lines that a telephone shows, and room for them.
 
     Returns:
@@ -43,21 +43,21 @@ def fitted(figure: Figure) -> str:
     traces: Any = figure.data
     notes = " ".join(str(each.text) for each in layout.annotations)
     layout.annotations = ()
-    given = layout.title
-    title, subtitle = wrapped(str(given.text or ""), COLUMNS * 3 // 4), wrapped(str(given.subtitle.text or ""))
-    more = LINE * (title.count("<br>") + subtitle.count("<br>"))
-    words = {"text": title, "subtitle": {"text": subtitle}, "x": 0.02, "xanchor": "left"}
-    figure.update_layout(title={**words, "y": 0.94, "yref": "container", "yanchor": "top"})
+    old_title = layout.title
+    title, subtitle = wrap(str(old_title.text or ""), MAX_COLUMNS * 3 // 4), wrap(str(old_title.subtitle.text or ""))
+    extra = LINE_HEIGHT * (title.count("<br>") + subtitle.count("<br>"))
+    title_layout = {"text": title, "subtitle": {"text": subtitle}, "x": 0.02, "xanchor": "left"}
+    figure.update_layout(title={**title_layout, "y": 0.94, "yref": "container", "yanchor": "top"})
     if [trace.type for trace in traces] == ["heatmap"] and not layout.updatemenus:  # a menu would lie on it
-        flat_bar(figure)
-        more += BAR
-    if more:
-        grown = {"t": (layout.margin.t or 100) + more}
-        figure.update_layout(margin=grown, height=(layout.height or 450) + more)
+        horizontal_colorbar(figure)
+        extra += COLORBAR_HEIGHT
+    if extra:
+        margin = {"t": (layout.margin.t or 100) + extra}
+        figure.update_layout(margin=margin, height=(layout.height or 450) + extra)
     return notes
 
 
-def flat_bar(figure: Figure) -> None:
+def horizontal_colorbar(figure: Figure) -> None:
     """Lay a heatmap's colour bar above it: beside it, it would take a telephone's width."""
     trace: Any = figure.data[0]
     # Plotly would move the figure's title out of sight for a horizontal colour bar that has a title of its own.

@@ -8,32 +8,32 @@ from typing import Any
 import streamlit as st
 
 from app import models, url_widgets
-from app.work import prompts
+from app.work.prompts import load_prompts
 from workbench import registry
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.resolve import inputs_of
 
 #: Prompts at most: they are run one by one.
-MOST = 200
+MAX_PROMPTS = 200
 
 
-def choose() -> dict[str, Any]:
-    """The widgets, and what was chosen, as `prompts.prompts` takes it."""
+def task_widgets() -> dict[str, Any]:
+    """The widgets, and the selected prompts as `load_prompts` takes them: ``{"task": …, "n": …, "seed": …}``."""
     left, middle, right = st.columns([2, 1, 1])
     with left:
-        task = url_widgets.select("Task", registry.names("data.tasks"), "task", first="ioi")
+        task = url_widgets.select("Task", registry.names("data.tasks"), "task", default="ioi")
     with middle:
-        n = url_widgets.number("Prompts", 1, MOST, "n", first=12)
+        n = url_widgets.number("Prompts", 1, MAX_PROMPTS, "n", default=12)
     with right:
-        seed = url_widgets.number("Seed", 0, 10_000, "seed", first=0)
+        seed = url_widgets.number("Seed", 0, 10_000, "seed", default=0)
     return {"task": task, "n": n, "seed": seed}
 
 
-def tokenised(name: str, asked: dict[str, Any]) -> PairedInputs:
+def tokenize(model_name: str, prompts: dict[str, Any]) -> PairedInputs:
     """Prompts in a model's tokens."""
-    return _tokenised(name, json.dumps(asked, sort_keys=True))
+    return _tokenize(model_name, json.dumps(prompts, sort_keys=True))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the prompts …")
-def _tokenised(name: str, asked: str) -> PairedInputs:
-    return inputs_of(prompts.prompts(json.loads(asked)), models.load(name))
+def _tokenize(model_name: str, prompts: str) -> PairedInputs:
+    return inputs_of(load_prompts(json.loads(prompts)), models.load(model_name))

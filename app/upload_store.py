@@ -1,6 +1,6 @@
-"""What a link cannot hold: long texts, pair files and circuits, kept on this machine by the hash of their content.
+"""What a URL cannot hold (long texts, pair files, circuits), stored on this machine by the hash of its content.
 
-A link names such an input by its hash; nothing that a page is given is ever used as a path.
+A URL names an upload by its hash; nothing that a page receives is ever used as a path.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from workbench.cache.folder import user_folder
 from workbench.errors import BadInput
 from workbench.io.files import read_file, write_atomic
 
-#: Longer texts than this are named by their hash.
-LONGEST_IN_LINK = 2_000
-#: And longer ones than this are not taken.
-LONGEST_TEXT = 20_000
-#: Bytes of one input, and of all that are kept.
-LARGEST = 8 * 1024 * 1024
+#: Characters of a text that goes into the URL itself; a longer one goes in by its hash.
+MAX_IN_URL = 2_000
+#: Characters of a text at most.
+MAX_CHARACTERS = 20_000
+#: Bytes of one upload at most.
+MAX_BYTES = 8 * 1024 * 1024
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def folder() -> Path:
-    """Where inputs are kept."""
+    """Where uploads are stored."""
     return user_folder() / "explorer" / "inputs"
 
 
-def keep(data: bytes) -> str:
-    """Keep an input and return its hash.
+def save(data: bytes) -> str:
+    """Store an upload and return its hash.
 
     Raises:
         BadInput: it is too large.
     """
-    if len(data) > LARGEST:
-        raise BadInput(f"This input has {len(data) / 1e6:.1f} MB, and at most {LARGEST / 1e6:.0f} MB are taken.")
+    if len(data) > MAX_BYTES:
+        raise BadInput(f"Upload: {len(data) / 1e6:.1f} MB, and the limit is {MAX_BYTES / 1e6:.0f} MB. Shorten it.")
     name = hashlib.sha256(data).hexdigest()
     path = folder() / name
     if not path.exists():
@@ -43,18 +43,18 @@ def keep(data: bytes) -> str:
     return name
 
 
-def kept(name: str) -> bytes:
-    """The input of that hash, checked.
+def load(name: str) -> bytes:
+    """The upload of that hash, checked.
 
     Raises:
         BadInput: no hash, nothing of that hash on this machine, or a file that was changed.
     """
     if not _HASH.fullmatch(name):
-        raise BadInput("The link names an input by something that is no hash of one: copy the whole link.")
+        raise BadInput("The URL refers to an upload by something that is not a SHA-256 hash. Copy the whole URL.")
     path = folder() / name
     if not path.is_file():
-        raise BadInput("The link names an input that is not on this machine: open it where it was made.")
-    data = read_file(path, LARGEST)
+        raise BadInput("The URL refers to an upload that is not on this machine. Open it on the machine it comes from.")
+    data = read_file(path, MAX_BYTES)
     if hashlib.sha256(data).hexdigest() != name:
-        raise BadInput("The input that the link names was changed on the disk: it is not shown.")
+        raise BadInput("The upload that the URL refers to was changed on disk, so it is not used. Upload it again.")
     return data

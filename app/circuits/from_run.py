@@ -10,7 +10,7 @@ import numpy as np
 
 from app.circuits.graph import LOGITS, CircuitGraph, Line, Node, Strength
 from app.circuits.layout import base_role
-from app.circuits.run_tables import columns, has_effects, heads_of, rows_where
+from app.circuits.run_tables import read_columns, has_effects, heads_of, rows_where
 from circuits.roles import STAGES
 from workbench.core import Head
 from workbench.errors import BadInput
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from workbench.runs.run import Run
 
 #: A graph of more markers or lines is not readable, and slow.
-MOST = 300
+MAX_MARKERS = 300
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageLayout:
     """What is known of a stage of path patching: into which input of the heads of which lane, and its place."""
 
     into: str
     receivers: str | None
     lane: str
-    words: str
+    description: str
 
 
 #: From left to right. Value senders stand right of the movers, so that their lines cross no others.
-STEPS: Mapping[str, Stage] = {
-    "previous": Stage("k", "earlier", "→ induction heads' keys", "heads → keys of the induction heads"),
-    "earlier": Stage("v", "mover-query", "→ inhibition heads' values", STAGES["earlier"]),
-    "mover-query": Stage("q", LOGITS, "→ movers' queries", STAGES["mover-query"]),
-    LOGITS: Stage("", None, "→ logits", STAGES[LOGITS]),
-    "mover-value": Stage("v", LOGITS, "→ movers' values", STAGES["mover-value"]),
+STAGE_LAYOUTS: Mapping[str, StageLayout] = {
+    "previous": StageLayout("k", "earlier", "→ induction heads' keys", "heads → keys of the induction heads"),
+    "earlier": StageLayout("v", "mover-query", "→ inhibition heads' values", STAGES["earlier"]),
+    "mover-query": StageLayout("q", LOGITS, "→ movers' queries", STAGES["mover-query"]),
+    LOGITS: StageLayout("", None, "→ logits", STAGES[LOGITS]),
+    "mover-value": StageLayout("v", LOGITS, "→ movers' values", STAGES["mover-value"]),
 }
 #: Stages whose receivers are the heads of one role: those of ``ioi-circuit`` into the induction heads.
 RECEIVING_ROLE = {"previous": "induction"}
@@ -67,7 +67,7 @@ MINIMALITY = (
 ROWS = "Layers without a marker are left out."
 
 
-def of_run(
+def graph_of_run(
     run: Run, circuit: Circuit, chosen: Head | None = None, published: Mapping[Head, str] | None = None
 ) -> CircuitGraph:
     """The graph of one of the run's circuits.
@@ -80,18 +80,18 @@ def of_run(
         BadInput: a table is not as the findings write it, or the circuit is too large to be drawn.
     """
     heads, quantity = heads_of(run, circuit), EFFECT if has_effects(run) else LOSS
-    staged = bool(set(heads["stage"]) & set(STEPS)) and not circuit.edges
+    staged = bool(set(heads["stage"]) & set(STAGE_LAYOUTS)) and not circuit.edges
     if staged:
-        nodes, lines, lanes, notes = _patched(heads, _receiving(run, circuit))
+        nodes, lines, lanes, notes = _path_patching_graph(heads, _read_receivers(run, circuit))
     else:
         alone: dict[str, Node] = {}
         for row in heads.to_dict("records"):
             node = _node(row, base_role(row["role"]), row["role"], quantity)
             alone.setdefault(node.key, node)
-        nodes, lines = _edged(list(alone.values()), circuit.edges)
-        lanes, notes = _lanes_of_roles(nodes), [EDGES if lines else NO_STAGES]
-    called = {head: (f"published as {name}",) for head, name in (published or {}).items()}
-    nodes = [replace(n, about=(*n.about, *called.get(n.head, ()))) if n.head else n for n in nodes]
+        nodes, lines = _graph_with_edges(list(alone.values()), circuit.edges)
+        lanes, notes = _role_lanes(nodes), [EDGES if lines else NO_STAGES]
+    published_names = {head: (f"published as {name}",) for head, name in (published or {}).items()}
+    nodes = [replace(n, about=(*n.hover, *published_names.get(n.head, ()))) if n.head else n for n in nodes]
     effects = any(node.strength.known for node in nodes)
     if not effects:
         notes.append(NO_EFFECTS)
@@ -112,14 +112,14 @@ def of_run(
     )
 
 
-def of_circuit(circuit: Circuit, chosen: Head | None = None, source: str = "saved circuit") -> CircuitGraph:
+def graph_of_circuit(circuit: Circuit, chosen: Head | None = None, source: str = "saved circuit") -> CircuitGraph:
     """The graph of a circuit alone: its heads by role, and its edges, without effects."""
     heads = [
         Node(f"{head}/{role}", "head", base_role(role), head, role, about=(f"{head}: {role or 'no role'}",))
         for head, role in circuit.heads
     ]
-    nodes, lines = _edged(heads, circuit.edges)
-    lanes = _lanes_of_roles(nodes)
+    nodes, lines = _graph_with_edges(heads, circuit.edges)
+    lanes = _role_lanes(nodes)
     note = "Lines: the edges of the circuit." if lines else "The circuit has no edges: no line is drawn."
     return _graph(
         nodes,
@@ -133,7 +133,7 @@ def of_circuit(circuit: Circuit, chosen: Head | None = None, source: str = "save
 
 
 @dataclass(frozen=True)
-class _Receiving:
+class _Receivers:
     """From the table ``stages``: stage → who received, and the effects of all heads that it lists."""
 
     heads: Mapping[str, tuple[Head, ...]]
@@ -141,11 +141,11 @@ class _Receiving:
     positions: Mapping[str, str]
 
 
-def _receiving(run: Run, circuit: Circuit) -> _Receiving:
+def _read_receivers(run: Run, circuit: Circuit) -> _Receivers:
     if "stages" not in run.table_names:
-        return _Receiving({}, {}, {})
+        return _Receivers({}, {}, {})
     numbers = ["mean_effect", "effect_low", "effect_high", "p_value"]
-    frame = columns(run, "stages", ["task", "stage", "layer", "index", "position", "receivers"], numbers)
+    frame = read_columns(run, "stages", ["task", "stage", "layer", "index", "position", "receivers"], numbers)
     heads: dict[str, tuple[Head, ...]] = {}
     strengths, positions = {}, {}
     for row in rows_where(frame, "task", circuit.name):
@@ -155,20 +155,20 @@ def _receiving(run: Run, circuit: Circuit) -> _Receiving:
         positions[stage] = str(row["position"])
         if receivers != LOGITS:
             heads[stage] = tuple(Head.parse(text) for text in receivers.split())
-    return _Receiving(heads, strengths, positions)
+    return _Receivers(heads, strengths, positions)
 
 
-def _patched(heads: pd.DataFrame, receiving: _Receiving) -> tuple[list[Node], list[Line], dict[str, str], list[str]]:
+def _path_patching_graph(heads: pd.DataFrame, receiving: _Receivers) -> tuple[list[Node], list[Line], dict[str, str], list[str]]:
     """Markers and lines of the stages of path patching."""
     nodes: dict[str, Node] = {}
     for row in heads.to_dict("records"):
         node = _node(row, row["stage"], row["stage"], EFFECT, receiving.positions)
         nodes[node.key] = node
     lines: list[Line] = []
-    stages = [stage for stage in STEPS if stage in set(heads["stage"])]
+    stages = [stage for stage in STAGE_LAYOUTS if stage in set(heads["stage"])]
     unlisted = False
     for stage in stages:
-        step = STEPS[stage]
+        step = STAGE_LAYOUTS[stage]
         senders = [node for node in nodes.values() if node.lane == stage and node.kind == "head"]
         target = LOGITS if step.receivers is None else f"joint/{stage}"
         lines += [Line(node.key, target, step.into, node.strength) for node in senders]
@@ -180,23 +180,23 @@ def _patched(heads: pd.DataFrame, receiving: _Receiving) -> tuple[list[Node], li
             role = RECEIVING_ROLE[stage]
             who = tuple(n.head for n in nodes.values() if n.role == role and n.head is not None and n.head.layer > 0)
         unlisted |= not who
-        about = (f"{step.words}, together:", " ".join(map(str, sorted(who))) or NO_RECEIVERS)
+        about = (f"{step.description}, together:", " ".join(map(str, sorted(who))) or NO_RECEIVERS)
         nodes[target] = Node(target, "joint", step.receivers, text=step.into.upper(), about=about)
         for head in who:
             node = next((n for n in nodes.values() if n.head == head and n.lane == step.receivers), None)
             node = node or _receiver(head, step.receivers, receiving)
             nodes[node.key] = node
             lines.append(Line(target, node.key, step.into, carries=False))
-    others = {node.lane: node.lane for node in nodes.values() if node.lane not in STEPS}
+    others = {node.lane: node.lane for node in nodes.values() if node.lane not in STAGE_LAYOUTS}
     used = {node.lane for node in nodes.values() if node.head is not None}
-    lanes = {stage: step.lane for stage, step in STEPS.items() if stage in used} | others
-    notes = [JOINT] if any(STEPS[stage].receivers for stage in stages) else []
+    lanes = {stage: step.lane for stage, step in STAGE_LAYOUTS.items() if stage in used} | others
+    notes = [JOINT] if any(STAGE_LAYOUTS[stage].receivers for stage in stages) else []
     return list(nodes.values()), lines, lanes, notes + [NO_RECEIVERS] * unlisted
 
 
-def _receiver(head: Head, lane: str, receiving: _Receiving) -> Node:
+def _receiver(head: Head, lane: str, receiving: _Receivers) -> Node:
     strength = receiving.strengths.get((lane, head), Strength())
-    about = (f"{head}: receives, and is not among the strongest of its own stage", strength.words(EFFECT))
+    about = (f"{head}: receives, and is not among the strongest of its own stage", strength.describe(EFFECT))
     return Node(f"{head}/{lane}", "receives", lane, head, strength=strength, about=tuple(filter(None, about)))
 
 
@@ -205,15 +205,15 @@ def _node(
 ) -> Node:
     head, role = Head(row["layer"], row["index"]), row["role"]
     strength = Strength(row["effect"], row["low"], row["high"], row["p"])
-    step = STEPS.get(lane)
+    step = STAGE_LAYOUTS.get(lane)
     at = (positions or {}).get(lane)
-    where = "" if step is None else step.words + (f", from position {at}" if at else "")
+    where = "" if step is None else step.description + (f", from position {at}" if at else "")
     n = f"n = {row['n']:.0f}" if np.isfinite(row["n"]) else ""
-    about = (f"{head}: {role}", where, strength.words(quantity), n)
+    about = (f"{head}: {role}", where, strength.describe(quantity), n)
     return Node(f"{head}/{name}", "head", lane, head, role, strength=strength, about=tuple(filter(None, about)))
 
 
-def _edged(heads: Sequence[Node], edges: Iterable[Edge]) -> tuple[list[Node], list[Line]]:
+def _graph_with_edges(heads: Sequence[Node], edges: Iterable[Edge]) -> tuple[list[Node], list[Line]]:
     """The markers with those that only edges name, and a line for each edge, between the heads' first markers."""
     nodes = {node.key: node for node in heads}
     first = {node.head: node.key for node in reversed(list(heads)) if node.head is not None}
@@ -230,7 +230,7 @@ def _edged(heads: Sequence[Node], edges: Iterable[Edge]) -> tuple[list[Node], li
     return list(nodes.values()), lines
 
 
-def _lanes_of_roles(nodes: Iterable[Node]) -> dict[str, str]:
+def _role_lanes(nodes: Iterable[Node]) -> dict[str, str]:
     """The roles without their signs, those of the lowest heads (on the average) first."""
     layers: dict[str, list[int]] = {}
     for node in nodes:
@@ -252,9 +252,9 @@ def _subtitle(run: Run, circuit: Circuit, heads: pd.DataFrame) -> str:
 
 
 def _graph(nodes: Sequence[Node], lines: Sequence[Line], lanes: dict[str, str], **words: Any) -> CircuitGraph:
-    if len(nodes) > MOST or len(lines) > MOST:
+    if len(nodes) > MAX_MARKERS or len(lines) > MAX_MARKERS:
         raise BadInput(
-            f"{words['title']} has {len(nodes)} markers and {len(lines)} lines, and at most {MOST} of each are drawn: "
+            f"{words['title']} has {len(nodes)} markers and {len(lines)} lines, and at most {MAX_MARKERS} of each are drawn: "
             "see the table."
         )
     return CircuitGraph(tuple(nodes), tuple(lines), lanes, **words)

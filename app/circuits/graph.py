@@ -36,12 +36,12 @@ class Strength:
     p: float = NAN
 
     @property
-    def known(self) -> bool:
+    def is_measured(self) -> bool:
         return bool(np.isfinite(self.value))
 
-    def words(self, quantity: str) -> str:
+    def describe(self, quantity: str) -> str:
         """``effect 0.58 [0.52, 0.65], p = 0.0001``; what is not known is left out."""
-        if not self.known:
+        if not self.is_measured:
             return ""
         interval = f" [{self.low:.3g}, {self.high:.3g}]" if np.isfinite([self.low, self.high]).all() else ""
         return f"{quantity} {self.value:.3g}{interval}" + (f", p = {self.p:.2g}" if np.isfinite(self.p) else "")
@@ -66,7 +66,7 @@ class Node:
     role: str = ""
     text: str = ""
     strength: Strength = Strength()
-    about: tuple[str, ...] = ()
+    hover: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -81,7 +81,7 @@ class Line:
     target: str
     into: str = ""
     strength: Strength = Strength()
-    carries: bool = True
+    measured: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,25 +112,25 @@ class CircuitGraph:
         """For the page."""
         from app.circuits import plotly_figure
 
-        return plotly_figure.figure(self)
+        return plotly_figure.plotly_figure(self)
 
     def still(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
         from app.circuits import matplotlib_figure
 
-        return matplotlib_figure.image(self, ending)
+        return matplotlib_figure.matplotlib_image(self, ending)
 
     def table(self) -> pd.DataFrame:
         """Every marker, then every line: ``what, head, role, lane, from, to, into, value, low, high, p_value``."""
         import pandas as pd
 
         rows = [
-            {"what": n.kind, "head": n.label, "role": n.role, "lane": n.lane, **_numbers(n.strength)}
+            {"what": n.kind, "head": n.label, "role": n.role, "lane": n.lane, **_strength_columns(n.strength)}
             for n in self.nodes
         ]
         rows += [
-            {"what": "line" if line.carries else "receives", "from": line.source, "to": line.target, "into": line.into}
-            | _numbers(line.strength)
+            {"what": "line" if line.measured else "receives", "from": line.source, "to": line.target, "into": line.into}
+            | _strength_columns(line.strength)
             for line in self.lines
         ]
         columns = ["what", "head", "role", "lane", "from", "to", "into", "value", "low", "high", "p_value"]
@@ -142,12 +142,12 @@ class CircuitGraph:
 
     def json(self) -> bytes:
         """The exact numbers with their words."""
-        about = {"kind": "circuit", "title": self.title, "subtitle": self.subtitle, "note": self.note}
-        about |= {"quantity": self.quantity, "columns": self.columns, "lanes": self.lanes}
-        about |= {"nodes": [asdict(node) | {"head": node.head} for node in self.nodes]}
-        about |= {"lines": [asdict(line) for line in self.lines]}
-        return json.dumps(jsonable(about), ensure_ascii=False).encode()
+        fields = {"kind": "circuit", "title": self.title, "subtitle": self.subtitle, "note": self.note}
+        fields |= {"quantity": self.quantity, "columns": self.columns, "lanes": self.lanes}
+        fields |= {"nodes": [asdict(node) | {"head": node.head} for node in self.nodes]}
+        fields |= {"lines": [asdict(line) for line in self.lines]}
+        return json.dumps(jsonable(fields), ensure_ascii=False).encode()
 
 
-def _numbers(strength: Strength) -> dict[str, Any]:
+def _strength_columns(strength: Strength) -> dict[str, Any]:
     return {"value": strength.value, "low": strength.low, "high": strength.high, "p_value": strength.p}

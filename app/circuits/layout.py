@@ -63,7 +63,7 @@ class Layout:
         return len(self.rows) + 1
 
 
-def laid_out(graph: CircuitGraph) -> Layout:
+def compute_layout(graph: CircuitGraph) -> Layout:
     """The places of all markers.
 
     Lines to the logits go straight up, so in lanes that have such lines every marker has a column of its own. A joint
@@ -76,13 +76,13 @@ def laid_out(graph: CircuitGraph) -> Layout:
     edges: dict[str, tuple[float, float]] = {}
     left = 0.0
     for lane in graph.lanes:
-        mine: dict[int, list[Node]] = defaultdict(list)
+        nodes_by_layer: dict[int, list[Node]] = defaultdict(list)
         for node in sorted((n for n in graph.nodes if n.lane == lane and n.head is not None), key=_order):
-            mine[node.head.layer if node.head else 0].append(node)
-        columns = _own_columns(mine) if lane in upward else _side_by_side(mine)
+            nodes_by_layer[node.head.layer if node.head else 0].append(node)
+        columns = _own_columns(nodes_by_layer) if lane in upward else _side_by_side(nodes_by_layer)
         width = max(columns.values(), default=0.0) + 1
         edges[lane] = (left, left + width)
-        for layer, nodes in mine.items():
+        for layer, nodes in nodes_by_layer.items():
             places |= {node.key: (left + 0.5 + columns[node.key], row[layer]) for node in nodes}
         left += width + GAP
     centres = {lane: sum(ends) / 2 for lane, ends in edges.items()}
@@ -92,7 +92,7 @@ def laid_out(graph: CircuitGraph) -> Layout:
             places[node.key] = (total / 2, float(len(rows)))
     for node in graph.nodes:
         if node.kind == "joint":
-            places[node.key] = _of_joint(graph, node, places, edges)
+            places[node.key] = _joint_position(graph, node, places, edges)
     return Layout(places, rows, centres, total)
 
 
@@ -100,43 +100,43 @@ def _order(node: Node) -> tuple[int, str]:
     return (node.head.index if node.head else 0, node.role)
 
 
-def _side_by_side(mine: dict[int, list[Node]]) -> dict[str, float]:
+def _side_by_side(nodes_by_layer: dict[int, list[Node]]) -> dict[str, float]:
     """The markers of each layer in the middle of the lane."""
-    most = max(map(len, mine.values()), default=1)
-    return {node.key: i + (most - len(nodes)) / 2 for nodes in mine.values() for i, node in enumerate(nodes)}
+    most = max(map(len, nodes_by_layer.values()), default=1)
+    return {node.key: i + (most - len(nodes)) / 2 for nodes in nodes_by_layer.values() for i, node in enumerate(nodes)}
 
 
-def _own_columns(mine: dict[int, list[Node]]) -> dict[str, float]:
+def _own_columns(nodes_by_layer: dict[int, list[Node]]) -> dict[str, float]:
     """A column for each, those of one layer apart from each other."""
-    shares = [((i + 0.5) / len(nodes), node.key) for nodes in mine.values() for i, node in enumerate(nodes)]
+    shares = [((i + 0.5) / len(nodes), node.key) for nodes in nodes_by_layer.values() for i, node in enumerate(nodes)]
     return {key: COLUMN * i for i, (_, key) in enumerate(sorted(shares))}
 
 
-def ends(layout: Layout, line: Line) -> tuple[tuple[float, float], tuple[float, float]]:
+def line_ends(layout: Layout, line: Line) -> tuple[tuple[float, float], tuple[float, float]]:
     """Where a line begins and ends."""
     start, end = layout.places[line.source], layout.places[line.target]
     return start, (start[0], end[1]) if line.target == LOGITS else end
 
 
-def above(graph: CircuitGraph, layout: Layout) -> set[str]:
+def labels_above(graph: CircuitGraph, layout: Layout) -> set[str]:
     """The markers whose label is above and not below: of those that lie close in a row, every second one."""
-    found: set[str] = set()
+    raised: set[str] = set()
     heads = [node.key for node in graph.nodes if node.head is not None]
     in_rows = sorted(heads, key=lambda key: layout.places[key][::-1])
     for before, key in pairwise(in_rows):
         (x0, y0), (x, y) = layout.places[before], layout.places[key]
-        if y == y0 and x - x0 < CLOSE and before not in found:
-            found.add(key)
-    return found
+        if y == y0 and x - x0 < CLOSE and before not in raised:
+            raised.add(key)
+    return raised
 
 
-def bar(graph: CircuitGraph, layout: Layout) -> tuple[float, float]:
+def logits_bar(graph: CircuitGraph, layout: Layout) -> tuple[float, float]:
     """From where to where the bar of the logits goes: over all that write to them."""
     xs = [layout.places[line.source][0] for line in graph.lines if line.target == LOGITS]
     return min(xs) - 0.4, max(xs) + 0.4
 
 
-def _of_joint(
+def _joint_position(
     graph: CircuitGraph,
     joint: Node,
     places: dict[str, tuple[float, float]],
@@ -159,7 +159,7 @@ def base_role(role: str) -> str:
     return role.removeprefix(NEGATIVE)
 
 
-def colours(graph: CircuitGraph) -> dict[str, str]:
+def role_colours(graph: CircuitGraph) -> dict[str, str]:
     """Role (without its sign) → colour: its own where that is free, else the next free one, else one a second time."""
     roles = dict.fromkeys(base_role(node.role) for node in graph.nodes if node.kind == "head")
     taken: dict[str, str] = {UNEXPLAINED: OTHER}
@@ -174,7 +174,7 @@ def colours(graph: CircuitGraph) -> dict[str, str]:
 
 def is_negative(node: Node) -> bool:
     """Whether the head works against the answer: it is drawn as a triangle that points down, its line dashed."""
-    return node.role.startswith(NEGATIVE) or (node.strength.known and node.strength.value < 0)
+    return node.role.startswith(NEGATIVE) or (node.strength.is_measured and node.strength.value < 0)
 
 
 def is_hollow(node: Node) -> bool:
@@ -183,23 +183,23 @@ def is_hollow(node: Node) -> bool:
 
 
 def _relative(graph: CircuitGraph, value: float, of: str) -> float:
-    drawn = [n.strength.value for n in graph.nodes] if of == "nodes" else [n.strength.value for n in graph.lines]
-    top = max((abs(v) for v in drawn if np.isfinite(v)), default=1.0) or 1.0
+    values = [n.strength.value for n in graph.nodes] if of == "nodes" else [n.strength.value for n in graph.lines]
+    top = max((abs(v) for v in values if np.isfinite(v)), default=1.0) or 1.0
     return min(abs(value) / top, 1.0)
 
 
-def width(graph: CircuitGraph, line: Line) -> float:
+def line_width(graph: CircuitGraph, line: Line) -> float:
     """A line's width in points: in proportion to |effect|, and never less than one can see."""
-    if not line.carries:
+    if not line.measured:
         return 0.8
-    return max(1.0, 9 * _relative(graph, line.strength.value, "lines")) if line.strength.known else 1.6
+    return max(1.0, 9 * _relative(graph, line.strength.value, "lines")) if line.strength.is_measured else 1.6
 
 
-def size(graph: CircuitGraph, node: Node) -> float:
+def marker_size(graph: CircuitGraph, node: Node) -> float:
     """A marker's width in points: its area grows with |effect|."""
     if node.kind == "receives":
         return 9.0
-    return 9 + 13 * _relative(graph, node.strength.value, "nodes") ** 0.5 if node.strength.known else 14.0
+    return 9 + 13 * _relative(graph, node.strength.value, "nodes") ** 0.5 if node.strength.is_measured else 14.0
 
 
 def row_names(graph: CircuitGraph, layout: Layout) -> tuple[list[int], list[str]]:

@@ -12,12 +12,12 @@ from app.circuits.graph import CircuitGraph, Node
 _DASHES = {"dotted": (0, (1, 2)), "dashed": (0, (4, 2)), "solid": "solid"}
 
 
-def image(graph: CircuitGraph, ending: str) -> bytes:
+def matplotlib_image(graph: CircuitGraph, ending: str) -> bytes:
     """The graph as ``png`` or ``svg``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    layout, colours = at.laid_out(graph), at.colours(graph)
+    layout, colours = at.compute_layout(graph), at.role_colours(graph)
     width = min(14.0, max(6.5, 2.0 + 0.55 * layout.width))
     figure = Figure(figsize=(width, 2.6 + 0.42 * layout.height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -36,10 +36,10 @@ def image(graph: CircuitGraph, ending: str) -> bytes:
 def _lines(axes: Any, graph: CircuitGraph, layout: at.Layout, colours: dict[str, str]) -> None:
     for line in graph.lines:
         source = graph.node(line.source)
-        (x0, y0), (x1, y1) = at.ends(layout, line)
-        dash = "dotted" if not line.carries else "dashed" if at.is_negative(source) else "solid"
-        colour = colours.get(at.base_role(source.role), at.OTHER) if line.carries else at.OTHER
-        width = 0.75 * at.width(graph, line)
+        (x0, y0), (x1, y1) = at.line_ends(layout, line)
+        dash = "dotted" if not line.measured else "dashed" if at.is_negative(source) else "solid"
+        colour = colours.get(at.base_role(source.role), at.OTHER) if line.measured else at.OTHER
+        width = 0.75 * at.line_width(graph, line)
         look = {"color": colour, "alpha": 0.65, "linewidth": width, "linestyle": _DASHES[dash], "zorder": 1}
         axes.plot([x0, x1], [y0, y1], solid_capstyle="butt", **look)
 
@@ -47,13 +47,13 @@ def _lines(axes: Any, graph: CircuitGraph, layout: at.Layout, colours: dict[str,
 def _marker(axes: Any, graph: CircuitGraph, layout: at.Layout, node: Node, colours: dict[str, str]) -> None:
     x, y = layout.places[node.key]
     if node.kind == "logits":
-        axes.plot(at.bar(graph, layout), [y, y], color=at.DARK, linewidth=4, solid_capstyle="butt", zorder=3)
+        axes.plot(at.logits_bar(graph, layout), [y, y], color=at.DARK, linewidth=4, solid_capstyle="butt", zorder=3)
         return
     if node.kind == "joint":
         axes.plot(x, y, marker="D", color=at.DARK, markersize=10, zorder=3)
         _write(axes, node.text, (x, y), {"xytext": (0, 0), "va": "center"}, 6.5, "white")
         return
-    size = 0.75 * at.size(graph, node)
+    size = 0.75 * at.marker_size(graph, node)
     axes.plot(x, y, **_look(node, colours), markersize=size, zorder=2)
     if node.head == graph.chosen:
         axes.plot(x, y, marker="o", markersize=22, markerfacecolor="none", markeredgecolor=at.OTHER, markeredgewidth=2)

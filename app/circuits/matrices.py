@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from app.circuits.run_tables import columns
-from app.plotly_text import flat_bar, wrapped
+from app.circuits.run_tables import read_columns
+from app.plotly_text import horizontal_colorbar, wrap
 from circuits import reuse_figures
 from workbench.io.files import jsonable
 
@@ -27,7 +27,7 @@ _PAIR = ("task_a", "task_b", "stages", "pair")
 _DAMAGE = ("damage", "low", "high")
 _RANDOM = ("random", "random_low", "random_high", "beyond_random", "beyond_low", "beyond_high")
 #: What stands for characters that Plotly or Matplotlib would read as markup.
-_PLAIN = str.maketrans("<>&$", "\u2039\u203a+\u00a7")
+_MARKUP = str.maketrans("<>&$", "\u2039\u203a+\u00a7")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +47,24 @@ class Matrix:
 
     def plotly(self) -> Figure:
         """For the page: narrow enough for a telephone, with most words in `note`."""
-        found = copy.deepcopy(self.figure)
-        title, _, more = str(found.layout.title.text).partition(" · ")
-        first = str(found.layout.title.subtitle.text).split(" · ")[0]
-        title = {"text": title, "subtitle": {"text": wrapped(f"{more} · {first}")}, "x": 0, "y": 0.99, "yanchor": "top"}
-        names = list(found.data[0].x)
+        figure = copy.deepcopy(self.figure)
+        title, _, more = str(figure.layout.title.text).partition(" · ")
+        first = str(figure.layout.title.subtitle.text).split(" · ")[0]
+        title = {"text": title, "subtitle": {"text": wrap(f"{more} · {first}")}, "x": 0, "y": 0.99, "yanchor": "top"}
+        names = list(figure.data[0].x)
         below = 7 * max(map(len, names), default=0) + 36
         margin = {"l": 10, "r": 10, "t": 125, "b": below, "pad": 0}
-        found.update_layout(title=title, margin=margin, height=125 + 46 * len(names) + below)
-        found.layout.annotations = ()
-        flat_bar(found)
-        found.update_traces(textfont={"size": 10})
-        x, y = (axis.title.text or "task" for axis in (found.layout.xaxis, found.layout.yaxis))
-        found.update_xaxes(tickvals=names, tickangle=-90, title={"text": x, "standoff": 8}, fixedrange=True)
+        figure.update_layout(title=title, margin=margin, height=125 + 46 * len(names) + below)
+        figure.layout.annotations = ()
+        horizontal_colorbar(figure)
+        figure.update_traces(textfont={"size": 10})
+        x, y = (axis.title.text or "task" for axis in (figure.layout.xaxis, figure.layout.yaxis))
+        figure.update_xaxes(tickvals=names, tickangle=-90, title={"text": x, "standoff": 8}, fixedrange=True)
         broken = [name.replace("-", "-<br>") if len(name) > 10 else name for name in names]
-        found.update_yaxes(tickvals=names, ticktext=broken, title={"text": y}, automargin=True, fixedrange=True)
-        return found
+        figure.update_yaxes(tickvals=names, ticktext=broken, title={"text": y}, automargin=True, fixedrange=True)
+        return figure
 
-    def still(self, ending: str) -> bytes:
+    def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
         stream = io.BytesIO()
         self.picture.savefig(stream, format=ending, dpi=200)
@@ -77,9 +77,9 @@ class Matrix:
     def json(self) -> bytes:
         """The same with their words."""
         layout = self.figure.layout
-        about = {"kind": "matrix", "title": layout.title.text, "subtitle": layout.title.subtitle.text}
-        about |= {"note": self.note, "rows": self.rows.to_dict("records")}
-        return json.dumps(jsonable(about), ensure_ascii=False).encode()
+        fields = {"kind": "matrix", "title": layout.title.text, "subtitle": layout.title.subtitle.text}
+        fields |= {"note": self.note, "rows": self.rows.to_dict("records")}
+        return json.dumps(jsonable(fields), ensure_ascii=False).encode()
 
 
 def overlap(run: Run, percent: float | None = None) -> Matrix:
@@ -93,16 +93,16 @@ def overlap(run: Run, percent: float | None = None) -> Matrix:
         BadInput: the tables are not as the finding writes them.
     """
     own = percent is None
-    frame = columns(run, "overlap" if own else "overlap_percent", _PAIR, [*_OVERLAP, "percent"])
+    frame = read_columns(run, "overlap" if own else "overlap_percent", _PAIR, [*_OVERLAP, "percent"])
     frame = frame if own else frame.query("percent == @percent")
-    names = _plainly(frame, ["task_a", "task_b", "stages", "pair"])
+    names = _without_markup(frame, ["task_a", "task_b", "stages", "pair"])
     tasks = list(dict.fromkeys([*names["task_a"], *names["task_b"]]))
     itself: dict[str, float] = {}
     if own and "tasks" in run.table_names:
-        halves = _plainly(columns(run, "tasks", ["task"], ["split_half"]), ["task"])
+        halves = _without_markup(read_columns(run, "tasks", ["task"], ["split_half"]), ["task"])
         itself = dict(zip(halves["task"], halves["split_half"], strict=True))
     shares = [float(value) for value in frame["percent"]]
-    words = _words(run, shares[0] if shares else float("nan"))
+    words = _title_fields(run, shares[0] if shares else float("nan"))
     return Matrix(*reuse_figures.matrix(names, tasks, itself, **words), frame)
 
 
@@ -113,38 +113,40 @@ def cross_ablation(run: Run) -> Matrix:
     Raises:
         BadInput: the table is not as the finding writes it.
     """
-    there = run.table("cross_ablation")
-    frame = columns(run, "cross_ablation", ["ablated", "measured"], [*_DAMAGE, *(_RANDOM if "random" in there else ())])
-    names = _plainly(frame, ["ablated", "measured"])
+    available = run.table("cross_ablation")
+    frame = read_columns(
+        run, "cross_ablation", ["ablated", "measured"], [*_DAMAGE, *(_RANDOM if "random" in available else ())]
+    )
+    names = _without_markup(frame, ["ablated", "measured"])
     tasks = list(dict.fromkeys([*names["measured"], *names["ablated"]]))
     config = run.facts.get("config")
     percent = config.get("percent") if isinstance(config, dict) else None
-    share = float(percent) if isinstance(percent, int | float) else float("nan")
+    heads_percent = float(percent) if isinstance(percent, int | float) else float("nan")
     first = [name for name in ("ablated", "measured", *_DAMAGE, *_RANDOM) if name in frame]
-    ordered = frame.reindex(columns=[*first, *(name for name in frame if name not in first)])
-    return Matrix(*reuse_figures.damage(names, tasks, **_words(run, share)), ordered)
+    ordered = frame.reindex(read_columns=[*first, *(name for name in frame if name not in first)])
+    return Matrix(*reuse_figures.damage(names, tasks, **_title_fields(run, heads_percent)), ordered)
 
 
 def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:
     """The pairs, those that share most first, and whether they share more than layer-matched random circuits do:
     ``surely`` where the whole interval lies above the null's 95th percentile, ``yes`` where the index does, ``no``."""
     surely, above = frame["low"] > frame["null_95"], frame["jaccard"] > frame["null_95"]
-    said = np.select([surely & above, above], ["surely", "yes"], "no")
-    wanted = ["low", "high", "p_value", *(["p_holm"] if "p_holm" in frame else []), "pair"]
+    verdicts = np.select([surely & above, above], ["surely", "yes"], "no")
+    columns2 = ["low", "high", "p_value", *(["p_holm"] if "p_holm" in frame else []), "pair"]
     pairs = frame["task_a"].astype(str) + " × " + frame["task_b"].astype(str)
-    first = {"pairs": pairs, "jaccard": frame["jaccard"], "null_95": frame["null_95"], "beyond": said}
-    table = pd.DataFrame(first | {name: frame[name] for name in wanted})
+    first = {"pairs": pairs, "jaccard": frame["jaccard"], "null_95": frame["null_95"], "beyond": verdicts}
+    table = pd.DataFrame(first | {name: frame[name] for name in columns2})
     return table.sort_values("jaccard", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def _words(run: Run, percent: float) -> dict[str, Any]:
+def _title_fields(run: Run, percent: float) -> dict[str, Any]:
     config = run.facts.get("config")
     n = config.get("n") if isinstance(config, dict) else None
     model = run.facts.get("model")
     name = model.get("name", "") if isinstance(model, dict) else model
-    return {"model": str(name).translate(_PLAIN), "n": n if isinstance(n, int) else 0, "percent": percent}
+    return {"model": str(name).translate(_MARKUP), "n": n if isinstance(n, int) else 0, "percent": percent}
 
 
-def _plainly(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def _without_markup(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """The columns of names with nothing in them that a figure would read as markup."""
-    return frame.assign(**{name: frame[name].astype(str).str.translate(_PLAIN) for name in names})
+    return frame.assign(**{name: frame[name].astype(str).str.translate(_MARKUP) for name in names})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.circuits import layout as at
 from app.circuits.graph import CircuitGraph, Line, Node
-from app.plotly_text import safe, wrapped
+from app.plotly_text import escape_html, wrap
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -19,13 +19,13 @@ LEVEL = 4
 _INVISIBLE = {"size": 14, "opacity": 0}
 
 
-def figure(graph: CircuitGraph) -> Figure:
+def plotly_figure(graph: CircuitGraph) -> Figure:
     """Lines first, so that markers lie on them."""
     import plotly.graph_objects as go
 
-    layout, colours = at.laid_out(graph), at.colours(graph)
+    layout, colours = at.compute_layout(graph), at.role_colours(graph)
     traces = _lines(graph, layout, colours)
-    if pointed := [line for line in graph.lines if line.carries]:
+    if pointed := [line for line in graph.lines if line.measured]:
         traces.append(_middles(graph, layout, pointed))
     for role in dict.fromkeys(node.role for node in graph.nodes if node.kind == "head"):
         nodes = [node for node in graph.nodes if node.kind == "head" and node.role == role]
@@ -45,10 +45,10 @@ def _lines(graph: CircuitGraph, layout: at.Layout, colours: dict[str, str]) -> l
     alike: dict[tuple[float, str, str], dict[str, list[float | None]]] = {}
     for line in graph.lines:
         source = graph.node(line.source)
-        dash = "dot" if not line.carries else "dash" if at.is_negative(source) else "solid"
-        colour = colours.get(at.base_role(source.role), at.OTHER) if line.carries else at.OTHER
-        (x0, y0), (x1, y1) = at.ends(layout, line)
-        places = alike.setdefault((at.width(graph, line), colour, dash), {"x": [], "y": []})
+        dash = "dot" if not line.measured else "dash" if at.is_negative(source) else "solid"
+        colour = colours.get(at.base_role(source.role), at.OTHER) if line.measured else at.OTHER
+        (x0, y0), (x1, y1) = at.line_ends(layout, line)
+        places = alike.setdefault((at.line_width(graph, line), colour, dash), {"x": [], "y": []})
         places["x"] += [x0, x1, None]
         places["y"] += [y0, y1, None]
     common = {"mode": "lines", "opacity": 0.65, "hoverinfo": "skip", "showlegend": False}
@@ -60,7 +60,7 @@ def _lines(graph: CircuitGraph, layout: at.Layout, colours: dict[str, str]) -> l
 
 def _middles(graph: CircuitGraph, layout: at.Layout, lines: list[Line]) -> dict[str, Any]:
     """What is seen when one points at a line: Plotly's lines themselves cannot be pointed at between their ends."""
-    ends = [at.ends(layout, line) for line in lines]
+    ends = [at.line_ends(layout, line) for line in lines]
     return {
         "x": [(a[0] + b[0]) / 2 for a, b in ends],
         "y": [(a[1] + b[1]) / 2 for a, b in ends],
@@ -76,9 +76,9 @@ def _middles(graph: CircuitGraph, layout: at.Layout, lines: list[Line]) -> dict[
 def _of_line(graph: CircuitGraph, line: Line) -> str:
     source, target = graph.node(line.source), graph.node(line.target)
     if target.kind == "joint":
-        return "<br>".join(map(safe, (source.about[0], *target.about, line.strength.words(graph.quantity))))
+        return "<br>".join(map(escape_html, (source.hover[0], *target.hover, line.strength.describe(graph.quantity))))
     into = f" ({line.into})" if line.into else ""
-    return safe(f"{source.label} → {target.label}{into}  {line.strength.words(graph.quantity)}".rstrip())
+    return escape_html(f"{source.label} → {target.label}{into}  {line.strength.describe(graph.quantity)}".rstrip())
 
 
 def _heads(graph: CircuitGraph, layout: at.Layout, nodes: list[Node], role: str, colour: str) -> dict[str, Any]:
@@ -88,22 +88,22 @@ def _heads(graph: CircuitGraph, layout: at.Layout, nodes: list[Node], role: str,
         "y": [layout.places[node.key][1] for node in nodes],
         **_labels(graph, layout, nodes, chosen=False),
         "marker": {
-            "size": [at.size(graph, node) for node in nodes],
+            "size": [at.marker_size(graph, node) for node in nodes],
             "symbol": symbols,
             "color": colour,
             "opacity": 1,
             "line": {"width": [2 if symbol.endswith("-open") else 0 for symbol in symbols], "color": colour},
         },
-        "customdata": [[node.label, "<br>".join(map(safe, node.about))] for node in nodes],
+        "customdata": [[node.label, "<br>".join(map(escape_html, node.hover))] for node in nodes],
         "hovertemplate": "%{customdata[1]}<extra></extra>",
-        "name": safe(role or "no role"),
+        "name": escape_html(role or "no role"),
         **_steady(1),
     }
 
 
 def _labels(graph: CircuitGraph, layout: at.Layout, nodes: list[Node], chosen: bool) -> dict[str, Any]:
     """Labels below the markers, or above where they would touch; the chosen head's are the ring's."""
-    above = at.above(graph, layout)
+    above = at.labels_above(graph, layout)
     return {
         "mode": "markers+text",
         "text": [node.label if (node.head == graph.chosen) == chosen else "" for node in nodes],
@@ -127,7 +127,7 @@ def _joint(layout: at.Layout, node: Node) -> dict[str, Any]:
         "text": [node.text],
         "textfont": {"size": 9, "color": "white"},
         "marker": {"symbol": "diamond", "size": 18, "color": at.DARK},
-        "customdata": [["", "<br>".join(map(safe, node.about))]],
+        "customdata": [["", "<br>".join(map(escape_html, node.hover))]],
         "hovertemplate": "%{customdata[1]}<extra></extra>",
         "showlegend": False,
         **_steady(1),
@@ -137,7 +137,7 @@ def _joint(layout: at.Layout, node: Node) -> dict[str, Any]:
 def _logits(graph: CircuitGraph, layout: at.Layout, node: Node) -> dict[str, Any]:
     y = layout.places[node.key][1]
     return {
-        "x": list(at.bar(graph, layout)),
+        "x": list(at.logits_bar(graph, layout)),
         "y": [y, y],
         "mode": "lines",
         "line": {"width": 5, "color": at.DARK},
@@ -165,8 +165,8 @@ def _steady(opacity: float) -> dict[str, Any]:
 
 def _layout(graph: CircuitGraph, layout: at.Layout, entries: int) -> dict[str, Any]:
     """Everything but the traces; `entries` is how many the legend has."""
-    subtitle = wrapped(graph.subtitle)
-    lanes = ["<br>".join(map(safe, textwrap.wrap(name, 12))) for name in graph.lanes.values()]
+    subtitle = wrap(graph.subtitle)
+    lanes = ["<br>".join(map(escape_html, textwrap.wrap(name, 12))) for name in graph.lanes.values()]
     if len(lanes) > LEVEL:
         down = "<br>" * (1 + max(name.count("<br>") for name in lanes[::2]))
         lanes[1::2] = [down + name for name in lanes[1::2]]
@@ -176,7 +176,7 @@ def _layout(graph: CircuitGraph, layout: at.Layout, entries: int) -> dict[str, A
     rows, legend = ROW * len(names), 14 * entries + 10
     fixed = {"zeroline": False, "fixedrange": True}
     return {
-        "title": {"text": wrapped(graph.title), "subtitle": {"text": subtitle}, "x": 0, "y": 0.99, "yanchor": "top"},
+        "title": {"text": wrap(graph.title), "subtitle": {"text": subtitle}, "x": 0, "y": 0.99, "yanchor": "top"},
         "template": "plotly_white",
         "height": top + rows + below + legend,
         "margin": {"l": 10, "r": 10, "t": top, "b": below + legend},

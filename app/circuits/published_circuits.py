@@ -20,7 +20,7 @@ TABLES: Mapping[str, str] = {
     "published_values": "Published values, with this run's",
 }
 #: How sure a published value is, in words; "memory" is never called checked.
-SURE: Mapping[str, str] = {
+CERTAINTY: Mapping[str, str] = {
     "repository": "in a repository",
     "readings": "readings agree",
     "abstract": "in the abstract",
@@ -33,77 +33,77 @@ LEGEND = (
 )
 
 
-def checked(frame: pd.DataFrame) -> pd.DataFrame:
+def with_certainty(frame: pd.DataFrame) -> pd.DataFrame:
     """A table with a column ``checked`` instead of the tag ``sure``; any other tag reads "not checked"."""
     if "sure" not in frame:
-        return frame.assign(checked=SURE["memory"])
-    words = [SURE.get(str(tag), SURE["memory"]) for tag in frame["sure"]]
-    return frame.drop(columns="sure").assign(checked=words)
+        return frame.assign(with_certainty=CERTAINTY["memory"])
+    words = [CERTAINTY.get(str(tag), CERTAINTY["memory"]) for tag in frame["sure"]]
+    return frame.drop(columns="sure").assign(with_certainty=words)
 
 
-def tables(run: Run) -> dict[str, pd.DataFrame]:
+def run_tables(run: Run) -> dict[str, pd.DataFrame]:
     """The run's own tables of published heads, overlaps and values, by what they hold."""
-    return {words: checked(run.table(name)) for name, words in TABLES.items() if name in run.table_names}
+    return {words: with_certainty(run.table(name)) for name, words in TABLES.items() if name in run.table_names}
 
 
-def tasks(model: str) -> list[str]:
+def published_tasks(model: str) -> list[str]:
     """The tasks that a circuit was published for."""
-    return list(dict.fromkeys(task for entry in _of(model)["heads"] for task in entry["tasks"]))
+    return list(dict.fromkeys(task for entry in _entry_of(model)["heads"] for task in entry["tasks"]))
 
 
-def circuit(model: str, task: str) -> Circuit:
+def published_circuit(model: str, task: str) -> Circuit:
     """The published circuit of a task."""
     roles = published.circuit(model, task)
     heads = tuple((head, role) for role, mine in roles.items() for head in mine)
-    return Circuit(task, model, heads, (), {"source": sources(model, task), "published": True})
+    return Circuit(task, model, heads, (), {"source": source_text(model, task), "published": True})
 
 
-def heads(model: str, task: str) -> pd.DataFrame:
+def head_table(model: str, task: str) -> pd.DataFrame:
     """A row a role: ``role, heads, checked, note``."""
     rows = [
         {"role": entry["role"], "heads": " ".join(entry["heads"]), "sure": entry["sure"]}
         | {"note": entry.get("note", "")}
-        for entry in _of(model)["heads"]
+        for entry in _entry_of(model)["heads"]
         if task in entry["tasks"]
     ]
-    return checked(pd.DataFrame(rows)).reindex(columns=["role", "heads", "checked", "note"])
+    return with_certainty(pd.DataFrame(rows)).reindex(columns=["role", "heads", "checked", "note"])
 
 
-def values(model: str) -> pd.DataFrame:
+def value_table(model: str) -> pd.DataFrame:
     """What else was published: overlaps of tasks, and values of findings."""
-    known = _of(model)
+    entry = _entry_of(model)
     rows = [
         {"quantity": f"overlap of {e['task_a']} and {e['task_b']}", "value": e["share"], "sure": e["sure"]}
         | {"note": e.get("note", "")}
-        for e in known.get("overlaps", ())
+        for e in entry.get("overlaps", ())
     ]
     rows += [
         {"quantity": f"{e['finding']}: {e['quantity']}", "value": e["value"], "sure": e["sure"], "note": ""}
-        for e in known.get("values", ())
+        for e in entry.get("values", ())
     ]
-    table = checked(pd.DataFrame(rows, columns=["quantity", "value", "sure", "note"]))
+    table = with_certainty(pd.DataFrame(rows, columns=["quantity", "value", "sure", "note"]))
     return table.reindex(columns=["quantity", "value", "checked", "note"])
 
 
-def sources(model: str, task: str) -> str:
+def source_text(model: str, task: str) -> str:
     """Where it was published."""
-    known = _of(model)
-    entries = [entry for entry in known["heads"] if task in entry["tasks"]]
-    return "; ".join(dict.fromkeys(str(entry.get("source", known["source"])) for entry in entries))
+    entry = _entry_of(model)
+    entries = [entry for entry in entry["heads"] if task in entry["tasks"]]
+    return "; ".join(dict.fromkeys(str(entry.get("source", entry["source"])) for entry in entries))
 
 
-def roles_of(model: str, task: str) -> dict[Head, str]:
+def published_roles(model: str, task: str) -> dict[Head, str]:
     """What each published head of the task is called there; empty where nothing was published."""
-    known = published.of_model(model) or {}
-    found: dict[Head, list[str]] = {}
-    for entry in known.get("heads", ()):
+    entry = published.of_model(model) or {}
+    roles: dict[Head, list[str]] = {}
+    for entry in entry.get("heads", ()):
         for text in entry["heads"] if task in entry["tasks"] else ():
-            found.setdefault(Head.parse(text), []).append(str(entry["role"]))
-    return {head: ", ".join(roles) for head, roles in found.items()}
+            roles.setdefault(Head.parse(text), []).append(str(entry["role"]))
+    return {head: ", ".join(roles) for head, roles in roles.items()}
 
 
-def _of(model: str) -> Mapping[str, Any]:
-    known = published.of_model(model)
-    if known is None:
+def _entry_of(model: str) -> Mapping[str, Any]:
+    entry = published.of_model(model)
+    if entry is None:
         raise UnknownName("published model", model, published.models())
-    return known
+    return entry

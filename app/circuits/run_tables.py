@@ -28,21 +28,21 @@ def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
     """
     import pandas as pd
 
-    there = set(run.table("heads"))
-    effect = next((name for name in ("mean_effect", "effect") if name in there), "")
-    wanted = {"effect": effect, "low": "effect_low", "high": "effect_high", "p": "p_value", "n": "n"}
-    frame = columns(run, "heads", HEAD_COLUMNS, [name for name in wanted.values() if name in there])
+    available = set(run.table("heads"))
+    effect = next((name for name in ("mean_effect", "effect") if name in available), "")
+    sources = {"effect": effect, "low": "effect_low", "high": "effect_high", "p": "p_value", "n": "n"}
+    frame = read_columns(run, "heads", HEAD_COLUMNS, [name for name in sources.values() if name in available])
     lost = {} if effect or "minimality" not in run.table_names else _minimality(run)
     rows = []
     for row in rows_where(frame, "task", circuit.name):
         if not row.get("in_circuit", True):
             continue
         head = Head(int(row["layer"]), int(row["index"]))
-        found = {"layer": head.layer, "index": head.index, "head": str(head), "role": str(row["role"])}
-        found |= {"stage": str(row["stage"])} | {name: row.get(column, NAN) for name, column in wanted.items()}
-        rows.append(found | lost.get((str(head), str(row["role"])), {}))
+        entry = {"layer": head.layer, "index": head.index, "head": str(head), "role": str(row["role"])}
+        entry |= {"stage": str(row["stage"])} | {name: row.get(column, NAN) for name, column in sources.items()}
+        rows.append(entry | lost.get((str(head), str(row["role"])), {}))
     names = ["head", "role", "effect", "low", "high", "p", "stage", "n", "layer", "index"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, read_columns=names)
 
 
 def has_effects(run: Run) -> bool:
@@ -50,7 +50,7 @@ def has_effects(run: Run) -> bool:
     return bool({"mean_effect", "effect"} & set(run.table("heads")))
 
 
-def columns(run: Run, name: str, wanted: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
+def read_columns(run: Run, name: str, wanted: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
     """A table of the run.
 
     Raises:
@@ -73,14 +73,14 @@ def rows_where(frame: pd.DataFrame, column: str, value: str) -> list[dict[Any, A
 
 def _minimality(run: Run) -> dict[tuple[str, str], dict[str, float]]:
     """What is lost without each head, by its name and role."""
-    frame = columns(run, "minimality", ["head", "role"], ["share", "low", "high"])
+    frame = read_columns(run, "minimality", ["head", "role"], ["share", "low", "high"])
     return {
         (str(row["head"]), str(row["role"])): {"effect": row["share"], "low": row["low"], "high": row["high"]}
         for row in frame.to_dict("records")
     }
 
 
-def in_words(run: Run, task: str) -> list[str]:
+def summary_lines(run: Run, task: str) -> list[str]:
     """What the run says of the circuit of a task as a whole: how well the model does the task, how stable the circuit
     is, and what is lost without it, beside random heads. What a run does not say is left out.
 
@@ -95,7 +95,7 @@ def _of_tasks(run: Run, task: str) -> list[str]:
         return []
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "chance", "split_half", "bootstrap_jaccard", "n"]
     lines = []
-    for row in rows_where(columns(run, "tasks", ["task"], numbers), "task", task):
+    for row in rows_where(read_columns(run, "tasks", ["task"], numbers), "task", task):
         lines += [
             f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:.2f}, "
             f"n = {row['n']:.0f}.",
@@ -111,7 +111,7 @@ def _ablated(run: Run, task: str) -> list[str]:
     control = ["random", "random_low", "random_high"]
     beside = set(control) <= set(run.table("cross_ablation"))
     numbers = ["damage", "low", "high", *(control if beside else [])]
-    frame = columns(run, "cross_ablation", ["ablated", "measured"], numbers)
+    frame = read_columns(run, "cross_ablation", ["ablated", "measured"], numbers)
     rows = [row for row in rows_where(frame, "ablated", task) if str(row["measured"]) == task]
     random = "random heads of its layers lose {random:.2f} ({random_low:.2f} to {random_high:.2f})"
     return [
@@ -124,7 +124,7 @@ def _ablated(run: Run, task: str) -> list[str]:
 def _faithful(run: Run) -> list[str]:
     if "faithfulness" not in run.table_names:
         return []
-    rows = columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
+    rows = read_columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
     random = [row["share"] for row in rows if str(row["set"]).startswith("random circuit")]
     beside = (
         f"{len(random)} random circuits {min(random):.2f} to {max(random):.2f}" if random else "there is no control"

@@ -15,7 +15,7 @@ from streamlit.components.v2 import component
 from workbench.core import Head
 from workbench.plotting import style
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 #: Colours of the scale that are sent; the page mixes what lies between two.
 STOPS = 17
 
@@ -50,7 +50,7 @@ def head_grid(
         limit: the end of the scale, where several grids share one; by default the largest magnitude.
     """
     top = style.limit(values) if limit is None else limit
-    shown = np.where(np.isfinite(values), values, np.nan).T
+    cells = np.where(np.isfinite(values), values, np.nan).T
 
     def picked() -> None:
         place = st.session_state[key].picked
@@ -59,7 +59,7 @@ def head_grid(
 
     _component()(
         data={
-            "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in shown],
+            "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in cells],
             "low": -top if diverging else 0.0,
             "high": top,
             "colours": _colours(diverging),
@@ -80,7 +80,7 @@ def head_grid(
 
 @cache
 def _component() -> Any:
-    html, css, js = ((HERE / f"head_grid.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
+    html, css, js = ((FOLDER / f"head_grid.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
     return component("workbench_head_grid", html=html, css=css, js=js)
 
 

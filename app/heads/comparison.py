@@ -11,12 +11,12 @@ import streamlit as st
 from jaxtyping import Float
 
 from app import sidebar
-from app.downloadable import show
+from app.downloadable import show_chart
 from app.heads import detail, pattern_chart, score_grid, second_selection
 from app.heads.detail import SCALES
-from app.heads.prompt_record import Look
-from app.heads.score import ON_PROMPT, SIMILARITY, difference
-from app.heads.selection import Side
+from app.heads.prompt_record import PromptRecord
+from app.heads.score import PROMPT_SCORES, SIMILARITY, difference
+from app.heads.selection import Selection
 from workbench.plotting import style
 from workbench.plotting.attention_view import visible
 
@@ -24,34 +24,36 @@ from workbench.plotting.attention_view import visible
 ROWS = 8
 
 
-def draw(first: Side, second: Side, kind: str, choice: str) -> None:
+def show(first: Selection, second: Selection, kind: str, choice: str) -> None:
     """The grids, the patterns and the next tokens."""
     _grids(first, second, kind, choice)
     _patterns(first, second, kind)
 
 
-def _grids(first: Side, second: Side, kind: str, choice: str) -> None:
-    one = score_grid.of(first, choice)
-    same = first.name == second.name and choice not in ON_PROMPT
-    other = one if same else score_grid.of(second, choice)
+def _grids(first: Selection, second: Selection, kind: str, choice: str) -> None:
+    one = score_grid.selected_score(first, choice)
+    same = first.model_name == second.model_name and choice not in PROMPT_SCORES
+    other = one if same else score_grid.selected_score(second, choice)
     one, other = (replace(score, signed=one.signed or other.signed) for score in (one, other))
     limit = max(style.limit(one.values), style.limit(other.values))
     heads = kind == second_selection.HEAD
-    words: dict[str, Any]
+    options: dict[str, Any]
     left, middle, right = st.columns(3, gap="medium")
     with left:
         also = frozenset({second.head}) if heads else frozenset()
-        words = {"label": _name(first, kind), "limit": limit, "also": also, "about": first.about}
-        score_grid.draw(one, first.head, "grid", sidebar.choose, **words)
+        options = {"label": _name(first, kind), "limit": limit, "also": also, "about": first.metadata}
+        score_grid.show_score(one, first.head, "grid", sidebar.select_head, **options)
     with middle:
         also, pick = (
-            (frozenset({first.head}), second_selection.choose_second) if heads else (frozenset(), sidebar.choose)
+            (frozenset({first.head}), second_selection.select_second_head)
+            if heads
+            else (frozenset(), sidebar.select_head)
         )
-        words = {"label": _name(second, kind), "limit": limit, "also": also, "about": second.about}
-        score_grid.draw(other, second.head, "grid-second", pick, **words)
+        options = {"label": _name(second, kind), "limit": limit, "also": also, "about": second.metadata}
+        score_grid.show_score(other, second.head, "grid-second", pick, **options)
     with right:
         if not second_selection.same_shape(first, second):
-            st.info(f"No difference head by head: {_shape(first)} in {first.name}, {_shape(second)} in {second.name}.")
+            st.info(f"No difference head by head: {_shape(first)} in {first.model_name}, {_shape(second)} in {second.model_name}.")
         elif heads and choice != SIMILARITY:
             st.info(
                 "Both grids hold the same numbers: a click in the left one chooses the first head, in the other "
@@ -60,66 +62,70 @@ def _grids(first: Side, second: Side, kind: str, choice: str) -> None:
         elif same:
             st.info("This score is the same for every prompt.")
         else:
-            about = {"first": first.about, "second": second.about}
-            score_grid.draw(difference(one, other), first.head, "grid-difference", sidebar.choose, about=about)
+            about = {"first": first.metadata, "second": second.metadata}
+            score_grid.show_score(
+                difference(one, other), first.head, "grid-difference", sidebar.select_head, about=about
+            )
 
 
-def _patterns(first: Side, second: Side, kind: str) -> None:
-    shown = detail.pattern_kind()
-    values = [detail.pattern_of(side.look, side.head, shown) for side in (first, second)]
-    alike = len(first.look) == len(second.look)
-    block = detail.block_of(len(first.look)) if alike else None
-    dest = detail.destination(first.look) if alike else -1
+def _patterns(first: Selection, second: Selection, kind: str) -> None:
+    kind2 = detail.pattern_kind()
+    values = [detail.pattern_values(side.record, side.head, kind2) for side in (first, second)]
+    same_length = len(first.record) == len(second.record)
+    block = detail.block_widget(len(first.record)) if same_length else None
+    dest = detail.destination_slider(first.record) if same_length else -1
     limit = max(style.limit(each) for each in values)
     for column, side, each, key in zip(
         st.columns(2, gap="medium"), (first, second), values, ("first", "second"), strict=True
     ):
         with column:
             title = f"Head {side.head} · {_name(side, kind)}"  # short: a telephone cuts what is longer
-            drawn = pattern_chart.shown(
-                each, side.look.tokens, title=title, scale=SCALES[shown], block=block, limit=limit
+            drawn = pattern_chart.pattern_chart(
+                each, side.record.tokens, title=title, scale=SCALES[kind2], block=block, limit=limit
             )
-            show(drawn, f"pattern-{key}", f"pattern-{side.label}-{side.head}")
-            detail.attended(side.look, side.head, dest)
+            show_chart(drawn, f"pattern-{key}", f"pattern-{side.label}-{side.head}")
+            detail.show_attended_tokens(side.record, side.head, dest)
     left, right = st.columns(2, gap="medium")
     with left:
-        if alike:
-            _pattern_difference(first, second, values, shown, block)
+        if same_length:
+            _pattern_difference(first, second, values, kind2, block)
         else:
-            st.info(f"No difference of patterns: the prompts have {len(first.look)} and {len(second.look)} tokens.")
+            st.info(f"No difference of patterns: the prompts have {len(first.record)} and {len(second.record)} tokens.")
     with right:
         _next_tokens(first, second, kind)
 
 
 def _pattern_difference(
-    first: Side,
-    second: Side,
+    first: Selection,
+    second: Selection,
     values: list[Float[np.ndarray, "dest src"]],
     shown: str,
     block: tuple[int, int] | None,
 ) -> None:
-    pairs = zip(first.look.tokens, second.look.tokens, strict=True)
+    pairs = zip(first.record.tokens, second.record.tokens, strict=True)
     tokens = [a if a == b else f"{a} / {visible(b)}" for a, b in pairs]
     title, scale = f"First − second: {shown} pattern", f"difference of {SCALES[shown]}"
-    drawn = pattern_chart.shown(values[0] - values[1], tokens, title=title, scale=scale, block=block, signed=True)
-    show(drawn, "pattern-difference", "pattern-difference")
+    drawn = pattern_chart.pattern_chart(
+        values[0] - values[1], tokens, title=title, scale=scale, block=block, signed=True
+    )
+    show_chart(drawn, "pattern-difference", "pattern-difference")
 
 
-def _next_tokens(first: Side, second: Side, kind: str) -> None:
+def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
     st.markdown("**Next token** (probability)")
     if kind == second_selection.HEAD:
         st.caption("Of the whole model, so the same for both heads.")
-        detail.table(detail.following(first.look))
+        detail.show_table(detail.next_token_table(first.record))
         return
-    detail.table(next_tokens(first.look, second.look))
+    detail.show_table(next_tokens(first.record, second.record))
     if kind == second_selection.MODEL:
         st.caption("None: the model has no such token.")
-    if first.name == second.name:
-        distance = float((first.look.probabilities - second.look.probabilities).abs().sum()) / 2
+    if first.model_name == second.model_name:
+        distance = float((first.record.probabilities - second.record.probabilities).abs().sum()) / 2
         st.caption(f"Total variation distance {distance:.3f}: 0 where both say the same, 1 where they share no token.")
 
 
-def next_tokens(first: Look, second: Look) -> pd.DataFrame:
+def next_tokens(first: PromptRecord, second: PromptRecord) -> pd.DataFrame:
     """The likeliest next tokens of both: ``token, first, second, first − second``. Two models may not have the same
     tokens: they are then compared as text, with NaN where a model has no token of that text."""
     if first.model is second.model:
@@ -135,15 +141,15 @@ def next_tokens(first: Look, second: Look) -> pd.DataFrame:
     return frame.iloc[order].assign(token=lambda f: [visible(text) for text in f["token"]])
 
 
-def probability(look: Look, text: str) -> float:
+def probability(look: PromptRecord, text: str) -> float:
     """Of a text as the next token; NaN where it is no single token."""
     ids = look.model.tokenizer.encode(text, add_special_tokens=False)
     return float(look.probabilities[ids[0]]) if len(ids) == 1 else np.nan
 
 
-def _name(side: Side, kind: str) -> str:
-    return side.name if kind == second_selection.MODEL else f"{side.label.capitalize()} {kind}"
+def _name(side: Selection, kind: str) -> str:
+    return side.model_name if kind == second_selection.MODEL else f"{side.label.capitalize()} {kind}"
 
 
-def _shape(side: Side) -> str:
+def _shape(side: Selection) -> str:
     return f"{side.model.n_layers} × {side.model.n_heads} heads"

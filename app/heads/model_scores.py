@@ -44,27 +44,27 @@ KEPT = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class ModelScores:
     """A model's scores, and what chance has of each."""
 
     scores: HeadScores
     chance: dict[str, dict[str, float]]
 
 
-def ready(name: str) -> Known | None:
+def ready(name: str) -> ModelScores | None:
     """The scores of a model, where they are on this machine; nothing is computed."""
     return background.ready(SCORES, key(name), _read)
 
 
-def asked(name: str) -> Known | None:
+def asked(name: str) -> ModelScores | None:
     """The scores of a model; None until they are there, and how far they are is drawn."""
     return background.awaited(SCORES, key(name), job(name), _read, BEGIN)
 
 
-def offered(name: str) -> Known | None:
+def offered(name: str) -> ModelScores | None:
     """The same, but nothing is begun before a button is pressed."""
     found = ready(name)
-    if found is None and background.jobs().with_key(key(name)) is not None:
+    if found is None and background.jobs().newest(key(name)) is not None:
         return asked(name)
     if found is None:
         background.begin(SCORES, key(name), job(name), BEGIN)
@@ -78,28 +78,28 @@ def job(name: str) -> dict[str, str]:
 
 def key(name: str) -> str:
     """Of that job, and of what it leaves."""
-    return result_files.key(SCORES, name, models.load(name))
+    return result_files.result_key(SCORES, name, models.load(name))
 
 
-def score(known: Known, listed: str) -> Score:
+def score(model_scores: ModelScores, listed: str) -> Score:
     """One of `LISTED`."""
     name, label = LISTED[listed]
-    values, chance = known.scores[name], known.chance[name]
+    values, chance = model_scores.scores[name], model_scores.chance[name]
     levels = {
         "a uniform head": chance["uniform"],
         "random weights": chance["random"],
         "their 95th percentile": chance["random_95"],
     }
     if name.endswith("_composition"):
-        levels["unrelated heads"] = float(known.scores.info["unrelated_composition"])
+        levels["unrelated heads"] = float(model_scores.scores.info["unrelated_composition"])
     if name.startswith("ioi_copy"):
-        levels["tokens at random"] = float(known.scores.info["read_out_chance"])
-    there = {what: level for what, level in levels.items() if np.isfinite(level)}
-    note = "Chance: " + ", ".join(f"{what} {level:.3g}" for what, level in there.items()) + "."
+        levels["tokens at random"] = float(model_scores.scores.info["read_out_chance"])
+    finite = {what: level for what, level in levels.items() if np.isfinite(level)}
+    note = "Chance: " + ", ".join(f"{what} {level:.3g}" for what, level in finite.items()) + "."
     signed = bool(np.nanmin(values) < 0)
     where, _, what = label.partition(": ")
     title = f"{what[0].upper()}{what[1:]} ({where if where != 'weights' else 'weights alone'})"
-    return Score(values, title, UNITS[name], note, list(there.values()), signed, _texts(known.scores, name))
+    return Score(values, title, UNITS[name], note, list(finite.values()), signed, _texts(model_scores.scores, name))
 
 
 def _texts(scores: HeadScores, name: str) -> np.ndarray:
@@ -110,12 +110,12 @@ def _texts(scores: HeadScores, name: str) -> np.ndarray:
         low, high = scores.interval(name)
         texts += [f", 95 % [{a:.3g}, {b:.3g}]" for a, b in zip(low.ravel(), high.ravel(), strict=True)]
     if name in scores.pairs:
-        best = [partners(scores, name, i, 1) for i in range(values.size)]
+        best = [strongest_partners(scores, name, i, 1) for i in range(values.size)]
         texts += [f", with {found[0][0]}" if found else "" for found in best]
     return texts.reshape(values.shape)
 
 
-def partners(scores: HeadScores, name: str, row: int, k: int) -> list[tuple[str, float]]:
+def strongest_partners(scores: HeadScores, name: str, row: int, k: int) -> list[tuple[str, float]]:
     """The k heads with the largest entry in a row of `HeadScores.pairs`."""
     entries = scores.pairs[name][row]
     order = np.argsort(np.where(np.isfinite(entries), -entries, np.inf), kind="stable")[:k]
@@ -123,6 +123,6 @@ def partners(scores: HeadScores, name: str, row: int, k: int) -> list[tuple[str,
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
-def _read(key: str) -> Known:
-    scores = HeadScores.load(result_files.file(SCORES, key))
-    return Known(scores, {row["score"]: row for row in scores.chance().to_dict("records")})
+def _read(key: str) -> ModelScores:
+    scores = HeadScores.load(result_files.result_path(SCORES, key))
+    return ModelScores(scores, {row["score"]: row for row in scores.chance().to_dict("records")})

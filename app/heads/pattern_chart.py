@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from app.downloadable import Shown
-from app.plotly_text import safe
+from app.downloadable import Chart
+from app.plotly_text import escape_html
 from workbench.plotting import style
 from workbench.plotting.attention_view import FULL, laid_out, numbered
 
@@ -30,14 +30,14 @@ SPIKE: dict[str, Any] = {
 }
 
 
-class Pattern(Shown):
+class PatternChart(Chart):
     """A heatmap of a pattern as plain Plotly JSON, whose making is not checked value by value as that of
     `workbench.plotting.plotly_charts.heatmap` is, with the row and the column below the pointer marked."""
 
     def plotly(self) -> dict[str, Any]:
         """For the page. Plotly reads tags in what it writes, and a token may look like one."""
-        (values,), words = self.arrays, self.words
-        columns, rows = ([safe(label) for label in axis] for axis in self.labels)
+        (values,), words = self.arrays, self.options
+        columns, rows = ([escape_html(label) for label in axis] for axis in self.labels)
         top = words.get("limit") or style.limit(values)
         lines = words["subtitle"].split("; ")
         below = LINE * (len(lines) - 1)
@@ -76,7 +76,7 @@ class Pattern(Shown):
         return {"data": [trace], "layout": layout}
 
 
-def shown(
+def pattern_chart(
     pattern: Float[np.ndarray, "dest src"],
     tokens: Sequence[str],
     *,
@@ -85,7 +85,7 @@ def shown(
     block: tuple[int, int] | None = None,
     signed: bool = False,
     limit: float | None = None,
-) -> Pattern:
+) -> PatternChart:
     """The pattern to be shown.
 
     Args:
@@ -107,10 +107,10 @@ def shown(
     words |= {"title": title, "scale": scale, "diverging": signed}
     if limit is not None:
         words["limit"] = limit
-    return Pattern("heatmap", (values,), (columns, rows), words)
+    return PatternChart("heatmap", (values,), (columns, rows), words)
 
 
-def blocks(length: int) -> list[str]:
+def block_names(length: int) -> list[str]:
     """The names of the blocks of a long prompt; empty for short ones."""
     if length <= FULL:
         return []

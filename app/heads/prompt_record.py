@@ -36,7 +36,7 @@ class NextToken:
     logit: float
 
 
-class Look:
+class PromptRecord:
     """One prompt on one model. Little of it stays in memory: activations are read from the cache when they are shown.
 
     Args:
@@ -65,23 +65,23 @@ class Look:
         hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
         hooks.append(model.hook_name("resid_post", layers[-1]))
         self._source = Recorder(tower, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
-        found = record_scores.kept(store, identity, self.ids, self._scored)
+        found = record_scores.cached_scores(store, identity, self.ids, self._compute_scores)
         self.scores = {name: found[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
         self.chance = dict(zip(NAMES, found[record_scores.UNIFORM].tolist(), strict=True))
-        self.chance[record_scores.ATTRIBUTION] = float(found[record_scores.EVEN].abs().mean())
+        self.chance[record_scores.ATTRIBUTION] = float(found[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
         self._cosines = found[record_scores.COSINES].numpy()
-        self._seen: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
+        self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def pattern(self, head: Head) -> Float[np.ndarray, "dest src"]:
         """The head's attention pattern; those of the last two heads asked for stay in memory."""
-        for seen, A in self._seen:
-            if seen == head:
+        for recent, A in self._recent_patterns:
+            if recent == head:
                 return A
         A = self._patterns(head.layer)[head.index].cpu().numpy().copy()
-        self._seen = ((head, A), *self._seen[:1])
+        self._recent_patterns = ((head, A), *self._recent_patterns[:1])
         return A
 
     def value_weighted(self, head: Head) -> Float[np.ndarray, "dest src"]:
@@ -92,47 +92,47 @@ class Look:
         size = (v @ self.model.blocks[head.layer].attn.W_O[head.index].float()).norm(dim=-1)
         return self.pattern(head) * size.detach().cpu().numpy()[None, :]
 
-    def written(self, head: Head, position: int = -1) -> Float[Tensor, "d_model"]:
+    def head_output(self, head: Head, position: int = -1) -> Float[Tensor, "d_model"]:
         """What the head adds to the residual stream at a position, before any norm behind the attention."""
         z = self._site("z", head.layer)[position, head.index]
         return (z @ self.model.blocks[head.layer].attn.W_O[head.index]).detach()
 
-    def writes(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
+    def logit_effects(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
         """The tokens whose logits the head raises and lowers most, straight through the final norm (its scale held as
         in this run) and the unembedding: ``token, logit``, the most raised first."""
-        scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._end[position])
-        logits = weights.unembedded(self.model, self.written(head, position) / scale)
+        scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._final_residual[position])
+        logits = weights.to_logits(self.model, self.head_output(head, position) / scale)
         best, worst = logits.topk(k), (-logits).topk(k)
         ids = [*best.indices.tolist(), *reversed(worst.indices.tolist())]
         return pd.DataFrame({"token": self.model.to_str_tokens(torch.tensor(ids)), "logit": logits[ids].numpy()})
 
-    def similar(self, head: Head) -> Float[np.ndarray, "layer head"]:
+    def similarity(self, head: Head) -> Float[np.ndarray, "layer head"]:
         """Cosine of every head's pattern with this one's, both less the uniform pattern; NaN for itself."""
         row = self._cosines[head.layer * self.model.n_heads + head.index]
-        found = row.reshape(self.model.n_layers, self.model.n_heads).copy()
-        found[head.layer, head.index] = np.nan
-        return found
+        cosines = row.reshape(self.model.n_layers, self.model.n_heads).copy()
+        cosines[head.layer, head.index] = np.nan
+        return cosines
 
-    def strongest(self) -> Head:
+    def strongest_head(self) -> Head:
         """The head that most directly raises or lowers the likeliest next token over the second."""
         sizes = np.abs(self.scores[record_scores.ATTRIBUTION])
         layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
         return Head(int(layer), int(index))
 
     @cached_property
-    def usual_similarity(self) -> float:
+    def median_similarity(self) -> float:
         """The median of |cosine| over all pairs of heads."""
         return float(np.median(np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])))
 
     def next_tokens(self, k: int = 10) -> list[NextToken]:
         """The likeliest next tokens."""
-        return likeliest(self.model, self.logits, k)
+        return likeliest_tokens(self.model, self.logits, k)
 
     @cached_property
     def logits(self) -> Float[Tensor, "d_vocab"]:
         """Of the next token."""
         with torch.no_grad():
-            return self.model.unembed(self._end[-1:])[0].float().cpu()
+            return self.model.unembed(self._final_residual[-1:])[0].float().cpu()
 
     @cached_property
     def probabilities(self) -> Float[Tensor, "d_vocab"]:
@@ -140,7 +140,7 @@ class Look:
         return self.logits.softmax(-1)
 
     @property
-    def _end(self) -> Float[Tensor, "pos d_model"]:
+    def _final_residual(self) -> Float[Tensor, "pos d_model"]:
         """The residual stream behind the last layer."""
         return self._site("resid_post", self.model.n_layers - 1)
 
@@ -151,24 +151,24 @@ class Look:
         return self._site("pattern", layer).float()
 
     @torch.no_grad()
-    def _scored(self) -> record_scores.Scores:
+    def _compute_scores(self) -> record_scores.Scores:
         """The scores of patterns, and direct logit attribution at the last position: of the heads, and of the same
         heads if they attended uniformly."""
         model, layers = self.model, range(self.model.n_layers)
         first, second = self.logits.topk(2).indices.tolist()
-        scale = norm_scale(model.module(model.anatomy.final_norm), self._end[-1])
-        towards = (answer_direction(model, [first], [second]) / scale)[None]
+        scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
+        direction = (answer_direction(model, [first], [second]) / scale)[None]
         z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
-        even = torch.stack([self._site("v", i).mean(0) for i in layers])[None]
-        even = even.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
-        own, uniform = (attributed(model, each, z, towards)[0].float().cpu() for each in (z, even))
-        found = record_scores.of_patterns(self._patterns, len(layers), self.ids)
-        return {**found, record_scores.ATTRIBUTION: own, record_scores.EVEN: uniform}
+        mean_values = torch.stack([self._site("v", i).mean(0) for i in layers])[None]
+        mean_values = mean_values.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
+        own, uniform = (attributed(model, each, z, direction)[0].float().cpu() for each in (z, mean_values))
+        scores = record_scores.score_patterns(self._patterns, len(layers), self.ids)
+        return {**scores, record_scores.ATTRIBUTION: own, record_scores.UNIFORM_ATTRIBUTION: uniform}
 
 
-def likeliest(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:
+def likeliest_tokens(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:
     """The k likeliest tokens of a distribution."""
     best = logits.topk(k)
-    chances = logits.softmax(-1)[best.indices].tolist()
-    rows = zip(best.indices.tolist(), chances, best.values.tolist(), strict=True)
+    probabilities = logits.softmax(-1)[best.indices].tolist()
+    rows = zip(best.indices.tolist(), probabilities, best.values.tolist(), strict=True)
     return [NextToken(model.tokenizer.decode([i]), i, p, logit) for i, p, logit in rows]

@@ -20,31 +20,33 @@ VERSION = 1
 #: Longer prompts are compared by patterns pooled to this many positions.
 POOLED = 128
 #: Entries of patterns that are scored at once, so that they stay in the processor's cache.
-AT_ONCE = 2**20
+MAX_ENTRIES = 2**20
 #: Beside the pattern scores: the same of a uniform head, and the cosine of every two heads' patterns.
 UNIFORM, COSINES = "uniform", "cosines"
 #: Direct logit attribution, and the same with the heads' values averaged uniformly.
-EVEN = "uniform_attribution"
-KEPT = (*NAMES, UNIFORM, COSINES, ATTRIBUTION, EVEN)
+UNIFORM_ATTRIBUTION = "uniform_attribution"
+NAMES_CACHED = (*NAMES, UNIFORM, COSINES, ATTRIBUTION, UNIFORM_ATTRIBUTION)
 
 Scores = Mapping[str, Tensor]
 
 
-def kept(store: Store, identity: bytes | None, ids: Int[Tensor, "pos"], make: Callable[[], Scores]) -> Scores:
+def cached_scores(
+    store: Store, identity: bytes | None, ids: Int[Tensor, "pos"], compute: Callable[[], Scores]
+) -> Scores:
     """The arrays `KEPT`, from the cache where they are there and else from `make`."""
     if identity is None:
-        return make()
-    keys = {name: digest(identity, "look", VERSION, ids, name) for name in KEPT}
-    there = store.read_many(list(keys.values()))
-    if len(there) == len(keys):
-        return {name: there[key] for name, key in keys.items()}
-    made = make()
-    store.put("result", {name: ([key], made[name][None]) for name, key in keys.items()})
-    return made
+        return compute()
+    keys = {name: digest(identity, "look", VERSION, ids, name) for name in NAMES_CACHED}
+    cached = store.read_many(list(keys.values()))
+    if len(cached) == len(keys):
+        return {name: cached[key] for name, key in keys.items()}
+    computed = compute()
+    store.put("result", {name: ([key], computed[name][None]) for name, key in keys.items()})
+    return computed
 
 
 @torch.no_grad()
-def of_patterns(pattern_of: Callable[[int], Tensor], n_layers: int, ids: Int[Tensor, "pos"]) -> Scores:
+def score_patterns(pattern_of: Callable[[int], Tensor], n_layers: int, ids: Int[Tensor, "pos"]) -> Scores:
     """Scores of all heads: name → ``[layer, head]``; `UNIFORM` → one number a score; `COSINES` → ``[head, head]`` in
     order of layer and head: the cosine of their patterns, both less the uniform pattern (patterns of more than
     `POOLED` positions are pooled to so many).
@@ -53,19 +55,19 @@ def of_patterns(pattern_of: Callable[[int], Tensor], n_layers: int, ids: Int[Ten
         pattern_of: layer → its patterns ``[head, dest, src]``.
     """
     rows: dict[str, list[Tensor]] = {name: [] for name in NAMES}
-    directions, even = [], _small(patterns.uniform(len(ids))[None].float())[0]
+    directions, uniform_pattern = [], _pool(patterns.uniform(len(ids))[None].float())[0]
     with reused():
         for layer in range(n_layers):
             A = pattern_of(layer)
-            parts = [prompt_scores(some, ids) for some in A.split(max(1, AT_ONCE // A[0].numel()))]
+            parts = [prompt_scores(some, ids) for some in A.split(max(1, MAX_ENTRIES // A[0].numel()))]
             for name in NAMES:
                 rows[name].append(torch.cat([part[name] for part in parts]))
-            directions.append(patterns.centred(_small(A), even, skip=0))
-    found = {name: torch.stack(each).cpu() for name, each in rows.items()}
-    every, level = torch.cat(directions), uniform_prompt_scores(ids)
-    uniform = torch.tensor([level[name] for name in NAMES], dtype=torch.float64)
-    return {**found, UNIFORM: uniform, COSINES: (every @ every.T).cpu()}
+            directions.append(patterns.centred(_pool(A), uniform_pattern, skip=0))
+    scores = {name: torch.stack(each).cpu() for name, each in rows.items()}
+    stacked, chance = torch.cat(directions), uniform_prompt_scores(ids)
+    uniform = torch.tensor([chance[name] for name in NAMES], dtype=torch.float64)
+    return {**scores, UNIFORM: uniform, COSINES: (stacked @ stacked.T).cpu()}
 
 
-def _small(A: Float[Tensor, "head dest src"]) -> Float[Tensor, "head row column"]:
+def _pool(A: Float[Tensor, "head dest src"]) -> Float[Tensor, "head row column"]:
     return torch.nn.functional.adaptive_avg_pool2d(A, POOLED) if A.shape[-1] > POOLED else A

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from app.heads.prompt_record import Look
+from app.heads.prompt_record import PromptRecord
 from app.heads.record_scores import ATTRIBUTION
 from workbench.core import Head
 from workbench.head_scores.result import UNITS
@@ -17,7 +17,7 @@ from workbench.head_scores.result import UNITS
 SIMILARITY = "similarity"
 NO_VALUE = "No value yet: they are computed in the background, and heads can be selected meanwhile."
 #: What is seen in the chosen prompt alone, and is there at once.
-ON_PROMPT = {
+PROMPT_SCORES = {
     "previous_token": "previous token",
     "duplicate_token": "duplicate token",
     "induction": "induction",
@@ -52,16 +52,16 @@ class Score:
     signed: bool = False
     texts: np.ndarray | None = None
     marked: frozenset[Head] = frozenset()
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def on_prompt(look: Look, head: Head, name: str) -> Score:
+def prompt_score(look: PromptRecord, head: Head, name: str) -> Score:
     """A score of `ON_PROMPT`."""
-    title, units = ON_PROMPT[name].capitalize(), UNITS[name]
+    title, units = PROMPT_SCORES[name].capitalize(), UNITS[name]
     if name == SIMILARITY:
-        level = look.usual_similarity
+        level = look.median_similarity
         note = f"0: unrelated. Two heads of this prompt have |cosine| {level:.3g} (median over all pairs)."
-        return Score(look.similar(head), title, units, note, [-level, level], signed=True)
+        return Score(look.similarity(head), title, units, note, [-level, level], signed=True)
     level = look.chance[name]
     if name == ATTRIBUTION:
         first, second = look.next_tokens(2)
@@ -84,6 +84,6 @@ def difference(first: Score, second: Score) -> Score:
     return Score(values, f"{first.title}: first − second", first.units, note, signed=True)
 
 
-def nothing(shape: tuple[int, int], title: str, note: str) -> Score:
+def empty_score(shape: tuple[int, int], title: str, note: str) -> Score:
     """A score that is not there yet."""
     return Score(np.full(shape, np.nan), title, "", note)

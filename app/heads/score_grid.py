@@ -9,46 +9,46 @@ import numpy as np
 
 from app import url_widgets
 from app.components.head_grid import head_grid
-from app.downloadable import Shown, downloads
+from app.downloadable import Chart, download_buttons
 from app.heads import model_scores, sweep_effect
-from app.heads.score import NO_VALUE, ON_PROMPT, Score, nothing, on_prompt
-from app.heads.selection import Side
-from app.markdown import guarded
+from app.heads.score import NO_VALUE, PROMPT_SCORES, Score, empty_score, prompt_score
+from app.heads.selection import Selection
+from app.messages import show_errors
 from workbench.core import Head
 
 #: In the link → label.
 LABELS = {
-    **ON_PROMPT,
+    **PROMPT_SCORES,
     sweep_effect.EFFECT: sweep_effect.LABEL,
     **{key: label for key, (_, label) in model_scores.LISTED.items()},
 }
 
 
-def choose() -> str:
+def score_widget() -> str:
     """The list."""
     return url_widgets.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__)
 
 
-def of(side: Side, choice: str) -> Score:
+def selected_score(side: Selection, choice: str) -> Score:
     """The chosen score of a side; grey where it is not there yet, and why is drawn."""
-    if choice in ON_PROMPT:
-        return on_prompt(side.look, side.head, choice)
+    if choice in PROMPT_SCORES:
+        return prompt_score(side.record, side.head, choice)
     shape, label = (side.model.n_layers, side.model.n_heads), LABELS[choice]
     title = label[0].upper() + label[1:]
     if choice in model_scores.LISTED:
-        known = model_scores.asked(side.name)
+        known = model_scores.asked(side.model_name)
         if known is not None:
             return model_scores.score(known, choice)
-        return nothing(shape, title, NO_VALUE)
-    key = sweep_effect.newest(side.name)
+        return empty_score(shape, title, NO_VALUE)
+    key = sweep_effect.newest_sweep_key(side.model_name)
     if key is None:
-        return nothing(shape, title, "No sweep of this model yet: run a sweep on the page Patching.")
-    with guarded():
+        return empty_score(shape, title, "No sweep of this model yet: run a sweep on the page Patching.")
+    with show_errors():
         return sweep_effect.score(side.model, key)
-    return nothing(shape, title, "")
+    return empty_score(shape, title, "")
 
 
-def draw(
+def show_score(
     score: Score,
     selected: Head,
     key: str,
@@ -83,8 +83,8 @@ def draw(
     values = np.asarray(score.values)
     if not np.isfinite(values).any():
         return
-    words = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
+    options = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
     names = tuple([str(i) for i in range(size)] for size in values.shape)
-    data = {**(about or {}), **score.about}
-    drawn = Shown("heatmap", (values.T,), names, {**words, "diverging": score.signed, "limit": limit}, data)
-    downloads(drawn, key, f"heads-{key}")
+    data = {**(about or {}), **score.metadata}
+    chart = Chart("heatmap", (values.T,), names, {**options, "diverging": score.signed, "limit": limit}, data)
+    download_buttons(chart, key, f"heads-{key}")

@@ -8,68 +8,68 @@ from dataclasses import replace
 import numpy as np
 
 from app import models, sidebar, url_state, url_widgets
-from app.heads.selection import Side, head_within
+from app.heads.selection import Selection, nearest_head
 from workbench.core import Head
 from workbench.errors import UsageError
 
 PROMPT, HEAD, MODEL = "prompt", "head", "model"
 KINDS = [PROMPT, HEAD, MODEL]
 #: The first prompt of the explorer with its names exchanged where the sentence begins anew: the other name follows.
-SECOND = "When Mary and John went to the store, Mary gave a drink to"
+DEFAULT_SECOND_PROMPT = "When Mary and John went to the store, Mary gave a drink to"
 #: In the link.
 _PROMPT, _HEAD, _MODEL, _DIFFERS = "prompt2", "head2", "model2", "differs"
 
 
-def second(first: Side, differs: str) -> Side:
+def second_selection(first: Selection, kind: str) -> Selection:
     """The other side, by its widget.
 
     Raises:
         UsageError: it is none: an empty or too long prompt, no head, or no other model on this machine.
     """
     for key, kind in ((_PROMPT, PROMPT), (_HEAD, HEAD), (_MODEL, MODEL)):
-        if kind != differs:
-            url_state.leave(key)
-    if differs == PROMPT:
-        text = url_widgets.area("Second prompt", _PROMPT, SECOND, height=80)
-        look = models.look(first.name, sidebar.ids(first.model, text, "The second prompt"))
+        if kind != kind:
+            url_state.remove_param(key)
+    if kind == PROMPT:
+        text = url_widgets.area("Second prompt", _PROMPT, DEFAULT_SECOND_PROMPT, height=80)
+        look = models.look(first.model_name, sidebar.token_ids(first.model, text, "The second prompt"))
         return replace(first, label="second", look=look)
-    if differs == HEAD:
+    if kind == HEAD:
         given = url_widgets.line(
-            "Second head", _HEAD, str(_nearest(first)), help="layer.head, such as 23.3", max_chars=9
+            "Second head", _HEAD, str(_most_similar_head(first)), help="layer.head, such as 23.3", max_chars=9
         )
-        return replace(first, label="second", head=head_within(first.model, Head.parse(given)))
-    others = [name for name in models.available() if name != first.name]
+        return replace(first, label="second", head=nearest_head(first.model, Head.parse(given)))
+    others = [name for name in models.available() if name != first.model_name]
     if not others:
         raise UsageError("There is no second model on this machine: fetch one (workbench models fetch NAME).")
     name = url_widgets.select("Second model", others, _MODEL)
     model = models.load(name)
-    look = models.look(name, sidebar.ids(model))
-    return Side("second", name, model, look, head_within(model, first.head))
+    look = models.look(name, sidebar.token_ids(model))
+    return Selection("second", name, model, look, nearest_head(model, first.head))
 
 
-def choose_second(head: Head) -> None:
+def select_second_head(head: Head) -> None:
     """Make a head the second one; for callbacks."""
-    url_widgets.put(_HEAD, str(head))
+    url_widgets.set_value(_HEAD, str(head))
 
 
-def leave() -> None:
+def remove_params() -> None:
     """Nothing is compared: take it out of the link."""
     for key in (_PROMPT, _HEAD, _MODEL, _DIFFERS):
-        url_state.leave(key)
+        url_state.remove_param(key)
 
 
-def kind() -> str:
+def comparison_kind() -> str:
     """What differs."""
     return url_widgets.segments("What differs", KINDS, _DIFFERS)
 
 
-def same_shape(first: Side, other: Side) -> bool:
+def same_shape(first: Selection, other: Selection) -> bool:
     """Whether the two models have the same layers and heads."""
     return (first.model.n_layers, first.model.n_heads) == (other.model.n_layers, other.model.n_heads)
 
 
-def _nearest(first: Side) -> Head:
+def _most_similar_head(first: Selection) -> Head:
     """The head whose pattern is most alike."""
-    similar = first.look.similar(first.head)
+    similar = first.record.similarity(first.head)
     layer, index = np.unravel_index(np.argmax(np.where(np.isfinite(similar), similar, -np.inf)), similar.shape)
     return Head(int(layer), int(index))

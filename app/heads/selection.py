@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import models, sidebar
-from app.heads.prompt_record import Look
+from app.heads.prompt_record import PromptRecord
 from workbench.core import Head
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class Selection:
     """What is looked at.
 
     Attributes:
@@ -20,24 +20,28 @@ class Side:
     """
 
     label: str
-    name: str
+    model_name: str
     model: Any
-    look: Look
+    record: PromptRecord
     head: Head
 
     @property
-    def about(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """The same for the data that are downloaded."""
-        return {"model": self.name, "prompt": str(self.model.tokenizer.decode(self.look.ids)), "head": str(self.head)}
+        return {
+            "model": self.model_name,
+            "prompt": str(self.model.tokenizer.decode(self.record.ids)),
+            "head": str(self.head),
+        }
 
 
-def chosen_side() -> Side:
+def sidebar_selection() -> Selection:
     """The model, prompt and head of the side bar."""
     name = sidebar.model_name()
     model = models.load(name)
-    return Side("first", name, model, models.look(name, sidebar.ids(model)), sidebar.head(model))
+    return Selection("first", name, model, models.look(name, sidebar.token_ids(model)), sidebar.selected_head(model))
 
 
-def head_within(model: Any, head: Head) -> Head:
+def nearest_head(model: Any, head: Head) -> Head:
     """That head, or the nearest that this model has."""
     return Head(min(max(head.layer, 0), model.n_layers - 1), min(max(head.index, 0), model.n_heads - 1))

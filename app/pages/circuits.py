@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from app import url_widgets
-from app.circuits import file, from_run, matrices, published_circuits, selection
-from app.circuits.file import OPENED, RUN
-from app.circuits.run_tables import columns, has_effects, heads_of, in_words
-from app.downloadable import downloads
-from app.markdown import guarded, plain
+from app.circuits import from_run, matrices, published_circuits, saved_circuit, selection
+from app.circuits.run_tables import has_effects, heads_of, read_columns, summary_lines
+from app.circuits.saved_circuit import OPENED, RUN
+from app.downloadable import download_buttons
+from app.messages import escape_markdown, show_errors
 from app.page import Page
 from circuits import published
 from workbench.errors import WorkbenchError
@@ -35,17 +35,17 @@ def render() -> None:
     runs = _runs()
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with right, st.popover("Open a file", icon=":material/upload_file:"):
-        file.uploader()
-    saved = file.opened()
+        saved_circuit.upload_widget()
+    saved = saved_circuit.opened_circuit()
     names = [*([OPENED] if saved else []), *runs]
     if not names:
         st.info(f"No run on this machine has a circuit yet: {MAKE} A saved circuit can be opened as a file.")
-        with guarded():
+        with show_errors():
             _published("")
         return
     with left:
         name = url_widgets.select("Run", names, RUN, format_func=lambda key: _label(key, runs, saved))
-    with guarded():
+    with show_errors():
         if name == OPENED and saved is not None:
             _saved(saved)
         else:
@@ -65,7 +65,9 @@ def _runs() -> dict[str, Run]:
             found[path.name] = run
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        st.warning(f"A run cannot be read and is left out: {plain(wrong[0])}{more}", icon=":material/warning:")
+        st.warning(
+            f"A run cannot be read and is left out: {escape_markdown(wrong[0])}{more}", icon=":material/warning:"
+        )
     return found
 
 
@@ -101,7 +103,7 @@ def _saved(circuit: Circuit) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
         part = url_widgets.segments("Show", [CIRCUIT, PUBLISHED], PART)
-    right.button("Close the file", on_click=file.close, key="circuit-close", icon=":material/close:")
+    right.button("Close the file", on_click=saved_circuit.close_circuit, key="circuit-close", icon=":material/close:")
     if part == CIRCUIT:
         _circuit(circuit, None)
     else:
@@ -109,23 +111,23 @@ def _saved(circuit: Circuit) -> None:
 
 
 def _circuit(circuit: Circuit, run: Run | None) -> None:
-    names = published_circuits.roles_of(circuit.model, circuit.name)
-    head = selection.chosen_one()
+    names = published_circuits.published_roles(circuit.model, circuit.name)
+    head = selection.sidebar_head()
     if run is not None:
-        with guarded():
-            st.caption(plain(" ".join([_about(run), *in_words(run, circuit.name)])))
+        with show_errors():
+            st.caption(escape_markdown(" ".join([_about(run), *summary_lines(run, circuit.name)])))
     left, right = st.columns(2, gap="medium")
-    with left, guarded():
-        graph = from_run.of_run(run, circuit, head, names) if run else from_run.of_circuit(circuit, head)
-        selection.graph(graph)
-        st.caption(plain(graph.note))
-        downloads(graph, "circuit-graph", _file_name(circuit))
+    with left, show_errors():
+        graph = from_run.graph_of_run(run, circuit, head, names) if run else from_run.graph_of_circuit(circuit, head)
+        selection.show_graph(graph)
+        st.caption(escape_markdown(graph.note))
+        download_buttons(graph, "circuit-graph", _file_name(circuit))
     with right:
         table = circuit.table() if run is None else _heads(run, circuit)
         if names:
-            table["published as"] = [names.get(h, "") for h in selection.heads(table)]
-        selection.said(table, circuit.model)
-        selection.table(table)
+            table["published as"] = [names.get(h, "") for h in selection.heads_of_rows(table)]
+        selection.show_selection(table, circuit.model)
+        selection.show_table(table)
         st.download_button(
             "Circuit as JSON",
             circuit.to_bytes(),
@@ -141,8 +143,8 @@ def _heads(run: Run, circuit: Circuit) -> pd.DataFrame:
     """The circuit's heads for the table: what is measured by its name, and no stage that only repeats the role."""
     table = heads_of(run, circuit)
     if not has_effects(run):
-        table = table.rename(columns={"effect": "loss"})
-    return table.drop(columns="stage") if list(table["stage"]) == list(table["role"]) else table
+        table = table.rename(read_columns={"effect": "loss"})
+    return table.drop(read_columns="stage") if list(table["stage"]) == list(table["role"]) else table
 
 
 def _file_name(circuit: Circuit) -> str:
@@ -161,7 +163,7 @@ def _overlap(run: Run) -> None:
         return
     own, shares = "as in the run", {}
     if "overlap_percent" in run.table_names:
-        percents = columns(run, "overlap_percent", [], ["percent"])["percent"]
+        percents = read_columns(run, "overlap_percent", [], ["percent"])["percent"]
         shares = {f"{percent:g} %": float(percent) for percent in sorted(set(percents))}
     share = url_widgets.segments("Heads of each stage", [own, *shares], PERCENT)
     matrix = matrices.overlap(run, shares.get(share))
@@ -198,8 +200,8 @@ def _show(matrix: matrices.Matrix, name: str, said: str, table: pd.DataFrame, no
     left, right = st.columns([4, 5], gap="medium")
     with left:
         st.plotly_chart(matrix.plotly(), key=f"circuit-{name}", config=CONFIG)
-        st.caption(plain(matrix.note))
-        downloads(matrix, f"circuit-{name}", name)
+        st.caption(escape_markdown(matrix.note))
+        download_buttons(matrix, f"circuit-{name}", name)
     with right:
         st.markdown(f"**{said}**")
         st.dataframe(table, hide_index=True, column_config=_columns(table), height=TALL)
@@ -208,11 +210,11 @@ def _show(matrix: matrices.Matrix, name: str, said: str, table: pd.DataFrame, no
 
 def _beside(run: Run, circuit: Circuit) -> None:
     """The run's own comparison with what was published, where there is one, and what was published."""
-    for words, table in published_circuits.tables(run).items():
+    for words, table in published_circuits.run_tables(run).items():
         st.markdown(f"**{words}**")
         st.dataframe(table, hide_index=True, column_config=_columns(table))
     if published.of_model(circuit.model) is None:
-        st.info(f"No circuit of {plain(circuit.model or 'this model')} was published that is known here.")
+        st.info(f"No circuit of {escape_markdown(circuit.model or 'this model')} was published that is known here.")
     _published(circuit.model, circuit)
 
 
@@ -224,20 +226,20 @@ def _published(model: str, measured: Circuit | None = None) -> None:
     with left:
         name = url_widgets.select("Published circuit of", known_models, MODEL, own if own in known_models else None)
     with right:
-        task = url_widgets.select("on the task", published_circuits.tasks(name), PUBLISHED_TASK)
-    circuit = published_circuits.circuit(name, task)
+        task = url_widgets.select("on the task", published_circuits.published_tasks(name), PUBLISHED_TASK)
+    circuit = published_circuits.published_circuit(name, task)
     left, right = st.columns(2, gap="medium")
     with left:
-        graph = from_run.of_circuit(circuit, source="published")
+        graph = from_run.graph_of_circuit(circuit, source="published")
         st.plotly_chart(graph.plotly(), key="circuit-published-graph", config=CONFIG)
-        st.caption(plain(f"{published_circuits.sources(name, task)}. {graph.note}"))
-        downloads(graph, "circuit-published", f"published-{name}-{task}")
+        st.caption(escape_markdown(f"{published_circuits.source_text(name, task)}. {graph.note}"))
+        download_buttons(graph, "circuit-published", f"published-{name}-{task}")
     with right:
         if measured is not None and own == name and measured.name == task:
-            graph = from_run.of_circuit(measured, source="measured")
+            graph = from_run.graph_of_circuit(measured, source="measured")
             st.plotly_chart(graph.plotly(), key="circuit-measured-graph", config=CONFIG)
-            downloads(graph, "circuit-measured", _file_name(measured))
-        for table in (published_circuits.heads(name, task), published_circuits.values(name)):
+            download_buttons(graph, "circuit-measured", _file_name(measured))
+        for table in (published_circuits.head_table(name, task), published_circuits.value_table(name)):
             if len(table):
                 st.dataframe(table, hide_index=True, column_config=_columns(table))
         st.caption(published_circuits.LEGEND)

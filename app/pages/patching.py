@@ -11,8 +11,8 @@ import torch
 
 import workbench as wb
 from app import models, sidebar, upload_store, url_widgets
-from app.downloadable import show
-from app.markdown import guarded, plain
+from app.downloadable import show_chart
+from app.messages import escape_markdown, show_errors
 from app.page import Page
 from app.patching import circuit_builder, forced_rows, manual_edits, pairs_input, script, sweep_controls, sweep_view
 from app.work.background import jobs, watch
@@ -33,29 +33,29 @@ def render() -> None:
     """The page."""
     name = sidebar.model_name()
     model = models.load(name)
-    head = sidebar.head(model)
+    head = sidebar.selected_head(model)
     pairs: dict[str, Any] = {}
     sweep: wb.Sweep | None = None
-    with guarded():
+    with show_errors():
         pairs = pairs_input.choose()
     if not pairs:
         return
-    given = sweep_controls.arguments()
-    with guarded():
-        sweep = sweep_controls.of(model, name, pairs, given)
+    given = sweep_controls.sweep_widgets()
+    with show_errors():
+        sweep = sweep_controls.sweep_result(model, name, pairs, given)
     left, right = st.columns([3, 2], gap="medium")
-    with left, guarded():
+    with left, show_errors():
         _sweep(model, sweep, head)
     with right:
         st.subheader("By hand", anchor=False)
         best = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
         heads = circuit_builder.widgets(model, head, best)
-        with guarded():
+        with show_errors():
             _by_hand(model, name, pairs, given, head, list(heads))
     with left:
         st.subheader("Circuit", anchor=False)
-        circuit_builder.roles(model, head, name, str(pairs.get("task", "pairs")))
-        with guarded():
+        circuit_builder.role_widgets(model, head, name, str(pairs.get("task", "pairs")))
+        with show_errors():
             _faithfulness(model, name, pairs, heads)
 
 
@@ -66,13 +66,13 @@ def _sweep(model: Any, sweep: wb.Sweep | None, head: Head) -> None:
     adding = url_widgets.toggle("A click also puts the head into the set, or takes it out", "adding")
 
     def picked(head: Head) -> None:
-        sidebar.choose(head)
+        sidebar.select_head(head)
         if adding and "kv_head" not in sweep.axes:  # which of its heads?
-            circuit_builder.flip(head)
+            circuit_builder.toggle(head)
 
     share = model.n_heads // model.n_kv_heads
     sweep_view.show(sweep, head, frozenset(circuit_builder.current(model)), picked, share)
-    table = sweep_view.strongest(sweep)
+    table = sweep_view.strongest_table(sweep)
     numbers = {c: st.column_config.NumberColumn(format="%.3g") for c in table.select_dtypes("number")}
     st.dataframe(table, hide_index=True, column_config=numbers, height="content")
 
@@ -86,8 +86,8 @@ def _by_hand(
     heads: list[Head],
 ) -> None:
     base = "corrupt" if given.get("direction") == "denoise" else "clean"
-    where = manual_edits.place(model, name, pairs, base)
-    kinds = manual_edits.PAIRED if where.asked else manual_edits.ALONE
+    where = manual_edits.prompt_widget(model, name, pairs, base)
+    kinds = manual_edits.PAIRED if where.pairs else manual_edits.ALONE
     kind_, at_ = st.columns(2)
     with kind_:
         kind = url_widgets.select("The set's heads are", list(kinds), "kind-by-hand", format_func=kinds.__getitem__)
@@ -97,22 +97,24 @@ def _by_hand(
     rows = forced_rows.widgets(model, head, model.to_str_tokens(torch.tensor(where.ids)))
     edits = manual_edits.edits(heads, kind, at == manual_edits.AT_END, rows)
     with st.expander("Show as code", icon=":material/code:"):
-        st.code(script.code(name, pairs, given, where, sidebar.prompt(), edits), language="python")
-    idle = forced_rows.without_effect(rows, heads, at == manual_edits.EVERYWHERE, len(where.ids) - 1)
+        st.code(script.python_script(name, pairs, given, where, sidebar.prompt(), edits), language="python")
+    idle = forced_rows.overridden_heads(rows, heads, at == manual_edits.EVERYWHERE, len(where.ids) - 1)
     if idle:
         st.warning(f"{', '.join(idle)}: in the set, too. What it gives there is replaced: its forced row does nothing.")
-    with chart, guarded():
+    with chart, show_errors():
         said = f"{_counted(len(heads), 'head')} {kinds[kind]}, {at}" if heads else ""
         _change(model, name, where, edits, said, len(rows))
 
 
-def _change(model: Any, name: str, where: manual_edits.Place, edits: tuple[Edit, ...], heads: str, rows: int) -> None:
+def _change(
+    model: Any, name: str, where: manual_edits.EditedPrompt, edits: tuple[Edit, ...], heads: str, rows: int
+) -> None:
     if not edits:
         st.info("Put heads into the set, or force a row: the next token is shown before and after.")
         return
-    found = manual_edits.change(name, where, edits)
+    found = manual_edits.compute_change(name, where, edits)
     said = " · ".join(filter(None, [heads, _counted(rows, "forced row") if rows else ""]))
-    show(manual_edits.shown(found, model, where, edits, said), "by-hand", "next-token")
+    show_chart(manual_edits.change_chart(found, model, where, edits, said), "by-hand", "next-token")
     differences = found.differences
     pair = (
         ""
@@ -134,7 +136,7 @@ def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: circui
         st.caption("Faithfulness is measured on a task: its prompts are drawn anew, so that others chose the heads.")
         return
     task = str(pairs["task"])
-    kept = upload_store.keep(circuit_builder.circuit(heads, name, task).to_bytes())
+    kept = upload_store.save(circuit_builder.to_circuit(heads, name, task).to_bytes())
     settings = {
         "task": task,
         "circuit": str(upload_store.folder() / kept),
@@ -144,15 +146,15 @@ def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: circui
         "seed": int(pairs["seed"]),
     }
     key = f"faithfulness {name} {sorted(settings.items())}"
-    job = jobs().with_key(key)
-    if job is not None and not job.over:
+    job = jobs().newest(key)
+    if job is not None and not job.is_finished:
         watch(job)
         return
     if job is not None and job.state == "done":
-        _measured(Run.glance(Path(job.file)))
+        _measured(Run.glance(Path(job.path)))
         return
     if job is not None and job.state == "failed":
-        st.error(plain(job.why), icon=":material/error:")
+        st.error(escape_markdown(job.error), icon=":material/error:")
     if job is not None and job.state == "stopped":
         st.info("Stopped before it ended, so there is no run of it. What was computed is kept: measure again to go on.")
     if st.button("Measure its faithfulness", icon=":material/straighten:", key="faithfulness", help=MEASURED):
@@ -167,7 +169,7 @@ def _measured(run: Run) -> None:
     if first is not None:
         st.metric("Faithfulness", f"{first['share']:.2f} [{first['low']:.2f}, {first['high']:.2f}]")
     st.code(run.summary, language=None, wrap_lines=True)
-    st.caption(plain(f"Kept as the run {run.path.name}: see the pages Runs and Circuits."))
+    st.caption(escape_markdown(f"Kept as the run {run.path.name}: see the pages Runs and Circuits."))
 
 
 page = Page("patching", "Patching", "healing", 2, render)

@@ -11,9 +11,9 @@ import streamlit as st
 
 from app import url_widgets
 from app.figure_table import table
-from app.markdown import plain
+from app.messages import escape_markdown
 from app.page import Page
-from app.plotly_text import fitted
+from app.plotly_text import fit_title
 from workbench.runs.compare import compare, config_differences
 from workbench.runs.locate import known
 from workbench.runs.run import Run
@@ -78,9 +78,9 @@ def _figures(run: Run) -> None:
     live, still = name in run.figure_names, name in run.picture_names
     if live:
         figure = run.figure(name)
-        note = fitted(figure)
+        note = fit_title(figure)
         st.plotly_chart(figure, key="run-figure", config=CONFIG)
-        st.caption(plain(note))
+        st.caption(escape_markdown(note))
     else:
         st.image(run.picture(name))
     with st.container(horizontal=True):

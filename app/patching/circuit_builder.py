@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from app import sidebar, url_state
-from app.markdown import guarded, plain
+from app.messages import escape_markdown, show_errors
 from circuits.roles import role_words
 from workbench.core import Head
 from workbench.errors import BadInput, WorkbenchError
@@ -20,8 +20,8 @@ from workbench.results.circuit import Circuit
 
 SET = "set"
 #: The role of a head that was given none.
-NONE = "chosen"
-ROLES = (NONE, *role_words())
+NO_ROLE = "chosen"
+ROLES = (NO_ROLE, *role_words())
 _STATE, _PICKED, _ROLE, _FILE = "head-set", "heads-picked", "head-role", "circuit-file"
 _WRONG, _SAID = "circuit-wrong", "circuit-said"
 _ENTRY = re.compile(r"(\d{1,4}\.\d{1,4})(?::([^,:]{1,80}))?")
@@ -31,28 +31,28 @@ Roles = dict[Head, str]
 
 def current(model: Any) -> Roles:
     """The heads of the set that this model has, each with its role."""
-    if _STATE not in st.session_state or url_state.went_back():
-        st.session_state[_STATE] = _from_link()
-    found: Roles = st.session_state[_STATE]
-    return {head: role for head, role in found.items() if head.layer < model.n_layers and head.index < model.n_heads}
+    if _STATE not in st.session_state or url_state.navigated_back():
+        st.session_state[_STATE] = _from_url()
+    heads: Roles = st.session_state[_STATE]
+    return {head: role for head, role in heads.items() if head.layer < model.n_layers and head.index < model.n_heads}
 
 
-def put(heads: Mapping[Head, str]) -> None:
+def set_heads(heads: Mapping[Head, str]) -> None:
     """Make these the set; for callbacks, which run before the widgets are made."""
-    st.session_state[_STATE] = {head: _written(role) for head, role in sorted(heads.items())}
+    st.session_state[_STATE] = {head: _clean_role(role) for head, role in sorted(heads.items())}
 
 
-def flip(head: Head) -> None:
+def toggle(head: Head) -> None:
     """Put a head into the set, or take it out; a callback."""
     now: Roles = dict(st.session_state.get(_STATE, {}))
     if now.pop(head, None) is None:
-        now[head] = NONE
-    put(now)
+        now[head] = NO_ROLE
+    set_heads(now)
 
 
-def add(heads: Sequence[Head]) -> None:
+def add_heads(heads: Sequence[Head]) -> None:
     """Put heads into the set; a callback."""
-    put({**{head: NONE for head in heads}, **st.session_state.get(_STATE, {})})
+    set_heads({**{head: NO_ROLE for head in heads}, **st.session_state.get(_STATE, {})})
 
 
 def widgets(model: Any, head: Head, best: Sequence[Head]) -> Roles:
@@ -77,36 +77,38 @@ def widgets(model: Any, head: Head, best: Sequence[Head]) -> Roles:
     )
     with st.container(horizontal=True):
         word, icon = ("Take out", "remove") if head in now else ("Put in", "add")
-        st.button(f"{word} {head}", key="flip", on_click=flip, args=(head,), icon=f":material/{icon}:")
+        st.button(f"{word} {head}", key="flip", on_click=toggle, args=(head,), icon=f":material/{icon}:")
         if best:
-            st.button(f"Put in the {len(best)} strongest", key="strongest", on_click=add, args=(best,))
-        st.button("Empty it", key="empty", on_click=put, args=({},), disabled=not now)
-    _into_link(now)
+            st.button(f"Put in the {len(best)} strongest", key="strongest", on_click=add_heads, args=(best,))
+        st.button("Empty it", key="empty", on_click=set_heads, args=({},), disabled=not now)
+    _to_url(now)
     return now
 
 
-def roles(model: Any, head: Head, name: str, task: str) -> None:
+def role_widgets(model: Any, head: Head, name: str, task: str) -> None:
     """The chosen head's role; the circuit saved and loaded."""
     now = current(model)
     if head in now:
         st.session_state[_ROLE] = now[head]
         known = [*ROLES] if now[head] in ROLES else [*ROLES, now[head]]
-        st.selectbox(f"Role of {head}", known, key=_ROLE, on_change=_named, args=(head,), accept_new_options=True)
-    said = "  \n".join(f"{plain(role)}: {', '.join(map(str, heads))}" for role, heads in _by_role(now).items())
+        st.selectbox(f"Role of {head}", known, key=_ROLE, on_change=_set_role, args=(head,), accept_new_options=True)
+    said = "  \n".join(
+        f"{escape_markdown(role)}: {', '.join(map(str, heads))}" for role, heads in _by_role(now).items()
+    )
     st.markdown(said or "No head is in the set yet: click heads, or put them in by name.")
     if now:
-        data = circuit(now, name, task).to_bytes()
+        data = to_circuit(now, name, task).to_bytes()
         st.download_button(
             "Save the circuit (JSON)", data, "circuit.json", "application/json", key="save-circuit", on_click="ignore"
         )
-    st.file_uploader("Load a circuit (JSON)", ["json"], key=_FILE, on_change=_take, args=(model,))
+    st.file_uploader("Load a circuit (JSON)", ["json"], key=_FILE, on_change=_load_upload, args=(model,))
     if wrong := st.session_state.pop(_WRONG, None):
-        st.error(plain(wrong), icon=":material/error:")
+        st.error(escape_markdown(wrong), icon=":material/error:")
     if said := st.session_state.pop(_SAID, None):
-        st.warning(plain(said), icon=":material/info:")
+        st.warning(escape_markdown(said), icon=":material/info:")
 
 
-def circuit(heads: Mapping[Head, str], name: str, task: str) -> Circuit:
+def to_circuit(heads: Mapping[Head, str], name: str, task: str) -> Circuit:
     """The set as a circuit."""
     return Circuit(task, name, tuple(heads.items()), found={"method": "chosen by hand in the explorer", "task": task})
 
@@ -117,25 +119,25 @@ def _by_role(heads: Mapping[Head, str]) -> dict[str, list[Head]]:
 
 def _picked() -> None:
     before: Roles = st.session_state.get(_STATE, {})
-    put({head: before.get(head, NONE) for head in map(Head.parse, st.session_state[_PICKED])})
+    set_heads({head: before.get(head, NO_ROLE) for head in map(Head.parse, st.session_state[_PICKED])})
 
 
-def _named(head: Head) -> None:
-    put({**st.session_state[_STATE], head: str(st.session_state[_ROLE] or NONE)})
+def _set_role(head: Head) -> None:
+    set_heads({**st.session_state[_STATE], head: str(st.session_state[_ROLE] or NO_ROLE)})
 
 
-def _written(role: str) -> str:
+def _clean_role(role: str) -> str:
     """A role as the link can hold it."""
-    return re.sub(r"[,:\s]+", " ", role).strip()[:80] or NONE
+    return re.sub(r"[,:\s]+", " ", role).strip()[:80] or NO_ROLE
 
 
-def _take(model: Any) -> None:
+def _load_upload(model: Any) -> None:
     """Take the heads of an uploaded circuit; a callback."""
     file = st.session_state[_FILE]
     if file is None:
         return
     try:
-        found = file.read(file.getvalue(), file.name)
+        found = saved_circuit.read(file.getvalue(), file.name)
     except WorkbenchError as error:
         st.session_state[_WRONG] = str(error)
         return
@@ -148,20 +150,22 @@ def _take(model: Any) -> None:
     said = [f"This circuit was found in {found.model}."] if other else []
     said += [f"This model has no heads {', '.join(map(str, lacking))}: they are left out."] if lacking else []
     st.session_state[_SAID] = " ".join(said)
-    put({head: role for head, role in heads.items() if head not in lacking})
+    set_heads({head: role for head, role in heads.items() if head not in lacking})
 
 
-def _from_link() -> Roles:
-    with guarded():
-        entries = [_ENTRY.fullmatch(part) for part in (url_state.given(SET) or "").split(",") if part]
+def _from_url() -> Roles:
+    with show_errors():
+        entries = [_ENTRY.fullmatch(part) for part in (url_state.get_param(SET) or "").split(",") if part]
         if not all(entries):
             raise BadInput("The link names a set of heads that is none: write 23.3,20.0 or 23.3:mover.")
-        return {Head.parse(entry[1]): entry[2] or NONE for entry in entries if entry}
+        return {Head.parse(entry[1]): entry[2] or NO_ROLE for entry in entries if entry}
     return {}
 
 
-def _into_link(heads: Mapping[Head, str]) -> None:
+def _to_url(heads: Mapping[Head, str]) -> None:
     if heads:
-        url_state.say(SET, ",".join(str(head) if role == NONE else f"{head}:{role}" for head, role in heads.items()))
+        url_state.set_param(
+            SET, ",".join(str(head) if role == NO_ROLE else f"{head}:{role}" for head, role in heads.items())
+        )
     else:
-        url_state.leave(SET)
+        url_state.remove_param(SET)

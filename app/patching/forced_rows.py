@@ -18,12 +18,12 @@ from workbench.core import Edit, Head
 from workbench.plotting.attention_view import numbered
 
 FORCE = "force"
-_ROW, _TO, _KEPT, _PICKED = "force-row", "force-to", "kept-forced", "forced-rows"
+_ROW, _TO, _ROWS, _PICKED = "force-row", "force-to", "kept-forced", "forced-rows"
 _WRITTEN = re.compile(r"(\d{1,4}\.\d{1,4})@(\d{1,4})>(\d{1,4}(?:\+\d{1,4})*)")
 
 
 @dataclass(frozen=True, order=True)
-class Forced:
+class ForcedRow:
     """One forced row."""
 
     head: Head
@@ -38,19 +38,19 @@ class Forced:
         return Edit("pattern", self.head.layer, self.head.index, self.row, kind="pattern", attend_to=self.to)
 
 
-def read(text: str) -> list[Forced]:
+def parse_rows(text: str) -> list[ForcedRow]:
     """The rows that a link names; what is none is left out."""
-    found = [_WRITTEN.fullmatch(part) for part in text.split(",")]
-    return [Forced(Head.parse(m[1]), int(m[2]), tuple(map(int, m[3].split("+")))) for m in found if m]
+    matches = [_WRITTEN.fullmatch(part) for part in text.split(",")]
+    return [ForcedRow(Head.parse(m[1]), int(m[2]), tuple(map(int, m[3].split("+")))) for m in matches if m]
 
 
-def rows(model: Any, length: int) -> list[Forced]:
+def valid_rows(model: Any, length: int) -> list[ForcedRow]:
     """The forced rows that this model and a prompt of that length have."""
-    if _KEPT not in st.session_state or url_state.went_back():
-        st.session_state[_KEPT] = read(url_state.given(FORCE) or "")
+    if _ROWS not in st.session_state or url_state.navigated_back():
+        st.session_state[_ROWS] = parse_rows(url_state.get_param(FORCE) or "")
     return [
         forced
-        for forced in st.session_state[_KEPT]
+        for forced in st.session_state[_ROWS]
         if forced.head.layer < model.n_layers
         and forced.head.index < model.n_heads
         and forced.row < length
@@ -58,7 +58,7 @@ def rows(model: Any, length: int) -> list[Forced]:
     ]
 
 
-def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[Forced]:
+def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[ForcedRow]:
     """The widgets, and the rows."""
     last, names = len(tokens) - 1, numbered(tokens)
     st.session_state[_ROW] = min(st.session_state.get(_ROW, last), last)
@@ -77,36 +77,40 @@ def widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[Forced]:
         wrap=True,
     )
     st.button(
-        "Force this row", key="force-it", on_click=_force, args=(Forced(head, row, tuple(sorted(to))),), disabled=not to
+        "Force this row",
+        key="force-it",
+        on_click=_force,
+        args=(ForcedRow(head, row, tuple(sorted(to))),),
+        disabled=not to,
     )
-    now = rows(model, len(tokens))
+    now = valid_rows(model, len(tokens))
     if now:
         st.session_state[_PICKED] = now
-        say = partial(in_words, tokens=tokens)
+        say = partial(describe, tokens=tokens)
         st.multiselect("Forced rows", now, key=_PICKED, on_change=_picked, format_func=say, wrap=True)
     if now:
-        url_state.say(FORCE, ",".join(map(str, now)))
+        url_state.set_param(FORCE, ",".join(map(str, now)))
     else:
-        url_state.leave(FORCE)
+        url_state.remove_param(FORCE)
     return now
 
 
-def without_effect(forced: Sequence[Forced], heads: Sequence[Head], everywhere: bool, last: int) -> list[str]:
+def overridden_heads(forced: Sequence[ForcedRow], heads: Sequence[Head], everywhere: bool, last: int) -> list[str]:
     """The heads whose forced row changes nothing, as what they give at that position is replaced besides."""
     return sorted({str(row.head) for row in forced if row.head in heads and (everywhere or row.row == last)})
 
 
-def in_words(forced: Forced, tokens: Sequence[str]) -> str:
+def describe(forced: ForcedRow, tokens: Sequence[str]) -> str:
     """For people."""
     names = numbered(tokens)
     return f"{forced.head} at {names[forced.row]} → {', '.join(names[i] for i in forced.to)}"
 
 
-def _force(forced: Forced) -> None:
-    others = [f for f in st.session_state.get(_KEPT, []) if (f.head, f.row) != (forced.head, forced.row)]
-    st.session_state[_KEPT] = sorted([*others, forced])
+def _force(forced: ForcedRow) -> None:
+    others = [f for f in st.session_state.get(_ROWS, []) if (f.head, f.row) != (forced.head, forced.row)]
+    st.session_state[_ROWS] = sorted([*others, forced])
     st.session_state[_TO] = []
 
 
 def _picked() -> None:
-    st.session_state[_KEPT] = list(st.session_state[_PICKED])
+    st.session_state[_ROWS] = list(st.session_state[_PICKED])

@@ -16,15 +16,15 @@ from torch import Tensor
 
 import workbench as wb
 from app import models, sidebar, task_inputs, url_widgets
-from app.downloadable import Shown
-from app.patching.forced_rows import Forced
+from app.downloadable import Chart
+from app.patching.forced_rows import ForcedRow
 from workbench.core import Edit, Head
 from workbench.patching.resolve import unpaired
 from workbench.plotting.attention_view import visible
 
 PROMPT = "prompt"
 #: Tokens that are shown of each of the two distributions.
-SHOWN = 8
+TOP_TOKENS = 8
 #: What can be done to the set's heads: on a prompt alone, and on one of the pairs.
 ALONE = {"zero": "set to zero", "mean": "set to its mean over this prompt's positions"}
 PAIRED = {
@@ -36,7 +36,7 @@ EVERYWHERE, AT_END = "every position", "the last position"
 
 
 @dataclass(frozen=True)
-class Place:
+class EditedPrompt:
     """What is edited: a prompt that stands alone, or one run of a pair.
 
     Attributes:
@@ -47,7 +47,7 @@ class Place:
     """
 
     ids: tuple[int, ...]
-    asked: str = ""
+    pairs: str = ""
     index: int = 0
     base: str = "clean"
 
@@ -73,15 +73,15 @@ class Change:
     def table(self, model: Any) -> pd.DataFrame:
         """The likeliest tokens before and after, in the order of the larger of both: ``token, id, before, after``."""
         p, q = self.before.softmax(-1), self.after.softmax(-1)
-        ids = dict.fromkeys([*p.topk(SHOWN).indices.tolist(), *q.topk(SHOWN).indices.tolist()])
+        ids = dict.fromkeys([*p.topk(TOP_TOKENS).indices.tolist(), *q.topk(TOP_TOKENS).indices.tolist()])
         rows = [(visible(model.tokenizer.decode([i])), i, float(p[i]), float(q[i])) for i in ids]
         rows.sort(key=lambda row: -max(row[2:]))
         return pd.DataFrame(rows, columns=["token", "id", "before", "after"])
 
 
-def place(model: Any, name: str, asked: Mapping[str, Any], base: str) -> Place:
+def prompt_widget(model: Any, name: str, asked: Mapping[str, Any], base: str) -> EditedPrompt:
     """The widget that says what is edited, and what was chosen."""
-    inputs = task_inputs.tokenised(name, dict(asked))
+    inputs = task_inputs.tokenize(name, dict(asked))
     names = [PROMPT, *map(str, range(1, len(inputs) + 1))]
 
     def label(name: str) -> str:
@@ -92,13 +92,13 @@ def place(model: Any, name: str, asked: Mapping[str, Any], base: str) -> Place:
 
     on = url_widgets.select("Edit", names, "on", format_func=label)
     if on == PROMPT:
-        return Place(tuple(sidebar.ids(model)))
+        return EditedPrompt(tuple(sidebar.token_ids(model)))
     i = int(on) - 1
     ids = (inputs.clean if base == "clean" else inputs.corrupt)[i]
-    return Place(tuple(ids.tolist()), json.dumps(asked, sort_keys=True), i, base)
+    return EditedPrompt(tuple(ids.tolist()), json.dumps(asked, sort_keys=True), i, base)
 
 
-def edits(heads: Sequence[Head], kind: str, at_end: bool, forced: Sequence[Forced]) -> tuple[Edit, ...]:
+def edits(heads: Sequence[Head], kind: str, at_end: bool, forced: Sequence[ForcedRow]) -> tuple[Edit, ...]:
     """The edits of a set of heads and of forced rows."""
     position = "end" if at_end else None
     ablated = [Edit("z", head.layer, head.index, position, kind=kind) for head in heads]
@@ -106,35 +106,35 @@ def edits(heads: Sequence[Head], kind: str, at_end: bool, forced: Sequence[Force
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def change(name: str, where: Place, made: tuple[Edit, ...]) -> Change:
+def compute_change(name: str, where: EditedPrompt, edits_: tuple[Edit, ...]) -> Change:
     """What the edits do there.
 
     Raises:
         UsageError: as `workbench.run`.
     """
-    before, after = _run(name, where, ()), _run(name, where, made)
-    if not where.asked:
+    before, after = _run(name, where, ()), _run(name, where, edits_)
+    if not where.pairs:
         return Change(before.logits[0], after.logits[0])
     return Change(before.logits[0], after.logits[0], (float(before.scores()[0]), float(after.scores()[0])))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _run(name: str, where: Place, made: tuple[Edit, ...]) -> wb.Outcome:
+def _run(name: str, where: EditedPrompt, edits_: tuple[Edit, ...]) -> wb.Outcome:
     model = models.load(name)
-    if not where.asked:
+    if not where.pairs:
         alone = unpaired(model, [torch.tensor(where.ids)])
-        return wb.run(model, alone, made, over="positions", unedited=False)
-    inputs = task_inputs.tokenised(name, json.loads(where.asked))
-    return wb.run(model, inputs.of([where.index]), made, base=where.base, over=inputs, unedited=False)
+        return wb.run(model, alone, edits_, over="positions", unedited=False)
+    inputs = task_inputs.tokenize(name, json.loads(where.pairs))
+    return wb.run(model, inputs.of([where.index]), edits_, base=where.base, over=inputs, unedited=False)
 
 
-def shown(found: Change, model: Any, where: Place, made: Sequence[Edit], said: str) -> Shown:
+def change_chart(change: Change, model: Any, where: EditedPrompt, edits_: Sequence[Edit], subtitle: str) -> Chart:
     """Both distributions in one chart."""
-    table = found.table(model)
+    table = change.table(model)
     after = table["after"].to_numpy()
     words = {
         "title": "Next token, before and after",
-        "subtitle": said,
+        "subtitle": subtitle,
         "scale": "probability",
         "bar_name": "after",
         "x_title": "next token",
@@ -142,9 +142,9 @@ def shown(found: Change, model: Any, where: Place, made: Sequence[Edit], said: s
         "reference_name": "before",
     }
     nothing = np.full(len(after), np.nan)  # one prompt: no interval
-    about = {
+    metadata = {
         "model": model.provenance.get("name"),
         "prompt": where.text(model),
-        "edits": list(made),
+        "edits": list(edits_),
     }
-    return Shown("bars", (after, nothing, nothing), (table["token"].tolist(),), words, about)
+    return Chart("bars", (after, nothing, nothing), (table["token"].tolist(),), words, metadata)

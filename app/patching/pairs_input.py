@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from app import task_inputs, upload_store, url_state, url_widgets
-from app.markdown import plain
-from app.task_inputs import MOST
+from app.messages import escape_markdown
+from app.task_inputs import MAX_PROMPTS
 from app.work import prompts
 from workbench.errors import WorkbenchError
 from workbench.inputs.pairs import Pair
@@ -37,7 +37,7 @@ def choose() -> dict[str, Any]:
     source = url_widgets.segments("Patch on", [TASK, OWN], "source")
     if source == OWN:
         return {"pairs": _own()}
-    return task_inputs.choose()
+    return task_inputs.task_widgets()
 
 
 def rows(pairs: Any) -> list[dict[str, Any]]:
@@ -63,8 +63,8 @@ def _own() -> str:
     """The hash of the user's pairs; the example's at first."""
     st.file_uploader("From a file (.jsonl, .json, .csv)", ["jsonl", "json", "csv"], key="pairs-file", on_change=_take)
     if wrong := st.session_state.pop(_WRONG, None):
-        st.error(plain(wrong), icon=":material/error:")
-    if _BASE not in st.session_state or url_state.went_back():
+        st.error(escape_markdown(wrong), icon=":material/error:")
+    if _BASE not in st.session_state or url_state.navigated_back():
         st.session_state[_BASE] = _linked()
         st.session_state[_EDITOR] = st.session_state.get(_EDITOR, 0) + 1  # a new one: nothing was typed into it
     shown = pd.DataFrame(_typed(st.session_state[_BASE]), columns=list(FIELDS))
@@ -78,10 +78,10 @@ def _own() -> str:
     name = _kept_rows(table, shown)
     rows_ = _typed(name)
     if said := answers(rows_):
-        st.caption(plain(said))
+        st.caption(escape_markdown(said))
     if bare := without_space(rows_):
         st.warning(f"{bare} of {len(rows_)} pairs have an answer without a space in front: write ·Mary for “ Mary”.")
-    url_state.say(PAIRS, name)
+    url_state.set_param(PAIRS, name)
     return name
 
 
@@ -105,13 +105,13 @@ def _seen(text: str) -> str:
 
 
 def _linked() -> str:
-    given = url_state.given(PAIRS)
+    given = url_state.get_param(PAIRS)
     if given is not None:
         try:
-            upload_store.kept(given)
+            upload_store.load(given)
             return given
         except WorkbenchError as error:
-            url_state.wrong(str(error))
+            url_state.warn(str(error))
     return _keep(_EXAMPLE)
 
 
@@ -122,8 +122,10 @@ def _take() -> None:
         return
     try:
         pairs = prompts.read_pairs(file.getvalue(), PurePath(file.name).name)
-        if len(pairs) > MOST:
-            raise WorkbenchError(f"The file has {len(pairs)} pairs, and at most {MOST} are swept here: use the script.")
+        if len(pairs) > MAX_PROMPTS:
+            raise WorkbenchError(
+                f"The file has {len(pairs)} pairs, and at most {MAX_PROMPTS} are swept here: use the script."
+            )
         st.session_state[_BASE] = _keep(rows(pairs))
     except WorkbenchError as error:
         st.session_state[_WRONG] = str(error)
@@ -131,7 +133,7 @@ def _take() -> None:
 
 def _typed(name: str) -> list[dict[str, str]]:
     """A kept file's rows for the table."""
-    lines = [json.loads(line) for line in upload_store.kept(name).decode().splitlines()]
+    lines = [json.loads(line) for line in upload_store.load(name).decode().splitlines()]
     return [{f: _one(line[f], seen=f in ANSWERS) for f in FIELDS} for line in lines]
 
 
@@ -144,7 +146,7 @@ def _kept_rows(table: pd.DataFrame, shown: pd.DataFrame) -> str:
 
 
 def _keep(given: list[dict[str, Any]]) -> str:
-    return upload_store.keep("".join(json.dumps(row) + "\n" for row in given).encode())
+    return upload_store.save("".join(json.dumps(row) + "\n" for row in given).encode())
 
 
 def _one(value: Any, seen: bool) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.patching.manual_edits import Place
-from app.work import prompts
+from app.patching.manual_edits import EditedPrompt
 from workbench.core import Edit
 
 
-def code(
-    name: str, asked: Mapping[str, Any], given: Mapping[str, Any], where: Place, text: str, made: Sequence[Edit]
+def python_script(
+    name: str,
+    prompts: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    where: EditedPrompt,
+    text: str,
+    edits: Sequence[Edit],
 ) -> str:
     """A script that sweeps, makes the edits, and prints both.
 
@@ -19,29 +23,29 @@ def code(
         given: the arguments of the sweep.
         text: the prompt on the left, where that is what is edited.
     """
-    arguments = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    arguments = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     lines = [
         "import workbench as wb",
         "",
         f"model = wb.load({name!r})",
-        _prompts(asked),
+        _prompts(prompts),
         f"sweep = wb.sweep(model, prompts, {arguments})",
         "print(sweep.table())",
     ]
-    if made:
-        lines += ["", "edits = [", *(f"    {_edit(edit)}," for edit in made), "]", *_run(where, text)]
+    if edits:
+        lines += ["", "edits = [", *(f"    {_edit(edit)}," for edit in edits), "]", *_run(where, text)]
         lines += ["print(out.top(8))"]
     return "\n".join(lines) + "\n"
 
 
-def _prompts(asked: Mapping[str, Any]) -> str:
-    if "task" in asked:
-        return f"prompts = wb.task({asked['task']!r}, n={asked['n']}, seed={asked['seed']})"
-    pairs = prompts.prompts(asked).items
+def _prompts(prompts: Mapping[str, Any]) -> str:
+    if "task" in prompts:
+        return f"prompts = wb.task({prompts['task']!r}, n={prompts['n']}, seed={prompts['seed']})"
+    pairs = prompts.load_prompts(prompts).items
     columns = ("clean", "corrupt", "answer", "wrong", "options", "positions")
-    given = {c: [_plain(getattr(pair, c)) for pair in pairs] for c in columns}
-    given = {c: values for c, values in given.items() if c in columns[:4] or any(values)}
-    return "\n".join(["prompts = wb.pairs(", *(f"    {c}={values!r}," for c, values in given.items()), ")"])
+    columns2 = {c: [_plain(getattr(pair, c)) for pair in pairs] for c in columns}
+    columns2 = {c: values for c, values in columns2.items() if c in columns[:4] or any(values)}
+    return "\n".join(["prompts = wb.pairs(", *(f"    {c}={values!r}," for c, values in columns2.items()), ")"])
 
 
 def _plain(value: Any) -> Any:
@@ -57,8 +61,8 @@ def _edit(edit: Edit) -> str:
     return f"wb.Edit({', '.join(words)})"
 
 
-def _run(where: Place, text: str) -> list[str]:
-    if not where.asked:
+def _run(where: EditedPrompt, text: str) -> list[str]:
+    if not where.pairs:
         return [f"out = wb.run(model, {text!r}, edits, over='positions')"]
     return [
         "inputs = prompts.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)",

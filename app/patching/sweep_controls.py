@@ -9,7 +9,7 @@ import streamlit as st
 
 import workbench as wb
 from app import url_widgets
-from app.markdown import plain
+from app.messages import escape_markdown
 from app.work import result_files, sweep_results
 from app.work.background import jobs, ready, watch
 from app.work.sweep_results import SWEEPS
@@ -27,7 +27,7 @@ EDITS = {
 }
 
 
-def arguments() -> dict[str, Any]:
+def sweep_widgets() -> dict[str, Any]:
     """The widgets of a sweep, as the arguments of `workbench.sweep`."""
     site_, by_, edit_, metric_ = st.columns(4)
     with site_:
@@ -44,22 +44,22 @@ def arguments() -> dict[str, Any]:
     return {"site": site, "by": axes if len(axes) > 1 else axes[0], **EDITS[edit], "metric": metric}
 
 
-def of(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]) -> wb.Sweep | None:
+def sweep_result(model: Any, name: str, asked: Mapping[str, Any], given: Mapping[str, Any]) -> wb.Sweep | None:
     """The sweep, once it is there; until then a button, or how far it is."""
-    key = result_files.key(SWEEPS, name, model, asked, given)
-    found = ready(SWEEPS, key, sweep_results.read)
+    key = result_files.result_key(SWEEPS, name, model, asked, given)
+    found = ready(SWEEPS, key, sweep_results.load_sweep)
     if found is not None:
         st.session_state.setdefault(sweep_results.NEWEST, {})[name] = key
         return found
-    job = jobs().with_key(key)
-    if job is not None and not job.over:
+    job = jobs().newest(key)
+    if job is not None and not job.is_finished:
         watch(job)
         return None
     if job is not None and job.state == "stopped":
         far = f" at {job.done:,} of {job.total:,} edited runs. They are kept" if job.total else " before it began"
         st.info(f"Stopped{far}: run it again to go on.")
     if job is not None and job.state == "failed":
-        st.error(plain(job.why), icon=":material/error:")
+        st.error(escape_markdown(job.error), icon=":material/error:")
     if st.button("Run the sweep", type="primary", icon=":material/play_arrow:", key="run-sweep"):
         on = f"{asked['task']}, n = {asked['n']}" if "task" in asked else "own pairs"
         label = f"sweep of {given['site']} on {on}"

@@ -14,22 +14,22 @@ import streamlit as st
 import workbench as wb
 from app import url_widgets
 from app.components.head_grid import head_grid
-from app.downloadable import downloads
+from app.downloadable import download_buttons
 from app.work.sweep_results import by_head
 from workbench.core import Head
 from workbench.plotting import style
 from workbench.results.sweep import Sweep
 
-LARGEST = "largest over positions"
+LARGEST_OVER_POSITIONS = "largest over positions"
 
 
 @dataclass(frozen=True, eq=False)
-class SweepShown:
+class SweepDownload:
     """What is downloaded of a sweep: the object that is drawn."""
 
     sweep: Sweep
 
-    def still(self, ending: str) -> bytes:
+    def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
         stream = io.BytesIO()
         self.sweep.picture().savefig(stream, format=ending, dpi=200)
@@ -61,10 +61,10 @@ def show(
     st.caption(words.note)
     if sweep.effect_note:
         st.caption(sweep.effect_note)
-    downloads(SweepShown(sweep), "sweep", "sweep")
+    download_buttons(SweepDownload(sweep), "sweep", "sweep")
 
 
-def strongest(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
+def strongest_table(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
     """The cells with the largest mean change, with intervals and p-values."""
     quantity = sweep.quantity(None)
     order = np.argsort(np.nan_to_num(-sweep.ranking(), nan=np.inf), axis=None, kind="stable")[:k]
@@ -86,8 +86,8 @@ def _grid(
 ) -> None:
     at = None
     if "position" in sweep.axes:
-        place = url_widgets.select("At", [LARGEST, *sweep.labels["position"]], "at")
-        at = None if place == LARGEST else place
+        place = url_widgets.select("At", [LARGEST_OVER_POSITIONS, *sweep.labels["position"]], "at")
+        at = None if place == LARGEST_OVER_POSITIONS else place
     values, texts, _ = by_head(sweep, quantity, at)
     shared = "kv_head" in sweep.axes
     if shared and share > 1:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from app.markdown import plain
+from app.messages import escape_markdown
 from app.work import result_files
 from app.work.jobs import Job, Jobs
 from workbench.errors import BadInput
@@ -26,13 +26,13 @@ def jobs() -> Jobs:
 
 def ready(kind: str, key: str, read: Callable[[str], T]) -> T | None:
     """What a job left, where it is there and sound; nothing is computed."""
-    path = result_files.file(kind, key)
+    path = result_files.result_path(kind, key)
     if not path.is_file():
         return None
     try:
         return read(key)
     except BadInput as error:
-        st.warning(f"What was kept was damaged and is dropped ({plain(error)}): compute it again.")
+        st.warning(f"What was kept was damaged and is dropped ({escape_markdown(error)}): compute it again.")
         path.unlink(missing_ok=True)
         return None
 
@@ -46,12 +46,12 @@ def awaited(kind: str, key: str, job: Mapping[str, Any], read: Callable[[str], T
     found = ready(kind, key, read)
     if found is not None:
         return found
-    known = jobs().with_key(key) or jobs().submit(key, {"kind": kind, **job})
-    if not known.over:
+    known = jobs().newest(key) or jobs().submit(key, {"kind": kind, **job})
+    if not known.is_finished:
         watch(known)
         return None
     if known.state == "failed":
-        st.error(plain(known.why), icon=":material/error:")
+        st.error(escape_markdown(known.error), icon=":material/error:")
     if known.state == "stopped":
         st.info("Stopped. What was computed is kept: begin again to go on.")
     begin(kind, key, job, again)
@@ -74,7 +74,7 @@ def watch(job: Job) -> None:
 def others() -> None:
     """The jobs that wait or run and that this run of the page has not said already, such as those of other pages."""
     watched = st.session_state.pop(_WATCHED, set())
-    unsaid = [job.id for job in jobs().open() if job.id not in watched]
+    unsaid = [job.id for job in jobs().unfinished() if job.id not in watched]
     if unsaid:
         st.caption("Also at work")
         for number in unsaid:
@@ -84,10 +84,10 @@ def others() -> None:
 @st.fragment(run_every=EVERY)
 def _watch(number: int) -> None:
     job = jobs().get(number)
-    if job is None or job.over:
+    if job is None or job.is_finished:
         st.rerun()
     share = min(job.done / job.total, 1.0) if job.total else 0.0
-    st.progress(share, plain(said(job, jobs().open(number))))
+    st.progress(share, escape_markdown(said(job, jobs().unfinished(number))))
     st.button("Stop", key=f"stop-{number}", on_click=jobs().stop, args=(number,), icon=":material/stop_circle:")
 
 
@@ -97,7 +97,7 @@ def said(job: Job, before: Sequence[Job] = ()) -> str:
         first = f"{before[0].label} ({_count(before[0])})" if _count(before[0]) else before[0].label
         more = f" and {len(before) - 1} more" if len(before) > 1 else ""
         return f"{job.label}: waiting for {first}{more}"
-    return f"{job.label}: {' '.join(filter(None, [job.what or 'starting', _count(job)]))}"
+    return f"{job.label}: {' '.join(filter(None, [job.step or 'starting', _count(job)]))}"
 
 
 def _count(job: Job) -> str:

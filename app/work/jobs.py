@@ -15,9 +15,9 @@ from typing import Any
 from workbench import registry
 
 #: What became of a job whose process died.
-ENDED = "The worker process ended while this ran; what was finished is kept: run it again to go on."
+WORKER_ENDED = "The worker process ended while this ran; what was finished is kept: run it again to go on."
 #: States that nothing follows.
-OVER = ("done", "stopped", "failed")
+FINAL_STATES = ("done", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Job:
     state: str = "waiting"
     done: int = 0
     total: int = 0
-    what: str = ""
-    file: str = ""
-    why: str = ""
+    step: str = ""
+    path: str = ""
+    error: str = ""
     label: str = ""
 
     @property
-    def over(self) -> bool:
-        return self.state in OVER
+    def is_finished(self) -> bool:
+        return self.state in FINAL_STATES
 
 
 class Jobs:
@@ -57,34 +57,34 @@ class Jobs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
-        self._asked: dict[int, Mapping[str, Any]] = {}  # of jobs that wait, for the next process
+        self._requests: dict[int, Mapping[str, Any]] = {}  # of jobs that wait, for the next process
         with self._lock:  # a process that ends at once is heard of when this is there
-            self._process: subprocess.Popen[str] | None = self._started()
+            self._process: subprocess.Popen[str] | None = self._start_process()
         atexit.register(self.close)
 
     def submit(self, key: str, job: Mapping[str, Any]) -> Job:
         """Put a job in the queue, or give the one with that key that waits or runs already."""
         with self._lock:
-            for known in self._jobs.values():
-                if known.key == key and not known.over:
-                    return known
+            for job2 in self._jobs.values():
+                if job2.key == key and not job2.is_finished:
+                    return job2
             if self._process is None:
-                self._process = self._started()
+                self._process = self._start_process()
             new = Job(len(self._jobs) + 1, key, label=str(job.get("label", "")))
             self._jobs[new.id] = new
-            self._asked[new.id] = {"do": {**job, "id": new.id, "key": key}}
-            self._send(self._asked[new.id])
+            self._requests[new.id] = {"do": {**job, "id": new.id, "key": key}}
+            self._send(self._requests[new.id])
             return self._jobs[new.id]
 
     def stop(self, number: int) -> None:
         """Stop a job: at once where it waits, between two chunks of its edits where it runs. What it has kept stays."""
         with self._lock:
             job = self._jobs.get(number)
-            if job is None or job.over:
+            if job is None or job.is_finished:
                 return
             if job.state == "waiting":
                 self._jobs[number] = replace(job, state="stopped")
-                self._asked.pop(number)
+                self._requests.pop(number)
             self._send({"stop": number})
 
     def get(self, number: int) -> Job | None:
@@ -92,15 +92,15 @@ class Jobs:
         with self._lock:
             return self._jobs.get(number)
 
-    def with_key(self, key: str) -> Job | None:
+    def newest(self, key: str) -> Job | None:
         """The newest job of that key."""
         with self._lock:
             return next((job for job in reversed(self._jobs.values()) if job.key == key), None)
 
-    def open(self, before: int | None = None) -> list[Job]:
+    def unfinished(self, before: int | None = None) -> list[Job]:
         """The jobs that wait or run, or those of them before one, in turn."""
         with self._lock:
-            return [job for job in self._jobs.values() if not job.over and (before is None or job.id < before)]
+            return [job for job in self._jobs.values() if not job.is_finished and (before is None or job.id < before)]
 
     def close(self) -> None:
         """End the process."""
@@ -110,7 +110,7 @@ class Jobs:
             process.kill()
             self._listener.join()
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _start_process(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.work.worker"],
             stdin=subprocess.PIPE,
@@ -133,12 +133,12 @@ class Jobs:
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None and process.stdin is not None
         for line in process.stdout:
-            said = json.loads(line)
+            update = json.loads(line)
             with self._lock:
-                job = self._jobs[said.pop("id")]
-                if not job.over:
-                    self._jobs[job.id] = replace(job, **said)
-                self._asked.pop(job.id, None)
+                job = self._jobs[update.pop("id")]
+                if not job.is_finished:
+                    self._jobs[job.id] = replace(job, **update)
+                self._requests.pop(job.id, None)
         process.wait()
         process.stdout.close()
         with self._lock:
@@ -147,12 +147,12 @@ class Jobs:
             if self._process is not process:  # closed
                 return
             self._process = None
-            begun = [job for job in self._jobs.values() if job.state == "running"]
+            running = [job for job in self._jobs.values() if job.state == "running"]
             waiting = [job for job in self._jobs.values() if job.state == "waiting"]
-            lost = begun or waiting  # a process that began nothing cannot start
+            lost = running or waiting  # a process that began nothing cannot start
             for job in lost:
-                self._jobs[job.id] = replace(job, state="failed", why=ENDED)
-            if begun and waiting:
-                self._process = self._started()
+                self._jobs[job.id] = replace(job, state="failed", why=WORKER_ENDED)
+            if running and waiting:
+                self._process = self._start_process()
                 for job in waiting:
-                    self._send(self._asked[job.id])
+                    self._send(self._requests[job.id])

@@ -13,16 +13,16 @@ from app import upload_store
 from workbench.errors import BadInput
 
 
-def prompts(asked: Mapping[str, Any]) -> Any:
+def load_prompts(source: Mapping[str, Any]) -> Any:
     """A task's prompts, or the pairs of a kept file.
 
     Raises:
         BadInput, UnknownName: there are none such.
     """
-    if "task" in asked:
-        return wb.task(str(asked["task"]), n=int(asked["n"]), seed=int(asked["seed"]))
-    if "pairs" in asked:
-        return read_pairs(upload_store.kept(str(asked["pairs"])), "pairs.jsonl")
+    if "task" in source:
+        return wb.task(str(source["task"]), n=int(source["n"]), seed=int(source["seed"]))
+    if "pairs" in source:
+        return read_pairs(upload_store.load(str(source["pairs"])), "pairs.jsonl")
     raise BadInput("A sweep needs a task or pairs.")
 
 

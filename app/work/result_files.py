@@ -11,21 +11,21 @@ import workbench as wb
 from app import upload_store
 
 
-def key(kind: str, name: str, model: Any, *asked: Any) -> str:
+def result_key(kind: str, name: str, model: Any, *asked: Any) -> str:
     """A hash of what was asked for of the model of that name, of its weights and of the version that computes."""
-    what = [wb.__version__, kind, name, str(model.provenance.get("sha256")), *asked]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    parts = [wb.__version__, kind, name, str(model.provenance.get("sha256")), *asked]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def file(kind: str, key: str) -> Path:
+def result_path(kind: str, key: str) -> Path:
     """Where the result of that key is."""
-    return _folder(kind) / f"{key}.safetensors"
+    return folder(kind) / f"{key}.safetensors"
 
 
-def files(kind: str) -> list[Path]:
+def result_paths(kind: str) -> list[Path]:
     """All of a kind on this machine, newest first."""
-    return sorted(_folder(kind).glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(folder(kind).glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def _folder(kind: str) -> Path:
+def folder(kind: str) -> Path:
     return upload_store.folder().parent / kind

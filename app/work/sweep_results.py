@@ -13,19 +13,19 @@ from workbench.plotting import style
 #: What they are called among what jobs leave.
 SWEEPS = "sweeps"
 #: Finished sweeps that stay in memory.
-KEPT = 8
+MAX_SWEEPS = 8
 #: Model → the key of its newest finished sweep in this session; the page Heads colours by it.
 NEWEST = "sweep-of"
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner=False)
-def read(key: str) -> wb.Sweep:
+@st.cache_resource(max_entries=MAX_SWEEPS, show_spinner=False)
+def load_sweep(key: str) -> wb.Sweep:
     """The sweep of that key.
 
     Raises:
         BadInput: its file was damaged.
     """
-    return wb.Sweep.load(result_files.file(SWEEPS, key))
+    return wb.Sweep.load(result_files.result_path(SWEEPS, key))
 
 
 def by_head(
@@ -36,20 +36,20 @@ def by_head(
     Args:
         at: which position; by default for each head the one with its largest value.
     """
-    values, said, p = getattr(sweep, quantity), style.cell_words(sweep, quantity), sweep.p_value
+    values, texts, p = getattr(sweep, quantity), style.cell_words(sweep, quantity), sweep.p_value
     if "position" not in sweep.axes:
-        return values, _joined(said), p
+        return values, _join(texts), p
     names = sweep.labels["position"]
     if at is None:
         _, where = style.largest_over_positions(values)
     else:
         where = np.full(values.shape[:-1], names.index(at))
-    values, said, p = (np.take_along_axis(each, where[..., None], axis=-1)[..., 0] for each in (values, said, p))
-    return values, _joined(said, np.array(names, dtype=object)[where]), p
+    values, texts, p = (np.take_along_axis(each, where[..., None], axis=-1)[..., 0] for each in (values, texts, p))
+    return values, _join(texts, np.array(names, dtype=object)[where]), p
 
 
-def _joined(said: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
-    texts = np.empty(said.shape, dtype=object)
-    for index in np.ndindex(*said.shape):
-        texts[index] = ", ".join(said[index]) + ("" if places is None else f" at {places[index]}")
+def _join(parts: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
+    texts = np.empty(parts.shape, dtype=object)
+    for index in np.ndindex(*parts.shape):
+        texts[index] = ", ".join(parts[index]) + ("" if positions is None else f" at {positions[index]}")
     return texts

@@ -54,7 +54,7 @@ def test_a_space_in_front_of_an_answer_is_a_dot_in_the_table(monkeypatch: pytest
     monkeypatch.setattr(pairs_input.st, "session_state", {pairs_input._BASE: "as it came"})
     typed = pd.DataFrame([{**shown, "wrong": "·John"}, {**shown, "answer": "Mary"}])
     first, second = (
-        json.loads(line) for line in upload_store.kept(pairs_input._kept_rows(typed, typed.head(1))).splitlines()
+        json.loads(line) for line in upload_store.load(pairs_input._kept_rows(typed, typed.head(1))).splitlines()
     )
     assert first == {**row, "wrong": " John"} and second["answer"] == "Mary"
 

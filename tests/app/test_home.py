@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import Home, models, sidebar, upload_store
-from app.heads.prompt_record import Look
+from app.heads.prompt_record import PromptRecord
 from app.page import pages
 from app.work import background
 from app.work.jobs import Job
@@ -33,9 +33,9 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AppTest:
 def test_it_opens_on_something_worth_seeing(app: AppTest) -> None:
     app.run()
     assert not app.exception and not app.error
-    assert app.session_state[sidebar.PROMPT] == sidebar.FIRST and app.session_state[sidebar.MODEL] == "tiny"
+    assert app.session_state[sidebar.PROMPT] == sidebar.DEFAULT_PROMPT and app.session_state[sidebar.MODEL] == "tiny"
     assert pages()[0].name == "heads"
-    seen = Look(wb.load("tiny"), wb.load("tiny").to_tokens(sidebar.FIRST)[0].tolist(), cache=False)
+    seen = PromptRecord(wb.load("tiny"), wb.load("tiny").to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
     sizes = np.abs(seen.scores["direct_logit_attribution"])
     layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
     assert any(f"Head {layer}.{index}" in str(heading.value) for heading in app.subheader)
@@ -62,7 +62,7 @@ def test_what_a_link_says_and_is_not_there_is_said(app: AppTest) -> None:
     app.run()
     said = " ".join(str(warning.value).replace("\\", "") for warning in app.warning)
     assert not app.exception and "not on this machine" in said and "score=zzz, which is not there" in said
-    assert app.session_state[sidebar.PROMPT] == sidebar.FIRST and not app.run().warning
+    assert app.session_state[sidebar.PROMPT] == sidebar.DEFAULT_PROMPT and not app.run().warning
 
 
 def test_a_text_of_too_many_characters_is_said_and_not_kept(app: AppTest, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_long_prompt_goes_into_the_link_by_its_hash(app: AppTest) -> None:
     app.text_area(key=sidebar.PROMPT).set_value(text).run()
     assert not app.exception
     name = app.query_params["prompt-input"]
-    assert "prompt" not in app.query_params and upload_store.kept(name).decode() == text
+    assert "prompt" not in app.query_params and upload_store.load(name).decode() == text
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ def test_only_models_that_are_offered_are_loaded(monkeypatch: pytest.MonkeyPatch
 def test_a_link_cannot_name_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(upload_store, "folder", lambda: tmp_path)
     with pytest.raises(BadInput):
-        upload_store.kept(name)
+        upload_store.load(name)
 
 
 def test_a_kept_input_that_was_changed_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(upload_store, "folder", lambda: tmp_path)
-    name = upload_store.keep(b"text")
-    assert upload_store.kept(name) == b"text"
+    name = upload_store.save(b"text")
+    assert upload_store.load(name) == b"text"
     (tmp_path / name).write_bytes(b"other")
     with pytest.raises(BadInput, match="was changed"):
-        upload_store.kept(name)
+        upload_store.load(name)

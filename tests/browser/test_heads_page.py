@@ -85,7 +85,7 @@ def drawn(page: Page) -> dict[str, Any]:
     return page.locator(".st-key-pattern .js-plotly-plot").evaluate(script)
 
 
-def begin(page: Page, server: Server, prompt: str = app_chosen.FIRST) -> Page:
+def begin(page: Page, server: Server, prompt: str = app_chosen.DEFAULT_PROMPT) -> Page:
     """The page of heads with that prompt, loaded only where it is not there already."""
     if page.locator(".st-key-prompt").count() == 0 or page.locator(".st-key-pattern").count() == 0:
         open_page(page, server.link())
@@ -96,7 +96,7 @@ def begin(page: Page, server: Server, prompt: str = app_chosen.FIRST) -> Page:
 
 def test_it_opens_on_a_prompt_with_every_head(page: Page, server: Server) -> None:
     open_page(page, server.link())
-    assert chosen(page, "model") == DEFAULT and chosen(page, "prompt") == app_chosen.FIRST
+    assert chosen(page, "model") == DEFAULT and chosen(page, "prompt") == app_chosen.DEFAULT_PROMPT
     grid = page.locator(".grid")
     expect(grid).to_have_count(1)
     # A colour a head at least: the canvas is no blank one.
@@ -111,7 +111,7 @@ def test_a_clicked_head_shows_hugging_faces_pattern(page: Page, server: Server) 
     begin(page, server)
     for layer, head in ((16, 0), (29, 8), (1, 2)):
         click_head(page, layer, head)
-        theirs, shown = pattern_of(app_chosen.FIRST, layer, head), drawn(page)
+        theirs, shown = pattern_of(app_chosen.DEFAULT_PROMPT, layer, head), drawn(page)
         assert f"{layer}.{head}" in shown["title"] and shown["wide"] > 100
         np.testing.assert_allclose(np.array(shown["z"], float), theirs, atol=CLOSE)
         assert data_of(page)["values"] == shown["z"]
@@ -209,7 +209,7 @@ def test_a_hostile_prompt_is_shown_as_text(page: Page, server: Server, text: str
     injected = "script:not([src]):not([type]), img[src=x], a[href^=javascript], .katex"
     assert page.locator("[data-testid=stMain]").locator(injected).count() == 0
     assert page.get_by_test_id("stAlert").count() == 0
-    held = "prompt-input" if len(text) > upload_store.LONGEST_IN_LINK else "prompt"
+    held = "prompt-input" if len(text) > upload_store.MAX_IN_URL else "prompt"
     page.wait_for_url(re.compile(rf"[?&]{held}="))
     # Labels of the chart are text as well: none of them became a tag of the picture.
     labels = page.locator(".st-key-pattern .js-plotly-plot .main-svg text").all_text_contents()
@@ -233,7 +233,7 @@ def test_1024_tokens_are_pooled_and_seen_in_blocks(page: Page, server: Server) -
 
 
 def test_two_sessions_at_once_show_their_own_numbers(page: Page, server: Server, new_page: Callable[..., Page]) -> None:
-    texts = (app_chosen.FIRST, OTHER)
+    texts = (app_chosen.DEFAULT_PROMPT, OTHER)
     both = (begin(page, server), open_page(new_page(), server.link(prompt=OTHER)))
     for turn in range(4):
         heads = ((3 + 7 * turn, turn), (29 - 5 * turn, 8 - turn))

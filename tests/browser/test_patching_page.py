@@ -90,7 +90,7 @@ def test_heads_put_in_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server
 
         return change
 
-    hf, ids = model().hf, model().to_tokens(app_chosen.FIRST)
+    hf, ids = model().hf, model().to_tokens(app_chosen.DEFAULT_PROMPT)
     hooks = [(plain_hooks.output_projection(hf, "llama", i), "input", without(j)) for i, j in ((23, 3), (20, 0))]
     with torch.no_grad():
         before = hf(ids).logits[0, -1].softmax(-1)

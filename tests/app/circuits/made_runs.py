@@ -31,7 +31,7 @@ def rows_of(finding: str, table: str) -> list[dict[str, str]]:
 ALONE = """
 from app import url_state
 from app.pages import circuits
-with url_state.written():
+with url_state.update_url():
     circuits.page.render()
 """
 
@@ -53,7 +53,7 @@ def made(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> R
 
 
 def graph_of(run: Run, task: str = "ioi") -> CircuitGraph:
-    return from_run.of_run(run, Circuit.from_run(run.path, task))
+    return from_run.graph_of_run(run, Circuit.from_run(run.path, task))
 
 
 def drawn_by(shown: Any) -> Any:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from app.circuits import matrices
-from app.circuits.run_tables import in_words
+from app.circuits.run_tables import summary_lines
 from tests.app.circuits.made_runs import committed, drawn_by, made, rows_of
 from workbench.errors import BadInput
 
@@ -77,10 +77,10 @@ def test_a_table_that_is_not_as_findings_write_it_is_refused() -> None:
 
 
 def test_what_is_said_of_a_circuit_has_a_control() -> None:
-    words = " ".join(in_words(made("circuit-reuse", committed("circuit-reuse")), "ioi"))
+    words = " ".join(summary_lines(made("circuit-reuse", committed("circuit-reuse")), "ioi"))
     [row] = [r for r in rows_of("circuit-reuse", "cross_ablation") if r["ablated"] == r["measured"] == "ioi"]
     assert f"{float(row['damage']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]" in words
     assert f"{float(row['random']):.2f} ({float(row['random_low']):.2f} to {float(row['random_high']):.2f})" in words
-    words = " ".join(in_words(made("faithfulness", committed("faithfulness")), "ioi"))
+    words = " ".join(summary_lines(made("faithfulness", committed("faithfulness")), "ioi"))
     shares = [float(r["share"]) for r in rows_of("faithfulness", "faithfulness") if "random" in r["set"]]
     assert f"{len(shares)} random circuits {min(shares):.2f} to {max(shares):.2f}" in words

@@ -33,7 +33,7 @@ def test_downloads_hold_the_very_numbers() -> None:
 
 def test_hostile_names_are_text_in_every_form() -> None:
     circuit = Circuit(HOSTILE, HOSTILE, ((Head(0, 1), HOSTILE), (Head(1, 0), r"$\frac{")))
-    graph = from_run.of_circuit(circuit)
+    graph = from_run.graph_of_circuit(circuit)
     drawn = str(drawn_by(graph).to_json())
     assert "&lt;script&gt;" in drawn and "<script" not in drawn
     lane = "".join(drawn_by(graph).layout.xaxis.ticktext[0].split("<br>"))
@@ -44,5 +44,5 @@ def test_hostile_names_are_text_in_every_form() -> None:
     for name in ("overlap", "tasks"):
         overlaps[name] = overlaps[name].replace("ioi", HOSTILE)
     matrix = matrices.overlap(made("circuit-reuse", overlaps))
-    assert "<script" not in str(drawn_by(matrix).to_json()) and matrix.still("png")
+    assert "<script" not in str(drawn_by(matrix).to_json()) and matrix.image("png")
     assert HOSTILE in matrix.csv().decode()

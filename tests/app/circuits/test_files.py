@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app import upload_store
-from app.circuits import file
+from app.circuits import saved_circuit
 from tests.app.circuits.made_runs import HOSTILE, committed, made, page
 from workbench.core import Head
 from workbench.errors import BadInput
@@ -25,7 +25,7 @@ def test_a_circuit_file_is_what_save_writes(tmp_path: Path) -> None:
     circuit = Circuit("ioi", "tiny", ((Head(0, 1), "mover"),), (Edge(Head(0, 1)),), {"n": 3})
     circuit.save(tmp_path / "saved.json")
     assert circuit.to_bytes() == (tmp_path / "saved.json").read_bytes()
-    assert file.read(circuit.to_bytes()) == circuit
+    assert saved_circuit.parse_circuit(circuit.to_bytes()) == circuit
 
 
 def test_an_opened_file_is_shown_and_named_in_the_link() -> None:
@@ -33,8 +33,8 @@ def test_an_opened_file_is_shown_and_named_in_the_link() -> None:
     app = page().run()
     app.file_uploader[0].upload("mine.json", saved(), "application/json").run()
     assert not app.exception and not app.error
-    assert app.selectbox(key="circuit-run").value == file.OPENED
-    assert upload_store.kept(app.query_params["circuit"]) == saved()
+    assert app.selectbox(key="circuit-run").value == saved_circuit.OPENED
+    assert upload_store.load(app.query_params["circuit"]) == saved()
     assert app.dataframe[0].value["head"].tolist() == ["0.1", "1.1"]
     again = page(**{name: app.query_params[name] for name in ("circuit", "circuit-run")}).run()
     assert again.dataframe[0].value["role"].tolist() == [HOSTILE, "mover"]
@@ -57,7 +57,7 @@ BAD_FILES = [
 @pytest.mark.parametrize(("data", "said"), BAD_FILES)
 def test_a_file_that_is_no_circuit_is_one_line(data: bytes, said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        file.read(data)
+        saved_circuit.parse_circuit(data)
     made("ioi-circuit", committed("ioi-circuit"))
     app = page().run()
     app.file_uploader[0].upload("mine.json", data, "application/json").run()

@@ -21,7 +21,7 @@ def test_lines_are_what_the_stages_measured_and_no_others() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
     mine = [row for row in rows_of("circuit-reuse", "heads") if row["task"] == "ioi"]
     measured = {
-        (graph.node(line.source).label, line.target): line.strength.value for line in graph.lines if line.carries
+        (graph.node(line.source).label, line.target): line.strength.value for line in graph.lines if line.measured
     }
     assert measured == {
         (row["head"], "logits" if row["stage"] == "logits" else f"joint/{row['stage']}"): float(row["mean_effect"])
@@ -30,9 +30,9 @@ def test_lines_are_what_the_stages_measured_and_no_others() -> None:
     told = {row["stage"]: row["receivers"] for row in rows_of("circuit-reuse", "stages") if row["task"] == "ioi"}
     receiving = {name: set[str]() for name in told if name != "logits"}
     for line in graph.lines:
-        if not line.carries:
+        if not line.measured:
             receiving[line.source.removeprefix("joint/")].add(graph.node(line.target).label)
-            assert not line.strength.known
+            assert not line.strength.is_measured
     assert receiving == {stage: set(heads.split()) for stage, heads in told.items() if stage != "logits"}
     assert {node.text for node in graph.nodes if node.kind == "joint"} == {"Q", "V"}
 
@@ -48,13 +48,13 @@ def test_a_marker_for_each_head_and_role_and_receivers_that_are_not_in_the_circu
 
 def test_layers_go_upward_and_no_two_markers_coincide() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
-    layout = at.laid_out(graph)
+    layout = at.compute_layout(graph)
     heads = [(node.head.layer, layout.places[node.key]) for node in graph.nodes if node.head is not None]
     assert len({place for _, place in heads}) == len(heads)
     for layer, (_, y) in heads:
         assert all((other > layer) == (above > y) for other, (_, above) in heads)
     assert layout.places["logits"][1] > max(y for _, (_, y) in heads)
-    upward = [at.ends(layout, line) for line in graph.lines if line.target == "logits"]
+    upward = [at.line_ends(layout, line) for line in graph.lines if line.target == "logits"]
     assert all(start[0] == end[0] for start, end in upward) and len({x for (x, _), _ in upward}) == len(upward)
 
 
@@ -62,16 +62,16 @@ def test_every_layout_is_finite() -> None:
     for finding in ("circuit-reuse", "ioi-circuit", "faithfulness", "circuit-repair"):
         run = made(finding, committed(finding))
         for task in Circuit.all_from_run(run.path):
-            places = at.laid_out(graph_of(run, task)).places
+            places = at.compute_layout(graph_of(run, task)).places
             assert np.isfinite(np.array(list(places.values()))).all()
 
 
 def test_widths_follow_effects_and_roles_have_colours_of_their_own() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
-    strong = {abs(line.strength.value): at.width(graph, line) for line in graph.lines if line.carries}
+    strong = {abs(line.strength.value): at.line_width(graph, line) for line in graph.lines if line.measured}
     largest = max(strong)
     assert all(width == pytest.approx(max(1, 9 * value / largest)) for value, width in strong.items())
-    colours = at.colours(graph)
+    colours = at.role_colours(graph)
     assert len(set(colours.values())) == len(colours) == 4 and set(colours.values()) <= OKABE_ITO
     figure = drawn_by(graph)
     symbols = {
@@ -98,10 +98,10 @@ def test_what_one_points_at_says_interval_and_p_value() -> None:
 def test_a_run_that_lists_no_receivers_draws_none_but_those_that_follow_from_a_role() -> None:
     tables = committed("ioi-circuit")
     graph = graph_of(made("ioi-circuit", tables))
-    assert all(line.carries for line in graph.lines) and from_run.NO_RECEIVERS in graph.note
+    assert all(line.measured for line in graph.lines) and from_run.NO_RECEIVERS in graph.note
     more = tables["heads"].iloc[[0]].assign(stage="previous", layer=4, index=1, head="4.1", role="previous-token")
     graph = graph_of(made("ioi-circuit", tables | {"heads": pd.concat([tables["heads"], more])}))
-    followed = [line for line in graph.lines if not line.carries]
+    followed = [line for line in graph.lines if not line.measured]
     assert [(line.source, graph.node(line.target).label) for line in followed] == [("joint/previous", "17.4")]
     assert graph.node("17.4/earlier").role == "induction"
 
@@ -111,14 +111,14 @@ def test_a_run_without_stages_draws_no_line_and_sizes_from_minimality() -> None:
     assert not graph.lines and from_run.NO_STAGES in graph.note and from_run.MINIMALITY in graph.note
     told = {(row["head"], row["role"]): float(row["share"]) for row in rows_of("faithfulness", "minimality")}
     assert {(n.label, n.role): n.strength.value for n in graph.nodes} == pytest.approx(told)
-    largest = max(graph.nodes, key=lambda node: at.size(graph, node))
+    largest = max(graph.nodes, key=lambda node: at.marker_size(graph, node))
     assert told[largest.label, largest.role] == max(told.values())
 
 
 def test_a_run_without_effects_draws_all_alike() -> None:
     graph = graph_of(made("circuit-repair", committed("circuit-repair")))
     assert from_run.NO_EFFECTS in graph.note
-    assert {at.width(graph, line) for line in graph.lines} == {1.6}
+    assert {at.line_width(graph, line) for line in graph.lines} == {1.6}
     assert {line.target for line in graph.lines} == {"logits", "joint/mover-query"}
 
 
@@ -131,12 +131,12 @@ def test_edges_of_a_run_or_a_file_are_drawn_from_head_to_head() -> None:
         ("20.0/inhibition", "23.3/", "q"),
         ("23.3/", "logits", ""),
     ]
-    assert graph.node("23.3/").kind == "receives" and "23.3/" in at.laid_out(graph).places
+    assert graph.node("23.3/").kind == "receives" and "23.3/" in at.compute_layout(graph).places
     circuit = Circuit("x", "tiny", ((Head(0, 1), "a"), (Head(1, 0), "b")), (Edge(Head(0, 1), Head(1, 0), "v"),))
-    assert [line.into for line in from_run.of_circuit(circuit).lines] == ["v"]
+    assert [line.into for line in from_run.graph_of_circuit(circuit).lines] == ["v"]
 
 
 def test_a_circuit_that_is_too_large_is_not_drawn() -> None:
-    heads = tuple((Head(i, 0), "a") for i in range(from_run.MOST + 1))
+    heads = tuple((Head(i, 0), "a") for i in range(from_run.MAX_MARKERS + 1))
     with pytest.raises(BadInput, match="at most 300"):
-        from_run.of_circuit(Circuit("x", "tiny", heads))
+        from_run.graph_of_circuit(Circuit("x", "tiny", heads))

@@ -12,8 +12,8 @@ from tests.app.circuits.made_runs import committed, graph_of, made
 
 def test_labels_on_one_side_are_never_close_in_a_row() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
-    layout = at.laid_out(graph)
-    above = at.above(graph, layout)
+    layout = at.compute_layout(graph)
+    above = at.labels_above(graph, layout)
     assert above
     heads = [node.key for node in graph.nodes if node.head is not None]
     for side in ([key for key in heads if key in above], [key for key in heads if key not in above]):
@@ -24,7 +24,7 @@ def test_labels_on_one_side_are_never_close_in_a_row() -> None:
 
 def test_every_head_is_named_once() -> None:
     graph = graph_of(made("circuit-reuse", committed("circuit-reuse")))
-    traces: Any = plotly_figure.figure(graph).data
+    traces: Any = plotly_figure.plotly_figure(graph).data
     texts = [text for trace in traces if trace.text for text in trace.text]
     heads = [node.label for node in graph.nodes if node.head is not None]
     assert sorted(text for text in texts if "." in text) == sorted(heads)

@@ -81,7 +81,7 @@ def test_the_chosen_head_is_said_and_ringed() -> None:
     app = page()
     app.session_state[sidebar.HEAD] = "17.4"
     app.run()
-    said = [text.value for text in app.markdown if "Head 17" in text.value]
+    said = [text.value for text in app.messages if "Head 17" in text.value]
     assert len(said) == 1 and "early sender" in said[0] and "value sender" in said[0]
     assert app.button(key="circuit-open").disabled  # this model is not among those that the page may load
     spec = json.loads(app.get("plotly_chart")[0].proto.spec)
@@ -89,7 +89,7 @@ def test_the_chosen_head_is_said_and_ringed() -> None:
     assert len(ring["x"]) == 2
     app.session_state[sidebar.HEAD] = "0.0"
     app.run()
-    assert any("not in this circuit" in text.value for text in app.markdown)
+    assert any("not in this circuit" in text.value for text in app.messages)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ from app.page import views
 
 found = views()
 view = st.navigation(list(found.values()))
-with url_state.written():
+with url_state.update_url():
     sidebar.widgets(["tiny"])
     if not st.session_state.get("begun"):
         st.session_state["begun"] = True

@@ -10,11 +10,11 @@ from workbench.results.circuit import Circuit
 
 
 def test_nothing_that_was_not_checked_is_called_checked() -> None:
-    found = published_circuits.values("gpt2")
+    found = published_circuits.value_table("gpt2")
     [row] = [row for row in found.to_dict("records") if row["quantity"] == "faithfulness: faithfulness"]
     assert row["value"] == 0.87 and row["checked"] == "not checked"
-    assert set(published_circuits.heads("gpt2-medium", "ioi")["checked"]) == {"readings agree", "in a repository"}
-    strange = published_circuits.checked(pd.DataFrame({"sure": ["repository", "memory", "very", None]}))
+    assert set(published_circuits.head_table("gpt2-medium", "ioi")["checked"]) == {"readings agree", "in a repository"}
+    strange = published_circuits.with_certainty(pd.DataFrame({"sure": ["repository", "memory", "very", None]}))
     assert strange["checked"].tolist() == ["in a repository", "not checked", "not checked", "not checked"]
 
 
@@ -27,8 +27,8 @@ def test_a_run_of_a_published_model_stands_beside_what_was_published() -> None:
     assert app.dataframe[0].value["checked"].tolist() == ["readings agree"]
     assert app.selectbox(key="circuit-published").value == "gpt2-medium"
     assert any("2310\\.08744" in caption.value for caption in app.caption)
-    graph = from_run.of_run(run, Circuit.from_run(run.path), None, published_circuits.roles_of("gpt2-medium", "ioi"))
-    assert graph.node("15.14/logits").about[-1] == "published as mover"
+    graph = from_run.graph_of_run(run, Circuit.from_run(run.path), None, published_circuits.published_roles("gpt2-medium", "ioi"))
+    assert graph.node("15.14/logits").hover[-1] == "published as mover"
     app = page(**{"circuit-part": "Circuit"}).run()
     assert app.dataframe[0].value["published as"].tolist() == ["mover"]
 

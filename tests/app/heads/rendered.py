@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import sidebar
-from app.heads.prompt_record import Look
+from app.heads.prompt_record import PromptRecord
 from app.work.jobs import Job
 
 tiny_checkpoint = partial(wb.load, "tiny")
@@ -21,7 +21,7 @@ OTHER = "When Mary and John went to the store, Mary gave a drink to"
 SCRIPT = """
 from app import models, sidebar, url_state
 from app.pages import heads
-from app.markdown import guarded
+from app.messages import guarded
 with url_state.written(), guarded():
     sidebar.widgets(models.available())
     heads.page.render()
@@ -48,7 +48,7 @@ class Queue:
         return self.now
 
     def open(self, before: int | None = None) -> list[Job]:
-        return [] if self.now.over or before is not None else [self.now]
+        return [] if self.now.is_finished or before is not None else [self.now]
 
     def stop(self, number: int) -> None:
         self.now = replace(self.now, state="stopped")
@@ -75,9 +75,9 @@ def values(grid: dict[str, Any]) -> np.ndarray:
     return np.array(grid["values"], dtype=float).T
 
 
-def looked(text: str = sidebar.FIRST) -> tuple[Any, Look]:
+def looked(text: str = sidebar.DEFAULT_PROMPT) -> tuple[Any, PromptRecord]:
     model = wb.load("tiny")
-    return model, Look(model, model.to_tokens(text)[0].tolist(), cache=False)
+    return model, PromptRecord(model, model.to_tokens(text)[0].tolist(), cache=False)
 
 
 def largest(figure: dict[str, Any]) -> float:

@@ -28,7 +28,7 @@ def asked_for() -> tuple[str, dict[str, Any]]:
 def computed() -> Path:
     """What the worker leaves."""
     (key, job), out = asked_for(), io.StringIO()
-    Worker(out).do({**job, "id": 1, "key": key})
+    Worker(out).execute({**job, "id": 1, "key": key})
     return Path(json.loads(out.getvalue().splitlines()[-1])["file"])
 
 
@@ -74,7 +74,7 @@ def copy_scores() -> np.ndarray:
 
 def test_every_score_of_the_background_has_a_chance_level_and_texts(queue: Queue) -> None:
     scores = wb.scores(wb.load("tiny"))
-    known = model_scores.Known(scores, {row["score"]: row for row in scores.chance().to_dict("records")})
+    known = model_scores.ModelScores(scores, {row["score"]: row for row in scores.chance().to_dict("records")})
     for listed, (name, label) in LISTED.items():
         score = model_scores.score(known, listed)
         np.testing.assert_array_equal(score.values, scores[name])

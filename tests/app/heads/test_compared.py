@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import workbench as wb
 from app import models, upload_store
 from app.heads.comparison import next_tokens
-from app.heads.score import difference, on_prompt
+from app.heads.score import difference, prompt_score
 from tests.app.heads.rendered import OTHER, figures, grids, largest, looked, opened, values
 
 
@@ -50,13 +50,13 @@ def test_two_heads_side_by_side(app: AppTest) -> None:
     assert largest(figures(app)["pattern-difference"]) == pytest.approx(np.abs(wanted).max(), abs=1e-4)
     app.selectbox(key="score").set_value("similarity").run()
     difference_ = values(grids(app)["grid-difference"])
-    same = look.similar(wb.Head(1, 2)) - look.similar(wb.Head(0, 3))
+    same = look.similarity(wb.Head(1, 2)) - look.similarity(wb.Head(0, 3))
     np.testing.assert_allclose(difference_, same, atol=1e-5)
 
 
 def test_a_second_head_is_at_first_the_most_alike(app: AppTest) -> None:
     opened(app, compare="yes", differs="head", head="1.2")
-    similar = looked()[1].similar(wb.Head(1, 2))
+    similar = looked()[1].similarity(wb.Head(1, 2))
     layer, index = np.unravel_index(np.nanargmax(similar), similar.shape)
     assert app.query_params["head2"] == f"{layer}.{index}"
 
@@ -108,7 +108,7 @@ def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_link_by_its_hash(app
     app.text_area(key="prompt2").set_value(text).run()
     assert not app.exception
     name = app.query_params["prompt2-input"]
-    assert "prompt2" not in app.query_params and upload_store.kept(name).decode() == text
+    assert "prompt2" not in app.query_params and upload_store.load(name).decode() == text
     assert "at most" in app.error[0].value  # it has too many tokens for this model
     app.text_area(key="prompt2").set_value("<b>Mary</b> and John").run()
     assert not app.error and len(app.get("html")) == 2
@@ -126,7 +126,7 @@ def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_link_by_its_hash(app
 def test_a_difference_is_first_less_second() -> None:
     (_, one), (_, other) = looked(), looked(OTHER)
     head = wb.Head(1, 1)
-    found = difference(on_prompt(one, head, "entropy"), on_prompt(other, head, "entropy"))
+    found = difference(prompt_score(one, head, "entropy"), prompt_score(other, head, "entropy"))
     np.testing.assert_array_equal(found.values, one.scores["entropy"] - other.scores["entropy"])
     assert found.signed and f"{np.median(np.abs(found.values)):.3g}" in found.note
 

@@ -20,7 +20,7 @@ from workbench.plotting import attention_view
 
 def test_a_text_of_too_many_tokens_is_refused() -> None:
     with pytest.raises(UsageError, match="at most"):
-        sidebar.ids(wb.load("tiny"), "Mary and John " * 2_000)
+        sidebar.token_ids(wb.load("tiny"), "Mary and John " * 2_000)
 
 
 def test_the_position_returns_to_the_last_one_with_another_prompt(app: AppTest) -> None:

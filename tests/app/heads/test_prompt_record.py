@@ -14,8 +14,8 @@ import torch
 
 import workbench as wb
 from app.heads import pattern_chart, record_scores
-from app.heads.prompt_record import Look
-from app.heads.weights import circuits, promoted
+from app.heads.prompt_record import PromptRecord
+from app.heads.weights import ov_qk_summary, promoted_tokens
 from tests.families import VOCABULARY
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import earlier, prompt_scores, uniform_prompt_scores
@@ -24,9 +24,9 @@ from workbench.head_scores.weights import HeadWeights
 TEXT = "When Mary and John went to the store, John gave a drink to"
 
 
-def look(text: str = TEXT) -> Look:
+def look(text: str = TEXT) -> PromptRecord:
     model = wb.load("tiny")
-    return Look(model, model.to_tokens(text)[0].tolist(), cache=False)
+    return PromptRecord(model, model.to_tokens(text)[0].tolist(), cache=False)
 
 
 def test_on_repeated_tokens_a_prompts_scores_are_the_tables() -> None:
@@ -61,7 +61,7 @@ def test_pattern_and_next_tokens_are_hugging_faces() -> None:
     assert [t.id for t in seen.next_tokens(3)] == chances.topk(3).indices.tolist()
 
 
-def parts(seen: Look, layer: int) -> tuple[Any, Any]:
+def parts(seen: PromptRecord, layer: int) -> tuple[Any, Any]:
     """Hugging Face's attention and the heads' own weights, ``[d_model, head, d_head]``."""
     attention = seen.model.hf.model.layers[layer].self_attn
     return attention, attention.o_proj.weight.unflatten(1, (seen.model.n_heads, -1))
@@ -70,7 +70,7 @@ def parts(seen: Look, layer: int) -> tuple[Any, Any]:
 def test_what_heads_write_adds_up_to_the_attention_output() -> None:
     seen = look()
     out = wb.record(seen.model, TEXT, ["attn_out"], 1, cache=False).clean["attn_out"][0][0]
-    total = torch.stack([seen.written(wb.Head(1, j)) for j in range(seen.model.n_heads)]).sum(0)
+    total = torch.stack([seen.head_output(wb.Head(1, j)) for j in range(seen.model.n_heads)]).sum(0)
     torch.testing.assert_close(total, out[-1], atol=1e-4, rtol=1e-4)
 
 
@@ -101,13 +101,13 @@ def test_heads_and_the_rest_add_up_to_the_logit_difference() -> None:
     ]
     scale = end / (raw * hf.model.norm.weight)  # one number, per dimension
     heads = [wb.Head(i, j) for i in range(seen.model.n_layers) for j in range(seen.model.n_heads)]
-    rest = (raw - torch.stack([seen.written(head) for head in heads]).sum(0)) * hf.model.norm.weight * scale
+    rest = (raw - torch.stack([seen.head_output(head) for head in heads]).sum(0)) * hf.model.norm.weight * scale
     direction = hf.lm_head.weight[first] - hf.lm_head.weight[second]
     total = seen.scores["direct_logit_attribution"].sum() + float(rest @ direction)
     assert total == pytest.approx(float(logits[first] - logits[second]), abs=1e-3)
     head = wb.Head(1, 3)
-    through = hf.lm_head(seen.written(head) * hf.model.norm.weight * scale)
-    table, order = seen.writes(head, 3), through.argsort(descending=True)
+    through = hf.lm_head(seen.head_output(head) * hf.model.norm.weight * scale)
+    table, order = seen.logit_effects(head, 3), through.argsort(descending=True)
     assert table["token"].tolist()[:3] == seen.model.to_str_tokens(order[:3])
     np.testing.assert_allclose(table["logit"][:3], through[order[:3]], atol=1e-4)
     assert table["logit"].iloc[-1] == pytest.approx(float(through.min()), abs=1e-4)
@@ -116,7 +116,7 @@ def test_heads_and_the_rest_add_up_to_the_logit_difference() -> None:
 @torch.no_grad()
 def test_circuits_are_those_of_the_whole_matrices() -> None:
     model = wb.load("tiny")
-    found = circuits(HeadWeights.of(model, wb.Head(1, 2)))
+    found = ov_qk_summary(HeadWeights.of(model, wb.Head(1, 2)))
     layer, group = model.hf.model.layers[1], model.n_heads // model.n_kv_heads
     attention, gain = layer.self_attn, layer.input_layernorm.weight
     Q = attention.q_proj.weight.unflatten(0, (model.n_heads, -1))[2] * gain
@@ -138,18 +138,18 @@ def test_what_a_head_promotes_is_read_off_the_whole_ov_circuit() -> None:
     W_O = layer.self_attn.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 3]
     logits = hf.model.embed_tokens.weight[ids] @ V.T @ W_O.T @ (hf.lm_head.weight * hf.model.norm.weight).T
     wanted = [[model.tokenizer.decode(int(i)) for i in row] for row in logits.topk(4).indices]
-    assert promoted(model, HeadWeights.of(model, wb.Head(0, 3)), ids, 4) == wanted
+    assert promoted_tokens(model, HeadWeights.of(model, wb.Head(0, 3)), ids, 4) == wanted
 
 
 def test_a_look_is_scored_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     model = wb.load("tiny")
     ids = model.to_tokens(TEXT)[0].tolist()
-    first = Look(model, ids, cache=tmp_path)
+    first = PromptRecord(model, ids, cache=tmp_path)
     monkeypatch.setattr(record_scores, "of_patterns", None)  # not called again
-    second = Look(model, ids, cache=tmp_path)
+    second = PromptRecord(model, ids, cache=tmp_path)
     for name, score in first.scores.items():
         np.testing.assert_array_equal(second.scores[name], score)
-    assert second.chance == first.chance and second.usual_similarity == first.usual_similarity
+    assert second.chance == first.chance and second.median_similarity == first.median_similarity
 
 
 def test_scores_of_a_few_heads_at_once_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +182,9 @@ def test_only_the_last_two_patterns_stay_in_memory() -> None:
 
 def test_similarity_is_a_cosine_and_blank_for_the_head_itself() -> None:
     seen = look()
-    similar = seen.similar(wb.Head(0, 1))
+    similar = seen.similarity(wb.Head(0, 1))
     assert np.isnan(similar[0, 1]) and np.nanmax(np.abs(similar)) <= 1 + 1e-6
-    assert similar[1, 2] == pytest.approx(seen.similar(wb.Head(1, 2))[0, 1], abs=1e-6)
+    assert similar[1, 2] == pytest.approx(seen.similarity(wb.Head(1, 2))[0, 1], abs=1e-6)
 
 
 def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
@@ -192,34 +192,37 @@ def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
     A = np.zeros((n, n))
     A[599, 3], A[300, 299] = 0.5, -0.9
     words: dict[str, Any] = {"title": "t", "scale": "attention"}
-    whole = pattern_chart.shown(A, ["x"] * n, **words)
+    whole = pattern_chart.pattern_chart(A, ["x"] * n, **words)
     assert whole.arrays[0].shape == (300, 300) and whole.arrays[0][299, 1] == 0.5 and whole.arrays[0][150, 149] == -0.9
-    assert "the largest of 2 × 2" in whole.words["subtitle"]
-    assert pattern_chart.blocks(n) == ["0 to 255", "256 to 511", "512 to 599"] and pattern_chart.blocks(512) == []
-    part = pattern_chart.shown(A, ["x"] * n, block=(1, 1), **words)
+    assert "the largest of 2 × 2" in whole.options["subtitle"]
+    assert (
+        pattern_chart.block_names(n) == ["0 to 255", "256 to 511", "512 to 599"]
+        and pattern_chart.block_names(512) == []
+    )
+    part = pattern_chart.pattern_chart(A, ["x"] * n, block=(1, 1), **words)
     assert part.arrays[0].shape == (256, 256) and part.arrays[0][44, 43] == -0.9 and part.labels[0][44] == "300 x"
-    off = pattern_chart.shown(A, ["x"] * n, block=(2, 0), **words)
+    off = pattern_chart.pattern_chart(A, ["x"] * n, block=(2, 0), **words)
     assert off.arrays[0].shape == (88, 256) and off.arrays[0][87, 3] == 0.5
     assert off.labels[1][87] == "599 x" and off.labels[0][3] == "3 x"
-    assert "positions 512 to 599 of 600; what they attend to among 0 to 255" in off.words["subtitle"]
+    assert "positions 512 to 599 of 600; what they attend to among 0 to 255" in off.options["subtitle"]
 
 
 def test_a_figure_of_a_pattern_is_one_that_plotly_takes_and_its_labels_are_text() -> None:
     A = np.array([[1.0, 0.0], [0.25, 0.75]])
-    drawn = pattern_chart.shown(A, ["<b>a</b>", " b"], title="t", scale="attention", limit=2.0)
+    drawn = pattern_chart.pattern_chart(A, ["<b>a</b>", " b"], title="t", scale="attention", limit=2.0)
     figure: Any = go.Figure(drawn.plotly())  # every name and value is checked
     trace = figure.to_dict()["data"][0]
     np.testing.assert_array_equal(drawn.plotly()["data"][0]["z"], A)
     assert list(trace["x"]) == ["0 &lt;b&gt;a&lt;/b&gt;", "1 ·b"] and trace["zmax"] == 2
     for axis in (figure.layout.xaxis, figure.layout.yaxis):
         assert axis.showspikes and "across" in axis.spikemode and axis.title.text
-    signed = pattern_chart.shown(A - 1, ["a", "b"], title="t", scale="difference", signed=True).plotly()
+    signed = pattern_chart.pattern_chart(A - 1, ["a", "b"], title="t", scale="difference", signed=True).plotly()
     assert signed["data"][0]["zmin"] == -signed["data"][0]["zmax"] == -1
 
 
 def test_downloads_hold_what_is_shown() -> None:
-    shown = pattern_chart.shown(np.array([[1.0, 0.0], [0.25, 0.75]]), ["a", " b"], title="t", scale="attention")
+    shown = pattern_chart.pattern_chart(np.array([[1.0, 0.0], [0.25, 0.75]]), ["a", " b"], title="t", scale="attention")
     corner = "position (destination) \\ attended to (source)"  # the rows, and the columns
     assert shown.csv().decode().splitlines() == [f"{corner},0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
     assert b'"values": [[1.0, 0.0], [0.25, 0.75]]' in shown.json()
-    assert shown.still("png").startswith(b"\x89PNG") and b"<svg" in shown.still("svg")
+    assert shown.image("png").startswith(b"\x89PNG") and b"<svg" in shown.image("svg")

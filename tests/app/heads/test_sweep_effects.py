@@ -30,7 +30,7 @@ def swept(*axes: str, name: str = "tiny", positions: int = 3) -> Sweep:
 
 
 def saved(sweep: Sweep, key: str = "a" * 64) -> str:
-    path = result_files.file(SWEEPS, key)
+    path = result_files.result_path(SWEEPS, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep.save(path)
     return key
@@ -59,11 +59,11 @@ def test_without_one_in_the_session_it_is_the_newest_by_head_on_this_machine(app
     half = Sweep(whole.base + whole.delta / 2, whole.base, whole.source, whole.axes, info=whole.info)
     others = [swept("layer", "position"), swept("layer", "head", name="gpt2")]
     for age, (key, sweep) in enumerate(zip("abcd", [half, whole, *others], strict=True)):
-        os.utime(result_files.file(SWEEPS, saved(sweep, key * 64)), (age, age))
-    result_files.file(SWEEPS, "e" * 64).write_bytes(b"damaged, and the newest of all")
+        os.utime(result_files.result_path(SWEEPS, saved(sweep, key * 64)), (age, age))
+    result_files.result_path(SWEEPS, "e" * 64).write_bytes(b"damaged, and the newest of all")
     grid = grids(opened(app, score="patching_effect"))["grid"]
     assert values(grid)[1, 2] == pytest.approx(1, abs=0.02)
-    os.utime(result_files.file(SWEEPS, "a" * 64), (9, 9))
+    os.utime(result_files.result_path(SWEEPS, "a" * 64), (9, 9))
     newer = grids(opened(AppTest.from_string(SCRIPT, default_timeout=120), score="patching_effect"))["grid"]
     assert values(newer)[1, 2] == pytest.approx(0.5, abs=0.02)
     again = grids(opened(AppTest.from_string(SCRIPT, default_timeout=120), **app.query_params))["grid"]
@@ -96,5 +96,5 @@ def test_a_sweep_of_some_layers_leaves_the_others_blank() -> None:
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "b" * 64, "A" * 64])
 def test_a_link_cannot_name_another_file_as_a_sweep(app: AppTest, key: str) -> None:
-    grid = grids(opened(app, score="patching_effect", **{sweep_effect.LINK + "tiny": key}))["grid"]
+    grid = grids(opened(app, score="patching_effect", **{sweep_effect.PARAM + "tiny": key}))["grid"]
     assert "page Patching" in grid["note"]

@@ -29,7 +29,7 @@ def test_the_grid_has_the_mean_over_the_prompts_with_its_interval(app: AppTest, 
     (key, job), out = queue.asked[-1], io.StringIO()
     assert job == {"kind": "task_scores", "model": "tiny", "prompts": ASKED, "label": "scores on ioi"}
     assert np.isnan(values(grids(app)["grid"])).all() and "background" in grids(app)["grid"]["note"]
-    Worker(out).do({**job, "id": 1, "key": key})
+    Worker(out).execute({**job, "id": 1, "key": key})
     queue.now = replace(queue.now, state="done", file=json.loads(out.getvalue().splitlines()[-1])["file"])
     app.run()
     model, task = wb.load("tiny"), wb.task("ioi", n=3, seed=4)
@@ -51,8 +51,12 @@ def test_the_grid_has_the_mean_over_the_prompts_with_its_interval(app: AppTest, 
 def test_the_data_of_the_grid_have_the_intervals_and_one_prompt_has_none() -> None:
     found = wb.scores_on(wb.load("tiny"), wb.task("ioi", n=3, seed=4), cache=False)
     score = task_scores.score(found, "sink")
-    assert (score.about["task"], score.about["n"], score.about["seed"]) == ("ioi", 3, 4) and "rough" in score.note
-    np.testing.assert_array_equal(score.about["low"], found.interval("sink")[0].T)
+    assert (score.metadata["task"], score.metadata["n"], score.metadata["seed"]) == (
+        "ioi",
+        3,
+        4,
+    ) and "rough" in score.note
+    np.testing.assert_array_equal(score.metadata["low"], found.interval("sink")[0].T)
     alone = task_scores.score(wb.scores_on(wb.load("tiny"), wb.task("ioi", n=1), cache=False), "sink")
     assert "no interval" in alone.note and alone.texts is not None and "nan" not in "".join(alone.texts.ravel())
 

@@ -22,7 +22,7 @@ from app import models, sidebar, upload_store
 from app.circuits import from_run
 from app.pages import patching
 from app.patching import circuit_builder, forced_rows, manual_edits, pairs_input, sweep_controls, sweep_view
-from app.patching.script import code
+from app.patching.script import python_script
 from app.work import background, prompts
 from app.work.jobs import Job
 from app.work.worker import Worker
@@ -37,7 +37,7 @@ with url_state.written():
     sidebar.widgets(["tiny"])
     patching.page.render()
 """
-TEXT = sidebar.FIRST
+TEXT = sidebar.DEFAULT_PROMPT
 
 
 class AtOnce:
@@ -52,7 +52,7 @@ class AtOnce:
 
     def submit(self, key: str, job: Mapping[str, Any]) -> Job:
         out = io.StringIO()
-        Worker(out).do({**job, "id": 1, "key": key})
+        Worker(out).execute({**job, "id": 1, "key": key})
         self.asked.append(job)
         last = json.loads(out.getvalue().splitlines()[-1])
         self.done[key] = Job(1, key, last["state"], file=last.get("file", ""), why=last.get("why", ""))
@@ -138,7 +138,7 @@ def test_a_key_value_head_is_named_as_one_and_a_click_chooses_a_head_that_reads_
 
 
 def test_a_circuit_of_another_model_says_what_is_left_out(app: AppTest) -> None:
-    other = circuit_builder.circuit({Head(0, 1): "mover", Head(99, 0): "mover"}, "large", "ioi")
+    other = circuit_builder.to_circuit({Head(0, 1): "mover", Head(99, 0): "mover"}, "large", "ioi")
     data = json.dumps(other.json()).encode()
     ran(app).file_uploader(key="circuit-file").set_value(("c.json", data, "application/json"))
     ran(app)
@@ -161,8 +161,8 @@ def test_heads_in_the_link_are_ablated_as_plain_hooks_ablate_them(app: AppTest) 
     ran(app)
     assert app.multiselect(key="heads-picked").value == ["0.1", "1.2"]
     model = wb.load("tiny")
-    where = manual_edits.Place(tuple(model.to_tokens(TEXT)[0].tolist()))
-    found = manual_edits.change("tiny", where, manual_edits.edits([Head(0, 1), Head(1, 2)], "zero", False, []))
+    where = manual_edits.EditedPrompt(tuple(model.to_tokens(TEXT)[0].tolist()))
+    found = manual_edits.compute_change("tiny", where, manual_edits.edits([Head(0, 1), Head(1, 2)], "zero", False, []))
 
     def without(index: int) -> Any:
         def change(z: torch.Tensor) -> torch.Tensor:
@@ -201,7 +201,7 @@ def test_a_row_is_forced_onto_tokens(app: AppTest) -> None:
     ran(app).button(key="force-it").click()
     last = len(wb.load("tiny").to_tokens(TEXT)[0]) - 1
     assert ran(app).query_params["force"] == f"1.2@{last}>1+3"
-    rows = forced_rows.read(app.query_params["force"])
+    rows = forced_rows.parse_rows(app.query_params["force"])
     assert [row.edit() for row in rows] == [
         Edit("pattern", 1, 2, position=last, kind="pattern", attend_to=(1, 3)),
     ]
@@ -231,11 +231,16 @@ def test_the_code_gives_what_the_page_shows(app: AppTest, monkeypatch: pytest.Mo
 
 
 def test_the_code_of_own_pairs_and_of_a_prompt(app: AppTest) -> None:
-    name = upload_store.keep(
+    name = upload_store.save(
         b'{"clean": "Mary and John", "corrupt": "Mary and Paul", "answer": " Mary", "wrong": " John"}\n'
     )
-    text = code(
-        "tiny", {"pairs": name}, {"site": "z"}, manual_edits.Place((1, 2)), 'Mary\'s "x"', [Edit("z", 0, kind="zero")]
+    text = python_script(
+        "tiny",
+        {"pairs": name},
+        {"site": "z"},
+        manual_edits.EditedPrompt((1, 2)),
+        'Mary\'s "x"',
+        [Edit("z", 0, kind="zero")],
     )
     assert "clean=['Mary and John']" in text and "options" not in text
     assert "wb.run(model, 'Mary\\'s \"x\"', edits, over='positions')" in text
@@ -245,7 +250,7 @@ def test_own_pairs_are_kept_by_their_hash_and_swept(app: AppTest) -> None:
     app.query_params.update({"source": pairs_input.OWN, "set": "1.2"})
     swept(app)
     name = app.query_params["pairs"]
-    assert upload_store.kept(name).decode().count("\n") == 2 and len(strongest(app)) == 8
+    assert upload_store.load(name).decode().count("\n") == 2 and len(strongest(app)) == 8
     assert "drawn anew" in " ".join(text.value for text in app.caption)  # there is no faithfulness on own pairs
     assert "faithfulness" not in [button.key for button in app.button]
 
@@ -272,7 +277,7 @@ def test_a_pair_files_pairs_are_taken_with_their_positions(app: AppTest) -> None
     app.query_params["source"] = pairs_input.OWN
     ran(app).file_uploader(key="pairs-file").set_value(("my.jsonl", json.dumps(rows).encode(), "text/plain"))
     name = ran(ran(app)).query_params["pairs"]
-    assert prompts.prompts({"pairs": name}).positions == ("S", "end")
+    assert prompts.load_prompts({"pairs": name}).positions == ("S", "end")
 
 
 def test_a_circuit_is_saved_and_loaded(app: AppTest) -> None:
@@ -280,7 +285,7 @@ def test_a_circuit_is_saved_and_loaded(app: AppTest) -> None:
     ran(app).selectbox(key="head-role").set_value("inhibition")
     ran(app)
     assert app.query_params["set"] == "0.1:mover,1.2:inhibition"
-    saved = circuit_builder.circuit(
+    saved = circuit_builder.to_circuit(
         {Head(0, 1): "mover", Head(1, 2): "inhibition,:"}, "tiny", "ioi"
     )  # the link has its own
     fresh = AppTest.from_string(PAGE, default_timeout=120)
@@ -309,26 +314,28 @@ with url_state.written():
     app = AppTest.from_string(source, default_timeout=60)
     app.query_params["set"] = long
     ran(app)
-    assert "set" not in app.query_params and upload_store.kept(app.query_params["set-input"]).decode() == long
+    assert "set" not in app.query_params and upload_store.load(app.query_params["set-input"]).decode() == long
 
 
 def test_the_next_tokens_data_say_of_what_they_are(app: AppTest) -> None:
     model, edits = wb.load("tiny"), (Edit("z", 0, 1, kind="zero"), Edit("z", 1, 2, kind="zero"))
-    where = manual_edits.Place(tuple(model.to_tokens(TEXT)[0].tolist()))
+    where = manual_edits.EditedPrompt(tuple(model.to_tokens(TEXT)[0].tolist()))
     said = json.loads(
-        manual_edits.shown(manual_edits.change("tiny", where, edits), model, where, edits, "2 heads").json()
+        manual_edits.change_chart(
+            manual_edits.compute_change("tiny", where, edits), model, where, edits, "2 heads"
+        ).json()
     )
     assert said["model"] == "tiny" and said["prompt"] == TEXT
     assert [(edit["layer"], edit["head"], edit["kind"]) for edit in said["edits"]] == [(0, 1, "zero"), (1, 2, "zero")]
 
 
 def test_a_forced_row_of_an_ablated_head_is_without_effect() -> None:
-    rows = forced_rows.read("1.2@5>1,0.1@3>0")
+    rows = forced_rows.parse_rows("1.2@5>1,0.1@3>0")
     heads = [Head(1, 2), Head(0, 1)]
-    assert forced_rows.without_effect(rows, heads, True, 5) == ["0.1", "1.2"]
+    assert forced_rows.overridden_heads(rows, heads, True, 5) == ["0.1", "1.2"]
     assert (
-        forced_rows.without_effect(rows, heads, False, 5) == ["1.2"]
-        and forced_rows.without_effect(rows, [], True, 5) == []
+        forced_rows.overridden_heads(rows, heads, False, 5) == ["1.2"]
+        and forced_rows.overridden_heads(rows, [], True, 5) == []
     )
 
 
@@ -346,11 +353,11 @@ def test_a_circuits_faithfulness_is_a_run_of_the_finding(app: AppTest, queue: At
     job = queue.asked[-1]
     assert job["finding"] == "faithfulness" and job["settings"]["n_circuit"] >= 6
     done = queue.done[next(iter(queue.done))]
-    assert done.state == "done", done.why
-    run = wb.Run.read(done.file)
-    assert Path(done.file).parent == Path("runs").resolve()
+    assert done.state == "done", done.error
+    run = wb.Run.read(done.path)
+    assert Path(done.path).parent == Path("runs").resolve()
     assert any(run.summary == block.value for block in app.code)
     circuit = wb.Circuit.from_run(run.path, "ioi")
-    assert "a given circuit" in from_run.of_run(run, circuit).subtitle
+    assert "a given circuit" in from_run.graph_of_run(run, circuit).subtitle
     queue.done = {key: replace(job, state="stopped") for key, job in queue.done.items()}
     assert any("Stopped before it ended" in said.value for said in ran(app).info)

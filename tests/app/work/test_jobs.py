@@ -34,7 +34,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def asked(prompts: dict[str, Any] = PROMPTS, **arguments: Any) -> tuple[str, dict[str, Any]]:
-    key = result_files.key(SWEEPS, "tiny", wb.load("tiny"), prompts, arguments)
+    key = result_files.result_key(SWEEPS, "tiny", wb.load("tiny"), prompts, arguments)
     return key, {"kind": SWEEPS, "model": "tiny", "prompts": prompts, "arguments": arguments}
 
 
@@ -50,37 +50,37 @@ def until(jobs: Jobs, number: int, reached: Callable[[Job], bool], seconds: floa
 
 
 def test_a_sweep_of_the_worker_is_the_sweep(jobs: Jobs) -> None:
-    job = until(jobs, jobs.submit(*asked(site="z")).id, lambda job: job.over)
-    assert (job.state, job.why) == ("done", "")
-    found, wanted = wb.Sweep.load(job.file), wb.sweep(wb.load("tiny"), wb.task("ioi", n=6, seed=0), cache=False)
+    job = until(jobs, jobs.submit(*asked(site="z")).id, lambda job: job.is_finished)
+    assert (job.state, job.error) == ("done", "")
+    found, wanted = wb.Sweep.load(job.path), wb.sweep(wb.load("tiny"), wb.task("ioi", n=6, seed=0), cache=False)
     np.testing.assert_allclose(found.values, wanted.values, atol=1e-5)
-    assert jobs.with_key(job.key) == job
+    assert jobs.newest(job.key) == job
 
 
 def test_pairs_of_a_page_are_swept(jobs: Jobs) -> None:
     text = "Mary and John went out, {} gave a drink to"
     pair = {"clean": text.format("John"), "corrupt": text.format("Mary"), "answer": " Mary", "wrong": " John"}
     line = json.dumps(pair)
-    name = upload_store.keep((line + "\n").encode())
-    job = until(jobs, jobs.submit(*asked({"pairs": name})).id, lambda job: job.over)
-    assert job.state == "done" and wb.Sweep.load(job.file).n == 1
+    name = upload_store.save((line + "\n").encode())
+    job = until(jobs, jobs.submit(*asked({"pairs": name})).id, lambda job: job.is_finished)
+    assert job.state == "done" and wb.Sweep.load(job.path).n == 1
 
 
 def test_what_cannot_be_done_fails_in_one_line_and_the_next_job_begins(jobs: Jobs) -> None:
     wrong, right = jobs.submit(*asked(site="nonsense")), jobs.submit(*asked())
-    assert all(job.id == wrong.id for job in jobs.open(right.id))
-    failed = until(jobs, wrong.id, lambda job: job.over)
-    assert failed.state == "failed" and "nonsense" in failed.why and "\n" not in failed.why
-    assert until(jobs, right.id, lambda job: job.over).state == "done"
+    assert all(job.id == wrong.id for job in jobs.unfinished(right.id))
+    failed = until(jobs, wrong.id, lambda job: job.is_finished)
+    assert failed.state == "failed" and "nonsense" in failed.error and "\n" not in failed.error
+    assert until(jobs, right.id, lambda job: job.is_finished).state == "done"
 
 
 def test_a_job_that_waits_or_runs_is_not_submitted_twice(jobs: Jobs) -> None:
     new = {"task": "ioi", "n": 6, "seed": 4}
     first = jobs.submit(*asked(new))
     assert jobs.submit(*asked(new)).id == first.id
-    until(jobs, first.id, lambda job: job.over)
+    until(jobs, first.id, lambda job: job.is_finished)
     again = jobs.submit(*asked(new))
-    assert again.id != first.id and until(jobs, again.id, lambda job: job.over).state == "done"
+    assert again.id != first.id and until(jobs, again.id, lambda job: job.is_finished).state == "done"
 
 
 def test_stopping_keeps_what_is_done(jobs: Jobs) -> None:
@@ -89,10 +89,10 @@ def test_stopping_keeps_what_is_done(jobs: Jobs) -> None:
     until(jobs, job.id, lambda job: job.done > 0)
     began = time.monotonic()
     jobs.stop(job.id)
-    stopped = until(jobs, job.id, lambda job: job.over)
+    stopped = until(jobs, job.id, lambda job: job.is_finished)
     assert stopped.state == "stopped" and time.monotonic() - began < 3 and 0 < stopped.done < stopped.total
     again = jobs.submit(*asked(large, by=["head", "position"]))
-    assert until(jobs, again.id, lambda job: job.over, 300).state == "done"
+    assert until(jobs, again.id, lambda job: job.is_finished, 300).state == "done"
 
 
 def test_a_worker_that_dies_is_replaced(jobs: Jobs) -> None:
@@ -101,21 +101,21 @@ def test_a_worker_that_dies_is_replaced(jobs: Jobs) -> None:
     assert jobs._process is not None
     waits = jobs.submit(*asked({"task": "ioi", "n": 3, "seed": 5}))
     os.kill(jobs._process.pid, signal.SIGTERM)
-    failed = until(jobs, job.id, lambda job: job.over)
-    assert failed.state == "failed" and "worker process ended" in failed.why
-    assert until(jobs, waits.id, lambda job: job.over).state == "done"
-    assert until(jobs, jobs.submit(*asked()).id, lambda job: job.over).state == "done"
+    failed = until(jobs, job.id, lambda job: job.is_finished)
+    assert failed.state == "failed" and "worker process ended" in failed.error
+    assert until(jobs, waits.id, lambda job: job.is_finished).state == "done"
+    assert until(jobs, jobs.submit(*asked()).id, lambda job: job.is_finished).state == "done"
 
 
 def test_a_job_that_waits_is_stopped_at_once(jobs: Jobs) -> None:
     first, second = (jobs.submit(*asked({"task": "ioi", "n": 80, "seed": seed})) for seed in (2, 3))
-    assert [job.id for job in jobs.open(second.id)] == [first.id]
+    assert [job.id for job in jobs.unfinished(second.id)] == [first.id]
     jobs.stop(second.id)
     stopped = jobs.get(second.id)
     assert stopped is not None and stopped.state == "stopped"
     jobs.stop(first.id)
-    until(jobs, first.id, lambda job: job.over)
-    third = until(jobs, jobs.submit(*asked()).id, lambda job: job.over)
+    until(jobs, first.id, lambda job: job.is_finished)
+    third = until(jobs, jobs.submit(*asked()).id, lambda job: job.is_finished)
     assert third.state == "done" and jobs.get(second.id) == stopped
 
 
@@ -131,6 +131,6 @@ def test_a_worker_that_cannot_start_is_not_started_for_ever(monkeypatch: pytest.
     broken = Jobs()
     time.sleep(0.5)
     assert len(started) == 1
-    job = until(broken, broken.submit(*asked()).id, lambda job: job.over)
+    job = until(broken, broken.submit(*asked()).id, lambda job: job.is_finished)
     assert job.state == "failed" and len(started) == 2
     broken.close()
