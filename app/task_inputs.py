@@ -11,7 +11,7 @@ from app import models, url_widgets
 from app.work.prompts import load_prompts
 from workbench import registry
 from workbench.inputs.paired import PairedInputs
-from workbench.patching.resolve import inputs_of
+from workbench.patching.resolve import resolve_inputs
 
 #: Prompts at most: they are run one by one.
 MAX_PROMPTS = 200
@@ -36,4 +36,4 @@ def tokenize(model_name: str, prompts: dict[str, Any]) -> PairedInputs:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the prompts …")
 def _tokenize(model_name: str, prompts: str) -> PairedInputs:
-    return inputs_of(load_prompts(json.loads(prompts)), models.load(model_name))
+    return resolve_inputs(load_prompts(json.loads(prompts)), models.load(model_name))

@@ -19,6 +19,7 @@ from .models import load as load
 from .models.language import HookedLM as HookedLM
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
+from .patching.generate import generate as generate
 from .patching.path import path_patch as path_patch
 from .patching.record import record as record
 from .patching.recording import Recording as Recording

@@ -11,7 +11,7 @@ import numpy as np
 from app.circuits.graph import LOGITS, CircuitGraph, Line, Node, Strength
 from app.circuits.layout import base_role
 from app.circuits.run_tables import read_columns, has_effects, heads_of, rows_where
-from circuits.roles import STAGES
+from circuits.stage_names import STAGES
 from workbench.core import Head
 from workbench.errors import BadInput
 from workbench.results.circuit import Circuit, Edge

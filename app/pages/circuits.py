@@ -143,8 +143,8 @@ def _heads(run: Run, circuit: Circuit) -> pd.DataFrame:
     """The circuit's heads for the table: what is measured by its name, and no stage that only repeats the role."""
     table = heads_of(run, circuit)
     if not has_effects(run):
-        table = table.rename(read_columns={"effect": "loss"})
-    return table.drop(read_columns="stage") if list(table["stage"]) == list(table["role"]) else table
+        table = table.rename(columns={"effect": "loss"})
+    return table.drop(columns="stage") if list(table["stage"]) == list(table["role"]) else table
 
 
 def _file_name(circuit: Circuit) -> str:

@@ -13,7 +13,7 @@ import streamlit as st
 
 from app import sidebar, url_state
 from app.messages import escape_markdown, show_errors
-from circuits.roles import role_words
+from circuits.stage_names import role_words
 from workbench.core import Head
 from workbench.errors import BadInput, WorkbenchError
 from workbench.results.circuit import Circuit

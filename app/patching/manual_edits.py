@@ -123,9 +123,9 @@ def _run(name: str, where: EditedPrompt, edits_: tuple[Edit, ...]) -> wb.Outcome
     model = models.load(name)
     if not where.pairs:
         alone = unpaired(model, [torch.tensor(where.ids)])
-        return wb.run(model, alone, edits_, over="positions", unedited=False)
+        return wb.run(model, alone, edits_, mean_over="positions", unedited=False)
     inputs = task_inputs.tokenize(name, json.loads(where.pairs))
-    return wb.run(model, inputs.of([where.index]), edits_, base=where.base, over=inputs, unedited=False)
+    return wb.run(model, inputs.of([where.index]), edits_, base=where.base, mean_over=inputs, unedited=False)
 
 
 def change_chart(change: Change, model: Any, where: EditedPrompt, edits_: Sequence[Edit], subtitle: str) -> Chart:

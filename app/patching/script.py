@@ -63,8 +63,8 @@ def _edit(edit: Edit) -> str:
 
 def _run(where: EditedPrompt, text: str) -> list[str]:
     if not where.pairs:
-        return [f"out = wb.run(model, {text!r}, edits, over='positions')"]
+        return [f"out = wb.run(model, {text!r}, edits, mean_over='positions')"]
     return [
         "inputs = prompts.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)",
-        f"out = wb.run(model, inputs.of([{where.index}]), edits, base={where.base!r}, over=inputs)",
+        f"out = wb.run(model, inputs.of([{where.index}]), edits, base={where.base!r}, mean_over=inputs)",
     ]

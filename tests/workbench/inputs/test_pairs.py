@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.byte_tokenizers import BOS, EOS, merging
+from workbench.testing.tokenizers import BOS, EOS, merging
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.inputs import files
 from workbench.inputs.pairs import Pair, Pairs, Task, pairs, read_pairs, task
