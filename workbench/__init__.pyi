@@ -1,5 +1,6 @@
 """The public names of the workbench, each written once, here: `workbench/__init__.py` looks them up lazily."""
 
+from . import testing as testing
 from .core import Edit as Edit
 from .core import Head as Head
 from .errors import WorkbenchError as WorkbenchError

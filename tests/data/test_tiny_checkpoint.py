@@ -27,7 +27,9 @@ def test_it_is_right_on_held_out_prompts() -> None:
     model = LlamaForCausalLM.from_pretrained(checkpoint.OUT).eval()
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.OUT)
     draws = prompts.draws()
-    questions = {name: batches.questions(tokenizer, prompts.held_out(name, draws[name])) for name in ("ioi", recipe.LIKE)}
+    questions = {
+        name: batches.questions(tokenizer, prompts.held_out(name, draws[name])) for name in ("ioi", recipe.LIKE)
+    }
     accuracy = train.accuracies(model, questions, recipe.Recipe())
     for name in recipe.REQUIRED:
         assert accuracy[name] >= recipe.BAR

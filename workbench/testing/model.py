@@ -1,4 +1,4 @@
-"""`check_model`: what a hooked model promises, shown on the model at hand with random tokens and plain PyTorch hooks."""
+"""`check_model`: what a hooked model promises, checked with random tokens and plain PyTorch hooks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from workbench.testing.problems import raise_problems, run_in_order
 
 #: Prompts, and tokens of each.
 PROMPTS, LENGTH = 2, 9
+#: The clean and the corrupt prompts share so many tokens at their start.
+SAME = 2
 #: What sums in another order may move logits by, as a share of the largest one.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
 #: Fused attention never forms these, so that reading them computes the layer in another way.
@@ -61,7 +63,7 @@ class _Checked:
         generator = torch.Generator().manual_seed(0)
         clean = torch.randint(0, model.cfg.d_vocab, (PROMPTS, LENGTH), generator=generator)
         corrupt = clean.clone()
-        corrupt[:, 2] = (corrupt[:, 2] + 1) % model.cfg.d_vocab
+        corrupt[:, SAME:] = (corrupt[:, SAME:] + 1) % model.cfg.d_vocab
         with torch.no_grad():
             expected = model.hf(clean.to(model.device), use_cache=False).logits
         return cls(model, clean, corrupt, expected)
@@ -85,45 +87,39 @@ class _Checked:
                 yield f"the hook point {name} never fires. Its anatomy may name another module (FAMILIES)."
             elif tuple(cache[name].shape) != (shape := self._shape(name)):
                 yield f"the hook point {name} has the shape {tuple(cache[name].shape)}, and {shape} is expected."
-            elif not name.endswith(EXPLICIT):
-                read = self.model.run_with_hooks(self.ids, fwd_hooks=[(name, lambda x, hook: None)])
-                if not torch.equal(read, self.expected):
-                    yield f"reading {name} changes the logits."
+        names = [name for name in self.model.hook_dict if not name.endswith(EXPLICIT)]
+        if self._moves_when_read(names):
+            names = [name for name in names if self._moves_when_read([name])]
+            yield f"its logits change when {', '.join(names[:3]) or 'several hook points'} are read."
 
     def edits_are_right(self) -> Iterator[str]:
         """One head of each layer, patched from the corrupt run, against plain PyTorch hooks on whole forwards."""
         import workbench as wb
 
-        model, layers = self.model, range(self.model.n_layers)
-        heads = [layer % model.n_heads for layer in layers]
-        plain = torch.stack([self._patched_by_plain_hooks(*place) for place in enumerate(heads)])
-        inputs = self._pairs()
-        whole = torch.stack(
-            [
-                wb.run(model, inputs, [wb.Edit("z", *place)], cache=False, unedited=False).logits
-                for place in enumerate(heads)
-            ]
-        ).to(plain)
-        for layer in layers:
-            if not self._close(whole[layer], plain[layer]):
-                yield f"patching head {layer}.{heads[layer]} does not give the logits that plain PyTorch hooks give."
+        model, inputs = self.model, self._pairs()
         sweep = wb.sweep(model, inputs, direction="noise", cache=False)
-        differences = (plain[..., 0] - plain[..., 1]).double().cpu()
-        resumed = torch.stack([torch.tensor(sweep.values[place]) for place in enumerate(heads)])
-        limit = 2 * self._limit(plain)
-        for layer in layers:
-            if (resumed[layer] - differences[layer]).abs().max() > limit:
-                how = "resumed from the edited layer" if model.resumable else "by whole forwards"
-                yield f"a sweep, {how}, does not give what a whole forward with head {layer}.{heads[layer]} patched gives."
+        how = "resumed from the edited layer" if model.resumable else "by whole forwards"
+        for layer in range(model.n_layers):
+            head = layer % model.n_heads
+            plain = self._patched_by_plain_hooks(layer, head)
+            edits = [wb.Edit("z", layer, head)]
+            whole = wb.run(model, inputs, edits, cache=False, unedited=False).logits.to(plain)
+            if torch.equal(plain, self.expected[:, -1]):
+                yield f"patching head {layer}.{head} by plain PyTorch hooks changes nothing."
+            if not self._close(whole, plain):
+                yield f"patching head {layer}.{head} does not give the logits that plain PyTorch hooks give."
+            swept = torch.tensor(sweep.values[layer, head]) - (plain[:, 0] - plain[:, 1]).double().cpu()
+            if swept.abs().max() > 2 * self._limit(plain):
+                yield f"a sweep, {how}, does not give what a whole forward with head {layer}.{head} patched gives."
 
     def leaves_nothing_behind(self) -> Iterator[str]:
         def fails(x: Tensor, hook: object) -> Tensor:
             raise ZeroDivisionError
 
-        attempts: dict[str, Callable[..., Any]] = {
-            "raises an error": fails,
-            "changes a shape": lambda x, hook: x[:, :1],
-        }
+        def cuts(x: Tensor, hook: object) -> Tensor:
+            return x[:, :1]
+
+        attempts: dict[str, Callable[..., Any]] = {"raises an error": fails, "changes a shape": cuts}
         name = self.model.hook_name("z", self.model.n_layers - 1)
         for what, hook in attempts.items():
             try:
@@ -160,6 +156,10 @@ class _Checked:
 
         with _before(module, patch):
             return model.hf(self.ids, use_cache=False).logits[:, -1]
+
+    def _moves_when_read(self, names: Sequence[str]) -> bool:
+        hooks = [(name, lambda x, hook: None) for name in names]
+        return not torch.equal(self.model.run_with_hooks(self.ids, fwd_hooks=hooks), self.expected)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         model, part = self.model, name.rsplit(".", 1)[-1]

@@ -150,7 +150,7 @@ def _options(_: Task, pair: Pair) -> str:
         return ""
     candidates = tuple(dict.fromkeys((*pair.answer, *pair.wrong)))
     if not pair.options:
-        return f"has no options. Give all candidate answers, the right and the wrong ones among them: options={candidates}."
+        return f"has no options. Give all candidate answers, right and wrong: options={candidates}."
     if missing := [word for word in candidates if word not in pair.options]:
         return f"lacks {missing[0]!r} among its options {pair.options}. Give all candidate answers."
     return ""
@@ -205,8 +205,9 @@ def _can_be_read(subject: Task, pairs: Sequence[Pair], tokenizer: Any, stages: b
         return
     for i, pair in enumerate(readable):
         for text, ids in ((pair.clean, inputs.clean[i].tolist()), (pair.corrupt, inputs.corrupt[i].tolist())):
-            for word, token in zip(pair.options, inputs.options[i], strict=True):
-                if tokenizer(text + word)["input_ids"] != [*ids, token]:
+            continued = tokenizer([text + word for word in pair.options])["input_ids"]
+            for word, row, token in zip(pair.options, continued, inputs.options[i], strict=True):
+                if row != [*ids, token]:
                     yield f"the option {word!r} of {text!r:.60} is not one token after the prompt."
                     return
         if problem := _misplaced(pair, tokenizer, inputs.positions[i], (inputs.clean[i], inputs.corrupt[i])):
@@ -216,8 +217,8 @@ def _can_be_read(subject: Task, pairs: Sequence[Pair], tokenizer: Any, stages: b
         for i, first in enumerate(inputs.first_difference):
             if inputs.positions[i][position] < first:
                 yield (
-                    f"stages[{stage!r}]={position!r} comes before the first token that differs in {readable[i].clean!r:.60}: "
-                    "nothing can change there. Name a later position, or leave the stage out."
+                    f"stages[{stage!r}]={position!r} comes before the first token that differs, in "
+                    f"{readable[i].clean!r:.60}: nothing can change there. Name a later position, or leave it out."
                 )
                 break
 
