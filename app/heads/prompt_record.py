@@ -1,4 +1,4 @@
-"""What the explorer knows of one prompt on one model: recorded once into the cache, then read head by head."""
+"""Activations and scores of one prompt on one model: recorded once into the cache, then read head by head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workbench.patching.resolve import model_identity, resolve_model, unpaired
 
 @dataclass(frozen=True)
 class NextToken:
-    """One token that may come next."""
+    """A candidate for the next token."""
 
     token: str
     id: int
@@ -37,20 +37,20 @@ class NextToken:
 
 
 class PromptRecord:
-    """One prompt on one model. Little of it stays in memory: activations are read from the cache when they are shown.
+    """One prompt on one model. Little of it stays in memory: activations are read from the cache when they are needed.
 
     Args:
         model: a `HookedLM`; held by reference and never changed.
         ids: the prompt's tokens.
-        cache: where what is recorded is kept, as in `workbench.record`. Without a cache it is a temporary folder, which
-            goes with this object: the patterns of a long prompt do not fit in memory many times.
+        cache: where activations are stored, as in `workbench.record`. Without a cache it is a temporary folder, deleted
+            with this object: the patterns of a long prompt do not fit in memory many times.
 
     Attributes:
         tokens: the prompt's tokens as text.
         scores: score → ``[layer, head]`` on this prompt, and the direct logit attribution to the likeliest next token
             over the second.
-        chance: score → what a causal head that attends uniformly has; of direct logit attribution the mean magnitude
-            that the heads would have with their values averaged uniformly.
+        chance: score → its value for a causal head with uniform attention; of direct logit attribution the mean
+            magnitude over heads whose values are averaged uniformly.
     """
 
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
@@ -65,18 +65,18 @@ class PromptRecord:
         hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
         hooks.append(model.hook_name("resid_post", layers[-1]))
         self._source = Recorder(resumable, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
-        found = record_scores.cached_scores(store, identity, self.ids, self._compute_scores)
-        self.scores = {name: found[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
-        self.chance = dict(zip(NAMES, found[record_scores.UNIFORM].tolist(), strict=True))
-        self.chance[record_scores.ATTRIBUTION] = float(found[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
-        self._cosines = found[record_scores.COSINES].numpy()
+        scores = record_scores.cached_scores(store, identity, self.ids, self._compute_scores)
+        self.scores = {name: scores[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
+        self.chance = dict(zip(NAMES, scores[record_scores.UNIFORM].tolist(), strict=True))
+        self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
+        self._cosines = scores[record_scores.COSINES].numpy()
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def pattern(self, head: Head) -> Float[np.ndarray, "dest src"]:
-        """The head's attention pattern; those of the last two heads asked for stay in memory."""
+        """The head's attention pattern; those of the last two heads stay in memory."""
         for recent, A in self._recent_patterns:
             if recent == head:
                 return A
@@ -85,21 +85,23 @@ class PromptRecord:
         return A
 
     def value_weighted(self, head: Head) -> Float[np.ndarray, "dest src"]:
-        """``A[q, k] · ‖v_k W_O‖``, so that attention to positions from which nothing is moved is small (Kobayashi et
-        al. 2020), in units of the residual stream."""
+        """``A[q, k] · ‖v_k W_O‖``, in units of the residual stream (Kobayashi et al. 2020): attention to positions whose
+        value output is small counts little."""
         group = self.model.n_heads // self.model.n_kv_heads
         v = self._site("v", head.layer)[:, head.index // group].float()
         size = (v @ self.model.blocks[head.layer].attn.W_O[head.index].float()).norm(dim=-1)
         return self.pattern(head) * size.detach().cpu().numpy()[None, :]
 
     def head_output(self, head: Head, position: int = -1) -> Float[Tensor, "d_model"]:
-        """What the head adds to the residual stream at a position, before any norm behind the attention."""
+        """The head's output ``z W_O`` at a position, before any norm that follows the attention."""
         z = self._site("z", head.layer)[position, head.index]
         return (z @ self.model.blocks[head.layer].attn.W_O[head.index]).detach()
 
     def logit_effects(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
-        """The tokens whose logits the head raises and lowers most, straight through the final norm (its scale held as
-        in this run) and the unembedding: ``token, logit``, the most raised first."""
+        """The tokens whose logits the head's output raises and lowers most: ``token, logit``, the most raised first.
+
+        The output goes directly through the final norm, with the scale of this run, and the unembedding.
+        """
         scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._final_residual[position])
         logits = weights.to_logits(self.model, self.head_output(head, position) / scale)
         best, worst = logits.topk(k), (-logits).topk(k)
@@ -141,7 +143,7 @@ class PromptRecord:
 
     @property
     def _final_residual(self) -> Float[Tensor, "pos d_model"]:
-        """The residual stream behind the last layer."""
+        """The residual stream after the last layer."""
         return self._site("resid_post", self.model.n_layers - 1)
 
     def _site(self, site: str, layer: int) -> Tensor:
@@ -152,8 +154,8 @@ class PromptRecord:
 
     @torch.no_grad()
     def _compute_scores(self) -> record_scores.Scores:
-        """The scores of patterns, and direct logit attribution at the last position: of the heads, and of the same
-        heads if they attended uniformly."""
+        """The scores of patterns, and direct logit attribution at the last position: of the heads, and of
+        the same heads with uniform attention."""
         model, layers = self.model, range(self.model.n_layers)
         first, second = self.logits.topk(2).indices.tolist()
         scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
@@ -161,9 +163,9 @@ class PromptRecord:
         z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
         mean_values = torch.stack([self._site("v", i).mean(0) for i in layers])[None]
         mean_values = mean_values.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
-        own, uniform = (attributed(model, each, z, direction)[0].float().cpu() for each in (z, mean_values))
+        attribution, uniform = (attributed(model, inputs, z, direction)[0].float().cpu() for inputs in (z, mean_values))
         scores = record_scores.score_patterns(self._patterns, len(layers), self.ids)
-        return {**scores, record_scores.ATTRIBUTION: own, record_scores.UNIFORM_ATTRIBUTION: uniform}
+        return {**scores, record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
 
 
 def likeliest_tokens(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:

@@ -1,4 +1,4 @@
-"""One number a head, as the grid shows it: its values, its units and what chance has of it."""
+"""One number per head, as the grid shows it: its values, its units and its chance levels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workbench.core import Head
 from workbench.head_scores.result import UNITS
 
 SIMILARITY = "similarity"
-NO_VALUE = "No value yet: they are computed in the background, and heads can be selected meanwhile."
-#: What is seen in the chosen prompt alone, and is there at once.
+NO_VALUE = "No value yet: the scores are computed in the background. Heads can be selected meanwhile."
+#: Scores of the prompt alone, available at once: name → label.
 PROMPT_SCORES = {
     "previous_token": "previous token",
     "duplicate_token": "duplicate token",
@@ -31,17 +31,17 @@ PROMPT_SCORES = {
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """One number a head.
+    """One number per head.
 
     Attributes:
         values: NaN where a head has none.
         title, units: in words.
-        note: what zero means, or what chance has.
+        note: what zero means, or the chance levels.
         levels: chance levels, to be marked on the colour bar.
         signed: whether zero is the middle of the scale.
-        texts: ``[layer, head]``, what is said of each head instead of its value.
+        texts: ``[layer, head]``, shown of the head below the pointer instead of its value.
         marked: heads with a frame.
-        about: what the downloaded data say besides: of what the score is, and its intervals ``[head, layer]``.
+        metadata: further fields of the JSON download, such as the intervals ``[head, layer]``.
     """
 
     values: Float[np.ndarray, "layer head"]
@@ -55,35 +55,35 @@ class Score:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def prompt_score(look: PromptRecord, head: Head, name: str) -> Score:
-    """A score of `ON_PROMPT`."""
+def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
+    """A score of `PROMPT_SCORES`."""
     title, units = PROMPT_SCORES[name].capitalize(), UNITS[name]
     if name == SIMILARITY:
-        level = look.median_similarity
+        level = record.median_similarity
         note = f"0: unrelated. Two heads of this prompt have |cosine| {level:.3g} (median over all pairs)."
-        return Score(look.similarity(head), title, units, note, [-level, level], signed=True)
-    level = look.chance[name]
+        return Score(record.similarity(head), title, units, note, [-level, level], signed=True)
+    values, level = record.scores[name], record.chance[name]
     if name == ATTRIBUTION:
-        first, second = look.next_tokens(2)
+        first, second = record.next_tokens(2)
         note = (
-            f"To the logit of {first.token!r} over {second.token!r}; 0: pushes to neither. Mean magnitude "
-            f"{np.abs(look.scores[name]).mean():.3g}; {level:.3g} if every head attended uniformly."
+            f"To the logit of {first.token!r} minus that of {second.token!r}. 0: no direct effect. Mean |value| "
+            f"{np.abs(values).mean():.3g}; {level:.3g} with uniform attention."
         )
-        return Score(look.scores[name], title, units, note, [-level, level], signed=True)
+        return Score(values, title, units, note, [-level, level], signed=True)
     if np.isnan(level):
-        note = "No token of this prompt occurs twice, so no head has a value: take a prompt that repeats something."
-        return Score(look.scores[name], title, units, note)
-    return Score(look.scores[name], title, units, f"Chance: a uniform head has {level:.3g}.", [level])
+        note = "No value: no token occurs twice in this prompt. Use a prompt with a repeated token."
+        return Score(values, title, units, note)
+    return Score(values, title, units, f"Chance: uniform attention {level:z.3g}.", [level])
 
 
 def difference(first: Score, second: Score) -> Score:
-    """First less second."""
+    """The first score minus the second."""
     values = first.values - second.values
     median = np.nanmedian(np.abs(values)) if np.isfinite(values).any() else np.nan
-    note = f"0: no difference; half of the heads differ by less than {median:.3g}."
+    note = f"0: no difference. Median |difference| over heads: {median:.3g}."
     return Score(values, f"{first.title}: first − second", first.units, note, signed=True)
 
 
 def empty_score(shape: tuple[int, int], title: str, note: str) -> Score:
-    """A score that is not there yet."""
+    """A score without values, which the grid draws grey."""
     return Score(np.full(shape, np.nan), title, "", note)

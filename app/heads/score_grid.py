@@ -1,4 +1,4 @@
-"""The list of scores, the chosen one, and the grid that shows it."""
+"""The list of scores, the selected one, and the grid that shows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.heads.selection import Selection
 from app.messages import show_errors
 from workbench.core import Head
 
-#: In the link → label.
+#: Value of the URL's ``score`` → label.
 LABELS = {
     **PROMPT_SCORES,
     sweep_effect.EFFECT: sweep_effect.LABEL,
@@ -25,26 +25,24 @@ LABELS = {
 
 
 def score_widget() -> str:
-    """The list."""
+    """The list of scores."""
     return url_widgets.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__)
 
 
-def selected_score(side: Selection, choice: str) -> Score:
-    """The chosen score of a side; grey where it is not there yet, and why is drawn."""
-    if choice in PROMPT_SCORES:
-        return prompt_score(side.record, side.head, choice)
-    shape, label = (side.model.n_layers, side.model.n_heads), LABELS[choice]
+def selected_score(selection: Selection, name: str) -> Score:
+    """The score of that name; empty where it is not computed yet, with a line that says why."""
+    if name in PROMPT_SCORES:
+        return prompt_score(selection.record, selection.head, name)
+    shape, label = (selection.model.n_layers, selection.model.n_heads), LABELS[name]
     title = label[0].upper() + label[1:]
-    if choice in model_scores.LISTED:
-        known = model_scores.asked(side.model_name)
-        if known is not None:
-            return model_scores.score(known, choice)
-        return empty_score(shape, title, NO_VALUE)
-    key = sweep_effect.newest_sweep_key(side.model_name)
+    if name in model_scores.LISTED:
+        scores = model_scores.background(selection.model_name).result(start=True)
+        return empty_score(shape, title, NO_VALUE) if scores is None else model_scores.score(scores, name)
+    key = sweep_effect.newest_sweep_key(selection.model_name)
     if key is None:
-        return empty_score(shape, title, "No sweep of this model yet: run a sweep on the page Patching.")
+        return empty_score(shape, title, "No sweep of this model yet. Run one on the page Patching.")
     with show_errors():
-        return sweep_effect.score(side.model, key)
+        return sweep_effect.score(selection.model, key)
     return empty_score(shape, title, "")
 
 
@@ -56,18 +54,19 @@ def show_score(
     *,
     label: str = "",
     limit: float | None = None,
-    also: frozenset[Head] = frozenset(),
-    about: Mapping[str, Any] | None = None,
+    also_marked: frozenset[Head] = frozenset(),
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """The grid of a score, with downloads where there is a value.
 
     Args:
-        also: heads with a frame beside the score's own.
-        about: what the downloaded data say of themselves besides.
+        also_marked: heads with a frame besides the score's own.
+        metadata: further fields of the JSON download.
     """
     title = f"{label}: {score.title}" if label else score.title
+    values = np.asarray(score.values)
     head_grid(
-        np.asarray(score.values),
+        values,
         title=title,
         units=score.units,
         note=score.note,
@@ -76,15 +75,14 @@ def show_score(
         levels=score.levels,
         limit=limit,
         texts=score.texts,
-        marked=score.marked | also,
+        marked=score.marked | also_marked,
         key=key,
         on_pick=on_pick,
     )
-    values = np.asarray(score.values)
     if not np.isfinite(values).any():
         return
     options = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
-    names = tuple([str(i) for i in range(size)] for size in values.shape)
-    data = {**(about or {}), **score.metadata}
-    chart = Chart("heatmap", (values.T,), names, {**options, "diverging": score.signed, "limit": limit}, data)
+    options |= {"diverging": score.signed, "limit": limit}
+    labels = tuple([str(i) for i in range(size)] for size in values.shape)
+    chart = Chart("heatmap", (values.T,), labels, options, {**(metadata or {}), **score.metadata})
     download_buttons(chart, key, f"heads-{key}")

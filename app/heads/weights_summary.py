@@ -1,5 +1,5 @@
-"""A head's circuits by its weights alone: their sizes, what it copies, the earlier heads that it reads, and what it
-promotes for the tokens that it attends to."""
+"""A head's OV and QK circuits from its weights alone: their sizes, the copy score, composition with earlier heads, and
+the tokens that the OV circuit promotes."""
 
 from __future__ import annotations
 
@@ -17,90 +17,93 @@ from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
 from workbench.plotting.attention_view import visible
 
-#: Heads that stay in memory; earlier heads that are listed a way of reading; tokens, and what each promotes.
-MAX_HEADS, PARTNERS, TOKENS, PROMOTED = 512, 3, 5, 5
-#: Heads whose weights stay in memory.
-MAX_HEAD_WEIGHTS = 4
+#: Heads whose summary stays in memory, and whose weights do.
+MAX_HEADS, MAX_HEAD_WEIGHTS = 512, 4
+#: Earlier heads that are listed per kind of composition; attended tokens, and promoted tokens of each.
+PARTNERS, TOKENS, PROMOTED = 3, 5, 5
 
 
-def show(side: Selection, waits: bool) -> None:
+def show_summary(selection: Selection, stored_only: bool) -> None:
     """The summary.
 
     Args:
-        waits: whether the page already says how far the background scores are.
+        stored_only: the page already shows the progress of the background scores.
     """
     st.markdown("**OV and QK circuits** (weights alone)")
-    known = model_scores.ready(side.model_name)
-    show_table(size_table(side, known))
-    if not waits:
-        known = model_scores.offered(side.model_name)
-    if known is not None:
-        row = side.head.layer * side.model.n_heads + side.head.index
-        st.caption(_copy_score_text(known, side.head))
-        show_table(composition_table(known, row))
+    background = model_scores.background(selection.model_name)
+    scores = background.stored()
+    show_table(size_table(selection, scores))
+    if scores is None and not stored_only:
+        scores = background.result()
+    if scores is not None:
+        row = selection.head.layer * selection.model.n_heads + selection.head.index
+        st.caption(_copy_score_text(scores, selection.head))
+        show_table(composition_table(scores, row))
 
 
-def size_table(side: Selection, model_scores: ModelScores | None) -> pd.DataFrame:
-    """Norm, effective rank and the largest singular value's share of both circuits, beside random weights' where these
-    are known."""
-    circuits = _circuits(side.model_name, side.head)
+def size_table(selection: Selection, scores: ModelScores | None) -> pd.DataFrame:
+    """Norm, effective rank and the largest singular value's share of both circuits, with the norm and rank of random
+    weights where the model's scores are computed."""
+    circuits = _ov_qk_summary(selection.model_name, selection.head)
     quantities = {
         "norm": "norm (Frobenius)",
-        "rank": f"effective rank (of {side.model.d_head})",
-        "first": "largest σ² / Σσ²",
+        "rank": f"effective rank (of {selection.model.d_head})",
+        "first": "σ₁² / Σσ²",
     }
     rows = []
     for quantity, label in quantities.items():
         rows.append({"": label} | {name: circuit[quantity] for name, circuit in circuits.items()})
-        if model_scores is not None and quantity != "first":
-            levels = {name: model_scores.chance[f"{name.lower()}_{quantity}"]["random"] for name in circuits}
+        if scores is not None and quantity != "first":
+            levels = {name: scores.chance[f"{name.lower()}_{quantity}"]["random"] for name in circuits}
             rows.append({"": "… of random weights"} | levels)
     return pd.DataFrame(rows)
 
 
 def composition_table(model_scores: ModelScores, row: int) -> pd.DataFrame:
-    """The earlier heads whose output the head's q, k and v read most, beside what unrelated heads have."""
+    """The earlier heads with the strongest Q, K and V composition, and the level of unrelated heads."""
     rows = []
     for kind in "qkv":
         best = strongest_partners(model_scores.scores, f"{kind}_composition", row, PARTNERS)
-        rows.append({"reads by": kind.upper(), "strongest": ", ".join(f"{head} ({value:.3f})" for head, value in best)})
+        heads = ", ".join(f"{head} ({value:.3f})" for head, value in best)
+        rows.append({"composition": kind.upper(), "strongest": heads})
     level = model_scores.scores.info["unrelated_composition"]
     return pd.DataFrame(rows).assign(unrelated=level)
 
 
-def show_ov_tokens(side: Selection, dest: int) -> None:
-    """For the tokens that a position attends to most: what the head's OV circuit promotes."""
-    row = side.record.pattern(side.head)[dest]
-    places = np.argsort(-row, kind="stable")[:TOKENS]
-    ids = list(dict.fromkeys(side.record.ids[places].tolist()))
-    words = side.model.to_str_tokens(side.record.ids[places])
-    where = dict(zip(side.record.ids[places].tolist(), words, strict=True))
+def show_ov_tokens(selection: Selection, dest: int) -> None:
+    """For the tokens that a position attends to most: the tokens that the head's OV circuit promotes."""
+    record = selection.record
+    row = record.pattern(selection.head)[dest]
+    positions = np.argsort(-row, kind="stable")[:TOKENS]
+    ids = list(dict.fromkeys(record.ids[positions].tolist()))
+    texts = selection.model.to_str_tokens(record.ids[positions])
+    text_of = dict(zip(record.ids[positions].tolist(), texts, strict=True))
     st.markdown(
-        "**OV circuit, token by token** (weights alone)",
-        help="For the tokens attended to most: what the head promotes through embedding, V, O and unembedding. "
+        "**OV circuit per token** (weights alone)",
+        help="For the tokens with the most attention: the tokens that the head promotes through W_E, W_V, W_O and W_U. "
         "Positions, and what earlier layers add to a token, are left out.",
     )
-    best = promoted_tokens(side.model, _weights(side.model_name, side.head), ids, PROMOTED)
+    promoted = promoted_tokens(selection.model, _weights(selection.model_name, selection.head), ids, PROMOTED)
     rows = [
-        {"attended token": visible(where[i]), "promotes": " ".join(visible(token) for token in tokens)}
-        for i, tokens in zip(ids, best, strict=True)
+        {"attended token": visible(text_of[i]), "promotes": " ".join(visible(token) for token in tokens)}
+        for i, tokens in zip(ids, promoted, strict=True)
     ]
     show_table(pd.DataFrame(rows))
 
 
 @st.cache_resource(max_entries=MAX_HEADS, show_spinner=False)
-def _circuits(name: str, head: Head) -> dict[str, dict[str, float]]:
-    return ov_qk_summary(_weights(name, head))
+def _ov_qk_summary(model_name: str, head: Head) -> dict[str, dict[str, float]]:
+    return ov_qk_summary(_weights(model_name, head))
 
 
 @st.cache_resource(max_entries=MAX_HEAD_WEIGHTS, show_spinner=False)
-def _weights(name: str, head: Head) -> HeadWeights:
-    return HeadWeights.of(models.load(name), head)
+def _weights(model_name: str, head: Head) -> HeadWeights:
+    return HeadWeights.of(models.load(model_name), head)
 
 
 def _copy_score_text(model_scores: ModelScores, head: Head) -> str:
     value, chance = model_scores.scores["copy_score"][head.layer, head.index], model_scores.chance["copy_score"]
     return (
-        f"Copy score {value:.3f}: 1 raises what it attends to, −1 lowers it (random weights {chance['random']:.3f}, "
-        f"95th percentile {chance['random_95']:.3f})."
+        f"Copy score {value:z.3f}. 1: raises the tokens that it attends to, −1: lowers them. Random weights: "
+        f"{chance['random']:z.3f}, 95th percentile {chance['random_95']:z.3f}."
     )

@@ -1,4 +1,4 @@
-"""Heads: every head of the model on one prompt, and one head closely; or two prompts, heads or models side by side."""
+"""Heads: every head of the model on one prompt, and one head in detail; or two prompts, heads or models side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import streamlit as st
 
 from app import sidebar, task_inputs, url_widgets
-from app.heads import comparison, detail, score_grid, second_selection, task_scores, weights_summary
+from app.heads import detail, score_grid, second_selection, task_scores, weights_summary
+from app.heads.comparison import show_comparison
 from app.heads.model_scores import LISTED
 from app.heads.selection import Selection, sidebar_selection
 from app.page import Page
@@ -15,44 +16,48 @@ from app.page import Page
 
 def render() -> None:
     """The page."""
-    choice_, on_, kind_ = st.columns([5, 2, 4], vertical_alignment="bottom")
-    with choice_:
-        choice = score_grid.score_widget()
-    with on_:
+    score_column, compare_column, kind_column = st.columns([5, 2, 4], vertical_alignment="bottom")
+    with score_column:
+        score_name = score_grid.score_widget()
+    with compare_column:
         comparing = url_widgets.toggle("Compare", "compare")
-    with kind_:
+    with kind_column:
         kind = second_selection.comparison_kind() if comparing else task_scores.source_widget()
     if comparing:
         first = sidebar_selection()
         sidebar.suggest_head(first.record.strongest_head)
-        comparison.show(first, second_selection.second_selection(first, kind), kind, choice)
+        second = second_selection.second_selection(first, kind)
+        show_comparison(first, second, kind, score_name)
         return
     second_selection.remove_params()
-    asked = task_inputs.task_widgets() if kind == task_scores.TASK else None
-    side = sidebar_selection() if asked is None else task_scores.prompt_selection(sidebar.model_name(), asked)
-    sidebar.suggest_head(side.record.strongest_head)
-    _one(side, choice, asked)
+    prompts = task_inputs.task_widgets() if kind == task_scores.TASK else None
+    if prompts is None:
+        selection = sidebar_selection()
+    else:
+        selection = task_scores.prompt_selection(sidebar.model_name(), prompts)
+    sidebar.suggest_head(selection.record.strongest_head)
+    _show(selection, score_name, prompts)
 
 
-def _one(side: Selection, choice: str, asked: dict[str, Any] | None) -> None:
+def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None) -> None:
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        if asked is None or choice not in task_scores.AVERAGED:
-            score = score_grid.selected_score(side, choice)
+        if prompts is None or score_name not in task_scores.AVERAGED:
+            score = score_grid.selected_score(selection, score_name)
         else:
-            score = task_scores.task_score(side, choice, asked)
-        score_grid.show_score(score, side.head, "grid", sidebar.select_head, about=side.metadata)
-        st.subheader(f"Head {side.head}", anchor=False)
-        dest = detail.destination_slider(side.record)
-        detail.show_attended_tokens(side.record, side.head, dest)
+            score = task_scores.task_score(selection, score_name, prompts)
+        score_grid.show_score(score, selection.head, "grid", sidebar.select_head, metadata=selection.metadata)
+        st.subheader(f"Head {selection.head}", anchor=False)
+        dest = detail.destination_slider(selection.record)
+        detail.show_attended_tokens(selection.record, selection.head, dest)
     with right:
-        detail.show_pattern(side)
+        detail.show_pattern(selection)
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        detail.show_tables(side)
+        detail.show_tables(selection)
     with right:
-        weights_summary.show(side, waits=choice in LISTED)
-        weights_summary.show_ov_tokens(side, dest)
+        weights_summary.show_summary(selection, stored_only=score_name in LISTED)
+        weights_summary.show_ov_tokens(selection, dest)
 
 
 page = Page("heads", "Heads", "grid_view", 1, render)

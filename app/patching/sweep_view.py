@@ -1,4 +1,4 @@
-"""A finished sweep in the page: the grid whose cells are heads, intervals and p-values, downloads, the strongest."""
+"""A finished sweep in the page: the grid or heatmap, intervals and p-values, downloads, and the strongest cells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -14,18 +15,21 @@ import streamlit as st
 import workbench as wb
 from app import url_widgets
 from app.components.head_grid import head_grid
-from app.downloadable import download_buttons
+from app.downloadable import PLOTLY_CONFIG, download_buttons
 from app.work.sweep_results import by_head
+from workbench import statistics
 from workbench.core import Head
 from workbench.plotting import style
 from workbench.results.sweep import Sweep
 
 LARGEST_OVER_POSITIONS = "largest over positions"
+#: The metric whose sign says whether the model prefers the answer.
+LOGIT_DIFFERENCE = "logit_difference"
 
 
 @dataclass(frozen=True, eq=False)
 class SweepDownload:
-    """What is downloaded of a sweep: the object that is drawn."""
+    """The downloads of a sweep: the object that is shown."""
 
     sweep: Sweep
 
@@ -36,28 +40,28 @@ class SweepDownload:
         return stream.getvalue()
 
     def csv(self) -> bytes:
-        """A row a cell, with intervals and p-values."""
+        """One row per cell, with intervals and p-values."""
         return self.sweep.table().to_csv(index=False).encode()
 
     def json(self) -> bytes:
-        """Everything but the value of each example."""
+        """Everything but the values per example."""
         return json.dumps(self.sweep.json(), ensure_ascii=False).encode()
 
 
-def show(
-    sweep: wb.Sweep, selected: Head, marked: frozenset[Head], on_pick: Callable[[Head], None], share: int = 1
+def show_sweep(
+    sweep: wb.Sweep, selected: Head, marked: frozenset[Head], on_pick: Callable[[Head], None], group: int = 1
 ) -> None:
-    """Draw it.
+    """The grid of a sweep by head, or the heatmap of another, with its notes and downloads.
 
     Args:
-        share: how many heads read one key/value head; of those the first is picked by a click on it.
+        group: how many heads share one key/value head; a click on that selects the first of them.
     """
     quantity = sweep.quantity(None)
     words = style.words(sweep, quantity)
     if {"head", "kv_head"} & set(sweep.axes):
-        _grid(sweep, quantity, words, selected, marked, on_pick, share)
+        _grid(sweep, quantity, words, selected, marked, on_pick, group)
     else:
-        st.plotly_chart(sweep.figure(), key="sweep-figure", config={"displaylogo": False})
+        st.plotly_chart(sweep.figure(), key="sweep-figure", config=PLOTLY_CONFIG)
     st.caption(words.note)
     if sweep.effect_note:
         st.caption(sweep.effect_note)
@@ -75,6 +79,34 @@ def strongest_table(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cell", quantity.replace("_", " "), "low", "high", "p"])
 
 
+def task_warning(sweep: wb.Sweep, denoise: bool) -> str:
+    """A line that says that the model does not do the task; empty where it does, or where the metric cannot tell.
+
+    It does where the 95 % interval of the mean logit difference of the clean prompts is above 0.
+
+    Args:
+        denoise: whether the clean run is the source of the patches, and not the base.
+    """
+    clean = sweep.source if denoise else sweep.base
+    if sweep.info.get("metric") != LOGIT_DIFFERENCE or clean is None:
+        return ""
+    return _task_warning(tuple(np.asarray(clean, dtype=float).tolist()))
+
+
+@lru_cache(maxsize=8)
+def _task_warning(clean: tuple[float, ...]) -> str:
+    values = np.array(clean)
+    interval = statistics.mean_interval(values[None]) if len(values) > 1 else None
+    low, high = (float(interval.low[0]), float(interval.high[0])) if interval else (values[0], values[0])
+    if not low <= 0:
+        return ""
+    bounds = f" [{low:z.3g}, {high:z.3g}]" if interval else ""
+    return (
+        f"The model does not do this task: the mean logit difference of the clean prompts is {values.mean():z.3g}"
+        f"{bounds}, not reliably above 0. Effects of heads mean little then."
+    )
+
+
 def _grid(
     sweep: wb.Sweep,
     quantity: str,
@@ -82,20 +114,20 @@ def _grid(
     selected: Head,
     marked: frozenset[Head],
     on_pick: Callable[[Head], None],
-    share: int,
+    group: int,
 ) -> None:
     at = None
     if "position" in sweep.axes:
-        place = url_widgets.select("At", [LARGEST_OVER_POSITIONS, *sweep.labels["position"]], "at")
-        at = None if place == LARGEST_OVER_POSITIONS else place
+        position = url_widgets.select("At", [LARGEST_OVER_POSITIONS, *sweep.labels["position"]], "at")
+        at = None if position == LARGEST_OVER_POSITIONS else position
     values, texts, _ = by_head(sweep, quantity, at)
-    shared = "kv_head" in sweep.axes
-    if shared and share > 1:
-        texts = np.array([[_read_by(i, j, share, text) for j, text in enumerate(row)] for i, row in enumerate(texts)])
-        st.caption(f"Rows are key/value heads; {share} heads read each. A click chooses the first of them.")
+    is_kv = "kv_head" in sweep.axes
+    if is_kv and group > 1:
+        texts = np.array([[_with_group(i, j, group, text) for j, text in enumerate(row)] for i, row in enumerate(texts)])
+        st.caption(f"Rows are key/value heads, each shared by {group} heads. A click selects the first of them.")
 
-    def picked(head: Head) -> None:
-        on_pick(Head(head.layer, head.index * share))
+    def pick_first_of_group(head: Head) -> None:
+        on_pick(Head(head.layer, head.index * group))
 
     head_grid(
         values,
@@ -103,13 +135,14 @@ def _grid(
         note=words.title,
         units=words.scale,
         texts=texts,
-        selected=Head(selected.layer, selected.index // share) if shared else selected,
-        marked=frozenset() if shared else marked,
-        on_pick=picked if shared else on_pick,
+        selected=Head(selected.layer, selected.index // group) if is_kv else selected,
+        marked=frozenset() if is_kv else marked,
+        on_pick=pick_first_of_group if is_kv else on_pick,
         key="sweep-grid",
-        shared=shared,
+        shared=is_kv,
     )
 
 
-def _read_by(layer: int, kv: int, share: int, text: str) -> str:
-    return f"{text}; read by heads {Head(layer, kv * share)} to {Head(layer, (kv + 1) * share - 1)}"
+def _with_group(layer: int, kv_head: int, group: int, text: str) -> str:
+    first, last = Head(layer, kv_head * group), Head(layer, (kv_head + 1) * group - 1)
+    return f"{text}; shared by heads {first} to {last}"

@@ -1,4 +1,4 @@
-"""The queue of the explorer's worker process: what waits, what runs and how far it is, as the page sees it."""
+"""The queue of the explorer's worker process: what waits, what runs and how far it is, as a page sees it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 from workbench import registry
 
-#: What became of a job whose process died.
-WORKER_ENDED = "The worker process ended while this ran; what was finished is kept: run it again to go on."
-#: States that nothing follows.
+#: The error of a job whose process died.
+WORKER_ENDED = "The worker process ended. What was computed is cached: start again to continue."
+#: States that are final.
 FINAL_STATES = ("done", "stopped", "failed")
 
 
@@ -26,9 +26,10 @@ class Job:
 
     Attributes:
         state: ``waiting``, ``running``, ``done``, ``stopped`` or ``failed``.
-        done, total, what: how far it is.
-        file: what it left; why: what went wrong.
-        label: what it is, in a few words.
+        done, total, step: how far it is.
+        path: of the file or run directory that it left.
+        error: why it failed.
+        label: what it computes, in a few words.
     """
 
     id: int
@@ -46,45 +47,45 @@ class Job:
         return self.state in FINAL_STATES
 
 
-class Jobs:
+class JobQueue:
     """A worker process and its jobs; every method may be called from any session's thread.
 
-    The process is started at once, so that it is ready for the first job. One that dies loses the job that ran, and is
-    replaced for those that wait; one that dies before any job ran cannot start, and is not tried again before the
-    next job comes.
+    The process is started at once, so that it is ready for the first job. When it dies, the job that ran fails, and a
+    new process takes those that wait; when it dies before any job ran, it cannot start, and is not tried again before
+    the next job comes.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
-        self._requests: dict[int, Mapping[str, Any]] = {}  # of jobs that wait, for the next process
-        with self._lock:  # a process that ends at once is heard of when this is there
+        self._commands: dict[int, Mapping[str, Any]] = {}  # of waiting jobs, for the next process
+        with self._lock:  # `_listen` of a process that ends at once waits until it is assigned
             self._process: subprocess.Popen[str] | None = self._start_process()
         atexit.register(self.close)
 
-    def submit(self, key: str, job: Mapping[str, Any]) -> Job:
-        """Put a job in the queue, or give the one with that key that waits or runs already."""
+    def submit(self, key: str, request: Mapping[str, Any]) -> Job:
+        """Put a job in the queue, or return the unfinished one of that key."""
         with self._lock:
-            for job2 in self._jobs.values():
-                if job2.key == key and not job2.is_finished:
-                    return job2
+            for job in self._jobs.values():
+                if job.key == key and not job.is_finished:
+                    return job
             if self._process is None:
                 self._process = self._start_process()
-            new = Job(len(self._jobs) + 1, key, label=str(job.get("label", "")))
+            new = Job(len(self._jobs) + 1, key, label=str(request.get("label", "")))
             self._jobs[new.id] = new
-            self._requests[new.id] = {"do": {**job, "id": new.id, "key": key}}
-            self._send(self._requests[new.id])
+            self._commands[new.id] = {"start": {**request, "id": new.id, "key": key}}
+            self._send(self._commands[new.id])
             return self._jobs[new.id]
 
     def stop(self, number: int) -> None:
-        """Stop a job: at once where it waits, between two chunks of its edits where it runs. What it has kept stays."""
+        """Stop a job: at once where it waits, after the current batch where it runs. What is cached stays."""
         with self._lock:
             job = self._jobs.get(number)
             if job is None or job.is_finished:
                 return
             if job.state == "waiting":
                 self._jobs[number] = replace(job, state="stopped")
-                self._requests.pop(number)
+                self._commands.pop(number)
             self._send({"stop": number})
 
     def get(self, number: int) -> Job | None:
@@ -98,7 +99,7 @@ class Jobs:
             return next((job for job in reversed(self._jobs.values()) if job.key == key), None)
 
     def unfinished(self, before: int | None = None) -> list[Job]:
-        """The jobs that wait or run, or those of them before one, in turn."""
+        """The jobs that wait or run, in order; only those before a job, where one is named."""
         with self._lock:
             return [job for job in self._jobs.values() if not job.is_finished and (before is None or job.id < before)]
 
@@ -112,7 +113,9 @@ class Jobs:
 
     def _start_process(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.work.worker"],
+            # -P: the folder that the explorer was started in is not searched for modules, so a user's data.py or
+            # app.py there does not take the place of ours.
+            [sys.executable, "-P", "-m", "app.work.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -124,7 +127,7 @@ class Jobs:
         return process
 
     def _send(self, command: Mapping[str, Any]) -> None:
-        """Tell the process; one that no longer hears is found out by `_listen`, which fails its jobs."""
+        """Send a command to the process; `_listen` notices when it has ended, and fails its jobs."""
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError, ValueError):
                 self._process.stdin.write(json.dumps(command) + "\n")
@@ -138,7 +141,7 @@ class Jobs:
                 job = self._jobs[update.pop("id")]
                 if not job.is_finished:
                     self._jobs[job.id] = replace(job, **update)
-                self._requests.pop(job.id, None)
+                self._commands.pop(job.id, None)
         process.wait()
         process.stdout.close()
         with self._lock:
@@ -149,10 +152,9 @@ class Jobs:
             self._process = None
             running = [job for job in self._jobs.values() if job.state == "running"]
             waiting = [job for job in self._jobs.values() if job.state == "waiting"]
-            lost = running or waiting  # a process that began nothing cannot start
-            for job in lost:
-                self._jobs[job.id] = replace(job, state="failed", why=WORKER_ENDED)
+            for job in running or waiting:  # a process that ran no job cannot start
+                self._jobs[job.id] = replace(job, state="failed", error=WORKER_ENDED)
             if running and waiting:
                 self._process = self._start_process()
                 for job in waiting:
-                    self._send(self._requests[job.id])
+                    self._send(self._commands[job.id])

@@ -1,4 +1,4 @@
-"""The pairs of a sweep as the page asks for them: plain data."""
+"""Prompts as a page and a job name them, in plain data: a task's, or the pairs of an uploaded file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.errors import BadInput
 
 
 def load_prompts(source: Mapping[str, Any]) -> Any:
-    """A task's prompts, or the pairs of a kept file.
+    """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of an upload}``.
 
     Raises:
         BadInput, UnknownName: there are none such.
@@ -23,7 +23,7 @@ def load_prompts(source: Mapping[str, Any]) -> Any:
         return wb.task(str(source["task"]), n=int(source["n"]), seed=int(source["seed"]))
     if "pairs" in source:
         return read_pairs(upload_store.load(str(source["pairs"])), "pairs.jsonl")
-    raise BadInput("A sweep needs a task or pairs.")
+    raise BadInput(f"prompts={dict(source)!r}: expected a task or pairs. Select one.")
 
 
 def read_pairs(data: bytes, name: str) -> Any:

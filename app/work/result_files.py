@@ -1,4 +1,4 @@
-"""What jobs leave: a file each, whose name is a hash of everything that was asked for, so that it is found again."""
+"""Files that background jobs leave: one each, named by a hash of everything that its result depends on."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from typing import Any
 import workbench as wb
 from app import upload_store
 
+#: Kinds of results that are files (a run of a finding is a directory, which the job names).
+SWEEPS, SCORES, TASK_SCORES = KINDS = ("sweeps", "scores", "task_scores")
 
-def result_key(kind: str, name: str, model: Any, *asked: Any) -> str:
-    """A hash of what was asked for of the model of that name, of its weights and of the version that computes."""
-    parts = [wb.__version__, kind, name, str(model.provenance.get("sha256")), *asked]
+
+def result_key(kind: str, model_name: str, model: Any, *arguments: Any) -> str:
+    """A hash of the workbench's version, the kind, the model's name and weights, and the arguments."""
+    parts = [wb.__version__, kind, model_name, str(model.provenance.get("sha256")), *arguments]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def result_path(kind: str, key: str) -> Path:
     """Where the result of that key is."""
-    return folder(kind) / f"{key}.safetensors"
+    return _folder(kind) / f"{key}.safetensors"
 
 
 def result_paths(kind: str) -> list[Path]:
-    """All of a kind on this machine, newest first."""
-    return sorted(folder(kind).glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """All results of a kind on this machine, newest first."""
+    return sorted(_folder(kind).glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def folder(kind: str) -> Path:
+def _folder(kind: str) -> Path:
     return upload_store.folder().parent / kind

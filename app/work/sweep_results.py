@@ -1,31 +1,30 @@
-"""Finished sweeps: read once, and one value and one text a head for the grids."""
+"""Finished sweeps: read once, and one value and one text per head for the grids."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
 import workbench as wb
-from app.work import result_files
 from workbench.plotting import style
 
-#: What they are called among what jobs leave.
-SWEEPS = "sweeps"
 #: Finished sweeps that stay in memory.
 MAX_SWEEPS = 8
-#: Model → the key of its newest finished sweep in this session; the page Heads colours by it.
-NEWEST = "sweep-of"
+#: Session state: model → the key of the sweep that was shown last; the page Heads colours by it.
+NEWEST = "newest-sweeps"
 
 
 @st.cache_resource(max_entries=MAX_SWEEPS, show_spinner=False)
-def load_sweep(key: str) -> wb.Sweep:
-    """The sweep of that key.
+def load_sweep(path: Path) -> wb.Sweep:
+    """The sweep of a result file.
 
     Raises:
-        BadInput: its file was damaged.
+        BadInput: the file is damaged.
     """
-    return wb.Sweep.load(result_files.result_path(SWEEPS, key))
+    return wb.Sweep.load(path)
 
 
 def by_head(
@@ -41,11 +40,11 @@ def by_head(
         return values, _join(texts), p
     names = sweep.labels["position"]
     if at is None:
-        _, where = style.largest_over_positions(values)
+        _, index = style.largest_over_positions(values)
     else:
-        where = np.full(values.shape[:-1], names.index(at))
-    values, texts, p = (np.take_along_axis(each, where[..., None], axis=-1)[..., 0] for each in (values, texts, p))
-    return values, _join(texts, np.array(names, dtype=object)[where]), p
+        index = np.full(values.shape[:-1], names.index(at))
+    values, texts, p = (np.take_along_axis(array, index[..., None], axis=-1)[..., 0] for array in (values, texts, p))
+    return values, _join(texts, np.array(names, dtype=object)[index]), p
 
 
 def _join(parts: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:

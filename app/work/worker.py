@@ -1,12 +1,11 @@
-"""The process that computes for the explorer: one job after the other, at low priority, told and telling in JSON lines.
+"""The process that computes for the explorer: one job after the other, at low priority, over JSON lines.
 
-It is a process of its own, and not a thread or a fork, so that a sweep never holds the page's interpreter, and can be
-stopped between two chunks of its edits. What it computes is kept in the activation cache unit by unit as everywhere, so
-a job that was stopped goes on where it was.
+It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between two
+batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
 
-On standard input: ``{"do": {"id": 1, "kind": "sweeps", "model": …, …}}`` or ``{"stop": 1}``. On standard output:
-``{"id": 1, "state": "running", "done": 3, "total": 270, "what": …}``, and last the state ``done`` with ``file``,
-``stopped``, or ``failed`` with ``why``.
+Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` or ``{"stop": 1}``. Standard output:
+``{"id": 1, "state": "running", "done": 3, "total": 270, "step": …}``, and finally the state ``done`` with ``path``,
+``stopped``, or ``failed`` with ``error``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Any, TextIO
 
 from workbench.errors import WorkbenchError
 
-#: How much less than the page this process gets of a busy processor.
+#: How much lower than the page's the priority of this process is.
 NICENESS = 10
 #: Models that stay in memory.
 MAX_MODELS = 2
@@ -33,11 +32,11 @@ Progress = Callable[[int, int, str], None]
 
 
 class Stopped(Exception):
-    """The job was told to stop."""
+    """The job was stopped."""
 
 
 class Worker:
-    """Does jobs from a queue; `stop` may be called from another thread."""
+    """Executes jobs from a queue; `receive` runs in another thread."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
@@ -52,33 +51,34 @@ class Worker:
             if "stop" in command:
                 self.stopped.add(int(command["stop"]))
             else:
-                self.queue.put(command["do"])
+                self.queue.put(command["start"])
         self.queue.put(None)
 
     def run(self) -> None:
-        """Do jobs until there will be no more."""
+        """Execute jobs until there will be no more."""
         while (job := self.queue.get()) is not None:
             self.execute(job)
 
     def execute(self, job: Mapping[str, Any]) -> None:
-        """One job, and what became of it."""
+        """Execute one job and send its state."""
         number = int(job["id"])
 
-        def progress(done: int, total: int, what: str) -> None:
+        def progress(done: int, total: int, step: str) -> None:
             if number in self.stopped:
                 raise Stopped
-            self.send(id=number, state="running", done=done, total=total, what=what)
+            self.send(id=number, state="running", done=done, total=total, step=step)
 
         try:
-            progress(0, 0, "getting ready")
-            self.send(id=number, state="done", file=JOB_KINDS[job["kind"]](self, job, progress))
+            progress(0, 0, "starting")
+            self.send(id=number, state="done", path=JOB_KINDS[job["kind"]](self, job, progress))
         except Stopped:
             self.send(id=number, state="stopped")
         except WorkbenchError as error:
-            self.send(id=number, state="failed", why=str(error))
-        except Exception as error:  # a fault of ours: the server's log shows where, and the next job begins
+            self.send(id=number, state="failed", error=str(error))
+        except Exception as error:  # a bug: the server's log has the traceback, and the next job starts
             traceback.print_exc()
-            self.send(id=number, state="failed", why=f"unexpected {type(error).__name__}: {error}")
+            text = f"Internal error ({type(error).__name__}). The traceback is in the terminal."
+            self.send(id=number, state="failed", error=text)
 
     def send(self, **fields: Any) -> None:
         """One line."""
@@ -86,7 +86,7 @@ class Worker:
         self.out.flush()
 
     def model(self, name: str, progress: Progress) -> Any:
-        """The model of that name; the one that was not used for longest makes room."""
+        """The model of that name; the least recently used one is released first."""
         import workbench as wb
 
         if name not in self._models:
@@ -101,10 +101,10 @@ class Worker:
 def _sweep(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """A sweep; its file."""
     import workbench as wb
-    from app.work import prompts
+    from app.work.prompts import load_prompts
 
     model = worker.model(job["model"], progress)
-    return _save(job, wb.sweep(model, prompts.load_prompts(job["prompts"]), progress=progress, **job["arguments"]))
+    return _save(job, wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"]))
 
 
 def _scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
@@ -117,16 +117,16 @@ def _scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
 def _task_scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """Every head's scores on a task's prompts; their file."""
     import workbench as wb
-    from app.work import prompts
+    from app.work.prompts import load_prompts
 
     model = worker.model(job["model"], progress)
-    return _save(job, wb.scores_on(model, prompts.load_prompts(job["prompts"]), progress=progress))
+    return _save(job, wb.scores_on(model, load_prompts(job["prompts"]), progress=progress))
 
 
 def _save(job: Mapping[str, Any], result: Any) -> str:
-    from app.work import result_files
+    from app.work.result_files import result_path
 
-    path = result_files.result_path(job["kind"], job["key"])
+    path = result_path(job["kind"], job["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
     result.save(path)
     return str(path)
@@ -157,7 +157,7 @@ def main() -> None:
     """The process."""
     os.nice(NICENESS)
     warnings.simplefilter("ignore")
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no message
+    out, sys.stdout = sys.stdout, sys.stderr  # anything else that is printed is not a message
     worker = Worker(out)
     threading.Thread(target=worker.receive, args=(sys.stdin,), daemon=True).start()
     importlib.import_module("workbench.patching.sweep")  # slow: ready before the first job comes
