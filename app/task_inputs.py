@@ -9,9 +9,9 @@ import streamlit as st
 
 from app import models, url_widgets
 from app.work.prompts import load_prompts
-from workbench import registry
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.resolve import resolve_inputs
+from workbench.registry import TASKS
 
 #: Prompts at most: they are run one by one.
 MAX_PROMPTS = 200
@@ -21,7 +21,7 @@ def task_widgets() -> dict[str, Any]:
     """The widgets, and the selected prompts as `load_prompts` takes them: ``{"task": …, "n": …, "seed": …}``."""
     left, middle, right = st.columns([2, 1, 1])
     with left:
-        task = url_widgets.select("Task", registry.names("data.tasks"), "task", default="ioi")
+        task = url_widgets.select("Task", TASKS.names(), "task", default="ioi")
     with middle:
         n = url_widgets.number("Prompts", 1, MAX_PROMPTS, "n", default=12)
     with right:

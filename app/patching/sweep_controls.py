@@ -13,8 +13,8 @@ from app.work import sweep_results
 from app.work.background import Background
 from app.work.result_files import SWEEPS, result_key
 from workbench.core import SITES
-from workbench.patching.metrics import METRICS
 from workbench.patching.sites import has_heads
+from workbench.registry import METRICS
 
 #: Edits of one cell at a time; the direction belongs to patches.
 EDITS = {
@@ -33,14 +33,15 @@ def sweep_widgets() -> dict[str, Any]:
     with site_column:
         help_text = "Activation to edit. z is the weighted sum of values, before W_O."
         site = url_widgets.select("Site", list(SITES), "site", default="z", help=help_text)
-    names = ["head", "head × position", "position"] if has_heads(site) else ["layer", "layer × position"]
+    axes_names = ["head", "head × position", "position"] if has_heads(site) else ["layer", "layer × position"]
     with by_column:
-        by = url_widgets.select("By", names, "by", help="One edit for each of these in each layer.")
+        by = url_widgets.select("By", axes_names, "by", help="One edit for each of these in each layer.")
     with edit_column:
         help_text = "denoise: clean activations into the corrupt run. noise: corrupt ones into the clean run."
         edit = url_widgets.select("Edit", list(EDITS), "edit", help=help_text)
     with metric_column:
-        metric = url_widgets.select("Metric", list(METRICS), "metric", format_func=lambda name: name.replace("_", " "))
+        names, label = METRICS.names(), lambda name: name.replace("_", " ")
+        metric = url_widgets.select("Metric", names, "metric", default="logit_difference", format_func=label)
     axes = {"layer × position": "position"}.get(by, by).split(" × ")
     return {"site": site, "by": axes if len(axes) > 1 else axes[0], **EDITS[edit], "metric": metric}
 

@@ -113,9 +113,7 @@ class JobQueue:
 
     def _start_process(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            # -P: the folder that the explorer was started in is not searched for modules, so a user's data.py or
-            # app.py there does not take the place of ours.
-            [sys.executable, "-P", "-m", "app.work.worker"],
+            [sys.executable, "-m", "app.work.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
