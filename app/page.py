@@ -29,9 +29,7 @@ class Page:
     render: Callable[[], None]
 
 
-PAGES: Registry[Page] = Registry("app.pages", "page")
-
-
+#: The pages, by name.
 PAGES: Registry[Page] = Registry("app.pages", "page")
 
 

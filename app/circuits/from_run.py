@@ -1,4 +1,4 @@
-"""From a run, or from a saved circuit, to the graph: who was found to write to whom, and how strongly."""
+"""From a run, or from a saved circuit, to the graph: which heads write to which, and how strongly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from app.circuits.graph import LOGITS, CircuitGraph, Line, Node, Strength
 from app.circuits.layout import base_role
-from app.circuits.run_tables import read_columns, has_effects, heads_of, rows_where
+from app.circuits.run_tables import has_effects, heads_of, read_columns, rows_where
 from circuits.stage_names import STAGES
 from workbench.core import Head
 from workbench.errors import BadInput
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 
     from workbench.runs.run import Run
 
-#: A graph of more markers or lines is not readable, and slow.
+#: A graph of more markers or lines is neither readable nor fast.
 MAX_MARKERS = 300
 
 
 @dataclass(frozen=True)
 class StageLayout:
-    """What is known of a stage of path patching: into which input of the heads of which lane, and its place."""
+    """How a stage of path patching is drawn.
+
+    Attributes:
+        into: the receivers' input (q, k or v); empty for the logits.
+        receivers: the receivers' lane; None for the logits.
+        lane: the name of the senders' lane.
+        description: senders → receivers, in words.
+    """
 
     into: str
     receivers: str | None
@@ -35,7 +42,7 @@ class StageLayout:
     description: str
 
 
-#: From left to right. Value senders stand right of the movers, so that their lines cross no others.
+#: From left to right. Value senders are right of the movers, so that their lines cross no others.
 STAGE_LAYOUTS: Mapping[str, StageLayout] = {
     "previous": StageLayout("k", "earlier", "→ induction heads' keys", "heads → keys of the induction heads"),
     "earlier": StageLayout("v", "mover-query", "→ inhibition heads' values", STAGES["earlier"]),
@@ -45,54 +52,54 @@ STAGE_LAYOUTS: Mapping[str, StageLayout] = {
 }
 #: Stages whose receivers are the heads of one role: those of ``ioi-circuit`` into the induction heads.
 RECEIVING_ROLE = {"previous": "induction"}
-#: What a strength is: of path patching, or of ``faithfulness``.
+#: What strengths are: of path patching, or of ``faithfulness``.
 EFFECT, LOSS = "effect", "loss without it"
 PATCHED = (
-    "Effect: the mean change of the metric when the sender's corrupt output reaches the receivers along its direct "
-    "paths, over mean(corrupt − clean). 0: nothing happens, 1: as the corrupt run. Above 0 the head works for the "
-    "answer, below 0 (triangle, dashed) against it. p is corrected for the number of heads; hollow: p > 0.05."
+    "Effect: the mean change of the metric when the sender’s corrupt output reaches the receivers along its direct "
+    "paths, divided by mean(corrupt − clean). 0: no change, 1: as in the corrupt run. Above 0 the head supports the "
+    "answer, below 0 (triangle, dashed) it opposes it. p is corrected for the number of heads; hollow: p > 0.05."
 )
 JOINT = (
-    "A sender was measured on all receivers of its stage together: its line ends where theirs begin (Q, K or V), and "
-    "it reaches those of higher layers only. The dotted lines carry no value of their own."
+    "A sender is measured on all receivers of its stage together: its line ends at Q, K or V, and dotted lines, which "
+    "have no value, lead from there to the receivers. It reaches receivers of higher layers only."
 )
-NO_RECEIVERS = "The tables of this run do not list the receivers."
-EDGES = "Lines: the edges that the run lists, which have no values."
-NO_STAGES = "The tables of this run do not say who writes to whom: no line is drawn."
-NO_EFFECTS = "They hold no effects either: all markers and lines are alike."
+NO_RECEIVERS = "This run’s tables do not list the receivers."
+EDGES = "Lines: the run’s edges, which have no values."
+NO_STAGES = "No lines: this run’s tables do not say which heads write to which."
+NO_EFFECTS = "The run has no effects, so all markers have the same size."
 MINIMALITY = (
-    "Size: how much of the whole model's logit difference the circuit loses without the head, at the most (table "
+    "Size: the largest share of the whole model’s logit difference that the circuit loses without the head (table "
     "minimality, 95 % interval over prompts)."
 )
 ROWS = "Layers without a marker are left out."
 
 
 def graph_of_run(
-    run: Run, circuit: Circuit, chosen: Head | None = None, published: Mapping[Head, str] | None = None
+    run: Run, circuit: Circuit, selected: Head | None = None, published: Mapping[Head, str] | None = None
 ) -> CircuitGraph:
     """The graph of one of the run's circuits.
 
     Args:
-        chosen: the head that gets a ring.
-        published: what heads were called where this circuit was published.
+        selected: the head with a ring.
+        published: the roles of heads in the published circuit.
 
     Raises:
-        BadInput: a table is not as the findings write it, or the circuit is too large to be drawn.
+        BadInput: a table is not as the findings write it, or the circuit is too large for a graph.
     """
     heads, quantity = heads_of(run, circuit), EFFECT if has_effects(run) else LOSS
     staged = bool(set(heads["stage"]) & set(STAGE_LAYOUTS)) and not circuit.edges
     if staged:
         nodes, lines, lanes, notes = _path_patching_graph(heads, _read_receivers(run, circuit))
     else:
-        alone: dict[str, Node] = {}
+        by_key: dict[str, Node] = {}
         for row in heads.to_dict("records"):
             node = _node(row, base_role(row["role"]), row["role"], quantity)
-            alone.setdefault(node.key, node)
-        nodes, lines = _graph_with_edges(list(alone.values()), circuit.edges)
+            by_key.setdefault(node.key, node)
+        nodes, lines = _graph_with_edges(list(by_key.values()), circuit.edges)
         lanes, notes = _role_lanes(nodes), [EDGES if lines else NO_STAGES]
     published_names = {head: (f"published as {name}",) for head, name in (published or {}).items()}
-    nodes = [replace(n, about=(*n.hover, *published_names.get(n.head, ()))) if n.head else n for n in nodes]
-    effects = any(node.strength.known for node in nodes)
+    nodes = [replace(n, hover=(*n.hover, *published_names.get(n.head, ()))) if n.head else n for n in nodes]
+    effects = any(node.strength.is_measured for node in nodes)
     if not effects:
         notes.append(NO_EFFECTS)
     elif quantity == LOSS:
@@ -108,33 +115,33 @@ def graph_of_run(
         columns="stage of path patching: where the heads write" if staged else "role",
         quantity=quantity,
         note=" ".join([*notes, ROWS]),
-        chosen=chosen,
+        selected=selected,
     )
 
 
-def graph_of_circuit(circuit: Circuit, chosen: Head | None = None, source: str = "saved circuit") -> CircuitGraph:
+def graph_of_circuit(circuit: Circuit, selected: Head | None = None, source: str = "saved circuit") -> CircuitGraph:
     """The graph of a circuit alone: its heads by role, and its edges, without effects."""
     heads = [
-        Node(f"{head}/{role}", "head", base_role(role), head, role, about=(f"{head}: {role or 'no role'}",))
+        Node(f"{head}/{role}", "head", base_role(role), head, role, hover=(f"{head}: {role or 'no role'}",))
         for head, role in circuit.heads
     ]
     nodes, lines = _graph_with_edges(heads, circuit.edges)
     lanes = _role_lanes(nodes)
-    note = "Lines: the edges of the circuit." if lines else "The circuit has no edges: no line is drawn."
+    note = "Lines: the edges of the circuit." if lines else "No lines: the circuit has no edges."
     return _graph(
         nodes,
         lines,
         lanes,
         title=f"Circuit of {circuit.name}",
         subtitle=f"{circuit.model} · {source}",
-        note=f"{note} It says nothing of effects. {ROWS}",
-        chosen=chosen,
+        note=f"{note} It has no effects. {ROWS}",
+        selected=selected,
     )
 
 
 @dataclass(frozen=True)
 class _Receivers:
-    """From the table ``stages``: stage → who received, and the effects of all heads that it lists."""
+    """The table ``stages``: stage → receivers, the effects of all heads, and stage → the senders' position."""
 
     heads: Mapping[str, tuple[Head, ...]]
     strengths: Mapping[tuple[str, Head], Strength]
@@ -158,11 +165,13 @@ def _read_receivers(run: Run, circuit: Circuit) -> _Receivers:
     return _Receivers(heads, strengths, positions)
 
 
-def _path_patching_graph(heads: pd.DataFrame, receiving: _Receivers) -> tuple[list[Node], list[Line], dict[str, str], list[str]]:
-    """Markers and lines of the stages of path patching."""
+def _path_patching_graph(
+    heads: pd.DataFrame, table: _Receivers
+) -> tuple[list[Node], list[Line], dict[str, str], list[str]]:
+    """Markers, lines, lanes and notes of the stages of path patching."""
     nodes: dict[str, Node] = {}
     for row in heads.to_dict("records"):
-        node = _node(row, row["stage"], row["stage"], EFFECT, receiving.positions)
+        node = _node(row, row["stage"], row["stage"], EFFECT, table.positions)
         nodes[node.key] = node
     lines: list[Line] = []
     stages = [stage for stage in STAGE_LAYOUTS if stage in set(heads["stage"])]
@@ -175,18 +184,20 @@ def _path_patching_graph(heads: pd.DataFrame, receiving: _Receivers) -> tuple[li
         if step.receivers is None:
             nodes[LOGITS] = Node(LOGITS, "logits", stage, text=LOGITS)
             continue
-        who = receiving.heads.get(stage, ())
-        if not who and stage in RECEIVING_ROLE:
+        receivers = table.heads.get(stage, ())
+        if not receivers and stage in RECEIVING_ROLE:
             role = RECEIVING_ROLE[stage]
-            who = tuple(n.head for n in nodes.values() if n.role == role and n.head is not None and n.head.layer > 0)
-        unlisted |= not who
-        about = (f"{step.description}, together:", " ".join(map(str, sorted(who))) or NO_RECEIVERS)
-        nodes[target] = Node(target, "joint", step.receivers, text=step.into.upper(), about=about)
-        for head in who:
+            receivers = tuple(
+                n.head for n in nodes.values() if n.role == role and n.head is not None and n.head.layer > 0
+            )
+        unlisted |= not receivers
+        hover = (f"{step.description}, together:", " ".join(map(str, sorted(receivers))) or NO_RECEIVERS)
+        nodes[target] = Node(target, "joint", step.receivers, text=step.into.upper(), hover=hover)
+        for head in receivers:
             node = next((n for n in nodes.values() if n.head == head and n.lane == step.receivers), None)
-            node = node or _receiver(head, step.receivers, receiving)
+            node = node or _receiver(head, step.receivers, table)
             nodes[node.key] = node
-            lines.append(Line(target, node.key, step.into, carries=False))
+            lines.append(Line(target, node.key, step.into, measured=False))
     others = {node.lane: node.lane for node in nodes.values() if node.lane not in STAGE_LAYOUTS}
     used = {node.lane for node in nodes.values() if node.head is not None}
     lanes = {stage: step.lane for stage, step in STAGE_LAYOUTS.items() if stage in used} | others
@@ -194,10 +205,10 @@ def _path_patching_graph(heads: pd.DataFrame, receiving: _Receivers) -> tuple[li
     return list(nodes.values()), lines, lanes, notes + [NO_RECEIVERS] * unlisted
 
 
-def _receiver(head: Head, lane: str, receiving: _Receivers) -> Node:
-    strength = receiving.strengths.get((lane, head), Strength())
-    about = (f"{head}: receives, and is not among the strongest of its own stage", strength.describe(EFFECT))
-    return Node(f"{head}/{lane}", "receives", lane, head, strength=strength, about=tuple(filter(None, about)))
+def _receiver(head: Head, lane: str, table: _Receivers) -> Node:
+    strength = table.strengths.get((lane, head), Strength())
+    hover = (f"{head}: a receiver, not among the strongest senders of its own stage", strength.describe(EFFECT))
+    return Node(f"{head}/{lane}", "receives", lane, head, strength=strength, hover=tuple(filter(None, hover)))
 
 
 def _node(
@@ -207,14 +218,14 @@ def _node(
     strength = Strength(row["effect"], row["low"], row["high"], row["p"])
     step = STAGE_LAYOUTS.get(lane)
     at = (positions or {}).get(lane)
-    where = "" if step is None else step.description + (f", from position {at}" if at else "")
+    stage = "" if step is None else step.description + (f", from position {at}" if at else "")
     n = f"n = {row['n']:.0f}" if np.isfinite(row["n"]) else ""
-    about = (f"{head}: {role}", where, strength.describe(quantity), n)
-    return Node(f"{head}/{name}", "head", lane, head, role, strength=strength, about=tuple(filter(None, about)))
+    hover = (f"{head}: {role}", stage, strength.describe(quantity), n)
+    return Node(f"{head}/{name}", "head", lane, head, role, strength=strength, hover=tuple(filter(None, hover)))
 
 
 def _graph_with_edges(heads: Sequence[Node], edges: Iterable[Edge]) -> tuple[list[Node], list[Line]]:
-    """The markers with those that only edges name, and a line for each edge, between the heads' first markers."""
+    """The markers, more for heads that only edges name, and a line for each edge between the heads' first markers."""
     nodes = {node.key: node for node in heads}
     first = {node.head: node.key for node in reversed(list(heads)) if node.head is not None}
     lines = []
@@ -222,7 +233,7 @@ def _graph_with_edges(heads: Sequence[Node], edges: Iterable[Edge]) -> tuple[lis
         for head in (edge.sender, edge.receiver):
             if head is not None and head not in first:
                 first[head] = f"{head}/"
-                nodes[first[head]] = Node(first[head], "receives", "", head, about=(f"{head}: no role of its own",))
+                nodes[first[head]] = Node(first[head], "receives", "", head, hover=(f"{head}: no role",))
         if edge.receiver is None:
             nodes[LOGITS] = Node(LOGITS, "logits", "", text=LOGITS)
         target = LOGITS if edge.receiver is None else first[edge.receiver]
@@ -231,7 +242,7 @@ def _graph_with_edges(heads: Sequence[Node], edges: Iterable[Edge]) -> tuple[lis
 
 
 def _role_lanes(nodes: Iterable[Node]) -> dict[str, str]:
-    """The roles without their signs, those of the lowest heads (on the average) first."""
+    """The roles without their signs, by the mean layer of their heads."""
     layers: dict[str, list[int]] = {}
     for node in nodes:
         if node.head is not None:
@@ -244,17 +255,17 @@ def _subtitle(run: Run, circuit: Circuit, heads: pd.DataFrame) -> str:
     n = [value for value in heads["n"] if np.isfinite(value)]
     parts = [circuit.model, str(run.facts.get("finding") or "run"), f"n = {n[0]:.0f}" if n else ""]
     config = run.facts.get("config")
-    given = isinstance(config, dict) and config.get("circuit")  # it was handed to the finding, and not found by it
-    percent = config.get("percent") if isinstance(config, dict) and not given else None
-    parts.append("a given circuit" if given else "")
+    is_input = isinstance(config, dict) and config.get("circuit")  # an input of the finding, not a result
+    percent = config.get("percent") if isinstance(config, dict) and not is_input else None
+    parts.append("circuit from a file" if is_input else "")
     parts.append(f"top {percent:g} % of each stage" if isinstance(percent, int | float) else "")
     return " · ".join(filter(None, parts))
 
 
-def _graph(nodes: Sequence[Node], lines: Sequence[Line], lanes: dict[str, str], **words: Any) -> CircuitGraph:
+def _graph(nodes: Sequence[Node], lines: Sequence[Line], lanes: dict[str, str], **options: Any) -> CircuitGraph:
     if len(nodes) > MAX_MARKERS or len(lines) > MAX_MARKERS:
         raise BadInput(
-            f"{words['title']} has {len(nodes)} markers and {len(lines)} lines, and at most {MAX_MARKERS} of each are drawn: "
-            "see the table."
+            f"{options['title']}: {len(nodes)} markers and {len(lines)} lines, and the limit is {MAX_MARKERS} of each. "
+            "See the table."
         )
-    return CircuitGraph(tuple(nodes), tuple(lines), lanes, **words)
+    return CircuitGraph(tuple(nodes), tuple(lines), lanes, **options)

@@ -1,8 +1,8 @@
-"""A circuit as a graph: what is drawn, as plain rows, and what is downloaded of it.
+"""A circuit as a graph: markers and lines as plain data, and its CSV and JSON.
 
-A line is drawn where something was measured, and nowhere else. Path patching measures a sender on *all* receivers of
-its stage together, so such a sender's line ends in a joint, from which thin lines without a value of their own lead on
-to the heads that receive.
+There is a line where something was measured, and nowhere else. Path patching measures a sender on *all* receivers of
+its stage together, so such a sender's line ends in a joint, from which thin lines without a value lead to the receiving
+heads.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from workbench.io.files import jsonable
 
 if TYPE_CHECKING:
     import pandas as pd
-    from plotly.graph_objects import Figure
 
 NAN = float("nan")
 LOGITS = "logits"
-#: Heads with a larger corrected p-value are drawn hollow.
+#: Markers of heads with a larger corrected p-value are hollow.
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class Strength:
-    """A value with its 95 % interval and p-value; NaN where the run does not say."""
+    """A value with its 95 % interval and p-value; NaN where the run has none."""
 
     value: float = NAN
     low: float = NAN
@@ -40,7 +39,7 @@ class Strength:
         return bool(np.isfinite(self.value))
 
     def describe(self, quantity: str) -> str:
-        """``effect 0.58 [0.52, 0.65], p = 0.0001``; what is not known is left out."""
+        """``effect 0.58 [0.52, 0.65], p = 0.0001``; what is missing is left out."""
         if not self.is_measured:
             return ""
         interval = f" [{self.low:.3g}, {self.high:.3g}]" if np.isfinite([self.low, self.high]).all() else ""
@@ -52,10 +51,10 @@ class Node:
     """One marker.
 
     Attributes:
-        kind: ``head``: of the circuit; ``receives``: a head that receives and is not in it; ``joint``: where a stage's
-            lines come together; ``logits``.
-        lane: the column that it is drawn in: a stage of path patching, or a role.
-        text: the letter of a joint (q, k or v).
+        kind: ``head``: of the circuit; ``receives``: a receiver outside the circuit; ``joint``: where the lines of a
+            stage meet; ``logits``.
+        lane: its column: a stage of path patching, or a role.
+        text: of a joint: Q, K or V.
         about: lines for those who point at it.
     """
 
@@ -75,7 +74,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Line:
-    """From one marker to another; `strength` is not known for those that only say who receives."""
+    """From one marker to another.
+
+    Attributes:
+        measured: False for a line from a joint to a receiver, which has no strength.
+    """
 
     source: str
     target: str
@@ -86,12 +89,14 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class CircuitGraph:
-    """What is drawn.
+    """The graph of one circuit.
 
     Attributes:
-        lanes: lane → its name, from left to right; columns: what they are.
-        quantity: what the strengths are; note: what a reader must know to judge them.
-        chosen: the head with a ring.
+        lanes: lane → its name, from left to right.
+        columns: what the lanes are: the title of the x axis.
+        quantity: what the strengths are.
+        note: how to read them.
+        selected: the head with a ring.
     """
 
     nodes: tuple[Node, ...]
@@ -102,23 +107,11 @@ class CircuitGraph:
     columns: str = "role"
     quantity: str = "effect"
     note: str = ""
-    chosen: Head | None = field(default=None, compare=False)
+    selected: Head | None = field(default=None, compare=False)
 
     def node(self, key: str) -> Node:
         """The marker of that key."""
         return next(node for node in self.nodes if node.key == key)
-
-    def plotly(self) -> Figure:
-        """For the page."""
-        from app.circuits import plotly_figure
-
-        return plotly_figure.plotly_figure(self)
-
-    def still(self, ending: str) -> bytes:
-        """As ``png`` or ``svg``."""
-        from app.circuits import matplotlib_figure
-
-        return matplotlib_figure.matplotlib_image(self, ending)
 
     def table(self) -> pd.DataFrame:
         """Every marker, then every line: ``what, head, role, lane, from, to, into, value, low, high, p_value``."""
@@ -141,7 +134,7 @@ class CircuitGraph:
         return self.table().to_csv(index=False).encode()
 
     def json(self) -> bytes:
-        """The exact numbers with their words."""
+        """The exact numbers with their labels."""
         fields = {"kind": "circuit", "title": self.title, "subtitle": self.subtitle, "note": self.note}
         fields |= {"quantity": self.quantity, "columns": self.columns, "lanes": self.lanes}
         fields |= {"nodes": [asdict(node) | {"head": node.head} for node in self.nodes]}

@@ -1,7 +1,7 @@
-"""Where the markers of a circuit's graph are, and how they look: the same for the page and for the downloads.
+"""Positions, colours and sizes of a circuit's graph, the same for the page and for the downloads.
 
-Layers go upward, one row for each layer that has a marker; lanes go from left to right, and the heads of one lane and
-layer lie side by side.
+Layers go upward, one row for each layer with a marker; lanes go from left to right, and the heads of one lane and layer
+are side by side.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import numpy as np
 
 from app.circuits.graph import ALPHA, LOGITS, CircuitGraph, Line, Node
 
-#: The colours of Okabe & Ito (2008), which people with the common colour-vision deficiencies can tell apart; without
-#: black, which is lost on a dark page.
+#: The colour-blind safe colours of Okabe & Ito (2008), without black, which is invisible on a dark page.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442")
 OTHER, DARK = "#8A8A8A", "#666666"
 NEGATIVE = "negative "
 UNEXPLAINED = "unexplained"
-#: The colour that a role has wherever it is free.
+#: Role → index of its own colour, which it has unless another role of the circuit has it.
 _OWN = {
     "mover": 0,
     "inhibition": 1,
@@ -34,25 +33,26 @@ _OWN = {
     "previous-token": 6,
     "previous token": 6,
 }
-#: Between two lanes, in widths of a marker.
+#: Between two lanes, in marker widths.
 GAP = 1.0
-#: Between two columns of a lane in which every marker has its own.
+#: Between two columns of a lane with a column per marker.
 COLUMN = 0.75
-#: Labels of markers that lie closer in a row would touch on a telephone.
+#: Labels of closer markers in a row would touch on a phone.
 CLOSE = 1.5
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is.
+    """Positions of everything.
 
     Attributes:
-        places: of each marker, in rows and widths of a marker.
-        rows: the layers, from below; the logits are above them.
-        centres: of each lane. width: of all.
+        positions: of each marker, as (marker widths, rows).
+        rows: the layers, from below; the logits are above.
+        centres: of each lane.
+        width: of all lanes.
     """
 
-    places: dict[str, tuple[float, float]]
+    positions: dict[str, tuple[float, float]]
     rows: list[int]
     centres: dict[str, float]
     width: float
@@ -64,15 +64,15 @@ class Layout:
 
 
 def compute_layout(graph: CircuitGraph) -> Layout:
-    """The places of all markers.
+    """The positions of all markers.
 
-    Lines to the logits go straight up, so in lanes that have such lines every marker has a column of its own. A joint
-    lies between the lane of its senders and that of its receivers, below the lowest of these.
+    Lines to the logits are vertical, so in lanes with such lines every marker has a column of its own. A joint is
+    between the lane of its senders and that of its receivers, below the lowest receiver.
     """
     rows = sorted({node.head.layer for node in graph.nodes if node.head is not None})
     row = {layer: float(i) for i, layer in enumerate(rows)}
     upward = {graph.node(line.source).lane for line in graph.lines if line.target == LOGITS}
-    places: dict[str, tuple[float, float]] = {}
+    positions: dict[str, tuple[float, float]] = {}
     edges: dict[str, tuple[float, float]] = {}
     left = 0.0
     for lane in graph.lanes:
@@ -83,17 +83,17 @@ def compute_layout(graph: CircuitGraph) -> Layout:
         width = max(columns.values(), default=0.0) + 1
         edges[lane] = (left, left + width)
         for layer, nodes in nodes_by_layer.items():
-            places |= {node.key: (left + 0.5 + columns[node.key], row[layer]) for node in nodes}
+            positions |= {node.key: (left + 0.5 + columns[node.key], row[layer]) for node in nodes}
         left += width + GAP
     centres = {lane: sum(ends) / 2 for lane, ends in edges.items()}
     total = max(left - GAP, 1.0)
     for node in graph.nodes:
         if node.kind == "logits":
-            places[node.key] = (total / 2, float(len(rows)))
+            positions[node.key] = (total / 2, float(len(rows)))
     for node in graph.nodes:
         if node.kind == "joint":
-            places[node.key] = _joint_position(graph, node, places, edges)
-    return Layout(places, rows, centres, total)
+            positions[node.key] = _joint_position(graph, node, positions, edges)
+    return Layout(positions, rows, centres, total)
 
 
 def _order(node: Node) -> tuple[int, str]:
@@ -101,51 +101,51 @@ def _order(node: Node) -> tuple[int, str]:
 
 
 def _side_by_side(nodes_by_layer: dict[int, list[Node]]) -> dict[str, float]:
-    """The markers of each layer in the middle of the lane."""
+    """The markers of each layer, centred in the lane."""
     most = max(map(len, nodes_by_layer.values()), default=1)
     return {node.key: i + (most - len(nodes)) / 2 for nodes in nodes_by_layer.values() for i, node in enumerate(nodes)}
 
 
 def _own_columns(nodes_by_layer: dict[int, list[Node]]) -> dict[str, float]:
-    """A column for each, those of one layer apart from each other."""
+    """A column for each marker, those of one layer far apart."""
     shares = [((i + 0.5) / len(nodes), node.key) for nodes in nodes_by_layer.values() for i, node in enumerate(nodes)]
     return {key: COLUMN * i for i, (_, key) in enumerate(sorted(shares))}
 
 
 def line_ends(layout: Layout, line: Line) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Where a line begins and ends."""
-    start, end = layout.places[line.source], layout.places[line.target]
+    """Where a line starts and ends."""
+    start, end = layout.positions[line.source], layout.positions[line.target]
     return start, (start[0], end[1]) if line.target == LOGITS else end
 
 
 def labels_above(graph: CircuitGraph, layout: Layout) -> set[str]:
-    """The markers whose label is above and not below: of those that lie close in a row, every second one."""
+    """The markers with their label above instead of below: of close ones in a row, every second."""
     raised: set[str] = set()
     heads = [node.key for node in graph.nodes if node.head is not None]
-    in_rows = sorted(heads, key=lambda key: layout.places[key][::-1])
+    in_rows = sorted(heads, key=lambda key: layout.positions[key][::-1])
     for before, key in pairwise(in_rows):
-        (x0, y0), (x, y) = layout.places[before], layout.places[key]
+        (x0, y0), (x, y) = layout.positions[before], layout.positions[key]
         if y == y0 and x - x0 < CLOSE and before not in raised:
             raised.add(key)
     return raised
 
 
 def logits_bar(graph: CircuitGraph, layout: Layout) -> tuple[float, float]:
-    """From where to where the bar of the logits goes: over all that write to them."""
-    xs = [layout.places[line.source][0] for line in graph.lines if line.target == LOGITS]
+    """Left and right end of the bar of the logits: over all heads that write to them."""
+    xs = [layout.positions[line.source][0] for line in graph.lines if line.target == LOGITS]
     return min(xs) - 0.4, max(xs) + 0.4
 
 
 def _joint_position(
     graph: CircuitGraph,
     joint: Node,
-    places: dict[str, tuple[float, float]],
+    positions: dict[str, tuple[float, float]],
     edges: dict[str, tuple[float, float]],
 ) -> tuple[float, float]:
-    senders = [places[line.source] for line in graph.lines if line.target == joint.key]
-    receivers = [places[line.target] for line in graph.lines if line.source == joint.key]
+    senders = [positions[line.source] for line in graph.lines if line.target == joint.key]
+    receivers = [positions[line.target] for line in graph.lines if line.source == joint.key]
     if not receivers and joint.lane in edges:
-        receivers = [places[n.key] for n in graph.nodes if n.lane == joint.lane and n.kind == "head"]
+        receivers = [positions[n.key] for n in graph.nodes if n.lane == joint.lane and n.kind == "head"]
     y = min(y for _, y in receivers) - 0.5 if receivers else max((y for _, y in senders), default=0.0) + 0.5
     from_x = float(np.mean([x for x, _ in senders])) if senders else 0.0
     if joint.lane not in edges:
@@ -160,25 +160,25 @@ def base_role(role: str) -> str:
 
 
 def role_colours(graph: CircuitGraph) -> dict[str, str]:
-    """Role (without its sign) → colour: its own where that is free, else the next free one, else one a second time."""
+    """Role (without its sign) → colour: its own where that is free, else the next free one, else one is used twice."""
     roles = dict.fromkeys(base_role(node.role) for node in graph.nodes if node.kind == "head")
-    taken: dict[str, str] = {UNEXPLAINED: OTHER}
+    used: dict[str, str] = {UNEXPLAINED: OTHER}
     for role in sorted(roles, key=lambda role: (role not in _OWN, role)):
-        if role in taken:
+        if role in used:
             continue
-        free = [c for c in COLOURS if c not in taken.values()]
+        free = [c for c in COLOURS if c not in used.values()]
         own = COLOURS[_OWN[role]] if role in _OWN else None
-        taken[role] = own if own in free else (free[0] if free else COLOURS[len(taken) % len(COLOURS)])
-    return {role: taken[role] for role in roles}
+        used[role] = own if own in free else (free[0] if free else COLOURS[len(used) % len(COLOURS)])
+    return {role: used[role] for role in roles}
 
 
 def is_negative(node: Node) -> bool:
-    """Whether the head works against the answer: it is drawn as a triangle that points down, its line dashed."""
+    """Whether the head opposes the answer: its marker is a triangle that points down, its line dashed."""
     return node.role.startswith(NEGATIVE) or (node.strength.is_measured and node.strength.value < 0)
 
 
 def is_hollow(node: Node) -> bool:
-    """Whether its effect could be chance: p above `ALPHA`."""
+    """Whether its effect is not significant: p above `ALPHA`."""
     return bool(np.isfinite(node.strength.p) and node.strength.p > ALPHA)
 
 
@@ -189,7 +189,7 @@ def _relative(graph: CircuitGraph, value: float, of: str) -> float:
 
 
 def line_width(graph: CircuitGraph, line: Line) -> float:
-    """A line's width in points: in proportion to |effect|, and never less than one can see."""
+    """A line's width in points: proportional to |effect|, with a visible minimum."""
     if not line.measured:
         return 0.8
     return max(1.0, 9 * _relative(graph, line.strength.value, "lines")) if line.strength.is_measured else 1.6
@@ -203,6 +203,6 @@ def marker_size(graph: CircuitGraph, node: Node) -> float:
 
 
 def row_names(graph: CircuitGraph, layout: Layout) -> tuple[list[int], list[str]]:
-    """Where the rows are, and what they are called."""
+    """Positions and names of the rows."""
     names = [*map(str, layout.rows)] + [LOGITS] * any(node.kind == "logits" for node in graph.nodes)
     return list(range(len(names))), names

@@ -1,4 +1,4 @@
-"""The still twin of a circuit's graph (matplotlib), for the downloads."""
+"""A circuit's graph as PNG or SVG (matplotlib), for the downloads."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _lines(axes: Any, graph: CircuitGraph, layout: at.Layout, colours: dict[str,
         dash = "dotted" if not line.measured else "dashed" if at.is_negative(source) else "solid"
         colour = colours.get(at.base_role(source.role), at.OTHER) if line.measured else at.OTHER
         width = 0.75 * at.line_width(graph, line)
-        look = {"color": colour, "alpha": 0.65, "linewidth": width, "linestyle": _DASHES[dash], "zorder": 1}
-        axes.plot([x0, x1], [y0, y1], solid_capstyle="butt", **look)
+        style = {"color": colour, "alpha": 0.65, "linewidth": width, "linestyle": _DASHES[dash], "zorder": 1}
+        axes.plot([x0, x1], [y0, y1], solid_capstyle="butt", **style)
 
 
 def _marker(axes: Any, graph: CircuitGraph, layout: at.Layout, node: Node, colours: dict[str, str]) -> None:
-    x, y = layout.places[node.key]
+    x, y = layout.positions[node.key]
     if node.kind == "logits":
         axes.plot(at.logits_bar(graph, layout), [y, y], color=at.DARK, linewidth=4, solid_capstyle="butt", zorder=3)
         return
@@ -54,13 +54,13 @@ def _marker(axes: Any, graph: CircuitGraph, layout: at.Layout, node: Node, colou
         _write(axes, node.text, (x, y), {"xytext": (0, 0), "va": "center"}, 6.5, "white")
         return
     size = 0.75 * at.marker_size(graph, node)
-    axes.plot(x, y, **_look(node, colours), markersize=size, zorder=2)
-    if node.head == graph.chosen:
+    axes.plot(x, y, **_marker_style(node, colours), markersize=size, zorder=2)
+    if node.head == graph.selected:
         axes.plot(x, y, marker="o", markersize=22, markerfacecolor="none", markeredgecolor=at.OTHER, markeredgewidth=2)
     _write(axes, node.label, (x, y), {"xytext": (0, -size / 2 - 1), "va": "top"}, 7, "black")
 
 
-def _look(node: Node, colours: dict[str, str]) -> dict[str, Any]:
+def _marker_style(node: Node, colours: dict[str, str]) -> dict[str, Any]:
     colour = colours.get(at.base_role(node.role), at.OTHER) if node.kind == "head" else at.OTHER
     hollow = node.kind == "receives" or at.is_hollow(node)
     shape = "s" if node.kind == "receives" else "v" if at.is_negative(node) else "o"
@@ -71,16 +71,16 @@ def _look(node: Node, colours: dict[str, str]) -> dict[str, Any]:
 def _legend(figure: Any, graph: CircuitGraph, colours: dict[str, str], columns: int) -> None:
     from matplotlib.lines import Line2D
 
-    shown: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for node in graph.nodes:
         if node.head is not None:
             name = node.role or "no role" if node.kind == "head" else "receives only"
-            look = _look(node, colours)
-            full = look | {"markerfacecolor": look["markeredgecolor"]} if node.kind == "head" else look
-            shown.setdefault(name, Line2D([], [], **full, markersize=7))
-    if shown:
+            marker = _marker_style(node, colours)
+            full = marker | {"markerfacecolor": marker["markeredgecolor"]} if node.kind == "head" else marker
+            handles.setdefault(name, Line2D([], [], **full, markersize=7))
+    if handles:
         legend = figure.legend(
-            list(shown.values()), list(shown), loc="outside lower left", ncols=columns, frameon=False, fontsize=8
+            list(handles.values()), list(handles), loc="outside lower left", ncols=columns, frameon=False, fontsize=8
         )
         for text in legend.get_texts():
             text.set_parse_math(False)
@@ -113,7 +113,7 @@ def _texts(figure: Any, axes: Any, graph: CircuitGraph, width: float) -> None:
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False)
     subtitle = textwrap.fill(graph.subtitle, int(12 * (width - 0.8)))
     axes.set_title(subtitle, loc="left", fontsize=9, color="#444444", parse_math=False)
-    # Below the lanes' names and above the legend, which Matplotlib would put over a note of the whole figure.
+    # Below the lanes' names and above the legend, which Matplotlib would put over a figure note.
     note = textwrap.fill(graph.note, int(16 * width))
     axes.set_xlabel(
         f"{graph.columns}\n\n{note}", loc="left", fontsize=7.5, color="#555555", labelpad=8, parse_math=False

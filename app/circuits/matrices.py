@@ -1,5 +1,5 @@
-"""What tasks have to do with each other, from a run of ``circuit-reuse``: the overlap of their circuits, and what each
-loses when another's circuit is ablated. Each with its nulls."""
+"""Matrices between tasks, from a run of ``circuit-reuse``: the overlap of their circuits, and the damage to each task
+when another's circuit is ablated. Each with its null."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _OVERLAP = ("shared", "union", "jaccard", "null", "null_95", "p_value", "low", "
 _PAIR = ("task_a", "task_b", "stages", "pair")
 _DAMAGE = ("damage", "low", "high")
 _RANDOM = ("random", "random_low", "random_high", "beyond_random", "beyond_low", "beyond_high")
-#: What stands for characters that Plotly or Matplotlib would read as markup.
+#: Replacements of characters that Plotly or Matplotlib would interpret as markup.
 _MARKUP = str.maketrans("<>&$", "\u2039\u203a+\u00a7")
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A matrix between tasks: both figures, and the rows of the run's table that it shows."""
+    """A matrix between tasks: both figures, and the rows of the run's table that they show."""
 
     figure: Any
     picture: Any
@@ -40,13 +40,13 @@ class Matrix:
 
     @property
     def note(self) -> str:
-        """What stands below the figure in the page, where a telephone's width breaks it."""
+        """The text below the figure in the page."""
         _, *more = str(self.figure.layout.title.subtitle.text).split(" · ")
         notes = [str(each.text) for each in self.figure.layout.annotations]
         return " ".join([*(f"{text[0].upper()}{text[1:]}." for text in more), *notes])
 
     def plotly(self) -> Figure:
-        """For the page: narrow enough for a telephone, with most words in `note`."""
+        """For the page: narrow enough for a phone, with most text in `note`."""
         figure = copy.deepcopy(self.figure)
         title, _, more = str(figure.layout.title.text).partition(" · ")
         first = str(figure.layout.title.subtitle.text).split(" · ")[0]
@@ -75,7 +75,7 @@ class Matrix:
         return self.rows.to_csv(index=False).encode()
 
     def json(self) -> bytes:
-        """The same with their words."""
+        """The same with the labels."""
         layout = self.figure.layout
         fields = {"kind": "matrix", "title": layout.title.text, "subtitle": layout.title.subtitle.text}
         fields |= {"note": self.note, "rows": self.rows.to_dict("records")}
@@ -84,10 +84,10 @@ class Matrix:
 
 def overlap(run: Run, percent: float | None = None) -> Matrix:
     """Above the diagonal the Jaccard index of two circuits, below it the 95th percentile of their layer-matched null,
-    on it what the circuits of two halves of a task's own prompts share.
+    on it that of the circuits of two split halves of a task's prompts.
 
     Args:
-        percent: another share of heads a stage than the run's own (table ``overlap_percent``).
+        percent: of the heads of each stage, other than the run's own (table ``overlap_percent``).
 
     Raises:
         BadInput: the tables are not as the finding writes them.
@@ -97,26 +97,24 @@ def overlap(run: Run, percent: float | None = None) -> Matrix:
     frame = frame if own else frame.query("percent == @percent")
     names = _without_markup(frame, ["task_a", "task_b", "stages", "pair"])
     tasks = list(dict.fromkeys([*names["task_a"], *names["task_b"]]))
-    itself: dict[str, float] = {}
+    split_half: dict[str, float] = {}
     if own and "tasks" in run.table_names:
         halves = _without_markup(read_columns(run, "tasks", ["task"], ["split_half"]), ["task"])
-        itself = dict(zip(halves["task"], halves["split_half"], strict=True))
+        split_half = dict(zip(halves["task"], halves["split_half"], strict=True))
     shares = [float(value) for value in frame["percent"]]
-    words = _title_fields(run, shares[0] if shares else float("nan"))
-    return Matrix(*figures.matrix(names, tasks, itself, **words), frame)
+    title_fields = _title_fields(run, shares[0] if shares else float("nan"))
+    return Matrix(*figures.matrix(names, tasks, split_half, **title_fields), frame)
 
 
 def cross_ablation(run: Run) -> Matrix:
-    """Rows: whose circuit is ablated; columns: the task that is measured; the damage beyond that of random heads of the
-    same layers.
+    """The damage beyond that of random heads of the same layers. Rows: the task whose circuit is ablated; columns: the
+    task that is measured.
 
     Raises:
         BadInput: the table is not as the finding writes it.
     """
-    available = run.table("cross_ablation")
-    frame = read_columns(
-        run, "cross_ablation", ["ablated", "measured"], [*_DAMAGE, *(_RANDOM if "random" in available else ())]
-    )
+    numbers = [*_DAMAGE, *(_RANDOM if "random" in run.table("cross_ablation") else ())]
+    frame = read_columns(run, "cross_ablation", ["ablated", "measured"], numbers)
     names = _without_markup(frame, ["ablated", "measured"])
     tasks = list(dict.fromkeys([*names["measured"], *names["ablated"]]))
     config = run.facts.get("config")
@@ -128,14 +126,14 @@ def cross_ablation(run: Run) -> Matrix:
 
 
 def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:
-    """The pairs, those that share most first, and whether they share more than layer-matched random circuits do:
-    ``surely`` where the whole interval lies above the null's 95th percentile, ``yes`` where the index does, ``no``."""
-    surely, above = frame["low"] > frame["null_95"], frame["jaccard"] > frame["null_95"]
-    verdicts = np.select([surely & above, above], ["surely", "yes"], "no")
-    columns2 = ["low", "high", "p_value", *(["p_holm"] if "p_holm" in frame else []), "pair"]
+    """The pairs by Jaccard index, and whether they share more than layer-matched random circuits: by ``whole
+    interval`` (above the null's 95th percentile), by the ``estimate only``, or ``no``."""
+    interval_above, above = frame["low"] > frame["null_95"], frame["jaccard"] > frame["null_95"]
+    verdicts = np.select([interval_above & above, above], ["whole interval", "estimate only"], "no")
+    more = ["low", "high", "p_value", *(["p_holm"] if "p_holm" in frame else []), "pair"]
     pairs = frame["task_a"].astype(str) + " × " + frame["task_b"].astype(str)
-    first = {"pairs": pairs, "jaccard": frame["jaccard"], "null_95": frame["null_95"], "beyond": verdicts}
-    table = pd.DataFrame(first | {name: frame[name] for name in columns2})
+    first = {"pairs": pairs, "jaccard": frame["jaccard"], "null_95": frame["null_95"], "above_null": verdicts}
+    table = pd.DataFrame(first | {name: frame[name] for name in more})
     return table.sort_values("jaccard", ascending=False, kind="stable").reset_index(drop=True)
 
 
@@ -148,5 +146,5 @@ def _title_fields(run: Run, percent: float) -> dict[str, Any]:
 
 
 def _without_markup(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """The columns of names with nothing in them that a figure would read as markup."""
+    """The table with nothing in those columns that a figure would interpret as markup."""
     return frame.assign(**{name: frame[name].astype(str).str.translate(_MARKUP) for name in names})

@@ -1,4 +1,4 @@
-"""What a run's tables say of a circuit's heads, read as input from outside."""
+"""A run's tables of a circuit's heads, read as untrusted input."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
     from workbench.runs.run import Run
 
+#: Columns that name heads. They are text: as numbers, 0.1 and 0.10 would be the same head.
+TEXT_COLUMNS = ("head", "receivers")
+
 
 def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
-    """The circuit's heads with what the run says of them: ``head, role, effect, low, high, p, stage, n, layer,
-    index``.
+    """The circuit's heads with the run's numbers: ``head, role, effect, low, high, p, stage, n, layer, index``.
 
     `Circuit.all_from_run` has checked the columns that every such table has; effects are read where there are any. A
-    run of ``faithfulness`` has none, and tells in its table ``minimality`` what is lost without each head.
+    run of ``faithfulness`` has none; its table ``minimality`` holds the loss without each head.
 
     Raises:
-        BadInput: effects that are no numbers.
+        BadInput: effects that are not numbers.
     """
     import pandas as pd
 
@@ -32,7 +34,7 @@ def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
     effect = next((name for name in ("mean_effect", "effect") if name in available), "")
     sources = {"effect": effect, "low": "effect_low", "high": "effect_high", "p": "p_value", "n": "n"}
     frame = read_columns(run, "heads", HEAD_COLUMNS, [name for name in sources.values() if name in available])
-    lost = {} if effect or "minimality" not in run.table_names else _minimality(run)
+    losses = {} if effect or "minimality" not in run.table_names else _minimality(run)
     rows = []
     for row in rows_where(frame, "task", circuit.name):
         if not row.get("in_circuit", True):
@@ -40,39 +42,42 @@ def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
         head = Head(int(row["layer"]), int(row["index"]))
         entry = {"layer": head.layer, "index": head.index, "head": str(head), "role": str(row["role"])}
         entry |= {"stage": str(row["stage"])} | {name: row.get(column, NAN) for name, column in sources.items()}
-        rows.append(entry | lost.get((str(head), str(row["role"])), {}))
+        rows.append(entry | losses.get((str(head), str(row["role"])), {}))
     names = ["head", "role", "effect", "low", "high", "p", "stage", "n", "layer", "index"]
-    return pd.DataFrame(rows, read_columns=names)
+    return pd.DataFrame(rows, columns=names)
 
 
 def has_effects(run: Run) -> bool:
-    """Whether the run's heads have effects of path patching, and not only losses of the table ``minimality``."""
+    """Whether the run's heads have effects of path patching, rather than losses (table ``minimality``)."""
     return bool({"mean_effect", "effect"} & set(run.table("heads")))
 
 
-def read_columns(run: Run, name: str, wanted: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
+def read_columns(run: Run, name: str, required: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
     """A table of the run.
 
     Raises:
-        BadInput: it lacks one of the columns, or one of the `numbers` holds anything else.
+        BadInput: it lacks one of the columns, or one of `numbers` is not numeric.
     """
     frame = run.table(name)
-    missing = [column for column in (*wanted, *numbers) if column not in frame]
+    missing = [column for column in (*required, *numbers) if column not in frame]
     if missing:
-        raise BadInput(f"{run.path.name}, table {name}: columns {missing} are missing, found {list(frame.columns)}.")
+        raise BadInput(f"{run.path.name}, table {name}: expected the columns {missing} besides {list(frame.columns)}.")
+    for column in set(TEXT_COLUMNS) & set(required):
+        if not all(isinstance(value, str) for value in frame[column]):
+            raise BadInput(f"{run.path.name}, table {name}: expected text in the column {column!r}: 0.1 is not 0.10.")
     try:
         return frame.assign(**{column: frame[column].to_numpy(dtype=float) for column in numbers})
     except (ValueError, TypeError):
-        raise BadInput(f"{run.path.name}, table {name}: columns {list(numbers)} must hold numbers.") from None
+        raise BadInput(f"{run.path.name}, table {name}: expected numbers in the columns {list(numbers)}.") from None
 
 
 def rows_where(frame: pd.DataFrame, column: str, value: str) -> list[dict[Any, Any]]:
-    """The rows of a table whose entry in that column is the text."""
+    """The rows of a table with that text in that column."""
     return [row for row in frame.to_dict("records") if str(row[column]) == value]
 
 
 def _minimality(run: Run) -> dict[tuple[str, str], dict[str, float]]:
-    """What is lost without each head, by its name and role."""
+    """The loss without each head, by head and role."""
     frame = read_columns(run, "minimality", ["head", "role"], ["share", "low", "high"])
     return {
         (str(row["head"]), str(row["role"])): {"effect": row["share"], "low": row["low"], "high": row["high"]}
@@ -81,8 +86,8 @@ def _minimality(run: Run) -> dict[tuple[str, str], dict[str, float]]:
 
 
 def summary_lines(run: Run, task: str) -> list[str]:
-    """What the run says of the circuit of a task as a whole: how well the model does the task, how stable the circuit
-    is, and what is lost without it, beside random heads. What a run does not say is left out.
+    """Sentences on the circuit of a task as a whole: the model's accuracy on the task, the circuit's stability, and the
+    loss without it, compared with random heads; as far as the run has the tables.
 
     Raises:
         BadInput: a table is not as the finding writes it.
@@ -99,8 +104,8 @@ def _of_tasks(run: Run, task: str) -> list[str]:
         lines += [
             f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:.2f}, "
             f"n = {row['n']:.0f}.",
-            f"Circuits of two halves of the prompts share {row['split_half']:.2f} of their heads, those of resampled "
-            f"prompts {row['bootstrap_jaccard']:.2f} (Jaccard index).",
+            f"Jaccard index of the circuits of two split halves of the prompts {row['split_half']:.2f}, of resampled "
+            f"prompts {row['bootstrap_jaccard']:.2f}.",
         ]
     return lines
 
@@ -109,14 +114,14 @@ def _ablated(run: Run, task: str) -> list[str]:
     if "cross_ablation" not in run.table_names:
         return []
     control = ["random", "random_low", "random_high"]
-    beside = set(control) <= set(run.table("cross_ablation"))
-    numbers = ["damage", "low", "high", *(control if beside else [])]
+    has_control = set(control) <= set(run.table("cross_ablation"))
+    numbers = ["damage", "low", "high", *(control if has_control else [])]
     frame = read_columns(run, "cross_ablation", ["ablated", "measured"], numbers)
     rows = [row for row in rows_where(frame, "ablated", task) if str(row["measured"]) == task]
     random = "random heads of its layers lose {random:.2f} ({random_low:.2f} to {random_high:.2f})"
     return [
         f"Ablating it loses {_interval(row, 'damage')} of the logit difference; "
-        f"{random.format(**row) if beside else 'there is no control'}."
+        f"{random.format(**row) if has_control else 'no control'}."
         for row in rows
     ]
 
@@ -126,11 +131,9 @@ def _faithful(run: Run) -> list[str]:
         return []
     rows = read_columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
     random = [row["share"] for row in rows if str(row["set"]).startswith("random circuit")]
-    beside = (
-        f"{len(random)} random circuits {min(random):.2f} to {max(random):.2f}" if random else "there is no control"
-    )
+    control = f"{len(random)} random circuits {min(random):.2f} to {max(random):.2f}" if random else "no control"
     return [
-        f"Alone it keeps {_interval(row, 'share')} of the logit difference (faithfulness); {beside}."
+        f"Alone it keeps {_interval(row, 'share')} of the logit difference (faithfulness); {control}."
         for row in rows
         if row["set"] == "circuit"
     ]

@@ -99,7 +99,9 @@ def show_tables(selection: Selection) -> None:
         show_table(next_token_table(record))
     with similar_column:
         median = record.median_similarity
-        help_text = f"Cosine of patterns, each less the uniform pattern. Two heads of this prompt: {median:.3f} (median)."
+        help_text = (
+            f"Cosine of patterns, each less the uniform pattern. Two heads of this prompt: {median:.3f} (median)."
+        )
         st.markdown("**Most similar heads**", help=help_text)
         show_table(similar_heads_table(record.similarity(head)))
 

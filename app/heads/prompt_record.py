@@ -85,8 +85,8 @@ class PromptRecord:
         return A
 
     def value_weighted(self, head: Head) -> Float[np.ndarray, "dest src"]:
-        """``A[q, k] · ‖v_k W_O‖``, in units of the residual stream (Kobayashi et al. 2020): attention to positions whose
-        value output is small counts little."""
+        """``A[q, k] · ‖v_k W_O‖`` in units of the residual stream (Kobayashi et al. 2020): small where attention moves
+        little."""
         group = self.model.n_heads // self.model.n_kv_heads
         v = self._site("v", head.layer)[:, head.index // group].float()
         size = (v @ self.model.blocks[head.layer].attn.W_O[head.index].float()).norm(dim=-1)

@@ -44,7 +44,9 @@ def _numbers(store: Store) -> None:
     st.caption(f"In {store.folder}, shared by the explorer, scripts and the command line.")
     explorer = upload_store.folder().parent
     size = sum(path.stat().st_size for path in explorer.rglob("*") if path.is_file())
-    st.caption(f"The explorer’s own sweeps, scores and uploads are not deleted here: {size / 1e6:,.1f} MB in {explorer}.")
+    st.caption(
+        f"The explorer’s own sweeps, scores and uploads are not deleted here: {size / 1e6:,.1f} MB in {explorer}."
+    )
     for run, shards in store.index.pinned().items():
         st.caption(f"{run} is unfinished and uses {shards} shards, which are not deleted.")
 

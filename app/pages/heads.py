@@ -1,4 +1,4 @@
-"""Heads: every head of the model on one prompt, and one head in detail; or two prompts, heads or models side by side."""
+"""Heads: all heads of the model on one prompt, and one head in detail; or two prompts, heads or models side by side."""
 
 from __future__ import annotations
 
@@ -31,10 +31,8 @@ def render() -> None:
         return
     second_selection.remove_params()
     prompts = task_inputs.task_widgets() if kind == task_scores.TASK else None
-    if prompts is None:
-        selection = sidebar_selection()
-    else:
-        selection = task_scores.prompt_selection(sidebar.model_name(), prompts)
+    name = sidebar.model_name()
+    selection = sidebar_selection() if prompts is None else task_scores.prompt_selection(name, prompts)
     sidebar.suggest_head(selection.record.strongest_head)
     _show(selection, score_name, prompts)
 

@@ -1,4 +1,4 @@
-"""The widgets that select the pairs to patch: a task's, or the user's own, typed or uploaded and stored by their hash."""
+"""The widgets that select the pairs to patch: a task's, or the user's own, typed or uploaded, stored by their hash."""
 
 from __future__ import annotations
 

@@ -123,7 +123,9 @@ def _grid(
     values, texts, _ = by_head(sweep, quantity, at)
     is_kv = "kv_head" in sweep.axes
     if is_kv and group > 1:
-        texts = np.array([[_with_group(i, j, group, text) for j, text in enumerate(row)] for i, row in enumerate(texts)])
+        texts = np.array(
+            [[_with_group(i, j, group, text) for j, text in enumerate(row)] for i, row in enumerate(texts)]
+        )
         st.caption(f"Rows are key/value heads, each shared by {group} heads. A click selects the first of them.")
 
     def pick_first_of_group(head: Head) -> None:

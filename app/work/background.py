@@ -41,7 +41,7 @@ class Background(Generic[T]):
         kind: of the job (`app.work.worker.JOB_KINDS`), and of the file that it leaves.
         key: a hash of everything that the result depends on (`result_files.result_key`).
         request: what the worker needs to know; its ``label`` names the job beside its progress bar.
-        read: from the file, or the run directory, that the job left to the result; raises `BadInput` where it is damaged.
+        read: reads the result from the job's file or run directory; raises `BadInput` where that is damaged.
         button: the label of the button that starts the job.
         button_options: of that button, as `streamlit.button` takes them.
     """

@@ -1,7 +1,7 @@
 """The process that computes for the explorer: one job after the other, at low priority, over JSON lines.
 
-It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between two
-batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
+It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between
+two batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
 
 Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` or ``{"stop": 1}``. Standard output:
 ``{"id": 1, "state": "running", "done": 3, "total": 270, "step": …}``, and finally the state ``done`` with ``path``,
