@@ -18,7 +18,7 @@ from workbench.runs.run import Run
 PROMPTS, RANDOM_CIRCUITS = 20, 20
 HELP = (
     f"Runs the finding faithfulness. On {PROMPTS} prompts that the sweep has not used, only the circuit, its parts, "
-    f"its complement or one of {RANDOM_CIRCUITS} random circuits of the same layers is left intact; all other heads are "
+    f"its complement or one of {RANDOM_CIRCUITS} random circuits of the same layers is left intact; other heads are "
     "ablated."
 )
 BUTTON = {"icon": ":material/straighten:", "help": HELP}
