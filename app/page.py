@@ -1,4 +1,22 @@
-"""A page of the explorer: each file in ``app/pages`` ends in ``page = Page(...)``."""
+"""A page of the explorer: each file in ``app/pages`` ends in ``page = Page(...)``.
+
+``app/pages/my_page.py``, which shows the figures of the newest run of a finding with their downloads::
+
+    from app.page import Page
+    from app.run_figure import newest_run, show_run_figures
+
+
+    def render() -> None:
+        run = newest_run("circuit-reuse")
+        if run is not None:
+            show_run_figures(run, "my-figure")
+
+
+    page = Page("my-page", "My page", "bar_chart", 10, render)
+
+Widgets come from `app.url_widgets`, which keeps their values in the URL; charts and their
+downloads from `app.downloadable`. The tests render every page on a machine without runs and on one with a run.
+"""
 
 from __future__ import annotations
 

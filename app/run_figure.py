@@ -1,4 +1,4 @@
-"""A stored figure of a run, in any page: the figure, its note, and its downloads."""
+"""Stored figures of a run, in any page: the figure, its note, and its downloads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app import url_widgets
 from app.downloadable import PLOTLY_CONFIG, download_button
 from app.figure_table import table
 from app.messages import escape_markdown
@@ -37,6 +38,19 @@ def newest_run(finding: str) -> Run | None:
 def figure_names(run: Run) -> list[str]:
     """The figures that a run has, as Plotly or as PNG, the shortest names first."""
     return sorted({*run.figure_names, *run.picture_names}, key=lambda name: (len(name), name))
+
+
+def show_run_figures(run: Run, key: str) -> None:
+    """Let the user select one of the run's figures, and show it.
+
+    Args:
+        key: of the selection in the URL; no two pages use the same.
+    """
+    names = figure_names(run)
+    if names:
+        show_run_figure(run, url_widgets.select("Figure", names, key))
+    else:
+        st.info("This run has no figures.")
 
 
 def show_run_figure(run: Run, name: str, key: str = "run-figure") -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 from app import url_widgets
 from app.messages import escape_markdown
 from app.page import Page
-from app.run_figure import figure_names, show_run_figure
+from app.run_figure import show_run_figures
 from workbench.runs.compare import compare, config_differences
 from workbench.runs.locate import known
 from workbench.runs.run import Run
@@ -39,7 +39,7 @@ def render() -> None:
     elif part == TABLES:
         _tables(run)
     elif part == FIGURES:
-        _figures(run)
+        show_run_figures(run, "figure")
     elif part == PROVENANCE:
         st.json(run.facts)
     else:
@@ -64,14 +64,6 @@ def _tables(run: Run) -> None:
     st.caption(f"{len(rows)} rows{more}")
     st.dataframe(rows.head(MAX_ROWS), hide_index=True)
     st.download_button("CSV", lambda: rows.to_csv(index=False), f"{name}.csv", key="csv", on_click="ignore")
-
-
-def _figures(run: Run) -> None:
-    names = figure_names(run)
-    if not names:
-        st.info("This run has no figures.")
-        return
-    show_run_figure(run, url_widgets.select("Figure", names, "figure"))
 
 
 def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:

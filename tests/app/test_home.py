@@ -27,7 +27,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AppTest:
     monkeypatch.setattr(models, "available", lambda: ["tiny"])
     monkeypatch.setattr(upload_store, "folder", lambda: tmp_path / "inputs")
     # Not from the file: beside it lies a folder "pages", and AppTest would run a page of it alone the second time.
-    return AppTest.from_string("from app.Home import main; main()", default_timeout=60)
+    return AppTest.from_string("from app.Home import main; main()", default_timeout=250)
 
 
 def test_it_opens_on_something_worth_seeing(app: AppTest) -> None:
@@ -42,7 +42,7 @@ def test_it_opens_on_something_worth_seeing(app: AppTest) -> None:
     assert app.query_params["head"] == f"{layer}.{index}"
 
 
-def test_a_link_restores_model_prompt_and_head(app: AppTest) -> None:
+def test_a_url_restores_model_prompt_and_head(app: AppTest) -> None:
     app.query_params.update({"model": "tiny", "prompt": "Paul and Anna", "head": "1.2"})
     app.run()
     assert not app.exception
@@ -50,34 +50,34 @@ def test_a_link_restores_model_prompt_and_head(app: AppTest) -> None:
     assert any("Head 1.2" in str(heading.value) for heading in app.subheader)
 
 
-def test_a_link_to_a_model_that_is_not_here_shows_one_that_is(app: AppTest) -> None:
+def test_a_url_to_a_model_that_is_not_here_shows_one_that_is(app: AppTest) -> None:
     app.query_params.update({"model": "../../etc/passwd"})
     app.run()
-    assert not app.exception and "not there; showing tiny" in app.warning[0].value
+    assert not app.exception and "not an option. Showing tiny" in app.warning[0].value.replace("\\", "")
     assert app.session_state[sidebar.MODEL] == "tiny"
 
 
-def test_what_a_link_says_and_is_not_there_is_said(app: AppTest) -> None:
+def test_invalid_values_in_the_url_are_named(app: AppTest) -> None:
     app.query_params.update({"prompt-input": "a" * 64, "score": "zzz"})
     app.run()
-    said = " ".join(str(warning.value).replace("\\", "") for warning in app.warning)
-    assert not app.exception and "not on this machine" in said and "score=zzz, which is not there" in said
+    message = " ".join(str(warning.value).replace("\\", "") for warning in app.warning)
+    assert not app.exception and "not on this machine" in message and "score=zzz, which is not an option" in message
     assert app.session_state[sidebar.PROMPT] == sidebar.DEFAULT_PROMPT and not app.run().warning
 
 
-def test_a_text_of_too_many_characters_is_said_and_not_kept(app: AppTest, tmp_path: Path) -> None:
+def test_a_too_long_text_is_refused_and_not_stored(app: AppTest, tmp_path: Path) -> None:
     app.run()
     app.text_area(key=sidebar.PROMPT).set_value("Mary " * 5_000).run()
     assert not app.exception and "25,000 characters" in app.error[0].value.replace("\\", "")
     assert not {"prompt", "prompt-input"} & set(app.query_params) and not list(tmp_path.glob("inputs/*"))
 
 
-def test_jobs_of_other_pages_are_seen_and_stopped(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_of_other_pages_are_shown_and_can_be_stopped(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[int] = []
     running = [Job(3, "key", "running", 2, 6, "sweep", label="sweep of z"), Job(4, "other", label="scores")]
 
     class Queue:
-        def open(self, before: int | None = None) -> list[Job]:
+        def unfinished(self, before: int | None = None) -> list[Job]:
             return [job for job in running if before is None or job.id < before]
 
         def get(self, number: int) -> Job:
@@ -87,15 +87,15 @@ def test_jobs_of_other_pages_are_seen_and_stopped(app: AppTest, monkeypatch: pyt
             stopped.append(number)
 
     for module in (background, Home):
-        monkeypatch.setattr(module, "jobs", Queue)
+        monkeypatch.setattr(module, "job_queue", Queue)
     app.run()
-    told = [element.proto.text.replace("\\", "") for element in app.sidebar.get("progress")]
-    assert told == ["sweep of z: sweep 2 of 6", "scores: waiting for sweep of z (2 of 6)"]
+    progress = [element.proto.text.replace("\\", "") for element in app.sidebar.get("progress")]
+    assert progress == ["sweep of z: sweep 2 of 6", "scores: waiting for sweep of z (2 of 6)"]
     app.sidebar.button(key="stop-4").click().run()
     assert stopped == [4]
 
 
-def test_a_long_prompt_goes_into_the_link_by_its_hash(app: AppTest) -> None:
+def test_a_long_prompt_goes_into_the_url_by_its_hash(app: AppTest) -> None:
     text = "Mary and John " * 160
     app.run()
     app.text_area(key=sidebar.PROMPT).set_value(text).run()
@@ -105,15 +105,15 @@ def test_a_long_prompt_goes_into_the_link_by_its_hash(app: AppTest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
-    [({sidebar.PROMPT: ""}, "The prompt is empty"), ({sidebar.HEAD: "nonsense"}, "give layer.head")],
+    ("values", "message"),
+    [({sidebar.PROMPT: ""}, "Prompt: it is empty"), ({sidebar.HEAD: "nonsense"}, "expected layer.head")],
 )
-def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest, changed: dict[str, str], said: str) -> None:
+def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest, values: dict[str, str], message: str) -> None:
     app.run()
-    for key, value in changed.items():
+    for key, value in values.items():
         (app.text_area if key == sidebar.PROMPT else app.text_input)(key=key).set_value(value)
     app.run()
-    assert not app.exception and said in app.error[0].value.replace("\\", "")
+    assert not app.exception and message in app.error[0].value.replace("\\", "")
     app.text_area(key=sidebar.PROMPT).set_value("Paul and Anna")
     app.text_input(key=sidebar.HEAD).set_value("1.1").run()
     assert not app.error and not app.exception
@@ -135,13 +135,13 @@ def test_only_models_that_are_offered_are_loaded(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["..", "a" * 64, "A" * 64, "../" + "a" * 61])
-def test_a_link_cannot_name_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_a_url_cannot_name_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(upload_store, "folder", lambda: tmp_path)
     with pytest.raises(BadInput):
         upload_store.load(name)
 
 
-def test_a_kept_input_that_was_changed_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_an_upload_that_was_changed_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(upload_store, "folder", lambda: tmp_path)
     name = upload_store.save(b"text")
     assert upload_store.load(name) == b"text"

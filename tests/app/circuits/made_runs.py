@@ -27,8 +27,8 @@ def rows_of(finding: str, table: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-#: The page without the side bar.
-ALONE = """
+#: The page without the side bar; a run of the script has 250 seconds, so that a busy machine passes.
+PAGE = """
 from app import url_state
 from app.pages import circuits
 with url_state.update_url():
@@ -42,7 +42,7 @@ def committed(finding: str) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_csv(path, dtype=texts) for path in paths}
 
 
-def made(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> Run:
+def make_run(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> Run:
     """A run directory under ``runs``."""
     with RunDirectory.create(Path("runs"), finding, {"model": model, "n": 20, "percent": 2.0}) as run:
         run.record(model={"name": model}, verdict="undecided")
@@ -56,12 +56,12 @@ def graph_of(run: Run, task: str = "ioi") -> CircuitGraph:
     return from_run.graph_of_run(run, Circuit.from_run(run.path, task))
 
 
-def drawn_by(shown: Any) -> Any:
+def plotly_of(figure: Any) -> Any:
     """Its Plotly figure."""
-    return shown.plotly()
+    return figure.plotly()
 
 
-def page(**link: str) -> AppTest:
-    app = AppTest.from_string(ALONE, default_timeout=60)
-    app.query_params.update(link)
+def page(**query: str) -> AppTest:
+    app = AppTest.from_string(PAGE, default_timeout=250)
+    app.query_params.update(query)
     return app

@@ -21,37 +21,41 @@ OTHER = "When Mary and John went to the store, Mary gave a drink to"
 SCRIPT = """
 from app import models, sidebar, url_state
 from app.pages import heads
-from app.messages import guarded
-with url_state.written(), guarded():
+from app.messages import show_errors
+with url_state.update_url(), show_errors():
     sidebar.widgets(models.available())
     heads.page.render()
 """
 
 
+#: Seconds of one run of the script at most: generous, so that a busy machine passes.
+TIMEOUT = 250
+
+
 class Queue:
-    """In the place of the worker process: what was asked of it, and the state that it says."""
+    """In place of the worker process: the requests, and a job in a state that the test sets."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.now = Job(1, "", "running", 2, 6, "scores")
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.job = Job(1, "", "running", 2, 6, "scores")
 
-    def submit(self, key: str, job: dict[str, Any]) -> Job:
-        if self.asked:  # begun again
-            self.now = replace(self.now, state="running")
-        self.asked.append((key, job))
-        return self.now
+    def submit(self, key: str, request: dict[str, Any]) -> Job:
+        if self.requests:  # started again
+            self.job = replace(self.job, state="running")
+        self.requests.append((key, request))
+        return self.job
 
-    def with_key(self, key: str) -> Job | None:
-        return self.now if any(key == known for known, _ in self.asked) else None
+    def newest(self, key: str) -> Job | None:
+        return self.job if any(key == requested for requested, _ in self.requests) else None
 
     def get(self, number: int) -> Job:
-        return self.now
+        return self.job
 
-    def open(self, before: int | None = None) -> list[Job]:
-        return [] if self.now.is_finished or before is not None else [self.now]
+    def unfinished(self, before: int | None = None) -> list[Job]:
+        return [] if self.job.is_finished or before is not None else [self.job]
 
     def stop(self, number: int) -> None:
-        self.now = replace(self.now, state="stopped")
+        self.job = replace(self.job, state="stopped")
 
 
 def opened(app: AppTest, **query: str) -> AppTest:
@@ -62,7 +66,7 @@ def opened(app: AppTest, **query: str) -> AppTest:
 
 
 def grids(app: AppTest) -> dict[str, dict[str, Any]]:
-    """Key → what the grid draws."""
+    """Key → the grid's data."""
     return {str(element.key): json.loads(element.proto.json) for element in app.get("bidi_component")}
 
 
@@ -75,7 +79,7 @@ def values(grid: dict[str, Any]) -> np.ndarray:
     return np.array(grid["values"], dtype=float).T
 
 
-def looked(text: str = sidebar.DEFAULT_PROMPT) -> tuple[Any, PromptRecord]:
+def record_of(text: str = sidebar.DEFAULT_PROMPT) -> tuple[Any, PromptRecord]:
     model = wb.load("tiny")
     return model, PromptRecord(model, model.to_tokens(text)[0].tolist(), cache=False)
 
