@@ -1,4 +1,4 @@
-"""The numbers that a Plotly figure of a run draws, as a table."""
+"""The numbers of a run's Plotly figure, as a table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def table(figure: Figure) -> pd.DataFrame:
     """The numbers.
 
-    Of a heatmap a row a cell of each of its views (``view, row, column, value``), of a chart a row a mark (``series,
-    name, value, low, high``).
+    Of a heatmap one row per cell of each of its views (``view, row, column, value``); of a chart one row per mark
+    (``series, name, value, low, high``).
     """
     frames = [pd.DataFrame(columns) for trace in figure.data for columns in _columns(trace, figure)]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -40,7 +40,7 @@ def widgets(names: Sequence[str]) -> None:
 
 
 def suggest_head(head: Callable[[], Head]) -> None:
-    """Select a head worth a look where neither the URL nor the user has selected one, and rerun the page."""
+    """Select an interesting head where neither the URL nor the user has selected one, and rerun the page."""
     if st.session_state[_CAN_SUGGEST] and st.session_state[HEAD] == _DEFAULT_HEAD:
         st.session_state[_CAN_SUGGEST] = False
         st.session_state[_SUGGESTED] = head()

@@ -27,7 +27,7 @@ MAX_MARKERS = 300
 
 @dataclass(frozen=True)
 class StageLayout:
-    """How a stage of path patching is drawn.
+    """The layout of a stage of path patching.
 
     Attributes:
         into: the receivers' input (q, k or v); empty for the logits.

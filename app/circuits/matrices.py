@@ -41,16 +41,16 @@ class Matrix:
     @property
     def note(self) -> str:
         """The text below the figure in the page."""
-        _, *more = str(self.figure.layout.title.subtitle.text).split(" · ")
-        notes = [str(each.text) for each in self.figure.layout.annotations]
-        return " ".join([*(f"{text[0].upper()}{text[1:]}." for text in more), *notes])
+        _, *rest = str(self.figure.layout.title.subtitle.text).split(" · ")
+        notes = [str(annotation.text) for annotation in self.figure.layout.annotations]
+        return " ".join([*(f"{text[0].upper()}{text[1:]}." for text in rest), *notes])
 
     def plotly(self) -> Figure:
         """For the page: narrow enough for a phone, with most text in `note`."""
         figure = copy.deepcopy(self.figure)
-        title, _, more = str(figure.layout.title.text).partition(" · ")
+        title, _, rest = str(figure.layout.title.text).partition(" · ")
         first = str(figure.layout.title.subtitle.text).split(" · ")[0]
-        title = {"text": title, "subtitle": {"text": wrap(f"{more} · {first}")}, "x": 0, "y": 0.99, "yanchor": "top"}
+        title = {"text": title, "subtitle": {"text": wrap(f"{rest} · {first}")}, "x": 0, "y": 0.99, "yanchor": "top"}
         names = list(figure.data[0].x)
         below = 7 * max(map(len, names), default=0) + 36
         margin = {"l": 10, "r": 10, "t": 125, "b": below, "pad": 0}
@@ -130,10 +130,10 @@ def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:
     interval`` (above the null's 95th percentile), by the ``estimate only``, or ``no``."""
     interval_above, above = frame["low"] > frame["null_95"], frame["jaccard"] > frame["null_95"]
     verdicts = np.select([interval_above & above, above], ["whole interval", "estimate only"], "no")
-    more = ["low", "high", "p_value", *(["p_holm"] if "p_holm" in frame else []), "pair"]
+    rest = ["low", "high", "p_value", *(["p_holm"] if "p_holm" in frame else []), "pair"]
     pairs = frame["task_a"].astype(str) + " × " + frame["task_b"].astype(str)
     first = {"pairs": pairs, "jaccard": frame["jaccard"], "null_95": frame["null_95"], "above_null": verdicts}
-    table = pd.DataFrame(first | {name: frame[name] for name in more})
+    table = pd.DataFrame(first | {name: frame[name] for name in rest})
     return table.sort_values("jaccard", ascending=False, kind="stable").reset_index(drop=True)
 
 

@@ -136,7 +136,7 @@ export default function (component) {
     const i = Math.min(layers - 1, Math.max(0, layer + move[0])), j = Math.min(heads - 1, Math.max(0, head + move[1]));
     if (i !== layer || j !== head) pick(i, j);
   };
-  root.watcher?.disconnect(); // of the drawing before: only the last one's end is heard of below
+  root.watcher?.disconnect(); // of the previous rendering: only the last one calls back below
   root.watcher = new ResizeObserver(draw);
   root.watcher.observe(root);
   draw();

@@ -16,7 +16,7 @@ from workbench.core import Head
 from workbench.plotting import style
 
 FOLDER = Path(__file__).parent
-#: Colours of the scale that are sent; the page mixes what lies between two.
+#: Colours of the scale that are sent to the page, which interpolates between them.
 STOPS = 17
 
 
@@ -36,16 +36,16 @@ def head_grid(
     limit: float | None = None,
     shared: bool = False,
 ) -> None:
-    """Draw one value a head.
+    """The grid of one value per head.
 
     Args:
-        on_pick: called with the head that was picked, by click or by the arrow keys, before the page is drawn anew.
-        values: NaN is drawn grey, as in every figure.
-        diverging: signed values, on a scale centred on zero; else from 0 up.
+        values: NaN is grey, as in every figure.
+        on_pick: called with the head that was picked, by a click or the arrow keys, before the page reruns.
+        diverging: signed values, on a scale centred on zero; otherwise it starts at 0.
         note: a line below the title.
         marked: heads with a frame, such as those of a circuit.
-        texts: ``[layer, head]``, what is said of each head below the grid instead of its value (intervals, p-values).
-        levels: chance levels, marked on the colour bar; the note says what they are.
+        texts: ``[layer, head]``, shown below the grid instead of the value (intervals, p-values).
+        levels: chance levels, marked on the colour bar; the note explains them.
         shared: the rows are key/value heads, written ``9.kv1``.
         limit: the end of the scale, where several grids share one; by default the largest magnitude.
     """

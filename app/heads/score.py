@@ -85,5 +85,5 @@ def difference(first: Score, second: Score) -> Score:
 
 
 def empty_score(shape: tuple[int, int], title: str, note: str) -> Score:
-    """A score without values, which the grid draws grey."""
+    """A score without values, which is grey in the grid."""
     return Score(np.full(shape, np.nan), title, "", note)

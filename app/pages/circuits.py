@@ -64,8 +64,8 @@ def _runs() -> dict[str, Run]:
         if "heads" in run.table_names:
             runs[path.name] = run
     if errors:
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        st.warning(f"A run cannot be read: {escape_markdown(errors[0])}{more}", icon=":material/warning:")
+        rest = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        st.warning(f"A run cannot be read: {escape_markdown(errors[0])}{rest}", icon=":material/warning:")
     return runs
 
 

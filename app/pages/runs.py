@@ -60,8 +60,8 @@ def _tables(run: Run) -> None:
         return
     name = url_widgets.select("Table", run.table_names, "table")
     rows = run.table(name)
-    more = "" if len(rows) <= MAX_ROWS else f", of which the first {MAX_ROWS} are shown"
-    st.caption(f"{len(rows)} rows{more}")
+    limit = "" if len(rows) <= MAX_ROWS else f", of which the first {MAX_ROWS} are shown"
+    st.caption(f"{len(rows)} rows{limit}")
     st.dataframe(rows.head(MAX_ROWS), hide_index=True)
     st.download_button("CSV", lambda: rows.to_csv(index=False), f"{name}.csv", key="csv", on_click="ignore")
 

@@ -43,14 +43,14 @@ def _own_pairs() -> str:
         st.session_state[_STORED] = _from_url()
         st.session_state[_EDITOR] = st.session_state.get(_EDITOR, 0) + 1  # a new editor, without the old edits
     stored = st.session_state[_STORED]
-    shown = pd.DataFrame(pairs_table.to_table(pairs_table.load_rows(stored)), columns=list(pairs_table.COLUMNS))
+    stored_table = pd.DataFrame(pairs_table.to_table(pairs_table.load_rows(stored)), columns=list(pairs_table.COLUMNS))
     st.caption(
         "Clean and corrupt prompt have equally many tokens. An answer is one token, mostly with a leading space, "
         "which is written and typed as ·. Separate several answers by |."
     )
     editor = f"pairs-{stored}-{st.session_state[_EDITOR]}"
-    edited = st.data_editor(shown, num_rows="dynamic", hide_index=True, key=editor)
-    name = _save_if_edited(stored, edited, shown)
+    edited = st.data_editor(stored_table, num_rows="dynamic", hide_index=True, key=editor)
+    name = _save_if_edited(stored, edited, stored_table)
     rows = pairs_table.to_table(pairs_table.load_rows(name))
     if answers := pairs_table.spell_answers(rows):
         st.caption(escape_markdown(answers))
@@ -60,10 +60,10 @@ def _own_pairs() -> str:
     return name
 
 
-def _save_if_edited(stored: str, edited: pd.DataFrame, shown: pd.DataFrame) -> str:
+def _save_if_edited(stored: str, edited: pd.DataFrame, stored_table: pd.DataFrame) -> str:
     """The hash of the table's rows: of the file as it was uploaded where nothing was typed, with its positions."""
     rows = [row for row in edited.fillna("").to_dict("records") if any(row.values())]
-    if rows == shown.to_dict("records"):
+    if rows == stored_table.to_dict("records"):
         return stored
     return pairs_table.save_rows(pairs_table.from_table(rows))
 

@@ -71,8 +71,8 @@ def spell_answers(rows: Sequence[Mapping[str, str]]) -> str:
     if not rows:
         return ""
     pairs = ", ".join(f"{_spell(row['answer'])} over {_spell(row['wrong'])}" for row in rows[:MAX_SPELT])
-    more = f" and {len(rows) - MAX_SPELT} more" if len(rows) > MAX_SPELT else ""
-    return f"Answers: {pairs}{more} (· is a space)."
+    rest = f" and {len(rows) - MAX_SPELT} more" if len(rows) > MAX_SPELT else ""
+    return f"Answers: {pairs}{rest} (· is a space)."
 
 
 def count_without_space(rows: Sequence[Mapping[str, str]]) -> int:

@@ -24,7 +24,7 @@ def python_script(
         prompts: as `load_prompts` takes them.
         arguments: of the sweep.
         edited: the prompt that is edited.
-        text: the side bar's prompt, where that is the one.
+        text: the side bar's prompt, where that is edited.
     """
     keywords = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     lines = [

@@ -40,7 +40,7 @@ class Background(Generic[T]):
     Attributes:
         kind: of the job (`app.work.worker.JOB_KINDS`), and of the file that it leaves.
         key: a hash of everything that the result depends on (`result_files.result_key`).
-        request: what the worker needs to know; its ``label`` names the job beside its progress bar.
+        request: what the worker needs to know; its ``label`` names the job at its progress bar.
         read: reads the result from the job's file or run directory; raises `BadInput` where that is damaged.
         button: the label of the button that starts the job.
         button_options: of that button, as `streamlit.button` takes them.
@@ -90,10 +90,6 @@ class Background(Generic[T]):
             st.rerun()
         return None
 
-    def was_started(self) -> bool:
-        """Whether this server has a job for it, in any state."""
-        return job_queue().newest(self.key) is not None
-
     def _submit(self) -> Job:
         return job_queue().submit(self.key, {"kind": self.kind, **self.request})
 
@@ -140,8 +136,8 @@ def status_line(job: Job, before: Sequence[Job] = ()) -> str:
     """
     if job.state == "waiting" and before:
         first = f"{before[0].label} ({_progress(before[0])})" if _progress(before[0]) else before[0].label
-        more = f" and {len(before) - 1} more" if len(before) > 1 else ""
-        return f"{job.label}: waiting for {first}{more}"
+        rest = f" and {len(before) - 1} more" if len(before) > 1 else ""
+        return f"{job.label}: waiting for {first}{rest}"
     return f"{job.label}: {' '.join(filter(None, [job.step or 'starting', _progress(job)]))}"
 
 

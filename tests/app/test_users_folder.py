@@ -38,9 +38,8 @@ def texts_of_a_page(server: Server) -> str:
         for data in socket:
             message = ForwardMsg.FromString(data if isinstance(data, bytes) else data.encode())
             texts.append(str(message))
-            if message.WhichOneof("type") == "script_finished":
-                if message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
-                    break
+            if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY and message.HasField("script_finished"):
+                break
     return "\n".join(texts)
 
 

@@ -1,5 +1,4 @@
-"""Screenshots of every page and its views, wide and on a phone, in light and dark: nothing is cut off, without a name or
-an error."""
+"""Screenshots of every page and its views, wide and on a phone, in light and dark: nothing is cut off or unnamed."""
 
 from __future__ import annotations
 

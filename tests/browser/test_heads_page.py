@@ -196,8 +196,8 @@ def test_a_tasks_prompts_are_scored_by_the_worker(server: Server, new_page: Call
     driving.wait_rendered(page)
     got = json.loads(downloaded(page, "grid-json")[1])["values"]
     texts = [clean for clean, _ in resolve_inputs(wb.task("ioi", n=2, seed=5), model()).texts]
-    each = [np.diagonal(pattern_of(text, 12, 3), -1).mean() for text in texts]
-    assert got[3][12] == pytest.approx(np.mean(each), abs=CLOSE)
+    means = [np.diagonal(pattern_of(text, 12, 3), -1).mean() for text in texts]
+    assert got[3][12] == pytest.approx(np.mean(means), abs=CLOSE)
     click_head(page, 16, 0)
     assert np.abs(np.array(plotted(page)["z"]) - pattern_of(texts[0], 16, 0)).max() < CLOSE
 
@@ -235,14 +235,14 @@ def test_1024_tokens_are_pooled_and_shown_in_blocks(page: Page, server: Server) 
 
 def test_two_sessions_at_once_show_their_own_numbers(page: Page, server: Server, new_page: Callable[..., Page]) -> None:
     texts = (sidebar.DEFAULT_PROMPT, OTHER)
-    both = (heads_page(page, server), open_page(new_page(), server.link(prompt=OTHER)))
+    two_pages = (heads_page(page, server), open_page(new_page(), server.link(prompt=OTHER)))
     for turn in range(4):
         heads = ((3 + 7 * turn, turn), (29 - 5 * turn, 8 - turn))
-        for each, (layer, head) in zip(both, heads, strict=True):
-            click_head(each, layer, head, wait=False)
-        for each, text, (layer, head) in zip(both, texts, heads, strict=True):
-            wait_head(each, layer, head)
-            data = data_of(each)
+        for opened, (layer, head) in zip(two_pages, heads, strict=True):
+            click_head(opened, layer, head, wait=False)
+        for opened, text, (layer, head) in zip(two_pages, texts, heads, strict=True):
+            wait_head(opened, layer, head)
+            data = data_of(opened)
             assert f"{layer}.{head}" in data["title"]
             np.testing.assert_allclose(data["values"], pattern_of(text, layer, head), atol=CLOSE)
 

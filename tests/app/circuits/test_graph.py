@@ -100,8 +100,8 @@ def test_a_run_that_lists_no_receivers_draws_none_but_those_that_follow_from_a_r
     tables = committed("ioi-circuit")
     graph = graph_of(make_run("ioi-circuit", tables))
     assert all(line.measured for line in graph.lines) and from_run.NO_RECEIVERS in graph.note
-    more = tables["heads"].iloc[[0]].assign(stage="previous", layer=4, index=1, head="4.1", role="previous-token")
-    graph = graph_of(make_run("ioi-circuit", tables | {"heads": pd.concat([tables["heads"], more])}))
+    extra = tables["heads"].iloc[[0]].assign(stage="previous", layer=4, index=1, head="4.1", role="previous-token")
+    graph = graph_of(make_run("ioi-circuit", tables | {"heads": pd.concat([tables["heads"], extra])}))
     dotted = [line for line in graph.lines if not line.measured]
     assert [(line.source, graph.node(line.target).label) for line in dotted] == [("joint/previous", "17.4")]
     assert graph.node("17.4/earlier").role == "induction"

@@ -36,9 +36,9 @@ def test_every_run_with_heads_is_shown(finding: str, part: str) -> None:
 
 def test_a_loss_is_not_called_an_effect_in_the_table() -> None:
     make_run("faithfulness", committed("faithfulness"))
-    shown = page().run().dataframe[0].value
-    assert shown["loss"].tolist() == pytest.approx([float(r["share"]) for r in rows_of("faithfulness", "minimality")])
-    assert "effect" not in shown and "stage" not in shown
+    table = page().run().dataframe[0].value
+    assert table["loss"].tolist() == pytest.approx([float(r["share"]) for r in rows_of("faithfulness", "minimality")])
+    assert "effect" not in table and "stage" not in table
 
 
 def test_a_url_restores_run_task_and_part() -> None:
@@ -50,9 +50,9 @@ def test_a_url_restores_run_task_and_part() -> None:
         app.selectbox(key="circuit-run").value == first.path.name and len(app.selectbox(key="circuit-run").options) == 2
     )
     expected = [r for r in rows_of("circuit-reuse", "heads") if r["task"] == "password-copying"]
-    shown = app.dataframe[0].value
-    assert shown["head"].tolist() == [row["head"] for row in expected]
-    assert shown["effect"].tolist() == [float(row["mean_effect"]) for row in expected]
+    table = app.dataframe[0].value
+    assert table["head"].tolist() == [row["head"] for row in expected]
+    assert table["effect"].tolist() == [float(row["mean_effect"]) for row in expected]
     app.selectbox(key="circuit-run").set_value(second.path.name).run()
     assert not app.exception and app.query_params["circuit-run"] == second.path.name
     app = page(**{"circuit-run": "../../etc"}).run()

@@ -47,10 +47,10 @@ def tiny_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def render(name: str) -> AppTest:
-    shown = new_page(name.replace("-", "_"), with_sidebar=True).run()
-    assert not shown.exception, shown.exception
-    assert not shown.error, [error.value for error in shown.error]
-    return shown
+    opened = new_page(name.replace("-", "_"), with_sidebar=True).run()
+    assert not opened.exception, opened.exception
+    assert not opened.error, [error.value for error in opened.error]
+    return opened
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,8 +81,8 @@ def test_a_new_page_is_one_file(source: str, with_run: bool, monkeypatch: pytest
     monkeypatch.setattr(app.pages, "__path__", [*app.pages.__path__, str(folder)])
     if with_run:
         make_run()
-    shown = AppTest.from_string("from app.Home import main; main()", default_timeout=TIMEOUT).run()
-    assert not shown.exception
-    shown = AppTest.from_string(SWITCH.replace("NAME", name), default_timeout=TIMEOUT).run()
-    assert not shown.exception and not shown.error
-    assert len(shown.get("plotly_chart")) == with_run and bool(shown.info) != with_run
+    opened = AppTest.from_string("from app.Home import main; main()", default_timeout=TIMEOUT).run()
+    assert not opened.exception
+    opened = AppTest.from_string(SWITCH.replace("NAME", name), default_timeout=TIMEOUT).run()
+    assert not opened.exception and not opened.error
+    assert len(opened.get("plotly_chart")) == with_run and bool(opened.info) != with_run

@@ -30,9 +30,9 @@ def test_a_leading_space_is_a_dot_in_the_table(value: str | list[str], cell: str
 
 def test_only_answers_have_dots() -> None:
     row = {"clean": " a b", "corrupt": "a c", "answer": [" Mary", " Ann"], "wrong": "·odd"}
-    (shown,) = pairs_table.to_table([row])
-    assert shown == {"clean": " a b", "corrupt": "a c", "answer": "·Mary|·Ann", "wrong": "·odd"}
-    (read,) = pairs_table.from_table([{**shown, "clean": "·x|y", "wrong": "·John"}])
+    (table,) = pairs_table.to_table([row])
+    assert table == {"clean": " a b", "corrupt": "a c", "answer": "·Mary|·Ann", "wrong": "·odd"}
+    (read,) = pairs_table.from_table([{**table, "clean": "·x|y", "wrong": "·John"}])
     assert read == {**row, "clean": "·x|y", "wrong": " John"}
 
 
@@ -52,11 +52,11 @@ def test_rows_come_back_from_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_empty_rows_change_no_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(upload_store, "folder", lambda: tmp_path)
-    shown = pd.DataFrame([dict.fromkeys(pairs_table.COLUMNS, "a"), dict.fromkeys(pairs_table.COLUMNS, "b")])
+    table = pd.DataFrame([dict.fromkeys(pairs_table.COLUMNS, "a"), dict.fromkeys(pairs_table.COLUMNS, "b")])
     for empty in (None, "", np.nan):
         row = pd.DataFrame([dict.fromkeys(pairs_table.COLUMNS, empty)])
-        assert pairs_input._save_if_edited("stored", pd.concat([shown, row], ignore_index=True), shown) == "stored"
-    assert pairs_input._save_if_edited("stored", shown.head(1), shown) != "stored"
+        assert pairs_input._save_if_edited("stored", pd.concat([table, row], ignore_index=True), table) == "stored"
+    assert pairs_input._save_if_edited("stored", table.head(1), table) != "stored"
 
 
 def test_own_pairs_are_stored_by_their_hash_and_swept(app: AppTest) -> None:

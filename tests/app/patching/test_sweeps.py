@@ -19,13 +19,13 @@ INFO = {"model": "tiny", "task": "ioi", "metric": "logit_difference", "edit": "p
 
 
 def test_the_page_sweeps_and_shows_the_strongest_with_their_intervals(app: AppTest) -> None:
-    shown = strongest_cells(run_sweep(app))
+    strongest = strongest_cells(run_sweep(app))
     expected = wb.sweep(wb.load("tiny"), wb.task("ioi", n=6, seed=0), direction="denoise", cache=False)
     best = expected.top(8)
-    assert shown["cell"].tolist() == [str(head) for head in best]
+    assert strongest["cell"].tolist() == [str(head) for head in best]
     assert expected.effect is not None and expected.effect_low is not None
-    np.testing.assert_allclose(shown["effect"], [expected.effect[h.layer, h.index] for h in best], atol=1e-5)
-    np.testing.assert_allclose(shown["low"], [expected.effect_low[h.layer, h.index] for h in best], atol=1e-5)
+    np.testing.assert_allclose(strongest["effect"], [expected.effect[h.layer, h.index] for h in best], atol=1e-5)
+    np.testing.assert_allclose(strongest["low"], [expected.effect_low[h.layer, h.index] for h in best], atol=1e-5)
 
 
 def test_a_url_shows_the_finished_sweep_at_once(app: AppTest, queue: InlineQueue) -> None:
