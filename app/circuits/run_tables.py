@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from workbench.runs.run import Run
 
-#: Columns that name heads. They are text: as numbers, 0.1 and 0.10 would be the same head.
-TEXT_COLUMNS = ("head", "receivers")
-
 
 def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
     """The circuit's heads with the run's numbers: ``head, role, effect, low, high, p, stage, n, layer, index``.
@@ -62,9 +59,6 @@ def read_columns(run: Run, name: str, required: Sequence[str], numbers: Sequence
     missing = [column for column in (*required, *numbers) if column not in frame]
     if missing:
         raise BadInput(f"{run.path.name}, table {name}: expected the columns {missing} besides {list(frame.columns)}.")
-    for column in set(TEXT_COLUMNS) & set(required):
-        if not all(isinstance(value, str) for value in frame[column]):
-            raise BadInput(f"{run.path.name}, table {name}: expected text in the column {column!r}: 0.1 is not 0.10.")
     try:
         return frame.assign(**{column: frame[column].to_numpy(dtype=float) for column in numbers})
     except (ValueError, TypeError):
@@ -79,6 +73,10 @@ def rows_where(frame: pd.DataFrame, column: str, value: str) -> list[dict[Any, A
 def _minimality(run: Run) -> dict[tuple[str, str], dict[str, float]]:
     """The loss without each head, by head and role."""
     frame = read_columns(run, "minimality", ["head", "role"], ["share", "low", "high"])
+    if not all(isinstance(head, str) for head in frame["head"]):
+        raise BadInput(
+            f"{run.path.name}, table minimality: expected heads as text, because the number 0.1 is also 0.10."
+        )
     return {
         (str(row["head"]), str(row["role"])): {"effect": row["share"], "low": row["low"], "high": row["high"]}
         for row in frame.to_dict("records")
@@ -102,10 +100,10 @@ def _of_tasks(run: Run, task: str) -> list[str]:
     lines = []
     for row in rows_where(read_columns(run, "tasks", ["task"], numbers), "task", task):
         lines += [
-            f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:.2f}, "
+            f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:z.2f}, "
             f"n = {row['n']:.0f}.",
-            f"Jaccard index of the circuits of two split halves of the prompts {row['split_half']:.2f}, of resampled "
-            f"prompts {row['bootstrap_jaccard']:.2f}.",
+            f"Jaccard index of the circuits of two split halves of the prompts {row['split_half']:z.2f}, of resampled "
+            f"prompts {row['bootstrap_jaccard']:z.2f}.",
         ]
     return lines
 
@@ -118,7 +116,7 @@ def _ablated(run: Run, task: str) -> list[str]:
     numbers = ["damage", "low", "high", *(control if has_control else [])]
     frame = read_columns(run, "cross_ablation", ["ablated", "measured"], numbers)
     rows = [row for row in rows_where(frame, "ablated", task) if str(row["measured"]) == task]
-    random = "random heads of its layers lose {random:.2f} ({random_low:.2f} to {random_high:.2f})"
+    random = "random heads of its layers lose {random:z.2f} ({random_low:z.2f} to {random_high:z.2f})"
     return [
         f"Ablating it loses {_interval(row, 'damage')} of the logit difference; "
         f"{random.format(**row) if has_control else 'no control'}."
@@ -131,7 +129,7 @@ def _faithful(run: Run) -> list[str]:
         return []
     rows = read_columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
     random = [row["share"] for row in rows if str(row["set"]).startswith("random circuit")]
-    control = f"{len(random)} random circuits {min(random):.2f} to {max(random):.2f}" if random else "no control"
+    control = f"{len(random)} random circuits {min(random):z.2f} to {max(random):z.2f}" if random else "no control"
     return [
         f"Alone it keeps {_interval(row, 'share')} of the logit difference (faithfulness); {control}."
         for row in rows
@@ -140,4 +138,4 @@ def _faithful(run: Run) -> list[str]:
 
 
 def _interval(row: dict[Any, Any], value: str, low: str = "low", high: str = "high") -> str:
-    return f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]"
+    return f"{row[value]:z.2f} [{row[low]:z.2f}, {row[high]:z.2f}]"

@@ -90,8 +90,8 @@ def show_tables(selection: Selection) -> None:
     output_column, next_column, similar_column = st.columns(3)
     record, head = selection.record, selection.head
     with output_column:
-        help_text = "Logits that the head’s output at the last position raises and lowers most, through the final norm."
-        st.markdown("**Direct effect on logits**", help=help_text)
+        help_text = "The logits that the head’s output at the last position raises and lowers most."
+        st.markdown("**Effect on logits**", help=help_text)
         effects = record.logit_effects(head, ROWS // 2)
         show_table(effects.assign(token=[visible(token) for token in effects["token"]]))
     with next_column:

@@ -80,9 +80,9 @@ def strongest_table(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
 
 
 def task_warning(sweep: wb.Sweep, denoise: bool) -> str:
-    """A line that says that the model does not do the task; empty where it does, or where the metric cannot tell.
+    """A line that says that the model does not do the task, or may not; empty where it does, or for another metric.
 
-    It does where the 95 % interval of the mean logit difference of the clean prompts is above 0.
+    It does the task where the 95 % interval of the mean logit difference of the clean prompts is above 0.
 
     Args:
         denoise: whether the clean run is the source of the patches, and not the base.
@@ -101,10 +101,10 @@ def _task_warning(clean: tuple[float, ...]) -> str:
     if not low <= 0:
         return ""
     bounds = f" [{low:z.3g}, {high:z.3g}]" if interval else ""
-    return (
-        f"The model does not do this task: the mean logit difference of the clean prompts is {values.mean():z.3g}"
-        f"{bounds}, not reliably above 0. Effects of heads mean little then."
-    )
+    number = f"the mean logit difference of the clean prompts is {values.mean():z.3g}{bounds}"
+    if values.mean() > 0:
+        return f"The model may not do this task: {number}, and the interval includes 0. Use more prompts."
+    return f"The model does not do this task: {number}, not above 0. Effects of heads mean little then."
 
 
 def _grid(

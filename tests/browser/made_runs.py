@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,8 @@ from workbench.runs.directory import RunDirectory
 RESULTS = registry.ROOT / "docs" / "results" / DEFAULT
 #: Findings that take a second or two on the bundled model.
 QUICK = ("ioi-circuit",)
+#: Columns of heads: as numbers, 0.1 and 0.10 would be the same head.
+HEADS_AS_TEXT: Any = dict.fromkeys(("head", "receivers", "sender", "receiver"), str)
 
 
 def make_runs(root: Path) -> None:
@@ -39,4 +42,4 @@ def _restore(result: Path, root: Path) -> None:
         run.record(verdict=facts["verdict"], model=facts["model"])
         run.summary = (result / "summary.txt").read_text()
         for table in sorted(result.glob("tables/*.csv")):
-            run.add_table(table.stem, pd.read_csv(table))
+            run.add_table(table.stem, pd.read_csv(table, dtype=HEADS_AS_TEXT))

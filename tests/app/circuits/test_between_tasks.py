@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from app.circuits import matrices
-from app.circuits.run_tables import summary_lines
+from app.circuits.run_tables import heads_of, summary_lines
 from tests.app.circuits.made_runs import committed, make_run, plotly_of, rows_of
 from workbench.errors import BadInput
+from workbench.results.circuit import Circuit
 
 
 def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
@@ -27,6 +28,14 @@ def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
     assert trace.z[at["ioi"]][at["ioi"]] == pytest.approx(float(split_halves["ioi"]))
     ten = matrices.overlap(run, 10.0)
     assert {row["percent"] for row in ten.rows.to_dict("records")} == {10.0} and len(ten.rows) == 28
+
+
+def test_heads_that_are_numbers_are_refused_where_their_names_matter() -> None:
+    tables = committed("faithfulness")
+    numeric = tables["minimality"].assign(head=[float(head) for head in tables["minimality"]["head"]])
+    run = make_run("faithfulness", tables | {"minimality": numeric})
+    with pytest.raises(BadInput, match="expected heads as text"):
+        heads_of(run, Circuit.from_run(run.path, "ioi"))
 
 
 def test_which_pairs_clear_their_null() -> None:

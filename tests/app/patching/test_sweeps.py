@@ -90,6 +90,8 @@ def test_a_model_that_does_not_do_the_task_is_named() -> None:
     assert sweep_view.task_warning(sweep_of(clean=right, corrupt=wrong), denoise=True) == ""
     assert sweep_view.task_warning(sweep_of(clean=right, corrupt=wrong), denoise=False) != ""  # the base is clean
     assert sweep_view.task_warning(sweep_of(wrong, right, "kl_divergence"), denoise=True) == ""
+    uncertain = sweep_view.task_warning(sweep_of(clean=[3.0, -1.0], corrupt=wrong[:2]), denoise=True)
+    assert uncertain.startswith("The model may not do this task") and "includes 0" in uncertain
     assert "is -1, not" in sweep_view.task_warning(sweep_of([-1.0], [1.0]), denoise=True)
 
 
