@@ -11,7 +11,7 @@ from app import models, options
 from app.work import sweeps
 from workbench import registry
 from workbench.inputs.paired import PairedInputs
-from workbench.patching.resolve import inputs_of
+from workbench.patching.resolve import resolve_inputs
 
 #: Prompts at most: they are run one by one.
 MOST = 200
@@ -36,4 +36,4 @@ def tokenised(name: str, asked: dict[str, Any]) -> PairedInputs:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the prompts …")
 def _tokenised(name: str, asked: str) -> PairedInputs:
-    return inputs_of(sweeps.prompts(json.loads(asked)), models.load(name))
+    return resolve_inputs(sweeps.prompts(json.loads(asked)), models.load(name))

@@ -92,7 +92,7 @@ def cross_ablation(
             model,
             given,
             {name: sorted(heads) for name, heads in names.items()},
-            over=references[measured],
+            mean_over=references[measured],
             progress=tell,
         )
         rows += [_row(sweep, ablated, measured, len(circuits[ablated]), random_sets) for ablated in circuits]

@@ -116,7 +116,7 @@ def no_inputs(task: str, relation: str, reason: str) -> Gate:
 
 def _score(metric: str, inputs: PairedInputs, i: int, logits: Tensor) -> float:
     measure, example = METRICS[metric], Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i])
-    wanted = measure.wanted(example)
+    wanted = measure.required_tokens(example)
     row = logits[None]
     return float(measure(row if wanted is None else row[:, list(wanted)], example)[0])
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from circuits.stages import Stages
 from workbench.core import Head
 from workbench.errors import UsageError
+
+from .stages import Stages
 
 COLUMNS = ("head", "published_role", "sure", "task", "stage", "effect", "rank", "of", "in_circuit", "n", "source")
 

@@ -27,10 +27,10 @@ def fill(template: str, words: Mapping[str, str]) -> tuple[str, Spans]:
 
 def after(text: str, span: tuple[int, int]) -> tuple[int, int]:
     """The word or punctuation mark that follows a span."""
-    found = re.compile(r"\s*(\w+|[^\w\s])").match(text, span[1])
-    if found is None:
+    match = re.compile(r"\s*(\w+|[^\w\s])").match(text, span[1])
+    if match is None:
         raise ValueError(f"nothing follows the characters {span} of {text!r}")
-    return found.span(1)
+    return match.span(1)
 
 
 def minimal_pair(

@@ -34,7 +34,7 @@ sets = {
     "all but the circuit": circuit.head_set,
     "no head": heads,
 }
-left = wb.sweep_sets(model, wb.task("ioi", n=16, seed=1), sets, edit="mean", over=wb.task("ioi", n=50, seed=2))
+left = wb.sweep_sets(model, wb.task("ioi", n=16, seed=1), sets, edit="mean", mean_over=wb.task("ioi", n=50, seed=2))
 print(f"whole model: {left.base.mean():.2f}")
 for name, values in zip(left.labels["set"], left.values):
     print(f"{name}: {values.mean():.2f}")

@@ -21,4 +21,4 @@ sweep.save("ioi.safetensors")  # wb.Sweep.load("ioi.safetensors") gives it back
 # %% And what does the model say without its strongest head?
 best = sweep.top(1)[0]
 for edits in [], [wb.Edit("z", best.layer, head=best.index, kind="zero")]:
-    print(model.generate(prompt, edits=edits, max_new_tokens=3))
+    print(wb.generate(model, prompt, edits=edits, max_new_tokens=3))

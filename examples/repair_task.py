@@ -37,5 +37,5 @@ mended = int((found.values[0] - found.base).argmax())
 at = inputs.positions[mended]
 print(inputs.texts[mended][0])
 for edits in [], forced(negative, (at["wrong1"], at["wrong2"])):
-    ids = model.generate(inputs.clean[mended], edits=edits, max_new_tokens=2)
+    ids = wb.generate(model, inputs.clean[mended], edits=edits, max_new_tokens=2)
     print(repr(model.tokenizer.decode(ids[-2:])))

@@ -42,16 +42,16 @@ def installed_packages_are_read_once() -> None:
 @pytest.fixture
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many inputs each base run of a language model had."""
-    from workbench.models.resumable_layers import LanguageTower
+    from workbench.models.resumable_layers import ResumableLM
 
     counted: list[int] = []
-    real = LanguageTower.base_run
+    real = ResumableLM.base_run
 
-    def base_run(self: LanguageTower, inputs, *args: object, **kwargs: object) -> object:
+    def base_run(self: ResumableLM, inputs, *args: object, **kwargs: object) -> object:
         counted.append(len(inputs))
         return real(self, inputs, *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(LanguageTower, "base_run", base_run)
+    monkeypatch.setattr(ResumableLM, "base_run", base_run)
     return counted
 
 

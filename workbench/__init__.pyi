@@ -1,5 +1,6 @@
 """The public names of the workbench, each written once, here: `workbench/__init__.py` looks them up lazily."""
 
+from . import testing as testing
 from .core import Edit as Edit
 from .core import Head as Head
 from .errors import WorkbenchError as WorkbenchError
@@ -19,6 +20,7 @@ from .models import load as load
 from .models.language import HookedLM as HookedLM
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
+from .patching.generate import generate as generate
 from .patching.path import path_patch as path_patch
 from .patching.record import record as record
 from .patching.recording import Recording as Recording

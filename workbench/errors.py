@@ -22,14 +22,30 @@ class UsageError(WorkbenchError):
 
 
 class UnknownName(UsageError):
-    """A model, task, finding, site or metric that does not exist; the nearest names are suggested (exit code 2)."""
+    """A model, task, finding, site or metric that does not exist; the nearest names are suggested (exit code 2).
 
-    def __init__(self, kind: str, given: str, known: Iterable[str], hint: str = "") -> None:
-        known = sorted(known)
-        near = difflib.get_close_matches(given, known, n=3, cutoff=0.4)
-        guess = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(known)}."
-        super().__init__(" ".join(filter(None, [f"Unknown {kind} {given!r}.", guess, hint])))
-        self.kind, self.given, self.near = kind, given, near
+    Args:
+        kind: what was looked up (``"task"``).
+        name: what was typed.
+        choices: the names that exist.
+        hint: what else to do.
+        argument: the argument that it was typed for, which then begins the message: ``freeze='pos': expected …``.
+        expected: what the argument takes; a `kind` by default.
+    """
+
+    def __init__(
+        self, kind: str, name: str, choices: Iterable[str], hint: str = "", *, argument: str = "", expected: str = ""
+    ) -> None:
+        choices = sorted(choices)
+        self.kind, self.name = kind, name
+        self.near = difflib.get_close_matches(name, choices, n=3, cutoff=0.4)
+        guess = f"Did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
+        if not self.near and not expected:
+            guess = f"Known: {', '.join(choices)}."
+        start = f"Unknown {kind} {name!r}."
+        if argument:
+            start = f"{argument}={name!r:.80}: expected {expected or f'the name of a {kind}'}."
+        super().__init__(" ".join(filter(None, [start, guess, hint])))
 
 
 class BadInput(WorkbenchError):

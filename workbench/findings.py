@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Verdict = Literal["supported", "undecided", "not supported"]
 VERDICTS: tuple[Verdict, ...] = ("supported", "undecided", "not supported")
+#: The version of the numbers that the engine computes, raised by hand when a change of the engine moves any of them:
+#: results of an older version are then made again. What a finding itself computes has `Finding.results_version`.
+RESULTS_VERSION = 1
 #: With fewer prompts nothing is judged: the smallest two-sided p-value is ``2 / 2^n``, so below six none can be under
 #: 0.05, and a bootstrap interval is hardly more than the range.
 FEWEST = 6
@@ -105,6 +108,7 @@ class Finding:
         defaults: the settings and their default values; other settings are refused by `settings`.
         full: the settings of the long form (``--full``).
         source: the paper.
+        results_version: the version of its numbers, raised by hand when a change of the finding moves any of them.
     """
 
     name: str
@@ -116,6 +120,7 @@ class Finding:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    results_version: int = 1
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults with `given` in their place.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from app.circuits.circuit_tables import columns
 from app.plotted import flat_bar, wrapped
-from circuits import reuse_figures
+from circuits.reuse import figures
 from workbench.io.files import jsonable
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def overlap(run: Run, percent: float | None = None) -> Matrix:
         itself = dict(zip(halves["task"], halves["split_half"], strict=True))
     shares = [float(value) for value in frame["percent"]]
     words = _words(run, shares[0] if shares else float("nan"))
-    return Matrix(*reuse_figures.matrix(names, tasks, itself, **words), frame)
+    return Matrix(*figures.matrix(names, tasks, itself, **words), frame)
 
 
 def cross_ablation(run: Run) -> Matrix:
@@ -122,7 +122,7 @@ def cross_ablation(run: Run) -> Matrix:
     share = float(percent) if isinstance(percent, int | float) else float("nan")
     first = [name for name in ("ablated", "measured", *_DAMAGE, *_RANDOM) if name in frame]
     ordered = frame.reindex(columns=[*first, *(name for name in frame if name not in first)])
-    return Matrix(*reuse_figures.damage(names, tasks, **_words(run, share)), ordered)
+    return Matrix(*figures.damage(names, tasks, **_words(run, share)), ordered)
 
 
 def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 from app.circuits.circuit_graph import LOGITS, CircuitGraph, Line, Node, Strength
 from app.circuits.circuit_layout import base_role
 from app.circuits.circuit_tables import columns, has_effects, heads_of, rows_where
-from circuits.roles import STAGES
+from circuits.stage_names import STAGES
 from workbench.core import Head
 from workbench.errors import BadInput
 from workbench.results.circuit import Circuit, Edge

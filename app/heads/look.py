@@ -23,7 +23,7 @@ from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.models.taps import norm_scale
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import identity_of, tower_of, unpaired
+from workbench.patching.resolve import model_identity, resolve_model, unpaired
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class Look:
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
         self.model, self.ids = model, torch.tensor(list(ids))
         self.tokens = tuple(model.to_str_tokens(self.ids))
-        store, tower = store_of(cache), tower_of(model)
+        store, resumable = store_of(cache), resolve_model(model)
         if store is None:
             folder = tempfile.mkdtemp(prefix="workbench-look-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             store = Store(folder)
-        layers, identity = range(model.n_layers), identity_of(tower, store)
+        layers, identity = range(model.n_layers), model_identity(resumable, store)
         hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
         hooks.append(model.hook_name("resid_post", layers[-1]))
-        self._source = Recorder(tower, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
+        self._source = Recorder(resumable, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
         found = look_scores.kept(store, identity, self.ids, self._scored)
         self.scores = {name: found[name].numpy() for name in (*NAMES, look_scores.ATTRIBUTION)}
         self.chance = dict(zip(NAMES, found[look_scores.UNIFORM].tolist(), strict=True))

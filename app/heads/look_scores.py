@@ -13,7 +13,7 @@ from workbench.cache.keys import digest
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_prompts import ATTRIBUTION
-from workbench.patching.memory import reused
+from workbench.patching.memory import keep_freed_memory
 
 #: Raise it when something here changes: what was kept is then computed anew.
 VERSION = 1
@@ -54,7 +54,7 @@ def of_patterns(pattern_of: Callable[[int], Tensor], n_layers: int, ids: Int[Ten
     """
     rows: dict[str, list[Tensor]] = {name: [] for name in NAMES}
     directions, even = [], _small(patterns.uniform(len(ids))[None].float())[0]
-    with reused():
+    with keep_freed_memory():
         for layer in range(n_layers):
             A = pattern_of(layer)
             parts = [prompt_scores(some, ids) for some in A.split(max(1, AT_ONCE // A[0].numel()))]

@@ -59,8 +59,8 @@ def _edit(edit: Edit) -> str:
 
 def _run(where: Place, text: str) -> list[str]:
     if not where.asked:
-        return [f"out = wb.run(model, {text!r}, edits, over='positions')"]
+        return [f"out = wb.run(model, {text!r}, edits, mean_over='positions')"]
     return [
         "inputs = prompts.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)",
-        f"out = wb.run(model, inputs.of([{where.index}]), edits, base={where.base!r}, over=inputs)",
+        f"out = wb.run(model, inputs.of([{where.index}]), edits, base={where.base!r}, mean_over=inputs)",
     ]

@@ -123,9 +123,9 @@ def _run(name: str, where: Place, made: tuple[Edit, ...]) -> wb.Outcome:
     model = models.load(name)
     if not where.asked:
         alone = unpaired(model, [torch.tensor(where.ids)])
-        return wb.run(model, alone, made, over="positions", unedited=False)
+        return wb.run(model, alone, made, mean_over="positions", unedited=False)
     inputs = tasks.tokenised(name, json.loads(where.asked))
-    return wb.run(model, inputs.of([where.index]), made, base=where.base, over=inputs, unedited=False)
+    return wb.run(model, inputs.of([where.index]), made, base=where.base, mean_over=inputs, unedited=False)
 
 
 def shown(found: Change, model: Any, where: Place, made: Sequence[Edit], said: str) -> Shown:

@@ -14,7 +14,7 @@ import streamlit as st
 from app import chosen, link
 from app.circuits import circuit_file
 from app.plain import guarded, plain
-from circuits.roles import role_words
+from circuits.stage_names import role_words
 from workbench.core import Head
 from workbench.errors import BadInput, WorkbenchError
 from workbench.results.circuit import Circuit

@@ -19,11 +19,6 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from circuits import published
-from circuits.ablation import random_like
-from circuits.drawn import asked, fingerprint
-from circuits.gate import gate
-from circuits.stages import Stages, run_stages, top_receivers
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import BadInput, UsageError
@@ -31,6 +26,12 @@ from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.inputs.paired import PairedInputs
 from workbench.plotting import matplotlib_charts, plotly_charts
 from workbench.results.sweep import Sweep
+
+from .. import published
+from ..ablation import random_like
+from ..gate import gate
+from ..stages import Stages, run_stages, top_receivers
+from ..task_pairs import asked, fingerprint
 
 FROM, TO = "ioi", "colored-objects"
 WRONG, RIGHT, END = ("wrong1", "wrong2"), ("color",), "end"

@@ -3,7 +3,7 @@
 The study of Merullo, Eickhoff & Pavlick (ICLR 2024, arXiv 2310.08744), as a procedure for any model and any tasks:
 the tasks that the model does (`circuits.gate`), four stages of path patching each (`circuits.stages`), the top heads of
 every stage, and what each pair of tasks shares, beside layer-matched random circuits and a bootstrap interval over
-prompts (`circuits.overlap`). Near and distant pairs are declared in `circuits.reuse_verdict`, with the verdict's rule.
+prompts (`circuits.overlap`). Near and distant pairs are declared in `circuits.reuse.verdict`, with the verdict's rule.
 
 Then every circuit is ablated and every task measured (`circuits.ablation`), beside random heads of the same layers: an
 overlap says that heads are shared, an ablation whether they matter.
@@ -21,18 +21,20 @@ from typing import Any
 import pandas as pd
 
 import workbench as wb
-from circuits import overlap, published, reuse_figures, reuse_summary, reuse_tables
-from circuits.ablation import cross_ablation
-from circuits.drawn import asked, fingerprint, reference
-from circuits.gate import Gate, gate, no_inputs
-from circuits.halves import Halves, split_halves
-from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, TASKS, decide, on_part, pairs_of
-from circuits.stages import Stage, Stages, run_stages, work
 from workbench import statistics
 from workbench.errors import BadInput, UsageError
 from workbench.findings import Finding, Progress, Report
 from workbench.inputs.paired import PairedInputs
 from workbench.inputs.pairs import Task
+
+from .. import overlap, published
+from ..ablation import cross_ablation
+from ..gate import Gate, gate, no_inputs
+from ..reuse import figures, summary, tables
+from ..reuse.verdict import DISTANT, IOI, RELATIVES, TASKS, decide, on_part, pairs_of
+from ..split_half import Halves, split_halves
+from ..stages import Stage, Stages, run_stages, work
+from ..task_pairs import asked, fingerprint, reference
 
 QUESTION = "Are the attention heads that a model uses for one task the heads that it uses for a related one?"
 
@@ -61,7 +63,7 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
     meter = _Meter(progress, model, {t.name: t for t in chosen}, inputs, settings["random_sets"])
     found: dict[str, Stages] = {}
     halves: dict[str, Halves | None] = {}
-    drawn: dict[str, reuse_figures.Both] = {}
+    drawn: dict[str, figures.Both] = {}
 
     def ready(stage: Stage) -> None:
         key = f"stage-{stage.task}-{stage.name}"
@@ -94,7 +96,7 @@ def _ablated(
     meter: _Meter,
 ) -> pd.DataFrame:
     """The cross-ablation matrix of the tasks that the model does."""
-    circuits = {t: overlap.union_of_stages(reuse_tables.circuit_sets(s, settings["percent"])) for t, s in found.items()}
+    circuits = {t: overlap.union_of_stages(tables.circuit_sets(s, settings["percent"])) for t, s in found.items()}
     measured = {task: inputs[task] for task in found}
     references = {task.name: reference(model, task, inputs[task.name]) for task in tasks if task.name in found}
     result = cross_ablation(
@@ -132,45 +134,45 @@ def _report(
     ablated: pd.DataFrame,
     inputs: Mapping[str, PairedInputs],
     known: Mapping[str, Any] | None,
-    drawn: Mapping[str, reuse_figures.Both],
+    drawn: Mapping[str, figures.Both],
 ) -> Report:
     n, seed, percent = settings["n"], settings["seed"], settings["percent"]
     pairs = pairs_of(list(found))
     scores = {task: stages.scores for task, stages in found.items()}
-    at_each = {k: reuse_tables.overlaps(found, pairs, k, seed) for k in sorted({percent, *reuse_tables.BESIDE})}
+    at_each = {k: tables.overlaps(found, pairs, k, seed) for k in sorted({percent, *tables.BESIDE})}
     overlaps = at_each[percent]
     decision = decide(overlaps.to_dict("records"), overlap.bootstrap_jaccard(scores, percent, pairs, seed=seed))
     decision = on_part(decision, settings["tasks"])
-    tasks = reuse_tables.tasks(gates, found, halves, percent, seed)
-    tables = {
+    tasks = tables.tasks(gates, found, halves, percent, seed)
+    frames = {
         "overlap": overlaps,
         "overlap_percent": pd.concat(at_each.values(), ignore_index=True),
-        "overlap_stage": reuse_tables.overlaps_of_each_stage(found, pairs, percent),
+        "overlap_stage": tables.overlaps_of_each_stage(found, pairs, percent),
         "cross_ablation": ablated,
         "tasks": tasks,
-        "heads": reuse_tables.heads(found, percent),
-        "stages": reuse_tables.stages(found, known["batch"] if known else None),
-        "summary": reuse_tables.summary(decision, gates, n, percent),
+        "heads": tables.heads(found, percent),
+        "stages": tables.stages(found, known["batch"] if known else None),
+        "summary": tables.summary(decision, gates, n, percent),
     }
     more = [f"Published heads exist for {', '.join(published.models())} only: none are shown beside {name}."]
     if known:
         kept = statistics.top_count(percent, model.n_layers * model.n_heads)
-        tables["published_heads"] = published.heads_beside(known, found, kept)
-        tables["published_overlaps"] = published.overlaps_beside(known, overlaps)
-        more = list(published.in_words(tables["published_heads"], tables["published_overlaps"], known))
+        frames["published_heads"] = published.heads_beside(known, found, kept)
+        frames["published_overlaps"] = published.overlaps_beside(known, overlaps)
+        more = list(published.in_words(frames["published_heads"], frames["published_overlaps"], known))
     words: dict[str, Any] = {"model": name, "n": n, "percent": percent}
-    both: dict[str, reuse_figures.Both] = {}
+    both: dict[str, figures.Both] = {}
     if len(found) > 1:
         itself = dict(zip(tasks["task"], tasks["split_half"], strict=True))
-        both["overlap"] = reuse_figures.matrix(overlaps, list(found), itself, **words)
-        both["overlap-pairs"] = reuse_figures.bars(overlaps, **words)
+        both["overlap"] = figures.matrix(overlaps, list(found), itself, **words)
+        both["overlap-pairs"] = figures.bars(overlaps, **words)
     if len(ablated):
-        both["cross-ablation"] = reuse_figures.damage(ablated, list(found), **words)
+        both["cross-ablation"] = figures.damage(ablated, list(found), **words)
     both |= drawn
     infos = {f"{s.task} {s.name}": dict(s.sweep.info) for stages in found.values() for s in stages.done.values()}
     return Report(
         verdict=decision.verdict,
-        summary=reuse_summary.in_words(
+        summary=summary.in_words(
             question=QUESTION,
             shape=(model.n_layers, model.n_heads),
             gates=gates,
@@ -182,7 +184,7 @@ def _report(
             more=more,
             **words,
         ),
-        tables=tables,
+        tables=frames,
         figures={key: figure for key, (figure, _) in both.items()},
         pictures={key: picture for key, (_, picture) in both.items()},
         facts={"data": {task: fingerprint(given) for task, given in inputs.items()}, "stages": infos},
@@ -247,7 +249,7 @@ finding = Finding(
         "lower end of the near pairs' mean overlap, above": "the upper end of the distant pairs' mean overlap",
     },
     run=run,
-    defaults={"n": N, "seed": 0, "tasks": TASKS, "percent": reuse_tables.MAIN, "random_sets": 5},
+    defaults={"n": N, "seed": 0, "tasks": TASKS, "percent": tables.MAIN, "random_sets": 5},
     full={"random_sets": 25},
     source="Merullo, Eickhoff & Pavlick, ICLR 2024, arXiv 2310.08744",
 )

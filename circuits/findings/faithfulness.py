@@ -25,12 +25,6 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from circuits import published, reuse_tables
-from circuits.ablation import random_like
-from circuits.drawn import REFERENCE, asked, fingerprint, reference
-from circuits.gate import gate
-from circuits.roles import role_of
-from circuits.stages import run_stages
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import BadInput, UsageError
@@ -38,6 +32,14 @@ from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.inputs.paired import PairedInputs
 from workbench.plotting import matplotlib_charts, plotly_charts
 from workbench.results.sweep import Sweep
+
+from .. import published
+from ..ablation import random_like
+from ..gate import gate
+from ..reuse import tables
+from ..stage_names import role_of
+from ..stages import run_stages
+from ..task_pairs import REFERENCE, asked, fingerprint, reference
 
 ALL, NONE, CIRCUIT = "all heads", "no heads", "circuit"
 #: A circuit is enough when the lower end of its faithfulness is above this.
@@ -78,7 +80,7 @@ def run(model: Any, settings: dict[str, Any], progress: Progress) -> Report:
         model,
         inputs,
         {name: sorted(every - heads) for name, heads in kept.items()},
-        over=_over(model, task, both),
+        mean_over=_over(model, task, both),
         progress=tell,
     )
     return _report(model, settings, roles, inputs, found_on, sweep)
@@ -100,7 +102,7 @@ def _circuit(
 
     stages = run_stages(model, inputs, task.stages, settings["percent"], progress=tell)
     roles: dict[str, list[Head]] = {}
-    for stage, heads in reuse_tables.circuit_sets(stages, settings["percent"]).items():
+    for stage, heads in tables.circuit_sets(stages, settings["percent"]).items():
         for head in heads:
             roles.setdefault(role_of(stage, float(stages.done[stage].effect[head.layer, head.index])), []).append(head)
     return roles

@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from circuits.drawn import asked, fingerprint, reference, with_company
-from circuits.gate import gate
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import BadInput, UsageError
@@ -28,6 +26,9 @@ from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.inputs.paired import PairedInputs
 from workbench.plotting import matplotlib_charts, plotly_charts
 from workbench.results.sweep import Sweep
+
+from ..gate import gate
+from ..task_pairs import asked, fingerprint, reference, with_company
 
 KINDS = ("zero", "mean", "resample")
 MOST, LEAST, RANDOM = "most relevant first", "least relevant first", "random order"
@@ -78,7 +79,7 @@ def _sweep(model: Any, inputs: PairedInputs, over: PairedInputs, kind: str, seed
     def tell(done: int, total: int, _: str) -> None:
         progress(done, total, f"{kind} ablation of every head")
 
-    return wb.sweep(model, inputs, edit=kind, over=over if kind == "mean" else None, seed=seed, progress=tell)
+    return wb.sweep(model, inputs, edit=kind, mean_over=over if kind == "mean" else None, seed=seed, progress=tell)
 
 
 def orders(drop: np.ndarray, random_orders: int, seed: int) -> dict[str, list[Head]]:
@@ -104,7 +105,7 @@ def _curve(
     def tell(done: int, total: int, _: str) -> None:
         progress(done, total, "ablating heads together")
 
-    sweep = wb.sweep_sets(model, inputs, sets, over=over, progress=tell)
+    sweep = wb.sweep_sets(model, inputs, sets, mean_over=over, progress=tell)
     rows = []
     for i, label in enumerate(sweep.labels["set"]):
         order, _, k = label.rpartition("|")

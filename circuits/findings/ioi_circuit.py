@@ -2,7 +2,7 @@
 
 The circuit of Wang et al. (ICLR 2023, arXiv 2211.00593) as a procedure for any model: four stages of path patching and
 a fifth into the keys of the induction heads; a head has a role when it stands out in the role's stage (top share, p
-below 0.05) and attends and writes as the role asks (`circuits.ioi_roles`). Others are listed as "unexplained".
+below 0.05) and attends and writes as the role asks (`circuits.ioi.roles`). Others are listed as "unexplained".
 
 Backup: the movers are set to their means, and the logit difference measured with everything else free, and with the z
 of the backup heads frozen to what it was in the unedited run. Backup heads are those whose direct logit attribution
@@ -21,12 +21,6 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from circuits import published
-from circuits.ablation import damage, random_like
-from circuits.drawn import asked, fingerprint, reference
-from circuits.gate import gate
-from circuits.ioi_roles import ROLES, Described, attention, has_role, uniform
-from circuits.stages import STEPS, Stages, Step, patched, run_stages
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import BadInput, UsageError
@@ -34,9 +28,16 @@ from workbench.findings import Finding, Progress, Report, Verdict
 from workbench.head_scores.on_task import task_scores
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import tower_of
+from workbench.patching.resolve import resolve_model
 from workbench.plotting import matplotlib_charts, plotly_charts
 from workbench.results.sweep import Sweep
+
+from .. import published
+from ..ablation import damage, random_like
+from ..gate import gate
+from ..ioi.roles import ROLES, Described, attention, has_role, uniform
+from ..stages import STEPS, Stages, Step, patched, run_stages
+from ..task_pairs import asked, fingerprint, reference
 
 P_VALUE, UNEXPLAINED = 0.05, "unexplained"
 #: The stage into the induction heads' keys.
@@ -80,7 +81,7 @@ def _described(model: Any, inputs: PairedInputs, stages: Stages, percent: float,
     """Every head that stands out in a stage, with its role."""
     sweeps = {name: stage.sweep for name, stage in stages.done.items()}
     effects = {name: stage.effect for name, stage in stages.done.items()}
-    copies = task_scores(model, Recorder(tower_of(model)), inputs)
+    copies = task_scores(model, Recorder(resolve_model(model)), inputs)
     found = [
         d
         for step in STEPS
@@ -160,7 +161,7 @@ def _backup(
     def tell(done: int, total: int, _: str) -> None:
         progress(done, total, "ablating the movers")
 
-    sweep = wb.sweep_sets(model, measured, sets, over=over, progress=tell)
+    sweep = wb.sweep_sets(model, measured, sets, mean_over=over, progress=tell)
     rows = []
     for label, values in zip(sweep.labels["set"], sweep.values, strict=True):
         lost = damage(sweep.base, values)
@@ -184,7 +185,7 @@ def _frozen(heads: list[Head]) -> list[wb.Edit]:
 
 def _rise(model: Any, inputs: PairedInputs, over: PairedInputs, edits: list[wb.Edit]) -> np.ndarray:
     """How much each head's direct logit attribution rises under the edits, ``[layer, head]``, in logits."""
-    recorder = Recorder(tower_of(model))
+    recorder = Recorder(resolve_model(model))
     before = task_scores(model, recorder, inputs, reading_out=0).attribution
     after = task_scores(model, recorder, inputs, edits, over, reading_out=0).attribution
     return (after - before).mean(0)

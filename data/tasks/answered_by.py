@@ -6,9 +6,10 @@ whoever asked.
 
 import random
 
-from data.templates import minimal_pair
-from data.words import FIRST_NAMES, PLACES
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import minimal_pair
+from ..words import FIRST_NAMES, PLACES
 
 _IO_LAST = (
     "When {S1} and {IO} were talking, {S2} asked a question, which was answered by",

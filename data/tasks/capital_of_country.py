@@ -6,8 +6,9 @@ more than 32 pairs repeat some of them, each time against another.
 
 import random
 
-from data.templates import minimal_pair
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import minimal_pair
 
 CAPITALS = {
     "France": "Paris",

@@ -8,21 +8,22 @@ is taken there. The options are the three colours of the question.
 
 import random
 
-from data.templates import fill, minimal_pair
-from data.words import listed
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import fill, minimal_pair
+from ..words import word_list
 
 SURFACES = ("table", "desk", "floor")
 STARTS = ("there is", "you see", "I see")
-OBJECTS = listed(
+OBJECTS = word_list(
     "pencil notebook pen cup plate jug mug puzzle textbook leash necklace bracelet bottle ball envelope lighter bowl"
 )
-COLORS = listed("red orange yellow green blue purple brown black")
+COLORS = word_list("red orange yellow green blue purple brown black")
 SHOT = (
     "Q: On the {surface}, {start} {article0} {color0} {object0}, {article1} {color1} {object1}, "
     "and {article2} {color2} {object2}. What color is the {query}?\nA:"
 )
-TEMPLATE = "{example} {shown}\n" + SHOT
+TEMPLATE = "{example} {example_answer}\n" + SHOT
 POSITIONS = ("color", "wrong1", "wrong2", "object", "query", "end")
 
 
@@ -37,15 +38,20 @@ def draw(rng: random.Random) -> Pair:
     colors, objects = rng.sample(COLORS, 6), rng.sample(OBJECTS, 6)
     i = rng.randrange(3)
     example, _ = fill(SHOT, _shot(rng, colors[:3], objects[:3]) | {"query": objects[i]})
-    shown = colors[i].title()
+    example_answer = colors[i].title()
     colors, objects = colors[3:], objects[3:]
-    asked, other, third = rng.sample(range(3), 3)
-    names = {"color": f"color{asked}", "wrong1": f"color{other}", "wrong2": f"color{third}", "object": f"object{asked}"}
+    queried, other, third = rng.sample(range(3), 3)
+    names = {
+        "color": f"color{queried}",
+        "wrong1": f"color{other}",
+        "wrong2": f"color{third}",
+        "object": f"object{queried}",
+    }
     return minimal_pair(
         TEMPLATE,
-        _shot(rng, colors, objects) | {"example": example, "shown": shown, "query": objects[asked]},
+        _shot(rng, colors, objects) | {"example": example, "example_answer": example_answer, "query": objects[queried]},
         {"query": objects[other]},
-        answer=colors[asked].title(),
+        answer=colors[queried].title(),
         wrong=colors[other].title(),
         options=[color.title() for color in colors],
         positions=names | {"query": "query"},

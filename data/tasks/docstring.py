@@ -11,11 +11,12 @@ definition and docstring apart, so that no answer is left to the corrupt prompt.
 
 import random
 
-from data.templates import minimal_pair
-from data.words import WORDS, listed
 from workbench.inputs.pairs import Pair, Task
 
-NAMES = listed(
+from ..templates import minimal_pair
+from ..words import WORDS, word_list
+
+NAMES = word_list(
     "data name file value result line user key path output node item text version string field start number index "
     "error context image message size event state row form query target code table source config status content label "
     "model response load port"

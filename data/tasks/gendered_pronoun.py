@@ -5,12 +5,13 @@ The corrupt prompt has a name of the other list.
 
 import random
 
-from data.templates import minimal_pair
-from data.words import MEN, WOMEN, listed
 from workbench.inputs.pairs import Pair, Task
 
+from ..templates import minimal_pair
+from ..words import MEN, WOMEN, word_list
+
 ADJECTIVES = ("good", "great", "nice", "talented", "wonderful")
-ROLES = listed("cook friend singer dancer writer teacher artist player student neighbor")
+ROLES = word_list("cook friend singer dancer writer teacher artist player student neighbor")
 # "So" comes first because a name that opens a text is several tokens in byte-level vocabularies.
 TEMPLATES = ("So {name} is such a {adjective} {role}, isn't", "So {name} is a really {adjective} {role}, isn't")
 POSITIONS = ("name", "role", "end")

@@ -18,13 +18,14 @@ read the accuracy beside the difference between clean and corrupt.
 import random
 from collections.abc import Iterable
 
-from data.templates import fill
-from data.words import listed
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import fill
+from ..words import word_list
 
 CENTURIES = range(11, 18)
 # Things that last; many of them are the study's.
-NOUNS = listed(
+NOUNS = word_list(
     "war siege reign trial voyage plague treaty alliance marriage friendship dispute epidemic expedition journey "
     "kingdom campaign conflict contract convention dynasty engagement exchange expansion famine invasion investigation "
     "negotiation occupation operation partnership pilgrimage project quest rebellion relationship riot rivalry rule "

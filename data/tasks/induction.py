@@ -12,9 +12,10 @@ in the place of the first B: one word differs, the one to copy, and previous-tok
 
 import random
 
-from data.templates import minimal_pair
-from data.words import WORDS
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import minimal_pair
+from ..words import WORDS
 
 LENGTH, AGAIN = 10, 3
 POSITIONS = ("A1", "B1", "end")

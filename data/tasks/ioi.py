@@ -9,9 +9,10 @@ taken at S2, the first position where it can. Under ``abc`` it is taken at IO, w
 
 import random
 
-from data.templates import minimal_pair
-from data.words import FIRST_NAMES, OBJECTS, PLACES
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import minimal_pair
+from ..words import FIRST_NAMES, OBJECTS, PLACES
 
 _IO_FIRST = (
     "When {IO} and {S1} went to the {place}, {S2} gave a {object} to",

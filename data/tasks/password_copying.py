@@ -5,9 +5,10 @@ The corrupt prompt names another password. No token is a duplicate, so there is 
 
 import random
 
-from data.templates import minimal_pair
-from data.words import WORDS
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import minimal_pair
+from ..words import WORDS
 
 TEMPLATES = (
     "The password is {password}. To enter, you must say the password, which is",

@@ -5,9 +5,10 @@ The corrupt prompt repeats the remaining name in the place of S2, so that S is t
 
 import random
 
-from data.templates import minimal_pair
-from data.words import FIRST_NAMES, OBJECTS, PLACES
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import minimal_pair
+from ..words import FIRST_NAMES, OBJECTS, PLACES
 
 _ORDERS = ("{T1}, {S1} and {IO}", "{T1}, {IO} and {S1}", "{IO}, {T1} and {S1}")
 TEMPLATES = tuple(

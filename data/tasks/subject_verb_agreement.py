@@ -5,12 +5,13 @@ The corrupt prompt has the subject in the other number; the noun in between stay
 
 import random
 
-from data.templates import minimal_pair
-from data.words import listed
 from workbench.inputs.pairs import Pair, Task
 
-SUBJECTS = listed("key door box picture report letter photo book map window wall card sign wheel lamp")
-DISTRACTORS = listed("cabinet car house room teacher student friend building garden hotel shop neighbor")
+from ..templates import minimal_pair
+from ..words import word_list
+
+SUBJECTS = word_list("key door box picture report letter photo book map window wall card sign wheel lamp")
+DISTRACTORS = word_list("cabinet car house room teacher student friend building garden hotel shop neighbor")
 LINKS = ("of", "near", "beside")
 TEMPLATE = "The {subject} {link} the {distractor}"
 POSITIONS = ("subject", "distractor", "end")

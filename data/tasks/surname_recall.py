@@ -6,25 +6,26 @@ is no earlier position at which a value or a duplicate signal could differ: only
 
 import random
 
-from data.templates import minimal_pair
-from data.words import FIRST_NAMES, SURNAMES
 from workbench.inputs.pairs import Pair, Task
+
+from ..templates import minimal_pair
+from ..words import FIRST_NAMES, SURNAMES
 
 TEMPLATE = "{first0} {last0}, {first1} {last1}, {first2} {last2}. {query}"
 
 
 def draw(rng: random.Random) -> Pair:
     firsts, lasts = rng.sample(FIRST_NAMES, 3), rng.sample(SURNAMES, 3)
-    asked, other = rng.sample(range(3), 2)
+    queried, other = rng.sample(range(3), 2)
     words = {f"first{i}": name for i, name in enumerate(firsts)} | {f"last{i}": name for i, name in enumerate(lasts)}
     return minimal_pair(
         TEMPLATE,
-        words | {"query": firsts[asked]},
+        words | {"query": firsts[queried]},
         {"query": firsts[other]},
-        answer=lasts[asked],
+        answer=lasts[queried],
         wrong=lasts[other],
         options=lasts,
-        positions={"name": f"first{asked}", "surname": f"last{asked}"},
+        positions={"name": f"first{queried}", "surname": f"last{queried}"},
     )
 
 

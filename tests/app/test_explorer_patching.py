@@ -236,7 +236,7 @@ def test_the_code_of_own_pairs_and_of_a_prompt(app: AppTest) -> None:
         "tiny", {"pairs": name}, {"site": "z"}, by_hand.Place((1, 2)), 'Mary\'s "x"', [Edit("z", 0, kind="zero")]
     )
     assert "clean=['Mary and John']" in text and "options" not in text
-    assert "wb.run(model, 'Mary\\'s \"x\"', edits, over='positions')" in text
+    assert "wb.run(model, 'Mary\\'s \"x\"', edits, mean_over='positions')" in text
 
 
 def test_own_pairs_are_kept_by_their_hash_and_swept(app: AppTest) -> None:

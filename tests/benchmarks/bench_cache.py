@@ -24,7 +24,7 @@ from workbench.cache import Store
 from workbench.cache.keys import activation
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.batches import batches
-from workbench.patching.cached_recording import Stored
+from workbench.patching.cached_recording import CachedRecording
 
 HOOKS = [f"blocks.{layer}.attn.hook_z" for layer in (4, 14, 24)]
 TOKENS, HEADS, D_HEAD, IDENTITY = 16, 9, 64, b"benchmark"
@@ -88,7 +88,7 @@ def _fill(folder: Path, n: int) -> None:
 
 def child_read(folder: str, n: str) -> dict[str, Any]:
     ids, draw = _ids(int(n)), random.Random(1)
-    source = Stored(None, Store(folder), IDENTITY, ids, HOOKS)
+    source = CachedRecording(None, Store(folder), IDENTITY, ids, HOOKS)
     asked = [(draw.choice(HOOKS), draw.randrange(len(ids)), draw.randrange(HEADS)) for _ in range(READS)]
     milliseconds = []
     for hook, prompt, head in asked:
@@ -212,18 +212,18 @@ def two_processes(settings: Settings) -> Result:
 
 
 def child_share(model_name: str, n: str, folder: str) -> dict[str, Any]:
-    from workbench.models.resumable_layers import LanguageTower
+    from workbench.models.resumable_layers import ResumableLM
 
     model, pairs = workbench.load(model_name), pairs_of("colored_objects", int(n))
     inputs = _distinct(pairs.inputs(model.tokenizer))
     model.identity.now()
-    runs, real = [], LanguageTower.base_run
+    runs, real = [], ResumableLM.base_run
 
     def base_run(self: Any, inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         runs.append(len(inputs))
         return real(self, inputs, *args, **kwargs)
 
-    LanguageTower.base_run = base_run
+    ResumableLM.base_run = base_run
     print("ready", flush=True)
     sys.stdin.readline()
     workbench.record(model, inputs, sites=["z"], cache=folder)

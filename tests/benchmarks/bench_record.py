@@ -9,7 +9,7 @@ import torch
 import workbench
 from tests.benchmarks.subject import Settings, Subject, prompts_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, seconds_of
-from workbench.patching.batches import UNIT
+from workbench.patching.batches import BATCH_SIZE
 
 BAR = Bar(1.1, "≤")
 N = 25
@@ -25,7 +25,7 @@ def record(subject: Subject, settings: Settings, name: str) -> Result:
     model, hf = subject.model, subject.plain
     prompts = prompts_of(name, model.tokenizer, settings.prompts or N)
     inputs = prompts.pairs.inputs(model.tokenizer)  # both sides start from ids
-    batches = [*prompts.clean.split(UNIT), *prompts.corrupt.split(UNIT)]
+    batches = [*prompts.clean.split(BATCH_SIZE), *prompts.corrupt.split(BATCH_SIZE)]
 
     def ours() -> object:
         return workbench.record(model, inputs, sites=["z"], cache=False)
@@ -55,4 +55,4 @@ def record(subject: Subject, settings: Settings, name: str) -> Result:
                 ratio=Ratio.within_rounds(measured["workbench"], measured[rival], "that"))
         )  # fmt: skip
     title = f"Recording z at {model.n_layers} layers, clean and corrupt: {len(prompts)} × {prompts.length} tokens"
-    return Result(f"record/{name}", title, rows, [f"Batches of at most {UNIT} prompts on both sides."], measured)
+    return Result(f"record/{name}", title, rows, [f"Batches of at most {BATCH_SIZE} prompts on both sides."], measured)

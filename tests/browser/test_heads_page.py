@@ -29,7 +29,7 @@ from tests.browser import driving
 from tests.browser.driving import choose, chosen, click_head, downloaded, heading, open_page, wait_head, write_prompt
 from tests.browser.serving import Server
 from workbench.models.catalog import DEFAULT
-from workbench.patching.resolve import inputs_of
+from workbench.patching.resolve import resolve_inputs
 
 OTHER = "The keys of the old cabinet were lost, and the keys of the new one"
 HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x^2$ [link](javascript:alert(3)) <b>'
@@ -194,7 +194,7 @@ def test_a_tasks_prompts_are_scored_by_the_worker(server: Server, new_page: Call
     page.get_by_text("mean over 2 prompts of ioi").wait_for(timeout=driving.PATIENCE)
     driving.wait_drawn(page)
     got = json.loads(downloaded(page, "grid-json")[1])["values"]
-    texts = [clean for clean, _ in inputs_of(wb.task("ioi", n=2, seed=5), model()).texts]
+    texts = [clean for clean, _ in resolve_inputs(wb.task("ioi", n=2, seed=5), model()).texts]
     each = [np.diagonal(pattern_of(text, 12, 3), -1).mean() for text in texts]
     assert got[3][12] == pytest.approx(np.mean(each), abs=CLOSE)
     click_head(page, 16, 0)

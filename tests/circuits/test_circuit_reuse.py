@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from circuits import reuse_tables
 from circuits.findings import circuit_reuse
 from circuits.gate import gate
-from circuits.halves import split_halves
-from circuits.reuse_verdict import DISTANT, IOI, RELATIVES, decide, kind_of, pairs_of
-from circuits.roles import ROLES, STAGES, role_of
+from circuits.reuse import tables
+from circuits.reuse.verdict import DISTANT, IOI, RELATIVES, decide, kind_of, pairs_of
+from circuits.split_half import split_halves
+from circuits.stage_names import ROLES, STAGES, role_of
 from circuits.stages import STEPS, Stage, run_stages, top_receivers
 from tests.families import hooked, paired
 from workbench.core import Head
@@ -204,8 +204,8 @@ def test_halves_of_prompts_that_all_say_the_same_agree() -> None:
 
 
 def test_shares_that_coincide_are_named() -> None:
-    assert reuse_tables.coinciding(72) == "1 %, 2 % each keep 1 head"
-    assert reuse_tables.coinciding(270) == ""
+    assert tables.coinciding(72) == "1 %, 2 % each keep 1 head"
+    assert tables.coinciding(270) == ""
 
 
 def test_batch_ratios_average_as_the_study_does() -> None:
@@ -214,10 +214,10 @@ def test_batch_ratios_average_as_the_study_does() -> None:
     stage = Stage("ioi", "logits", "end", None, Sweep(values=values, base=base, source=source, axes=("layer", "head")))
     one = (values[..., :3] - base[:3]).mean(-1) / (source - base)[:3].mean()
     two = (values[..., 3:] - base[3:]).mean(-1) / (source - base)[3:].mean()
-    np.testing.assert_allclose(reuse_tables.batch_ratios(stage, 3), (one + two) / 2)
-    rows = reuse_tables.stage_rows(stage, 10, batch=3)
+    np.testing.assert_allclose(tables.batch_ratios(stage, 3), (one + two) / 2)
+    rows = tables.stage_rows(stage, 10, batch=3)
     assert len(rows) == 1 and {"mean_effect", "mean_of_batch_ratios", "n", "smallest_p"} <= set(rows[0])
-    assert "mean_of_batch_ratios" not in reuse_tables.stage_rows(stage, 10)[0]
+    assert "mean_of_batch_ratios" not in tables.stage_rows(stage, 10)[0]
 
 
 # --- all of it

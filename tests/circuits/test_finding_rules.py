@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from circuits.drawn import reference, with_company
 from circuits.findings import circuit_repair, faithfulness, head_ablation, ioi_circuit
-from circuits.ioi_roles import ROLES, attention, has_role, uniform
+from circuits.ioi.roles import ROLES, attention, has_role, uniform
+from circuits.task_pairs import reference, with_company
 from tests.families import paired
 from workbench.core import Head
 from workbench.inputs.paired import PairedInputs

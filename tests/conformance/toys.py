@@ -1,7 +1,7 @@
 """Toys that are no language models: a bidirectional "image" model, and a denoiser that climbs its layers once a step.
 
 They show what a vision transformer and a diffusion transformer will have to provide. `Toy` is a plain module;
-`ToyTower` resumes it from any stage.
+`ResumableToy` resumes it from any depth.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Toy(nn.Module):
 
 
 @dataclass
-class ToyBase:
-    """`streams[stage]` enters a stage; the last one is read out."""
+class ToyBaseRun:
+    """`streams[depth]` enters a depth; the last one is read out."""
 
     streams: list[Stream] = field(default_factory=list)
 
@@ -86,15 +86,15 @@ class ToyBase:
         return self.streams[0][0].shape[1]
 
 
-class ToyTower:
-    """`workbench.models.resumable.Tower` over a `Toy`: a row carries the residual stream and the patches."""
+class ResumableToy:
+    """`workbench.models.resumable.ResumableModel` over a `Toy`: a row carries the residual stream and the patches."""
 
-    causal, resumable = False, True
+    causal, resumes = False, True
 
     def __init__(self, toy: Toy) -> None:
         self.toy, self.n_layers, self.n_steps = toy, len(toy.blocks), toy.n_steps
         self.n_heads = self.n_kv_heads = HEADS
-        self.stages_climbed = 0
+        self.layers_run = 0
 
     def hook_name(self, site: str, layer: int) -> str:
         part = SITES.get(site, site).replace("hook_rot_", "hook_")
@@ -102,30 +102,30 @@ class ToyTower:
             raise UnknownName("site", site, SITES)
         return f"blocks.{layer}.{part}"
 
-    def base_run(self, inputs: Tensor, taps: Mapping[int, Mapping[str, Tap]] | None = None) -> ToyBase:
-        base, stream = ToyBase(), self.embed(inputs)
-        for stage in range(self.n_layers * self.n_steps):
+    def base_run(self, inputs: Tensor, taps: Mapping[int, Mapping[str, Tap]] | None = None) -> ToyBaseRun:
+        base, stream = ToyBaseRun(), self.embed(inputs)
+        for depth in range(self.n_layers * self.n_steps):
             base.streams.append(stream)
-            stream = self._stage(stage, stream, (taps or {}).get(stage // self.n_layers, {}))
+            stream = self._depth(depth, stream, (taps or {}).get(depth // self.n_layers, {}))
         base.streams.append(stream)
         return base
 
-    def select(self, base: ToyBase, index: int) -> ToyBase:
-        return ToyBase([tuple(part[index : index + 1] for part in stream) for stream in base.streams])
+    def select(self, base: ToyBaseRun, index: int) -> ToyBaseRun:
+        return ToyBaseRun([tuple(part[index : index + 1] for part in stream) for stream in base.streams])
 
-    def truncate(self, base: ToyBase, length: int) -> ToyBase:
+    def truncate(self, base: ToyBaseRun, length: int) -> ToyBaseRun:
         raise AssertionError("every position of a toy sees every other")
 
     def embed(self, inputs: Tensor) -> Stream:
         return self.toy.embedded(inputs, 0), inputs
 
-    def enter(self, base: ToyBase, stage: int, rows: Tensor, start: int) -> Stream:
-        return tuple(part[rows, start:] for part in base.streams[stage])
+    def stream_at(self, base: ToyBaseRun, depth: int, rows: Tensor, start: int) -> Stream:
+        return tuple(part[rows, start:] for part in base.streams[depth])
 
     def block(
         self,
-        base: ToyBase,
-        stage: int,
+        base: ToyBaseRun,
+        depth: int,
         rows: Tensor,
         start: int,
         stream: Stream,
@@ -135,14 +135,14 @@ class ToyTower:
         all_positions: bool = False,
     ) -> Stream:
         assert start == 0, "attention sees every position, so none can be left out"
-        self.stages_climbed += len(rows)
-        return self._stage(stage, stream, taps(start), frozen)
+        self.layers_run += len(rows)
+        return self._depth(depth, stream, taps(start), frozen)
 
-    def readout(self, base: ToyBase, rows: Tensor, stream: Stream, tokens: Tensor | None = None) -> Tensor:
+    def readout(self, base: ToyBaseRun, rows: Tensor, stream: Stream, tokens: Tensor | None = None) -> Tensor:
         logits = self.toy.classes(stream[0 if self.n_steps == 1 else 1].mean(1))
         return logits if tokens is None else logits[:, tokens]
 
-    def whole(
+    def full_forward(
         self,
         inputs: Tensor,
         taps: Mapping[int, Mapping[str, Tap]],
@@ -153,7 +153,7 @@ class ToyTower:
         return self.readout(base, torch.arange(len(inputs)), base.streams[-1], tokens)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def weights_frozen(self) -> Iterator[None]:
         trained = [p for p in self.toy.parameters() if p.requires_grad]
         self.toy.requires_grad_(False)
         try:
@@ -162,8 +162,8 @@ class ToyTower:
             for p in trained:
                 p.requires_grad_(True)
 
-    def _stage(self, stage: int, stream: Stream, taps: Mapping[str, Tap], frozen: Tensor | None = None) -> Stream:
-        (x, patches), (step, layer) = stream, divmod(stage, self.n_layers)
+    def _depth(self, depth: int, stream: Stream, taps: Mapping[str, Tap], frozen: Tensor | None = None) -> Stream:
+        (x, patches), (step, layer) = stream, divmod(depth, self.n_layers)
         block: Any = self.toy.blocks[layer]
 
         def tap(part: str, x: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ import pytest
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 import workbench as wb
-from data.training import tiny
+from data.training.tiny import batches, checkpoint, prompts, recipe, train
 from workbench.models import catalog
 
-CARD = (tiny.OUT / "README.md").read_text()
+CARD = (checkpoint.OUT / "README.md").read_text()
 
 
 def test_its_card_and_the_catalogue_name_its_hash_and_it_is_small() -> None:
-    weights = tiny.OUT / "model.safetensors"
+    weights = checkpoint.OUT / "model.safetensors"
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert sha256 in CARD
     assert catalog.entries()["tiny"].sha256 == sha256
@@ -24,14 +24,16 @@ def test_its_card_and_the_catalogue_name_its_hash_and_it_is_small() -> None:
 
 
 def test_it_is_right_on_held_out_prompts() -> None:
-    model = LlamaForCausalLM.from_pretrained(tiny.OUT).eval()
-    tokenizer = AutoTokenizer.from_pretrained(tiny.OUT)
-    draws = tiny.kinds()
-    asked = {name: tiny.questions(tokenizer, tiny.held_out(name, draws[name])) for name in ("ioi", tiny.LIKE)}
-    found = tiny.accuracies(model, asked, tiny.Recipe())
-    for name in tiny.REQUIRED:
-        assert found[name] >= tiny.BAR
-        assert found[name] == pytest.approx(float(re.findall(rf"\| {name} \| ([\d.]+)", CARD)[0]), abs=2e-3)
+    model = LlamaForCausalLM.from_pretrained(checkpoint.OUT).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.OUT)
+    draws = prompts.draws()
+    questions = {
+        name: batches.questions(tokenizer, prompts.held_out(name, draws[name])) for name in ("ioi", recipe.LIKE)
+    }
+    accuracy = train.accuracies(model, questions, recipe.Recipe())
+    for name in recipe.REQUIRED:
+        assert accuracy[name] >= recipe.BAR
+        assert accuracy[name] == pytest.approx(float(re.findall(rf"\| {name} \| ([\d.]+)", CARD)[0]), abs=2e-3)
 
 
 def test_the_projects_own_task_runs_on_it() -> None:

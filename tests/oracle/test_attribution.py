@@ -16,7 +16,7 @@ from transformer_lens.tools.analysis.attribution_patching import EdgeAttribution
 from transformers import PreTrainedTokenizerFast
 
 import workbench as wb
-from tests.conformance.toys import Toy, ToyTower, pictures
+from tests.conformance.toys import ResumableToy, Toy, pictures
 from tests.families import nudged, paired
 from tests.oracle.plain_hooks import Plain
 from tests.oracle.test_against_transformer_lens import tokenizer
@@ -91,12 +91,12 @@ def test_an_estimate_is_the_slope_of_the_edit(site: str, edit: str, by: Any, pos
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_models_that_are_not_causal(n_steps: int) -> None:
     """A small edit's effect is its estimate, also where a position is seen by all and layers are climbed again."""
-    tower, inputs = ToyTower(Toy(n_steps)), pictures()
+    resumable, inputs = ResumableToy(Toy(n_steps)), pictures()
 
     def toward(x: Tensor) -> Tensor:
         return x * (1 - 1e-3)
 
-    estimate = wb.screen(tower, inputs, edit="zero", confirm=0.01).estimate
-    small = wb.sweep(tower, inputs, edit=toward)
+    estimate = wb.screen(resumable, inputs, edit="zero", confirm=0.01).estimate
+    small = wb.sweep(resumable, inputs, edit=toward)
     np.testing.assert_allclose(estimate.mean_delta * 1e-3, small.mean_delta, atol=2e-5)
     assert np.abs(estimate.mean_delta).max() > 1e-2

@@ -20,7 +20,7 @@ from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import read_out, task_scores
 from workbench.models.language import HookedLM
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import tower_of
+from workbench.patching.resolve import resolve_model
 
 SEVERAL = paired(4)
 INPUTS = replace(
@@ -163,7 +163,7 @@ def test_unrelated_heads_compose_as_one_over_the_root_of_the_width() -> None:
 @each_family
 def test_attributions_add_up_and_are_those_of_transformer_lens(family: str) -> None:
     model = ours(family)
-    found = task_scores(model, Recorder(tower_of(model)), INPUTS)
+    found = task_scores(model, Recorder(resolve_model(model)), INPUTS)
     for i in range(len(INPUTS)):
         ids, right, wrong = INPUTS.clean[i], INPUTS.answer[i][0], INPUTS.wrong[i][0]
         logits, cache = model.run_with_cache(ids[None])
@@ -236,7 +236,7 @@ def test_what_the_output_projection_reads_is_what_attribution_reads() -> None:
     """One head's attribution by hand, from a plain hook on the output projection."""
     plain: Any = nudged("llama")
     model = ours("llama")
-    found = task_scores(model, Recorder(tower_of(model)), INPUTS)
+    found = task_scores(model, Recorder(resolve_model(model)), INPUTS)
     ids = INPUTS.clean[0]
     norm, projection = plain.model.norm, plain.model.layers[1].self_attn.o_proj
     z, resid = seen(plain, ids[None], (projection, "input"), (norm, "input"))

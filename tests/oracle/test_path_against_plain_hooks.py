@@ -66,29 +66,29 @@ def published(
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), (4, "all")])
 def test_to_the_logits(family: str, position: str | int, freeze: Any) -> None:
-    stage = path_patch(hooked(family), PAIRS, position=position, freeze=freeze)
+    depth = path_patch(hooked(family), PAIRS, position=position, freeze=freeze)
     for example, sender in [(0, Head(0, 1)), (1, Head(1, 5)), (2, Head(2, 0))]:
         at = PAIRS.positions[example][position] if isinstance(position, str) else position
         expected = published(family, example, sender, None, "q", at, freeze == "all")
-        assert stage.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
+        assert depth.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
     if position == "end":
-        assert np.abs(stage.delta).max() > 1e-2
+        assert np.abs(depth.delta).max() > 1e-2
 
 
 @pytest.mark.parametrize("into", ["q", "k", "v"])
 @pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), ("S", "all")])
 def test_to_heads(into: Any, position: str, freeze: Any) -> None:
     receivers = [Head(1, 2), Head(2, 4)]
-    stage = path_patch(
+    depth = path_patch(
         hooked("llama"), PAIRS, receivers, into=into, position=position, freeze=freeze, share_kv=into != "q"
     )
     for example, sender in [(0, Head(0, 1)), (1, Head(0, 5)), (2, Head(1, 0))]:
         expected = published(
             "llama", example, sender, receivers, into, PAIRS.positions[example][position], freeze == "all"
         )
-        assert stage.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
-    assert np.isnan(stage.values[2]).all()
-    assert np.nanmax(np.abs(stage.delta)) > 1e-2
+        assert depth.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
+    assert np.isnan(depth.values[2]).all()
+    assert np.nanmax(np.abs(depth.delta)) > 1e-2
 
 
 def test_a_receiver_of_a_group_is_reached_alone() -> None:

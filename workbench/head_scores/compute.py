@@ -21,11 +21,11 @@ from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import HeadScores
 from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
-from workbench.patching.batches import UNIT
+from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
-from workbench.patching.result_cache import of_inputs
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
+from workbench.patching.result_cache import hash_inputs
 
 #: Raise it when a formula changes: what was kept is then computed anew.
 VERSION = 1
@@ -70,7 +70,7 @@ def scores(
         task = make("ioi", n=25, seed=0)
     inputs, store = answered(task, model), store_of(cache)
     tell = progress or (lambda *_: None)
-    own = _Parts(model, store, identity_of(tower_of(model), store), seed)
+    own = _Parts(model, store, model_identity(resolve_model(model), store), seed)
     steps: list[Callable[[], Arrays]] = [own.patterns, own.weights, lambda: own.task(inputs)]
     if random_baseline:
         other = _Parts(None, store, None if own.identity is None else digest(own.identity, "random", seed), seed)
@@ -97,7 +97,7 @@ def scores(
         random={name: x.reshape(shape) for name, x in random.items()},
         pairs={"similarity": found[0]["similarity"], **{f"{k}_composition": found[1][k] for k in weights.KINDS}},
         lens=lens_table(found[2]),
-        info=describe(model, inputs)
+        info=result_info(model, inputs)
         | {
             "sequences": SEQUENCES,
             "period": PERIOD,
@@ -116,7 +116,7 @@ def answered(prompts: Any, model: Any) -> PairedInputs:
     """
     if not isinstance(model, HookedLM):
         raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
-    inputs = inputs_of(prompts, model)
+    inputs = resolve_inputs(prompts, model)
     if not len(inputs) or not all(inputs.answer):
         raise UsageError("Scores need a task with answers: use wb.task(name) or wb.pairs(...).")
     return inputs
@@ -150,16 +150,16 @@ class _Parts:
     def task(self, inputs: PairedInputs) -> Arrays:
         """Scores on a task, see `TaskScores`."""
         names = tuple(f.name for f in fields(TaskScores))
-        return self._kept("task", names, (of_inputs(inputs),), lambda: self._task(inputs))
+        return self._kept("task", names, (hash_inputs(inputs),), lambda: self._task(inputs))
 
     @torch.no_grad()
     def _patterns(self) -> Arrays:
         model = self.model
-        tower, ids = tower_of(model), patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
+        resumable, ids = resolve_model(model), patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
         n_heads = model.n_layers * model.n_heads
         found: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
         gram = torch.zeros(n_heads, n_heads)
-        for batch in ids.split(UNIT):
+        for batch in ids.split(BATCH_SIZE):
             kept: dict[int, Tensor] = {}
 
             def keep(layer: int, kept: dict[int, Tensor] = kept) -> Callable[[Tensor], None]:
@@ -168,7 +168,7 @@ class _Parts:
 
                 return tap
 
-            tower.base_run(batch, {0: {model.hook_name("pattern", i): keep(i) for i in range(model.n_layers)}})
+            resumable.base_run(batch, {0: {model.hook_name("pattern", i): keep(i) for i in range(model.n_layers)}})
             A = torch.stack([kept[i] for i in range(model.n_layers)], 1).float()  # [sequence, layer, head, dest, src]
             for name, score in patterns.PATTERN_SCORES.items():
                 found[name].append(score(A, PERIOD))
@@ -191,7 +191,7 @@ class _Parts:
     def _task(self, inputs: PairedInputs) -> Arrays:
         # The random model's runs are nobody else's: they are not kept.
         store = self.store if self.make is None else None
-        recorder = Recorder(tower_of(self.model), store, self.identity if store is not None else None)
+        recorder = Recorder(resolve_model(self.model), store, self.identity if store is not None else None)
         few = None if self.make is None else RANDOM_READ_OUT
         return asdict(task_scores(self.model, recorder, inputs, reading_out=few))
 

@@ -15,7 +15,7 @@ from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import describe, identity_of, tower_of
+from workbench.patching.resolve import model_identity, resolve_model, result_info
 
 ATTRIBUTION = "direct_logit_attribution"
 
@@ -37,8 +37,8 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     Raises:
         UsageError: `model` is no language model, or the prompts have no answers.
     """
-    inputs, store, tower = answered(prompts, model), store_of(cache), tower_of(model)
-    recorder, tell = Recorder(tower, store, identity_of(tower, store)), progress or (lambda *_: None)
+    inputs, store, resumable = answered(prompts, model), store_of(cache), resolve_model(model)
+    recorder, tell = Recorder(resumable, store, model_identity(resumable, store)), progress or (lambda *_: None)
     hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
     samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     levels: dict[str, list[float]] = {name: [] for name in NAMES}
@@ -64,5 +64,5 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         random={},
         pairs={},
         lens=lens_table(asdict(of_task)),
-        info=describe(model, inputs),
+        info=result_info(model, inputs),
     )

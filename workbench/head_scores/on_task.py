@@ -53,8 +53,8 @@ def task_scores(
     *,
     reading_out: int | None = None,
 ) -> TaskScores:
-    """All scores of a task's clean prompts (needs `inputs` with answers), under `edits` if there are any; `over` as in
-    `workbench.record`. The read-out, which costs most, is of the first `reading_out` prompts' places (None: all)."""
+    """All scores of a task's clean prompts (`inputs` need answers), under `edits` if there are any; `mean_over` as
+    in `workbench.record`. The read-out, which costs most, is of the first `reading_out` prompts' places (None: all)."""
     layers = range(model.n_layers)
     last = model.n_layers - 1
     sites = {site: [model.hook_name(site, i) for i in layers] for site in ("z", "v", "resid_pre")}

@@ -59,7 +59,7 @@ class Prefix:
 
 
 @dataclass
-class Seen:
+class AttentionInputs:
     """What one layer's attention saw in a run, kept so that the run can be resumed."""
 
     keys: Float[Tensor, "batch kv_head pos d_head"]
@@ -69,7 +69,7 @@ class Seen:
 
 
 @dataclass
-class LayerRun:
+class AttentionEdits:
     """What is asked of one attention layer during one run.
 
     Attributes:
@@ -84,14 +84,14 @@ class LayerRun:
     taps: dict[str, Tap] = field(default_factory=dict)
     prefix: Prefix | None = None
     expand: frozenset[str] = frozenset()
-    keep: Callable[[Seen], None] | None = None
+    keep: Callable[[AttentionInputs], None] | None = None
     frozen: Float[Tensor, "batch pos head d_head"] | None = None
 
 
 @dataclass
 class _Layer:
     implementation: Callable[..., tuple[Tensor, Tensor | None]]
-    run: LayerRun | None = None
+    run: AttentionEdits | None = None
 
 
 _LAYERS: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
@@ -125,7 +125,7 @@ def attach(module: nn.Module, implementation: Callable[..., tuple[Tensor, Tensor
     _LAYERS[module] = _Layer(implementation)
 
 
-def set_run(module: nn.Module, run: LayerRun | None) -> None:
+def set_run(module: nn.Module, run: AttentionEdits | None) -> None:
     """Ask `run` of one attention layer, or nothing (None)."""
     _LAYERS[module].run = run
 
@@ -148,7 +148,7 @@ def hooked_attention(
     key = _tap_heads(run, "k", _expanded(key, n_heads, "k" in run.expand))
     value = _tap_heads(run, "v", _expanded(value, n_heads, "v" in run.expand))
     if run.keep is not None:
-        run.keep(Seen(key, value, attention_mask, kwargs))
+        run.keep(AttentionInputs(key, value, attention_mask, kwargs))
     if run.prefix is not None and run.prefix.own_keys is not None and run.prefix.own_values is not None:
         key, value = torch.cat([run.prefix.own_keys, key], 2), torch.cat([run.prefix.own_values, value], 2)
     if run.frozen is not None:
@@ -158,7 +158,7 @@ def hooked_attention(
         return _tap(run, "z", z), None
     explicit = run.prefix is not None or bool(run.expand) or not run.taps.keys().isdisjoint({"scores", "pattern"})
     if explicit:
-        z = _explicit(module, run, query, key, value, attention_mask, **kwargs)
+        z = reference_attention(module, run, query, key, value, attention_mask, **kwargs)
         weights = None
     else:
         z, weights = layer.implementation(module, query, key, value, attention_mask, **kwargs)
@@ -171,9 +171,9 @@ def is_causal(module: nn.Module, kwargs: dict[str, Any]) -> bool:
     return bool(given if given is not None else getattr(module, "is_causal", True))
 
 
-def _explicit(
+def reference_attention(
     module: nn.Module,
-    run: LayerRun,
+    run: AttentionEdits,
     query: Float[Tensor, "batch head dest d_head"],
     key: Float[Tensor, "batch some_head own d_head"],
     value: Float[Tensor, "batch other_head own d_head"],
@@ -236,7 +236,7 @@ def softmax(
     return pattern if sinks is None else pattern[..., :-1]
 
 
-def _is_plain(run: LayerRun, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]) -> bool:
+def _is_plain(run: AttentionEdits, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]) -> bool:
     """Whether rows ask for nothing but softmax attention over prefixes that they see whole."""
     prefix, special = run.prefix, ("softcap", "s_aux", "sliding_window", "position_bias")
     return (
@@ -260,8 +260,8 @@ def _over_prefixes(
     scale: float,
     causal: bool,
 ) -> Float[Tensor, "batch dest head d_head"]:
-    """`_explicit` for the common case, laid out so that an example's prefix is one large product for each KV head and
-    nothing is copied twice: rows are ``[kv_head, batch · dest · group, ...]`` throughout."""
+    """`reference_attention` for the common case, laid out so that an example's prefix is one large product for each KV
+    head and nothing is copied twice: rows are ``[kv_head, batch · dest · group, ...]`` throughout."""
     batch, heads, dest, d_head = query.shape
     kv, own, start = key.shape[1], key.shape[2], prefix.start
     group = heads // kv
@@ -332,13 +332,13 @@ def _expanded(x: Tensor, n_heads: int, wanted: bool) -> Tensor:
     return x.repeat_interleave(n_heads // x.shape[1], dim=1) if wanted and x.shape[1] != n_heads else x
 
 
-def _tap(run: LayerRun, site: str, x: Tensor) -> Tensor:
+def _tap(run: AttentionEdits, site: str, x: Tensor) -> Tensor:
     tap = run.taps.get(site)
     new = None if tap is None else tap(x)
     return x if new is None else new
 
 
-def _tap_heads(run: LayerRun, site: str, x: Tensor) -> Tensor:
+def _tap_heads(run: AttentionEdits, site: str, x: Tensor) -> Tensor:
     """`_tap` in TransformerLens's layout, ``[batch, pos, head, d_head]``."""
     tap = run.taps.get(site)
     new = None if tap is None else tap(x.transpose(1, 2))

@@ -94,7 +94,7 @@ class AttentionSurface(nn.Module):
         return matrix.unflatten(0, (n_heads, self.shape[2])).mT
 
 
-class BlockSurface(nn.Module):
+class BlockHooks(nn.Module):
     """Hook points of one layer."""
 
     #: TransformerLens's logit lens asks whether what leaves a layer is the residual stream itself.

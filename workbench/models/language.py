@@ -16,16 +16,16 @@ from transformer_lens.hook_points import HookPoint
 
 from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel, UsageError
-from workbench.models import attention_hook
+from workbench.models import attention_hook, self_check
 from workbench.models.anatomy import anatomy_of
-from workbench.models.attention_hook import LayerRun, Tap
-from workbench.models.hook_points import BlockSurface, Norm
+from workbench.models.attention_hook import AttentionEdits, Tap
+from workbench.models.hook_points import BlockHooks, Norm
 from workbench.models.identity import Identity
 from workbench.models.taps import tapped
-from workbench.models.transformer_lens_api import LensTools, lens_config
+from workbench.models.transformer_lens_api import TransformerLensTools, transformer_lens_config
 
 
-class HookedLM(LensTools, HookedRootModule):
+class HookedLM(TransformerLensTools, HookedRootModule):
     """A Hugging Face causal language model whose every head can be recorded and edited.
 
     With no active hook a call is the Hugging Face model's own forward. TransformerLens's ``patching``,
@@ -83,23 +83,21 @@ class HookedLM(LensTools, HookedRootModule):
         self._attach(hf)
         self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
         self.attention_hooks, self.block_hooks = self._available_hooks()
-        self.blocks = nn.ModuleList(BlockSurface(self, i) for i in range(self.n_layers))
+        self.blocks = nn.ModuleList(BlockHooks(self, i) for i in range(self.n_layers))
         self.hook_embed = HookPoint()
         if self.anatomy.position_embed:
             self.hook_pos_embed = HookPoint()
         self.ln_final = Norm(self.module(self.anatomy.final_norm))
         self.setup()
         self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
-        self.cfg = lens_config(self)
+        self.cfg = transformer_lens_config(self)
         self.provenance: dict[str, Any] = {"name": str(getattr(hf, "name_or_path", "") or "in memory")}
         self.provenance.update(provenance or {})
         self.train(hf.training)  # hook points too: TransformerLens's tools look at every module
         self.resumable, self.why_not_resumable = True, ""
         self.identity = Identity(self)
         if check:
-            from workbench.models.self_check import check as self_check
-
-            self_check(self)
+            self_check.check(self)
 
     # --- the model itself -----------------------------------------------------------------------------------------
 
@@ -134,15 +132,9 @@ class HookedLM(LensTools, HookedRootModule):
             raise UsageError(f"return_type {return_type!r}: use 'logits', 'loss', 'both' or None.")
         return logits if return_type else None
 
-    def generate(self, prompt: Any, *, edits: Any = (), max_new_tokens: int = 20, over: Any = None) -> Any:
-        """Continue a prompt greedily under `edits`; see `workbench.patching.generate.generate`."""
-        from workbench.patching.generate import generate
-
-        return generate(self, prompt, edits=edits, max_new_tokens=max_new_tokens, over=over)
-
     @contextmanager
     def running(
-        self, taps: Mapping[str, Tap], layer_runs: Mapping[int, LayerRun] | None = None, must_fire: bool = True
+        self, taps: Mapping[str, Tap], layer_runs: Mapping[int, AttentionEdits] | None = None, must_fire: bool = True
     ) -> Iterator[None]:
         """Hold the model for one run with `taps` (hook name → function) in place. A second thread waits."""
         with self.lock:
@@ -329,13 +321,13 @@ class HookedLM(LensTools, HookedRootModule):
 
     def to(self, *args: Any, **kwargs: Any) -> HookedLM:
         self.hf.to(*args, **kwargs)
-        self.cfg = lens_config(self)
+        self.cfg = transformer_lens_config(self)
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HookedLM:
         """What ``double()``, ``half()``, ``cuda()`` and the like are made of: done to the Hugging Face model."""
         self.hf._apply(fn, recurse)
-        self.cfg = lens_config(self)
+        self.cfg = transformer_lens_config(self)
         return self
 
     def train(self, mode: bool = True) -> HookedLM:

@@ -1,8 +1,8 @@
-"""What patching needs of a model: a tower of layers that can be climbed from any floor.
+"""What patching needs of a model: a stack of layers that can be entered at any depth and position.
 
 The engine speaks of inputs, layers, positions and sampling steps. A language model has one step; a diffusion model
-climbs its layers once a step, and *stage* counts them all: ``stage = step · n_layers + layer``. An edit at a stage
-and a position can change only later stages and, where attention is causal and there is one step, later positions.
+climbs its layers once a step, and *depth* counts them all: ``depth = step · n_layers + layer``. An edit at a depth
+and a position can change only later depths and, where attention is causal and there is one step, later positions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 Tap = Callable[[Tensor], Tensor | None]
 #: Hook name → function, for activations whose first position is the argument.
 TapsFrom = Callable[[int], Mapping[str, Tap]]
-#: What a row carries from stage to stage: the residual stream first (``[row, pos, d_model]``), then whatever else
+#: What a row carries from depth to depth: the residual stream first (``[row, pos, d_model]``), then whatever else
 #: the model needs (a diffusion model's latent).
 Stream = tuple[Tensor, ...]
 
@@ -38,13 +38,13 @@ class Base(Protocol):
 
 
 @runtime_checkable
-class Tower(Protocol):
-    """A model that can be resumed from any stage and position.
+class ResumableModel(Protocol):
+    """A model that can be resumed from any depth and position.
 
     Attributes:
         n_layers, n_heads, n_kv_heads, n_steps: sizes.
         causal: whether a position sees only itself and earlier ones (false whenever ``n_steps > 1``).
-        resumable: whether resuming is exact; otherwise the engine calls `whole`.
+        resumes: whether resuming is exact; otherwise the engine calls `whole`.
     """
 
     n_layers: int
@@ -52,7 +52,7 @@ class Tower(Protocol):
     n_kv_heads: int
     n_steps: int
     causal: bool
-    resumable: bool
+    resumes: bool
 
     def hook_name(self, site: str, layer: int) -> str:
         """The full hook name of a site in a layer; raises `UnknownName`."""
@@ -71,17 +71,17 @@ class Tower(Protocol):
         ...
 
     def embed(self, inputs: Any) -> Stream:
-        """The stream with which inputs enter stage 0."""
+        """The stream with which inputs enter depth 0."""
         ...
 
-    def enter(self, base: Any, stage: int, rows: Int[Tensor, "row"], start: int) -> Stream:
-        """The base stream entering `stage`, positions `start` on, for rows that resume inputs `rows`."""
+    def stream_at(self, base: Any, depth: int, rows: Int[Tensor, "row"], start: int) -> Stream:
+        """The base stream entering `depth`, positions `start` on, for rows that resume inputs `rows`."""
         ...
 
     def block(
         self,
         base: Any,
-        stage: int,
+        depth: int,
         rows: Int[Tensor, "row"],
         start: int,
         stream: Stream,
@@ -90,10 +90,10 @@ class Tower(Protocol):
         expand: frozenset[str] = frozenset(),
         all_positions: bool = False,
     ) -> Stream:
-        """Pass the rows' stream through one stage, with earlier positions from the base run.
+        """Pass the rows' stream through one depth, with earlier positions from the base run.
 
         Args:
-            all_positions: compute every position of the last stage too, not only those that are read out.
+            all_positions: compute every position of the last depth too, not only those that are read out.
             frozen: z to use instead of computing attention.
             expand: ``k`` and/or ``v`` to give every query head its own copy of, so that an edit reaches one head.
         """
@@ -105,7 +105,7 @@ class Tower(Protocol):
         """What the metric looks at: for a language model the last position's logits of `tokens`, or of all."""
         ...
 
-    def whole(
+    def full_forward(
         self,
         inputs: Any,
         taps: Mapping[int, Mapping[str, Tap]],
@@ -115,6 +115,6 @@ class Tower(Protocol):
         """The readout of complete forwards of `inputs` (one a row) with taps in place (step → hook name → tap)."""
         ...
 
-    def frozen(self) -> AbstractContextManager[None]:
+    def weights_frozen(self) -> AbstractContextManager[None]:
         """While it lasts, `block` and `readout` called with gradients enabled build a graph without any weight."""
         ...

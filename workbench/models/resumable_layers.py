@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,28 +20,30 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from workbench.errors import UnsupportedModel
-from workbench.models.attention_hook import LayerRun, Prefix, Seen
-from workbench.models.language import HookedLM
-from workbench.models.pattern_law import PatternLaw, law_of
+from workbench.models.attention_hook import AttentionEdits, AttentionInputs, Prefix
+from workbench.models.pattern_formula import PatternFormula, formula_of
 from workbench.models.resumable import Stream, Tap, TapsFrom
+
+if TYPE_CHECKING:
+    from workbench.models.language import HookedLM
 
 
 class UnknownArgument(UnsupportedModel):
     """A layer was given a per-position argument that nobody knows how to cut."""
 
 
-class _Enough(Exception):
+class StopForward(Exception):
     """Raised inside a forward once what was wanted is known, to leave it."""
 
 
 @dataclass
-class LanguageBase:
+class LanguageBaseRun:
     """A base run of ids ``[batch, pos]``; `streams[i]` enters layer i, the last one leaves the last layer."""
 
     ids: Int[Tensor, "batch pos"]
     streams: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[AttentionInputs] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -52,15 +54,15 @@ class LanguageBase:
         return self.ids.shape[1]
 
 
-class LanguageTower:
-    """`workbench.models.resumable.Tower` over a `HookedLM`; one sampling step."""
+class ResumableLM:
+    """`workbench.models.resumable.ResumableModel` over a `HookedLM`; one sampling step."""
 
     n_steps = 1
 
     def __init__(self, model: HookedLM) -> None:
         self.model = model
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
-        self.causal, self.resumable = model.causal, model.resumable
+        self.causal, self.resumes = model.causal, model.resumable
         # Only the last position's logits are asked for: those of a whole prompt are much work for a small model.
         keeps = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
         self._last = {"logits_to_keep": 1} if keeps else {}
@@ -75,9 +77,9 @@ class LanguageTower:
 
     def base_run(
         self, inputs: Int[Tensor, "batch pos"], taps: Mapping[int, Mapping[str, Tap]] | None = None
-    ) -> LanguageBase:
-        model, base = self.model, LanguageBase(inputs.to(self.model.device))
-        runs = {i: LayerRun(keep=base.seen.append) for i in range(self.n_layers)}
+    ) -> LanguageBaseRun:
+        model, base = self.model, LanguageBaseRun(inputs.to(self.model.device))
+        runs = {i: AttentionEdits(keep=base.seen.append) for i in range(self.n_layers)}
         handles = []
 
         def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -100,10 +102,10 @@ class LanguageTower:
                 handle.remove()
         return base
 
-    def select(self, base: LanguageBase, index: int) -> LanguageBase:
+    def select(self, base: LanguageBaseRun, index: int) -> LanguageBaseRun:
         return _part(base, slice(index, index + 1), base.length)
 
-    def truncate(self, base: LanguageBase, length: int) -> LanguageBase:
+    def truncate(self, base: LanguageBaseRun, length: int) -> LanguageBaseRun:
         return _part(base, slice(0, base.size), length)
 
     def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
@@ -111,23 +113,23 @@ class LanguageTower:
 
         def keep(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             kept.append(args[0] if args else kwargs["hidden_states"])
-            raise _Enough
+            raise StopForward
 
         handle = self.model.layer(0).register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            with torch.no_grad(), self.model.lock, suppress(_Enough):
+            with torch.no_grad(), self.model.lock, suppress(StopForward):
                 self.model.hf.base_model(inputs.to(self.model.device), use_cache=False)
         finally:
             handle.remove()
         return (kept[0],)
 
-    def enter(self, base: LanguageBase, stage: int, rows: Int[Tensor, "row"], start: int) -> Stream:
-        return (base.streams[stage][rows, start:],)
+    def stream_at(self, base: LanguageBaseRun, depth: int, rows: Int[Tensor, "row"], start: int) -> Stream:
+        return (base.streams[depth][rows, start:],)
 
     def block(
         self,
-        base: LanguageBase,
-        stage: int,
+        base: LanguageBaseRun,
+        depth: int,
         rows: Int[Tensor, "row"],
         start: int,
         stream: Stream,
@@ -137,37 +139,37 @@ class LanguageTower:
         all_positions: bool = False,
     ) -> Stream:
         last = base.length - 1
-        prefix = self._prefix(base, stage, rows, start) if frozen is None else None
+        prefix = self._prefix(base, depth, rows, start) if frozen is None else None
         # Only the last position is read out, so the last layer needs no more of the others than keys and values.
-        if stage == self.n_layers - 1 and start < last and prefix is not None and self.causal and not all_positions:
-            prefix = self._keys_until(base, stage, rows, start, stream[0], taps, prefix, expand)
+        if depth == self.n_layers - 1 and start < last and prefix is not None and self.causal and not all_positions:
+            prefix = self._keys_until(base, depth, rows, start, stream[0], taps, prefix, expand)
             stream, start = (stream[0][:, -1:],), last
-        run = LayerRun(prefix=prefix, frozen=frozen, expand=expand)
-        return (self._call(base, stage, rows, start, stream[0], taps(start), run),)
+        run = AttentionEdits(prefix=prefix, frozen=frozen, expand=expand)
+        return (self._call(base, depth, rows, start, stream[0], taps(start), run),)
 
     def readout(
         self,
-        base: LanguageBase,
+        base: LanguageBaseRun,
         rows: Int[Tensor, "row"],
         stream: Stream,
         tokens: Int[Tensor, "n"] | None = None,
     ) -> Float[Tensor, "row n"]:
         return self.model.unembed(stream[0][:, -1], tokens)
 
-    def whole(
+    def full_forward(
         self,
         inputs: Int[Tensor, "row pos"],
         taps: Mapping[int, Mapping[str, Tap]],
         tokens: Int[Tensor, "n"] | None = None,
         expand: Mapping[int, frozenset[str]] | None = None,
     ) -> Float[Tensor, "row n"]:
-        runs = {layer: LayerRun(expand=sites) for layer, sites in (expand or {}).items()}
+        runs = {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
         with torch.no_grad(), self.model.running(taps.get(0, {}), runs):
             logits = self.model.hf(inputs.to(self.model.device), use_cache=False, **self._last).logits[:, -1]
         return logits if tokens is None else logits[:, tokens]
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def weights_frozen(self) -> Iterator[None]:
         with self.model.lock:
             trained = [p for p in self.model.parameters() if p.requires_grad]
             try:
@@ -182,35 +184,35 @@ class LanguageTower:
         """What the keys of this model's activations begin with; None where nothing may be kept now."""
         return self.model.identity.now()
 
-    def pattern_law(self, base: LanguageBase, layer: int) -> PatternLaw | None:
+    def pattern_formula(self, base: LanguageBaseRun, layer: int) -> PatternFormula | None:
         """How a layer made its pattern in a base run; None where that takes more than rotated q and k."""
-        return law_of(self.model.attentions[layer], base.seen[layer])
+        return formula_of(self.model.attentions[layer], base.seen[layer])
 
     # --- one layer ------------------------------------------------------------------------------------------------
 
     def _call(
         self,
-        base: LanguageBase,
+        base: LanguageBaseRun,
         layer: int,
         rows: Int[Tensor, "row"],
         start: int,
         stream: Float[Tensor, "row pos d_model"],
         taps: Mapping[str, Tap],
-        run: LayerRun,
+        run: AttentionEdits,
     ) -> Float[Tensor, "row pos d_model"]:
         args, kwargs = self._cut(base, layer, rows, start)
         with self.model.running(taps, {layer: run}):
             output = self.model.layer(layer)(stream, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
-    def _prefix(self, base: LanguageBase, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
+    def _prefix(self, base: LanguageBaseRun, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
         seen = base.seen[layer]
         which = None if base.size == 1 else rows
         return Prefix(start, seen.keys[:, :, :start], seen.values[:, :, :start], seen.mask, which)
 
     def _keys_until(
         self,
-        base: LanguageBase,
+        base: LanguageBaseRun,
         layer: int,
         rows: Int[Tensor, "row"],
         start: int,
@@ -220,20 +222,20 @@ class LanguageTower:
         expand: frozenset[str],
     ) -> Prefix:
         """The prefix with the rows' own keys and values before the last position."""
-        kept: list[Seen] = []
+        kept: list[AttentionInputs] = []
 
-        def keep(seen: Seen) -> None:
+        def keep(seen: AttentionInputs) -> None:
             kept.append(seen)
-            raise _Enough
+            raise StopForward
 
-        run = LayerRun(keep=keep, expand=expand)
+        run = AttentionEdits(keep=keep, expand=expand)
         args, kwargs = self._cut(base, layer, rows, start)
-        with self.model.running(taps(start), {layer: run}, must_fire=False), suppress(_Enough):
+        with self.model.running(taps(start), {layer: run}, must_fire=False), suppress(StopForward):
             self.model.layer(layer)(stream, *args, **kwargs)
         return replace(prefix, own_keys=kept[0].keys[:, :, :-1], own_values=kept[0].values[:, :, :-1])
 
     def _cut(
-        self, base: LanguageBase, layer: int, rows: Int[Tensor, "row"], start: int
+        self, base: LanguageBaseRun, layer: int, rows: Int[Tensor, "row"], start: int
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = base.calls[layer]
         mask = base.seen[layer].mask
@@ -244,7 +246,7 @@ class LanguageTower:
         return _each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)
 
 
-def _part(base: LanguageBase, inputs: slice, length: int) -> LanguageBase:
+def _part(base: LanguageBaseRun, inputs: slice, length: int) -> LanguageBaseRun:
     """Some inputs and the first positions of a base run, as a base run."""
     rows = torch.arange(base.size)[inputs]
 
@@ -253,15 +255,17 @@ def _part(base: LanguageBase, inputs: slice, length: int) -> LanguageBase:
             return None
         return (mask if mask.shape[0] == 1 else mask[inputs])[:, :, :length, :length]
 
-    seen = [Seen(s.keys[inputs, :, :length], s.values[inputs, :, :length], masked(s.mask)) for s in base.seen]
+    seen = [
+        AttentionInputs(s.keys[inputs, :, :length], s.values[inputs, :, :length], masked(s.mask)) for s in base.seen
+    ]
     calls = []
     for (args, kwargs), before, after in zip(base.calls, base.seen, seen, strict=True):
 
-        def cut(x: Tensor, before: Seen = before, after: Seen = after) -> Tensor | None:
+        def cut(x: Tensor, before: AttentionInputs = before, after: AttentionInputs = after) -> Tensor | None:
             return after.mask if x is before.mask else _cut_positions(x, base, rows, 0, length)
 
         calls.append((_each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)))
-    return LanguageBase(base.ids[inputs, :length], [x[inputs, :length] for x in base.streams], calls, seen)
+    return LanguageBaseRun(base.ids[inputs, :length], [x[inputs, :length] for x in base.streams], calls, seen)
 
 
 def _without_mask(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,7 +292,7 @@ def _each_tensor(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
 
 
 def _cut_positions(
-    x: Tensor, base: LanguageBase, rows: Int[Tensor, "row"], start: int, end: int | None = None
+    x: Tensor, base: LanguageBaseRun, rows: Int[Tensor, "row"], start: int, end: int | None = None
 ) -> Tensor:
     """Positions `start` to `end` of a per-position argument ``[pos]`` or ``[1 or batch, pos, ...]``."""
     if x.ndim == 1:

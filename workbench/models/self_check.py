@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import UnsupportedModel, WorkbenchError
+from workbench.models.resumable import Tap, TapsFrom
+from workbench.models.resumable_layers import ResumableLM, without_caches
 
 if TYPE_CHECKING:
     from workbench.models.language import HookedLM
@@ -116,8 +118,6 @@ def _branches_add_up(model: HookedLM, ids: Tensor) -> None:
 
 def _noise_in_z_matters(model: HookedLM, ids: Tensor) -> None:
     """Each attention module is called once more with what the model gave it, and z changed."""
-    from workbench.models.resumable_layers import without_caches
-
     calls: dict[int, tuple[Any, Any, Tensor]] = {}
 
     def keeper(layer: int) -> Callable[..., None]:
@@ -145,27 +145,25 @@ def _first(output: Any) -> Tensor:
 
 
 def _resumes(model: HookedLM, ids: Tensor) -> None:
-    """One edit in the middle, and another ending of the same beginning: resumed, and by whole forwards."""
-    from workbench.models.resumable_layers import LanguageTower
-    from workbench.patching.cone import Row, Write, climb, whole_taps
-
-    tower, layer, position = LanguageTower(model), model.n_layers // 2, LENGTH // 2
-    other = ids.clone()
+    """Two runs that leave one base run, resumed together and by full forwards: one edited in the middle layer, and one
+    with other tokens from the middle position on."""
+    resumable, middle, position = ResumableLM(model), model.n_layers // 2, LENGTH // 2
+    hook, other = model.hook_name("z", middle), ids.clone()
     other[:, position:] = other[:, position:].flip(1)
-    edit = Row(0, (Write(layer, model.hook_name("z", layer), lambda x: x + 1, head=0, position=position),))
-    ending = Row(0, (Write(0, model.hook_name("resid_pre", 0), tower.embed(other)[0][0]),))
-    whole = torch.cat([tower.whole(ids, whole_taps(tower, [edit])[0]), tower.whole(other, {})])
-    resumed = torch.zeros_like(whole)
+
+    def taps_from(first: int) -> dict[str, Tap]:
+        def add_one(z: Tensor) -> Tensor:
+            z = z.clone()
+            if position >= first:
+                z[0, position - first, 0] += 1
+            return z
+
+        return {hook: add_one}
+
+    full = torch.cat([resumable.full_forward(ids, {0: taps_from(0)}), resumable.full_forward(other, {})])
     try:
-        base, start = tower.base_run(ids), position if model.causal else 0
-        climb(
-            tower,
-            base,
-            [edit, ending],
-            start,
-            read=lambda rows, logits: resumed.index_copy_(0, torch.tensor(rows), logits),
-        )
-        reason = "" if _close(resumed, whole) else f"differs by {float((resumed - whole).abs().max()):.2g}"
+        resumed = _resumed(resumable, ids, other, middle, position if model.causal else 0, taps_from)
+        reason = "" if _close(resumed, full) else f"differs by {float((resumed - full).abs().max()):.2g}"
     except (WorkbenchError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = f"failed ({error})"
     if reason:
@@ -175,3 +173,18 @@ def _resumes(model: HookedLM, ids: Tensor) -> None:
             "forwards (exact, but slower).",
             stacklevel=5,
         )
+
+
+def _resumed(
+    resumable: ResumableLM, ids: Tensor, other: Tensor, middle: int, start: int, taps_from: TapsFrom
+) -> Float[Tensor, "run d_vocab"]:
+    """The readouts of a run that is edited in layer `middle`, and of one with other tokens from `start` on."""
+    base, alone, both = resumable.base_run(ids), torch.tensor([0]), torch.tensor([0, 0])
+    stream = tuple(part[:, start:] for part in resumable.embed(other))
+    for layer in range(middle):
+        stream = resumable.block(base, layer, alone, start, stream, lambda _: {})
+    edited = resumable.stream_at(base, middle, alone, start)
+    stream = tuple(torch.cat(parts) for parts in zip(edited, stream, strict=True))
+    for layer in range(middle, resumable.n_layers):
+        stream = resumable.block(base, layer, both, start, stream, taps_from if layer == middle else lambda _: {})
+    return resumable.readout(base, both, stream)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import HookError, UnknownName
-from workbench.models.attention_hook import LayerRun, Tap, set_run
+from workbench.models.attention_hook import AttentionEdits, Tap, set_run
 
 if TYPE_CHECKING:
     from workbench.models.language import HookedLM
@@ -30,7 +30,7 @@ def tapped(
     model: HookedLM,
     taps: Mapping[str, Tap],
     *,
-    layer_runs: Mapping[int, LayerRun] | None = None,
+    layer_runs: Mapping[int, AttentionEdits] | None = None,
     must_fire: bool = True,
 ) -> Iterator[None]:
     """Install `taps` (hook name → function) for the length of the block.
@@ -46,7 +46,7 @@ def tapped(
         HookError: a tap changed a shape, or never fired.
     """
     fired: set[str] = set()
-    runs: dict[int, LayerRun] = dict(layer_runs or {})
+    runs: dict[int, AttentionEdits] = dict(layer_runs or {})
     with ExitStack() as stack:
         if unknown := taps.keys() - model.hook_order.keys():
             raise UnknownName("site", min(unknown), model.hook_order)
@@ -55,7 +55,7 @@ def tapped(
             tap = _checked(name, taps[name], fired)
             attention_site = model.attention_site(part)
             if attention_site is not None:
-                runs.setdefault(layer, LayerRun()).taps[attention_site] = tap
+                runs.setdefault(layer, AttentionEdits()).taps[attention_site] = tap
                 continue
             for handle in _INSTALL[part](model, layer, tap):
                 stack.callback(handle.remove)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.models.language import HookedLM
 
 
-class LensTools:
+class TransformerLensTools:
     """Mixed into `HookedLM`, which is what `self` is; nothing is folded or centred."""
 
     def to_tokens(
@@ -93,7 +93,7 @@ class LensTools:
         return total
 
 
-def lens_config(model: HookedLM) -> TransformerLensConfig:
+def transformer_lens_config(model: HookedLM) -> TransformerLensConfig:
     """The model's sizes in TransformerLens's words."""
     config, norm = model.hf.config.get_text_config(), model.module(model.anatomy.final_norm)
     return TransformerLensConfig(

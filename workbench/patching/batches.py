@@ -1,4 +1,4 @@
-"""How prompts are cut into units of work: from their list alone, so that the same list gives the same bits."""
+"""How prompts are cut into batches of work: from their list alone, so that the same list gives the same bits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 #: At most this many inputs of one length together.
-UNIT = 8
+BATCH_SIZE = 8
 
 
-def batches(inputs: Sequence[Tensor], at_most: int = UNIT) -> list[list[int]]:
+def batches(inputs: Sequence[Tensor], at_most: int = BATCH_SIZE) -> list[list[int]]:
     """Indices of inputs of one length, `at_most` together."""
     by_length: dict[int, list[int]] = {}
     for i, x in enumerate(inputs):

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from workbench.models.resumable import Tower
-from workbench.patching.cone import Row, Watch, whole_taps
+from workbench.models.resumable import ResumableModel
+from workbench.patching.cone import EditedRun, Observer, full_forward_taps
 
 
 class Changes(Protocol):
     """Edits of each of some inputs; see `workbench.patching.edits.Edits`."""
 
-    def row(self, i: int) -> Row:
+    def row(self, i: int) -> EditedRun:
         """What is written in the run of input `i`."""
         ...
 
@@ -25,18 +25,22 @@ class Changes(Protocol):
 
 
 def take(
-    tower: Tower, inputs: Sequence[Tensor], members: Sequence[int], hooks: Iterable[str], edits: Changes | None = None
+    resumable: ResumableModel,
+    inputs: Sequence[Tensor],
+    members: Sequence[int],
+    hooks: Iterable[str],
+    edits: Changes | None = None,
 ) -> tuple[dict[str, Tensor], Any]:
     """Activations at hook names of inputs of one length, ``[input, ...]``, in the first sampling step; and the run."""
     kept: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[Sequence[int], int, Tensor], None]:
-        def watch(_: Sequence[int], __: int, x: Tensor) -> None:
+        def observe(_: Sequence[int], __: int, x: Tensor) -> None:
             kept[name] = x if x.is_contiguous() else x.contiguous()
 
-        return watch
+        return observe
 
-    watched: dict[str, Watch] = {name: keep(name) for name in hooks}
+    observed: dict[str, Observer] = {name: keep(name) for name in hooks}
     rows = [] if edits is None else [edits.row(i) for i in members]
-    taps, _ = whole_taps(tower, rows, watched)
-    return kept, tower.base_run(torch.stack([inputs[i] for i in members]), taps)
+    taps, _ = full_forward_taps(resumable, rows, observed)
+    return kept, resumable.base_run(torch.stack([inputs[i] for i in members]), taps)

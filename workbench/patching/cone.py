@@ -1,8 +1,8 @@
 """The light cone: many edited runs in one climb.
 
-An edit at stage L and position p can change only stages ≥ L and, in a causal model, positions ≥ p. So the edited runs
-climb the tower together, those of several prompts too: a row joins the batch at the input of the stage of its first
-edit, carrying only positions from `start` on; rows that joined earlier pass through. Every stage is called once for
+An edit at depth L and position p can change only depths ≥ L and, in a causal model, positions ≥ p. So the edited runs
+climb the resumable together, those of several prompts too: a row joins the batch at the input of the depth of its first
+edit, carrying only positions from `start` on; rows that joined earlier pass through. Every depth is called once for
 each chunk of rows.
 
 The matrix work of an exact sweep over all heads, with w weights a layer, H heads, L layers and P = T − start positions,
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from workbench.errors import HookError
-from workbench.models.resumable import Base, Stream, Tap, Tower
+from workbench.models.resumable import Base, ResumableModel, Stream, Tap
 
 #: Rows × positions of a full chunk: large enough for the matrix units, small enough for the processor's cache.
 CHUNK = 2048
@@ -32,7 +32,7 @@ class Write:
     """One row's edit at one site.
 
     Attributes:
-        stage, hook: where.
+        depth, hook: where.
         head: the head, or None for all (and for sites without heads).
         position: the position (for a pattern the destination), or None for all.
         value: what is written. With a position: its activation (``[d_head]``, ``[head, d_head]``, ``[d_model]``, or for
@@ -41,7 +41,7 @@ class Write:
         first: the position of ``value[0]``.
     """
 
-    stage: int
+    depth: int
     hook: str
     value: Tensor | Callable[[Tensor], Tensor]
     head: int | None = None
@@ -56,123 +56,123 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Row:
+class EditedRun:
     """One edited run: the input it edits, and its writes."""
 
     input: int
     writes: tuple[Write, ...]
 
     @property
-    def stage(self) -> int:
+    def depth(self) -> int:
         """Where it leaves the base run."""
-        return min(write.stage for write in self.writes)
+        return min(write.depth for write in self.writes)
 
 
-class _Enough(Exception):
-    """Raised by the last watcher of a climb that is not read out, to leave its last stage."""
+class StopForward(Exception):
+    """Raised by the last observer of a climb that is not read out, to leave its last depth."""
 
 
 #: Called with the rows (indices into the list given to `climb`), the first position, and their activation.
-Watch = Callable[[Sequence[int], int, Tensor], None]
+Observer = Callable[[Sequence[int], int, Tensor], None]
 
 
 @torch.no_grad()
-def climb(
-    tower: Tower,
+def run_edited(
+    resumable: ResumableModel,
     base: Base,
-    rows: Sequence[Row],
+    rows: Sequence[EditedRun],
     start: int,
     *,
     tokens: Int[Tensor, "n"] | None = None,
     chunk: int | None = None,
     frozen: Callable[[int], Shaped[Tensor, "input pos head d_head"] | None] | None = None,
-    watch: Mapping[tuple[int, str], Watch] | None = None,
+    observe: Mapping[tuple[int, str], Observer] | None = None,
     stop: int | None = None,
     read: Callable[[Sequence[int], Float[Tensor, "row n"]], object],
 ) -> None:
-    """Run every row through the tower, and give each chunk's readout to `read` with the rows it belongs to.
+    """Run every row through the resumable, and give each chunk's readout to `read` with the rows it belongs to.
 
     Args:
-        base: the base run that the rows leave (`Tower.base_run`).
+        base: the base run that the rows leave (`ResumableModel.base_run`).
         start: the first position that any row can change; 0 where attention is not causal.
         tokens: the entries of the readout that are needed; None for all.
         chunk: rows × positions at a time (`CHUNK`).
-        frozen: stage → z of the base run, for runs in which no attention is recomputed.
-        watch: (stage, hook) → called with the activations there after the edits.
-        stop: the stage at which to leave, before reading out; the stage below it is left as soon as all of its
-            watchers were called.
+        frozen: depth → z of the base run, for runs in which no attention is recomputed.
+        observe: (depth, hook) → called with the activations there after the edits.
+        stop: the depth at which to leave, before reading out; the depth below it is left as soon as all of its
+            observers were called.
         read: takes row indices and their readout; not called when `stop` is given.
     """
-    order = sorted(range(len(rows)), key=lambda i: (rows[i].stage, rows[i].input))
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].depth, rows[i].input))
     size = max(1, (chunk or CHUNK) // max(1, _length(base) - start))
     for at in range(0, len(order), size):
-        _climb_chunk(tower, base, rows, order[at : at + size], start, tokens, frozen, watch or {}, stop, read)
+        _run_chunk(resumable, base, rows, order[at : at + size], start, tokens, frozen, observe or {}, stop, read)
 
 
-def _climb_chunk(
-    tower: Tower,
+def _run_chunk(
+    resumable: ResumableModel,
     base: Base,
-    rows: Sequence[Row],
+    rows: Sequence[EditedRun],
     order: Sequence[int],
     start: int,
     tokens: Tensor | None,
     frozen: Callable[[int], Tensor | None] | None,
-    watch: Mapping[tuple[int, str], Watch],
+    observe: Mapping[tuple[int, str], Observer],
     stop: int | None,
     read: Callable[[Sequence[int], Tensor], object],
 ) -> None:
     joining: dict[int, list[int]] = defaultdict(list)
     writes: dict[int, list[tuple[int, Write]]] = defaultdict(list)
     for i in order:
-        joining[rows[i].stage].append(i)
+        joining[rows[i].depth].append(i)
         for write in rows[i].writes:
-            writes[write.stage].append((i, write))
+            writes[write.depth].append((i, write))
     stream: Stream = ()
     active: list[int] = []
     inputs, place = torch.empty(0, dtype=torch.long), {}
-    end = tower.n_layers * tower.n_steps if stop is None else stop
-    for stage in range(min(joining), end):
-        if stage in joining:
-            entering = tower.enter(base, stage, torch.tensor([rows[i].input for i in joining[stage]]), start)
-            active, stream = _joined(rows, active, stream, joining[stage], entering)
+    end = resumable.n_layers * resumable.n_steps if stop is None else stop
+    for depth in range(min(joining), end):
+        if depth in joining:
+            entering = resumable.stream_at(base, depth, torch.tensor([rows[i].input for i in joining[depth]]), start)
+            active, stream = _joined(rows, active, stream, joining[depth], entering)
             inputs, place = torch.tensor([rows[i].input for i in active]), {i: r for r, i in enumerate(active)}
-        here = [(place[i], write) for i, write in writes[stage]]
-        watched = {hook: watcher for (at, hook), watcher in watch.items() if at == stage}
-        if watched and stop is not None and stage == end - 1:
-            watched = _leaving(watched)
+        here = [(place[i], write) for i, write in writes[depth]]
+        observed = {hook: observer for (at, hook), observer in observe.items() if at == depth}
+        if observed and stop is not None and depth == end - 1:
+            observed = _leaving(observed)
 
-        def taps(first: int, here=here, watched=watched, active=active) -> dict[str, Tap]:
-            return taps_for(here, first, watched, active)
+        def taps(first: int, here=here, observed=observed, active=active) -> dict[str, Tap]:
+            return taps_for(here, first, observed, active)
 
-        z = frozen(stage) if frozen is not None else None
+        z = frozen(depth) if frozen is not None else None
         expand = frozenset(w.expand for _, w in here if w.expand)
-        every = bool(watched) or any(w.needs_all_positions for _, w in here)
-        with suppress(_Enough):
-            stream = tower.block(
-                base, stage, inputs, start, stream, taps, None if z is None else z[inputs, start:], expand, every
+        every = bool(observed) or any(w.needs_all_positions for _, w in here)
+        with suppress(StopForward):
+            stream = resumable.block(
+                base, depth, inputs, start, stream, taps, None if z is None else z[inputs, start:], expand, every
             )
     if stop is None:
-        read(active, tower.readout(base, inputs, stream, tokens))
+        read(active, resumable.readout(base, inputs, stream, tokens))
 
 
-def _leaving(watched: Mapping[str, Watch]) -> dict[str, Watch]:
-    """The same watchers; the last of them to be called ends the stage."""
-    silent = set(watched)
+def _leaving(observed: Mapping[str, Observer]) -> dict[str, Observer]:
+    """The same observers; the last of them to be called ends the depth."""
+    silent = set(observed)
 
-    def leaving(hook: str, watcher: Watch) -> Watch:
-        def watch(rows: Sequence[int], first: int, x: Tensor) -> None:
-            watcher(rows, first, x)
+    def leaving(hook: str, observer: Observer) -> Observer:
+        def observe(rows: Sequence[int], first: int, x: Tensor) -> None:
+            observer(rows, first, x)
             silent.discard(hook)
             if not silent:
-                raise _Enough
+                raise StopForward
 
-        return watch
+        return observe
 
-    return {hook: leaving(hook, watcher) for hook, watcher in watched.items()}
+    return {hook: leaving(hook, observer) for hook, observer in observed.items()}
 
 
 def _joined(
-    rows: Sequence[Row], active: Sequence[int], stream: Stream, joining: Sequence[int], entering: Stream
+    rows: Sequence[EditedRun], active: Sequence[int], stream: Stream, joining: Sequence[int], entering: Stream
 ) -> tuple[list[int], Stream]:
     """Two batches, each sorted by input, as one: all rows of an input stay together, as they share its prefix."""
     if not active:
@@ -187,32 +187,32 @@ def _joined(
     return both, merged
 
 
-def whole_taps(
-    tower: Tower, rows: Sequence[Row], watched: Mapping[str, Watch] | None = None
+def full_forward_taps(
+    resumable: ResumableModel, rows: Sequence[EditedRun], observed: Mapping[str, Observer] | None = None
 ) -> tuple[dict[int, dict[str, Tap]], dict[int, frozenset[str]]]:
     """Taps (step → hook → tap) that apply each row's writes in one complete forward of a batch of those rows, and which
-    layers' k and v are to be expanded; in the first step, `watched` sees what is there after the writes."""
-    by_step: dict[int, list[tuple[int, Write]]] = {0: []} if watched else {}
+    layers' k and v are to be expanded; in the first step, `observed` sees what is there after the writes."""
+    by_step: dict[int, list[tuple[int, Write]]] = {0: []} if observed else {}
     expand: dict[int, frozenset[str]] = {}
     for r, row in enumerate(rows):
         for write in row.writes:
-            step, layer = divmod(write.stage, tower.n_layers)
+            step, layer = divmod(write.depth, resumable.n_layers)
             by_step.setdefault(step, []).append((r, write))
             if write.expand:
                 expand[layer] = expand.get(layer, frozenset()) | {write.expand}
-    taps = {step: taps_for(writes, 0, watched if step == 0 else None) for step, writes in by_step.items()}
+    taps = {step: taps_for(writes, 0, observed if step == 0 else None) for step, writes in by_step.items()}
     return taps, expand
 
 
 def taps_for(
     writes: Sequence[tuple[int, Write]],
     first: int = 0,
-    watched: Mapping[str, Watch] | None = None,
+    observed: Mapping[str, Observer] | None = None,
     rows: Sequence[int] = (),
 ) -> dict[str, Tap]:
     """One tap a hook that applies every (row, write) to activations whose first position is `first`."""
-    watched = watched or {}
-    by_hook: dict[str, list[tuple[int, Write]]] = {hook: [] for hook in watched}
+    observed = observed or {}
+    by_hook: dict[str, list[tuple[int, Write]]] = {hook: [] for hook in observed}
     for row, write in writes:
         by_hook.setdefault(write.hook, []).append((row, write))
 
@@ -221,8 +221,8 @@ def taps_for(
             # z has just been computed for this run alone; everything else may be somebody's.
             new = x if not mine or hook.endswith("hook_z") else x.clone()
             _apply(new, mine, first)
-            if hook in watched:
-                watched[hook](rows, first, new)
+            if hook in observed:
+                observed[hook](rows, first, new)
             return new if mine else None
 
         return tap

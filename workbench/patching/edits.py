@@ -13,12 +13,12 @@ from workbench.cache.keys import digest
 from workbench.core import Edit
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
-from workbench.patching.cone import Row, Write
+from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import inputs_of
-from workbench.patching.result_cache import of_inputs
+from workbench.patching.resolve import resolve_inputs
+from workbench.patching.result_cache import hash_inputs
 from workbench.patching.sites import has_heads, has_kv_heads
-from workbench.patching.values import Attended, Stages, Values, position_of, values_of
+from workbench.patching.values import Attended, Values, ValuesByDepth, position_of, values_of
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Edits:
     """`edits` of the clean runs of `inputs`; ``patch`` takes its values from their corrupt runs.
 
     Args:
-        over: inputs that ``mean`` edits average over, ``"positions"``, or None for the inputs themselves.
+        mean_over: inputs that ``mean`` edits average mean_over, ``"positions"``, or None for the inputs themselves.
         seed: of ``resample`` edits.
     """
 
     recorder: Recorder
     inputs: PairedInputs
     edits: tuple[Edit, ...]
-    over: PairedInputs | str | None = None
+    mean_over: PairedInputs | str | None = None
     seed: int = 0
 
     @classmethod
     def of(
-        cls, recorder: Recorder, inputs: PairedInputs, edits: Sequence[Edit], over: Any, seed: int, model: Any
+        cls, recorder: Recorder, inputs: PairedInputs, edits: Sequence[Edit], mean_over: Any, seed: int, model: Any
     ) -> Edits:
         """Checked edits.
 
@@ -54,15 +54,15 @@ class Edits:
             raise UsageError(
                 "kind='patch' takes its values from the other run of a pair, and texts alone have none: use wb.pairs."
             )
-        if isinstance(over, str) and over != "positions":
-            raise UsageError(f"over={over!r}: give inputs whose activations are averaged, or 'positions'.")
-        reference = over if over is None or over == "positions" else inputs_of(over, model)
+        if isinstance(mean_over, str) and mean_over != "positions":
+            raise UsageError(f"mean_over={mean_over!r}: give inputs whose activations are averaged, or 'positions'.")
+        reference = mean_over if mean_over is None or mean_over == "positions" else resolve_inputs(mean_over, model)
         return cls(recorder, inputs, tuple(edits), reference, seed)
 
-    def row(self, i: int) -> Row:
+    def row(self, i: int) -> EditedRun:
         """What the edits write in the run of one input."""
         values = {key: source.of(i) for key, source in self._sources.items()}
-        return Row(i, tuple(self._write(i, edit, values[_key(edit)]) for edit in self.edits))
+        return EditedRun(i, tuple(self._write(i, edit, values[_key(edit)]) for edit in self.edits))
 
     def key(self, i: int) -> bytes | None:
         """A hash of the edits of one input and of all that their values are taken from; None where one is a function
@@ -75,12 +75,12 @@ class Edits:
 
     def _named(self, i: int, edit: Edit) -> list[Any]:
         """Everything that can change what one edit writes in the run of one input."""
-        what = [self.recorder.tower.hook_name(edit.site, edit.layer), edit.step, edit.head, self._place(i, edit)]
+        what = [self.recorder.resumable.hook_name(edit.site, edit.layer), edit.step, edit.head, self._place(i, edit)]
         from_: tuple[Any, ...] = ()
         if edit.kind == "patch":
             from_ = (self.inputs.corrupt[i],)
         elif edit.kind == "mean":
-            from_ = (self.over == "positions", self._reference)
+            from_ = (self.mean_over == "positions", self._reference)
         elif edit.kind == "resample":
             from_ = (self.seed, i, self._own)
         elif edit.attend_to is not None:
@@ -93,47 +93,47 @@ class Edits:
 
     @cached_property
     def _own(self) -> bytes:
-        return of_inputs(self.inputs)
+        return hash_inputs(self.inputs)
 
     @cached_property
     def _reference(self) -> bytes:
         """A hash of the inputs that means are taken over."""
-        return of_inputs(self.over) if isinstance(self.over, PairedInputs) else self._own
+        return hash_inputs(self.mean_over) if isinstance(self.mean_over, PairedInputs) else self._own
 
     @cached_property
     def _sources(self) -> dict[Hashable, Values]:
-        """Where the values come from; edits of one kind at one site share a source, recorded at all stages together."""
-        stages: dict[Hashable, set[int]] = {}
+        """Where the values come from; edits of one kind at one site share a source, recorded at all depths together."""
+        depths: dict[Hashable, set[int]] = {}
         for edit in self.edits:
-            stages.setdefault(_key(edit), set()).add(self._stage(edit))
+            depths.setdefault(_key(edit), set()).add(self._depth(edit))
         return {
             key: values_of(
                 edit.kind,
                 self.recorder,
                 self.inputs,
                 edit.site,
-                sorted(stages[key]),
+                sorted(depths[key]),
                 source=self.inputs.corrupt,
                 attend_to=edit.attend_to,
-                over=self.over,
+                mean_over=self.mean_over,
                 seed=self.seed,
             )
             for key, edit in {_key(edit): edit for edit in self.edits}.items()
         }
 
-    def _stage(self, edit: Edit) -> int:
-        return edit.step * self.recorder.tower.n_layers + edit.layer
+    def _depth(self, edit: Edit) -> int:
+        return edit.step * self.recorder.resumable.n_layers + edit.layer
 
     def _place(self, i: int, edit: Edit) -> int | None:
         return None if edit.position is None else position_of(self.inputs, i, edit.position)
 
-    def _write(self, i: int, edit: Edit, given: Stages | Callable[[Tensor], Tensor]) -> Write:
-        stage, place = self._stage(edit), self._place(i, edit)
-        value = given if callable(given) else given[stage]
+    def _write(self, i: int, edit: Edit, given: ValuesByDepth | Callable[[Tensor], Tensor]) -> Write:
+        depth, place = self._depth(edit), self._place(i, edit)
+        value = given if callable(given) else given[depth]
         if not callable(value):
             value = value if edit.head is None else value[:, edit.head]
             value = value if place is None else value[place]
-        return Write(stage, self.recorder.tower.hook_name(edit.site, edit.layer), value, edit.head, place)
+        return Write(depth, self.recorder.resumable.hook_name(edit.site, edit.layer), value, edit.head, place)
 
 
 def _key(edit: Edit) -> Hashable:
@@ -142,10 +142,10 @@ def _key(edit: Edit) -> Hashable:
 
 
 def _check(recorder: Recorder, edit: Edit) -> None:
-    tower = recorder.tower
+    resumable = recorder.resumable
     if edit.head is not None and not has_heads(edit.site):
         raise UsageError(f"Site {edit.site!r} has no heads, yet head {edit.head} was given.")
-    n_heads = tower.n_kv_heads if has_kv_heads(edit.site) else tower.n_heads
+    n_heads = resumable.n_kv_heads if has_kv_heads(edit.site) else resumable.n_heads
     if edit.head is not None and not 0 <= edit.head < n_heads:
         raise UsageError(f"Head {edit.head} does not exist at site {edit.site!r}: layers have {n_heads} heads there.")
-    tower.hook_name(edit.site, edit.layer)
+    resumable.hook_name(edit.site, edit.layer)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.cache import store_of
-from workbench.patching.cached_recording import Stored
-from workbench.patching.resolve import identity_of, inputs_of, layers_of, tower_of
+from workbench.patching.cached_recording import CachedRecording
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Estimate:
     Attributes:
         prompts: runs to record, the two of a pair counted both; `cached` of them are in the cache.
         size: bytes that the rest takes.
-        seconds: how long it takes, from one unit that was timed; 0 where nothing is missing.
+        seconds: how long it takes, from one batch that was timed; 0 where nothing is missing.
     """
 
     prompts: int
@@ -36,42 +36,42 @@ class Estimate:
 
 def held(model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None = None, *, cache: Any = None) -> int:
     """How many of the runs that `workbench.record` would record are in the cache, whole."""
-    return sum(len(unit) for source, unit in _units(model, task, sites, layers, cache) if _has(source, unit))
+    return sum(len(batch) for source, batch in _units(model, task, sites, layers, cache) if _has(source, batch))
 
 
 def estimate(
     model: Any, task: Any, sites: Sequence[str] = ("z",), layers: Sequence[int] | None = None, *, cache: Any = None
 ) -> Estimate:
-    """What `workbench.record` with the same arguments would cost. One unit is run to know (and not kept)."""
+    """What `workbench.record` with the same arguments would cost. One batch is run to know (and not kept)."""
     prompts, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
-    for source, unit in _units(model, task, sites, layers, cache):
-        prompts += len(unit)
-        if _has(source, unit):
-            cached += len(unit)
+    for source, batch in _units(model, task, sites, layers, cache):
+        prompts += len(batch)
+        if _has(source, batch):
+            cached += len(batch)
             continue
         if not tokens:
-            source.compute(unit)  # once to warm up
+            source.compute(batch)  # once to warm up
             began = time.perf_counter()
-            here = len(unit) * len(source.ids[unit[0]])
-            size = sum(x.nbytes for x in source.compute(unit).values()) / here
+            here = len(batch) * len(source.ids[batch[0]])
+            size = sum(x.nbytes for x in source.compute(batch).values()) / here
             seconds = (time.perf_counter() - began) / here
-        tokens += len(unit) * len(source.ids[unit[0]])
+        tokens += len(batch) * len(source.ids[batch[0]])
     return Estimate(prompts, cached, round(size * tokens), seconds * tokens)
 
 
 def _units(
     model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None, cache: Any
-) -> Iterator[tuple[Stored, list[int]]]:
-    """The units of a recording, each with the run that it is of."""
-    tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
-    chosen = range(tower.n_layers) if layers is None else layers_of(layers, tower.n_layers)
+) -> Iterator[tuple[CachedRecording, list[int]]]:
+    """The batches of a recording, each with the run that it is of."""
+    resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
+    chosen = range(resumable.n_layers) if layers is None else resolve_layers(layers, resumable.n_layers)
     sites = (sites,) if isinstance(sites, str) else sites
-    hooks = [tower.hook_name(site, layer) for site in sites for layer in chosen]
-    identity = identity_of(tower, store)
+    hooks = [resumable.hook_name(site, layer) for site in sites for layer in chosen]
+    identity = model_identity(resumable, store)
     for ids in [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]:
-        source = Stored(tower, store if identity else None, identity or b"", ids, hooks)
-        yield from ((source, unit) for unit in source.units)
+        source = CachedRecording(resumable, store if identity else None, identity or b"", ids, hooks)
+        yield from ((source, batch) for batch in source.batches)
 
 
-def _has(source: Stored, unit: list[int]) -> bool:
-    return source.store is not None and source.has(unit)
+def _has(source: CachedRecording, batch: list[int]) -> bool:
+    return source.store is not None and source.has(batch)

@@ -8,7 +8,7 @@ from itertools import product
 from workbench.core import EDIT_KINDS, SITES
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
-from workbench.models.resumable import Tower
+from workbench.models.resumable import ResumableModel
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.sweep_batch import Cell
 
@@ -29,7 +29,7 @@ def axes_of(by: str | Sequence[str], site: str, edit: object) -> tuple[str, ...]
 
 
 def cells_of(
-    tower: Tower,
+    resumable: ResumableModel,
     inputs: PairedInputs,
     site: str,
     axes: tuple[str, ...],
@@ -38,8 +38,8 @@ def cells_of(
     positions: Sequence[int | str] | str | None,
 ) -> tuple[list[Cell], dict[str, tuple[str, ...]]]:
     kv = has_kv_heads(site)
-    n_heads = tower.n_kv_heads if kv else tower.n_heads
-    chosen_layers = range(tower.n_layers) if layers is None else _within(layers, tower.n_layers, "layer")
+    n_heads = resumable.n_kv_heads if kv else resumable.n_heads
+    chosen_layers = range(resumable.n_layers) if layers is None else _within(layers, resumable.n_layers, "layer")
     chosen_heads: list[int | None] = [None]
     if "head" in axes:
         chosen_heads = list(range(n_heads) if heads is None else _within(heads, n_heads, "KV head" if kv else "head"))
@@ -50,8 +50,8 @@ def cells_of(
         if len(set(given)) < len(given):
             raise UsageError(f"{what} names one twice: {', '.join(map(str, given))}.")
     for layer in chosen_layers:
-        tower.hook_name(site, layer)
-    steps = range(tower.n_steps)
+        resumable.hook_name(site, layer)
+    steps = range(resumable.n_steps)
     labels: dict[str, tuple[str, ...]] = {"step": tuple(map(str, steps))} if len(steps) > 1 else {}
     labels["layer"] = tuple(map(str, chosen_layers))
     if "head" in axes:
@@ -64,7 +64,7 @@ def cells_of(
     ):
         index = [i] if len(steps) == 1 else [s, i]
         index += [j] * ("head" in axes) + [k] * ("position" in axes)
-        cells.append(Cell(tuple(index), step * tower.n_layers + layer, head, place))
+        cells.append(Cell(tuple(index), step * resumable.n_layers + layer, head, place))
     return cells, labels
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from workbench.errors import BadInput, UsageError
-from workbench.models.resumable import Tower
+from workbench.models.resumable import ResumableModel
 from workbench.patching.cone import CHUNK
 
 #: A row's peak activations in a layer, in units of one residual vector a position: the residual stream, its norm,
@@ -19,7 +19,7 @@ from workbench.patching.cone import CHUNK
 VECTORS = 20
 
 
-def chunk_for(tower: Tower, length: int, start: int, tokens: Tensor | None, limit_gb: float) -> int:
+def chunk_for(resumable: ResumableModel, length: int, start: int, tokens: Tensor | None, limit_gb: float) -> int:
     """Rows × positions of a chunk: `CHUNK`, or fewer where the limit asks for it.
 
     A row of P positions takes about ``4 · (P · (20 · d_model + n_heads · T) + readout)`` bytes.
@@ -27,11 +27,11 @@ def chunk_for(tower: Tower, length: int, start: int, tokens: Tensor | None, limi
     Raises:
         UsageError: not even one row fits.
     """
-    d_model = getattr(getattr(tower, "model", tower), "d_model", 1024)
+    d_model = getattr(getattr(resumable, "model", resumable), "d_model", 1024)
     positions = length - start
-    vocabulary = getattr(getattr(getattr(tower, "model", None), "cfg", None), "d_vocab", 0)
+    vocabulary = getattr(getattr(getattr(resumable, "model", None), "cfg", None), "d_vocab", 0)
     readout = 3 * vocabulary if tokens is None else 0
-    per_row = 4 * (positions * (VECTORS * d_model + 2 * tower.n_heads * length) + readout)
+    per_row = 4 * (positions * (VECTORS * d_model + 2 * resumable.n_heads * length) + readout)
     rows = int(limit_gb * 1e9 // per_row)
     if rows < 1:
         raise UsageError(
@@ -65,7 +65,7 @@ _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
 
 
 @contextmanager
-def reused() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Keep freed memory for the next layer while a sweep runs, and give it back to the system at the end.
 
     A climb frees and allocates the same tens of megabytes in every layer. glibc hands such memory back at once, and

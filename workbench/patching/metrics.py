@@ -44,12 +44,12 @@ class Metric:
     tokens: Callable[[Example], tuple[int, ...]] | None = None
     reference: bool = False
 
-    def wanted(self, example: Example) -> tuple[int, ...] | None:
+    def required_tokens(self, example: Example) -> tuple[int, ...] | None:
         """Ids whose logits the metric needs, sorted, or None for the whole vocabulary."""
         return None if self.tokens is None else tuple(sorted(set(self.tokens(example))))
 
     def __call__(self, logits: Float[Tensor, "row n"], example: Example) -> Float[Tensor, "row"]:
-        wanted = self.wanted(example)
+        wanted = self.required_tokens(example)
 
         def at(ids: tuple[int, ...]) -> Tensor:
             columns = ids if wanted is None else [wanted.index(i) for i in ids]
@@ -133,7 +133,7 @@ def metric_of(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -> Met
     return Metric(name, name, lambda logits, example, _: metric(logits, example))
 
 
-def measured_by(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs) -> Metric:
+def check_metric(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs) -> Metric:
     """The metric, once it is clear that these inputs can be measured by it.
 
     Raises:

@@ -22,20 +22,20 @@ from workbench.cache import store_of
 from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import Group, PairedInputs
-from workbench.models.resumable import Tower
-from workbench.patching.batches import UNIT
-from workbench.patching.cone import Row, Write, climb
-from workbench.patching.memory import reused
-from workbench.patching.metrics import Example, Metric, measured_by
-from workbench.patching.progress import Progress, Tally
-from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
+from workbench.models.resumable import ResumableModel
+from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.cone import EditedRun, Write, run_edited
+from workbench.patching.memory import keep_freed_memory
+from workbench.patching.metrics import Example, Metric, check_metric
+from workbench.patching.progress import Progress, ProgressCounter
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 from workbench.patching.result_cache import Kept
 from workbench.patching.scorer import Scorer
 from workbench.patching.values import position_of
 from workbench.results.sweep import Sweep
 
 
-@reused()
+@keep_freed_memory()
 def path_patch(
     model: Any,
     task: Any,
@@ -72,9 +72,9 @@ def path_patch(
     Raises:
         UsageError: no head lies below the receivers, or the model does not resume exactly.
     """
-    tower, inputs, metric_name = tower_of(model), inputs_of(task, model), metric
-    metric = measured_by(metric, inputs)
-    if not tower.resumable or tower.n_steps > 1:
+    resumable, inputs, metric_name = resolve_model(model), resolve_inputs(task, model), metric
+    metric = check_metric(metric, inputs)
+    if not resumable.resumes or resumable.n_steps > 1:
         raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
     for what, given, known in (
         ("direction", direction, ("noise", "denoise")),
@@ -84,18 +84,18 @@ def path_patch(
     ):
         if given not in known:
             raise UnknownName(what, given, known)
-    targets = _targets(tower, receivers)
+    targets = _targets(resumable, receivers)
     base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)
     store = store_of(cache)
-    identity = identity_of(tower, store) if isinstance(metric_name, str) else None
-    shape = (tower.n_layers, tower.n_heads)
-    done = Tally(len(inputs), "path patching", progress)
+    identity = model_identity(resumable, store) if isinstance(metric_name, str) else None
+    shape = (resumable.n_layers, resumable.n_heads)
+    done = ProgressCounter(len(inputs), "path patching", progress)
 
     def compute(group: Group) -> Float[np.ndarray, "prompt value"]:
-        unit = _Unit(tower, inputs, group, base_ids, source_ids, metric, position)
-        values, skipped = unit.run(targets, into, freeze, mlps, share_kv)
+        batch = _PathBatch(resumable, inputs, group, base_ids, source_ids, metric, position)
+        values, skipped = batch.run(targets, into, freeze, mlps, share_kv)
         part = np.full(len(values), skipped / len(values))
-        return np.column_stack([unit.base_scores, unit.source_scores, part, values.reshape(len(values), -1)])
+        return np.column_stack([batch.base_scores, batch.source_scores, part, values.reshape(len(values), -1)])
 
     rows = np.empty((len(inputs), 3 + shape[0] * shape[1]))
 
@@ -104,11 +104,11 @@ def path_patch(
         done(len(group.members))
 
     asked = (targets and sorted(targets.items()), into, position, direction, freeze, mlps, share_kv, metric.name)
-    Kept(store, identity, inputs, "path patch", *asked).each(inputs.groups(UNIT), compute, take)
+    Kept(store, identity, inputs, "path patch", *asked).each(inputs.groups(BATCH_SIZE), compute, take)
     base_scores, source_scores, skipped = rows[:, 0], rows[:, 1], round(rows[:, 2].sum())
     values = np.ascontiguousarray(rows[:, 3:].T).reshape(*shape, len(inputs))
 
-    info = describe(model, inputs) | {
+    info = result_info(model, inputs) | {
         "site": "z",
         "by": ["layer", "head"],
         "edit": "path patch",
@@ -123,22 +123,24 @@ def path_patch(
         "units": metric.units,
         "skipped_cells": skipped,
     }
-    labels = {"layer": tuple(map(str, range(tower.n_layers))), "head": tuple(map(str, range(tower.n_heads)))}
+    labels = {"layer": tuple(map(str, range(resumable.n_layers))), "head": tuple(map(str, range(resumable.n_heads)))}
     return Sweep(
         values=values, base=base_scores, source=source_scores, axes=("layer", "head"), labels=labels, info=info
     )
 
 
-def _targets(tower: Tower, receivers: Sequence[Head | str | tuple[int, int]] | None) -> dict[int, list[int]] | None:
+def _targets(
+    resumable: ResumableModel, receivers: Sequence[Head | str | tuple[int, int]] | None
+) -> dict[int, list[int]] | None:
     """Layer → receiver heads."""
     if receivers is None:
         return None
     targets: dict[int, list[int]] = {}
     for given in receivers:
         head = given if isinstance(given, Head) else Head.parse(given) if isinstance(given, str) else Head(*given)
-        if not (0 <= head.layer < tower.n_layers and 0 <= head.index < tower.n_heads):
+        if not (0 <= head.layer < resumable.n_layers and 0 <= head.index < resumable.n_heads):
             raise UsageError(
-                f"Head {head} does not exist: the model has {tower.n_layers} layers of {tower.n_heads} heads."
+                f"Head {head} does not exist: the model has {resumable.n_layers} layers of {resumable.n_heads} heads."
             )
         targets.setdefault(head.layer, []).append(head.index)
     if not targets or max(targets) == 0:
@@ -146,12 +148,12 @@ def _targets(tower: Tower, receivers: Sequence[Head | str | tuple[int, int]] | N
     return dict(sorted(targets.items()))
 
 
-class _Unit:
+class _PathBatch:
     """At most eight prompts of one length and first difference."""
 
     def __init__(
         self,
-        tower: Tower,
+        resumable: ResumableModel,
         inputs: PairedInputs,
         group: Group,
         base_ids: Sequence[Tensor],
@@ -159,19 +161,19 @@ class _Unit:
         metric: Metric,
         position: int | str,
     ) -> None:
-        self.tower, self.members = tower, group.members
+        self.resumable, self.members = resumable, group.members
         self.at = [position_of(inputs, i, position) for i in group.members]
-        self.hook = [tower.hook_name("z", layer) for layer in range(tower.n_layers)]
+        self.hook = [resumable.hook_name("z", layer) for layer in range(resumable.n_layers)]
         self.mlp_hook: list[str] = []
         self.inputs = inputs
         batch = torch.stack([base_ids[i] for i in group.members])
         self.base_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
         self.source_z: dict[int, Float[Tensor, "input pos head d_head"]] = {}
-        self.base = tower.base_run(batch, {0: self._keep(self.base_z, self.hook)})
+        self.base = resumable.base_run(batch, {0: self._keep(self.base_z, self.hook)})
         source = torch.stack([source_ids[i] for i in group.members])
         # In a causal model the source run is the base run up to their first difference, and climbs from there on.
-        whole = not tower.causal or (metric.reference and base_ids is not inputs.clean)
-        run = tower.base_run(source, {0: self._keep(self.source_z, self.hook)}) if whole else None
+        whole = not resumable.causal or (metric.reference and base_ids is not inputs.clean)
+        run = resumable.base_run(source, {0: self._keep(self.source_z, self.hook)}) if whole else None
         clean = self.base if base_ids is inputs.clean else run
         reference = self._readout(clean, None) if metric.reference else [None] * len(group.members)
         examples = [
@@ -184,20 +186,22 @@ class _Unit:
 
     def _branch(self, source: Tensor, first: int) -> list[float]:
         """The source runs' scores, and their z, by a climb from the first difference on."""
-        tower, scores = self.tower, [0.0] * len(source)
+        resumable, scores = self.resumable, [0.0] * len(source)
 
         def keeper(layer: int) -> Callable[[Sequence[int], int, Tensor], None]:
-            def watch(rows: Sequence[int], start: int, z: Tensor) -> None:
+            def observe(rows: Sequence[int], start: int, z: Tensor) -> None:
                 self.source_z[layer] = whole = self.base_z[layer].clone()
                 whole[list(rows), start:] = z
 
-            return watch
+            return observe
 
-        writes = [Write(0, tower.hook_name("resid_pre", 0), x) for x in tower.embed(source)[0]]
-        rows = [Row(k, (write,)) for k, write in enumerate(writes)]
-        watch = {(layer, hook): keeper(layer) for layer, hook in enumerate(self.hook)}
+        writes = [Write(0, resumable.hook_name("resid_pre", 0), x) for x in resumable.embed(source)[0]]
+        rows = [EditedRun(k, (write,)) for k, write in enumerate(writes)]
+        observe = {(layer, hook): keeper(layer) for layer, hook in enumerate(self.hook)}
         read, chunk = self.scorer.into(scores, rows), source.numel()
-        climb(tower, self.base, rows, first, tokens=self.scorer.tokens, chunk=chunk, watch=watch, read=read)
+        run_edited(
+            resumable, self.base, rows, first, tokens=self.scorer.tokens, chunk=chunk, observe=observe, read=read
+        )
         return scores
 
     def run(
@@ -209,9 +213,9 @@ class _Unit:
         share_kv: bool,
     ) -> tuple[Float[np.ndarray, "prompt layer head"], int]:
         """Each prompt's metric for each sender, NaN for heads that are none, and how many cells needed no run."""
-        values = np.full((len(self.members), self.tower.n_layers, self.tower.n_heads), np.nan)
-        top = self.tower.n_layers if targets is None else max(targets)
-        senders = [(layer, head) for layer in range(top) for head in range(self.tower.n_heads)]
+        values = np.full((len(self.members), self.resumable.n_layers, self.resumable.n_heads), np.nan)
+        top = self.resumable.n_layers if targets is None else max(targets)
+        senders = [(layer, head) for layer in range(top) for head in range(self.resumable.n_heads)]
         skipped = 0
         for start in sorted(set(self.at)):
             where = [k for k, position in enumerate(self.at) if position == start]
@@ -225,38 +229,38 @@ class _Unit:
             to_heads = targets is not None
             rows = [self._sending(cell, start, freeze, mlps, to_heads) for cell in needed]
             if to_heads:
-                scores = self._to_heads(rows, needed, start, freeze, targets, into, share_kv)
+                scores = self._patch_receivers(rows, needed, start, freeze, targets, into, share_kv)
             else:
-                still = self._attention_stands_still(start, freeze, to_heads)
+                still = self._attention_is_frozen(start, freeze, to_heads)
                 frozen = self.base_z.__getitem__ if still else None
-                scores = self._measured(rows, start if self.tower.causal else 0, frozen)
+                scores = self._measured(rows, start if self.resumable.causal else 0, frozen)
             for (k, layer, head), score in zip(needed, scores, strict=True):
                 values[k, layer, head] = score
         return values, skipped
 
-    def _sending(self, cell: tuple[int, int, int], start: int, freeze: str, mlps: str, to_heads: bool) -> Row:
+    def _sending(self, cell: tuple[int, int, int], start: int, freeze: str, mlps: str, to_heads: bool) -> EditedRun:
         """The first run of one sender."""
         k, layer, head = cell
         writes = [Write(layer, self.hook[layer], self._z(self.source_z, cell, start), head, start)]
-        still = self._attention_stands_still(start, freeze, to_heads)
+        still = self._attention_is_frozen(start, freeze, to_heads)
         if not still:
-            for above in range(layer + 1, self.tower.n_layers):
+            for above in range(layer + 1, self.resumable.n_layers):
                 z = self.base_z[above][k]
                 writes.append(Write(above, self.hook[above], z[start], None, start))
         if mlps == "freeze":
-            for above in range(layer, self.tower.n_layers):
-                hook, out = self.tower.hook_name("mlp_out", above), self._mlp(above)[k]
+            for above in range(layer, self.resumable.n_layers):
+                hook, out = self.resumable.hook_name("mlp_out", above), self._mlp(above)[k]
                 writes.append(Write(above, hook, out[start] if still else out, None, start if still else None))
-        return Row(k, tuple(writes))
+        return EditedRun(k, tuple(writes))
 
-    def _attention_stands_still(self, start: int, freeze: str, to_heads: bool) -> bool:
+    def _attention_is_frozen(self, start: int, freeze: str, to_heads: bool) -> bool:
         """Whether every z that matters is the base run's: then no attention is computed. With one position frozen that
         holds there, and heads receive nowhere else."""
-        return freeze == "all" or to_heads or (self.tower.causal and start == self.base.length - 1)
+        return freeze == "all" or to_heads or (self.resumable.causal and start == self.base.length - 1)
 
-    def _to_heads(
+    def _patch_receivers(
         self,
-        rows: list[Row],
+        rows: list[EditedRun],
         cells: list[tuple[int, int, int]],
         start: int,
         freeze: str,
@@ -266,33 +270,33 @@ class _Unit:
     ) -> list[float]:
         kept: dict[int, Shaped[Tensor, "row pos head d_head"]] = {}
         base, z, here = self.base, self.base_z, freeze == "position"
-        first = start if self.tower.causal else 0
+        first = start if self.resumable.causal else 0
         at = start - first
-        if here and self.tower.causal:  # nothing after the position is looked at
-            base = self.tower.truncate(base, start + 1)
+        if here and self.resumable.causal:  # nothing after the position is looked at
+            base = self.resumable.truncate(base, start + 1)
             z = {layer: x[:, : start + 1] for layer, x in z.items()}
 
-        def watcher(layer: int) -> Callable[[Sequence[int], int, Tensor], None]:
-            def watch(of: Sequence[int], _: int, x: Tensor) -> None:
+        def observer(layer: int) -> Callable[[Sequence[int], int, Tensor], None]:
+            def observe(of: Sequence[int], _: int, x: Tensor) -> None:
                 if layer not in kept:
                     kept[layer] = x.new_empty(len(rows), *x.shape[1:])
                 kept[layer][list(of)] = x
 
-            return watch
+            return observe
 
-        hooks = {layer: self.tower.hook_name(into, layer) for layer in targets}
-        rows = [Row(row.input, tuple(w for w in row.writes if w.stage < max(targets))) for row in rows]
-        climb(
-            self.tower,
+        hooks = {layer: self.resumable.hook_name(into, layer) for layer in targets}
+        rows = [EditedRun(row.input, tuple(w for w in row.writes if w.depth < max(targets))) for row in rows]
+        run_edited(
+            self.resumable,
             base,
             rows,
             first,
             frozen=z.__getitem__,
-            watch={(layer, hooks[layer]): watcher(layer) for layer in targets},
+            observe={(layer, hooks[layer]): observer(layer) for layer in targets},
             stop=max(targets) + 1,
             read=lambda _, __: None,
         )
-        group = self.tower.n_heads // self.tower.n_kv_heads if into in ("k", "v") else 1
+        group = self.resumable.n_heads // self.resumable.n_kv_heads if into in ("k", "v") else 1
         second = []
         for row, (_, sender, _) in enumerate(cells):
             writes = []
@@ -304,13 +308,13 @@ class _Unit:
                     value, place = (value[at], at + first) if here else (value, None)
                     expand = into if group > 1 and not share_kv else ""
                     writes.append(Write(layer, hooks[layer], value, head, place, first, expand))
-            second.append(Row(cells[row][0], tuple(writes)))
+            second.append(EditedRun(cells[row][0], tuple(writes)))
         return self._measured(second, first, None)
 
-    def _measured(self, rows: list[Row], start: int, frozen: Callable[[int], Tensor] | None) -> list[float]:
+    def _measured(self, rows: list[EditedRun], start: int, frozen: Callable[[int], Tensor] | None) -> list[float]:
         scores, scorer = [0.0] * len(rows), self.scorer
         read = scorer.into(scores, rows)
-        climb(self.tower, self.base, rows, start, tokens=scorer.tokens, frozen=frozen, read=read)
+        run_edited(self.resumable, self.base, rows, start, tokens=scorer.tokens, frozen=frozen, read=read)
         return scores
 
     def _z(self, z: dict[int, Tensor], cell: tuple[int, int, int], position: int) -> Float[Tensor, "d_head"]:
@@ -319,9 +323,9 @@ class _Unit:
 
     def _mlp(self, layer: int) -> Float[Tensor, "input pos d_model"]:
         if not self.mlp_hook:
-            self.mlp_hook = [self.tower.hook_name("mlp_out", i) for i in range(self.tower.n_layers)]
+            self.mlp_hook = [self.resumable.hook_name("mlp_out", i) for i in range(self.resumable.n_layers)]
             self._mlps: dict[int, Tensor] = {}
-            self.tower.base_run(self.base.ids, {0: self._keep(self._mlps, self.mlp_hook)})
+            self.resumable.base_run(self.base.ids, {0: self._keep(self._mlps, self.mlp_hook)})
         return self._mlps[layer]
 
     @staticmethod
@@ -337,7 +341,9 @@ class _Unit:
     @torch.no_grad()
     def _readout(self, base: Any, tokens: Tensor | None) -> Float[Tensor, "input n"]:
         rows = torch.arange(base.size)
-        return self.tower.readout(base, rows, self.tower.enter(base, self.tower.n_layers, rows, 0), tokens)
+        return self.resumable.readout(
+            base, rows, self.resumable.stream_at(base, self.resumable.n_layers, rows, 0), tokens
+        )
 
     def _scores(self, base: Any) -> list[float]:
         return [self.scorer(k, row[None])[0] for k, row in enumerate(self._readout(base, self.scorer.tokens))]

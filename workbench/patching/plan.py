@@ -13,13 +13,13 @@ from torch import Tensor
 from workbench.cache import Store
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import Group, PairedInputs
-from workbench.models.resumable import Tower
+from workbench.models.resumable import ResumableModel
 from workbench.patching.grid import axes_of, cells_of
-from workbench.patching.metrics import Metric, measured_by
+from workbench.patching.metrics import Metric, check_metric
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
-from workbench.patching.result_cache import of_inputs
-from workbench.patching.sweep_batch import Cell, Unit
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
+from workbench.patching.result_cache import hash_inputs
+from workbench.patching.sweep_batch import Cell, SweepBatch
 from workbench.patching.values import Values, values_of
 from workbench.results.sweep import Sweep
 
@@ -35,7 +35,7 @@ class Plan:
     """
 
     model: Any
-    tower: Tower
+    resumable: ResumableModel
     inputs: PairedInputs
     site: str
     edit: Any
@@ -45,7 +45,7 @@ class Plan:
     labels: Mapping[str, tuple[str, ...]]
     positions: Any
     attend_to: Any
-    over: PairedInputs | str | None
+    mean_over: PairedInputs | str | None
     seed: int
     memory_gb: float
     named: bool
@@ -65,8 +65,8 @@ class Plan:
         heads: Sequence[int] | int | None,
         positions: Sequence[int | str] | str | None,
         attend_to: Any,
-        over: Any,
-        only: np.ndarray | None,
+        mean_over: Any,
+        where: np.ndarray | None,
         seed: int,
         memory_gb: float,
     ) -> Plan:
@@ -75,31 +75,31 @@ class Plan:
         Raises:
             UnknownName, UsageError: as `sweep` does.
         """
-        tower, inputs = tower_of(model), inputs_of(task, model)
-        tower.hook_name(site, 0)  # an unknown site is said to be that, before anything is said of its axes
+        resumable, inputs = resolve_model(model), resolve_inputs(task, model)
+        resumable.hook_name(site, 0)  # an unknown site is said to be that, before anything is said of its axes
         axes = axes_of(by, site, edit)
         if direction not in ("denoise", "noise", None):
             raise UnknownName("direction", direction, ("denoise", "noise"))
         if direction == "denoise" and edit != "patch":
             raise UsageError("direction='denoise' inserts clean values, so it belongs to edit='patch': leave it out.")
-        if isinstance(over, str) and over != "positions":
-            raise UsageError(f"over={over!r}: give inputs whose activations are averaged, or 'positions'.")
+        if isinstance(mean_over, str) and mean_over != "positions":
+            raise UsageError(f"mean_over={mean_over!r}: give inputs whose activations are averaged, or 'positions'.")
         if isinstance(positions, list | tuple) and not positions:
             raise UsageError("positions is empty, so nothing would be edited: leave it out for every position.")
-        cells, labels = cells_of(tower, inputs, site, axes, layers, heads, positions)
+        cells, labels = cells_of(resumable, inputs, site, axes, layers, heads, positions)
         return cls(
             model=model,
-            tower=tower,
+            resumable=resumable,
             inputs=inputs,
             site=site,
             edit=edit,
             denoise=(direction or ("denoise" if edit == "patch" else "noise")) == "denoise",
-            metric=measured_by(metric, inputs),
-            cells=_chosen(cells, labels, only),
+            metric=check_metric(metric, inputs),
+            cells=_selected(cells, labels, where),
             labels=labels,
             positions=positions,
             attend_to=attend_to,
-            over=over if over is None or over == "positions" else inputs_of(over, model),
+            mean_over=mean_over if mean_over is None or mean_over == "positions" else resolve_inputs(mean_over, model),
             seed=seed,
             memory_gb=memory_gb,
             named=isinstance(edit, str) and isinstance(metric, str),
@@ -111,45 +111,45 @@ class Plan:
         return tuple(map(len, self.labels.values()))
 
     @property
-    def whole(self) -> Any:
+    def shared_positions(self) -> Any:
         """The positions of cells that have none of their own; None for all of them."""
         return None if "position" in self.labels else self.positions
 
     @cached_property
-    def stages(self) -> list[int]:
-        """Stages that are edited."""
-        return sorted({cell.stage for cell in self.cells})
+    def depths(self) -> list[int]:
+        """ValuesByDepth that are edited."""
+        return sorted({cell.depth for cell in self.cells})
 
     def identity(self, store: Store | None) -> bytes | None:
         """The model's identity for the keys of what is kept; None where nothing can be kept."""
-        return identity_of(self.tower, store) if self.named else None
+        return model_identity(self.resumable, store) if self.named else None
 
     def asked(self) -> tuple[Any, ...]:
-        """What sets the values of a unit besides the model and its own prompts, for its key."""
-        cells = [(cell.stage, cell.head, cell.place) for cell in self.cells]
-        asked = (self.site, cells, self.edit, self.denoise, self.metric.name, self.whole, self.memory_gb)
+        """What sets the values of a batch besides the model and its own prompts, for its key."""
+        cells = [(cell.depth, cell.head, cell.place) for cell in self.cells]
+        asked = (self.site, cells, self.edit, self.denoise, self.metric.name, self.shared_positions, self.memory_gb)
         return (*asked, *self._others())
 
     def _others(self) -> tuple[Any, ...]:
         if self.edit == "mean":
-            over = self.inputs if self.over is None else self.over
-            return ("over", over if isinstance(over, str) else of_inputs(over))
+            mean_over = self.inputs if self.mean_over is None else self.mean_over
+            return ("over", mean_over if isinstance(mean_over, str) else hash_inputs(mean_over))
         if self.edit == "resample":
-            return ("among", self.seed, of_inputs(self.inputs))
+            return ("among", self.seed, hash_inputs(self.inputs))
         to = self.attend_to
         return ("to", sorted(to.items(), key=str) if isinstance(to, Mapping) else to)
 
     def values(self, store: Store | None = None) -> Values:
         """The values to insert, where they are not those of the other run of a pair."""
-        recorder = Recorder(self.tower, store, self.identity(store))
+        recorder = Recorder(self.resumable, store, self.identity(store))
         return values_of(
             self.edit,
             recorder,
             self.inputs,
             self.site,
-            self.stages,
+            self.depths,
             attend_to=self.attend_to,
-            over=self.over,
+            mean_over=self.mean_over,
             seed=self.seed,
         )
 
@@ -163,9 +163,11 @@ class Plan:
         """The runs that the values of a patch come from."""
         return self.inputs.clean if self.denoise else self.inputs.corrupt
 
-    def unit(self, group: Group) -> Unit:
-        """The base runs of a unit."""
-        return Unit(self.tower, self.inputs, group, self.base_ids, self.metric, self.site, self.stages, self.memory_gb)
+    def batch(self, group: Group) -> SweepBatch:
+        """The base runs of a batch."""
+        return SweepBatch(
+            self.resumable, self.inputs, group, self.base_ids, self.metric, self.site, self.depths, self.memory_gb
+        )
 
     def sweep(self, rows: np.ndarray, **info: Any) -> Sweep:
         """The result.
@@ -194,20 +196,20 @@ class Plan:
             source=rows[:, 1] if self.edit == "patch" else None,
             axes=tuple(self.labels),
             labels=self.labels,
-            info=describe(self.model, self.inputs) | about | info,
+            info=result_info(self.model, self.inputs) | about | info,
         )
 
 
-def _chosen(cells: list[Cell], labels: Mapping[str, tuple[str, ...]], only: np.ndarray | None) -> list[Cell]:
-    if only is None:
+def _selected(cells: list[Cell], labels: Mapping[str, tuple[str, ...]], where: np.ndarray | None) -> list[Cell]:
+    if where is None:
         return cells
-    only = np.asarray(only)
+    where = np.asarray(where)
     shape = tuple(map(len, labels.values()))
-    if only.dtype != bool or only.shape != shape:
+    if where.dtype != bool or where.shape != shape:
         grid = " × ".join(f"{size} {axis}" for axis, size in zip(labels, shape, strict=True))
         raise UsageError(
-            f"only is an array of {only.dtype} of shape {only.shape}: expected bool of shape {shape} ({grid})."
+            f"where is an array of {where.dtype} of shape {where.shape}: expected bool of shape {shape} ({grid})."
         )
-    if not only.any():
-        raise UsageError("only chooses no cell.")
-    return [cell for cell in cells if only[cell.index]]
+    if not where.any():
+        raise UsageError("where selects no cell.")
+    return [cell for cell in cells if where[cell.index]]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 Progress = Callable[[int, int, str], None]
 
 
-class Tally:
+class ProgressCounter:
     """Counts what is done of `total` and tells `progress`, if there is one."""
 
     def __init__(self, total: int, what: str, progress: Progress | None) -> None:

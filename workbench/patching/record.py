@@ -9,10 +9,10 @@ from workbench.cache import store_of
 from workbench.core import Edit
 from workbench.errors import UsageError
 from workbench.patching.edits import Edits
-from workbench.patching.progress import Progress, Tally
+from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Recording, Run
-from workbench.patching.resolve import identity_of, inputs_of, layers_of, tower_of
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model
 
 
 def record(
@@ -22,7 +22,7 @@ def record(
     layers: Sequence[int] | int | None = None,
     *,
     edits: Sequence[Edit] | Edit = (),
-    over: Any = None,
+    mean_over: Any = None,
     seed: int = 0,
     cache: Any = None,
     progress: Progress | None = None,
@@ -33,13 +33,13 @@ def record(
     disk and are read prompt by prompt when they are asked for.
 
     Args:
-        model: a `HookedLM`, or any `Tower`.
+        model: a `HookedLM`, or any `ResumableModel`.
         task: a task, pairs, `PairedInputs`, a text or a list of texts.
         sites: short site names, or hook names inside a block.
         layers: which layers; all by default.
         edits: under which to record: done in both runs of a pair, each taking the values of ``patch`` from the other.
             What a function of your own edits is not kept.
-        over, seed: of ``mean`` and ``resample`` edits, see `workbench.run`.
+        mean_over, seed: of ``mean`` and ``resample`` edits, see `workbench.run`.
         cache: None for the user's own cache, False for none (all in memory), or a folder.
         progress: called with (done, total, what) after each batch.
 
@@ -48,20 +48,20 @@ def record(
         UsageError: a layer that does not exist, or an edit that cannot be made.
         BadInput: the disk is full and the rest does not fit into memory.
     """
-    tower, inputs, store = tower_of(model), inputs_of(task, model), store_of(cache)
+    resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    layers = tuple(range(tower.n_layers)) if layers is None else layers_of(layers, tower.n_layers)
+    layers = tuple(range(resumable.n_layers)) if layers is None else resolve_layers(layers, resumable.n_layers)
     edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
     if not sites or not layers:
         raise UsageError(f"record: {'sites' if not sites else 'layers'} is empty, so there is nothing to record.")
-    hooks = {site: [tower.hook_name(site, layer) for layer in layers] for site in sites}
+    hooks = {site: [resumable.hook_name(site, layer) for layer in layers] for site in sites}
     names = [hook for per_layer in hooks.values() for hook in per_layer]
     paired = inputs.corrupt is not inputs.clean
     runs = [inputs, inputs.swapped()] if paired else [inputs]
-    recorder = Recorder(tower, store, identity_of(tower, store))
-    done = Tally(sum(len(run.clean) for run in runs), "recording", progress)
+    recorder = Recorder(resumable, store, model_identity(resumable, store))
+    done = ProgressCounter(sum(len(run.clean) for run in runs), "recording", progress)
     recorded = []
     for run in runs:
-        changed = Edits.of(recorder, run, edits, over, seed, model) if edits else None
+        changed = Edits.of(recorder, run, edits, mean_over, seed, model) if edits else None
         recorded.append(Run(recorder.source(run.clean, names, done, changed), hooks))
     return Recording(recorded[0], recorded[1] if paired else None, sites, layers, edits)

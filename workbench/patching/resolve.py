@@ -1,4 +1,4 @@
-"""The edge between the engine and its callers: any model as a tower, any task as inputs, and what a result says."""
+"""The edge between the engine and its callers: any model as a resumable, any task as inputs, and what a result says."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from workbench.cache import Store
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
-from workbench.models.resumable import Tower
-from workbench.models.resumable_layers import LanguageTower
+from workbench.models.resumable import ResumableModel
+from workbench.models.resumable_layers import ResumableLM
 
 
-def tower_of(model: Any) -> Tower:
-    """A `HookedLM` as a tower; a tower as it is."""
+def resolve_model(model: Any) -> ResumableModel:
+    """A `HookedLM` as a resumable; a resumable as it is."""
     if isinstance(model, HookedLM):
         if model.has_active_hooks():
             raise UsageError(
                 "Hooks are active on this model (add_hook, or `with model.hooks(...)`), and recordings, sweeps and "
                 "runs do not apply them: give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
             )
-        return LanguageTower(model)
-    if isinstance(model, Tower):
+        return ResumableLM(model)
+    if isinstance(model, ResumableModel):
         return model
     raise UsageError(
         f"{type(model).__name__} is not a model of the workbench: use wb.load(name) or wb.HookedLM(model, tokenizer)."
     )
 
 
-def inputs_of(task: Any, model: Any) -> PairedInputs:
+def resolve_inputs(task: Any, model: Any) -> PairedInputs:
     """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are."""
     if isinstance(task, PairedInputs):
         return task
@@ -71,7 +71,7 @@ def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str]
     return PairedInputs("texts", tuple(ids), tuple(ids), nothing, nothing, nothing, ends, both)
 
 
-def layers_of(chosen: Any, n_layers: int) -> tuple[int, ...]:
+def resolve_layers(chosen: Any, n_layers: int) -> tuple[int, ...]:
     """One layer or several, as indices.
 
     Raises:
@@ -84,14 +84,14 @@ def layers_of(chosen: Any, n_layers: int) -> tuple[int, ...]:
     return given
 
 
-def identity_of(tower: Tower, store: Store | None) -> bytes | None:
-    """What every key of this tower's activations and results begins with; None where nothing is kept: without a store,
-    and for towers that do not say who they are (``identity()``, see `workbench.models.identity`)."""
-    identity = getattr(tower, "identity", None)
+def model_identity(resumable: ResumableModel, store: Store | None) -> bytes | None:
+    """What the keys of this model's activations and results begin with; None where nothing is cached: without a store,
+    and for models that do not say who they are (``identity()``, see `workbench.models.identity`)."""
+    identity = getattr(resumable, "identity", None)
     return identity() if store is not None and identity is not None else None
 
 
-def describe(model: Any, inputs: PairedInputs) -> dict[str, Any]:
+def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
     """What every result says of its model and inputs (JSON-able)."""
     about: dict[str, Any] = {
         "task": inputs.name,

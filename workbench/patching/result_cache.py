@@ -1,7 +1,7 @@
-"""Results kept unit by unit, so that what was finished is not computed again.
+"""Results kept batch by batch, so that what was finished is not computed again.
 
-The key of a unit holds everything that can change a bit of it: the model's identity, the ids, answers and positions of
-the unit's prompts, every argument, and the memory limit, which sets the size of a chunk.
+The key of a batch holds everything that can change a bit of it: the model's identity, the ids, answers and positions of
+the batch's prompts, every argument, and the memory limit, which sets the size of a chunk.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from workbench.cache import Store
 from workbench.cache.keys import digest
 from workbench.cache.work_queue import share_cores, work_through
 from workbench.inputs.paired import Group, PairedInputs
-from workbench.patching.batches import UNIT
+from workbench.patching.batches import BATCH_SIZE
 
 
 class Kept:
     """Units of one sweep or path patching: taken from the store, or computed and kept.
 
     Args:
-        identity: of the model, see `workbench.patching.resolve.identity_of`; None keeps nothing.
+        identity: of the model, see `workbench.patching.resolve.model_identity`; None keeps nothing.
         arguments: whatever else changes a value (JSON-able, tensors or bytes).
     """
 
     def __init__(self, store: Store | None, identity: bytes | None, inputs: PairedInputs, *arguments: Any) -> None:
         self.store = store if identity is not None else None
         self.inputs = inputs
-        self.common = None if identity is None else digest(identity, UNIT, *arguments)
+        self.common = None if identity is None else digest(identity, BATCH_SIZE, *arguments)
 
     def each(
         self,
@@ -39,11 +39,11 @@ class Kept:
         compute: Callable[[Group], Float[np.ndarray, "prompt value"]],
         take: Callable[[Group, Num[np.ndarray, "prompt value"], bool], object],
     ) -> None:
-        """Have every unit.
+        """Have every batch.
 
         Args:
-            compute: gives a unit's values, a row a prompt.
-            take: is handed each unit's values, and whether they were computed just now.
+            compute: gives a batch's values, a row a prompt.
+            take: is handed each batch's values, and whether they were computed just now.
         """
         threads = torch.get_num_threads()
 
@@ -80,6 +80,6 @@ def _example(inputs: PairedInputs, i: int) -> bytes:
     )
 
 
-def of_inputs(inputs: PairedInputs) -> bytes:
+def hash_inputs(inputs: PairedInputs) -> bytes:
     """A hash of whole inputs, for values that are taken over all of them."""
     return digest(*(_example(inputs, i) for i in range(len(inputs))))

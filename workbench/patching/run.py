@@ -14,13 +14,13 @@ from workbench.cache import store_of
 from workbench.core import RECORDED_KINDS, Edit
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
-from workbench.patching.batches import UNIT, batches
-from workbench.patching.cone import whole_taps
+from workbench.patching.batches import BATCH_SIZE, batches
+from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits
-from workbench.patching.metrics import Example, Metric, measured_by
-from workbench.patching.progress import Progress, Tally
+from workbench.patching.metrics import Example, Metric, check_metric
+from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import identity_of, inputs_of, tower_of
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Outcome:
         Raises:
             UsageError: the unedited run is needed and was left out.
         """
-        metric, logits = measured_by(metric, self.inputs), self.base_logits if base else self.logits
+        metric, logits = check_metric(metric, self.inputs), self.base_logits if base else self.logits
         reference = self.base_logits if metric.reference else logits
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):
             example = Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], reference[i])
-            wanted = metric.wanted(example)
+            wanted = metric.required_tokens(example)
             row = logits[i : i + 1]
             scores.append(metric(row if wanted is None else row[:, list(wanted)], example)[0])
         return torch.stack(scores)
@@ -79,7 +79,7 @@ def run(
     edits: Sequence[Edit],
     *,
     base: str = "clean",
-    over: Any = None,
+    mean_over: Any = None,
     seed: int = 0,
     unedited: bool = True,
     cache: Any = None,
@@ -88,11 +88,11 @@ def run(
     """Run inputs with all `edits` at once, and without them.
 
     Args:
-        model: a `HookedLM`, or any `Tower`.
+        model: a `HookedLM`, or any `ResumableModel`.
         inputs: a task, pairs, `PairedInputs`, a text or a list of texts.
         edits: what to do; ``patch`` takes its values from the other run of each pair.
         base: which run of a pair is edited: ``"clean"`` or ``"corrupt"``.
-        over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
+        mean_over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
         seed: of ``resample`` edits.
         unedited: whether the run without the edits is made, too; left out, the call makes one forward instead of two.
         cache: where the edits' values are kept: None for the user's own cache, False for none, or a folder.
@@ -101,26 +101,26 @@ def run(
         UnknownName: no such site.
         UsageError: a head, layer or position that does not exist, or a patch without a pair.
     """
-    tower, prepared, store = tower_of(model), inputs_of(inputs, model), store_of(cache)
+    resumable, prepared, store = resolve_model(model), resolve_inputs(inputs, model), store_of(cache)
     if base not in ("clean", "corrupt"):
         raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
     based = prepared if base == "clean" else prepared.swapped()
     if not any(edit.kind in RECORDED_KINDS for edit in edits):
         store = None  # nothing is taken from it: the weights need not be looked at to name the model
-    recorder = Recorder(tower, store, identity_of(tower, store))
-    changes = Edits.of(recorder, based, edits, over, seed, model)
+    recorder = Recorder(resumable, store, model_identity(resumable, store))
+    changes = Edits.of(recorder, based, edits, mean_over, seed, model)
     ids = based.clean
     logits: list[Tensor] = [torch.empty(0)] * len(ids)
     plain: list[Tensor] = [torch.empty(0)] * len(ids)
-    done = Tally(len(ids), "run", progress)
-    for members in batches(ids, UNIT):
+    done = ProgressCounter(len(ids), "run", progress)
+    for members in batches(ids, BATCH_SIZE):
         batch = torch.stack([ids[i] for i in members])
-        taps, expand = whole_taps(tower, [changes.row(i) for i in members])
-        edited = tower.whole(batch, taps, expand=expand)
+        taps, expand = full_forward_taps(resumable, [changes.row(i) for i in members])
+        edited = resumable.full_forward(batch, taps, expand=expand)
         for i, row in zip(members, edited, strict=True):
             logits[i] = row
         if unedited:
-            for i, row in zip(members, tower.whole(batch, {}), strict=True):
+            for i, row in zip(members, resumable.full_forward(batch, {}), strict=True):
                 plain[i] = row
         done(len(members))
     without = torch.stack(plain) if unedited else None

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.patching.cone import Row
+from workbench.patching.cone import EditedRun
 from workbench.patching.metrics import Example, Metric
 
 
@@ -21,7 +21,7 @@ class Scorer:
 
     def __init__(self, metric: Metric, examples: Sequence[Example]) -> None:
         self.metric, self.examples = metric, examples
-        wanted = [metric.wanted(example) for example in examples]
+        wanted = [metric.required_tokens(example) for example in examples]
         union = sorted({token for ids in wanted for token in ids or ()})
         self.tokens = None if None in wanted else torch.tensor(union)
         self._columns = [None if ids is None else [union.index(token) for token in ids] for ids in wanted]
@@ -35,7 +35,7 @@ class Scorer:
         columns = self._columns[k]
         return self.metric(readout if columns is None else readout[:, columns], self.examples[k])
 
-    def into(self, scores: list[float], rows: Sequence[Row]) -> Callable[[Sequence[int], Tensor], None]:
+    def into(self, scores: list[float], rows: Sequence[EditedRun]) -> Callable[[Sequence[int], Tensor], None]:
         """A reader for `climb` that fills in the score of each of `rows`."""
 
         def read(order: Sequence[int], readout: Tensor) -> None:

@@ -17,7 +17,7 @@ from workbench.patching.attribution import attribution
 from workbench.patching.metrics import Metric
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress
-from workbench.patching.resolve import inputs_of, tower_of
+from workbench.patching.resolve import resolve_inputs, resolve_model
 from workbench.patching.sweep import sweep
 from workbench.results.sweep import Sweep
 
@@ -87,7 +87,7 @@ def screen(
     heads: Sequence[int] | int | None = None,
     positions: Sequence[int | str] | str | None = None,
     attend_to: Any = None,
-    over: Any = None,
+    mean_over: Any = None,
     seed: int = 0,
     memory_gb: float = 1.0,
     cache: Any = None,
@@ -113,7 +113,7 @@ def screen(
         raise UsageError(f"confirm={confirm!r}: a share of the cells, above 0 and at most 1.")
     if not isinstance(edit, str):
         raise UsageError("A screen takes edits by name; give a function to sweep.")
-    inputs = inputs_of(task, model)
+    inputs = resolve_inputs(task, model)
     asked: dict[str, Any] = {
         "site": site,
         "by": by,
@@ -124,7 +124,7 @@ def screen(
         "heads": heads,
         "positions": positions,
         "attend_to": attend_to,
-        "over": over if over is None or isinstance(over, str) else inputs_of(over, model),
+        "mean_over": mean_over if mean_over is None or isinstance(mean_over, str) else resolve_inputs(mean_over, model),
         "seed": seed,
         "memory_gb": memory_gb,
     }
@@ -134,19 +134,19 @@ def screen(
     chosen = np.zeros(size, bool)
     chosen[order[: math.ceil(confirm * size)]] = True
     chosen = chosen.reshape(guess.mean_delta.shape)
-    exact = sweep(model, inputs, only=chosen, cache=cache, progress=progress, **asked)
+    exact = sweep(model, inputs, where=chosen, cache=cache, progress=progress, **asked)
     return Screen(exact, guess, chosen)
 
 
 def _attribution(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Progress | None) -> Sweep:
-    return attribution(Plan.of(model, inputs, only=None, **asked), progress)
+    return attribution(Plan.of(model, inputs, where=None, **asked), progress)
 
 
 def _bfloat16(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Progress | None) -> Sweep:
     from workbench.models.bfloat16 import has_bfloat16, in_bfloat16
     from workbench.models.language import HookedLM
 
-    tower_of(model)  # refuses what a sweep refuses
+    resolve_model(model)  # refuses what a sweep refuses
     if not isinstance(model, HookedLM):
         raise UsageError("method='bfloat16' is for language models: use method='attribution'.")
     if not has_bfloat16(model.device):

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from workbench.cache import store_of
 from workbench.inputs.paired import Group
-from workbench.patching.batches import UNIT
-from workbench.patching.memory import reused
+from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metrics import Metric
 from workbench.patching.plan import Plan
-from workbench.patching.progress import Progress, Tally
+from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.result_cache import Kept
 from workbench.patching.values import Values
 from workbench.results.sweep import Sweep
 
 
-@reused()
+@keep_freed_memory()
 def sweep(
     model: Any,
     task: Any,
@@ -36,8 +36,8 @@ def sweep(
     heads: Sequence[int] | int | None = None,
     positions: Sequence[int | str] | str | None = None,
     attend_to: Any = None,
-    over: Any = None,
-    only: np.ndarray | None = None,
+    mean_over: Any = None,
+    where: np.ndarray | None = None,
     seed: int = 0,
     memory_gb: float = 1.0,
     cache: Any = None,
@@ -49,7 +49,7 @@ def sweep(
     change is computed (`workbench.patching.cone`).
 
     Args:
-        model: a `HookedLM`, or any `Tower`.
+        model: a `HookedLM`, or any `ResumableModel`.
         task: a task, pairs, or tokenised `PairedInputs`.
         site: a short site name, or a hook name inside a block.
         by: axes of the sweep besides the layer: ``"head"``, ``"position"``, both, or ``"layer"`` alone.
@@ -62,8 +62,8 @@ def sweep(
             position); with it they are the axis: by default the task's named positions, or every index where the task
             has none; ``"all"`` asks for every index.
         attend_to: for ``edit="pattern"``, see `workbench.core.Edit`.
-        over: for ``mean``: other inputs, or ``"positions"``.
-        only: which cells of the grid (every axis but the examples) are run; the others are blank. All by default.
+        mean_over: for ``mean``: other inputs, or ``"positions"``.
+        where: which cells of the grid (every axis but the examples) are run; the others are blank. All by default.
         seed: of resampling.
         memory_gb: the most memory that the edited rows may take at once; a smaller limit means smaller chunks.
         cache: None for the user's own cache, False for none, or a folder. Callable edits and metrics are not kept.
@@ -85,29 +85,29 @@ def sweep(
         heads=heads,
         positions=positions,
         attend_to=attend_to,
-        over=over,
-        only=only,
+        mean_over=mean_over,
+        where=where,
         seed=seed,
         memory_gb=memory_gb,
     )
     store, cells, inputs = store_of(cache), plan.cells, plan.inputs
     identity = plan.identity(store)
-    done = Tally(len(cells) * len(inputs), "sweep", progress)
+    done = ProgressCounter(len(cells) * len(inputs), "sweep", progress)
 
     @cache_in_process
     def values() -> Values:
-        """Taken for the first unit that is not in the cache."""
+        """Taken for the first batch that is not in the cache."""
         return plan.values(store)
 
     def compute(group: Group) -> Float[np.ndarray, "prompt value"]:
-        unit = plan.unit(group)
+        batch = plan.batch(group)
         source = np.full(len(group.members), np.nan)
         if edit == "patch":
-            source[:] = unit.take_from(plan.source_ids)
+            source[:] = batch.take_from(plan.source_ids)
         else:
-            unit.take(values())
-        scores, skipped = unit.run(cells, plan.whole, done)
-        return np.column_stack([unit.base_scores, source, np.full(len(source), skipped / len(source)), scores])
+            batch.take(values())
+        scores, skipped = batch.run(cells, plan.shared_positions, done)
+        return np.column_stack([batch.base_scores, source, np.full(len(source), skipped / len(source)), scores])
 
     rows = np.empty((len(inputs), 3 + len(cells)))
 
@@ -117,5 +117,5 @@ def sweep(
             done(len(cells) * len(group.members))
 
     asked = plan.asked() if identity is not None else ()
-    Kept(store, identity, inputs, "sweep", *asked).each(inputs.groups(UNIT), compute, take)
+    Kept(store, identity, inputs, "sweep", *asked).each(inputs.groups(BATCH_SIZE), compute, take)
     return plan.sweep(np.delete(rows, 2, axis=1), cells=len(cells) * len(inputs), skipped_cells=round(rows[:, 2].sum()))

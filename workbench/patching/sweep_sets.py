@@ -14,20 +14,20 @@ from workbench.cache import store_of
 from workbench.core import Edit, Head
 from workbench.errors import UsageError
 from workbench.inputs.paired import Group, PairedInputs
-from workbench.patching.batches import UNIT
-from workbench.patching.cone import Row
+from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.cone import EditedRun
 from workbench.patching.edits import Edits
-from workbench.patching.memory import reused
-from workbench.patching.metrics import Metric, measured_by
-from workbench.patching.progress import Progress, Tally
+from workbench.patching.memory import keep_freed_memory
+from workbench.patching.metrics import Metric, check_metric
+from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import describe, identity_of, inputs_of, tower_of
-from workbench.patching.result_cache import Kept, of_inputs
-from workbench.patching.sweep_batch import Unit
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
+from workbench.patching.result_cache import Kept, hash_inputs
+from workbench.patching.sweep_batch import SweepBatch
 from workbench.results.sweep import Sweep
 
 
-@reused()
+@keep_freed_memory()
 def sweep_sets(
     model: Any,
     task: Any,
@@ -36,7 +36,7 @@ def sweep_sets(
     edit: str = "mean",
     base: str = "clean",
     metric: str | Metric | Callable[..., Tensor] = "logit_difference",
-    over: Any = None,
+    mean_over: Any = None,
     seed: int = 0,
     memory_gb: float = 1.0,
     cache: Any = None,
@@ -48,13 +48,13 @@ def sweep_sets(
     prompt climb together, and each is resumed from its lowest edited layer and its first edited position.
 
     Args:
-        model: a `HookedLM`, or any `Tower`.
+        model: a `HookedLM`, or any `ResumableModel`.
         task: a task, pairs, or tokenised `PairedInputs`.
         sets: name → edits; a `Head` stands for `edit` of its z at every position. An empty set is the unedited run.
         edit: what is done to heads: ``mean``, ``zero``, ``resample`` or ``patch``.
         base: which run of a pair is edited: ``"clean"`` or ``"corrupt"``; ``patch`` takes its values from the other.
         metric: as in `workbench.sweep`.
-        over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
+        mean_over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
         seed: of ``resample`` edits.
         memory_gb: the most memory that the edited rows may take at once.
         cache: None for the user's own cache, False for none, or a folder. Callable edits and metrics are not kept.
@@ -64,30 +64,30 @@ def sweep_sets(
         UnknownName: no such site or metric.
         UsageError: no sets, a head or layer that does not exist, or arguments that do not go together.
     """
-    tower, prepared, metric_name = tower_of(model), inputs_of(task, model), metric
+    resumable, prepared, metric_name = resolve_model(model), resolve_inputs(task, model), metric
     if base not in ("clean", "corrupt"):
         raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
     if not sets:
         raise UsageError("sets is empty: give a mapping from a name to the heads or edits of that set.")
-    metric = measured_by(metric, prepared)
+    metric = check_metric(metric, prepared)
     inputs = prepared if base == "clean" else prepared.swapped()
     chosen = {name: tuple(_edit(item, edit) for item in items) for name, items in sets.items()}
     distinct = list(dict.fromkeys(item for items in chosen.values() for item in items))
     members = [[distinct.index(item) for item in items] for items in chosen.values()]
     store, named = store_of(cache), isinstance(metric_name, str) and all(isinstance(e.kind, str) for e in distinct)
-    identity = identity_of(tower, store) if named else None
-    edits = Edits.of(Recorder(tower, store, identity), inputs, distinct, over, seed, model)
+    identity = model_identity(resumable, store) if named else None
+    edits = Edits.of(Recorder(resumable, store, identity), inputs, distinct, mean_over, seed, model)
     patches = any(item.kind == "patch" for item in distinct)
-    done = Tally(len(chosen) * len(inputs), "sets of edits", progress)
+    done = ProgressCounter(len(chosen) * len(inputs), "sets of edits", progress)
     result = np.empty((len(inputs), 2 + len(chosen)))
 
     def compute(group: Group) -> Float[np.ndarray, "prompt value"]:
-        unit = Unit(tower, inputs, group, inputs.clean, metric, "z", (), memory_gb)
+        batch = SweepBatch(resumable, inputs, group, inputs.clean, metric, "z", (), memory_gb)
         source = [np.nan] * len(group.members)
         if patches:
-            other = Unit(tower, inputs.swapped(), group, inputs.corrupt, metric, "z", (), memory_gb)
+            other = SweepBatch(resumable, inputs.swapped(), group, inputs.corrupt, metric, "z", (), memory_gb)
             source = other.base_scores
-        return np.column_stack([unit.base_scores, source, _scores(unit, group, edits, members, done)])
+        return np.column_stack([batch.base_scores, source, _scores(batch, group, edits, members, done)])
 
     def take(group: Group, values: np.ndarray, computed: bool) -> None:
         result[list(group.members)] = values
@@ -95,10 +95,10 @@ def sweep_sets(
             done(len(chosen) * len(group.members))
 
     asked = [[(e.site, e.layer, e.step, e.head, e.position, e.kind, _weights(e)) for e in s] for s in chosen.values()]
-    others = (seed, of_inputs(inputs), _over(edits.over)) if identity is not None else ()
+    others = (seed, hash_inputs(inputs), _over(edits.mean_over)) if identity is not None else ()
     arguments = (asked, base, metric.name, memory_gb, *others) if identity is not None else ()
-    Kept(store, identity, inputs, "sets", *arguments).each(inputs.groups(UNIT), compute, take)
-    info = describe(model, prepared) | {
+    Kept(store, identity, inputs, "sets", *arguments).each(inputs.groups(BATCH_SIZE), compute, take)
+    info = result_info(model, prepared) | {
         "by": ["set"],
         "edit": edit,
         "sets": {
@@ -121,22 +121,22 @@ def sweep_sets(
 
 
 def _scores(
-    unit: Unit, group: Group, edits: Edits, sets: Sequence[Sequence[int]], done: Callable[[int], object]
+    batch: SweepBatch, group: Group, edits: Edits, sets: Sequence[Sequence[int]], done: Callable[[int], object]
 ) -> Float[np.ndarray, "prompt set"]:
-    scores = np.repeat(np.array(unit.base_scores)[:, None], len(sets), 1)
+    scores = np.repeat(np.array(batch.base_scores)[:, None], len(sets), 1)
     rows, where, starts = [], [], []
     for k, i in enumerate(group.members):
         writes = edits.row(i).writes
         for s, which in enumerate(sets):
             if which:
-                rows.append(Row(k, tuple(writes[w] for w in which)))
+                rows.append(EditedRun(k, tuple(writes[w] for w in which)))
                 where.append((k, s))
                 first = [_first(edits.edits[w].kind, writes[w].position, group) for w in which]
-                starts.append(min(first) if unit.tower.causal else 0)
+                starts.append(min(first) if batch.resumable.causal else 0)
     done(scores.size - len(rows))
     for start in sorted(set(starts)):
         mine = [j for j, at in enumerate(starts) if at == start]
-        for j, score in zip(mine, unit.climb([rows[j] for j in mine], start, done), strict=True):
+        for j, score in zip(mine, batch.run_edited([rows[j] for j in mine], start, done), strict=True):
             scores[where[j]] = score
     return scores
 
@@ -159,8 +159,8 @@ def _weights(edit: Edit) -> Any:
     return sorted(edit.attend_to.items(), key=str) if isinstance(edit.attend_to, Mapping) else edit.attend_to
 
 
-def _over(over: PairedInputs | str | None) -> Any:
-    return over if over is None or isinstance(over, str) else of_inputs(over)
+def _over(mean_over: PairedInputs | str | None) -> Any:
+    return mean_over if mean_over is None or isinstance(mean_over, str) else hash_inputs(mean_over)
 
 
 def _words(edit: Edit) -> str:

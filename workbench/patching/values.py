@@ -1,6 +1,6 @@
 """Where an edit's values come from: the other run, zero, a mean, other prompts, given weights, or a function.
 
-A value is taken for one example and one stage, for all positions; `workbench.patching.cone.Write` picks from it.
+A value is taken for one example and one depth, for all positions; `workbench.patching.cone.Write` picks from it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from workbench.errors import BadInput, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
 
-#: (stage, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
-Stages = dict[int, Shaped[Tensor, "pos *rest"]]
+#: (depth, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
+ValuesByDepth = dict[int, Shaped[Tensor, "pos *rest"]]
 
 
 class Values(Protocol):
     """Values of one edit for every example."""
 
-    def of(self, example: int) -> Stages | Callable[[Tensor], Tensor]:
-        """Values at each stage for one example, or a function of what is there."""
+    def of(self, example: int) -> ValuesByDepth | Callable[[Tensor], Tensor]:
+        """Values at each depth for one example, or a function of what is there."""
         ...
 
 
@@ -38,10 +38,10 @@ class Other:
     recorder: Recorder
     source: Sequence[Tensor]
     site: str
-    stages: Sequence[int]
+    depths: Sequence[int]
 
-    def of(self, example: int) -> Stages:
-        return self.recorder.site([self.source[example]], self.site, self.stages)[0]
+    def of(self, example: int) -> ValuesByDepth:
+        return self.recorder.site([self.source[example]], self.site, self.depths)[0]
 
 
 @dataclass
@@ -71,40 +71,42 @@ class Mean:
     inputs: PairedInputs
     reference: PairedInputs
     site: str
-    stages: Sequence[int]
+    depths: Sequence[int]
     over_positions: bool = False
 
     def __post_init__(self) -> None:
-        self._recorded = self.recorder.site(self.reference.clean, self.site, self.stages)
+        self._recorded = self.recorder.site(self.reference.clean, self.site, self.depths)
         #: One mean serves every example that has the position; a length stands for "index within that length".
         self._known: dict[tuple[int, str | int | None, int], Tensor] = {}
 
-    def of(self, example: int) -> Stages:
+    def of(self, example: int) -> ValuesByDepth:
         length = len(self.inputs.clean[example])
         names = {index: name for name, index in self.inputs.positions[example].items()}
         return {
-            stage: torch.stack([self._once(stage, length, position, names.get(position)) for position in range(length)])
-            for stage in self.stages
+            depth: torch.stack([self._once(depth, length, position, names.get(position)) for position in range(length)])
+            for depth in self.depths
         }
 
-    def _once(self, stage: int, length: int, position: int, name: str | None) -> Tensor:
+    def _once(self, depth: int, length: int, position: int, name: str | None) -> Tensor:
         named = name is not None and any(name in positions for positions in self.reference.positions)
-        key = (stage, None, 0) if self.over_positions else (stage, name, 0) if named else (stage, length, position)
+        key = (depth, None, 0) if self.over_positions else (depth, name, 0) if named else (depth, length, position)
         if key not in self._known:
-            self._known[key] = self._mean(stage, length, position, name)
+            self._known[key] = self._mean(depth, length, position, name)
         return self._known[key]
 
-    def _mean(self, stage: int, length: int, position: int, name: str | None) -> Tensor:
+    def _mean(self, depth: int, length: int, position: int, name: str | None) -> Tensor:
         reference = self.reference
         if self.over_positions:
-            return torch.cat([acts[stage] for acts in self._recorded]).mean(0)
+            return torch.cat([acts[depth] for acts in self._recorded]).mean(0)
         named = [i for i in range(len(reference)) if name is not None and name in reference.positions[i]]
         if named:
-            return torch.stack([self._recorded[i][stage][reference.positions[i][str(name)]] for i in named]).mean(0)
+            return torch.stack([self._recorded[i][depth][reference.positions[i][str(name)]] for i in named]).mean(0)
         same = [i for i in range(len(reference)) if len(reference.clean[i]) == length]
         if not same:
-            raise BadInput(f"No input of the set that means are taken over has {length} tokens. Use over='positions'.")
-        return torch.stack([self._recorded[i][stage][position] for i in same]).mean(0)
+            raise BadInput(
+                f"No input of the set that means are taken over has {length} tokens. Use mean_over='positions'."
+            )
+        return torch.stack([self._recorded[i][depth][position] for i in same]).mean(0)
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Resample:
     recorder: Recorder
     inputs: PairedInputs
     site: str
-    stages: Sequence[int]
+    depths: Sequence[int]
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -133,8 +135,8 @@ class Resample:
             draw.shuffle(shuffled)
             self._partner |= dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
 
-    def of(self, example: int) -> Stages:
-        return self.recorder.site([self.inputs.clean[self._partner[example]]], self.site, self.stages)[0]
+    def of(self, example: int) -> ValuesByDepth:
+        return self.recorder.site([self.inputs.clean[self._partner[example]]], self.site, self.depths)[0]
 
 
 @dataclass
@@ -184,23 +186,23 @@ def values_of(
     recorder: Recorder,
     inputs: PairedInputs,
     site: str,
-    stages: Sequence[int],
+    depths: Sequence[int],
     *,
     source: Sequence[Tensor] = (),
     attend_to: Any = None,
-    over: PairedInputs | str | None = None,
+    mean_over: PairedInputs | str | None = None,
     seed: int = 0,
 ) -> Values:
     """The values of an edit of that kind (see `workbench.core.Edit`)."""
     if not isinstance(kind, str):
         return Function(kind)
     if kind == "patch":
-        return Other(recorder, source, site, stages)
+        return Other(recorder, source, site, depths)
     if kind == "zero":
         return Zero()
     if kind == "mean":
-        reference = over if isinstance(over, PairedInputs) else inputs
-        return Mean(recorder, inputs, reference, site, stages, over_positions=over == "positions")
+        reference = mean_over if isinstance(mean_over, PairedInputs) else inputs
+        return Mean(recorder, inputs, reference, site, depths, over_positions=mean_over == "positions")
     if kind == "resample":
-        return Resample(recorder, inputs, site, stages, seed)
+        return Resample(recorder, inputs, site, depths, seed)
     return Attended(inputs, attend_to)

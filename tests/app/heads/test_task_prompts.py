@@ -17,7 +17,7 @@ import workbench as wb
 from app.heads import head_task
 from app.work.worker import Worker
 from tests.app.heads.shown import SCRIPT, Queue, figures, grids, opened, values
-from workbench.patching.resolve import inputs_of
+from workbench.patching.resolve import resolve_inputs
 from workbench.plotting.attention_view import visible
 
 ASKED: dict[str, Any] = {"task": "ioi", "n": 3, "seed": 4}
@@ -59,7 +59,7 @@ def test_the_data_of_the_grid_have_the_intervals_and_one_prompt_has_none() -> No
 
 def test_one_of_the_prompts_is_looked_at(app: AppTest) -> None:
     opened(app, score="similarity", closely="2", **LINK)
-    inputs = inputs_of(wb.task("ioi", n=3, seed=4), wb.load("tiny"))
+    inputs = resolve_inputs(wb.task("ioi", n=3, seed=4), wb.load("tiny"))
     seen = wb.attention(wb.load("tiny"), inputs.texts[1][0], 1, 2)
     trace: Any = go.Figure(figures(app)["pattern"]).data[0]
     z = np.frombuffer(base64.b64decode(trace.z["bdata"]), trace.z["dtype"])

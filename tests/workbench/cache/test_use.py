@@ -42,7 +42,7 @@ def test_patterns_are_not_stored(tmp_path: Path) -> None:
     recorded = wb.record(model, paired(2), ["pattern"], cache=tmp_path)
     store = Store(tmp_path)
     counts = store.index.counts()["activation"]
-    # two lengths of one prompt in two runs: q and k of three layers, and the three layers' laws at each length
+    # two lengths of one prompt in two runs: q and k of three layers, and the three layers' formulas at each length
     assert counts[1] == 2 * 2 * 3 * 2 + 2 * 3
     assert [tuple(p.shape) for p in recorded.clean["pattern"]] == [(3, 6, 9, 9), (3, 6, 11, 11)]
 
@@ -109,7 +109,7 @@ def test_every_argument_is_part_of_the_key(change: str, tmp_path: Path, forwards
     assert forwards
 
 
-@pytest.mark.parametrize("change", [{"over": "positions"}, {"over": paired(3, seed=5)}])
+@pytest.mark.parametrize("change", [{"mean_over": "positions"}, {"mean_over": paired(3, seed=5)}])
 def test_what_a_mean_is_taken_over_is_part_of_the_key(change: dict, tmp_path: Path) -> None:
     model, task = hooked("llama"), paired(4)
     first = wb.sweep(model, task, edit="mean", cache=tmp_path)
@@ -312,13 +312,13 @@ sys.path.insert(0, ".")
 torch.set_num_threads(1)
 import workbench as wb
 from tests.families import hooked, paired
-from workbench.models.resumable_layers import LanguageTower
+from workbench.models.resumable_layers import ResumableLM
 model, task = hooked("llama"), paired(160, lengths=(9,))
-counted, real = [], LanguageTower.base_run
+counted, real = [], ResumableLM.base_run
 def base_run(self, inputs, *args, **kwargs):
     counted.append(len(inputs))
     return real(self, inputs, *args, **kwargs)
-LanguageTower.base_run = base_run
+ResumableLM.base_run = base_run
 print("ready", flush=True)
 sys.stdin.readline()
 wb.record(model, task, ["z", "resid_post"], cache=sys.argv[1])

@@ -60,7 +60,7 @@ def test_recording_says_what_it_costs_and_fills_the_cache(run: Call) -> None:
     assert run("cache", "stats")[1]["kinds"] == []
     assert run(*record)[1]["recorded"] is True
     (kind,) = run("cache", "stats")[1]["kinds"]
-    assert kind["kind"] == "activation" and size < kind["bytes"] < 3 * size + 50_000  # headers and laws beside it
+    assert kind["kind"] == "activation" and size < kind["bytes"] < 3 * size + 50_000  # headers and formulas beside it
     _, document, err = run(*record)
     assert document["estimate"]["cached"] == 8 and "All 8 runs are in the cache" in err
 

@@ -10,7 +10,7 @@ import torch
 
 import workbench as wb
 from workbench.errors import UsageError
-from workbench.patching.resolve import inputs_of
+from workbench.patching.resolve import resolve_inputs
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_they_are_means_over_the_prompts_of_hugging_faces_patterns(model: wb.Hoo
     told: list[tuple[int, int]] = []
     found = wb.scores_on(model, task, cache=tmp_path, progress=lambda done, total, _: told.append((done, total)))
     previous, duplicate, induction, sink = [], [], [], []
-    for clean, _ in inputs_of(task, model).texts:
+    for clean, _ in resolve_inputs(task, model).texts:
         ids, A = patterns(model, clean)
         again = [(q, k) for q in range(len(ids)) for k in range(q) if ids[q] == ids[k]]
         rows = sorted({q for q, _ in again})

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.byte_tokenizers import BOS, EOS, merging
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.inputs import files
 from workbench.inputs.pairs import Pair, Pairs, Task, pairs, read_pairs, task
 from workbench.inputs.rows import PairNotice
+from workbench.testing.tokenizers import BOS, EOS, merging
 
 MERGES = ("a r", "ar y", "Ġ m", "Ġm ary", "o m", "Ġ t", "Ġt om", "Ġt o")  # " mary", " tom" and " to" are one token each
 GOOD = {"clean": "a tom b to", "corrupt": "a mary b to", "answer": " tom", "wrong": " mary"}

@@ -23,7 +23,7 @@ def test_without_edits_it_is_greedy_generation(family: str) -> None:
     mask = torch.ones_like(IDS)[None]
     expected = plain.generate(IDS[None], attention_mask=mask, max_new_tokens=8, do_sample=False, eos_token_id=None)
     model.hf.generation_config.eos_token_id = None
-    assert torch.equal(model.generate(IDS, max_new_tokens=8), expected[0])
+    assert torch.equal(wb.generate(model, IDS, max_new_tokens=8), expected[0])
 
 
 def test_edits_hold_for_every_new_token() -> None:
@@ -49,8 +49,8 @@ def test_edits_hold_for_every_new_token() -> None:
 
         token = plain.logits(ids, ("z", 0, silence), ("z", 2, force)).argmax()
         ids = torch.cat([ids, token[None]])
-    assert torch.equal(model.generate(IDS, edits=edits, max_new_tokens=6), ids)
-    assert not torch.equal(model.generate(IDS, max_new_tokens=6), ids)
+    assert torch.equal(wb.generate(model, IDS, edits=edits, max_new_tokens=6), ids)
+    assert not torch.equal(wb.generate(model, IDS, max_new_tokens=6), ids)
 
 
 def test_a_mean_is_taken_over_all_positions() -> None:
@@ -63,21 +63,21 @@ def test_a_mean_is_taken_over_all_positions() -> None:
         mine = wb.Edit("z", 1, head=2, position=position, kind="mean")
         other = wb.Edit("z", 1, head=2, position=position, kind=by_hand.kind)
         assert torch.equal(
-            model.generate(IDS, edits=[mine], max_new_tokens=4, over=over),
-            model.generate(IDS, edits=[other], max_new_tokens=4),
+            wb.generate(model, IDS, edits=[mine], max_new_tokens=4, mean_over=over),
+            wb.generate(model, IDS, edits=[other], max_new_tokens=4),
         )
 
 
 def test_text_comes_back_as_text_and_ends_where_the_model_ends() -> None:
     model = wb.load("tiny")
     prompt = wb.task("ioi", n=1).examples()[0].clean
-    text = model.generate(prompt, max_new_tokens=3)
+    text = wb.generate(model, prompt, max_new_tokens=3)
     assert isinstance(text, str) and len(model.to_tokens(text)[0]) == len(model.to_tokens(prompt)[0]) + 3
-    assert model.generate(prompt, max_new_tokens=0) == model.tokenizer.decode(model.to_tokens(prompt)[0])
+    assert wb.generate(model, prompt, max_new_tokens=0) == model.tokenizer.decode(model.to_tokens(prompt)[0])
     lm = HookedLM(nudged("llama"))
-    first = int(lm.generate(IDS, max_new_tokens=1)[-1])
+    first = int(wb.generate(lm, IDS, max_new_tokens=1)[-1])
     lm.hf.generation_config.eos_token_id = [first]
-    assert len(lm.generate(IDS, max_new_tokens=5)) == len(IDS) + 1
+    assert len(wb.generate(lm, IDS, max_new_tokens=5)) == len(IDS) + 1
 
 
 def test_what_has_no_meaning_is_refused() -> None:
@@ -91,6 +91,6 @@ def test_what_has_no_meaning_is_refused() -> None:
     ]
     for given in wrong:
         with pytest.raises(UsageError):
-            model.generate(IDS, **given)
+            wb.generate(model, IDS, **given)
     with pytest.raises(UsageError, match="no tokens"):
-        model.generate(IDS[:0])
+        wb.generate(model, IDS[:0])

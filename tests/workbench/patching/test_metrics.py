@@ -19,7 +19,7 @@ LOGITS = torch.tensor([[0.0, 1.0, 2.0, 3.0], [3.0, 0.0, 0.0, 0.0]])
 
 def score(name: str, example: Example, logits: torch.Tensor = LOGITS) -> list[float]:
     metric = metric_of(name)
-    wanted = metric.wanted(example)
+    wanted = metric.required_tokens(example)
     return metric(logits if wanted is None else logits[:, list(wanted)], example).tolist()
 
 

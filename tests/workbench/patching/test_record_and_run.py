@@ -97,7 +97,7 @@ def test_one_layer_and_one_edit_need_no_list() -> None:
         {"layers": [9]},
         {"layers": []},
         {"sites": []},
-        {"edits": [Edit("z", 0, kind="zero")], "over": "banana"},
+        {"edits": [Edit("z", 0, kind="zero")], "mean_over": "banana"},
     ],
 )
 def test_recording_refuses_what_means_nothing(given: dict[str, Any]) -> None:
@@ -230,13 +230,13 @@ def test_means_follow_named_positions_then_indices(llama: tuple[HookedLM, Plain]
         (Edit("z", 1, head=2, position=6, kind="mean"), "positions", 6, everything),
     ]
     for edit, over, place, mean in cases:
-        out = run(model, INPUTS, [edit], over=over)
+        out = run(model, INPUTS, [edit], mean_over=over)
         expected = plain.logits(INPUTS.clean[0], ("z", 1, lambda x, place=place, mean=mean: x[place, 2].copy_(mean[2])))
         assert torch.allclose(out.logits[0], expected, atol=1e-4)
     others = paired(2, lengths=(9,), seed=5)
-    with pytest.raises(BadInput, match=r"11 tokens.*over='positions'"):
-        run(model, INPUTS, [Edit("z", 1, kind="mean")], over=others)
-    out = run(model, paired(2, lengths=(9,)), [Edit("z", 1, head=2, position=6, kind="mean")], over=others)
+    with pytest.raises(BadInput, match=r"11 tokens.*mean_over='positions'"):
+        run(model, INPUTS, [Edit("z", 1, kind="mean")], mean_over=others)
+    out = run(model, paired(2, lengths=(9,)), [Edit("z", 1, head=2, position=6, kind="mean")], mean_over=others)
     mean = torch.stack([plain.read(ids, "z", 1)[6] for ids in others.clean]).mean(0)
     ids = paired(2, lengths=(9,)).clean[0]
     assert torch.allclose(out.logits[0], plain.logits(ids, ("z", 1, lambda x: x[6, 2].copy_(mean[2]))), atol=1e-4)

@@ -113,8 +113,8 @@ def test_what_values_are_taken_from_is_part_of_the_key(tmp_path: Path) -> None:
 
     others = replace(INPUTS, corrupt=paired(5, seed=9).corrupt)
     assert not torch.equal(z(INPUTS, "patch"), z(others, "patch"))
-    assert not torch.equal(z(INPUTS, "mean"), z(INPUTS, "mean", over=paired(4, seed=5)))
-    assert not torch.equal(z(INPUTS, "mean"), z(INPUTS, "mean", over="positions"))
+    assert not torch.equal(z(INPUTS, "mean"), z(INPUTS, "mean", mean_over=paired(4, seed=5)))
+    assert not torch.equal(z(INPUTS, "mean"), z(INPUTS, "mean", mean_over="positions"))
     assert not torch.equal(z(INPUTS, "mean"), z(INPUTS.of([0, 1, 2]), "mean"))
     draws = [z(INPUTS, "resample", seed=seed) for seed in range(4)]
     assert any(not torch.equal(draws[0], other) for other in draws[1:])

@@ -87,13 +87,13 @@ def test_texts_longer_than_the_context() -> None:
 )
 def test_generation(prompt: Any, more: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        wb.load("tiny").generate(prompt, **more)
+        wb.generate(wb.load("tiny"), prompt, **more)
 
 
 def test_one_edit_needs_no_list() -> None:
     model, edit = wb.load("tiny"), wb.Edit("z", 1, head=0, kind="zero")
-    assert model.generate("Mary", edits=edit, max_new_tokens=2) == model.generate(
-        "Mary", edits=[edit], max_new_tokens=2
+    assert wb.generate(model, "Mary", edits=edit, max_new_tokens=2) == wb.generate(
+        model, "Mary", edits=[edit], max_new_tokens=2
     )
 
 

@@ -137,15 +137,15 @@ def test_a_sweep_of_some_cells(tmp_path: Any) -> None:
     whole, only = wb.sweep(model, INPUTS), np.zeros((3, 6), bool)
     only[1, 2] = only[2, 5] = True
     for _ in range(2):
-        some = wb.sweep(model, INPUTS, only=only, cache=tmp_path)
+        some = wb.sweep(model, INPUTS, where=only, cache=tmp_path)
         np.testing.assert_allclose(some.values[only], whole.values[only], atol=1e-5)
         assert np.isnan(some.values[~only]).all()
         assert some.info["cells"] == 2 * len(INPUTS)
     for wrong in (np.zeros((3, 6)), np.zeros((6, 3), bool)):
         with pytest.raises(UsageError, match=r"expected bool of shape \(3, 6\) \(3 layer × 6 head\)"):
-            wb.sweep(model, INPUTS, only=wrong)
-    with pytest.raises(UsageError, match="chooses no cell"):
-        wb.sweep(model, INPUTS, only=np.zeros((3, 6), bool))
+            wb.sweep(model, INPUTS, where=wrong)
+    with pytest.raises(UsageError, match="selects no cell"):
+        wb.sweep(model, INPUTS, where=np.zeros((3, 6), bool))
 
 
 def test_a_cell_that_was_run_and_has_no_value_was_run() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.conformance.toys import Toy, ToyTower, pictures
+from tests.conformance.toys import ResumableToy, Toy, pictures
 from tests.families import FAMILIES, hooked, paired
 from workbench.errors import UnknownName, UsageError
 
@@ -64,7 +64,7 @@ def test_sets_are_kept_unless_an_edit_has_no_name(tmp_path: Path, forwards: list
     changes: list[dict[str, Any]] = [
         {"edit": "zero"},
         {"base": "corrupt"},
-        {"over": "positions"},
+        {"mean_over": "positions"},
         {"metric": "answer_probability"},
     ]
     for change in changes:
@@ -93,11 +93,11 @@ def test_a_sweep_over_sets_is_a_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_images_and_sampling_steps_take_sets_too(steps: int) -> None:
-    tower, inputs = ToyTower(Toy(n_steps=steps)), pictures()
+    resumable, inputs = ResumableToy(Toy(n_steps=steps)), pictures()
     edits = [wb.Edit("z", 1, head=0, kind="zero", step=steps - 1), wb.Edit("z", 2, head=1, position=2)]
-    found = wb.sweep_sets(tower, inputs, {"both": edits, "one": edits[:1]})
+    found = wb.sweep_sets(resumable, inputs, {"both": edits, "one": edits[:1]})
     for values, mine in zip(found.values, (edits, edits[:1]), strict=True):
-        assert np.abs(values - wb.run(tower, inputs, mine).scores().numpy()).max() < 1e-5
+        assert np.abs(values - wb.run(resumable, inputs, mine).scores().numpy()).max() < 1e-5
         assert np.abs(values - found.base).max() > 1e-3
 
 

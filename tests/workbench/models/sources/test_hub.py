@@ -21,7 +21,13 @@ def test_only_known_files_of_a_repository_are_wanted():
         "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin", "tokenizer.json",
         "modeling_evil.py", "onnx/model.safetensors", "vocab.json", "merges.txt", "tf_model.h5",
     )  # fmt: skip
-    assert hub.wanted(many, "o/n") == ["config.json", "model.safetensors", "tokenizer.json", "vocab.json", "merges.txt"]
+    assert hub.wanted(many, "o/n") == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "vocab.json",
+        "merges.txt",
+    ]
     with pytest.raises(UntrustedModel, match=r"only as pytorch_model\.bin"):
         hub.wanted(files("config.json", "pytorch_model.bin"), "o/n")
 

@@ -1,9 +1,13 @@
-"""Byte-level BPE tokenisers for tests, made in memory: one with given merges, one trained on given texts."""
+"""Byte-level BPE tokenisers made in memory, so that a task is checked without a model's vocabulary."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from workbench.inputs.pairs import Task
 
 BOS, EOS = "<s>", "</s>"
 
@@ -36,6 +40,14 @@ def trained(texts: Iterable[str], size: int = 20_000, digits: int = 0) -> PreTra
     )
     tokenizer.train_from_iterator(texts, trainer)
     return _wrapped(tokenizer)
+
+
+def for_texts(task: Task, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """One in which the words of the texts are mostly one token each, as in the models' vocabularies; digits are single
+    ones, as in the default model's, or go in twos if the task needs it."""
+    texts = list(texts)
+    single = trained(texts, size=3000, digits=1)
+    return single if task.applies(single) is None else trained(texts, size=3000, digits=2)
 
 
 def _byte_level(model: models.Model) -> Tokenizer:

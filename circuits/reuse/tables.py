@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from circuits import overlap
-from circuits.gate import Gate
-from circuits.halves import Halves
-from circuits.reuse_verdict import Decision, kind_of
-from circuits.roles import role_of
-from circuits.stages import Stage, Stages
 from workbench import statistics
 from workbench.core import Head
+
+from .. import overlap
+from ..gate import Gate
+from ..split_half import Halves
+from ..stage_names import role_of
+from ..stages import Stage, Stages
+from .verdict import Decision, kind_of
 
 #: The shares of heads a stage keeps, in per cent: the study's first, the others beside it.
 MAIN, BESIDE = 2.0, (1.0, 2.0, 5.0, 10.0)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from circuits import overlap
-from circuits.stages import Stages, Step, patched, search
 from workbench.core import Head
 from workbench.inputs.paired import PairedInputs
 from workbench.results.sweep import Sweep
+
+from . import overlap
+from .stages import Stages, Step, patched, search
 
 #: Below two prompts a half nothing is said.
 FEWEST = 4

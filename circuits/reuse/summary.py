@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from circuits.gate import Gate
-from circuits.reuse_tables import RESAMPLES, STABLE, circuit_sets, coinciding
-from circuits.reuse_verdict import Decision, Group
-from circuits.roles import STAGES, role_of
-from circuits.stages import Stages
 from workbench import statistics
 from workbench.core import Head
+
+from ..gate import Gate
+from ..stage_names import STAGES, role_of
+from ..stages import Stages
+from .tables import RESAMPLES, STABLE, circuit_sets, coinciding
+from .verdict import Decision, Group
 
 #: Heads named for each stage in the text; the tables have all.
 NAMED = 4

@@ -11,13 +11,13 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from tests.conformance.toys import D_HEAD, HEADS, Toy, ToyTower, pictures
+from tests.conformance.toys import D_HEAD, HEADS, ResumableToy, Toy, pictures
 from tests.families import VOCABULARY, paired
 from tests.oracle.plain_hooks import Plain, head_slice
 from workbench.core import Edit
 from workbench.errors import UnsupportedModel
 from workbench.models.language import HookedLM
-from workbench.models.resumable import Tower
+from workbench.models.resumable import ResumableModel
 from workbench.patching.record import record
 from workbench.patching.run import run
 from workbench.patching.sweep import sweep
@@ -87,9 +87,9 @@ def expected(toy: Toy, site: str, step: int, layer: int, head: int, position: in
 )
 def test_a_toy_tower_is_swept_exactly(n_steps: int, site: str, by: str | list[str]) -> None:
     toy = Toy(n_steps=n_steps)
-    tower = ToyTower(toy)
-    assert isinstance(tower, Tower)
-    result = sweep(tower, INPUTS, site=site, by=by, positions="all" if "position" in by else None)
+    resumable = ResumableToy(toy)
+    assert isinstance(resumable, ResumableModel)
+    result = sweep(resumable, INPUTS, site=site, by=by, positions="all" if "position" in by else None)
     assert result.values.shape[0] == (n_steps if n_steps > 1 else 3)
     draw = random.Random(0)
     for _ in range(12):
@@ -106,20 +106,20 @@ def test_a_toy_tower_is_swept_exactly(n_steps: int, site: str, by: str | list[st
         assert result.source is not None
         assert result.source[example] == pytest.approx(value, abs=1e-4)
     if site == "z" and by == "head":
-        # The layer half of the cone: a row passes only the stages from its own on.
-        stages = 3 * n_steps
-        assert tower.stages_climbed <= len(INPUTS) * (HEADS * stages * (stages + 1) // 2)
+        # The layer half of the cone: a row passes only the depths from its own on.
+        depths = 3 * n_steps
+        assert resumable.layers_run <= len(INPUTS) * (HEADS * depths * (depths + 1) // 2)
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
 @pytest.mark.parametrize("edit", ["zero", "mean", "resample", "pattern"])
 def test_other_edits_on_toys_equal_run(n_steps: int, edit: str) -> None:
-    tower = ToyTower(Toy(n_steps=n_steps))
+    resumable = ResumableToy(Toy(n_steps=n_steps))
     site = "pattern" if edit == "pattern" else "z"
     attend = (0, "end") if edit == "pattern" else None
-    result = sweep(tower, INPUTS, site=site, edit=edit, attend_to=attend)
+    result = sweep(resumable, INPUTS, site=site, edit=edit, attend_to=attend)
     for step, layer, head in [(0, 1, 2), (n_steps - 1, 2, 0)]:
-        out = run(tower, INPUTS, [Edit(site, layer, head=head, kind=edit, attend_to=attend, step=step)])
+        out = run(resumable, INPUTS, [Edit(site, layer, head=head, kind=edit, attend_to=attend, step=step)])
         cell = result.values[(step, layer, head) if n_steps > 1 else (layer, head)]
         assert out.scores().numpy() == pytest.approx(cell, abs=1e-4)
         assert np.abs(cell - result.base).max() > 1e-3
@@ -128,7 +128,9 @@ def test_other_edits_on_toys_equal_run(n_steps: int, edit: str) -> None:
 def test_run_edits_several_steps_at_once() -> None:
     toy = Toy(n_steps=3)
     out = run(
-        ToyTower(toy), INPUTS, [Edit("z", 1, head=2, kind="zero", step=0), Edit("z", 0, head=1, kind="zero", step=2)]
+        ResumableToy(toy),
+        INPUTS,
+        [Edit("z", 1, head=2, kind="zero", step=0), Edit("z", 0, head=1, kind="zero", step=2)],
     )
     for example, picture in enumerate(INPUTS.clean):
         hooks = []
@@ -149,7 +151,7 @@ def test_run_edits_several_steps_at_once() -> None:
 
 
 def test_pictures_are_recorded() -> None:
-    rec = record(ToyTower(Toy()), INPUTS, ["z", "pattern"])
+    rec = record(ResumableToy(Toy()), INPUTS, ["z", "pattern"])
     assert rec.clean.stack("z").shape == (3, 3, 6, HEADS, D_HEAD)
     assert torch.allclose(rec.clean.stack("pattern").sum(-1), torch.ones(()), atol=1e-5)
 

@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.models.attention_hook import Seen, grouped, is_causal, scores_of, softmax, visible
+from workbench.models.attention_hook import AttentionInputs, grouped, is_causal, scores_of, softmax, visible
 
 #: What a mask of floats adds to hide a position lies below this; anything between it and 0 is a bias.
 _HIDDEN = -1e4
 
 
 @dataclass(frozen=True)
-class PatternLaw:
+class PatternFormula:
     """``pattern = softmax(cap · tanh(scale · q kᵀ / cap) + mask)`` of one layer at one length, a sink beside each row.
 
     `window` counts the positions that a destination sees, itself included; None for all earlier ones.
@@ -43,18 +43,18 @@ class PatternLaw:
         return softmax(scores, sinks, q.dtype)[0]
 
     def plain(self) -> dict[str, Any]:
-        """The law as JSON knows it."""
+        """The formula as JSON knows it."""
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, law: Mapping[str, Any]) -> PatternLaw:
+    def from_plain(cls, formula: Mapping[str, Any]) -> PatternFormula:
         """The inverse of `plain`."""
-        sinks = law.get("sinks")
-        return cls(**{**law, "sinks": None if sinks is None else tuple(sinks)})
+        sinks = formula.get("sinks")
+        return cls(**{**formula, "sinks": None if sinks is None else tuple(sinks)})
 
 
-def law_of(module: nn.Module, seen: Seen) -> PatternLaw | None:
-    """The law of a layer as it was just run on unpadded inputs; None where its pattern needs more than q and k."""
+def formula_of(module: nn.Module, seen: AttentionInputs) -> PatternFormula | None:
+    """The formula of a layer as it was just run on unpadded inputs; None where its pattern needs more than q and k."""
     given, length = seen.arguments, seen.keys.shape[2]
     if given.get("position_bias") is not None:
         return None
@@ -65,7 +65,7 @@ def law_of(module: nn.Module, seen: Seen) -> PatternLaw | None:
             return None
         causal, window = True, None if found == length else found
     sinks, scale = given.get("s_aux"), given.get("scaling")
-    return PatternLaw(
+    return PatternFormula(
         scale=float(seen.keys.shape[-1] ** -0.5 if scale is None else scale),
         causal=causal,
         window=window,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from circuits.overlap import Pair, group_mean, interval
 from workbench.findings import Verdict
+
+from ..overlap import Pair, group_mean, interval
 
 # Declared before any number was seen; `Task.relation` is not asked, so that a new task cannot change the verdict.
 IOI = "ioi"

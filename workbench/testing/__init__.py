@@ -1,0 +1,16 @@
+"""The conformance checks, for anyone who writes a task, a finding or a model of their own.
+
+::
+
+    wb.testing.check_task(task)        # raises AssertionError with everything that is wrong, and what to write instead
+    wb.testing.check_finding(finding)
+    wb.testing.check_model(model)
+
+The test suite runs the same checks on every file of ``data/tasks`` and ``circuits/findings``.
+"""
+
+from workbench.testing.finding import check_finding
+from workbench.testing.model import check_model
+from workbench.testing.task import check_task
+
+__all__ = ["check_finding", "check_model", "check_task"]

@@ -1,0 +1,90 @@
+"""`check_finding`: what every finding must state, and what its run must leave, as messages for its author."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from workbench import registry
+from workbench.errors import WorkbenchError
+from workbench.findings import VERDICTS, Finding, Report
+from workbench.runs.directory import RunDirectory, RunProgress
+from workbench.runs.run import Run
+from workbench.testing.problems import raise_problems, run_in_order
+
+#: As few prompts as a finding's statistics bear, so that the check is quick.
+QUICK = {"n": 6}
+
+
+def check_finding(finding: Finding | str, model: Any = None, settings: Mapping[str, Any] | None = None) -> None:
+    """Check a finding as the test suite checks those of ``circuits/findings``: what it states, and one quick run.
+
+    Args:
+        finding: a finding, or the name of one.
+        model: what to run it on; the bundled model ``tiny`` by default.
+        settings: of that run, besides ``n=6``.
+
+    Raises:
+        AssertionError: everything that is wrong, each with what to write instead.
+
+    >>> wb.testing.check_finding("head-ablation")
+    """
+    if isinstance(finding, str):
+        finding = registry.load("circuits.findings", finding, "finding", "finding")
+    if not isinstance(finding, Finding):
+        raise AssertionError(f"check_finding takes a wb.Finding or the name of one, not {type(finding).__name__}.")
+    checks = (partial(_states_its_claim, finding), partial(_runs, finding, model, {**QUICK, **(settings or {})}))
+    raise_problems(f"The finding {finding.name!r}", run_in_order(checks))
+
+
+def _states_its_claim(finding: Finding) -> Iterator[str]:
+    if not finding.title:
+        yield "title is empty. Write a few words for headings."
+    if not finding.question.endswith("?"):
+        yield f"question={finding.question!r} is no question. Write one that ends in '?'."
+    if not finding.claim.endswith("."):
+        yield f"claim={finding.claim!r} is no sentence. Say what *supported* would mean, before you run it."
+    if not finding.source:
+        yield "source is empty. Name the paper, or say that there is none."
+    if not finding.thresholds or not all(finding.thresholds.values()):
+        yield f"thresholds={dict(finding.thresholds)} says nothing. Name each number that the verdict compares with."
+    if missing := [name for name in ("n", "seed") if name not in finding.defaults]:
+        names = " and no ".join(map(repr, missing))
+        yield f"defaults has no {names}. Give a number of prompts and a seed: n=25, seed=0."
+
+
+def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:
+    if model is None:
+        from workbench.models import load
+
+        model = load("tiny")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            config = finding.settings(settings)
+            with RunDirectory.create(folder, finding.name, {"model": "tiny", **config}) as run:
+                report = finding.run(model, config, RunProgress(run))
+                run.record(model=model.provenance)
+                run.add_report(report)
+        except (WorkbenchError, TypeError, AttributeError, KeyError, ValueError) as error:
+            yield f"its run with {dict(settings)} raises {type(error).__name__}: {error}"
+            return
+        if run.path is None:
+            yield "its run was not written."
+            return
+        yield from _run_is_complete(report, Run.read(run.path), config)
+
+
+def _run_is_complete(report: Report, run: Run, config: Mapping[str, Any]) -> Iterator[str]:
+    if report.verdict not in VERDICTS:
+        yield f"its verdict {report.verdict!r} is none of {', '.join(VERDICTS)}."
+    if f"n = {config['n']}" not in run.summary:
+        yield f"its summary does not say 'n = {config['n']}'. A number of prompts stands beside every statistic."
+    if only_one := set(report.figures) ^ set(report.pictures):
+        yield f"{', '.join(sorted(only_one))}: in figures or in pictures alone. Give every figure in both kinds."
+    for name, frame in report.tables.items():
+        if name not in run.table_names or set(run.table(name).columns) != set(frame.columns):
+            yield f"the table {name!r} is not read back as it was written. Use plain columns with names."
+    if missing := set(report.figures) - set(run.figure_names):
+        yield f"the figures {', '.join(sorted(missing))} are not in the run."
