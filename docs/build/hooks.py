@@ -1,4 +1,4 @@
-"""What mkdocs does besides rendering Markdown: pages from the project's own files, and findings with their results."""
+"""Hooks of mkdocs: pages generated from the project's own files, and findings with their results."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """Point links to the project's root files at their pages, and put findings in the places of their markers."""
-    markdown = _ROOT_LINK.sub(lambda found: f"]({found[1].removeprefix('../')}{found[2].lower()}.md", markdown)
-    results, here = Path(config.docs_dir) / "results", posixpath.dirname(page.file.src_uri)
-    up = posixpath.relpath("results", here or ".")
-    return _MARKER.sub(lambda found: pages.rendered(found[1], found[2], results, up), markdown)
+    """Point links to the project's root files at their pages, and replace the markers of findings."""
+    markdown = _ROOT_LINK.sub(lambda link: f"]({link[1].removeprefix('../')}{link[2].lower()}.md", markdown)
+    results = Path(config.docs_dir) / "results"
+    up = posixpath.relpath("results", posixpath.dirname(page.file.src_uri) or ".")
+    return _MARKER.sub(lambda marker: pages.rendered(marker[1], marker[2], results, up), markdown)
 
 
 def _findings() -> list[str]:

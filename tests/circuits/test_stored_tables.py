@@ -22,7 +22,9 @@ COMMAND = "python -m tests.circuits.stored_tables"
 def test_a_finding_gives_its_stored_tables(name: str) -> None:
     place, info = stored_tables.FOLDER / name, stored_tables.stored_info(name)
     assert place.is_dir(), f"{name} has no stored tables yet. Make them with `{COMMAND} {name}` and commit them."
-    report = stored_tables.measure(stored_tables.finding_of(name), info["settings"])
+    finding = stored_tables.finding_of(name)
+    assert stored_tables.versions(finding) == info["versions"], f"A results version was raised: run `{COMMAND} {name}`."
+    report = stored_tables.measure(finding, info["settings"])
     lines = stored_tables.differences(report, place, info["not_compared"])
     if report.verdict != info["verdict"]:
         lines.append(f"verdict: stored {info['verdict']}; now {report.verdict}")

@@ -1,7 +1,7 @@
 """The tables of every finding on the tiny model, stored beside this file: a folder a finding, a CSV a table.
 
 ``python -m tests.circuits.stored_tables [FINDING ...]`` writes them again. ``stored.json`` in each folder has the
-verdict and two things to edit there: the settings, and ``not_compared``, the columns that differ between processors.
+verdict, the results versions and two things to edit there: the settings, and ``not_compared``, the columns that differ between processors.
 (Some heads of the tiny model have no effect but rounding noise, in which ranks and p-values corrected over all heads
 are noise, too. Prefer settings that leave this list empty.)
 """
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from workbench import registry
+from workbench import findings, registry
 from workbench.findings import Finding, Quiet, Report
 
 FOLDER = Path(__file__).parent
@@ -41,6 +41,11 @@ def stored_info(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"settings": QUICK, "not_compared": []}
 
 
+def versions(finding: Finding) -> list[int]:
+    """The results versions of the finding and of the engine."""
+    return [finding.results_version, findings.RESULTS_VERSION]
+
+
 def measure(finding: Finding, settings: dict[str, Any]) -> Report:
     """The finding on the tiny model."""
     return finding.judge(wb.load("tiny"), finding.settings(settings), Quiet())
@@ -55,7 +60,8 @@ def store(finding: Finding, folder: Path = FOLDER) -> list[Path]:
         old.unlink()
     for table, frame in report.tables.items():
         (place / f"{table}.csv").write_text(_csv(frame), encoding="utf-8")
-    (place / INFO).write_text(json.dumps(info | {"verdict": report.verdict}, indent=2) + "\n", encoding="utf-8")
+    info |= {"verdict": report.verdict, "versions": versions(finding)}
+    (place / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
     return sorted(place.iterdir())
 
 
