@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pages
+import reference
 from mkdocs.structure.files import File
 
 from workbench import registry
@@ -21,7 +22,8 @@ _MARKER = re.compile(r"^<!-- ([\w-]+): ([\w-]+) -->$", re.MULTILINE)
 def on_config(config: Any) -> Any:
     """Fill the lists of the navigation that are folders."""
     findings = [{"Overview": "findings/index.md"}, *_findings()]
-    _fill(config.nav, {"findings/": findings, "decisions/": _pages(config, "decisions")})
+    api = [{reference.title(module): f"reference/{module}.md"} for module in reference.public_names()]
+    _fill(config.nav, {"findings/": findings, "decisions/": _pages(config, "decisions"), "reference/": api})
     return config
 
 
@@ -34,6 +36,8 @@ def on_files(files: Any, config: Any) -> Any:
     for page in _findings():
         if files.get_file_from_path(page) is None:
             files.append(File.generated(config, page, content=pages.plain_page(posixpath.basename(page)[:-3])))
+    for module, names in reference.public_names().items():
+        files.append(File.generated(config, f"reference/{module}.md", content=reference.page(module, names)))
     return files
 
 

@@ -1,9 +1,9 @@
 """The tables of every finding on the tiny model, stored beside this file: a folder a finding, a CSV a table.
 
 ``python -m tests.circuits.stored_tables [FINDING ...]`` writes them again. ``stored.json`` in each folder has the
-verdict, the results versions and two things to edit there: the settings, and ``not_compared``, the columns that differ between processors.
-(Some heads of the tiny model have no effect but rounding noise, in which ranks and p-values corrected over all heads
-are noise, too. Prefer settings that leave this list empty.)
+verdict, the results versions and two things to edit there: the settings, and ``not_compared``, the columns that differ
+between processors. (Some heads of the tiny model have no effect but rounding noise, in which ranks and p-values
+corrected over all heads are noise, too. Prefer settings that leave this list empty.)
 """
 
 from __future__ import annotations
