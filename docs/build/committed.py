@@ -17,11 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from workbench import findings, registry
+from workbench import findings
 from workbench.findings import Finding
 from workbench.inputs.pairs import task
 from workbench.io.files import jsonable
 from workbench.models import catalog
+from workbench.registry import FINDINGS
 from workbench.runs.run import Run
 
 #: The models whose results the documentation shows.
@@ -36,7 +37,7 @@ PAIRS = 150
 
 def provenance(name: str, model: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """What the result of a finding on a model depends on; `changes` are the settings that differ from the defaults."""
-    finding: Finding = registry.load("circuits.findings", name, "finding", "finding")
+    finding = FINDINGS[name]
     settings = finding.settings(changes)
     return {
         "finding": name,

@@ -11,7 +11,7 @@ import pages
 import reference
 from mkdocs.structure.files import File
 
-from workbench import registry
+from workbench.registry import FINDINGS
 
 #: Files of the project's root that are pages too.
 FROM_ROOT = {name: f"{name.lower()}.md" for name in ("CONTRIBUTING", "SECURITY", "CHANGELOG")}
@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def _findings() -> list[str]:
-    return [f"findings/{name}.md" for name in registry.names("circuits.findings")]
+    return [f"findings/{name}.md" for name in FINDINGS.names()]
 
 
 def _pages(config: Any, folder: str) -> list[str]:

@@ -15,11 +15,11 @@ from typing import Any
 
 from committed import MODELS, commit, differences, provenance
 
-from workbench import registry
 from workbench.errors import WorkbenchError
+from workbench.registry import FINDINGS, ROOT
 from workbench.runs.run import Run
 
-RESULTS = registry.ROOT / "docs" / "results"
+RESULTS = ROOT / "docs" / "results"
 #: Exit codes of `workbench reproduce`: with a verdict, and interrupted.
 WITH_VERDICT, INTERRUPTED = (0, 1), 130
 
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _make(name: str, model: str, changes: dict[str, Any], options: argparse.Namespace) -> int:
     """Make one result unless it is current; returns an exit code."""
-    full = registry.load("circuits.findings", name, "finding", "finding").full if options.full else {}
+    full = FINDINGS[name].full if options.full else {}
     measured, folder = provenance(name, model, {**full, **changes}), options.into / model / name
     stale = differences(folder, measured)
     if not (stale or options.again):
@@ -72,7 +72,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     def names(text: str) -> list[str]:
         return text.split(",")
 
-    findings = registry.names("circuits.findings")
+    findings = FINDINGS.names()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=names, default=MODELS, metavar="A,B", help="only these models")
     parser.add_argument("--findings", type=names, default=findings, metavar="A,B", help="only these findings")

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from tests.circuits import stored_tables
-from workbench import registry
 from workbench.findings import Report
+from workbench.registry import FINDINGS
 
-NAMES = registry.names("circuits.findings")
+NAMES = FINDINGS.names()
 COMMAND = "python -m tests.circuits.stored_tables"
 
 

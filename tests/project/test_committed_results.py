@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 
 from tests.project.test_docs_site import tool
-from workbench import registry
 from workbench.findings import VERDICTS
-from workbench.registry import ROOT
+from workbench.registry import FINDINGS, ROOT
 
 RESULTS = ROOT / "docs" / "results"
 COMMITTED = tool("committed")
-FINDINGS, MODELS, PROVENANCE = registry.names("circuits.findings"), COMMITTED["MODELS"], COMMITTED["PROVENANCE"]
+NAMES, MODELS, PROVENANCE = FINDINGS.names(), COMMITTED["MODELS"], COMMITTED["PROVENANCE"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: A result that every contributor can make must be there; one on a model with a licence to accept may be missing.
-REQUIRED = [(model, name) for model in MODELS if not COMMITTED["optional"](model) for name in FINDINGS]
-PRESENT = [(model, name) for model in MODELS for name in FINDINGS if (RESULTS / model / name).is_dir()]
+REQUIRED = [(model, name) for model in MODELS if not COMMITTED["optional"](model) for name in NAMES]
+PRESENT = [(model, name) for model in MODELS for name in NAMES if (RESULTS / model / name).is_dir()]
 
 
 def run_info(folder: Path) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def test_its_page_has_that_result(model: str, name: str) -> None:
 
 
 def test_a_page_says_when_its_result_is_out_of_date(tmp_path: Path) -> None:
-    model, name = MODELS[0], FINDINGS[0]
+    model, name = MODELS[0], NAMES[0]
     folder = tmp_path / model / name
     folder.mkdir(parents=True)
     for file in ("run.json", "summary.txt", PROVENANCE):
@@ -69,7 +68,7 @@ def test_a_page_says_when_its_result_is_out_of_date(tmp_path: Path) -> None:
     assert "Out of date (prompts_sha256: '000" in page and COMMITTED["command"](name, model) in page
 
 
-@pytest.mark.parametrize("name", FINDINGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_readme_tells_each_study_with_its_committed_verdict_and_numbers(name: str) -> None:
     (row,) = re.findall(rf"^\|(.*)`workbench reproduce {name}` \|$", README, re.M)
     folder = RESULTS / MODELS[0] / name

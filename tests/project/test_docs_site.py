@@ -18,9 +18,8 @@ from mkdocs.structure.files import Files
 
 import workbench as wb
 from tests.docs_pages import MODEL
-from workbench import registry
 from workbench.findings import Report
-from workbench.registry import ROOT
+from workbench.registry import FINDINGS, ROOT, TASKS
 from workbench.runs.directory import RunDirectory
 from workbench.runs.run import Run
 
@@ -43,7 +42,7 @@ def made_up_run(root: Path, tables: int = 1, verdict: Any = "undecided") -> Run:
     """A run directory as a finding leaves it, with numbers that nothing measured."""
     from matplotlib.figure import Figure
 
-    settings = registry.load("circuits.findings", FINDING, "finding", "finding").settings({})
+    settings = FINDINGS[FINDING].settings({})
     frame = pd.DataFrame({"quantity": ["near", "dis|tant"], "value": [0.123456, 2.0], "n": [20, 20]})
     long = pd.DataFrame({"x": ["0" * 99_999] * 3})
     more = {f"t{'x' * i}": long for i in range(1, tables)}
@@ -93,7 +92,7 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
 
 
 def test_every_finding_decision_and_root_file_has_a_page(site: Path) -> None:
-    for name in registry.names("circuits.findings"):
+    for name in FINDINGS.names():
         assert (site / "findings" / f"{name}.html").is_file()
     for decision in (ROOT / "docs" / "decisions").glob("*.md"):
         assert (site / "decisions" / f"{decision.stem}.html").is_file()
@@ -103,7 +102,7 @@ def test_every_finding_decision_and_root_file_has_a_page(site: Path) -> None:
 
 
 def test_a_findings_page_says_what_the_finding_and_its_runs_say(site: Path) -> None:
-    finding = registry.load("circuits.findings", FINDING, "finding", "finding")
+    finding = FINDINGS[FINDING]
     page = site / "findings" / f"{FINDING}.html"
     text = text_of(page)
     made_up = ("Undecided.", "Made up.\nTwice.", "0.123", "dis|tant", "n = 20")
@@ -151,7 +150,7 @@ def test_a_copy_holds_the_runs_own_bytes_and_stays_small(committed: dict[str, An
 def test_a_result_is_made_again_when_what_it_depends_on_changes(
     committed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, finding = tmp_path / "copy", registry.load("circuits.findings", FINDING, "finding", "finding")
+    folder, finding = tmp_path / "copy", FINDINGS[FINDING]
     committed["commit"](made_up_run(tmp_path / "runs"), folder, committed["provenance"](FINDING, MODEL, {}))
 
     def differing(model: str = MODEL, **changes: Any) -> list[str]:
@@ -183,11 +182,11 @@ def test_the_prompts_of_a_result_are_those_of_its_tasks(
     assert tool("committed")["provenance"]("ioi-circuit", MODEL, {})["prompts_sha256"] != before
 
 
-@pytest.mark.parametrize("name", registry.names("circuits.findings"))
+@pytest.mark.parametrize("name", FINDINGS.names())
 def test_a_finding_says_which_tasks_it_draws_from(committed: dict[str, Any], name: str) -> None:
-    finding = registry.load("circuits.findings", name, "finding", "finding")
+    finding = FINDINGS[name]
     tasks = committed["tasks_of"](finding, finding.defaults)
-    assert tasks and set(tasks) <= set(registry.names("data.tasks")), "list its tasks in Finding(tasks=…)"
+    assert tasks and set(tasks) <= set(TASKS.names()), "list its tasks in Finding(tasks=…)"
 
 
 def test_a_trial_runs_keeps_and_is_then_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

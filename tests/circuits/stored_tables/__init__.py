@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from workbench import findings, registry
+from workbench import findings
 from workbench.findings import Finding, Quiet, Report
+from workbench.registry import FINDINGS
 
 FOLDER = Path(__file__).parent
 INFO = "stored.json"
@@ -32,7 +33,7 @@ TOLERANCE = 1e-4
 
 def finding_of(name: str) -> Finding:
     """The finding registered as `name`."""
-    return registry.load("circuits.findings", name, "finding", "finding")
+    return FINDINGS[name]
 
 
 def stored_info(name: str, folder: Path = FOLDER) -> dict[str, Any]:

@@ -7,8 +7,8 @@ os.environ["WORKBENCH_CACHE"] = "off"
 
 if __name__ == "__main__":
     from tests.circuits.stored_tables import finding_of, store
-    from workbench import registry
+    from workbench.registry import FINDINGS
 
-    for name in sys.argv[1:] or registry.names("circuits.findings"):
+    for name in sys.argv[1:] or FINDINGS.names():
         files = store(finding_of(name))
         print(f"{name}: {len(files)} files in {files[0].parent}")
