@@ -11,10 +11,12 @@ import pages
 import reference
 from mkdocs.structure.files import File
 
-from workbench.registry import FINDINGS
+from workbench.registry import FINDINGS, ROOT
 
 #: Files of the project's root that are pages too.
 FROM_ROOT = {name: f"{name.lower()}.md" for name in ("CONTRIBUTING", "SECURITY", "CHANGELOG")}
+#: A page that stands beside the code it explains.
+ENGINE = ("workbench/patching/README.md", "engine.md")
 _ROOT_LINK = re.compile(rf"\]\(((?:\.\./)*)({'|'.join(FROM_ROOT)})\.md")
 _MARKER = re.compile(r"^<!-- ([\w-]+): ([\w-]+) -->$", re.MULTILINE)
 
@@ -33,6 +35,9 @@ def on_files(files: Any, config: Any) -> Any:
     for name, page in FROM_ROOT.items():
         text = (root / f"{name}.md").read_text(encoding="utf-8").replace("](docs/", "](")
         files.append(File.generated(config, page, content=text))
+    source, page = ENGINE
+    text = (ROOT / source).read_text(encoding="utf-8").replace("](../../docs/", "](")
+    files.append(File.generated(config, page, content=text))
     for page in _findings():
         if files.get_file_from_path(page) is None:
             files.append(File.generated(config, page, content=pages.plain_page(posixpath.basename(page)[:-3])))

@@ -57,5 +57,5 @@ def test_a_changed_number_word_row_or_table_is_a_difference(tmp_path: Path) -> N
     ]
     assert [len(lines(frame.assign(effect=effect))) for effect in ([0.25, 0.0], [float("nan")] * 2)] == [1, 1]
     assert lines(frame.assign(head=["0.1", "0.1"])) == ["table heads, column head, row 1: stored 0.10; now 0.1"]
-    assert lines(frame[:1]) == ["table heads, rows: stored 2; now 1"]
+    assert lines(frame.head(1)) == ["table heads, rows: stored 2; now 1"]
     assert len(lines(frame, "other")) == 2

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ def _table_differences(frame: pd.DataFrame, file: Path, skipped: set[str]) -> li
 def _agree(before: str, now: Any) -> bool:
     if now is None or now is pd.NA or (isinstance(now, float) and np.isnan(now)):
         return before == ""
-    if isinstance(now, Number | np.number) and not isinstance(now, bool | np.bool_):
+    if isinstance(now, int | float | np.number) and not isinstance(now, bool):
         return before != "" and bool(np.isclose(float(before), float(now), rtol=TOLERANCE, atol=TOLERANCE))
     return before == str(now)
 
