@@ -24,7 +24,7 @@ def test_a_finding_gives_its_stored_tables(name: str) -> None:
     assert place.is_dir(), f"{name} has no stored tables yet. Make them with `{COMMAND} {name}` and commit them."
     finding = stored_tables.finding_of(name)
     assert stored_tables.versions(finding) == info["versions"], f"A results version was raised: run `{COMMAND} {name}`."
-    report = stored_tables.measure(finding, info["settings"])
+    report = stored_tables.measure(finding, info)
     lines = stored_tables.differences(report, place, info["not_compared"])
     if report.verdict != info["verdict"]:
         lines.append(f"verdict: stored {info['verdict']}; now {report.verdict}")
