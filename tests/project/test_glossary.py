@@ -17,8 +17,9 @@ def test_each_term_stands_once_in_order_and_is_explained_briefly() -> None:
 
 
 #: What nobody can read the other pages without.
-NEEDED = """head, site, hook name, task, pair, edit, recording, sweep, cell, effect, circuit, role, light cone, batch, prefix, depth,
-stage, gate, finding, verdict, run, edge, path patching, screen, result cache, shard, results version, split half"""
+NEEDED = """head, site, hook name, task, pair, edit, recording, sweep, cell, effect, circuit, role, light cone, batch,
+prefix, depth, stage, gate, finding, verdict, run, edge, path patching, screen, result cache, shard, results version,
+split half"""
 
 
 def test_the_terms_of_the_workbench_are_explained() -> None:
