@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import runpy
 from functools import cache
@@ -89,6 +91,31 @@ def test_their_snippets_and_ours_give_the_same_numbers(page: str, theirs: str, h
         a, b = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (a, b))
         assert a.shape == b.shape, name
         assert np.abs(a - b).max() < 1e-4 < np.abs(a).max(), name
+
+
+#: Calls in running text: `wb.sweep(model, others, where=screen.confirmed)`.
+_CALL = re.compile(r"`[^`]*?((?:wb|model)\.[\w.]+\([^`]*\))[^`]*`")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_calls_in_the_text_have_the_arguments_that_they_name(page: Path) -> None:
+    for text in _CALL.findall(page.read_text(encoding="utf-8")):
+        try:
+            tree = ast.parse(text.replace("...", "").replace("…", "..."), mode="eval")
+        except SyntaxError:
+            continue  # several in a row, or one that is cut
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                function = _looked_up(call.func)
+                if function is not None:
+                    names = [keyword.arg for keyword in call.keywords if keyword.arg]
+                    inspect.signature(function).bind_partial(**dict.fromkeys(names))
+
+
+def _looked_up(attribute: ast.Attribute) -> Any:
+    """``wb.sweep`` or ``model.reset_hooks``; None for what is looked up in anything else."""
+    owner = {"wb": wb, "model": wb.HookedLM}.get(getattr(attribute.value, "id", ""))
+    return None if owner is None else getattr(owner, attribute.attr)
 
 
 def test_the_script_of_the_first_page_is_the_example() -> None:
