@@ -97,7 +97,7 @@ def test_their_snippets_and_ours_give_the_same_numbers(page: str, theirs: str, h
 _CALL = re.compile(r"`[^`]*?((?:wb|model)\.[\w.]+\([^`]*\))[^`]*`")
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_calls_in_the_text_have_the_arguments_that_they_name(page: Path) -> None:
     for text in _CALL.findall(page.read_text(encoding="utf-8")):
         try:
