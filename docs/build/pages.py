@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import importlib
 import inspect
@@ -14,7 +15,7 @@ from typing import Any
 from committed import MODELS, PROVENANCE, command, differences, provenance
 
 from workbench.findings import Finding
-from workbench.registry import FINDINGS
+from workbench.registry import FINDINGS, METRICS
 
 
 def rendered(what: str, name: str, results: Path, up: str) -> str:
@@ -23,6 +24,8 @@ def rendered(what: str, name: str, results: Path, up: str) -> str:
         return "\n\n".join(result(name, model, results, up) for model in MODELS)
     if what == "findings":
         return overview(results)
+    if what == "metrics":
+        return metrics()
     parts = {"claim": claim, "rule": rule, "method": method, "settings": settings}
     if what not in parts:
         raise ValueError(f"<!-- {what}: {name} -->: there is no {what!r}; there are {', '.join(parts)}, results.")
@@ -66,6 +69,15 @@ def settings(name: str) -> str:
         (f"`{key}`", _words(value), _words(finding.full.get(key, value))) for key, value in finding.defaults.items()
     ]
     return _table(("setting", "default", "with `--full`"), rows)
+
+
+def metrics() -> str:
+    """All metrics, each with the first line of its file's docstring."""
+    rows = []
+    for name in METRICS.names():
+        docstring = ast.get_docstring(ast.parse(METRICS.path(name).read_text(encoding="utf-8"))) or ""
+        rows.append((f"`{name}`", docstring.partition("\n")[0].removesuffix("."), METRICS[name].units))
+    return _table(("name", "meaning", "units"), rows)
 
 
 def overview(results: Path) -> str:
