@@ -83,13 +83,13 @@ def tasks_of(finding: Finding, settings: Mapping[str, Any]) -> tuple[str, ...]:
 @cache
 def _prompts_hash(tasks: tuple[str, ...], seed: int) -> str:
     """SHA-256 of the pairs of each task for this seed, and of the positions at which its stages are patched."""
-    drawn = {}
+    prompts = {}
     for name in tasks:
-        drawn[name] = {
+        prompts[name] = {
             "pairs": [asdict(pair) for pair in task(name, n=PAIRS, seed=seed).examples()],
             "stages": dict(task(name).stages),
         }
-    return hashlib.sha256(json.dumps(jsonable(drawn), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(jsonable(prompts), sort_keys=True).encode()).hexdigest()
 
 
 def commit(run: Run, folder: Path, measured: Mapping[str, Any]) -> list[str]:

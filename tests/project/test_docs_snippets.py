@@ -27,15 +27,15 @@ from workbench.registry import METRICS, ROOT
 SCRIPTS = [page for page in PAGES if script(page.read_text(encoding="utf-8"))]
 
 
-def run(page: Path, folder: Path, **given: Any) -> dict[str, Any]:
+def run(page: Path, folder: Path, **names: Any) -> dict[str, Any]:
     """Run a page's Python in a folder; a file, because nnsight reads the source of what it traces."""
     file = folder / f"{page.stem.replace('-', '_')}.py"
     file.write_text(script(page.read_text(encoding="utf-8")), encoding="utf-8")
-    return runpy.run_path(str(file), init_globals=given)
+    return runpy.run_path(str(file), init_globals=names)
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -49,18 +49,18 @@ ALONE = [page for page in SCRIPTS if not page.name.startswith("from-") and page.
 
 
 @pytest.mark.parametrize("page", ALONE, ids=name_of)
-def test_the_python_of_a_page_runs(page: Path, here: Path) -> None:
-    given = {"wb": wb, "model": wb.load(TINY), "task": wb.task("ioi", n=2)} if page.name == "errors.md" else {}
-    run(page, here, **given)
+def test_the_python_of_a_page_runs(page: Path, folder: Path) -> None:
+    names = {"wb": wb, "model": wb.load(TINY), "task": wb.task("ioi", n=2)} if page.name == "errors.md" else {}
+    run(page, folder, **names)
 
 
-def test_the_python_that_reads_a_run_runs_after_the_command_that_makes_it(here: Path) -> None:
+def test_the_python_that_reads_a_run_runs_after_the_command_that_makes_it(folder: Path) -> None:
     page = DOCS / "howto" / "save.md"
     (command,) = re.findall(r"^workbench (reproduce circuit-reuse --n .*)$", page.read_text(encoding="utf-8"), re.M)
     assert cli.main([*command.split(), "--model", TINY]) in (0, 1)
-    found = run(page, here)
-    assert found["run"].facts["config"]["n"] == 4
-    assert (here / "ioi.html").stat().st_size > 100_000
+    names = run(page, folder)
+    assert names["run"].facts["config"]["n"] == 4
+    assert (folder / "ioi.html").stat().st_size > 100_000
 
 
 # --- the pages for people who come from elsewhere
@@ -83,15 +83,15 @@ def traced() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(("page", "theirs"), [("from-transformerlens", "bridge"), ("from-nnsight", "traced")])
-def test_their_snippets_and_ours_give_the_same_numbers(page: str, theirs: str, here: Path) -> None:
-    found = run(DOCS / f"{page}.md", here, **{theirs: bridge() if theirs == "bridge" else traced()})
-    pairs = {name: (found[name], found[f"ours{name[6:]}"]) for name in found if name.startswith("theirs")}
-    assert set(pairs) == {"theirs", "theirs_z", "theirs_logits"}
-    for name, (a, b) in pairs.items():
-        a, b = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (a, b))
-        assert a.shape == b.shape, name
-        assert np.abs(a - b).max() < 1e-4 < np.abs(a).max(), name
+@pytest.mark.parametrize(("page", "name"), [("from-transformerlens", "bridge"), ("from-nnsight", "traced")])
+def test_both_columns_give_the_same_numbers(page: str, name: str, folder: Path) -> None:
+    names = run(DOCS / f"{page}.md", folder, **{name: bridge() if name == "bridge" else traced()})
+    counterpart = {"expected": "values", "expected_z": "z", "expected_logits": "logits"}
+    assert {name for name in names if name.startswith("expected")} == set(counterpart)
+    for expected, value in counterpart.items():
+        a, b = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (names[expected], names[value]))
+        assert a.shape == b.shape, value
+        assert np.abs(a - b).max() < 1e-4 < np.abs(a).max(), value
 
 
 #: Calls in running text: `wb.sweep(model, others, where=screen.confirmed)`.
