@@ -6,11 +6,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
-
 import workbench as wb
 from workbench import registry
-from workbench.findings import Quiet
+from workbench.io.tables import read_csv
 from workbench.models.catalog import DEFAULT
 from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory
@@ -29,7 +27,7 @@ def make_runs(root: Path) -> None:
         settings = finding.settings({"n": 6})
         with RunDirectory.create(root, name, {"model": "tiny", **settings}) as run:
             run.record(model=model.provenance)
-            run.add_report(finding.run(model, settings, Quiet()))
+            run.add_report(finding.report(model, settings))
 
 
 def _again(result: Path, root: Path) -> None:
@@ -39,4 +37,4 @@ def _again(result: Path, root: Path) -> None:
         run.record(verdict=facts["verdict"], model=facts["model"])
         run.summary = (result / "summary.txt").read_text()
         for table in sorted(result.glob("tables/*.csv")):
-            run.add_table(table.stem, pd.read_csv(table))
+            run.add_table(table.stem, read_csv(table))

@@ -24,7 +24,7 @@ import pandas as pd
 
 import workbench as wb
 from workbench import findings
-from workbench.findings import Finding, Quiet, Report
+from workbench.findings import Finding, Report
 from workbench.registry import FINDINGS
 
 FOLDER = Path(__file__).parent
@@ -57,7 +57,7 @@ def measure(finding: Finding, info: dict[str, Any]) -> Report:
     with ExitStack() as stack:
         for name, value in info.get("constants", {}).items():
             stack.enter_context(mock.patch(name, value))
-        return finding.judge(wb.load("tiny"), finding.settings(info["settings"]), Quiet())
+        return finding.report(wb.load("tiny"), info["settings"])
 
 
 def store(finding: Finding, folder: Path = FOLDER) -> list[Path]:
