@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import importlib
 import inspect
@@ -73,10 +72,7 @@ def settings(name: str) -> str:
 
 def metrics() -> str:
     """All metrics, each with the first line of its file's docstring."""
-    rows = []
-    for name in METRICS.names():
-        docstring = ast.get_docstring(ast.parse(METRICS.path(name).read_text(encoding="utf-8"))) or ""
-        rows.append((f"`{name}`", docstring.partition("\n")[0].removesuffix("."), METRICS[name].units))
+    rows = [(f"`{name}`", METRICS.summary(name).removesuffix("."), METRICS[name].units) for name in METRICS.names()]
     return _table(("name", "meaning", "units"), rows)
 
 

@@ -194,7 +194,7 @@ def test_a_trial_runs_keeps_and_is_then_skipped(tmp_path: Path, capsys: pytest.C
     trial = ["--models", "tiny", "--findings", FINDING, "--n", "2", "--tasks", "ioi"]
     places = ["--into", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
     assert main([*trial, *places]) == 0
-    assert "undecided, copied to" in capsys.readouterr().out
+    assert "not judged, copied to" in capsys.readouterr().out
     assert (tmp_path / "results" / "tiny" / FINDING / "tables" / "heads.csv").is_file()
     assert main([*trial, *places]) == 0
     assert capsys.readouterr().out == f"{FINDING} on tiny: current\n"
