@@ -34,7 +34,7 @@ def test_one_place_to_attend_to_needs_no_tuple() -> None:
 
 
 def test_denoising_belongs_to_patches() -> None:
-    with pytest.raises(UsageError, match="direction='denoise' inserts clean values"):
+    with pytest.raises(UsageError, match="because denoising inserts clean values"):
         wb.sweep(MODEL, TASK, edit="zero", direction="denoise")
     assert wb.sweep(MODEL, TASK, edit="zero").info["direction"] == "noise"
     assert wb.sweep(MODEL, TASK).info["direction"] == "denoise"
@@ -48,7 +48,7 @@ def test_a_name_that_is_no_site_is_said_to_be_none(site: str) -> None:
 
 def test_a_metric_gives_one_number_a_row() -> None:
     with pytest.raises(UsageError, match=r"gave int for .* rows of logits"):
-        wb.sweep(MODEL, TASK, metric=lambda logits, example: 0)  # pyright: ignore[reportArgumentType]
+        wb.sweep(MODEL, TASK, metric=lambda logits, example: 0)  # pyright: ignore[reportArgumentType] - a wrong type on purpose
 
 
 def test_rounding_is_no_gap_to_divide_by() -> None:
