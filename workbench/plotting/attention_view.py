@@ -73,7 +73,7 @@ class Attention:
 
     def _at(self, dest: int) -> int:
         if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
-            raise UsageError(f"dest={dest!r}: the prompt has the positions 0 to {len(self.tokens) - 1}.")
+            raise UsageError(f"dest={dest!r}: expected a position from 0 to {len(self.tokens) - 1}.")
         return dest % len(self.tokens)
 
     def __repr__(self) -> str:
@@ -128,9 +128,9 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     from workbench.patching.resolve import unpaired
 
     if isinstance(head, bool) or not isinstance(head, int):
-        raise UsageError(f"head={head!r}: give its number.")
+        raise UsageError(f"head={head!r}: expected the number of a head, such as 0.")
     if not 0 <= head < model.n_heads:
-        raise UsageError(f"head {head} does not exist: the model has heads 0 to {model.n_heads - 1}.")
+        raise UsageError(f"head={head}: expected a head from 0 to {model.n_heads - 1}.")
     if isinstance(prompt, str):
         task: Any = prompt
         ids = model.to_tokens(prompt)[0]
