@@ -8,9 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from workbench import registry
-
-PACKAGE = "app.pages"
+from workbench.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,12 @@ class Page:
     render: Callable[[], None]
 
 
+PAGES: Registry[Page] = Registry("app.pages", "page")
+
+
 def pages() -> list[Page]:
     """Every page of the registry, in order."""
-    found = [registry.load(PACKAGE, name, "page", "page") for name in registry.names(PACKAGE)]
-    return sorted(found, key=lambda page: page.order)
+    return sorted((PAGES[name] for name in PAGES.names()), key=lambda page: page.order)
 
 
 def views() -> dict[str, Any]:

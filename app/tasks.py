@@ -9,9 +9,9 @@ import streamlit as st
 
 from app import models, options
 from app.work import sweeps
-from workbench import registry
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.resolve import resolve_inputs
+from workbench.registry import TASKS
 
 #: Prompts at most: they are run one by one.
 MOST = 200
@@ -21,7 +21,7 @@ def choose() -> dict[str, Any]:
     """The widgets, and what was chosen, as `sweeps.prompts` takes it."""
     left, middle, right = st.columns([2, 1, 1])
     with left:
-        task = options.select("Task", registry.names("data.tasks"), "task", first="ioi")
+        task = options.select("Task", TASKS.names(), "task", first="ioi")
     with middle:
         n = options.number("Prompts", 1, MOST, "n", first=12)
     with right:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from workbench import statistics
 from workbench.inputs.paired import PairedInputs
-from workbench.patching.metrics import METRICS, Example
+from workbench.patching.metric import Example
+from workbench.registry import METRICS
 
 #: Prompts of one length in a forward.
 BATCH = 8

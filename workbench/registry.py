@@ -1,6 +1,13 @@
 """A folder is a registry: ``data/tasks/surname_recall.py`` *is* the task ``surname-recall``.
 
-Listing reads file names and imports nothing; loading imports one module and takes its object of a fixed name.
+::
+
+    TASKS.names()           # the file names, nothing is imported
+    TASKS["surname-recall"] # imports one file and takes its object ``task``
+
+The top-level packages have plain names, and a user may have a ``data.py`` or ``circuits.py`` of his own beside his
+script. His stays his: where Python finds another module under such a name, our package is loaded from its own place as
+``attention_workbench_data``. Inside themselves those packages therefore import each other's files relatively.
 """
 
 from __future__ import annotations
@@ -8,69 +15,115 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from workbench.errors import UnknownName, WorkbenchError
 
+if TYPE_CHECKING:
+    from workbench.findings import Finding
+    from workbench.inputs.pairs import Task
+    from workbench.patching.metric import Metric
+
+Entry = TypeVar("Entry")
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class ShadowedPackage(WorkbenchError):
-    """A file or package of the user's hides one of ours with the same name."""
+#: What the name of one of our packages begins with where its plain name is a user's.
+PRIVATE = "attention_workbench_"
 
 
 class BrokenEntry(WorkbenchError):
     """A file of a registry that cannot be used."""
 
 
-def names(package: str) -> list[str]:
-    """Names registered in a package, from its file names: ``names("data.tasks")``."""
-    folder = ROOT.joinpath(*package.split("."))
-    return sorted(p.stem.replace("_", "-") for p in folder.glob("*.py") if not p.stem.startswith("_"))
+class Registry(Generic[Entry]):
+    """The files of one package, each ending in one object called `kind`; ``registry["name"]`` is that object.
 
-
-def load(package: str, name: str, attribute: str, kind: str) -> Any:
-    """The object called `attribute` in the module of `package` registered as `name`.
-
-    Raises:
-        UnknownName: no such file; the nearest names are suggested.
-        BrokenEntry: the file cannot be imported, or its object has another name.
-        ShadowedPackage: another `data`, `circuits`, … is found before ours on the import path.
+    Args:
+        package: dotted, such as ``"data.tasks"``.
+        kind: what an entry is called in messages, and the variable in which its file ends.
+        separator: what stands in names for the underscore of file names.
     """
-    if name not in names(package):
-        raise UnknownName(kind, name, names(package))
-    check_not_shadowed(package.split(".")[0])
-    where = ROOT.joinpath(*package.split("."), f"{name.replace('-', '_')}.py")
-    try:
-        found = getattr(importlib.import_module(f"{package}.{where.stem}"), attribute)
-    except WorkbenchError:
-        raise
-    except Exception as error:
-        raise BrokenEntry(
-            f"{where} cannot be loaded: {type(error).__name__}: {error}. It has to end in {attribute} = …"
-        ) from error
-    if getattr(found, "name", name) != name:
-        raise BrokenEntry(f"{where} names its {kind} {found.name!r}; a file is the {kind} it is named after: {name!r}.")
-    return found
+
+    def __init__(self, package: str, kind: str, separator: str = "-") -> None:
+        self.package, self.kind, self._separator = package, kind, separator
+        self._folder = ROOT.joinpath(*package.split("."))
+
+    def names(self) -> list[str]:
+        """All names, sorted, from the file names; nothing is imported. A leading underscore hides a file."""
+        stems = (path.stem for path in self._folder.glob("*.py"))
+        return sorted(stem.replace("_", self._separator) for stem in stems if not stem.startswith("_"))
+
+    def path(self, name: str) -> Path:
+        """The file of that name.
+
+        Raises:
+            UnknownName: no such file; the nearest names are suggested.
+        """
+        if name not in self.names():
+            raise UnknownName(self.kind, name, self.names())
+        return self._folder / f"{name.replace(self._separator, '_')}.py"
+
+    def __getitem__(self, name: str) -> Entry:
+        """The object of the file `name`.
+
+        Raises:
+            UnknownName: no such file; the nearest names are suggested.
+            BrokenEntry: the file cannot be imported, or its object has another name.
+        """
+        path = self.path(name)
+        try:
+            entry = getattr(importlib.import_module(f"{importable(self.package)}.{path.stem}"), self.kind)
+        except WorkbenchError:
+            raise
+        except Exception as error:
+            raise BrokenEntry(
+                f"{path} cannot be loaded: {type(error).__name__}: {error}. It has to end in {self.kind} = …"
+            ) from error
+        if getattr(entry, "name", name) != name:
+            raise BrokenEntry(
+                f"{path} names its {self.kind} {entry.name!r}; a file is the {self.kind} it is named after: {name!r}."
+            )
+        return entry
+
+
+TASKS: Registry[Task] = Registry("data.tasks", "task")
+FINDINGS: Registry[Finding] = Registry("circuits.findings", "finding")
+METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", separator="_")
+
+
+def importable(package: str) -> str:
+    """The name under which a package of ours can be imported here: its own, or a private one beside a user's module.
+
+    A user's module of that name is neither imported nor run.
+    """
+    top, dot, rest = package.partition(".")
+    if PRIVATE + top in sys.modules:
+        return PRIVATE + top + dot + rest
+    if _is_ours(top):
+        return package
+    spec = importlib.util.spec_from_file_location(
+        PRIVATE + top, ROOT / top / "__init__.py", submodule_search_locations=[str(ROOT / top)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[PRIVATE + top] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return PRIVATE + top + dot + rest
 
 
 def environment() -> dict[str, str]:
     """This process's environment, in which a process of ours finds our packages before any others."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    # Safe path: `python -m` does not look into the folder that it is started from.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
-def check_not_shadowed(top: str) -> None:
-    """Make sure that the top-level package `top` that Python finds is ours, without running what it finds.
-
-    Raises:
-        ShadowedPackage: it is not; the message names both.
-    """
-    spec = importlib.util.find_spec(top)
-    place = spec.origin if spec and spec.origin else "no regular package of that name"
-    if Path(place).resolve().parent != ROOT / top:
-        raise ShadowedPackage(
-            f"Python finds {place} when the workbench asks for its own package {top!r}, which is {ROOT / top}. "
-            "Rename that file or folder, or run from another folder."
-        )
+def _is_ours(top: str) -> bool:
+    """Whether the plain name of a top-level package is ours; finds the module without running it."""
+    if top in sys.modules:
+        origin = getattr(sys.modules[top], "__file__", None)
+    else:
+        spec = importlib.util.find_spec(top)
+        origin = spec.origin if spec else None
+    return origin is not None and Path(origin).resolve().parent == ROOT / top

@@ -14,8 +14,8 @@ from app.work import kept, swept
 from app.work.background import jobs, ready, watch
 from app.work.swept import SWEEPS
 from workbench.core import SITES
-from workbench.patching.metrics import METRICS
 from workbench.patching.sites import has_heads
+from workbench.registry import METRICS
 
 #: What can be done at a site, one cell at a time; the direction belongs to patches.
 EDITS = {
@@ -39,7 +39,13 @@ def arguments() -> dict[str, Any]:
     with edit_:
         edit = options.select("Edit", list(EDITS), "edit", help="denoise: clean values into the corrupt run.")
     with metric_:
-        metric = options.select("Metric", list(METRICS), "metric", format_func=lambda name: name.replace("_", " "))
+        metric = options.select(
+            "Metric",
+            METRICS.names(),
+            "metric",
+            first="logit_difference",
+            format_func=lambda name: name.replace("_", " "),
+        )
     axes = {"layer × position": "position"}.get(by, by).split(" × ")
     return {"site": site, "by": axes if len(axes) > 1 else axes[0], **EDITS[edit], "metric": metric}
 

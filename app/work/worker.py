@@ -134,10 +134,10 @@ def _kept(job: Mapping[str, Any], result: Any) -> str:
 
 def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     """A finding; its run directory."""
-    from workbench import registry
+    from workbench.registry import FINDINGS
     from workbench.runs.execute import perform
 
-    finding = registry.load("circuits.findings", job["finding"], "finding", "finding")
+    finding = FINDINGS[job["finding"]]
     settings = finding.settings(job["settings"])
     _, path = perform(
         finding, job["model"], settings, job["out"], load=lambda name: worker.model(name, tell), tell=tell

@@ -10,7 +10,7 @@ from typing import Any
 import pages
 from mkdocs.structure.files import File
 
-from workbench import registry
+from workbench.registry import FINDINGS
 
 #: Files of the project's root that are pages too.
 FROM_ROOT = {name: f"{name.lower()}.md" for name in ("CONTRIBUTING", "SECURITY", "CHANGELOG")}
@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def _findings() -> list[str]:
-    return [f"findings/{name}.md" for name in registry.names("circuits.findings")]
+    return [f"findings/{name}.md" for name in FINDINGS.names()]
 
 
 def _pages(config: Any, folder: str) -> list[str]:

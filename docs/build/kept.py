@@ -15,6 +15,7 @@ import workbench
 from workbench import registry
 from workbench.io.files import jsonable
 from workbench.models import catalog
+from workbench.registry import FINDINGS, TASKS
 from workbench.runs.run import Run
 
 #: The models whose results the documentation shows.
@@ -28,7 +29,7 @@ FORMAT = "workbench.kept/1"
 
 def identity(name: str, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a result depends on: a committed one with the same identity need not be made again."""
-    settings = registry.load("circuits.findings", name, "finding", "finding").settings(given)
+    settings = FINDINGS[name].settings(given)
     return {
         "finding": name,
         "source": _hash(sources(name, settings)),
@@ -41,7 +42,7 @@ def identity(name: str, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def sources(name: str, settings: Mapping[str, Any]) -> list[Path]:
     """The finding's file, whatever it imports of ours outside the engine, the tasks that it or its settings name, and
     the files that lie beside all these under the same name."""
-    tasks = set(registry.names("data.tasks"))
+    tasks = set(TASKS.names())
     words = {word for value in settings.values() for word in (value if isinstance(value, list | tuple) else [value])}
     pending = [f"circuits.findings.{name}", *(f"data.tasks.{task}" for task in tasks & words)]
     found: set[Path] = set()

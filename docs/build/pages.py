@@ -13,8 +13,8 @@ from typing import Any
 
 from kept import KEPT, MODELS, identity, same
 
-from workbench import registry
 from workbench.findings import Finding
+from workbench.registry import FINDINGS
 
 
 def rendered(what: str, name: str, results: Path, up: str) -> str:
@@ -31,7 +31,7 @@ def rendered(what: str, name: str, results: Path, up: str) -> str:
 
 def finding_of(name: str) -> Finding:
     """The finding's own object."""
-    return registry.load("circuits.findings", name, "finding", "finding")
+    return FINDINGS[name]
 
 
 def plain_page(name: str) -> str:
@@ -71,7 +71,7 @@ def settings(name: str) -> str:
 def overview(results: Path) -> str:
     """All findings with their verdict on each model."""
     rows = []
-    for name in registry.names("circuits.findings"):
+    for name in FINDINGS.names():
         verdicts = [_facts(results / model / name).get("verdict", "not measured yet") for model in MODELS]
         rows.append((f"[{finding_of(name).title}]({name}.md)", finding_of(name).question, *verdicts))
     return _table(("finding", "question", *MODELS), rows)

@@ -17,6 +17,7 @@ from kept import MODELS, identity, keep, same
 
 from workbench import registry
 from workbench.errors import WorkbenchError
+from workbench.registry import FINDINGS
 from workbench.runs.run import Run
 
 RESULTS = registry.ROOT / "docs" / "results"
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _have(name: str, model: str, given: dict[str, Any], asked: argparse.Namespace) -> int:
     """Make one result unless it is there; returns an exit code."""
-    more = registry.load("circuits.findings", name, "finding", "finding").full if asked.full else {}
+    more = FINDINGS[name].full if asked.full else {}
     of, folder = identity(name, model, {**more, **given}), asked.into / model / name
     if not asked.again and same(folder, of):
         print(f"{name} on {model}: is there", flush=True)
@@ -69,7 +70,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     def words(text: str) -> list[str]:
         return text.split(",")
 
-    known = registry.names("circuits.findings")
+    known = FINDINGS.names()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=words, default=MODELS, metavar="A,B", help="only these models")
     parser.add_argument("--findings", type=words, default=known, metavar="A,B", help="only these findings")

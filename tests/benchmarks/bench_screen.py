@@ -14,7 +14,7 @@ from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, seconds_o
 from workbench.errors import WorkbenchError
 from workbench.models.bfloat16 import has_bfloat16
 from workbench.patching.screen import ESTIMATES
-from workbench.registry import names
+from workbench.registry import TASKS
 
 TITLES = {"ioi": "IOI", "colored_objects": "Colored Objects"}
 #: How much faster than the exact sweep the better of the two methods has to be.
@@ -63,7 +63,7 @@ def recall(subject: Subject, settings: Settings, methods: list[str]) -> Result:
     """The share of the exact top 20 heads by |effect| that each method confirms, over the registered tasks."""
     model, found = subject.model, {method: [] for method in methods}
     notes = []
-    for name in names("data.tasks"):
+    for name in TASKS.names():
         task = workbench.task(name, n=settings.prompts or PROMPTS, seed=0)
         try:
             exact = workbench.sweep(model, task, cache=False)

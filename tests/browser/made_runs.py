@@ -12,6 +12,7 @@ import workbench as wb
 from workbench import registry
 from workbench.findings import Quiet
 from workbench.models.catalog import DEFAULT
+from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory
 
 RESULTS = registry.ROOT / "docs" / "results" / DEFAULT
@@ -24,7 +25,7 @@ def make_runs(root: Path) -> None:
     for result in sorted(RESULTS.iterdir()):
         _again(result, root)
     for name in QUICK:
-        finding, model = registry.load("circuits.findings", name, "finding", "finding"), wb.load("tiny")
+        finding, model = FINDINGS[name], wb.load("tiny")
         settings = finding.settings({"n": 6})
         with RunDirectory.create(root, name, {"model": "tiny", **settings}) as run:
             run.record(model=model.provenance)

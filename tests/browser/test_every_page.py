@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import pytest
 from playwright.sync_api import Page
 
-from app.page import PACKAGE, pages
+from app.page import PAGES, pages
 from tests.browser.driving import PATIENCE, PHONE, WIDE, charts, open_page, shot, wait_drawn
 from tests.browser.serving import Server
-from workbench import registry
 
 SIZES = {"wide": WIDE, "phone": PHONE}
 #: What each page can look like besides: view → what its link says.
@@ -40,7 +39,7 @@ VIEWS = {
 }
 
 
-LOOKS = [(name, "") for name in registry.names(PACKAGE)[::-1]]  # the cache last: something is in it then
+LOOKS = [(name, "") for name in PAGES.names()[::-1]]  # the cache last: something is in it then
 LOOKS += [(name, view) for name, views in VIEWS.items() for view in views]
 EVERY = [(size, theme) for size in SIZES for theme in ("light", "dark")]
 #: Of views, which take after their page.

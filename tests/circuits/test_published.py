@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from circuits import published
-from workbench import registry
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.registry import FINDINGS, TASKS
 
 
 def test_published_heads_belong_to_their_model_alone() -> None:
@@ -24,9 +24,9 @@ def test_published_entries_are_well_formed() -> None:
             assert item["sure"] in ("repository", "readings", "abstract")
         for item in entry["values"]:
             assert item["sure"] in ("repository", "readings", "abstract", "memory") and 0 < item["tolerance"] < 1
-            assert item["finding"] in registry.names("circuits.findings")
+            assert item["finding"] in FINDINGS.names()
         for task in {task for item in entry["heads"] for task in item["tasks"]}:
-            assert task in registry.names("data.tasks")
+            assert task in TASKS.names()
         assert all(Head.parse(text) for item in entry["heads"] for text in item["heads"])
         for item in entry.get("overlaps", ()):
             assert "union" not in item or item["shared"] / item["union"] == pytest.approx(item["share"], abs=5e-3)

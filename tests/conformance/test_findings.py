@@ -8,18 +8,18 @@ import pytest
 
 import workbench as wb
 from circuits.findings import circuit_repair
-from workbench import registry
 from workbench.findings import VERDICTS, Finding, Quiet
+from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory, RunProgress
 from workbench.runs.run import Run
 
-NAMES = registry.names("circuits.findings")
+NAMES = FINDINGS.names()
 #: What makes a finding quick enough for a test: as few prompts as its statistics bear.
 QUICK = {"n": 6}
 
 
 def _finding(name: str) -> Finding:
-    return registry.load("circuits.findings", name, "finding", "finding")
+    return FINDINGS[name]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,12 +7,12 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import workbench as wb
-from workbench import registry
 from workbench.errors import BadInput
 from workbench.inputs.pairs import Task, task
+from workbench.registry import TASKS
 from workbench.testing.tokenizers import merging, trained
 
-NAMES = registry.names("data.tasks")
+NAMES = TASKS.names()
 
 
 def vocabulary(subject: Task, digits: int = 1) -> PreTrainedTokenizerFast:

@@ -12,7 +12,8 @@ from tests import array_checks
 
 
 def test_a_wrong_shape_is_found():
-    from workbench.patching.metrics import METRICS, Example
+    from workbench.patching.metric import Example
+    from workbench.registry import METRICS
 
     example = Example(0, answer=(1,), wrong=(2,), options=())
     assert METRICS["accuracy"](torch.zeros(2, 5), example).shape == (2,)

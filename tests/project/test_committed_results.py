@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from tests.project.test_docs_site import tool
-from workbench import registry
 from workbench.findings import VERDICTS
-from workbench.registry import ROOT
+from workbench.registry import FINDINGS, ROOT
 
 RESULTS = ROOT / "docs" / "results"
-FINDINGS, MODELS = registry.names("circuits.findings"), tool("kept")["MODELS"]
+NAMES, MODELS = FINDINGS.names(), tool("kept")["MODELS"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-each_result = pytest.mark.parametrize(("model", "name"), [(model, name) for model in MODELS for name in FINDINGS])
+each_result = pytest.mark.parametrize(("model", "name"), [(model, name) for model in MODELS for name in NAMES])
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def test_its_page_shows_that_result(model: str, name: str) -> None:
 
 
 def test_a_page_says_when_its_result_is_of_something_else(tmp_path: Path) -> None:
-    model, name = MODELS[0], FINDINGS[0]
+    model, name = MODELS[0], NAMES[0]
     folder = tmp_path / model / name
     folder.mkdir(parents=True)
     for file in ("run.json", "summary.txt", "kept.json"):
@@ -57,7 +56,7 @@ def test_a_page_says_when_its_result_is_of_something_else(tmp_path: Path) -> Non
     assert "has changed since this run" in tool("pages")["rendered"]("results", name, tmp_path, "..")
 
 
-@pytest.mark.parametrize("name", FINDINGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_readme_tells_each_study_with_its_committed_verdict_and_numbers(name: str) -> None:
     (row,) = re.findall(rf"^\|(.*)`workbench reproduce {name}` \|$", README, re.M)
     folder = RESULTS / MODELS[0] / name

@@ -18,9 +18,8 @@ from mkdocs.structure.files import Files
 
 import workbench as wb
 from tests.docs_pages import MODEL
-from workbench import registry
 from workbench.findings import Report
-from workbench.registry import ROOT
+from workbench.registry import FINDINGS, ROOT
 from workbench.runs.directory import RunDirectory
 from workbench.runs.run import Run
 
@@ -43,7 +42,7 @@ def made_up_run(root: Path, tables: int = 1, verdict: Any = "undecided") -> Run:
     """A run directory as a finding leaves it, with numbers that nothing measured."""
     from matplotlib.figure import Figure
 
-    settings = registry.load("circuits.findings", FINDING, "finding", "finding").settings({})
+    settings = FINDINGS[FINDING].settings({})
     frame = pd.DataFrame({"quantity": ["near", "dis|tant"], "value": [0.123456, 2.0], "n": [20, 20]})
     long = pd.DataFrame({"x": ["0" * 99_999] * 3})
     more = {f"t{'x' * i}": long for i in range(1, tables)}
@@ -93,7 +92,7 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
 
 
 def test_every_finding_decision_and_root_file_has_a_page(site: Path) -> None:
-    for name in registry.names("circuits.findings"):
+    for name in FINDINGS.names():
         assert (site / "findings" / f"{name}.html").is_file()
     for decision in (ROOT / "docs" / "decisions").glob("*.md"):
         assert (site / "decisions" / f"{decision.stem}.html").is_file()
@@ -103,7 +102,7 @@ def test_every_finding_decision_and_root_file_has_a_page(site: Path) -> None:
 
 
 def test_a_findings_page_says_what_the_finding_and_its_runs_say(site: Path) -> None:
-    finding = registry.load("circuits.findings", FINDING, "finding", "finding")
+    finding = FINDINGS[FINDING]
     page = site / "findings" / f"{FINDING}.html"
     text = text_of(page)
     made_up = ("Undecided.", "Made up.\nTwice.", "0.123", "dis|tant", "n = 20")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from workbench import registry
 from workbench.models import catalog
-from workbench.registry import ROOT
+from workbench.registry import FINDINGS, ROOT, TASKS
 
 README = (ROOT / "README.md").read_text()
 
@@ -21,9 +20,9 @@ def test_every_name_in_the_readme_exists() -> None:
     for target in re.findall(r"^make (\w+)", README, re.M):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
     for task in re.findall(r"--task ([\w-]+)", README):
-        assert task in registry.names("data.tasks")
+        assert task in TASKS.names()
     for finding in re.findall(r"workbench reproduce (\w[\w-]*)", README):
-        assert finding in registry.names("circuits.findings") or finding == "NAME"
+        assert finding in FINDINGS.names() or finding == "NAME"
     for model in re.findall(r"`([\w.-]+-q4)`", README):
         assert model in catalog.entries()
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench import registry
 from workbench.errors import UnknownName, UsageError
 from workbench.models import catalog
+from workbench.registry import TASKS
 
 Model = Annotated[
     str, typer.Option("--model", metavar="M", help="Name (workbench models list), directory, .gguf file or hub id.")
@@ -58,7 +58,7 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) 
         if n is not None:
             raise UsageError("--n counts a task's prompts; every pair of a file is used.")
         return wb.read_pairs(pairs)
-    check_name("task", str(task), registry.names("data.tasks"), "See workbench tasks.")
+    check_name("task", str(task), TASKS.names(), "See workbench tasks.")
     asked: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
     return wb.task(str(task), **asked)
 

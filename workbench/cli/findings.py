@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from workbench import registry
 from workbench.cli.answer import Answer, AsJson, table
+from workbench.registry import FINDINGS
 
 
 def findings(as_json: AsJson = False) -> Answer:
     """List the findings: experiments that end in a verdict."""
-    found = [{"name": name, "title": _title(name)} for name in registry.names("circuits.findings")]
+    found = [{"name": name, "title": _title(name)} for name in FINDINGS.names()]
 
     def show(console: Any) -> None:
         console.print(table(("name", "what it asks"), [(row["name"], row["title"]) for row in found]))
@@ -22,6 +22,5 @@ def findings(as_json: AsJson = False) -> Answer:
 
 def _title(name: str) -> str:
     """First line of the file's docstring, read without importing it: findings import the whole engine."""
-    path = registry.ROOT / "circuits" / "findings" / f"{name.replace('-', '_')}.py"
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    text = ast.get_docstring(ast.parse(FINDINGS.path(name).read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0]

@@ -17,6 +17,7 @@ from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
 from workbench.io.files import jsonable
 from workbench.models.catalog import DEFAULT
+from workbench.registry import METRICS
 
 if TYPE_CHECKING:
     from workbench.results.sweep import Sweep
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
 DIRECTIONS = ("denoise", "noise")
 SCREENS = ("attribution", "bfloat16")
 AXES = ("layer", "head", "position")
-#: The metrics' names, here so that ``--help`` and a wrong name need no torch (a test keeps them equal to the engine's).
-METRICS = (
-    "logit_difference",
-    "accuracy",
-    "accuracy_among_options",
-    "answer_probability",
-    "answer_log_probability",
-    "kl_divergence",
-)
 
 
 def patch(
@@ -52,7 +44,9 @@ def patch(
             metavar="D", help="Of patch edits: denoise (clean values into the corrupt run; default) or noise."
         ),
     ] = None,
-    metric: Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(METRICS)}.")] = METRICS[0],
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help=f"One of {', '.join(METRICS.names())}.")
+    ] = "logit_difference",
     positions: Annotated[
         str | None, typer.Option(metavar="P,Q", help="Named positions or indices, such as S2,end.")
     ] = None,
@@ -133,7 +127,7 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
         check_name("direction", direction, DIRECTIONS)
     if direction == "denoise" and edit != "patch":
         raise UsageError(f"--direction denoise belongs to patch edits; {edit} edits the clean run. Leave it out.")
-    check_name("metric", metric, METRICS)
+    check_name("metric", metric, METRICS.names())
     for axis in words(by, "--by"):
         check_name("axis", axis, AXES)
 

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench import registry
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, NotRun, console
 from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, words
 from workbench.errors import NotAvailable, UsageError
 from workbench.models.catalog import DEFAULT
+from workbench.registry import FINDINGS, TASKS
 
 
 def reproduce(
@@ -47,13 +47,10 @@ def reproduce(
             raise UsageError(f"{other[0]} does not go with --from: a repetition has the settings of its run.")
         return _again(again, out)
     assert name is not None
-    check_name("finding", name, registry.names("circuits.findings"), "See workbench findings.")
-    chosen = [
-        check_name("task", word, registry.names("data.tasks"), "See workbench tasks.")
-        for word in words(tasks, "--tasks")
-    ]
+    check_name("finding", name, FINDINGS.names(), "See workbench findings.")
+    chosen = [check_name("task", word, TASKS.names(), "See workbench tasks.") for word in words(tasks, "--tasks")]
     check_model(model)
-    finding = registry.load("circuits.findings", name, "finding", "finding")
+    finding = FINDINGS[name]
     asked: dict[str, Any] = {
         **(finding.full if full else {}),
         "seed": seed,
@@ -86,7 +83,7 @@ def _settings(given: list[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
         if name == "task":
-            check_name("task", value, registry.names("data.tasks"), "See workbench tasks.")
+            check_name("task", value, TASKS.names(), "See workbench tasks.")
     return found
 
 
@@ -110,7 +107,7 @@ def _again(which: str, out: Path) -> Answer:
     old = Run.read(named(which, out))
     config = dict(old.facts.get("config") or {})
     name, model = str(old.facts.get("finding")), str(config.pop("model", ""))
-    check_name("finding", name, registry.names("circuits.findings"), f"{old.path} is no run of a finding.")
+    check_name("finding", name, FINDINGS.names(), f"{old.path} is no run of a finding.")
     check_model(model)
     answer = _run(name, model, config, out, cached=False, repeats=old.path.name)
     new = Run.read(answer.document["run_dir"])
@@ -134,7 +131,7 @@ def _run(
 ) -> Answer:
     from workbench.runs.execute import perform
 
-    finding = registry.load("circuits.findings", name, "finding", "finding")
+    finding = FINDINGS[name]
     settings = finding.settings(given)
     console().print(f"{finding.title}\n\nQuestion  {finding.question}\nClaim     {finding.claim}\n")
 

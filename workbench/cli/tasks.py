@@ -6,14 +6,15 @@ from typing import Any
 
 from workbench import registry
 from workbench.cli.answer import Answer, AsJson, table
+from workbench.registry import TASKS
 
 
 def tasks(as_json: AsJson = False) -> Answer:
     """List the tasks: generators of prompt pairs."""
     found, broken = [], []
-    for name in registry.names("data.tasks"):
+    for name in TASKS.names():
         try:
-            found.append(_row(registry.load("data.tasks", name, "task", "task")))
+            found.append(_row(TASKS[name]))
         except registry.BrokenEntry as error:
             broken.append({"name": name, "reason": str(error)})
     columns = ("name", "question", "positions", "to IOI", "n")

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import UnknownName
+from workbench.head_scores import file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,16 +153,12 @@ class HeadScores:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one ``.safetensors`` file that `load` reads."""
-        from workbench.head_scores import file
-
         file.save(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> HeadScores:
         """Read what `save` wrote, as untrusted input. Raises `BadInput` with the path and what is wrong."""
-        from workbench.head_scores import file
-
-        return file.load(path)
+        return file.load(path, cls)
 
     def __repr__(self) -> str:
         return f"HeadScores({self._about}: {', '.join(self.names)})"

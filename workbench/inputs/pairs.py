@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import registry
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.inputs.files import read_rows
 from workbench.inputs.rows import COLUMNS, Pair, pair_from_row
+from workbench.registry import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -203,7 +203,7 @@ def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
         UnknownName: no such task, or no such value of a setting; the nearest are suggested.
         UsageError: a setting that the task does not have; n or seed that are no whole numbers.
     """
-    found: Task = registry.load("data.tasks", name, "task", "task")
+    found: Task = TASKS[name]
     if unknown := sorted(set(options) - set(found.variants)):
         known = ", ".join(found.variants) or "none"
         raise UsageError(f"Task {name!r} has no option {', '.join(map(repr, unknown))}. Its options: {known}.")

@@ -26,7 +26,7 @@ from workbench.models.resumable import ResumableModel
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.cone import EditedRun, Write, run_edited
 from workbench.patching.memory import keep_freed_memory
-from workbench.patching.metrics import Example, Metric, check_metric
+from workbench.patching.metric import Example, Metric, check_metric
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 from workbench.patching.result_cache import Kept

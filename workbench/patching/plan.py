@@ -15,7 +15,7 @@ from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel
 from workbench.patching.grid import axes_of, cells_of
-from workbench.patching.metrics import Metric, check_metric
+from workbench.patching.metric import Metric, check_metric
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 from workbench.patching.result_cache import hash_inputs

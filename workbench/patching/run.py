@@ -17,7 +17,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.patching.batches import BATCH_SIZE, batches
 from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits
-from workbench.patching.metrics import Example, Metric, check_metric
+from workbench.patching.metric import Example, Metric, check_metric
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model

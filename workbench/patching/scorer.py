@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.patching.cone import EditedRun
-from workbench.patching.metrics import Example, Metric
+from workbench.patching.metric import Example, Metric
 
 
 class Scorer:

@@ -14,7 +14,7 @@ from torch import Tensor
 from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
 from workbench.patching.attribution import attribution
-from workbench.patching.metrics import Metric
+from workbench.patching.metric import Metric
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress
 from workbench.patching.resolve import resolve_inputs, resolve_model

@@ -14,7 +14,7 @@ from workbench.cache import store_of
 from workbench.inputs.paired import Group
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.memory import keep_freed_memory
-from workbench.patching.metrics import Metric
+from workbench.patching.metric import Metric
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.result_cache import Kept

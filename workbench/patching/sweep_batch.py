@@ -17,7 +17,7 @@ from workbench.models.resumable import ResumableModel
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.cone import EditedRun, Write, full_forward_taps, is_pattern, run_edited
 from workbench.patching.memory import chunk_for
-from workbench.patching.metrics import Example, Metric
+from workbench.patching.metric import Example, Metric
 from workbench.patching.scorer import Scorer
 from workbench.patching.values import Values, ValuesByDepth, position_of
 

@@ -18,7 +18,7 @@ from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.cone import EditedRun
 from workbench.patching.edits import Edits
 from workbench.patching.memory import keep_freed_memory
-from workbench.patching.metrics import Metric, check_metric
+from workbench.patching.metric import Metric, check_metric
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
+from workbench.results import sweep_file
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
 if TYPE_CHECKING:
@@ -305,8 +306,6 @@ class Sweep:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (values, base, source) with axes, labels and info as JSON metadata."""
-        from workbench.results import sweep_file
-
         sweep_file.save(self, path)
 
     @classmethod
@@ -316,9 +315,7 @@ class Sweep:
         Raises:
             BadInput: no such file, truncated, or anything in it is not as `save` writes it.
         """
-        from workbench.results import sweep_file
-
-        return sweep_file.load(path)
+        return sweep_file.load(path, cls)
 
     def __repr__(self) -> str:
         shape = " × ".join(f"{size} {axis}" for axis, size in zip(self.axes, self.values.shape, strict=False))

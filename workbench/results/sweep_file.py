@@ -1,82 +1,50 @@
-"""A sweep on disk: one safetensors file, read as untrusted input (no pickle, every field checked)."""
+"""A sweep on disk: ``values``, ``base`` and ``source``, with axes, labels and info as JSON metadata."""
 
 from __future__ import annotations
 
-import json
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.errors import BadInput, UsageError
-from workbench.io.files import jsonable, parse_json, save_atomic, sha256_of_arrays
-from workbench.results.sweep import Sweep
+from workbench.errors import BadInput
+from workbench.io.array_file import ArrayFile, is_texts
 
-FORMAT = "workbench.sweep/1"
+if TYPE_CHECKING:
+    from workbench.results.sweep import Sweep
+
+ARRAYS = ("values", "base", "source")
+FILE = ArrayFile(
+    "workbench.sweep/1", "sweep", "Sweep.save", "values, base and perhaps source", is_array=ARRAYS.__contains__
+)
 
 
 def save(sweep: Sweep, path: str | PathLike[str]) -> None:
     """Write `sweep` whole or not at all."""
-    from safetensors.numpy import save as to_bytes
-
-    tensors = {"values": sweep.values, "base": sweep.base, "source": sweep.source}
-    about = {"axes": sweep.axes, "labels": sweep.labels, "info": sweep.info}
-    text = json.dumps(jsonable(about), allow_nan=False)
-    arrays = {name: np.ascontiguousarray(t) for name, t in tensors.items() if t is not None}
-    metadata = {"format": FORMAT, "sweep": text, "sha256": sha256_of_arrays(text, arrays)}
-    save_atomic(path, to_bytes(arrays, metadata=metadata))
+    arrays = {name: array for name in ARRAYS if (array := getattr(sweep, name)) is not None}
+    FILE.save(path, arrays, {"axes": sweep.axes, "labels": sweep.labels, "info": sweep.info})
 
 
-def load(path: str | PathLike[str]) -> Sweep:
-    """Read what `save` wrote. Sizes are bounded by the file's own size, which safetensors checks against its header.
+def load(path: str | PathLike[str], sweep_class: type[Sweep]) -> Sweep:
+    """Read what `save` wrote, as untrusted input.
 
     Raises:
         BadInput: with the path and what is wrong.
     """
-    from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise BadInput(f"{path} does not exist or is no file.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
-            about = _about(metadata, str(path))
-            arrays = {name: _array(file, name, str(path)) for name in file.keys()}
-    except SafetensorError as error:
-        raise BadInput(
-            f"{path} is no whole safetensors file ({error}): it is truncated, altered or something else."
-        ) from None
-    if not {"values", "base"} <= set(arrays):
-        raise BadInput(f"{path}: holds {sorted(arrays)}; expected at least values and base.")
-    try:
-        sweep = Sweep(arrays["values"], arrays["base"], arrays.get("source"), **about)
-    except UsageError as error:
-        raise BadInput(f"{path}: {error}") from None
-    if metadata.get("sha256") != sha256_of_arrays(metadata["sweep"], arrays):
-        raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not fit its content.")
-    return sweep
+    def build(metadata: Any, arrays: dict[str, np.ndarray]) -> Sweep:
+        if not {"values", "base"} <= set(arrays):
+            raise BadInput(f"holds {sorted(arrays)}; expected at least values and base.")
+        return sweep_class(arrays["values"], arrays["base"], arrays.get("source"), **_fields(metadata))
+
+    return FILE.load(path, build)
 
 
-def _array(file: Any, name: str, path: str) -> np.ndarray:
-    dtype = file.get_slice(name).get_dtype()
-    if name not in ("values", "base", "source") or dtype != "F64":
-        raise BadInput(f"{path}: holds {name!r} as {dtype}; expected values, base and perhaps source, as F64.")
-    return file.get_tensor(name)
-
-
-def _about(metadata: Any, path: str) -> dict[str, Any]:
-    if not metadata or metadata.get("format") != FORMAT or "sweep" not in metadata:
-        raise BadInput(f"{path}: the metadata do not name the format {FORMAT!r}; write such files with Sweep.save.")
-    about = parse_json(metadata["sweep"], path)
-    if not isinstance(about, dict) or set(about) != {"axes", "labels", "info"}:
-        raise BadInput(f"{path}: the metadata must hold axes, labels and info.")
-    axes, labels, info = about["axes"], about["labels"], about["info"]
-    named = isinstance(labels, dict) and all(_texts(names) for names in labels.values())
-    if not (_texts(axes) and named and isinstance(info, dict)):
-        raise BadInput(f"{path}: axes must be a list of texts, labels a list of texts for each axis, info a mapping.")
-    return {"axes": tuple(axes), "labels": {a: tuple(names) for a, names in labels.items()}, "info": info}
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+def _fields(metadata: Any) -> dict[str, Any]:
+    if not isinstance(metadata, dict) or set(metadata) != {"axes", "labels", "info"}:
+        raise BadInput("the metadata must hold axes, labels and info.")
+    axes, labels, info = metadata["axes"], metadata["labels"], metadata["info"]
+    labelled = isinstance(labels, dict) and all(is_texts(names) for names in labels.values())
+    if not (is_texts(axes) and labelled and isinstance(info, dict)):
+        raise BadInput("axes must be a list of texts, labels a list of texts for each axis, info a mapping.")
+    return {"axes": tuple(axes), "labels": {axis: tuple(names) for axis, names in labels.items()}, "info": info}

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput, UsageError
 from workbench.io.files import jsonable, sha256_of, sync
+from workbench.runs.layout import DONE, FORMAT
+from workbench.runs.locate import remember
 from workbench.runs.provenance import peak_memory, provenance
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 
     from workbench.findings import Report
 
-FORMAT = "workbench.run/1"
-DONE = "done"
 LOCK = ".lock"
 
 
@@ -151,8 +151,6 @@ class RunDirectory:
         self._remove.detach()
         os.close(self._lock)
         sync(self.root)
-        from workbench.runs.locate import remember
-
         remember(self.path)
         return self.path
 

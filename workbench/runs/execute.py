@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.cache import unfinished
-from workbench.findings import Finding, Report
 from workbench.runs.directory import RunDirectory, RunProgress
+
+if TYPE_CHECKING:
+    from workbench.findings import Finding, Report
 
 
 def perform(

@@ -10,7 +10,7 @@ from pathlib import Path
 from workbench.cache.folder import switched_off_everywhere, user_folder
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.io.files import JSON_BYTES, parse_json, read_file, write_atomic
-from workbench.runs.directory import DONE
+from workbench.runs.layout import DONE
 from workbench.runs.run import Run
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.io.files import JSON_BYTES, parse_json, read_file, write_atomic
-from workbench.runs.directory import DONE, FORMAT
+from workbench.runs.layout import DONE, FORMAT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from workbench import registry
 from workbench.errors import WorkbenchError
 from workbench.findings import VERDICTS, Finding, Report
+from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory, RunProgress
 from workbench.runs.run import Run
 from workbench.testing.problems import raise_problems, run_in_order
@@ -32,7 +32,7 @@ def check_finding(finding: Finding | str, model: Any = None, settings: Mapping[s
     >>> wb.testing.check_finding("head-ablation")
     """
     if isinstance(finding, str):
-        finding = registry.load("circuits.findings", finding, "finding", "finding")
+        finding = FINDINGS[finding]
     if not isinstance(finding, Finding):
         raise AssertionError(f"check_finding takes a wb.Finding or the name of one, not {type(finding).__name__}.")
     checks = (partial(_states_its_claim, finding), partial(_runs, finding, model, {**QUICK, **(settings or {})}))

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from workbench import cli, registry
-from workbench.cli import patch, progress
+from workbench.cli import progress
 from workbench.errors import BadInput, NotAvailable, UntrustedModel, WorkbenchError
 from workbench.models import catalog
+from workbench.registry import FINDINGS, TASKS
 from workbench.results.sweep import Sweep
 from workbench.runs.run import Run
 
@@ -123,18 +124,11 @@ def test_version(run):
     ],
 )
 def test_a_wrong_word_is_one_line_that_says_what_is_meant(run, no_model, monkeypatch, arguments, fragment):
-    names = registry.names
     findings = ["circuit-repair", "circuit-reuse", "faithfulness", "head-ablation", "ioi-circuit"]
-    monkeypatch.setattr(registry, "names", lambda where: findings if where == "circuits.findings" else names(where))
+    monkeypatch.setattr(FINDINGS, "names", lambda: findings)
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert fragment in err and len(err.strip().splitlines()) == 1 and err.startswith("workbench: ")
-
-
-def test_the_metrics_named_here_are_the_engines():
-    from workbench.patching.metrics import METRICS
-
-    assert tuple(METRICS) == patch.METRICS
 
 
 # --- listings
@@ -143,8 +137,8 @@ def test_the_metrics_named_here_are_the_engines():
 @pytest.mark.parametrize(
     ("arguments", "key", "names"),
     [
-        (["tasks"], "tasks", lambda: registry.names("data.tasks")),
-        (["findings"], "findings", lambda: registry.names("circuits.findings")),
+        (["tasks"], "tasks", lambda: TASKS.names()),
+        (["findings"], "findings", lambda: FINDINGS.names()),
         (["models", "list"], "models", lambda: list(catalog.entries())),
     ],
 )

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pandas as pd
 import pytest
 
-from workbench import registry
 from workbench.errors import NotAvailable
 from workbench.findings import Finding, Report
 from workbench.models import catalog
@@ -22,6 +21,12 @@ MORE = {"task": "ioi", "percent": 2.0, "points": 10, "names": ["a"]}
 class Model:
     provenance: ClassVar = {"name": "stub", "sha256": "0"}
     device, dtype, attention_implementation = "cpu", "torch.float32", "sdpa"
+
+
+class Findings(dict):
+    """In place of the registry."""
+
+    names = dict.keys
 
 
 @pytest.fixture
@@ -48,9 +53,7 @@ def finding(monkeypatch):
         run=conduct,
         defaults={"n": 8, "seed": 0, "tasks": ["ioi"], **MORE},
     )
-    names, load = registry.names, registry.load
-    monkeypatch.setattr(registry, "names", lambda where: ["stub"] if where == "circuits.findings" else names(where))
-    monkeypatch.setattr(registry, "load", lambda *args: made if args[0] == "circuits.findings" else load(*args))
+    monkeypatch.setattr("workbench.cli.reproduce.FINDINGS", Findings(stub=made))
     monkeypatch.setattr("workbench.load", lambda name, progress=None: Model())
     return state
 

@@ -67,12 +67,12 @@ def test_a_task_file_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: p
     (package / "half.py").write_text("syntax error (")
     (package / "other.py").write_text("class task: name = 'another'")
     monkeypatch.setattr(registry, "ROOT", tmp_path)
-    monkeypatch.setattr(registry, "check_not_shadowed", lambda top: None)
     monkeypatch.syspath_prepend(str(tmp_path))
+    tasks = registry.Registry("broken_tasks", "task")
     with pytest.raises(registry.BrokenEntry, match=r"half\.py cannot be loaded: SyntaxError"):
-        registry.load("broken_tasks", "half", "task", "task")
+        tasks["half"]
     with pytest.raises(registry.BrokenEntry, match=r"other\.py names its task 'another'"):
-        registry.load("broken_tasks", "other", "task", "task")
+        tasks["other"]
 
 
 def test_the_configuration_says_what_the_model_is() -> None:

@@ -10,15 +10,16 @@ import torch
 from tests.families import hooked, paired
 from workbench.core import Edit
 from workbench.errors import BadInput, UnknownName
-from workbench.patching.metrics import METRICS, Example, Metric, metric_of
+from workbench.patching.metric import Example, Metric, resolve_metric
 from workbench.patching.run import run
 from workbench.patching.sweep import sweep
+from workbench.registry import METRICS
 
 LOGITS = torch.tensor([[0.0, 1.0, 2.0, 3.0], [3.0, 0.0, 0.0, 0.0]])
 
 
 def score(name: str, example: Example, logits: torch.Tensor = LOGITS) -> list[float]:
-    metric = metric_of(name)
+    metric = resolve_metric(name)
     wanted = metric.required_tokens(example)
     return metric(logits if wanted is None else logits[:, list(wanted)], example).tolist()
 
@@ -66,14 +67,14 @@ def test_divergence_from_the_clean_run() -> None:
 
 def test_names_and_callables() -> None:
     with pytest.raises(UnknownName, match="logit_difference"):
-        metric_of("logit_diference")
-    metric = metric_of(lambda logits, example: logits[:, example.index])
+        resolve_metric("logit_diference")
+    metric = resolve_metric(lambda logits, example: logits[:, example.index])
     assert isinstance(metric, Metric)
     assert metric(LOGITS, Example(2, (), (), ())).tolist() == [2.0, 0.0]
-    assert all(name == metric.name and metric.units for name, metric in METRICS.items())
+    assert all(METRICS[name].name == name and METRICS[name].units for name in METRICS.names())
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", METRICS.names())
 def test_every_metric_agrees_between_sweep_and_run(name: str) -> None:
     model, inputs = hooked("llama"), paired(3)
     swept = sweep(model, inputs, site="z", direction="noise", metric=name, layers=[1], heads=[2])

@@ -11,8 +11,8 @@ import torch
 
 import workbench as wb
 from tests.families import FAMILIES, nudged
-from workbench import registry
 from workbench.inputs.pairs import Pair
+from workbench.registry import FINDINGS
 from workbench.testing import check_finding, check_model, check_task
 
 IOI = wb.task("ioi")
@@ -101,7 +101,7 @@ def test_a_setting_is_named_with_its_problem() -> None:
 
 
 def test_a_finding_that_states_nothing_is_told_what_to_state() -> None:
-    ablation: wb.Finding = registry.load("circuits.findings", "head-ablation", "finding", "finding")
+    ablation: wb.Finding = FINDINGS["head-ablation"]
     lines = problems(check_finding, replace(ablation, question="Which", claim="", thresholds={}, defaults={"k": 1}))
     for expected in ("question='Which'", "claim=''", "thresholds={}", "no 'n' and no 'seed'"):
         assert expected in "\n".join(lines)

@@ -1,0 +1,97 @@
+"""What a metric is: one number for each example, from the logits of the last position.
+
+Each file of `workbench.patching.metrics` is a metric; a callable ``f(logits [row, d_vocab], example) -> [row]`` of your
+own is one, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import UsageError
+from workbench.inputs.paired import PairedInputs
+from workbench.registry import METRICS
+
+#: From token ids to their columns among the logits that a metric receives.
+Columns = Callable[[tuple[int, ...]], Tensor]
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a metric may know of one example besides the logits."""
+
+    index: int
+    answer: tuple[int, ...]
+    wrong: tuple[int, ...]
+    options: tuple[int, ...]
+    reference: Float[Tensor, "d_vocab"] | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named measure of one example.
+
+    Attributes:
+        name, units: for people; the name is that of the file.
+        score: ``f(logits [row, n], example, columns) -> [row]`` where ``columns(ids)`` are the columns of token ids.
+        tokens: the ids whose logits are needed, or None when all of them are.
+        reference: whether the clean run's logits are needed.
+    """
+
+    name: str
+    units: str
+    score: Callable[[Float[Tensor, "row n"], Example, Columns], Float[Tensor, "row"]]
+    tokens: Callable[[Example], tuple[int, ...]] | None = None
+    reference: bool = False
+
+    def required_tokens(self, example: Example) -> tuple[int, ...] | None:
+        """Ids whose logits the metric needs, sorted, or None for the whole vocabulary."""
+        return None if self.tokens is None else tuple(sorted(set(self.tokens(example))))
+
+    def __call__(self, logits: Float[Tensor, "row n"], example: Example) -> Float[Tensor, "row"]:
+        required = self.required_tokens(example)
+
+        def columns(ids: tuple[int, ...]) -> Tensor:
+            indices = ids if required is None else [required.index(i) for i in ids]
+            return torch.tensor(indices, device=logits.device)
+
+        scores = self.score(logits, example, columns)
+        if not isinstance(scores, Tensor) or scores.shape != logits.shape[:1]:
+            returned = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise UsageError(
+                f"The metric {self.name!r} gave {returned} for {logits.shape[0]} rows of logits: expected one number a "
+                f"row, a tensor of shape ({logits.shape[0]},)."
+            )
+        return scores
+
+
+def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -> Metric:
+    """The metric of that name, or a callable ``f(logits [row, d_vocab], example) -> [row]`` as one.
+
+    Raises:
+        UnknownName: no metric of that name; the nearest are suggested.
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str):
+        return METRICS[metric]
+    name = getattr(metric, "__name__", "metric")
+    return Metric(name, name, lambda logits, example, _: metric(logits, example))
+
+
+def check_metric(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs) -> Metric:
+    """The metric, once it is clear that these inputs can be measured by it.
+
+    Raises:
+        UnknownName: no metric of that name.
+        UsageError: it is one of ours that compares answers, and the inputs have none.
+    """
+    resolved = resolve_metric(metric)
+    if isinstance(metric, str) and not resolved.reference and not all(inputs.answer):
+        raise UsageError(f"{metric} needs answers, and texts have none: use wb.task(name) or wb.pairs(...).")
+    return resolved
