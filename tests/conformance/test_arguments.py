@@ -91,7 +91,9 @@ TAKES: dict[str, set[str]] = {}
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
 #: TransformerLens's or torch's own, with their meaning there.
-NOT_OURS = {"forward", "hooks", "named_parameters", "parameters", "run_with_cache", "state_dict", "to", "train"}
+OURS = {"HookedLM": {"hook_name"}}
+#: Called by the command line and the page, not by people.
+INTERNAL = {"Finding.judge", "Finding.not_judged"}
 
 
 # --- valid calls
@@ -285,7 +287,10 @@ def _methods(cls: type) -> dict[str, Any]:
     return {
         name: member
         for name, member in members.items()
-        if not name.startswith("_") and isinstance(member, types.FunctionType | classmethod) and name not in NOT_OURS
+        if not name.startswith("_")
+        and isinstance(member, types.FunctionType | classmethod)
+        and name in OURS.get(cls.__name__, members)
+        and f"{cls.__name__}.{name}" not in INTERNAL
     }
 
 
@@ -314,7 +319,7 @@ def _taken(call: str, parameter: str) -> set[str]:
 
 
 def _names(message: str, parameter: str) -> bool:
-    return re.search(rf"(?<![\w.]){parameter}(?:=|\[|: )", message) is not None
+    return re.search(rf"(?<![\w.]){parameter}(?:=|\[|: )|^pair \d+: .*\b{parameter}\b", message) is not None
 
 
 def complaint(call: Call, parameter: str, label: str) -> str:
