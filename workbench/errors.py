@@ -37,7 +37,7 @@ class UnknownName(UsageError):
         self, kind: str, name: str, choices: Iterable[str], hint: str = "", *, argument: str = "", expected: str = ""
     ) -> None:
         choices = sorted(choices)
-        self.kind, self.name = kind, name
+        self.kind, self.name, self.choices = kind, name, choices
         self.near = difflib.get_close_matches(name, choices, n=3, cutoff=0.4)
         guess = f"Did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
         if not self.near and not expected:

@@ -11,10 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench import statistics
+from workbench import arguments, statistics
 from workbench.cache import Store, store_of
 from workbench.cache.keys import digest
-from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
@@ -68,6 +67,9 @@ def scores(
         from workbench.inputs.pairs import task as make
 
         task = make("ioi", n=25, seed=0)
+    seed = arguments.whole_number("seed", seed, at_least=0, at_most=2**63 - 1)
+    random_baseline = arguments.flag("random_baseline", random_baseline)
+    arguments.function("progress", progress)
     inputs, store = answered(task, model), store_of(cache)
     tell = progress or (lambda *_: None)
     own = _Parts(model, store, model_identity(resolve_model(model), store), seed)
@@ -108,17 +110,18 @@ def scores(
     )
 
 
-def answered(prompts: Any, model: Any) -> PairedInputs:
+def answered(prompts: Any, model: Any, argument: str = "task") -> PairedInputs:
     """Prompts with answers in a language model's tokens.
 
     Raises:
         UsageError: it is no language model, or they have none.
     """
     if not isinstance(model, HookedLM):
-        raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
-    inputs = resolve_inputs(prompts, model)
+        raise arguments.refusal("model", model, "a language model", "Use wb.load(name).")
+    inputs = resolve_inputs(prompts, model, argument)
     if not len(inputs) or not all(inputs.answer):
-        raise UsageError("Scores need a task with answers: use wb.task(name) or wb.pairs(...).")
+        do = "Use wb.task(name) or wb.pairs(...)."
+        raise arguments.refusal(argument, prompts, "a task with answers, because scores compare them", do)
     return inputs
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench import arguments
 from workbench.cache import store_of
 from workbench.head_scores.compute import answered, lens_table
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
@@ -37,7 +38,8 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     Raises:
         UsageError: `model` is no language model, or the prompts have no answers.
     """
-    inputs, store, resumable = answered(prompts, model), store_of(cache), resolve_model(model)
+    inputs, store, resumable = answered(prompts, model, "prompts"), store_of(cache), resolve_model(model)
+    arguments.function("progress", progress)
     recorder, tell = Recorder(resumable, store, model_identity(resumable, store)), progress or (lambda *_: None)
     hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
     samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import arguments
 from workbench.cache import store_of
 from workbench.patching.cached_recording import CachedRecording
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model, site_hooks
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def _units(
     """The batches of a recording, each with the run that it is of."""
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     chosen = range(resumable.n_layers) if layers is None else resolve_layers(layers, resumable.n_layers)
-    sites = (sites,) if isinstance(sites, str) else sites
-    hooks = [resumable.hook_name(site, layer) for site in sites for layer in chosen]
+    sites = arguments.texts("sites", sites, "names of sites")
+    hooks = [hook for per_layer in site_hooks(resumable, sites, chosen).values() for hook in per_layer]
     identity = model_identity(resumable, store)
     for ids in [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]:
         source = CachedRecording(resumable, store if identity else None, identity or b"", ids, hooks)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from workbench import arguments
 from workbench.cache import store_of
 from workbench.core import Edit
-from workbench.errors import UsageError
-from workbench.patching.edits import Edits
+from workbench.patching.edits import Edits, edit_list, resolve_mean_over
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Recording, Run
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model, site_hooks
 
 
 def record(
@@ -49,12 +49,11 @@ def record(
         BadInput: the disk is full and the rest does not fit into memory.
     """
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    sites = (sites,) if isinstance(sites, str) else tuple(sites)
+    sites = arguments.texts("sites", sites, "names of sites")
     layers = tuple(range(resumable.n_layers)) if layers is None else resolve_layers(layers, resumable.n_layers)
-    edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
-    if not sites or not layers:
-        raise UsageError(f"record: {'sites' if not sites else 'layers'} is empty, so there is nothing to record.")
-    hooks = {site: [resumable.hook_name(site, layer) for layer in layers] for site in sites}
+    edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed)
+    mean_over = resolve_mean_over(mean_over, model)
+    hooks = site_hooks(resumable, sites, layers)
     names = [hook for per_layer in hooks.values() for hook in per_layer]
     paired = inputs.corrupt is not inputs.clean
     runs = [inputs, inputs.swapped()] if paired else [inputs]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from workbench import arguments
 from workbench.core import Head
-from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class Attention:
         """
         import pandas as pd
 
-        row = self.pattern[self._at(dest)]
+        row, k = self.pattern[self._at(dest)], arguments.whole_number("k", k, at_least=1)
         order = np.argsort(-row, kind="stable")[:k]
         return pd.DataFrame({"source": order, "token": [self.tokens[i] for i in order], "weight": row[order]})
 
@@ -77,9 +77,8 @@ class Attention:
         return values, names, {**words, "title": title, "scale": "attention", "limit": 1.0}
 
     def _at(self, dest: int) -> int:
-        if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
-            raise UsageError(f"dest={dest!r}: the prompt has the positions 0 to {len(self.tokens) - 1}.")
-        return dest % len(self.tokens)
+        last = len(self.tokens) - 1
+        return arguments.whole_number("dest", dest, at_least=-last - 1, at_most=last) % len(self.tokens)
 
     def __repr__(self) -> str:
         best = self.table(k=3)
@@ -131,13 +130,13 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
         UsageError: no such layer or head, or a text that has no tokens.
     """
     from workbench.patching.record import record
-    from workbench.patching.resolve import unpaired
+    from workbench.patching.resolve import resolve_model, unpaired
 
-    if isinstance(head, bool) or not isinstance(head, int):
-        raise UsageError(f"head={head!r}: give its number.")
-    if not 0 <= head < model.n_heads:
-        raise UsageError(f"head {head} does not exist: the model has heads 0 to {model.n_heads - 1}.")
+    resolve_model(model)
+    layer = arguments.index("layer", layer, model.n_layers, "layer")
+    head = arguments.index("head", head, model.n_heads, "head")
     if isinstance(prompt, str):
+        arguments.text("prompt", prompt)
         task: Any = prompt
         ids = model.to_tokens(prompt)[0]
     else:
@@ -150,7 +149,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     )
 
 
-def _ids(given: Any, d_vocab: int) -> Int[Tensor, "pos"]:
+def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     """One prompt's token ids.
 
     Raises:
@@ -158,16 +157,15 @@ def _ids(given: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     """
     import torch
 
+    expected = "a text, or the token ids of one prompt, [pos]"
     try:
-        ids = torch.as_tensor(given)
+        ids = torch.as_tensor(prompt)
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"prompt: {type(given).__name__} is neither a text nor the token ids of one prompt.") from None
-    if ids.ndim != 1 or not len(ids) or ids.is_floating_point():
-        raise UsageError(
-            f"prompt: ids of shape {tuple(ids.shape)} and {ids.dtype}; give the whole numbers of one prompt, [pos]."
-        )
+        raise arguments.refusal("prompt", prompt, expected) from None
+    if ids.ndim != 1 or not len(ids) or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise arguments.refusal("prompt", prompt, expected)
     if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
-        raise UsageError(f"prompt: the model's tokens have the ids 0 to {d_vocab - 1}.")
+        raise arguments.refusal("prompt", prompt, f"token ids from 0 to {d_vocab - 1}")
     return ids.long()
 
 

@@ -196,7 +196,7 @@ def test_json_and_csv_hold_the_same_pairs(tmp_path: Path) -> None:
 def test_lists_of_unequal_lengths_are_refused() -> None:
     with pytest.raises(UsageError, match=r"corrupt=\['a'\]: expected 2 entries, because clean has 2"):
         pairs(["a", "b"], ["a"], [" x"], [" y"])
-    with pytest.raises(UsageError, match="clean is one text"):
+    with pytest.raises(UsageError, match="clean='a': expected a list with one entry a pair"):
         pairs("a", "b", "c", "d")
 
 
@@ -207,9 +207,9 @@ def test_unknown_tasks_and_options_are_named() -> None:
         UsageError, match=r"corrupt='abc': the task 'ioi' has no such setting. Its settings: corruption"
     ):
         task("ioi", corrupt="abc")
-    with pytest.raises(UnknownName, match=r"Unknown corruption of task 'ioi' 'abd'\. Did you mean 'abc'"):
+    with pytest.raises(UnknownName, match=r"corruption='abd': expected 's2-io' or 'abc'\. Did you mean 'abc'"):
         task("ioi", corruption="abd")
-    with pytest.raises(UsageError, match="n is a whole number of at least 1"):
+    with pytest.raises(UsageError, match="n=0: expected a whole number from 1"):
         task("ioi", n=0)
 
 
