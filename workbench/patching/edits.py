@@ -10,13 +10,12 @@ from typing import Any, cast
 from torch import Tensor
 
 from workbench import arguments
-from workbench.cache.keys import digest
+from workbench.cache.keys import digest, hash_inputs
 from workbench.core import Edit
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import resolve_inputs
-from workbench.patching.result_cache import hash_inputs
+from workbench.patching.resolve import resolve_mean_over
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.values import Attended, Values, ValuesByDepth, position_of, values_of
 
@@ -46,7 +45,7 @@ class Edits:
             UnknownName: no such site.
             UsageError: a head or layer that does not exist, or a patch without a pair.
         """
-        edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed)
+        edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed, at_least=0)
         for i, edit in enumerate(edits):
             _check(recorder, edit, f"edits[{i}]")
         if inputs.corrupt is inputs.clean and any(edit.kind == "patch" for edit in edits):
@@ -144,19 +143,6 @@ def edit_list(name: str, edits: Any) -> tuple[Edit, ...]:
     for i, entry in enumerate(entries):
         arguments.instance(f"{name}[{i}]", entry, Edit, "a wb.Edit", do=do)
     return cast(tuple[Edit, ...], entries)
-
-
-def resolve_mean_over(mean_over: Any, model: Any) -> PairedInputs | str | None:
-    """Inputs that means are taken over, ``"positions"``, or None.
-
-    Raises:
-        UsageError: something else.
-    """
-    if mean_over is None or (isinstance(mean_over, str) and mean_over == "positions"):
-        return mean_over
-    if isinstance(mean_over, str):
-        raise arguments.refusal("mean_over", mean_over, "inputs whose activations are averaged, or 'positions'")
-    return resolve_inputs(mean_over, model, "mean_over")
 
 
 def _key(edit: Edit) -> Hashable:

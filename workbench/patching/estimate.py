@@ -65,7 +65,7 @@ def _units(
 ) -> Iterator[tuple[CachedRecording, list[int]]]:
     """The batches of a recording, each with the run that it is of."""
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    chosen = range(resumable.n_layers) if layers is None else resolve_layers(layers, resumable.n_layers)
+    chosen = resolve_layers(layers, resumable.n_layers)
     sites = arguments.texts("sites", sites, "names of sites")
     hooks = [hook for per_layer in site_hooks(resumable, sites, chosen).values() for hook in per_layer]
     identity = model_identity(resumable, store)

@@ -8,11 +8,18 @@ from typing import Any
 from workbench import arguments
 from workbench.cache import store_of
 from workbench.core import Edit
-from workbench.patching.edits import Edits, edit_list, resolve_mean_over
+from workbench.patching.edits import Edits, edit_list
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Recording, Run
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model, site_hooks
+from workbench.patching.resolve import (
+    model_identity,
+    resolve_inputs,
+    resolve_layers,
+    resolve_mean_over,
+    resolve_model,
+    site_hooks,
+)
 
 
 def record(
@@ -50,8 +57,8 @@ def record(
     """
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     sites = arguments.texts("sites", sites, "names of sites")
-    layers = tuple(range(resumable.n_layers)) if layers is None else resolve_layers(layers, resumable.n_layers)
-    edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed)
+    layers = resolve_layers(layers, resumable.n_layers)
+    edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed, at_least=0)
     mean_over = resolve_mean_over(mean_over, model)
     hooks = site_hooks(resumable, sites, layers)
     names = [hook for per_layer in hooks.values() for hook in per_layer]

@@ -110,7 +110,7 @@ def test_recording_refuses_what_does_not_exist() -> None:
         record(hooked("llama"), INPUTS, ["attn_uot"])
     with pytest.raises(UsageError, match=r"layers=\[7\]: expected layers from 0 to 2"):
         record(hooked("llama"), INPUTS, ["z"], layers=[7])
-    with pytest.raises(UsageError, match="Layer -1"):
+    with pytest.raises(UsageError, match=r"layers=\[-1\]: expected layers from 0"):
         record(hooked("llama"), INPUTS, ["z"], layers=[-1])
     with pytest.raises(UnknownName, match="no such site"):
         record(hooked("gpt_neox"), INPUTS, ["resid_mid"])
@@ -269,7 +269,7 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
     texts = dataclasses.replace(INPUTS, corrupt=INPUTS.clean)
     with pytest.raises(UsageError, match=r"edits\[0\].head=6: expected a head from 0 to 5"):
         run(model, INPUTS, [Edit("z", 0, head=6)])
-    with pytest.raises(UsageError, match="Head 2"):
+    with pytest.raises(UsageError, match=r"edits\[0\].head=2: expected a KV head from 0 to 1"):
         run(model, INPUTS, [Edit("v", 0, head=2)])
     with pytest.raises(UsageError, match="Head -1"):
         run(model, INPUTS, [Edit("z", 0, head=-1)])

@@ -40,13 +40,11 @@ def test_sweeps(asked: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize("texts", ["Mary and John", ["Mary and John", "Paul and Anna"]])
 def test_texts_have_no_answers_to_measure(texts: Any) -> None:
     model = wb.load("tiny")
-    with pytest.raises(
-        UsageError, match="expected pairs with answers, because metric='logit_difference' compares them"
-    ):
+    with pytest.raises(UsageError, match="pairs with answers, because metric='logit_difference' compares them"):
         wb.sweep(model, texts)
-    with pytest.raises(UsageError, match="needs answers"):
+    with pytest.raises(UsageError, match="compares them"):
         wb.sweep_sets(model, texts, {"one": [wb.Head(0, 0)]}, edit="zero")
-    with pytest.raises(UsageError, match="needs answers"):
+    with pytest.raises(UsageError, match="compares them"):
         wb.path_patch(model, texts)
     n = 1 if isinstance(texts, str) else 2
     assert wb.sweep(model, texts, edit="zero", metric="kl_divergence").n == n
@@ -65,7 +63,7 @@ def test_attribution_of_a_least_value() -> None:
     "prompt", [[[1, 2], [3, 4]], [1.9, 2.9], [], [-1], [10**6], None, ["a", "b"], b"text", torch.zeros(2, 2)]
 )
 def test_attention_takes_one_prompt(prompt: Any) -> None:
-    with pytest.raises(UsageError, match="prompt=.*: expected"):
+    with pytest.raises(UsageError, match=r"prompt=.*: expected"):
         wb.attention(hooked("llama"), prompt, 0, 0)
 
 

@@ -94,11 +94,11 @@ def test_a_cell_with_one_infinite_example_is_blank_and_counted():
     [
         (
             {"base": np.zeros(N + 1)},
-            r"base=<ndarray of shape \(13,\)>: expected the shape \(12,\), because values 'layer head example'",
+            r"base=.* \(13,\)>: expected the shape \(12,\), because values 'layer head example'",
         ),
         (
             {"axes": ("layer",), "labels": {}},
-            r"values=<ndarray of shape \(4, 3, 12\)>: expected the shape 'layer example'",
+            r"values=.* \(4, 3, 12\)>: expected the shape 'layer example'",
         ),
         ({"axes": ("head", "layer")}, "in this order"),
         ({"labels": {"head": ("0", "1")}}, r"labels\['head'\]=.*: expected 3 different labels"),
@@ -126,7 +126,7 @@ def test_top_ranks_by_magnitude():
     assert make(("layer", "head", "position")).top(1) == [Head(3, 2)]
     with pytest.raises(UsageError, match="no heads"):
         make(("layer",)).top(1)
-    with pytest.raises(UsageError, match="k=.*, percent=.*: expected one of them"):
+    with pytest.raises(UsageError, match="k=None, percent=None: expected one of them"):
         sweep.top()
 
 
