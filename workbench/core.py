@@ -53,10 +53,19 @@ class Head:
     @classmethod
     def parse(cls, text: str) -> Head:
         """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else."""
-        layer, dot, index = text.strip().partition(".") if isinstance(text, str) else ("", "", "")
-        if not (dot and layer.isdecimal() and index.isdecimal() and len(layer + index) < 10):
-            raise arguments.refusal("text", text, "a head", "Write layer.head, such as '9.6'.")
-        return cls(int(layer), int(index))
+        return parse_head("text", text)
+
+
+def parse_head(name: str, text: Any) -> Head:
+    """A head from ``"9.6"``.
+
+    Raises:
+        UsageError: anything else, by the `name` of the argument that it was given for.
+    """
+    layer, dot, index = text.strip().partition(".") if isinstance(text, str) else ("", "", "")
+    if not (dot and layer.isdecimal() and index.isdecimal() and len(layer + index) < 10):
+        raise arguments.refusal(name, text, "a head", "Write layer.head, such as '9.6'.")
+    return Head(int(layer), int(index))
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure as Picture
 from plotly.graph_objects import Figure
 
 import workbench as wb
-from workbench.errors import WorkbenchError
+from workbench.errors import BadInput, HookError, WorkbenchError
 from workbench.registry import ROOT
 from workbench.runs.directory import RunDirectory
 
@@ -124,7 +125,11 @@ def run_folder() -> Path:
     """A finished run."""
     folder = Path(tempfile.mkdtemp())
     with RunDirectory.create(folder, "ioi-circuit", {"model": "tiny"}) as run:
-        run.add_report(wb.Report("undecided", "n = 2", {"heads": pd.DataFrame([HEAD_ROW])}, {"plot": Figure()}))
+        run.add_report(
+            wb.Report(
+                "undecided", "n = 2", {"heads": pd.DataFrame([HEAD_ROW])}, {"plot": Figure()}, {"plot": Picture()}
+            )
+        )
     assert run.path is not None
     return run.path
 
@@ -211,16 +216,21 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "PairedInputs.of": lambda: {"examples": [0]},
     "Report": lambda: {"verdict": "undecided", "summary": "n = 2"},
     "Run.read": lambda: {"path": run_folder()},
+    "Run.glance": lambda: {"path": run_folder()},
     "Run.data": lambda: {"name": "run.json"},
     "Run.table": lambda: {"name": "heads"},
     "Run.figure": lambda: {"name": "plot"},
+    "Run.picture": lambda: {"name": "plot"},
     "Run.export": lambda: {"target": "run.zip"},
     "Sweep": lambda: {"values": np.zeros((1, 1, 2)), "base": np.zeros(2), "source": None, "axes": ("layer", "head")},
     "Sweep.load": lambda: {"path": saved(sweep(), "sweep.safetensors")},
     "Sweep.name": lambda: {"index": (0, 0)},
     "Sweep.of": lambda: {"examples": [0]},
     "Sweep.save": lambda: {"path": "sweep.safetensors"},
-    "Sweep.top.k": lambda: {"percent": None},
+    "Sweep.top": lambda: {"k": 1},
+    "Sweep.top.percent": lambda: {"k": None},
+    "Screen.top": lambda: {"k": 1},
+    "Screen.top.percent": lambda: {"k": None},
     "Task": lambda: {"name": "a", "title": "A", "question": "A?", "draw": draw},
     "load": lambda: {"name": "tiny"},
     "pairs": lambda: {"clean": ["a"], "corrupt": ["b"], "answer": [" c"], "wrong": [" d"]},
@@ -295,8 +305,15 @@ def _methods(cls: type) -> dict[str, Any]:
 
 
 def _parameters(function: Any) -> tuple[inspect.Parameter, ...]:
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return tuple(p for p in inspect.signature(function).parameters.values() if p.kind in named)
+    """Those that have names, and what stands behind ``**keywords: Unpack[…]``."""
+    named: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            named.append(parameter)
+        elif "Unpack[" in str(parameter.annotation):
+            keywords = vars(inspect.getmodule(function))[str(parameter.annotation).partition("[")[2].rstrip("]")]
+            named += [inspect.Parameter(name, parameter.KEYWORD_ONLY, default=...) for name in keywords.__annotations__]
+    return tuple(named)
 
 
 def _valid(call: Call, varied: str) -> dict[str, Any]:
@@ -322,6 +339,13 @@ def _names(message: str, parameter: str) -> bool:
     return re.search(rf"(?<![\w.]){parameter}(?:=|\[|: )|^pair \d+: .*\b{parameter}\b", message) is not None
 
 
+def _is_about_the_value(error: WorkbenchError, parameter: str, label: str) -> bool:
+    """A file or entry that does not exist is named itself, and so is the hook at which an edit of the user's failed."""
+    if isinstance(error, BadInput) and label in TEXTS:
+        return ODD[label] in str(error) or repr(ODD[label]) in str(error)
+    return isinstance(error, HookError) and parameter == "edit" and str(error).startswith("The edit at ")
+
+
 def complaint(call: Call, parameter: str, label: str) -> str:
     """What is wrong with how an odd value is met; empty when nothing is."""
     arguments = {**_valid(call, parameter), parameter: ODD[label]}
@@ -330,7 +354,7 @@ def complaint(call: Call, parameter: str, label: str) -> str:
         if inspect.isgenerator(result):
             next(result, None)
     except WorkbenchError as error:
-        if _names(str(error), parameter):
+        if _names(str(error), parameter) or _is_about_the_value(error, parameter, label):
             return ""
         return f"{call.name}({parameter}={label}) does not name {parameter}: {type(error).__name__}: {error}"
     except Exception as error:

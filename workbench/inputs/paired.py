@@ -60,7 +60,8 @@ class PairedInputs:
             rows = arguments.sequence(name, getattr(self, name), "a tensor for each example")
             if not rows or not all(isinstance(row, Tensor) and len(row) for row in rows):
                 raise arguments.refusal(name, getattr(self, name), "a tensor for each example, at least one")
-        for name in ("corrupt", "answer", "wrong", "options", "positions", *(["texts"] if self.texts else [])):
+        names = ["corrupt", "answer", "wrong", "options", "positions"]
+        for name in names if isinstance(self.texts, tuple) and not self.texts else [*names, "texts"]:
             entries = arguments.sequence(name, getattr(self, name), "one entry for each example")
             if len(entries) != len(self.clean):
                 why = f"clean has {len(self.clean)}"
@@ -72,7 +73,7 @@ class PairedInputs:
             named = arguments.mapping(f"positions[{i}]", positions, "a mapping from a name to an index")
             for place, index in named.items():
                 arguments.index(f"positions[{i}][{place!r}]", index, len(ids), "position")
-        if not isinstance(self.texts, tuple | list):
+        if not all(isinstance(text, str) for both in self.texts for text in _entries(both)):
             raise arguments.refusal("texts", self.texts, "the clean and the corrupt text of each example")
         arguments.whole_number("dropped", self.dropped, at_least=0)
         if self.bos is not None:
@@ -114,6 +115,10 @@ class PairedInputs:
             for length, first in dict.fromkeys(keys)
             for part in _parts([i for i, key in enumerate(keys) if key == (length, first)], at_most)
         ]
+
+
+def _entries(value: object) -> Sequence[object]:
+    return value if isinstance(value, tuple | list) else [value]
 
 
 def _is_id(value: object) -> bool:

@@ -67,7 +67,7 @@ class HookedLM(TransformerLensTools, HookedRootModule):
             raise arguments.refusal(
                 "hf", hf, "a Hugging Face causal language model", "To load one by name: wb.load(name)."
             )
-        if tokenizer is not None and (isinstance(tokenizer, type) or not hasattr(tokenizer, "decode")):
+        if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
             raise arguments.refusal("tokenizer", tokenizer, "a Hugging Face tokenizer, or None")
         if provenance is not None:
             arguments.mapping("provenance", provenance, "a mapping that says where the weights come from")

@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.arguments import instance, refusal, sequence, whole_number
 from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
-from workbench.core import Head
+from workbench.core import Head, parse_head
 from workbench.errors import UsageError
 from workbench.inputs.paired import Group
 from workbench.models.resumable import ResumableModel
@@ -149,5 +149,7 @@ def heads_of(name: str, heads: Any) -> list[Head]:
     for head in sequence(name, heads, "a list of heads"):
         if isinstance(head, tuple) and len(head) == 2:
             head = Head(whole_number(name, head[0], at_least=0), whole_number(name, head[1], at_least=0))
-        result.append(Head.parse(head) if isinstance(head, str) else instance(name, head, Head, "a list of wb.Head"))
+        result.append(
+            parse_head(name, head) if isinstance(head, str) else instance(name, head, Head, "a list of wb.Head")
+        )
     return result

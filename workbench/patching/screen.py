@@ -47,7 +47,9 @@ class Screen:
         """
         heads, n = self.exact.top(k, percent=percent), len(self.estimate.top(k, percent=percent))
         if len(heads) < n:
-            raise UsageError(f"Only {len(heads)} heads were run exactly, and the top {n} are needed: raise confirm.")
+            why = f"{len(heads)} heads were run exactly"
+            name, value = ("k", k) if k is not None else ("percent", percent)
+            raise refusal(name, value, f"at most {len(heads)} heads, not {n}", "Raise confirm.", because=why)
         return heads
 
     def table(self) -> pd.DataFrame:
@@ -103,6 +105,7 @@ def screen(
         raise refusal("where", where, "None", because="a screen selects the cells to run itself")
     if not isinstance(edit, str):
         raise refusal("edit", edit, "the name of an edit", "Give a function to sweep.")
+    resolve_model(model)
     inputs = resolve_inputs(task, model)
     arguments: SweepArguments = {**sweep_arguments}
     if "mean_over" in arguments:

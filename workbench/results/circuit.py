@@ -122,11 +122,11 @@ class Circuit:
         return cls.from_json(parse_json(read_file(path, JSON_BYTES), str(path)), str(path))
 
     @classmethod
-    def from_json(cls, data: Any, what: str = "circuit") -> Circuit:
+    def from_json(cls, data: Any, what: str = "data") -> Circuit:
         """The inverse of `json`; raises `BadInput`, naming `what`."""
         arguments.text("what", what, empty=True)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise BadInput(f"{what} does not name the format {FORMAT!r}; write such files with Circuit.save.")
+            raise BadInput(f"{what}: does not name the format {FORMAT!r}; write such files with Circuit.save.")
         if lacking := {"name", "model", "heads", "edges", "found"} - set(data):
             raise BadInput(f"{what}: the field {sorted(lacking)[0]!r} is missing; write such files with Circuit.save.")
         name, model, found = data["name"], data["model"], data["found"]
