@@ -73,28 +73,134 @@ ODD: dict[str, Any] = {
 }
 TEXTS = {"word", "NUL"}
 ANY_TEXT = {"''", *TEXTS}
-#: Words at the end of a call that are its own business.
+MAPPINGS = {"{}", "{word: 1}", "{0: None}"}
 FUNCTIONS = {"function", "class"}
+ONE_TEXT = {*TEXTS, "[word]"}
 #: What a parameter of this name takes of the odd values, wherever it stands.
 TAKES_EVERYWHERE: dict[str, set[str]] = {
     "cache": {"None", "word"},  # a folder
     "progress": {"None", *FUNCTIONS},
-    "mean_over": {"None", "word"},  # a text is an input
+    "mean_over": {"None", *ONE_TEXT},  # a list of texts is inputs
     "tokenizer": {"None"},
     "layers": {"None", "0"},
     "heads": {"None", "0"},
     "positions": {"None"},
     "seed": {"-1", "0", "huge"},
-    "path": TEXTS - {"NUL"},
+    "path": {"word"},
+    "max_length": {"huge", "None"},
+    "edits": {"[]"},
+    "direction": {"None"},
+    "memory_gb": {"0.5", "huge"},
+    "quantity": {"None"},
+    "where": {"None"},
+    "layer": {"0"},
+    "head": {"0"},
+    "k": {"huge"},
+    "percent": {"0.5"},
 }
 #: What a parameter of one call takes of them besides.
-TAKES: dict[str, set[str]] = {}
+TAKES: dict[str, set[str]] = {
+    "Attention.table.dest": {"-1", "0"},
+    "Circuit.edges": {"[]"},
+    "Circuit.found": MAPPINGS,
+    "Circuit.heads": {"[]"},
+    "Circuit.model": ANY_TEXT,
+    "Circuit.name": ANY_TEXT,
+    "Circuit.from_json.what": ANY_TEXT,
+    "Circuit.from_run.task": {"None"},
+    "Edit.attend_to": {"-1", "0", "huge", *ONE_TEXT, "{word: 1}"},
+    "Edit.head": {"0", "huge", "None"},
+    "Edit.kind": FUNCTIONS,
+    "Edit.layer": {"0", "huge"},
+    "Edit.position": {"-1", "0", "huge", *TEXTS, "None"},
+    "Edit.step": {"0", "huge"},
+    "Finding.claim": ANY_TEXT,
+    "Finding.defaults": MAPPINGS,
+    "Finding.full": MAPPINGS,
+    "Finding.name": TEXTS,
+    "Finding.question": ANY_TEXT,
+    "Finding.results_version": {"huge"},
+    "Finding.run": FUNCTIONS,
+    "Finding.source": ANY_TEXT,
+    "Finding.thresholds": MAPPINGS,
+    "Finding.title": ANY_TEXT,
+    "Finding.report.settings": {"None", "{}"},
+    "Finding.settings.changes": {"{}"},
+    "Head.index": {"0", "huge"},
+    "Head.layer": {"0", "huge"},
+    "HookedLM.check": {"True"},
+    "HookedLM.provenance": {"None", *MAPPINGS},
+    "Outcome.scores.base": {"True"},
+    "Pair.answer": ONE_TEXT,
+    "Pair.clean": TEXTS,
+    "Pair.corrupt": TEXTS,
+    "Pair.corrupt_positions": {"{}"},
+    "Pair.options": {*ONE_TEXT, "[]"},
+    "Pair.positions": {"{}"},
+    "Pair.wrong": ONE_TEXT,
+    "PairedInputs.bos": {*ANY_TEXT, "None"},
+    "PairedInputs.dropped": {"0", "huge"},
+    "PairedInputs.meta": MAPPINGS,
+    "PairedInputs.name": TEXTS,
+    "PairedInputs.seed": {"None"},
+    "PairedInputs.groups.at_most": {"huge", "None"},
+    "PairedInputs.of.examples": {"0", "[0, 0]"},
+    "Pairs.name": TEXTS,
+    "Pairs.where": ONE_TEXT,
+    "Report.facts": MAPPINGS,
+    "Report.figures": MAPPINGS,
+    "Report.pictures": MAPPINGS,
+    "Report.reason": ANY_TEXT,
+    "Report.summary": ANY_TEXT,
+    "Report.tables": MAPPINGS,
+    "Sweep.base": {"[0, 0]"},
+    "Sweep.info": MAPPINGS,
+    "Sweep.labels": {"{}"},
+    "Sweep.source": {"None", "[0, 0]"},
+    "Sweep.name.index": {"[0, 0]"},
+    "Sweep.of.examples": {"0", "[0, 0]"},
+    "Task.draw": FUNCTIONS,
+    "Task.name": TEXTS,
+    "Task.positions": ONE_TEXT,
+    "Task.question": ANY_TEXT,
+    "Task.relation": ANY_TEXT,
+    "Task.settings": {"{}"},
+    "Task.stages": {"{}"},
+    "Task.title": ANY_TEXT,
+    "Task.variants": {"{}"},
+    "attention.prompt": {*TEXTS, "[0, 0]"},  # two token ids
+    "estimate.task": ONE_TEXT,
+    "generate.max_new_tokens": {"0"},
+    "generate.prompt": TEXTS,
+    "load.accept_licence": {"True", *TEXTS, "None"},
+    "load.device": {"None"},
+    "load.dtype": {"None"},
+    "pairs.answer": {"[word]"},
+    "pairs.clean": {"[word]"},
+    "pairs.corrupt": {"[word]"},
+    "pairs.options": {"None", "[None]"},
+    "pairs.positions": {"[None]"},
+    "pairs.wrong": {"[word]"},
+    "path_patch.position": {"-1", "0"},
+    "path_patch.receivers": {"None"},
+    "path_patch.share_kv": {"True"},
+    "record.task": ONE_TEXT,
+    "run.inputs": ONE_TEXT,
+    "run.unedited": {"True"},
+    "scores.random_baseline": {"True"},
+    "scores.task": {"None"},
+    "screen.attend_to": {"-1", "0"},
+    "screen.confirm": {"0.5"},
+    "screen.positions": {"-1", "0"},
+    "sweep.attend_to": {"-1", "0"},
+    "sweep.positions": {"-1", "0"},
+}
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
 #: TransformerLens's or torch's own, with their meaning there.
 OURS = {"HookedLM": {"hook_name"}}
-#: Called by the command line and the page, not by people.
-INTERNAL = {"Finding.judge", "Finding.not_judged"}
+#: Called by findings' own machinery, not by people.
+INTERNAL = {"Report.with_judgement"}
 
 
 # --- valid calls
@@ -150,7 +256,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Circuit": lambda: CIRCUIT,
     "Edit": lambda: wb.Edit("z", 0, 0),
     "Estimate": lambda: wb.estimate(model(), task(), cache=False),
-    "Finding": lambda: wb.Finding("a", "A", "A?", "A.", {"a": 1}, returns_report, {"n": 6, "seed": 0}),
+    "Finding": lambda: wb.Finding("a", "A", "A?", "A.", {}, returns_report, {"n": 6, "seed": 0}),
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
@@ -197,9 +303,9 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "Edit.attend_to": lambda: {"site": "pattern", "kind": "pattern"},
     "Finding": lambda: {
         **{"name": "a", "title": "A", "question": "A?", "claim": "A."},
-        **{"thresholds": {"a": 1}, "run": returns_report, "defaults": {"n": 6}},
+        **{"thresholds": {}, "run": returns_report, "defaults": {"n": 6}},
     },
-    "Finding.settings": lambda: {"given": {"n": 6}},
+    "Finding.settings": lambda: {"changes": {"n": 6}},
     "Head": lambda: {"layer": 0, "index": 1},
     "Head.parse": lambda: {"text": "9.6"},
     "HeadScores.figure": lambda: {"score": "locality"},
