@@ -13,8 +13,8 @@ from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-#: Keys and values of consecutive source positions.
-KeysValues = tuple[Float[Tensor, "row_or_1 some_head m d_head"], Float[Tensor, "row_or_1 other_head m d_head"]]
+#: Keys and values of consecutive source positions, ``[batch or 1, kv_head, src, d_head]``.
+KeysValues = tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]
 
 
 def unchanged(x: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def attention(
     padded: bool = False,
     edit_scores: Callable[[Tensor], Tensor] = unchanged,
     edit_pattern: Callable[[Tensor], Tensor] = unchanged,
-) -> Float[Tensor, "batch head dest d_head"]:
+) -> Float[Tensor, "batch dest head d_head"]:
     """The attention function, with the scores and the pattern open to edits.
 
     Args:
