@@ -38,7 +38,15 @@ RECORDED_KINDS = ("patch", "mean", "resample")
 
 @dataclass(frozen=True, order=True)
 class Head:
-    """One attention head, written ``layer.index`` as papers do: ``str(Head(9, 6)) == "9.6"``."""
+    """One attention head, written ``layer.index`` as papers do: ``str(Head(9, 6)) == "9.6"``.
+
+    Examples:
+        >>> head = wb.Head(9, 6)
+        >>> str(head), head.layer
+        ('9.6', 9)
+        >>> wb.Head.parse("9.6") == head
+        True
+    """
 
     layer: int
     index: int
@@ -83,6 +91,13 @@ class Edit:
         attend_to: for ``pattern``: the positions (indices or names) that share the row uniformly, or a mapping
             from position to weight.
         step: the sampling step (diffusion models only).
+
+    Examples:
+        >>> edit = wb.Edit("z", 1, head=3, position="S2", kind="zero")
+        >>> edit.site, edit.layer, edit.head
+        ('z', 1, 3)
+        >>> wb.run(wb.load("tiny"), wb.task("ioi", n=6), [edit]).scores().shape
+        torch.Size([6])
     """
 
     site: str

@@ -35,6 +35,12 @@ class Finding:
         full: the settings of the long form (``--full``).
         source: the paper.
         results_version: the version of its numbers, raised by hand when a change of the finding moves any of them.
+
+    Examples:
+        >>> from workbench.registry import FINDINGS
+        >>> finding = FINDINGS["head-ablation"]
+        >>> finding.name, finding.settings({"n": 6})["n"]
+        ('head-ablation', 6)
     """
 
     name: str

@@ -54,6 +54,11 @@ class Report:
 
     Raises:
         UnknownName: the verdict is none of `VERDICTS`.
+
+    Examples:
+        >>> report = wb.Report("undecided", "n = 6: the interval holds the threshold.")
+        >>> report.verdict, report.exit_code
+        ('undecided', 0)
     """
 
     verdict: Verdict

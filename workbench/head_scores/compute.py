@@ -61,6 +61,12 @@ def scores(
 
     Raises:
         UsageError: `model` is no language model, or the task has no answers.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> scores = wb.scores(model, wb.task("ioi", n=6), random_baseline=False)
+        >>> scores["induction"].shape, str(scores.top("induction", 1)[0][0])
+        ((2, 8), '1.0')
     """
     if task is None:
         from workbench.inputs.pairs import task as make

@@ -37,6 +37,12 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
 
     Raises:
         UsageError: `model` is no language model, or the prompts have no answers.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> scores = wb.scores_on(model, wb.task("ioi", n=6))
+        >>> scores["previous_token"].shape  # [layer, head]
+        (2, 8)
     """
     inputs, store, resumable = answered(prompts, model, "prompts"), store_of(cache), resolve_model(model)
     arguments.function("progress", progress)

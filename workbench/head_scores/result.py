@@ -61,6 +61,13 @@ class HeadScores:
             write); NaN where there is none.
         lens: the logit lens on the task, one row a depth.
         info: model, task, sizes and seeds, JSON-able.
+
+    Examples:
+        >>> scores = wb.scores_on(wb.load("tiny"), wb.task("ioi", n=6))
+        >>> scores.names[:2]
+        ('previous_token', 'duplicate_token')
+        >>> scores.table().shape[0]  # one row a head
+        16
     """
 
     values: Mapping[str, Float[np.ndarray, "layer head"]]

@@ -39,6 +39,14 @@ class PairedInputs:
         dropped: how many drawn prompts the tokeniser's filter refused.
         bos: the beginning-of-sequence token in every prompt, or None.
         seed: the seed of the draw, None for pairs of the user's own.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> inputs = wb.task("ioi", n=6).inputs(model.tokenizer)
+        >>> len(inputs), inputs.clean[0].shape == inputs.corrupt[0].shape
+        (6, True)
+        >>> sorted(inputs.positions[0])
+        ['IO', 'S1', 'S1+1', 'S2', 'end']
     """
 
     name: str

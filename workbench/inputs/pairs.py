@@ -56,6 +56,13 @@ class Task:
             the reuse study compares with it) or ``"other"``.
         variants: setting → its values → fields of the task that change with it. The first value is the default.
         settings: the values chosen, by `task`.
+
+    Examples:
+        >>> task = wb.task("ioi", n=6)
+        >>> task.title, task.relation
+        ('Indirect object identification', 'ioi')
+        >>> len(task.examples()), task.positions
+        (6, ('IO', 'S1', 'S1+1', 'S2', 'end'))
     """
 
     name: str
@@ -164,7 +171,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The user's own pairs. `where` says where each came from (``"my.jsonl line 3"``), for error messages."""
+    """The user's own pairs. `where` says where each came from (``"my.jsonl line 3"``), for error messages.
+
+    Examples:
+        >>> pairs = wb.pairs(["So Mary met John"], ["So Mary met Anna"], [" Mary"], [" Anna"])
+        >>> len(pairs), pairs.where
+        (1, ('pair 1',))
+    """
 
     items: tuple[Pair, ...]
     where: tuple[str, ...]
@@ -224,6 +237,11 @@ def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
     Raises:
         UnknownName: no such task, or no such value of a setting; the nearest are suggested.
         UsageError: a setting that the task does not have; n or seed that are no whole numbers.
+
+    Examples:
+        >>> task = wb.task("ioi", n=6, seed=0, corruption="abc")
+        >>> task.n, dict(task.settings)
+        (6, {'corruption': 'abc'})
     """
     arguments.text("name", name, "the name of a task")
     if name not in TASKS.names():
@@ -263,6 +281,11 @@ def pairs(
     Raises:
         UsageError: lists of unequal lengths.
         BadInput: a pair that cannot be asked: which one, what was found, what to do.
+
+    Examples:
+        >>> pairs = wb.pairs(["So Mary met John"], ["So Mary met Anna"], answer=[" Mary"], wrong=[" Anna"])
+        >>> len(pairs.inputs(wb.load("tiny").tokenizer))
+        1
     """
     columns: dict[str, Any] = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
     columns |= {name: column for name, column in (("options", options), ("positions", positions)) if column is not None}
@@ -290,6 +313,13 @@ def read_pairs(path: str | Path) -> Pairs:
     Raises:
         UsageError: another kind of file.
         BadInput: a file that cannot be read, or a bad line: its number, what was found, what to do.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> pair = '{"clean": "So Mary met John", "corrupt": "So Mary met Anna", "answer": " Mary", "wrong": " Anna"}'
+        >>> _ = Path("my.jsonl").write_text(pair)
+        >>> wb.read_pairs("my.jsonl").where
+        ('my.jsonl line 1',)
     """
     file = arguments.file_path("path", path, "the path of a .jsonl, .json or .csv file")
     return _pairs_from_rows(read_rows(file), file.name)

@@ -28,6 +28,11 @@ class Pair:
         options: all candidate answers, or none.
         positions: name → (start, end) characters in the clean text; the token is the last one that overlaps them.
         corrupt_positions: the same in the corrupt text, where known: they must fall on the same token index.
+
+    Examples:
+        >>> pair = wb.Pair("So Mary met John", "So Mary met Anna", answer=" Mary", wrong=" Anna")
+        >>> pair.answer, pair.options
+        ((' Mary',), ())
     """
 
     clean: str

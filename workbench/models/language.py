@@ -47,6 +47,14 @@ class HookedLM(TransformerLensTools, HookedRootModule):
 
     Raises:
         UnsupportedModel: the self-check failed; the message gives the reason.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> logits = model("Then, Mary and John went to the")
+        >>> logits.shape == (1, 7, model.cfg.d_vocab)
+        False
+        >>> model.hook_name("z", 0)
+        'blocks.0.attn.hook_z'
     """
 
     hf: Any

@@ -21,6 +21,11 @@ class Estimate:
         prompts: runs to record, the two of a pair counted both; `cached` of them are in the cache.
         size: bytes that the rest takes.
         seconds: how long it takes, from one batch that was timed; 0 where nothing is missing.
+
+    Examples:
+        >>> estimate = wb.estimate(wb.load("tiny"), wb.task("ioi", n=6), cache=False)
+        >>> estimate.prompts, estimate.cached
+        (12, 0)
     """
 
     prompts: int
@@ -43,7 +48,14 @@ def held(model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | No
 def estimate(
     model: Any, task: Any, sites: Sequence[str] = ("z",), layers: Sequence[int] | None = None, *, cache: Any = None
 ) -> Estimate:
-    """What `workbench.record` with the same arguments would cost. One batch is run to know (and not kept)."""
+    """What `workbench.record` with the same arguments would cost. One batch is run to know (and not kept).
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> estimate = wb.estimate(model, wb.task("ioi", n=6), ["z", "pattern"], cache=False)
+        >>> estimate.prompts, estimate.size > 0  # both runs of each pair; bytes
+        (12, True)
+    """
     prompts, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
     for source, batch in _units(model, task, sites, layers, cache):
         prompts += len(batch)

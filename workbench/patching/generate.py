@@ -46,6 +46,13 @@ def generate(
 
     Raises:
         UsageError: an edit that has no meaning here, or a prompt without tokens.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> edit = wb.Edit("z", 1, head=3, kind="zero")
+        >>> text = wb.generate(model, "Then, Mary and", edits=edit, max_new_tokens=2)
+        >>> text.startswith("Then, Mary and")
+        True
     """
     resumable, chosen = resolve_model(model), edit_list("edits", edits)
     if not isinstance(prompt, str) and not (isinstance(prompt, Tensor) and prompt.ndim == 1):

@@ -70,6 +70,12 @@ def path_patch(
 
     Raises:
         UsageError: no head lies below the receivers, or the model does not resume exactly.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> sweep = wb.path_patch(model, wb.task("ioi", n=6), receivers=[wb.Head(1, 0)], into="q")
+        >>> sweep.values.shape  # [layer, head, example]
+        (2, 8, 6)
     """
     settings = PathSettings(
         into=into,

@@ -54,6 +54,12 @@ def record(
         UnknownName: the model has no such site.
         UsageError: a layer that does not exist, or an edit that cannot be made.
         BadInput: the disk is full and the rest does not fit into memory.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> recording = wb.record(model, wb.task("ioi", n=6), ["z", "pattern"], layers=[1])
+        >>> recording.clean["z"][0].shape  # [layer, pos, head, d_head]
+        torch.Size([1, 15, 8, 16])
     """
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     sites = arguments.texts("sites", sites, "names of sites")

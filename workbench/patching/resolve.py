@@ -105,7 +105,7 @@ def site_hooks(resumable: ResumableModel, sites: Sequence[str], layers: Sequence
     try:
         return {site: [resumable.hook_name(site, layer) for layer in layers] for site in sites}
     except UnknownName as error:
-        raise UnknownName("site", error.name, error.choices, argument="sites") from None
+        raise UnknownName("site", error.name, error.choices, error.hint, argument="sites") from None
 
 
 def model_identity(resumable: ResumableModel, store: Store | None) -> bytes | None:

@@ -27,7 +27,13 @@ from workbench.patching.resolve import model_identity, resolve_inputs, resolve_m
 @dataclass(frozen=True)
 class Outcome:
     """Last-position logits of each input with the edits (`logits`) and without (`plain`, None where the unedited run
-    was left out), ``[n, d_vocab]``."""
+    was left out), ``[n, d_vocab]``.
+
+    Examples:
+        >>> outcome = wb.run(wb.load("tiny"), wb.task("ioi", n=6), [wb.Edit("z", 1, head=3, kind="zero")])
+        >>> outcome.scores().shape, outcome.logits.shape == outcome.base_logits.shape
+        (torch.Size([6]), True)
+    """
 
     logits: Float[Tensor, "n d_vocab"]
     plain: Float[Tensor, "n d_vocab"] | None
@@ -103,6 +109,12 @@ def run(
     Raises:
         UnknownName: no such site.
         UsageError: a head, layer or position that does not exist, or a patch without a pair.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> outcome = wb.run(model, wb.task("ioi", n=6), [wb.Edit("z", 1, head=3, kind="zero")])
+        >>> outcome.scores().shape  # the metric of each example
+        torch.Size([6])
     """
     resumable, prepared, store = resolve_model(model), resolve_inputs(inputs, model, "inputs"), store_of(cache)
     base = arguments.one_of("base", base, ("clean", "corrupt"))

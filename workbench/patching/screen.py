@@ -33,6 +33,11 @@ class Screen:
             cells that were run, which were chosen on the same examples.
         estimate: every cell, as the screen's method estimates it.
         confirmed: which cells were run.
+
+    Examples:
+        >>> screen = wb.screen(wb.load("tiny"), wb.task("ioi", n=6), confirm=0.5)
+        >>> int(screen.confirmed.sum()), len(screen.top(3))
+        (8, 3)
     """
 
     exact: Sweep
@@ -95,6 +100,12 @@ def screen(
     Raises:
         UnknownName: no such method, site, edit, metric or position.
         UsageError: arguments that do not go together, a metric without gradient, or no bfloat16 on this processor.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> screen = wb.screen(model, wb.task("ioi", n=6), confirm=0.5)
+        >>> int(screen.confirmed.sum()), screen.confirmed.size
+        (8, 16)
     """
     one_of("method", method, ESTIMATES)
     share("confirm", confirm)

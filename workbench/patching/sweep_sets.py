@@ -66,6 +66,12 @@ def sweep_sets(
     Raises:
         UnknownName: no such site or metric.
         UsageError: no sets, a head or layer that does not exist, or arguments that do not go together.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> sets = {"two heads": [wb.Head(0, 7), wb.Head(1, 3)], "none": []}
+        >>> wb.sweep_sets(model, wb.task("ioi", n=6), sets).values.shape  # [set, example]
+        (2, 6)
     """
     resumable, task_inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     settings = SetSettings(edit, base, metric, resolve_mean_over(mean_over, model), seed, memory_gb)

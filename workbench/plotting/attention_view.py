@@ -37,6 +37,13 @@ class Attention:
         tokens: the prompt's tokens as text.
         pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
         head, model: which.
+
+    Examples:
+        >>> view = wb.attention(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
+        >>> view.tokens
+        ('Then', ',', ' Mary', ' and', ' John')
+        >>> view.pattern.shape  # [dest, src]
+        (5, 5)
     """
 
     tokens: tuple[str, ...]
@@ -122,6 +129,12 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
 
     Raises:
         UsageError: no such layer or head, or a text that has no tokens.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> view = wb.attention(model, "Then, Mary and John", layer=1, head=3)
+        >>> view.table(dest=-1, k=2).columns.tolist()
+        ['source', 'token', 'weight']
     """
     from workbench.patching.record import record
     from workbench.patching.resolve import resolve_model, unpaired

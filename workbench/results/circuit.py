@@ -52,6 +52,14 @@ class Circuit:
         heads: ``(head, role)`` pairs, one for each role that a head plays.
         edges: what is known of who writes to whom.
         found: how: ``{"method": "path patching", "task": "ioi", "n": 100, "top_percent": 2, …}``, JSON-able.
+
+    Examples:
+        >>> circuit = wb.Circuit("ioi", "tiny", ((wb.Head(0, 7), "inhibition"), (wb.Head(1, 3), "mover")))
+        >>> circuit.roles["mover"]
+        (Head(layer=1, index=3),)
+        >>> circuit.save("ioi.json")
+        >>> wb.Circuit.load("ioi.json") == circuit
+        True
     """
 
     name: str

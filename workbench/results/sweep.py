@@ -47,6 +47,13 @@ class Sweep:
 
     Raises:
         UsageError: the shapes do not fit.
+
+    Examples:
+        >>> sweep = wb.sweep(wb.load("tiny"), wb.task("ioi", n=6))
+        >>> sweep
+        Sweep(2 layer × 8 head, n = 6, tiny, ioi, z, patch, denoise)
+        >>> sweep.mean_delta.shape, sweep.table().shape[0]
+        ((2, 8), 16)
     """
 
     values: Float[np.ndarray, "*cells example"]

@@ -33,6 +33,14 @@ class Run:
         path: the directory.
         facts: what ``run.json`` says: finding, config, verdict, versions, times, …
         hashes: SHA-256 of every file, by its path inside the directory.
+
+    Examples:
+        >>> from workbench.runs.directory import RunDirectory
+        >>> with RunDirectory.create("runs", "my-finding", {"n": 6}) as directory:
+        ...     directory.add_report(wb.Report("undecided", "n = 6"))
+        >>> run = wb.Run.read(directory.path)
+        >>> run.facts["finding"], run.summary
+        ('my-finding', 'n = 6')
     """
 
     path: Path

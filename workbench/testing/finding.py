@@ -30,7 +30,8 @@ def check_finding(finding: Finding | str, model: Any = None, settings: Mapping[s
     Raises:
         AssertionError: everything that is wrong, each with what to write instead.
 
-    >>> wb.testing.check_finding("head-ablation")
+    Examples:
+        >>> wb.testing.check_finding("head-ablation")
     """
     if isinstance(finding, str):
         finding = FINDINGS[finding]

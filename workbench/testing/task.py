@@ -36,8 +36,9 @@ def check_task(subject: Task | str, tokenizer: PreTrainedTokenizerBase | None = 
     Raises:
         AssertionError: everything that is wrong, each with what to write instead.
 
-    >>> wb.testing.check_task("ioi")
-    >>> wb.testing.check_task(wb.task("induction", corruption="copied"))
+    Examples:
+        >>> wb.testing.check_task("ioi")
+        >>> wb.testing.check_task(wb.task("induction", corruption="copied"))
     """
     subject = task(subject) if isinstance(subject, str) else subject
     if not isinstance(subject, Task):

@@ -271,7 +271,7 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
         run(model, INPUTS, [Edit("z", 0, head=6)])
     with pytest.raises(UsageError, match=r"edits\[0\].head=2: expected a KV head from 0 to 1"):
         run(model, INPUTS, [Edit("v", 0, head=2)])
-    with pytest.raises(UsageError, match="Head -1"):
+    with pytest.raises(UsageError, match="head=-1: expected a whole number of at least 0"):
         run(model, INPUTS, [Edit("z", 0, head=-1)])
     with pytest.raises(UsageError, match="Layer 3"):
         run(model, INPUTS, [Edit("z", 3, head=0)])
