@@ -36,7 +36,7 @@ class AblationCurve:
         lines = ["", "What is left of the logit difference after mean-ablating the first k heads together (k: share)"]
         for order in (MOST, LEAST, RANDOM):
             rows = self.table[self.table["order"].str.startswith(order)]
-            means = rows.groupby("heads", sort=False)["left"].mean().to_dict()
+            means = {k: rows["left"][rows["heads"] == k].mean() for k in dict.fromkeys(rows["heads"])}
             cells = ", ".join(f"{k}: {left:z.2f}" for k, left in means.items())
             lines.append(f"  {order:<22} {cells or 'none was measured'}")
         area = f"{self.area} of the logit difference"

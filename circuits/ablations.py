@@ -36,7 +36,7 @@ def rank_agreement(sweeps: Mapping[str, Sweep]) -> Agreement:
     """Spearman's correlation of the heads' changes under each two ablations."""
     result = {}
     for pair in combinations(KINDS, 2):
-        rank = statistics.spearman(*(sweeps[kind].mean_delta for kind in pair))
+        rank = statistics.spearman(sweeps[pair[0]].mean_delta, sweeps[pair[1]].mean_delta)
         result[pair] = Quantity(rank.rho, rank.low, rank.high)
     return result
 

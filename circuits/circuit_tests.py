@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -68,9 +68,11 @@ class CircuitTests:
 
     def chart(self, title: str) -> Bars:
         """The circuit's faithfulness beside that of random circuits."""
-        shares = self.faithful.values()
+        value, low, high = np.array([astuple(share) for share in self.faithful.values()]).T
         return Bars(
-            *(np.array([getattr(share, end) for share in shares]) for end in ("value", "low", "high")),
+            value,
+            low,
+            high,
             list(self.faithful),
             title=title,
             subtitle="every head outside the set ablated to its mean · 1: as good as the whole model, 0: as no heads",

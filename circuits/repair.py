@@ -86,9 +86,13 @@ def accuracy_table(sweeps: Mapping[str, Sweep], sets: Mapping[str, list[Edit]]) 
 
 def best_row(table: pd.DataFrame, *, alone: bool) -> dict[str, Any]:
     """The most accurate control, or the most accurate head alone."""
-    names = table["edits"]
-    which = names.str.endswith(ALONE) if alone else names.str.startswith((ONTO_RANDOM, ONTO_RIGHT, RANDOM_HEADS))
-    return max(table[which].to_dict("records"), key=lambda row: row["accuracy"])
+    controls = (ONTO_RANDOM, ONTO_RIGHT, RANDOM_HEADS)
+    rows = [
+        row
+        for row in table.to_dict("records")
+        if (row["edits"].endswith(ALONE) if alone else row["edits"].startswith(controls))
+    ]
+    return max(rows, key=lambda row: row["accuracy"])
 
 
 def attention_shifts(study: Study, pairs: PairedInputs, stages: Stages, edits: list[Edit]) -> pd.DataFrame:
@@ -147,8 +151,11 @@ def quantity(row: Mapping[Any, Any], name: str, prefix: str | None = None) -> Qu
 def chart(table: pd.DataFrame, title: str, subtitle: str) -> Bars:
     """The accuracy under each set of edits, the repair last."""
     rows = table.iloc[::-1]
+    value, low, high = (rows[column].to_numpy(float) for column in ("accuracy", "low", "high"))
     return Bars(
-        *(rows[column].to_numpy(float) for column in ("accuracy", "low", "high")),
+        value,
+        low,
+        high,
         rows["edits"].tolist(),
         title=title,
         subtitle=subtitle,

@@ -70,7 +70,10 @@ def parse_head(name: str, text: Any) -> Head:
     Raises:
         UsageError: anything else, by the `name` of the argument that it was given for.
     """
-    layer, dot, index = text.strip().partition(".") if isinstance(text, str) else ("", "", "")
+    if not isinstance(text, str):
+        why, do = "9.1 and 9.10 are one number", "Write it in quotes, or read the column as text."
+        raise arguments.refusal(name, text, "text such as '9.10'", do, because=why)
+    layer, dot, index = text.strip().partition(".")
     if not (dot and layer.isdecimal() and index.isdecimal() and len(layer + index) < 10):
         raise arguments.refusal(name, text, "a head", "Write layer.head, such as '9.6'.")
     return Head(int(layer), int(index))

@@ -149,7 +149,7 @@ def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_s
         watch(job)
         return
     if job is not None and job.state == "done":
-        _measured(Run.glance(Path(job.file)))
+        _measured(Run.read_header(Path(job.file)))
         return
     if job is not None and job.state == "failed":
         st.error(plain(job.why), icon=":material/error:")

@@ -15,7 +15,7 @@ from app.page import Page
 from app.plain import plain
 from app.plotted import fitted
 from workbench.runs.compare import compare, config_differences
-from workbench.runs.locate import known
+from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
 
 REPORT, TABLES, FIGURES, ORIGIN, COMPARE = "Report", "Tables", "Figures", "Where it comes from", "Compare"
@@ -27,13 +27,13 @@ CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 
 def render() -> None:
     """The list, and the chosen run."""
-    paths = {path.name: path for path in known()}
+    paths = {path.name: path for path in finished_runs()}
     if not paths:
         st.info("There is no run on this machine yet: `workbench reproduce circuit-reuse` makes one.")
         return
     names = list(paths)
     name = options.select("Run", names, "run")
-    run = Run.glance(paths[name])
+    run = Run.read_header(paths[name])
     st.caption(_in_a_line(run))
     part = options.segments("Show", [REPORT, TABLES, FIGURES, ORIGIN, COMPARE], "part")
     if part == REPORT:
@@ -105,7 +105,7 @@ def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
     if not others:
         st.info("There is no second run to compare with.")
         return
-    other = Run.glance(paths[options.select("With", others, "run-with")])
+    other = Run.read_header(paths[options.select("With", others, "run-with")])
     st.dataframe(pd.DataFrame([_difference(row) for row in compare(run, other)]), hide_index=True)
     different = config_differences(run, other)
     rows = [{"fact": key, "this run": str(a), "the other": str(b)} for key, (a, b) in different.items()]

@@ -109,7 +109,9 @@ def roles(model: Any, head: Head, name: str, task: str) -> None:
 
 def circuit(heads: Mapping[Head, str], name: str, task: str) -> Circuit:
     """The set as a circuit."""
-    return Circuit(task, name, tuple(heads.items()), found={"method": "chosen by hand in the explorer", "task": task})
+    return Circuit(
+        task, name, tuple(heads.items()), provenance={"method": "chosen by hand in the explorer", "task": task}
+    )
 
 
 def _by_role(heads: Mapping[Head, str]) -> dict[str, list[Head]]:

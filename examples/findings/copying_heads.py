@@ -28,7 +28,7 @@ def run(study: Study) -> Report:
     rank = statistics.spearman(copying, writing)
     correlation = Quantity(rank.rho, rank.low, rank.high)
     shuffles = [draw.permuted(copying, axis=1).ravel() for _ in range(study.settings["shuffles"])]
-    control = float(np.percentile([spearmanr(shuffle, writing.ravel()).statistic for shuffle in shuffles], 95))
+    control = float(np.percentile([spearmanr(shuffle, writing.ravel())[0] for shuffle in shuffles], 95))
     table = scores.table()[["layer", "head", "copy_score", "direct_logit_attribution"]].assign(n=study.n)
     names = [str(wb.Head(layer, head)) for layer, head in np.ndindex(*copying.shape)]
     chart = Scatter(

@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
-
 import workbench as wb
 from workbench import registry
+from workbench.io.tables import read_csv
 from workbench.models.catalog import DEFAULT
 from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory
@@ -38,4 +37,4 @@ def _again(result: Path, root: Path) -> None:
         run.record(verdict=facts["verdict"], model=facts["model"])
         run.summary = (result / "summary.txt").read_text()
         for table in sorted(result.glob("tables/*.csv")):
-            run.add_table(table.stem, pd.read_csv(table))
+            run.add_table(table.stem, read_csv(table))

@@ -102,7 +102,7 @@ TAKES_EVERYWHERE: dict[str, set[str]] = {
 TAKES: dict[str, set[str]] = {
     "Attention.table.dest": {"-1", "0"},
     "Circuit.edges": {"[]"},
-    "Circuit.found": MAPPINGS,
+    "Circuit.provenance": MAPPINGS,
     "Circuit.heads": {"[]"},
     "Circuit.model": ANY_TEXT,
     "Circuit.name": ANY_TEXT,
@@ -322,7 +322,7 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "PairedInputs.of": lambda: {"examples": [0]},
     "Report": lambda: {"verdict": "undecided", "summary": "n = 2"},
     "Run.read": lambda: {"path": run_folder()},
-    "Run.glance": lambda: {"path": run_folder()},
+    "Run.read_header": lambda: {"path": run_folder()},
     "Run.data": lambda: {"name": "run.json"},
     "Run.table": lambda: {"name": "heads"},
     "Run.figure": lambda: {"name": "plot"},

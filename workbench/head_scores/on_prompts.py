@@ -10,7 +10,7 @@ import torch
 
 from workbench import arguments
 from workbench.cache import store_of
-from workbench.head_scores.compute import answered, lens_table
+from workbench.head_scores.compute import inputs_with_answers, lens_table
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
@@ -44,7 +44,7 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         >>> scores["previous_token"].shape  # [layer, head]
         (2, 8)
     """
-    inputs, store, resumable = answered(prompts, model, "prompts"), store_of(cache), resolve_model(model)
+    inputs, store, resumable = inputs_with_answers(prompts, model, "prompts"), store_of(cache), resolve_model(model)
     arguments.function("progress", progress)
     recorder, tell = Recorder(resumable, store, model_identity(resumable, store)), progress or (lambda *_: None)
     hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
@@ -53,10 +53,10 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     for i, ids in enumerate(inputs.clean):
         tell(i, len(inputs), "scores on prompts")
         source, level = recorder.source([ids], hooks), uniform_prompt_scores(ids)
-        found = [prompt_scores(A.float(), ids) for A in source.read(hooks, 0)]
+        by_layer = [prompt_scores(A.float(), ids) for A in source.read(hooks, 0)]
         for name in NAMES:
             if np.isfinite(level[name]):
-                samples[name].append(torch.stack([layer[name] for layer in found]).double().cpu().numpy())
+                samples[name].append(torch.stack([layer[name] for layer in by_layer]).double().cpu().numpy())
                 levels[name].append(level[name])
     of_task = task_scores(model, recorder, inputs, reading_out=0)
     tell(len(inputs), len(inputs), "scores on prompts")
@@ -66,7 +66,7 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         values={name: arrays[name].mean(0) if name in arrays else nowhere for name in (*NAMES, ATTRIBUTION)},
         samples=arrays,
         uniform={
-            **{name: float(np.mean(found)) for name, found in levels.items() if found},
+            **{name: float(np.mean(values)) for name, values in levels.items() if values},
             ATTRIBUTION: of_task.attribution_uniform.mean(0),
         },
         random={},

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from workbench import arguments, statistics
 from workbench.core import Head
 from workbench.head_scores import file
+from workbench.io.tables import number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +165,7 @@ class HeadScores:
         return file.load(path, cls)
 
     def __repr__(self) -> str:
-        return f"HeadScores({self._about}: {', '.join(self.names)})"
+        return f"HeadScores({self._label}: {', '.join(self.names)})"
 
     def _repr_html_(self) -> str:
         from workbench.plotting.matplotlib_charts import png
@@ -172,15 +173,15 @@ class HeadScores:
 
         rows = []
         for row in self.chance().to_dict("records"):
-            best = ", ".join(f"{head} ({value:.3g})" for head, value in self.top(row["score"], 3))
-            levels = ["–" if row[k] != row[k] else f"{row[k]:.3g}" for k in ("uniform", "random", "random_95")]
+            best = ", ".join(f"{head} ({number(value)})" for head, value in self.top(row["score"], 3))
+            levels = [number(row[k]) for k in ("uniform", "random", "random_95")]
             rows.append((row["score"].replace("_", " "), best, *levels))
         head = ("score", "strongest heads", "uniform head", "random weights", "their 95th percentile")
         picture = image(png(self.picture("induction"), dpi=90), "induction scores")
-        return f"<div><b>{escape(self._about)}</b>{html_table(head, rows)}{picture}</div>"
+        return f"<div><b>{escape(self._label)}</b>{html_table(head, rows)}{picture}</div>"
 
     @property
-    def _about(self) -> str:
+    def _label(self) -> str:
         n_layers, n_heads = next(iter(self.values.values())).shape
         return f"{n_layers} × {n_heads} heads of {self.info.get('model')}, task {self.info.get('task')}"
 
@@ -191,7 +192,7 @@ class HeadScores:
         n_layers, n_heads = self[score].shape
         chance = self.chance().set_index("score").loc[score]
         levels = {"uniform head": chance["uniform"], "random weights": chance["random"]}
-        known = [f"{name} {level:.3g}" for name, level in levels.items() if level == level]
+        known = [f"{name} {number(level)}" for name, level in levels.items() if level == level]
         on_task = score in ON_TASK or "sequences" not in self.info
         on = f"{self.info.get('task')}, n = {self.info.get('n')}" if on_task else ""
         repeated = f"{self.info.get('sequences')} × {self.info.get('period')} random tokens, repeated"
@@ -220,11 +221,11 @@ class HeadScores:
 
     @cached_property
     def _intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        found = {}
+        intervals = {}
         for name, samples in self.samples.items():
             interval = statistics.mean_interval(np.moveaxis(samples, 0, -1))
-            found[name] = (interval.low, interval.high)
-        return found
+            intervals[name] = (interval.low, interval.high)
+        return intervals
 
     def _partners(self, name: str) -> list[str]:
         pairs = self.pairs[name]

@@ -81,7 +81,7 @@ class HookedLM(TransformerLensTools, HookedRootModule):
             arguments.mapping("provenance", provenance, "a mapping that says where the weights come from")
         check = arguments.flag("check", check)
         object.__setattr__(self, "hf", hf)  # outside the tree of hook points
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
         self.lock = threading.RLock()
         self.anatomy, self.listed = anatomy_of(hf)
         config = self.hf.config.get_text_config()

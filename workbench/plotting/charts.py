@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -148,7 +148,7 @@ class Scatter(Chart):
         x, y = self.x[self.finite], self.y[self.finite]
         if not self.regression or len(x) < 2 or np.ptp(x) == 0:
             return None
-        fit = stats.linregress(x, y)
+        fit: Any = stats.linregress(x, y)
         return Regression(float(fit.slope), float(fit.intercept), float(fit.rvalue))
 
     @property

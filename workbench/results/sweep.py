@@ -17,6 +17,7 @@ from jaxtyping import Float
 from workbench import arguments, statistics
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.io.tables import number
 from workbench.results import sweep_file
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
@@ -72,12 +73,12 @@ class Sweep:
         arguments.mapping("labels", self.labels, "a mapping from an axis to its labels")
         arguments.mapping("info", self.info, "a mapping that says what was done")
         check_shapes(self)
-        given = dict(self.labels)
-        for axis, names in given.items():
+        labels = dict(self.labels)
+        for axis, names in labels.items():
             arguments.sequence(f"labels[{axis!r}]", names, "a list of labels")
         sizes = zip(self.axes, self.values.shape, strict=False)
-        put(self, "labels", {a: tuple(map(str, given.pop(a, range(n)))) for a, n in sizes})
-        check_labels(self, given)
+        put(self, "labels", {a: tuple(map(str, labels.pop(a, range(n)))) for a, n in sizes})
+        check_labels(self, labels)
         put(self, "info", dict(self.info))
 
     # --- numbers
@@ -88,7 +89,7 @@ class Sweep:
         return len(self.base)
 
     def of(self, examples: Sequence[int]) -> Sweep:
-        """Some of the examples, in the order given."""
+        """Some of the examples, in that order."""
         some = list(arguments.indices("examples", examples, self.n, "example", repeated=True))
         return replace(
             self,
@@ -109,11 +110,6 @@ class Sweep:
         """Mean of `delta` over examples, in the metric's units; NaN for blank cells."""
         with np.errstate(invalid="ignore"):
             return _frozen(np.where(statistics.finite_rows(self.delta), self.delta.mean(axis=-1), np.nan))
-
-    @property
-    def mean(self) -> Float[np.ndarray, "*cells"]:
-        """The same as `mean_delta`."""
-        return self.mean_delta
 
     @property
     def delta_low(self) -> Float[np.ndarray, "*cells"]:
@@ -198,7 +194,8 @@ class Sweep:
             return "The metric of the source or the base run is not finite for some example"
         if self._ratio.gap_holds_zero:
             return (
-                f"The mean of source − base is {mean:.3g} with the 95 % interval [{low:.3g}, {high:.3g}], which holds 0"
+                f"The mean of source − base is {number(mean)} with the 95 % interval [{number(low)}, {number(high)}], "
+                "which holds 0"
             )
         same = np.abs(self.gap).max() <= ROUNDING * max(1.0, float(np.abs(self.base).max()))
         return "Source and base have the same metric, as far as float32 can tell" if same else ""
@@ -250,7 +247,7 @@ class Sweep:
         best = sorted((h for h in score if np.isfinite(score[h])), key=lambda h: -score[h])
         return best[: statistics.top_count(percent, len(score)) if percent is not None else k]
 
-    # --- shown and kept
+    # --- tables, figures and files
 
     def table(self) -> pd.DataFrame:
         """One row a cell: its labels, mean_delta, effect, their 95 % intervals, p_value, n. Blank cells have NaN.
@@ -272,8 +269,8 @@ class Sweep:
             columns["position"] = [at["position"] for at in places]
         blank = np.full(self.mean_delta.shape, np.nan)
         for name in ("mean_delta", "delta_low", "delta_high", "effect", "effect_low", "effect_high", "p_value"):
-            found = getattr(self, name)
-            columns[name] = (blank if found is None else found).ravel()
+            values = getattr(self, name)
+            columns[name] = (blank if values is None else values).ravel()
         return pd.DataFrame({**columns, "n": self.n})
 
     def figure(self, quantity: str | None = None) -> Figure:

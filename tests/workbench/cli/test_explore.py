@@ -18,9 +18,9 @@ from workbench.registry import ROOT
 @pytest.fixture
 def port() -> str:
     """One that is free, whatever else runs on this machine."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return str(server.getsockname()[1])
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_server_is_for_this_machine_alone(
     assert run("explore", "--model", "tiny", "--port", port)[0] == 0
     ((command, env),) = started
     options = list(pairwise(command))
-    for wanted in (
+    for expected in (
         ("--server.address", "127.0.0.1"),
         ("--server.allowedHosts", "localhost"),
         ("--server.allowedHosts", "127.0.0.1"),
@@ -50,7 +50,7 @@ def test_the_server_is_for_this_machine_alone(
         ("--server.port", port),
         ("--server.headless", "true"),
     ):
-        assert wanted in options
+        assert expected in options
     assert str(ROOT / "app" / "served" / "explorer.py") in command
     assert json.loads(env[models.STARTED]) == ["tiny"] and env["PYTHONPATH"].split(":")[0] == str(ROOT)
 
@@ -61,9 +61,9 @@ def test_it_opens_a_browser_when_asked(run: Any, started: list[tuple[list[str], 
     assert command[command.index("--server.headless") + 1] == "false"
 
 
-@pytest.mark.parametrize(("given", "said"), [(["--port", "0"], "--port"), (["--model", "tinny"], "tiny")])
+@pytest.mark.parametrize(("arguments", "message"), [(["--port", "0"], "--port"), (["--model", "tinny"], "tiny")])
 def test_what_makes_no_sense_is_refused(
-    run: Any, started: list[tuple[list[str], dict[str, str]]], given: list[str], said: str
+    run: Any, started: list[tuple[list[str], dict[str, str]]], arguments: list[str], message: str
 ) -> None:
-    code, _, err = run("explore", *given)
-    assert code == 2 and said in err and not started
+    code, _, err = run("explore", *arguments)
+    assert code == 2 and message in err and not started

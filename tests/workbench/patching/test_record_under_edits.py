@@ -131,4 +131,4 @@ def test_edits_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(UsageError, match=r"edits\[0\].head=9: expected a head from 0 to 5"):
         wb.record(hooked("llama"), INPUTS, "z", edits=[wb.Edit("z", 0, head=9)])
     with pytest.raises(UsageError, match=r"edits\[0\]='z': expected a wb\.Edit"):
-        wb.record(hooked("llama"), INPUTS, "z", edits=["z"])  # pyright: ignore[reportArgumentType]
+        wb.record(hooked("llama"), INPUTS, "z", edits=["z"])  # pyright: ignore[reportArgumentType] - a wrong type on purpose

@@ -9,7 +9,7 @@ import pytest
 
 from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Line, Lines, Scatter
 
-WORDS: dict[str, str] = {"title": "What · tiny · n = 6", "subtitle": "how", "note": "A note."}
+WORDS: dict[str, Any] = {"title": "What · tiny · n = 6", "subtitle": "how", "note": "A note."}
 X, Y = np.array([0.0, 1.0, 2.0, np.nan]), np.array([1.0, 3.0, 5.0, 9.0])
 CHARTS = {
     "heatmap": Heatmap(np.array([[1.0, np.nan]]), "ab", "c", "effect (logits)", "head", "layer", **WORDS),
@@ -38,7 +38,8 @@ def test_a_scatter_leaves_out_what_has_no_value_and_draws_the_line() -> None:
     chart = CHARTS["scatter"]
     assert isinstance(chart, Scatter) and chart.line is not None
     assert (chart.line.slope, chart.line.intercept) == pytest.approx((2, 1))
-    points, line = chart.figure().data
+    figure: Any = chart.figure()
+    points, line = figure.data
     assert list(points.customdata) == ["a", "b", "c"] and list(line.y) == pytest.approx([1, 5])
     assert line.name == "y = 1 + 2 x, r = 1.00"
     (drawn_line,) = chart.picture().axes[0].get_lines()

@@ -45,8 +45,8 @@ def test_everything_is_there_and_hashed(tmp_path):
     path = written(tmp_path)
     assert re.fullmatch(r"\d{8}T\d{6}Z-circuit-reuse-[0-9a-f]{8}", path.name)
     files = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
-    tables, drawn = {"tables/effects.csv", "tables/effects.parquet"}, {"figures/grid.json", "figures/grid.png"}
-    assert files == {"run.json", "summary.txt", "done"} | tables | drawn
+    tables, figures = {"tables/effects.csv", "tables/effects.parquet"}, {"figures/grid.json", "figures/grid.png"}
+    assert files == {"run.json", "summary.txt", "done"} | tables | figures
     assert set(Run.read(path).hashes) == files - {"done"}
     facts = json.loads((path / "run.json").read_text())
     assert facts["config"] == {**CONFIG, "tasks": ["ioi"]} and facts["verdict"] == "undecided"
@@ -133,13 +133,14 @@ def test_an_empty_folder_in_the_way_is_kept(tmp_path):
 
 
 def test_early_figures_can_be_opened_while_the_run_goes_on(tmp_path):
-    shown, told = [], []
+    published, steps = [], []
     with RunDirectory.create(tmp_path, "f", {}) as run:
-        progress = RunProgress(run, lambda *step: told.append(step), lambda name, path: shown.append((name, path)))
+        progress = RunProgress(run, lambda *step: steps.append(step), lambda name, path: published.append((name, path)))
         progress(1, 2, "stage")
         progress.publish("first", table=TABLE, picture=CHART.picture())
-        assert [path.suffix for _, path in shown] == [".csv", ".png"] and all(path.is_file() for _, path in shown)
-    assert told == [(1, 2, "stage")] and Run.read(run.path or "").picture_names == ("first",)
+        assert [path.suffix for _, path in published] == [".csv", ".png"]
+        assert all(path.is_file() for _, path in published)
+    assert steps == [(1, 2, "stage")] and Run.read(run.path or "").picture_names == ("first",)
 
 
 def alter(path: Path) -> str:
