@@ -251,5 +251,5 @@ def test_kv_heads_are_swept_as_they_are() -> None:
     result = sweep(model, paired(2), site="v")
     assert result.axes == ("layer", "kv_head")
     assert result.values.shape == (3, 2, 2)
-    with pytest.raises(Exception, match="KV head 2 does not exist"):
+    with pytest.raises(Exception, match="KV heads from 0 to 1"):
         sweep(model, paired(2), site="v", heads=[2])

@@ -110,9 +110,6 @@ class ResumableToy:
         base.streams.append(stream)
         return base
 
-    def select(self, base: ToyBaseRun, index: int) -> ToyBaseRun:
-        return ToyBaseRun([tuple(part[index : index + 1] for part in stream) for stream in base.streams])
-
     def truncate(self, base: ToyBaseRun, length: int) -> ToyBaseRun:
         raise AssertionError("every position of a toy sees every other")
 

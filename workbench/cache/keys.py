@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.inputs.paired import PairedInputs
 from workbench.io.files import jsonable
 
 #: Bytes of a key.
@@ -48,3 +49,20 @@ def activation(identity: bytes, ids: Tensor, hook: str, edits: bytes | None = No
 def context(facts: Mapping[str, Any]) -> bytes:
     """The part of every key that one model on one machine shares; see `workbench.models.identity`."""
     return digest("context", ENGINE, facts)
+
+
+def hash_example(inputs: PairedInputs, i: int) -> bytes:
+    """Everything that the engine knows of one example."""
+    return digest(
+        inputs.clean[i],
+        inputs.corrupt[i],
+        inputs.answer[i],
+        inputs.wrong[i],
+        inputs.options[i],
+        dict(inputs.positions[i]),
+    )
+
+
+def hash_inputs(inputs: PairedInputs) -> bytes:
+    """A hash of whole inputs, for values that are taken over all of them."""
+    return digest(*(hash_example(inputs, i) for i in range(len(inputs))))

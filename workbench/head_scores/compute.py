@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench import statistics
 from workbench.cache import Store, store_of
-from workbench.cache.keys import digest
+from workbench.cache.keys import digest, hash_inputs
 from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import TaskScores, task_scores
@@ -26,7 +26,6 @@ from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
-from workbench.patching.result_cache import hash_inputs
 
 #: Raise it when a formula changes: cached scores are then computed again.
 VERSION = 1

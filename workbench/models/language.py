@@ -134,18 +134,21 @@ class HookedLM(TransformerLensTools, HookedRootModule):
 
     @contextmanager
     def running(
-        self, taps: Mapping[str, Tap], layer_runs: Mapping[int, AttentionEdits] | None = None, must_fire: bool = True
+        self,
+        taps: Mapping[str, Tap],
+        attention_edits: Mapping[int, AttentionEdits] | None = None,
+        must_fire: bool = True,
     ) -> Iterator[None]:
         """Hold the model for one run with `taps` (hook name → function) in place. A second thread waits."""
         with self.lock:
-            if not taps and not layer_runs:
+            if not taps and not attention_edits:
                 yield
                 return
             before = [config._attn_implementation for config in self._configs]
             try:
                 for config in self._configs:
                     config._attn_implementation_internal = self._registered
-                with tapped(self, taps, layer_runs=layer_runs, must_fire=must_fire):
+                with tapped(self, taps, attention_edits=attention_edits, must_fire=must_fire):
                     yield
             finally:
                 for config, name in zip(self._configs, before, strict=True):

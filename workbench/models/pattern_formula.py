@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.models.attention_hook import AttentionInputs, grouped, is_causal, scores_of, softmax, visible
+from workbench.models.attention_hook import AttentionInputs, is_causal
+from workbench.models.reference_attention import grouped_product, masked_scores, softmax, visible
 
 #: What a mask of floats adds to hide a position lies below this; anything between it and 0 is a bias.
 _HIDDEN = -1e4
@@ -38,7 +39,7 @@ class PatternFormula:
         """The pattern of one prompt, in the arithmetic of Hugging Face's eager attention."""
         query, keys, length = q.transpose(0, 1)[None], k.transpose(0, 1)[None], len(q)
         mask = visible(length, length, self.causal, self.window, q.device)
-        scores = scores_of(grouped(query * self.scale, keys.mT), mask, self.softcap)
+        scores = masked_scores(grouped_product(query * self.scale, keys.mT), mask, self.softcap)
         sinks = None if self.sinks is None else torch.tensor(self.sinks, device=q.device)
         return softmax(scores, sinks, q.dtype)[0]
 
@@ -53,33 +54,33 @@ class PatternFormula:
         return cls(**{**formula, "sinks": None if sinks is None else tuple(sinks)})
 
 
-def formula_of(module: nn.Module, seen: AttentionInputs) -> PatternFormula | None:
+def formula_of(module: nn.Module, inputs: AttentionInputs) -> PatternFormula | None:
     """The formula of a layer as it was just run on unpadded inputs; None where its pattern needs more than q and k."""
-    given, length = seen.arguments, seen.keys.shape[2]
-    if given.get("position_bias") is not None:
+    arguments, length = inputs.arguments, inputs.keys.shape[2]
+    if arguments.get("position_bias") is not None:
         return None
-    window, causal = given.get("sliding_window"), is_causal(module, given)
-    if seen.mask is not None:
-        found = _band(seen.mask[..., -length:])
-        if found is None:
+    window, causal = arguments.get("sliding_window"), is_causal(module, arguments)
+    if inputs.mask is not None:
+        width = _causal_window(inputs.mask[..., -length:])
+        if width is None:
             return None
-        causal, window = True, None if found == length else found
-    sinks, scale = given.get("s_aux"), given.get("scaling")
+        causal, window = True, None if width == length else width
+    sinks, scale = arguments.get("s_aux"), arguments.get("scaling")
     return PatternFormula(
-        scale=float(seen.keys.shape[-1] ** -0.5 if scale is None else scale),
+        scale=float(inputs.keys.shape[-1] ** -0.5 if scale is None else scale),
         causal=causal,
         window=window,
-        softcap=given.get("softcap"),
+        softcap=arguments.get("softcap"),
         sinks=None if sinks is None else tuple(sinks.flatten().tolist()),
     )
 
 
-def _band(mask: Tensor) -> int | None:
+def _causal_window(mask: Tensor) -> int | None:
     """How many positions each destination sees in a causal mask, or None for any other mask."""
     length = mask.shape[-1]
-    seen = mask if mask.dtype == torch.bool else mask == 0
-    if mask.dtype != torch.bool and bool((mask[~seen] > _HIDDEN).any()):
+    is_visible = mask if mask.dtype == torch.bool else mask == 0
+    if mask.dtype != torch.bool and bool((mask[~is_visible] > _HIDDEN).any()):
         return None
-    window = int(seen[0, 0, -1].sum())
+    window = int(is_visible[0, 0, -1].sum())
     band = visible(length, length, True, window, mask.device)
-    return window if band is None or bool((seen == band).all()) else None
+    return window if band is None or bool((is_visible == band).all()) else None

@@ -1,7 +1,7 @@
 """What patching needs of a model: a stack of layers that can be entered at any depth and position.
 
 The engine speaks of inputs, layers, positions and sampling steps. A language model has one step; a diffusion model
-climbs its layers once a step, and *depth* counts them all: ``depth = step · n_layers + layer``. An edit at a depth
+runs its layers once a step, and *depth* counts them all: ``depth = step · n_layers + layer``. An edit at a depth
 and a position can change only later depths and, where attention is causal and there is one step, later positions.
 """
 
@@ -22,8 +22,12 @@ TapsFrom = Callable[[int], Mapping[str, Tap]]
 Stream = tuple[Tensor, ...]
 
 
+class StopForward(Exception):
+    """Raised inside a forward to leave it, once the rest of it is not needed."""
+
+
 @runtime_checkable
-class Base(Protocol):
+class BaseRun(Protocol):
     """One unedited run of a batch of inputs, with all that is needed to resume it."""
 
     @property
@@ -44,7 +48,7 @@ class ResumableModel(Protocol):
     Attributes:
         n_layers, n_heads, n_kv_heads, n_steps: sizes.
         causal: whether a position sees only itself and earlier ones (false whenever ``n_steps > 1``).
-        resumes: whether resuming is exact; otherwise the engine calls `whole`.
+        resumes: whether resuming is exact; otherwise the engine calls `full_forward`.
     """
 
     n_layers: int
@@ -60,10 +64,6 @@ class ResumableModel(Protocol):
 
     def base_run(self, inputs: Any, taps: Mapping[int, Mapping[str, Tap]] | None = None) -> Any:
         """Run inputs unedited, with `taps` (step → hook name → function) reading activations on the way."""
-        ...
-
-    def select(self, base: Any, index: int) -> Any:
-        """The base run of one of its inputs, as a base run."""
         ...
 
     def truncate(self, base: Any, length: int) -> Any:

@@ -1,7 +1,7 @@
 """Language models as towers: exact resumption through unmodified Hugging Face layers.
 
-A base run keeps, per decoder layer, the arguments it was called with, its input, and the keys, values and mask that
-its attention saw. To resume at layer L and position p, the layer is called on the stored input from p on, with its
+A base run holds, per decoder layer, the arguments it was called with, its input, and the keys, values and mask of its
+attention. To resume at layer L and position p, the layer is called on the stored input from p on, with its
 per-position arguments cut, every cache argument None, and the base run's earlier keys and values prepended inside the
 attention function. Nothing of the family's arithmetic is known here.
 """
@@ -20,9 +20,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from workbench.errors import UnsupportedModel
-from workbench.models.attention_hook import AttentionEdits, AttentionInputs, Prefix
+from workbench.models.attention_hook import AttentionEdits, AttentionInputs
 from workbench.models.pattern_formula import PatternFormula, formula_of
-from workbench.models.resumable import Stream, Tap, TapsFrom
+from workbench.models.prefix_attention import Prefix
+from workbench.models.resumable import StopForward, Stream, Tap, TapsFrom
 
 if TYPE_CHECKING:
     from workbench.models.language import HookedLM
@@ -32,10 +33,6 @@ class UnknownArgument(UnsupportedModel):
     """A layer was given a per-position argument that nobody knows how to cut."""
 
 
-class StopForward(Exception):
-    """Raised inside a forward once what was wanted is known, to leave it."""
-
-
 @dataclass
 class LanguageBaseRun:
     """A base run of ids ``[batch, pos]``; `streams[i]` enters layer i, the last one leaves the last layer."""
@@ -43,7 +40,7 @@ class LanguageBaseRun:
     ids: Int[Tensor, "batch pos"]
     streams: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
-    seen: list[AttentionInputs] = field(default_factory=list)
+    attention_inputs: list[AttentionInputs] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -79,7 +76,7 @@ class ResumableLM:
         self, inputs: Int[Tensor, "batch pos"], taps: Mapping[int, Mapping[str, Tap]] | None = None
     ) -> LanguageBaseRun:
         model, base = self.model, LanguageBaseRun(inputs.to(self.model.device))
-        runs = {i: AttentionEdits(keep=base.seen.append) for i in range(self.n_layers)}
+        edits = {i: AttentionEdits(on_inputs=base.attention_inputs.append) for i in range(self.n_layers)}
         handles = []
 
         def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -90,8 +87,8 @@ class ResumableLM:
             base.streams.append(output[0] if isinstance(output, tuple) else output)
 
         try:
-            with torch.no_grad(), model.running((taps or {}).get(0, {}), runs):
-                # Registered after the taps, so that what is kept is what the layer really works on.
+            with torch.no_grad(), model.running((taps or {}).get(0, {}), edits):
+                # Registered after the taps, so that they see what the layer really works on.
                 handles += [
                     model.layer(i).register_forward_pre_hook(entering, with_kwargs=True) for i in range(self.n_layers)
                 ]
@@ -102,26 +99,23 @@ class ResumableLM:
                 handle.remove()
         return base
 
-    def select(self, base: LanguageBaseRun, index: int) -> LanguageBaseRun:
-        return _part(base, slice(index, index + 1), base.length)
-
     def truncate(self, base: LanguageBaseRun, length: int) -> LanguageBaseRun:
-        return _part(base, slice(0, base.size), length)
+        return _truncated(base, length)
 
     def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
-        kept: list[Tensor] = []
+        embedded: list[Tensor] = []
 
-        def keep(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            kept.append(args[0] if args else kwargs["hidden_states"])
+        def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            embedded.append(args[0] if args else kwargs["hidden_states"])
             raise StopForward
 
-        handle = self.model.layer(0).register_forward_pre_hook(keep, with_kwargs=True)
+        handle = self.model.layer(0).register_forward_pre_hook(entering, with_kwargs=True)
         try:
             with torch.no_grad(), self.model.lock, suppress(StopForward):
                 self.model.hf.base_model(inputs.to(self.model.device), use_cache=False)
         finally:
             handle.remove()
-        return (kept[0],)
+        return (embedded[0],)
 
     def stream_at(self, base: LanguageBaseRun, depth: int, rows: Int[Tensor, "row"], start: int) -> Stream:
         return (base.streams[depth][rows, start:],)
@@ -144,8 +138,8 @@ class ResumableLM:
         if depth == self.n_layers - 1 and start < last and prefix is not None and self.causal and not all_positions:
             prefix = self._keys_until(base, depth, rows, start, stream[0], taps, prefix, expand)
             stream, start = (stream[0][:, -1:],), last
-        run = AttentionEdits(prefix=prefix, frozen=frozen, expand=expand)
-        return (self._call(base, depth, rows, start, stream[0], taps(start), run),)
+        edits = AttentionEdits(prefix=prefix, frozen=frozen, expand=expand)
+        return (self._call(base, depth, rows, start, stream[0], taps(start), edits),)
 
     def readout(
         self,
@@ -163,8 +157,8 @@ class ResumableLM:
         tokens: Int[Tensor, "n"] | None = None,
         expand: Mapping[int, frozenset[str]] | None = None,
     ) -> Float[Tensor, "row n"]:
-        runs = {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
-        with torch.no_grad(), self.model.running(taps.get(0, {}), runs):
+        edits = {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
+        with torch.no_grad(), self.model.running(taps.get(0, {}), edits):
             logits = self.model.hf(inputs.to(self.model.device), use_cache=False, **self._last).logits[:, -1]
         return logits if tokens is None else logits[:, tokens]
 
@@ -181,12 +175,12 @@ class ResumableLM:
                     p.requires_grad_(True)
 
     def identity(self) -> bytes | None:
-        """What the keys of this model's activations begin with; None where nothing may be kept now."""
+        """What the cache keys of this model's activations begin with; None where nothing may be cached now."""
         return self.model.identity.now()
 
     def pattern_formula(self, base: LanguageBaseRun, layer: int) -> PatternFormula | None:
         """How a layer made its pattern in a base run; None where that takes more than rotated q and k."""
-        return formula_of(self.model.attentions[layer], base.seen[layer])
+        return formula_of(self.model.attentions[layer], base.attention_inputs[layer])
 
     # --- one layer ------------------------------------------------------------------------------------------------
 
@@ -198,17 +192,17 @@ class ResumableLM:
         start: int,
         stream: Float[Tensor, "row pos d_model"],
         taps: Mapping[str, Tap],
-        run: AttentionEdits,
+        edits: AttentionEdits,
     ) -> Float[Tensor, "row pos d_model"]:
         args, kwargs = self._cut(base, layer, rows, start)
-        with self.model.running(taps, {layer: run}):
+        with self.model.running(taps, {layer: edits}):
             output = self.model.layer(layer)(stream, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
     def _prefix(self, base: LanguageBaseRun, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
-        seen = base.seen[layer]
-        which = None if base.size == 1 else rows
-        return Prefix(start, seen.keys[:, :, :start], seen.values[:, :, :start], seen.mask, which)
+        inputs = base.attention_inputs[layer]
+        examples = None if base.size == 1 else rows
+        return Prefix(start, inputs.keys[:, :, :start], inputs.values[:, :, :start], inputs.mask, examples)
 
     def _keys_until(
         self,
@@ -222,23 +216,23 @@ class ResumableLM:
         expand: frozenset[str],
     ) -> Prefix:
         """The prefix with the rows' own keys and values before the last position."""
-        kept: list[AttentionInputs] = []
+        own: list[AttentionInputs] = []
 
-        def keep(seen: AttentionInputs) -> None:
-            kept.append(seen)
+        def stop(inputs: AttentionInputs) -> None:
+            own.append(inputs)
             raise StopForward
 
-        run = AttentionEdits(keep=keep, expand=expand)
+        edits = AttentionEdits(on_inputs=stop, expand=expand)
         args, kwargs = self._cut(base, layer, rows, start)
-        with self.model.running(taps(start), {layer: run}, must_fire=False), suppress(StopForward):
+        with self.model.running(taps(start), {layer: edits}, must_fire=False), suppress(StopForward):
             self.model.layer(layer)(stream, *args, **kwargs)
-        return replace(prefix, own_keys=kept[0].keys[:, :, :-1], own_values=kept[0].values[:, :, :-1])
+        return replace(prefix, own_keys=own[0].keys[:, :, :-1], own_values=own[0].values[:, :, :-1])
 
     def _cut(
         self, base: LanguageBaseRun, layer: int, rows: Int[Tensor, "row"], start: int
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = base.calls[layer]
-        mask = base.seen[layer].mask
+        mask = base.attention_inputs[layer].mask
 
         def cut(x: Tensor) -> Tensor | None:
             return None if x is mask else _cut_positions(x, base, rows, start)
@@ -246,26 +240,19 @@ class ResumableLM:
         return _each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)
 
 
-def _part(base: LanguageBaseRun, inputs: slice, length: int) -> LanguageBaseRun:
-    """Some inputs and the first positions of a base run, as a base run."""
-    rows = torch.arange(base.size)[inputs]
+def _truncated(base: LanguageBaseRun, length: int) -> LanguageBaseRun:
+    """The first `length` positions of a base run, as a base run."""
+    rows = torch.arange(base.size)
+    inputs, calls = [], []
+    for (args, kwargs), full in zip(base.calls, base.attention_inputs, strict=True):
+        mask = None if full.mask is None else full.mask[:, :, :length, :length]
+        inputs.append(AttentionInputs(full.keys[:, :, :length], full.values[:, :, :length], mask))
 
-    def masked(mask: Tensor | None) -> Tensor | None:
-        if mask is None:
-            return None
-        return (mask if mask.shape[0] == 1 else mask[inputs])[:, :, :length, :length]
-
-    seen = [
-        AttentionInputs(s.keys[inputs, :, :length], s.values[inputs, :, :length], masked(s.mask)) for s in base.seen
-    ]
-    calls = []
-    for (args, kwargs), before, after in zip(base.calls, base.seen, seen, strict=True):
-
-        def cut(x: Tensor, before: AttentionInputs = before, after: AttentionInputs = after) -> Tensor | None:
-            return after.mask if x is before.mask else _cut_positions(x, base, rows, 0, length)
+        def cut(x: Tensor, full: AttentionInputs = full, mask: Tensor | None = mask) -> Tensor | None:
+            return mask if x is full.mask else _cut_positions(x, base, rows, 0, length)
 
         calls.append((_each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)))
-    return LanguageBaseRun(base.ids[inputs, :length], [x[inputs, :length] for x in base.streams], calls, seen)
+    return LanguageBaseRun(base.ids[:, :length], [x[:, :length] for x in base.streams], calls, inputs)
 
 
 def _without_mask(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import HookError, UnknownName
-from workbench.models.attention_hook import AttentionEdits, Tap, set_run
+from workbench.models.attention_hook import AttentionEdits, Tap, set_edits
 
 if TYPE_CHECKING:
     from workbench.models.language import HookedLM
@@ -30,7 +30,7 @@ def tapped(
     model: HookedLM,
     taps: Mapping[str, Tap],
     *,
-    layer_runs: Mapping[int, AttentionEdits] | None = None,
+    attention_edits: Mapping[int, AttentionEdits] | None = None,
     must_fire: bool = True,
 ) -> Iterator[None]:
     """Install `taps` (hook name → function) for the length of the block.
@@ -38,7 +38,7 @@ def tapped(
     Args:
         model: the hooked model, whose lock the caller holds.
         taps: functions of the activation at each hook name; None from a function leaves the activation alone.
-        layer_runs: attention layers that also resume, keep or freeze something.
+        attention_edits: what attention layers do besides: resume, freeze z or pass on their inputs.
         must_fire: whether a tap that was never called is an error.
 
     Raises:
@@ -46,7 +46,7 @@ def tapped(
         HookError: a tap changed a shape, or never fired.
     """
     fired: set[str] = set()
-    runs: dict[int, AttentionEdits] = dict(layer_runs or {})
+    edits: dict[int, AttentionEdits] = dict(attention_edits or {})
     with ExitStack() as stack:
         if unknown := taps.keys() - model.hook_order.keys():
             raise UnknownName("site", min(unknown), model.hook_order)
@@ -55,13 +55,13 @@ def tapped(
             tap = _checked(name, taps[name], fired)
             attention_site = model.attention_site(part)
             if attention_site is not None:
-                runs.setdefault(layer, AttentionEdits()).taps[attention_site] = tap
+                edits.setdefault(layer, AttentionEdits()).taps[attention_site] = tap
                 continue
             for handle in _INSTALL[part](model, layer, tap):
                 stack.callback(handle.remove)
-        for layer, run in runs.items():
-            set_run(model.attentions[layer], run)
-            stack.callback(set_run, model.attentions[layer], None)
+        for layer, layer_edits in edits.items():
+            set_edits(model.attentions[layer], layer_edits)
+            stack.callback(set_edits, model.attentions[layer], None)
         yield
     if must_fire and (silent := taps.keys() - fired):
         raise HookError(f"Nothing happened at {', '.join(sorted(silent))}: the site was never reached in this run.")

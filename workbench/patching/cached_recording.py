@@ -20,7 +20,7 @@ from workbench.cache.work_queue import compute_missing, share_cores
 from workbench.errors import UsageError
 from workbench.models.pattern_formula import PatternFormula
 from workbench.patching.batches import batches
-from workbench.patching.capture import Changes, take
+from workbench.patching.capture import RunEdits, capture_hooks
 from workbench.patching.memory import need_memory
 
 PATTERN = "attn.hook_pattern"
@@ -29,7 +29,7 @@ PATTERN = "attn.hook_pattern"
 class CachedRecording:
     """Activations at `hooks` of some prompts' runs, as a `workbench.patching.recording.Source`.
 
-    Under `edits` (all of them named, see `Changes.key`) patterns are kept as they were, as q and k need not make them.
+    Under `edits` (all of them named, see `RunEdits.key`) patterns are kept as they were, as q and k need not make them.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class CachedRecording:
         identity: bytes,
         ids: Sequence[Tensor],
         hooks: Iterable[str],
-        edits: Changes | None = None,
+        edits: RunEdits | None = None,
     ) -> None:
         self.resumable, self.store, self.identity, self.ids, self.edits = resumable, store, identity, ids, edits
         self.hooks = list(dict.fromkeys(hooks))
@@ -108,7 +108,7 @@ class CachedRecording:
         """The hooks to keep of one batch → ``[prompt, ...]``; formulas are entered on the way."""
         patterns = [hook for hook in self.hooks if self._by_formula(hook)]
         wanted = dict.fromkeys(part for hook in self.hooks for part in self._possible(hook))
-        kept, base = take(self.resumable, self.ids, batch, wanted, self.edits)
+        kept, base = capture_hooks(self.resumable, self.ids, batch, wanted, self.edits)
         without_formula = []
         for hook in patterns:
             formula = (
@@ -120,7 +120,7 @@ class CachedRecording:
             if formula is None:
                 without_formula.append(hook)
         if without_formula:
-            kept |= take(self.resumable, self.ids, batch, without_formula)[0]
+            kept |= capture_hooks(self.resumable, self.ids, batch, without_formula)[0]
         return kept
 
     def _blocks(self, batch: list[int], made: dict[str, Tensor]) -> dict[str, tuple[list[bytes], Tensor]]:

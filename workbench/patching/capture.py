@@ -1,19 +1,55 @@
-"""Take activations out of one run of some inputs, unedited or under edits."""
+"""Catch activations of one run by what they are called, unedited or under edits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from workbench.models.resumable import ResumableModel
+from workbench.models.resumable import ResumableModel, Tap
 from workbench.patching.cone import EditedRun, Observer, full_forward_taps
 
+Key = TypeVar("Key", bound=Hashable)
 
-class Changes(Protocol):
-    """Edits of each of some inputs; see `workbench.patching.edits.Edits`."""
+
+class Capture(dict[Key, Tensor]):
+    """Activations by a key of the caller's (a depth, a hook name), filled in by the run that its taps are given to.
+
+    ::
+
+        z = Capture()
+        model.base_run(ids, {0: {model.hook_name("z", layer): z.tap(layer) for layer in layers}})
+        z[3]  # [prompt, pos, head, d_head]
+
+    Args:
+        transform: applied to each activation before it is kept.
+    """
+
+    def __init__(self, transform: Callable[[Tensor], Tensor] = lambda x: x) -> None:
+        super().__init__()
+        self._transform = transform
+
+    def tap(self, key: Key) -> Tap:
+        """A tap that reads the activation and leaves it as it is."""
+
+        def tap(x: Tensor) -> None:
+            self[key] = self._transform(x)
+
+        return tap
+
+    def observer(self, key: Key) -> Observer:
+        """The same for `workbench.patching.cone.run_edited`, for runs that all fit into one chunk."""
+
+        def observe(_rows: Sequence[int], _first: int, x: Tensor) -> None:
+            self[key] = self._transform(x)
+
+        return observe
+
+
+class RunEdits(Protocol):
+    """The edits of each of some inputs; see `workbench.patching.edits.Edits`."""
 
     def row(self, i: int) -> EditedRun:
         """What is written in the run of input `i`."""
@@ -24,23 +60,26 @@ class Changes(Protocol):
         ...
 
 
-def take(
-    resumable: ResumableModel,
+def taps_at(
+    model: ResumableModel, capture: Capture[int], site: str, depths: Iterable[int]
+) -> dict[int, dict[str, Tap]]:
+    """Taps (step → hook name → tap) that capture a site at some depths."""
+    taps: dict[int, dict[str, Tap]] = {}
+    for depth in depths:
+        step, layer = divmod(depth, model.n_layers)
+        taps.setdefault(step, {})[model.hook_name(site, layer)] = capture.tap(depth)
+    return taps
+
+
+def capture_hooks(
+    model: ResumableModel,
     inputs: Sequence[Tensor],
     members: Sequence[int],
     hooks: Iterable[str],
-    edits: Changes | None = None,
-) -> tuple[dict[str, Tensor], Any]:
+    edits: RunEdits | None = None,
+) -> tuple[Capture[str], Any]:
     """Activations at hook names of inputs of one length, ``[input, ...]``, in the first sampling step; and the run."""
-    kept: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[[Sequence[int], int, Tensor], None]:
-        def observe(_: Sequence[int], __: int, x: Tensor) -> None:
-            kept[name] = x if x.is_contiguous() else x.contiguous()
-
-        return observe
-
-    observed: dict[str, Observer] = {name: keep(name) for name in hooks}
-    rows = [] if edits is None else [edits.row(i) for i in members]
-    taps, _ = full_forward_taps(resumable, rows, observed)
-    return kept, resumable.base_run(torch.stack([inputs[i] for i in members]), taps)
+    activations: Capture[str] = Capture(Tensor.contiguous)
+    runs = [] if edits is None else [edits.row(i) for i in members]
+    taps, _ = full_forward_taps(model, runs, {name: activations.observer(name) for name in hooks})
+    return activations, model.base_run(torch.stack([inputs[i] for i in members]), taps)

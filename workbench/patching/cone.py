@@ -1,7 +1,7 @@
 """The light cone: many edited runs in one climb.
 
 An edit at depth L and position p can change only depths ≥ L and, in a causal model, positions ≥ p. So the edited runs
-climb the resumable together, those of several prompts too: a row joins the batch at the input of the depth of its first
+go up the layers together, those of several prompts too: a row joins the batch at the input of the depth of its first
 edit, carrying only positions from `start` on; rows that joined earlier pass through. Every depth is called once for
 each chunk of rows.
 
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from workbench.errors import HookError
-from workbench.models.resumable import Base, ResumableModel, Stream, Tap
+from workbench.models.resumable import BaseRun, ResumableModel, StopForward, Stream, Tap
 
 #: Rows × positions of a full chunk: large enough for the matrix units, small enough for the processor's cache.
 CHUNK = 2048
@@ -68,10 +68,6 @@ class EditedRun:
         return min(write.depth for write in self.writes)
 
 
-class StopForward(Exception):
-    """Raised by the last observer of a climb that is not read out, to leave its last depth."""
-
-
 #: Called with the rows (indices into the list given to `climb`), the first position, and their activation.
 Observer = Callable[[Sequence[int], int, Tensor], None]
 
@@ -79,7 +75,7 @@ Observer = Callable[[Sequence[int], int, Tensor], None]
 @torch.no_grad()
 def run_edited(
     resumable: ResumableModel,
-    base: Base,
+    base: BaseRun,
     rows: Sequence[EditedRun],
     start: int,
     *,
@@ -111,7 +107,7 @@ def run_edited(
 
 def _run_chunk(
     resumable: ResumableModel,
-    base: Base,
+    base: BaseRun,
     rows: Sequence[EditedRun],
     order: Sequence[int],
     start: int,
@@ -281,5 +277,5 @@ def is_pattern(site: str) -> bool:
     return site.endswith(("pattern", "hook_attn_scores"))
 
 
-def _length(base: Base) -> int:
+def _length(base: BaseRun) -> int:
     return base.length

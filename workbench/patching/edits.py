@@ -9,14 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from workbench.cache.keys import digest
+from workbench.cache.keys import digest, hash_inputs
 from workbench.core import Edit
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_inputs
-from workbench.patching.result_cache import hash_inputs
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.values import Attended, Values, ValuesByDepth, position_of, values_of
 

@@ -1,24 +1,28 @@
-"""What a sweep is going to do: its arguments, checked and put together, for whoever computes or estimates it."""
+"""What a sweep is going to do: its settings, resolved on one model and its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from workbench.arguments import refusal
 from workbench.cache import Store
-from workbench.errors import UnknownName, UsageError
+from workbench.cache.keys import hash_inputs
+from workbench.cache.result_cache import ResultCache
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel
-from workbench.patching.grid import axes_of, cells_of
+from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.grid import cells_of, check_axes
+from workbench.patching.measure import Measurement
 from workbench.patching.metric import Metric, check_metric
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
-from workbench.patching.result_cache import hash_inputs
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_mean_over, resolve_model, result_info
+from workbench.patching.settings import SweepSettings
 from workbench.patching.sweep_batch import Cell, SweepBatch
 from workbench.patching.values import Values, values_of
 from workbench.results.sweep import Sweep
@@ -26,84 +30,35 @@ from workbench.results.sweep import Sweep
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A sweep's arguments, checked; see `workbench.patching.sweep.sweep` for what they mean.
+    """A sweep, resolved; see `workbench.patching.sweep.sweep` for what the settings mean.
 
     Attributes:
+        model: as the user gave it; `resumable` is what the engine runs.
         cells: the edits that are made; `labels` are those of the whole grid.
-        positions: as given.
-        named: whether edit and metric are given by name, so that results can be kept.
     """
 
     model: Any
     resumable: ResumableModel
     inputs: PairedInputs
-    site: str
-    edit: Any
-    denoise: bool
+    settings: SweepSettings
     metric: Metric
     cells: Sequence[Cell]
     labels: Mapping[str, tuple[str, ...]]
-    positions: Any
-    attend_to: Any
-    mean_over: PairedInputs | str | None
-    seed: int
-    memory_gb: float
-    named: bool
 
     @classmethod
-    def of(
-        cls,
-        model: Any,
-        task: Any,
-        *,
-        site: str,
-        by: str | Sequence[str],
-        edit: Any,
-        direction: str | None,
-        metric: Any,
-        layers: Sequence[int] | int | None,
-        heads: Sequence[int] | int | None,
-        positions: Sequence[int | str] | str | None,
-        attend_to: Any,
-        mean_over: Any,
-        where: np.ndarray | None,
-        seed: int,
-        memory_gb: float,
-    ) -> Plan:
-        """Check the arguments of a sweep.
+    def of(cls, model: Any, task: Any, settings: SweepSettings) -> Plan:
+        """Resolve the settings of a sweep.
 
         Raises:
             UnknownName, UsageError: as `sweep` does.
         """
         resumable, inputs = resolve_model(model), resolve_inputs(task, model)
-        resumable.hook_name(site, 0)  # an unknown site is said to be that, before anything is said of its axes
-        axes = axes_of(by, site, edit)
-        if direction not in ("denoise", "noise", None):
-            raise UnknownName("direction", direction, ("denoise", "noise"))
-        if direction == "denoise" and edit != "patch":
-            raise UsageError("direction='denoise' inserts clean values, so it belongs to edit='patch': leave it out.")
-        if isinstance(mean_over, str) and mean_over != "positions":
-            raise UsageError(f"mean_over={mean_over!r}: give inputs whose activations are averaged, or 'positions'.")
-        if isinstance(positions, list | tuple) and not positions:
-            raise UsageError("positions is empty, so nothing would be edited: leave it out for every position.")
-        cells, labels = cells_of(resumable, inputs, site, axes, layers, heads, positions)
-        return cls(
-            model=model,
-            resumable=resumable,
-            inputs=inputs,
-            site=site,
-            edit=edit,
-            denoise=(direction or ("denoise" if edit == "patch" else "noise")) == "denoise",
-            metric=check_metric(metric, inputs),
-            cells=_selected(cells, labels, where),
-            labels=labels,
-            positions=positions,
-            attend_to=attend_to,
-            mean_over=mean_over if mean_over is None or mean_over == "positions" else resolve_inputs(mean_over, model),
-            seed=seed,
-            memory_gb=memory_gb,
-            named=isinstance(edit, str) and isinstance(metric, str),
-        )
+        resumable.hook_name(settings.site, 0)  # an unknown site is reported before its axes are
+        check_axes(settings)
+        settings = replace(settings, mean_over=resolve_mean_over(settings.mean_over, model))
+        cells, labels = cells_of(resumable, inputs, settings)
+        selected = _selected(cells, labels, settings.where)
+        return cls(model, resumable, inputs, settings, check_metric(settings.metric, inputs), selected, labels)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -113,103 +68,89 @@ class Plan:
     @property
     def shared_positions(self) -> Any:
         """The positions of cells that have none of their own; None for all of them."""
-        return None if "position" in self.labels else self.positions
+        return None if "position" in self.labels else self.settings.positions
 
     @cached_property
     def depths(self) -> list[int]:
-        """ValuesByDepth that are edited."""
+        """Depths that are edited."""
         return sorted({cell.depth for cell in self.cells})
 
     def identity(self, store: Store | None) -> bytes | None:
-        """The model's identity for the keys of what is kept; None where nothing can be kept."""
-        return model_identity(self.resumable, store) if self.named else None
+        """The model's identity for cache keys; None where nothing can be cached."""
+        return model_identity(self.resumable, store) if self.settings.is_cacheable else None
 
-    def asked(self) -> tuple[Any, ...]:
-        """What sets the values of a batch besides the model and its own prompts, for its key."""
-        cells = [(cell.depth, cell.head, cell.place) for cell in self.cells]
-        asked = (self.site, cells, self.edit, self.denoise, self.metric.name, self.shared_positions, self.memory_gb)
-        return (*asked, *self._others())
-
-    def _others(self) -> tuple[Any, ...]:
-        if self.edit == "mean":
-            mean_over = self.inputs if self.mean_over is None else self.mean_over
-            return ("over", mean_over if isinstance(mean_over, str) else hash_inputs(mean_over))
-        if self.edit == "resample":
-            return ("among", self.seed, hash_inputs(self.inputs))
-        to = self.attend_to
-        return ("to", sorted(to.items(), key=str) if isinstance(to, Mapping) else to)
+    def results(self, store: Store | None) -> ResultCache:
+        """The cache of the sweep's batches. Besides the settings, the key holds the cells, which depend on all inputs,
+        and all inputs where values are taken over them."""
+        identity = self.identity(store)
+        if identity is None:
+            return ResultCache(None, None)
+        cells = [(cell.depth, cell.head, cell.position) for cell in self.cells]
+        over = hash_inputs(self.inputs) if self.settings.edit in ("mean", "resample") else b""
+        return ResultCache(store, identity, BATCH_SIZE, "sweep", cells, self.settings.cache_key(), over)
 
     def values(self, store: Store | None = None) -> Values:
         """The values to insert, where they are not those of the other run of a pair."""
-        recorder = Recorder(self.resumable, store, self.identity(store))
+        settings = self.settings
         return values_of(
-            self.edit,
-            recorder,
+            settings.edit,
+            Recorder(self.resumable, store, self.identity(store)),
             self.inputs,
-            self.site,
+            settings.site,
             self.depths,
-            attend_to=self.attend_to,
-            mean_over=self.mean_over,
-            seed=self.seed,
+            attend_to=settings.attend_to,
+            mean_over=settings.mean_over,
+            seed=settings.seed,
         )
 
     @property
     def base_ids(self) -> Sequence[Tensor]:
         """The runs that are edited."""
-        return self.inputs.corrupt if self.denoise else self.inputs.clean
+        return self.inputs.corrupt if self.settings.direction == "denoise" else self.inputs.clean
 
     @property
     def source_ids(self) -> Sequence[Tensor]:
         """The runs that the values of a patch come from."""
-        return self.inputs.clean if self.denoise else self.inputs.corrupt
+        return self.inputs.clean if self.settings.direction == "denoise" else self.inputs.corrupt
 
     def batch(self, group: Group) -> SweepBatch:
         """The base runs of a batch."""
+        settings = self.settings
         return SweepBatch(
-            self.resumable, self.inputs, group, self.base_ids, self.metric, self.site, self.depths, self.memory_gb
+            self.resumable,
+            self.inputs,
+            group,
+            self.base_ids,
+            self.metric,
+            settings.site,
+            self.depths,
+            settings.memory_gb,
         )
 
-    def sweep(self, rows: np.ndarray, **info: Any) -> Sweep:
-        """The result.
-
-        Args:
-            rows: for each example its base metric, its source metric, and the metric after each cell's edit; cells that
-                are left out are blank.
-        """
-        result = np.full((*self.shape, len(rows)), np.nan)
-        for cell, each in zip(self.cells, rows[:, 2:].T, strict=True):
-            result[cell.index] = each
-        positions = self.positions
-        about = {
-            "site": self.site,
-            "by": [axis.removeprefix("kv_") for axis in self.labels if axis != "step"],
-            "edit": self.edit if isinstance(self.edit, str) else getattr(self.edit, "__name__", "function"),
-            "direction": "denoise" if self.denoise else "noise",
-            "metric": self.metric.name,
-            "units": self.metric.units,
-            "positions": list(positions) if isinstance(positions, list | tuple) else positions,
-            "memory_gb": self.memory_gb,
-        }
+    def sweep(self, measurement: Measurement, **info: Any) -> Sweep:
+        """The result; cells that were left out are blank."""
+        values = np.full((*self.shape, len(measurement.base)), np.nan)
+        for cell, edited in zip(self.cells, measurement.edited.T, strict=True):
+            values[cell.index] = edited
+        by = [axis.removeprefix("kv_") for axis in self.labels if axis != "step"]
+        metric = {"metric": self.metric.name, "units": self.metric.units}
         return Sweep(
-            values=result,
-            base=rows[:, 0],
-            source=rows[:, 1] if self.edit == "patch" else None,
+            values=values,
+            base=measurement.base,
+            source=measurement.source if self.settings.edit == "patch" else None,
             axes=tuple(self.labels),
             labels=self.labels,
-            info=result_info(self.model, self.inputs) | about | info,
+            info=result_info(self.model, self.inputs) | {"by": by} | self.settings.as_info() | metric | info,
         )
 
 
-def _selected(cells: list[Cell], labels: Mapping[str, tuple[str, ...]], where: np.ndarray | None) -> list[Cell]:
+def _selected(cells: list[Cell], labels: Mapping[str, tuple[str, ...]], where: Any) -> list[Cell]:
     if where is None:
         return cells
-    where = np.asarray(where)
-    shape = tuple(map(len, labels.values()))
-    if where.dtype != bool or where.shape != shape:
+    mask, shape = np.asarray(where), tuple(map(len, labels.values()))
+    if mask.dtype != bool or mask.shape != shape:
         grid = " × ".join(f"{size} {axis}" for axis, size in zip(labels, shape, strict=True))
-        raise UsageError(
-            f"where is an array of {where.dtype} of shape {where.shape}: expected bool of shape {shape} ({grid})."
-        )
-    if not where.any():
-        raise UsageError("where selects no cell.")
-    return [cell for cell in cells if where[cell.index]]
+        raise refusal("where", where, f"a bool array of shape {shape} ({grid})")
+    if not mask.any():
+        raise refusal("where", where, "at least one True cell")
+    return [cell for cell in cells if mask[cell.index]]

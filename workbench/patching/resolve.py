@@ -1,4 +1,4 @@
-"""The edge between the engine and its callers: any model as a resumable, any task as inputs, and what a result says."""
+"""The edge between the engine and its callers: what they give as a model, a task or layers, as the engine runs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.arguments import indices, refusal
 from workbench.cache import Store
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
@@ -19,7 +20,7 @@ from workbench.models.resumable_layers import ResumableLM
 
 
 def resolve_model(model: Any) -> ResumableModel:
-    """A `HookedLM` as a resumable; a resumable as it is."""
+    """What the engine runs: a `HookedLM` as a `ResumableModel`, and a `ResumableModel` as it is."""
     if isinstance(model, HookedLM):
         if model.has_active_hooks():
             raise UsageError(
@@ -71,17 +72,26 @@ def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str]
     return PairedInputs("texts", tuple(ids), tuple(ids), nothing, nothing, nothing, ends, both)
 
 
-def resolve_layers(chosen: Any, n_layers: int) -> tuple[int, ...]:
-    """One layer or several, as indices.
+def resolve_layers(layers: Any, n_layers: int) -> tuple[int, ...]:
+    """One layer or several, as indices; all of them for None.
 
     Raises:
         UsageError: something that is no layer of the model.
     """
-    given = (chosen,) if isinstance(chosen, int) else tuple(chosen)
-    for layer in given:
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers:
-            raise UsageError(f"Layer {layer!r} does not exist: the model has layers 0 to {n_layers - 1}.")
-    return given
+    return tuple(range(n_layers)) if layers is None else indices("layers", layers, n_layers, "layer")
+
+
+def resolve_mean_over(mean_over: Any, model: Any) -> PairedInputs | str | None:
+    """What ``mean`` edits average over: other inputs, ``"positions"``, or None for the inputs themselves.
+
+    Raises:
+        UsageError: another word.
+    """
+    if mean_over is None or (isinstance(mean_over, str) and mean_over == "positions"):
+        return mean_over
+    if isinstance(mean_over, str):
+        raise refusal("mean_over", mean_over, "inputs whose activations are averaged, or 'positions'")
+    return resolve_inputs(mean_over, model)
 
 
 def model_identity(resumable: ResumableModel, store: Store | None) -> bytes | None:
@@ -92,8 +102,8 @@ def model_identity(resumable: ResumableModel, store: Store | None) -> bytes | No
 
 
 def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
-    """What every result says of its model and inputs (JSON-able)."""
-    about: dict[str, Any] = {
+    """What every result reports of its model and inputs (JSON-able)."""
+    info: dict[str, Any] = {
         "task": inputs.name,
         "n": len(inputs),
         "seed": inputs.seed,
@@ -102,7 +112,7 @@ def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("torch", "transformers", "transformer-lens")},
     }
     if isinstance(model, HookedLM):
-        about |= {
+        info |= {
             "model": model.provenance.get("name"),
             "model_sha256": model.provenance.get("sha256"),
             "dtype": str(model.dtype).removeprefix("torch."),
@@ -110,4 +120,4 @@ def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
             "attention": model.attention_implementation,
             "exact": "resumed" if model.resumable else "whole forwards",
         }
-    return about
+    return info

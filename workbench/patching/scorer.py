@@ -21,10 +21,10 @@ class Scorer:
 
     def __init__(self, metric: Metric, examples: Sequence[Example]) -> None:
         self.metric, self.examples = metric, examples
-        wanted = [metric.required_tokens(example) for example in examples]
-        union = sorted({token for ids in wanted for token in ids or ()})
-        self.tokens = None if None in wanted else torch.tensor(union)
-        self._columns = [None if ids is None else [union.index(token) for token in ids] for ids in wanted]
+        required = [metric.required_tokens(example) for example in examples]
+        union = sorted({token for ids in required for token in ids or ()})
+        self.tokens = None if None in required else torch.tensor(union)
+        self._columns = [None if ids is None else [union.index(token) for token in ids] for ids in required]
 
     def __call__(self, k: int, readout: Float[Tensor, "row n"]) -> list[float]:
         """The scores of rows of the k-th example."""
@@ -35,13 +35,13 @@ class Scorer:
         columns = self._columns[k]
         return self.metric(readout if columns is None else readout[:, columns], self.examples[k])
 
-    def into(self, scores: list[float], rows: Sequence[EditedRun]) -> Callable[[Sequence[int], Tensor], None]:
-        """A reader for `climb` that fills in the score of each of `rows`."""
+    def fill(self, scores: list[float], rows: Sequence[EditedRun]) -> Callable[[Sequence[int], Tensor], None]:
+        """A reader for `workbench.patching.cone.run_edited` that fills in the score of each of `rows`."""
 
         def read(order: Sequence[int], readout: Tensor) -> None:
             for k in dict.fromkeys(rows[i].input for i in order):
-                mine = [j for j, i in enumerate(order) if rows[i].input == k]
-                for j, score in zip(mine, self(k, readout[mine]), strict=True):
+                of_example = [j for j, i in enumerate(order) if rows[i].input == k]
+                for j, score in zip(of_example, self(k, readout[of_example]), strict=True):
                     scores[order[j]] = score
 
         return read

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from jaxtyping import Bool
-from torch import Tensor
 
+from workbench.arguments import one_of, refusal, share
 from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
 from workbench.patching.attribution import attribution
-from workbench.patching.metric import Metric
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress
-from workbench.patching.resolve import resolve_inputs, resolve_model
+from workbench.patching.resolve import resolve_inputs, resolve_mean_over, resolve_model
+from workbench.patching.settings import SweepArguments, SweepSettings
 from workbench.patching.sweep import sweep
 from workbench.results.sweep import Sweep
 
@@ -44,12 +43,12 @@ class Screen:
         """The heads with the largest exact |effect| among those that were run; see `Sweep.top`.
 
         Raises:
-            UsageError: more heads are asked for than were run.
+            UsageError: more heads than were run.
         """
-        found, wanted = self.exact.top(k, percent=percent), len(self.estimate.top(k, percent=percent))
-        if len(found) < wanted:
-            raise UsageError(f"{len(found)} heads were run exactly and {wanted} are asked for: raise confirm.")
-        return found
+        heads, n = self.exact.top(k, percent=percent), len(self.estimate.top(k, percent=percent))
+        if len(heads) < n:
+            raise UsageError(f"Only {len(heads)} heads were run exactly, and the top {n} are needed: raise confirm.")
+        return heads
 
     def table(self) -> pd.DataFrame:
         """As `Sweep.table` of the exact cells, with the columns ``estimate`` (a mean change, in the metric's units) and
@@ -78,20 +77,9 @@ def screen(
     *,
     method: str = "attribution",
     confirm: float = 0.25,
-    site: str = "z",
-    by: str | Sequence[str] = "head",
-    edit: str = "patch",
-    direction: str | None = None,
-    metric: str | Metric | Callable[..., Tensor] = "logit_difference",
-    layers: Sequence[int] | int | None = None,
-    heads: Sequence[int] | int | None = None,
-    positions: Sequence[int | str] | str | None = None,
-    attend_to: Any = None,
-    mean_over: Any = None,
-    seed: int = 0,
-    memory_gb: float = 1.0,
     cache: Any = None,
     progress: Progress | None = None,
+    **sweep_arguments: Unpack[SweepArguments],
 ) -> Screen:
     """Estimate every cell of a sweep, then run exactly the share of them with the largest estimated |mean change|.
 
@@ -99,50 +87,41 @@ def screen(
         method: ``attribution`` (to first order, from one backward pass a prompt; needs a metric with a gradient), or
             ``bfloat16`` (the sweep itself in half precision, where the processor computes in it).
         confirm: the share of the grid's cells to run, above 0; the number is rounded up.
-        cache: of the exact cells; estimates are not kept.
-
-    The other arguments are those of `sweep`; edits are given by name.
+        cache: of the exact cells; estimates are not cached.
+        sweep_arguments: the other arguments of `workbench.sweep` but ``where``; edits are given by name.
 
     Raises:
         UnknownName: no such method, site, edit, metric or position.
         UsageError: arguments that do not go together, a metric without gradient, or no bfloat16 on this processor.
     """
-    if method not in ESTIMATES:
-        raise UnknownName("screen method", method, ESTIMATES)
-    if not isinstance(confirm, int | float) or not 0 < confirm <= 1:
-        raise UsageError(f"confirm={confirm!r}: a share of the cells, above 0 and at most 1.")
+    one_of("method", method, ESTIMATES)
+    share("confirm", confirm)
+    if unknown := sweep_arguments.keys() - SweepArguments.__annotations__.keys():
+        raise UnknownName("argument", min(unknown), SweepArguments.__annotations__)
+    where, edit = sweep_arguments.get("where"), sweep_arguments.get("edit", "patch")
+    if where is not None:
+        raise refusal("where", where, "None", because="a screen selects the cells to run itself")
     if not isinstance(edit, str):
-        raise UsageError("A screen takes edits by name; give a function to sweep.")
+        raise refusal("edit", edit, "the name of an edit", "Give a function to sweep.")
     inputs = resolve_inputs(task, model)
-    asked: dict[str, Any] = {
-        "site": site,
-        "by": by,
-        "edit": edit,
-        "direction": direction,
-        "metric": metric,
-        "layers": layers,
-        "heads": heads,
-        "positions": positions,
-        "attend_to": attend_to,
-        "mean_over": mean_over if mean_over is None or isinstance(mean_over, str) else resolve_inputs(mean_over, model),
-        "seed": seed,
-        "memory_gb": memory_gb,
-    }
-    guess = ESTIMATES[method](model, inputs, asked, progress)
-    size = guess.mean_delta.size
-    order = np.argsort(-np.nan_to_num(guess.ranking().ravel()), kind="stable")
-    chosen = np.zeros(size, bool)
-    chosen[order[: math.ceil(confirm * size)]] = True
-    chosen = chosen.reshape(guess.mean_delta.shape)
-    exact = sweep(model, inputs, where=chosen, cache=cache, progress=progress, **asked)
-    return Screen(exact, guess, chosen)
+    arguments: SweepArguments = {**sweep_arguments}
+    if "mean_over" in arguments:
+        arguments["mean_over"] = resolve_mean_over(arguments["mean_over"], model)
+    estimate = ESTIMATES[method](model, inputs, arguments, progress)
+    n_cells = estimate.mean_delta.size
+    order = np.argsort(-np.nan_to_num(estimate.ranking().ravel()), kind="stable")
+    confirmed = np.zeros(n_cells, bool)
+    confirmed[order[: math.ceil(confirm * n_cells)]] = True
+    confirmed = confirmed.reshape(estimate.mean_delta.shape)
+    exact = sweep(model, inputs, cache=cache, progress=progress, **{**arguments, "where": confirmed})
+    return Screen(exact, estimate, confirmed)
 
 
-def _attribution(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Progress | None) -> Sweep:
-    return attribution(Plan.of(model, inputs, where=None, **asked), progress)
+def _attribution(model: Any, inputs: Any, arguments: SweepArguments, progress: Progress | None) -> Sweep:
+    return attribution(Plan.of(model, inputs, SweepSettings(**arguments)), progress)
 
 
-def _bfloat16(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Progress | None) -> Sweep:
+def _bfloat16(model: Any, inputs: Any, arguments: SweepArguments, progress: Progress | None) -> Sweep:
     from workbench.models.bfloat16 import has_bfloat16, in_bfloat16
     from workbench.models.language import HookedLM
 
@@ -151,8 +130,8 @@ def _bfloat16(model: Any, inputs: Any, asked: Mapping[str, Any], progress: Progr
         raise UsageError("method='bfloat16' is for language models: use method='attribution'.")
     if not has_bfloat16(model.device):
         raise UsageError("This processor does not compute in bfloat16: use method='attribution'.")
-    found = sweep(in_bfloat16(model), inputs, cache=False, progress=progress, **asked)
-    return replace(found, info={**found.info, "screen": "bfloat16"})
+    estimate = sweep(in_bfloat16(model), inputs, cache=False, progress=progress, **arguments)
+    return replace(estimate, info={**estimate.info, "screen": "bfloat16"})
 
 
 #: Method → ``f(model, inputs, arguments, progress) -> Sweep`` of estimates.

@@ -1,4 +1,4 @@
-"""`sweep`: many edits, one at a time, each measured by a metric on the same inputs, exactly, in one climb a prompt."""
+"""`sweep`: many edits, one at a time, each measured by a metric on the same inputs, exactly."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from functools import cache as cache_in_process
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from workbench.cache import store_of
 from workbench.inputs.paired import Group
-from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress, ProgressCounter
-from workbench.patching.result_cache import Kept
+from workbench.patching.settings import SweepSettings
 from workbench.patching.values import Values
 from workbench.results.sweep import Sweep
 
@@ -34,7 +33,7 @@ def sweep(
     metric: str | Metric | Callable[..., Tensor] = "logit_difference",
     layers: Sequence[int] | int | None = None,
     heads: Sequence[int] | int | None = None,
-    positions: Sequence[int | str] | str | None = None,
+    positions: Sequence[int | str] | int | str | None = None,
     attend_to: Any = None,
     mean_over: Any = None,
     where: np.ndarray | None = None,
@@ -60,22 +59,20 @@ def sweep(
         layers, heads: which ones; all by default.
         positions: names or indices. Without ``by="position"`` all of them are edited at once (by default every
             position); with it they are the axis: by default the task's named positions, or every index where the task
-            has none; ``"all"`` asks for every index.
+            has none; ``"all"`` selects every index.
         attend_to: for ``edit="pattern"``, see `workbench.core.Edit`.
-        mean_over: for ``mean``: other inputs, or ``"positions"``.
+        mean_over: for ``edit="mean"``: other inputs, or ``"positions"``.
         where: which cells of the grid (every axis but the examples) are run; the others are blank. All by default.
         seed: of resampling.
-        memory_gb: the most memory that the edited rows may take at once; a smaller limit means smaller chunks.
-        cache: None for the user's own cache, False for none, or a folder. Callable edits and metrics are not kept.
+        memory_gb: the most memory that the edited runs may take at once; a smaller limit means smaller chunks.
+        cache: None for the user's own cache, False for none, or a folder. Callable edits and metrics are not cached.
         progress: called with (edited runs done, total, what) after each chunk of them.
 
     Raises:
         UnknownName: no such site, edit, metric or position.
         UsageError: arguments that do not go together.
     """
-    plan = Plan.of(
-        model,
-        task,
+    settings = SweepSettings(
         site=site,
         by=by,
         edit=edit,
@@ -90,32 +87,26 @@ def sweep(
         seed=seed,
         memory_gb=memory_gb,
     )
-    store, cells, inputs = store_of(cache), plan.cells, plan.inputs
-    identity = plan.identity(store)
-    done = ProgressCounter(len(cells) * len(inputs), "sweep", progress)
+    plan, store = Plan.of(model, task, settings), store_of(cache)
+    cells, inputs = plan.cells, plan.inputs
+    counter = ProgressCounter(len(cells) * len(inputs), "sweep", progress)
 
     @cache_in_process
     def values() -> Values:
-        """Taken for the first batch that is not in the cache."""
+        """Recorded for the first batch that is not in the result cache."""
         return plan.values(store)
 
-    def compute(group: Group) -> Float[np.ndarray, "prompt value"]:
+    def compute(group: Group) -> Measurement:
         batch = plan.batch(group)
         source = np.full(len(group.members), np.nan)
         if edit == "patch":
-            source[:] = batch.take_from(plan.source_ids)
+            source[:] = batch.insert_from(plan.source_ids)
         else:
-            batch.take(values())
-        scores, skipped = batch.run(cells, plan.shared_positions, done)
-        return np.column_stack([batch.base_scores, source, np.full(len(source), skipped / len(source)), scores])
+            batch.insert(values())
+        edited, skipped = batch.run(cells, plan.shared_positions, counter)
+        return Measurement(np.array(batch.base_scores), source, edited, skipped)
 
-    rows = np.empty((len(inputs), 3 + len(cells)))
-
-    def take(group: Group, values: np.ndarray, computed: bool) -> None:
-        rows[list(group.members)] = values
-        if not computed:
-            done(len(cells) * len(group.members))
-
-    asked = plan.asked() if identity is not None else ()
-    Kept(store, identity, inputs, "sweep", *asked).each(inputs.groups(BATCH_SIZE), compute, take)
-    return plan.sweep(np.delete(rows, 2, axis=1), cells=len(cells) * len(inputs), skipped_cells=round(rows[:, 2].sum()))
+    measurement = measure(
+        inputs, len(cells), compute, results=plan.results(store), progress=counter, steps_per_example=len(cells)
+    )
+    return plan.sweep(measurement, cells=len(cells) * len(inputs), skipped_cells=round(measurement.skipped))

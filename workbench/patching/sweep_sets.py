@@ -10,19 +10,22 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.arguments import instance, mapping, refusal
 from workbench.cache import store_of
+from workbench.cache.keys import hash_inputs
+from workbench.cache.result_cache import ResultCache
 from workbench.core import Edit, Head
-from workbench.errors import UsageError
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.cone import EditedRun
 from workbench.patching.edits import Edits
+from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric, check_metric
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
-from workbench.patching.result_cache import Kept, hash_inputs
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_mean_over, resolve_model, result_info
+from workbench.patching.settings import SetSettings
 from workbench.patching.sweep_batch import SweepBatch
 from workbench.results.sweep import Sweep
 
@@ -44,8 +47,8 @@ def sweep_sets(
 ) -> Sweep:
     """Make each set of edits at once, one set after the other: ``values[set, example]``.
 
-    Each value equals the metric of a full forward with all edits of the set (exact, see the contract). All sets of a
-    prompt climb together, and each is resumed from its lowest edited layer and its first edited position.
+    Each value equals the metric of a full forward with all edits of the set (exact, see the contract). Each is
+    resumed from its lowest edited layer and its first edited position.
 
     Args:
         model: a `HookedLM`, or any `ResumableModel`.
@@ -56,114 +59,114 @@ def sweep_sets(
         metric: as in `workbench.sweep`.
         mean_over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
         seed: of ``resample`` edits.
-        memory_gb: the most memory that the edited rows may take at once.
-        cache: None for the user's own cache, False for none, or a folder. Callable edits and metrics are not kept.
+        memory_gb: the most memory that the edited runs may take at once.
+        cache: None for the user's own cache, False for none, or a folder. Callable edits and metrics are not cached.
         progress: called with (edited runs done, total, what).
 
     Raises:
         UnknownName: no such site or metric.
         UsageError: no sets, a head or layer that does not exist, or arguments that do not go together.
     """
-    resumable, prepared, metric_name = resolve_model(model), resolve_inputs(task, model), metric
-    if base not in ("clean", "corrupt"):
-        raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
-    if not sets:
-        raise UsageError("sets is empty: give a mapping from a name to the heads or edits of that set.")
-    metric = check_metric(metric, prepared)
-    inputs = prepared if base == "clean" else prepared.swapped()
-    chosen = {name: tuple(_edit(item, edit) for item in items) for name, items in sets.items()}
-    distinct = list(dict.fromkeys(item for items in chosen.values() for item in items))
-    members = [[distinct.index(item) for item in items] for items in chosen.values()]
-    store, named = store_of(cache), isinstance(metric_name, str) and all(isinstance(e.kind, str) for e in distinct)
-    identity = model_identity(resumable, store) if named else None
-    edits = Edits.of(Recorder(resumable, store, identity), inputs, distinct, mean_over, seed, model)
+    resumable, task_inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
+    settings = SetSettings(edit, base, metric, resolve_mean_over(mean_over, model), seed, memory_gb)
+    edits_of = _edits_by_set(sets, edit)
+    inputs = task_inputs if base == "clean" else task_inputs.swapped()
+    resolved_metric = check_metric(metric, task_inputs)
+    distinct = list(dict.fromkeys(item for items in edits_of.values() for item in items))
+    members = [[distinct.index(item) for item in items] for items in edits_of.values()]
     patches = any(item.kind == "patch" for item in distinct)
-    done = ProgressCounter(len(chosen) * len(inputs), "sets of edits", progress)
-    result = np.empty((len(inputs), 2 + len(chosen)))
 
-    def compute(group: Group) -> Float[np.ndarray, "prompt value"]:
-        batch = SweepBatch(resumable, inputs, group, inputs.clean, metric, "z", (), memory_gb)
-        source = [np.nan] * len(group.members)
+    cacheable = settings.is_cacheable and all(isinstance(item.kind, str) for item in distinct)
+    identity = model_identity(resumable, store) if cacheable else None
+    results = ResultCache(None, None)
+    if identity is not None:
+        key = [[_edit_key(item) for item in items] for items in edits_of.values()]
+        results = ResultCache(store, identity, BATCH_SIZE, "sets", key, settings.cache_key(), hash_inputs(inputs))
+    edits = Edits.of(Recorder(resumable, store, identity), inputs, distinct, settings.mean_over, seed, model)
+    counter = ProgressCounter(len(edits_of) * len(inputs), "sets of edits", progress)
+
+    def compute(group: Group) -> Measurement:
+        def batch(inputs: PairedInputs) -> SweepBatch:
+            return SweepBatch(resumable, inputs, group, inputs.clean, resolved_metric, "z", (), memory_gb)
+
+        base_batch = batch(inputs)
+        source = np.full(len(group.members), np.nan)
         if patches:
-            other = SweepBatch(resumable, inputs.swapped(), group, inputs.corrupt, metric, "z", (), memory_gb)
-            source = other.base_scores
-        return np.column_stack([batch.base_scores, source, _scores(batch, group, edits, members, done)])
+            source[:] = batch(inputs.swapped()).base_scores
+        edited = _run_sets(base_batch, group, edits, members, counter)
+        return Measurement(np.array(base_batch.base_scores), source, edited, 0)
 
-    def take(group: Group, values: np.ndarray, computed: bool) -> None:
-        result[list(group.members)] = values
-        if not computed:
-            done(len(chosen) * len(group.members))
-
-    asked = [[(e.site, e.layer, e.step, e.head, e.position, e.kind, _weights(e)) for e in s] for s in chosen.values()]
-    others = (seed, hash_inputs(inputs), _over(edits.mean_over)) if identity is not None else ()
-    arguments = (asked, base, metric.name, memory_gb, *others) if identity is not None else ()
-    Kept(store, identity, inputs, "sets", *arguments).each(inputs.groups(BATCH_SIZE), compute, take)
-    info = result_info(model, prepared) | {
+    measurement = measure(
+        inputs, len(edits_of), compute, results=results, progress=counter, steps_per_example=len(edits_of)
+    )
+    info = {
         "by": ["set"],
-        "edit": edit,
         "sets": {
-            name: [str(item) if isinstance(item, Head) else _words(item) for item in chosen[name]] for name in sets
+            name: [str(item) if isinstance(item, Head) else _describe(item) for item in edits_of[name]] for name in sets
         },
-        "base": base,
         "direction": "noise" if base == "clean" else "denoise",
-        "metric": metric.name,
-        "units": metric.units,
-        "memory_gb": memory_gb,
+        "units": resolved_metric.units,
+        **settings.as_info(),
+        "metric": resolved_metric.name,
     }
     return Sweep(
-        values=result[:, 2:].T,
-        base=result[:, 0],
-        source=result[:, 1] if patches else None,
+        values=measurement.edited.T,
+        base=measurement.base,
+        source=measurement.source if patches else None,
         axes=("set",),
-        labels={"set": tuple(chosen)},
-        info=info,
+        labels={"set": tuple(edits_of)},
+        info=result_info(model, task_inputs) | info,
     )
 
 
-def _scores(
-    batch: SweepBatch, group: Group, edits: Edits, sets: Sequence[Sequence[int]], done: Callable[[int], object]
+def _run_sets(
+    batch: SweepBatch,
+    group: Group,
+    edits: Edits,
+    sets: Sequence[Sequence[int]],
+    progress: Callable[[int], object],
 ) -> Float[np.ndarray, "prompt set"]:
+    """Each prompt's metric after each set of edits; a set without any is the base run."""
     scores = np.repeat(np.array(batch.base_scores)[:, None], len(sets), 1)
-    rows, where, starts = [], [], []
+    runs, indices, starts = [], [], []
     for k, i in enumerate(group.members):
         writes = edits.row(i).writes
-        for s, which in enumerate(sets):
-            if which:
-                rows.append(EditedRun(k, tuple(writes[w] for w in which)))
-                where.append((k, s))
-                first = [_first(edits.edits[w].kind, writes[w].position, group) for w in which]
+        for s, members in enumerate(sets):
+            if members:
+                runs.append(EditedRun(k, tuple(writes[m] for m in members)))
+                indices.append((k, s))
+                first = [_first_changed(edits.edits[m].kind, writes[m].position, group) for m in members]
                 starts.append(min(first) if batch.resumable.causal else 0)
-    done(scores.size - len(rows))
-    for start in sorted(set(starts)):
-        mine = [j for j, at in enumerate(starts) if at == start]
-        for j, score in zip(mine, batch.run_edited([rows[j] for j in mine], start, done), strict=True):
-            scores[where[j]] = score
+    progress(scores.size - len(runs))
+    batch.run_by_start(runs, indices, starts, scores, progress)
     return scores
 
 
-def _first(kind: object, position: int | None, group: Group) -> int:
+def _first_changed(kind: object, position: int | None, group: Group) -> int:
     """The first position that an edit can change."""
     earliest = group.first_difference if kind == "patch" else 0
     return earliest if position is None else max(position, earliest)
 
 
-def _edit(item: Head | Edit, kind: str) -> Edit:
+def _edits_by_set(sets: Any, kind: str) -> dict[str, tuple[Edit, ...]]:
+    if not mapping("sets", sets, "a mapping from names to heads or edits"):
+        raise refusal("sets", sets, "at least one set", "Give a mapping from a name to the heads or edits of that set.")
+    return {str(name): tuple(_edit(name, item, kind) for item in items) for name, items in sets.items()}
+
+
+def _edit(name: object, item: Any, kind: str) -> Edit:
     if isinstance(item, Head):
         return Edit("z", item.layer, item.index, kind=kind)
-    if not isinstance(item, Edit):
-        raise UsageError(f"sets: {item!r} is neither a wb.Head nor a wb.Edit.")
-    return item
+    return instance(f"sets[{name!r}]", item, Edit, "wb.Head and wb.Edit")
 
 
-def _weights(edit: Edit) -> Any:
-    return sorted(edit.attend_to.items(), key=str) if isinstance(edit.attend_to, Mapping) else edit.attend_to
+def _edit_key(edit: Edit) -> tuple[Any, ...]:
+    weights = edit.attend_to
+    weights = sorted(weights.items(), key=str) if isinstance(weights, Mapping) else weights
+    return edit.site, edit.layer, edit.step, edit.head, edit.position, edit.kind, weights
 
 
-def _over(mean_over: PairedInputs | str | None) -> Any:
-    return mean_over if mean_over is None or isinstance(mean_over, str) else hash_inputs(mean_over)
-
-
-def _words(edit: Edit) -> str:
+def _describe(edit: Edit) -> str:
     kind = edit.kind if isinstance(edit.kind, str) else getattr(edit.kind, "__name__", "function")
     where = f"{edit.layer}" if edit.head is None else str(Head(edit.layer, edit.head))
     return f"{kind} {edit.site} {where}" + ("" if edit.position is None else f" at {edit.position}")

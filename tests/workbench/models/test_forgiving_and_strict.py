@@ -34,7 +34,7 @@ def test_one_place_to_attend_to_needs_no_tuple() -> None:
 
 
 def test_denoising_belongs_to_patches() -> None:
-    with pytest.raises(UsageError, match="direction='denoise' inserts clean values"):
+    with pytest.raises(UsageError, match="because denoising inserts clean values"):
         wb.sweep(MODEL, TASK, edit="zero", direction="denoise")
     assert wb.sweep(MODEL, TASK, edit="zero").info["direction"] == "noise"
     assert wb.sweep(MODEL, TASK).info["direction"] == "denoise"

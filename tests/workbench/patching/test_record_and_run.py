@@ -108,7 +108,7 @@ def test_recording_refuses_what_means_nothing(given: dict[str, Any]) -> None:
 def test_recording_refuses_what_does_not_exist() -> None:
     with pytest.raises(UnknownName, match="attn_out"):
         record(hooked("llama"), INPUTS, ["attn_uot"])
-    with pytest.raises(UsageError, match="Layer 7"):
+    with pytest.raises(UsageError, match="layers from 0 to 2"):
         record(hooked("llama"), INPUTS, ["z"], layers=[7])
     with pytest.raises(UsageError, match="Layer -1"):
         record(hooked("llama"), INPUTS, ["z"], layers=[-1])

@@ -24,9 +24,9 @@ TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"positions": []}, "positions is empty"),
-        ({"by": "position", "site": "resid_mid", "positions": ["S", "S"]}, "positions names one twice: S, S"),
-        ({"layers": [1, 1]}, "layers names one twice"),
+        ({"positions": []}, "expected at least one position"),
+        ({"by": "position", "site": "resid_mid", "positions": ["S", "S"]}, "each position once, and 'S' is repeated"),
+        ({"layers": [1, 1]}, "1 is repeated"),
         ({**TO_NOWHERE, "attend_to": {1: float("nan")}}, "finite weights"),
         ({**TO_NOWHERE, "attend_to": {1: float("inf")}}, "finite weights"),
         ({**TO_NOWHERE, "attend_to": ()}, "at least one position"),

@@ -97,7 +97,7 @@ def test_top_and_table() -> None:
     assert sum(table["confirmed"]) == 9 and all(table["estimate"].notna())
     assert all(table["mean_delta"].notna() == table["confirmed"])
     assert screen.top(2) == screen.exact.top(2) and len(screen.top(percent=20)) == len(whole.top(percent=20))
-    with pytest.raises(UsageError, match="9 heads were run exactly and 10 are asked for: raise confirm"):
+    with pytest.raises(UsageError, match="Only 9 heads were run exactly, and the top 10 are needed: raise confirm"):
         screen.top(10)
     assert "9 of 18 cells run exactly, chosen by attribution" in repr(screen)
     assert "9 of 18 cells run exactly" in screen._repr_html_()
@@ -107,10 +107,10 @@ def test_top_and_table() -> None:
     ("asked", "error", "said"),
     [
         ({"method": "atribution"}, UnknownName, "attribution"),
-        ({"confirm": 0}, UsageError, "above 0 and at most 1"),
-        ({"confirm": 1.5}, UsageError, "above 0 and at most 1"),
-        ({"confirm": float("nan")}, UsageError, "above 0 and at most 1"),
-        ({"edit": torch.relu}, UsageError, "edits by name"),
+        ({"confirm": 0}, UsageError, "above 0 and of at most 1"),
+        ({"confirm": 1.5}, UsageError, "above 0 and of at most 1"),
+        ({"confirm": float("nan")}, UsageError, "above 0 and of at most 1"),
+        ({"edit": torch.relu}, UsageError, "expected the name of an edit"),
         ({"metric": "accuracy"}, UsageError, "'accuracy' has no gradient"),
     ],
 )
@@ -142,9 +142,9 @@ def test_a_sweep_of_some_cells(tmp_path: Any) -> None:
         assert np.isnan(some.values[~only]).all()
         assert some.info["cells"] == 2 * len(INPUTS)
     for wrong in (np.zeros((3, 6)), np.zeros((6, 3), bool)):
-        with pytest.raises(UsageError, match=r"expected bool of shape \(3, 6\) \(3 layer × 6 head\)"):
+        with pytest.raises(UsageError, match=r"expected a bool array of shape \(3, 6\) \(3 layer × 6 head\)"):
             wb.sweep(model, INPUTS, where=wrong)
-    with pytest.raises(UsageError, match="selects no cell"):
+    with pytest.raises(UsageError, match="at least one True cell"):
         wb.sweep(model, INPUTS, where=np.zeros((3, 6), bool))
 
 
@@ -183,7 +183,7 @@ def test_the_command_screens(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--screen", "atribution"], "attribution"),
         (["--confirm", "0.3"], "--confirm belongs to --screen"),
-        (["--screen", "attribution", "--confirm", "2"], "above 0 and at most 1"),
+        (["--screen", "attribution", "--confirm", "2"], "above 0 and of at most 1"),
     ],
 )
 def test_the_command_refuses_in_one_line(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

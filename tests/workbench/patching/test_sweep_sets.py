@@ -103,7 +103,7 @@ def test_images_and_sampling_steps_take_sets_too(steps: int) -> None:
 
 def test_what_cannot_be_made_is_refused() -> None:
     model = hooked("llama")
-    with pytest.raises(UsageError, match="sets is empty"):
+    with pytest.raises(UsageError, match="expected at least one set"):
         wb.sweep_sets(model, INPUTS, {})
     with pytest.raises(UsageError, match="Head 7 does not exist"):
         wb.sweep_sets(model, INPUTS, {"a": [wb.Head(0, 7)]})

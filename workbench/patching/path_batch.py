@@ -1,0 +1,182 @@
+"""One batch of path patching: its base and source runs, the senders' runs, and the runs with patched receivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from workbench.inputs.paired import Group, PairedInputs
+from workbench.models.resumable import ResumableModel
+from workbench.patching.batch_runs import BatchRuns
+from workbench.patching.capture import Capture, taps_at
+from workbench.patching.cone import EditedRun, Observer, Write, run_edited
+from workbench.patching.metric import Metric
+from workbench.patching.settings import PathSettings
+from workbench.patching.values import position_of
+
+#: One sender in one prompt of the batch: (prompt, layer, head).
+Sender = tuple[int, int, int]
+
+
+class PathBatch(BatchRuns):
+    """A batch whose senders' z is patched at one position of each prompt.
+
+    Attributes:
+        at: that position.
+        base_z, source_z: layer → z of the base and of the source runs, ``[prompt, pos, head, d_head]``.
+    """
+
+    def __init__(
+        self,
+        resumable: ResumableModel,
+        inputs: PairedInputs,
+        group: Group,
+        base_ids: Sequence[Tensor],
+        source_ids: Sequence[Tensor],
+        metric: Metric,
+        settings: PathSettings,
+    ) -> None:
+        self.settings, layers = settings, range(resumable.n_layers)
+        self.at = [position_of(inputs, i, settings.position) for i in group.members]
+        self.z_hook = [resumable.hook_name("z", layer) for layer in layers]
+        self.base_z, self.source_z = Capture[int](), Capture[int]()
+        self._mlp_out: Capture[int] = Capture()
+        super().__init__(resumable, inputs, group, base_ids, metric, taps_at(resumable, self.base_z, "z", layers))
+        if not resumable.causal or (metric.reference and not self.base_is_clean):
+            source = self.stacked(source_ids)
+            run, self.source_z = self.run_and_capture(source, "z", layers, lambda x: x)
+            clean = (self.ids, self.base) if self.base_is_clean else (source, run)
+            self.base_scores = self.score(self.readout(*clean, None) if metric.reference else None)
+            self.source_scores = self.scores(source, run)
+        else:
+            self.base_scores = self.score()
+            hooks = dict(enumerate(self.z_hook))
+            self.source_scores, changed = self.resume_sources(source_ids, hooks, lambda x: x)
+            for layer, z in changed.items():
+                self.source_z[layer] = self.base_z[layer].clone()
+                self.source_z[layer][:, self.first_difference :] = z
+
+    def run(self, receivers: Mapping[int, Sequence[int]] | None) -> tuple[Float[np.ndarray, "prompt layer head"], int]:
+        """Each prompt's metric for each sender, NaN for heads that are none, and how many of them needed no run.
+
+        Args:
+            receivers: layer → heads; None for the final residual stream.
+        """
+        n_layers, n_heads = self.resumable.n_layers, self.resumable.n_heads
+        values = np.full((len(self.members), n_layers, n_heads), np.nan)
+        top = n_layers if receivers is None else max(receivers)
+        skipped = 0
+        for position in sorted(set(self.at)):
+            prompts = [k for k, at in enumerate(self.at) if at == position]
+            senders = [(k, layer, head) for k in prompts for layer in range(top) for head in range(n_heads)]
+            for sender in senders:
+                values[sender] = self.base_scores[sender[0]]
+            changed = [
+                s for s in senders if not torch.equal(self._z(self.base_z, s, position), self._source(s, position))
+            ]
+            skipped += len(senders) - len(changed)
+            runs = [self._sender_run(sender, position, receivers is not None) for sender in changed]
+            if receivers is not None:
+                scores = self._patch_receivers(runs, changed, position, receivers)
+            else:
+                frozen = self.base_z.__getitem__ if self._attention_is_frozen(position, False) else None
+                scores = self._run_edited(runs, position if self.resumable.causal else 0, frozen)
+            for sender, score in zip(changed, scores, strict=True):
+                values[sender] = score
+        return values, skipped
+
+    def _sender_run(self, sender: Sender, position: int, to_heads: bool) -> EditedRun:
+        """The run in which one sender's z is patched and the other heads' are frozen."""
+        k, layer, head = sender
+        n_layers = self.resumable.n_layers
+        writes = [Write(layer, self.z_hook[layer], self._source(sender, position), head, position)]
+        is_frozen = self._attention_is_frozen(position, to_heads)
+        if not is_frozen:
+            for above in range(layer + 1, n_layers):
+                writes.append(Write(above, self.z_hook[above], self.base_z[above][k][position], None, position))
+        if self.settings.mlps == "freeze":
+            for above in range(layer, n_layers):
+                hook, out = self.resumable.hook_name("mlp_out", above), self._base_mlp_out(above)[k]
+                value, where = (out[position], position) if is_frozen else (out, None)
+                writes.append(Write(above, hook, value, None, where))
+        return EditedRun(k, tuple(writes))
+
+    def _attention_is_frozen(self, position: int, to_heads: bool) -> bool:
+        """Whether every z that matters is the base run's: then no attention is computed. With one position frozen that
+        holds there, and heads receive nowhere else."""
+        at_the_end = self.resumable.causal and position == self.base.length - 1
+        return self.settings.freeze == "all" or to_heads or at_the_end
+
+    def _patch_receivers(
+        self, runs: list[EditedRun], senders: list[Sender], position: int, receivers: Mapping[int, Sequence[int]]
+    ) -> list[float]:
+        """Run the senders up to the receivers' inputs, and patch these alone into the base run."""
+        resumable, settings, n_runs = self.resumable, self.settings, len(runs)
+        base, base_z, one_position = self.base, self.base_z, settings.freeze == "position"
+        first = position if resumable.causal else 0
+        if one_position and resumable.causal:  # nothing after the position matters
+            base = resumable.truncate(base, position + 1)
+            base_z = {layer: x[:, : position + 1] for layer, x in base_z.items()}
+        hooks = {layer: resumable.hook_name(settings.into, layer) for layer in receivers}
+        inputs: dict[int, Shaped[Tensor, "run pos head d_head"]] = {}
+
+        def observer(layer: int) -> Observer:
+            def observe(rows: Sequence[int], _first: int, x: Tensor) -> None:
+                if layer not in inputs:
+                    inputs[layer] = x.new_empty(n_runs, *x.shape[1:])
+                inputs[layer][list(rows)] = x
+
+            return observe
+
+        below = [EditedRun(run.input, tuple(w for w in run.writes if w.depth < max(receivers))) for run in runs]
+        run_edited(
+            resumable,
+            base,
+            below,
+            first,
+            frozen=base_z.__getitem__,
+            observe={(layer, hooks[layer]): observer(layer) for layer in receivers},
+            stop=max(receivers) + 1,
+            read=lambda _rows, _readout: None,
+        )
+        group = resumable.n_heads // resumable.n_kv_heads if settings.into in ("k", "v") else 1
+        expand = settings.into if group > 1 and not settings.share_kv else ""
+        patched = []
+        for row, (k, sender_layer, _) in enumerate(senders):
+            writes = []
+            for layer, heads in receivers.items():
+                if layer <= sender_layer:
+                    continue
+                for head in dict.fromkeys(h // group for h in heads) if settings.share_kv else heads:
+                    value = inputs[layer][row, :, head if settings.share_kv else head // group]
+                    value, where = (value[position - first], position) if one_position else (value, None)
+                    writes.append(Write(layer, hooks[layer], value, head, where, first, expand))
+            patched.append(EditedRun(k, tuple(writes)))
+        return self._run_edited(patched, first, None)
+
+    def _run_edited(self, runs: list[EditedRun], start: int, frozen: Callable[[int], Tensor] | None) -> list[float]:
+        scores, scorer = [0.0] * len(runs), self.scorer
+        read = scorer.fill(scores, runs)
+        run_edited(self.resumable, self.base, runs, start, tokens=scorer.tokens, frozen=frozen, read=read)
+        return scores
+
+    def _is_changed(self, sender: Sender, position: int) -> bool:
+        return not torch.equal(self._z(self.base_z, sender, position), self._source(sender, position))
+
+    def _source(self, sender: Sender, position: int) -> Float[Tensor, "d_head"]:
+        return self._z(self.source_z, sender, position)
+
+    @staticmethod
+    def _z(z: Mapping[int, Tensor], sender: Sender, position: int) -> Float[Tensor, "d_head"]:
+        k, layer, head = sender
+        return z[layer][k, position, head]
+
+    def _base_mlp_out(self, layer: int) -> Float[Tensor, "prompt pos d_model"]:
+        if not self._mlp_out:
+            layers = range(self.resumable.n_layers)
+            _, self._mlp_out = self.run_and_capture(self.ids, "mlp_out", layers, lambda x: x)
+        return self._mlp_out[layer]

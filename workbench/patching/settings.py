@@ -1,0 +1,188 @@
+"""The arguments of one call that set its numbers, checked once. All of them are in the cache key, so that a new one
+cannot be forgotten there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
+
+import numpy as np
+from torch import Tensor
+
+from workbench.arguments import flag, function, number, one_of, position, refusal, text, texts, whole_number
+from workbench.cache.keys import digest, hash_inputs
+from workbench.core import EDIT_KINDS
+from workbench.inputs.paired import PairedInputs
+from workbench.patching.metric import Metric
+
+AXES = ("layer", "head", "position")
+#: Arguments that belong to one kind of edit, and are refused with any other.
+ONLY_FOR = {"attend_to": "pattern", "mean_over": "mean"}
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """Base of the settings of one call."""
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether everything is given by name or value: a function of the user's own has no hash."""
+        return not any(callable(getattr(self, field.name)) for field in fields(self))
+
+    def cache_key(self) -> tuple[Any, ...]:
+        """Every field, by name."""
+        return tuple((field.name, _hashable(getattr(self, field.name))) for field in fields(self))
+
+
+class SweepArguments(TypedDict, total=False):
+    """The keywords that set the numbers of `workbench.sweep`, for those who pass them on."""
+
+    site: str
+    by: str | Sequence[str]
+    edit: str | Callable[[Tensor], Tensor]
+    direction: str | None
+    metric: str | Metric | Callable[..., Tensor]
+    layers: Sequence[int] | int | None
+    heads: Sequence[int] | int | None
+    positions: Sequence[int | str] | int | str | None
+    attend_to: Any
+    mean_over: Any
+    where: np.ndarray | None
+    seed: int
+    memory_gb: float
+
+
+@dataclass(frozen=True, eq=False)
+class SweepSettings(Settings):
+    """What `workbench.sweep` is called with, see there; `by` and `direction` as they take effect.
+
+    Raises:
+        UnknownName: no such axis, edit or direction.
+        UsageError: an argument of another type, or one that belongs to another edit.
+    """
+
+    site: str = "z"
+    by: Any = "head"
+    edit: Any = "patch"
+    direction: Any = None
+    metric: Any = "logit_difference"
+    layers: Any = None
+    heads: Any = None
+    positions: Any = None
+    attend_to: Any = None
+    mean_over: Any = None
+    where: Any = None
+    seed: int = 0
+    memory_gb: float = 1.0
+
+    def __post_init__(self) -> None:
+        text("site", self.site)
+        if callable(self.edit):
+            function("edit", self.edit)
+        else:
+            one_of("edit", self.edit, EDIT_KINDS)
+        axes = {one_of("by", axis, AXES) for axis in texts("by", self.by, "axes")} | {"layer"}
+        one_of("direction", self.direction, ("denoise", "noise"), optional=True)
+        if self.direction == "denoise" and self.edit != "patch":
+            raise refusal(
+                "direction",
+                self.direction,
+                "'noise' or None",
+                "Leave it out.",
+                because="denoising inserts clean values, which is edit='patch'",
+            )
+        if isinstance(self.positions, list | tuple) and not self.positions:
+            raise refusal("positions", self.positions, "at least one position", "Leave it out for every position.")
+        for name, edit in ONLY_FOR.items():
+            if getattr(self, name) is not None and self.edit != edit:
+                raise refusal(name, getattr(self, name), "None", "Leave it out.", because=f"it is for edit={edit!r}")
+        whole_number("seed", self.seed, at_least=0)
+        number("memory_gb", self.memory_gb, above=0)
+        object.__setattr__(self, "by", tuple(axis for axis in AXES if axis in axes))
+        object.__setattr__(self, "direction", self.direction or ("denoise" if self.edit == "patch" else "noise"))
+
+    def as_info(self) -> dict[str, Any]:
+        """What a result reports of them, JSON-able."""
+        info: dict[str, Any] = {
+            "site": self.site,
+            "edit": self.edit if isinstance(self.edit, str) else getattr(self.edit, "__name__", "function"),
+            "direction": self.direction,
+            "positions": list(self.positions) if isinstance(self.positions, list | tuple) else self.positions,
+            "memory_gb": self.memory_gb,
+        }
+        if self.edit == "mean":
+            over = self.mean_over
+            info["mean_over"] = over if over is None or isinstance(over, str) else f"{over.name} (n = {len(over)})"
+        if self.edit == "resample":
+            info["resample_seed"] = self.seed
+        if self.attend_to is not None:
+            info["attend_to"] = str(self.attend_to)
+        return info
+
+
+@dataclass(frozen=True, eq=False)
+class PathSettings(Settings):
+    """What `workbench.path_patch` is called with besides its receivers, see there.
+
+    Raises:
+        UnknownName, UsageError: an argument is none of its choices.
+    """
+
+    into: str = "q"
+    position: Any = "end"
+    direction: str = "noise"
+    freeze: str = "position"
+    mlps: str = "recompute"
+    share_kv: bool = False
+    metric: Any = "logit_difference"
+
+    def __post_init__(self) -> None:
+        one_of("into", self.into, ("q", "k", "v"))
+        position("position", self.position)
+        one_of("direction", self.direction, ("noise", "denoise"))
+        one_of("freeze", self.freeze, ("position", "all"))
+        one_of("mlps", self.mlps, ("recompute", "freeze"))
+        flag("share_kv", self.share_kv)
+
+    def as_info(self) -> dict[str, Any]:
+        """What a result reports of them, JSON-able."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metric"}
+
+
+@dataclass(frozen=True, eq=False)
+class SetSettings(Settings):
+    """What `workbench.sweep_sets` is called with besides its sets, see there.
+
+    Raises:
+        UnknownName, UsageError: an argument is none of its choices, or of another type.
+    """
+
+    edit: str = "mean"
+    base: str = "clean"
+    metric: Any = "logit_difference"
+    mean_over: Any = None
+    seed: int = 0
+    memory_gb: float = 1.0
+
+    def __post_init__(self) -> None:
+        one_of("edit", self.edit, ("mean", "zero", "resample", "patch"))
+        one_of("base", self.base, ("clean", "corrupt"))
+        whole_number("seed", self.seed, at_least=0)
+        number("memory_gb", self.memory_gb, above=0)
+
+    def as_info(self) -> dict[str, Any]:
+        """What a result reports of them, JSON-able."""
+        return {"edit": self.edit, "base": self.base, "memory_gb": self.memory_gb}
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, PairedInputs):
+        return hash_inputs(value).hex()
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), digest(value.tobytes()).hex()]
+    if isinstance(value, Mapping):
+        return sorted(value.items(), key=str)  # 0 and "0" are two positions
+    if isinstance(value, range):
+        return list(value)
+    return value
