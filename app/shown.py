@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.plotted import safe
 from workbench.io.files import jsonable
-from workbench.plotting import matplotlib_charts, plotly_charts
+from workbench.plotting import charts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class Shown:
     Attributes:
         kind: ``heatmap`` (`arrays` holds the values) or ``bars`` (values, lower and upper ends).
         labels: of the columns, and of the rows of a heatmap.
-        words: title, subtitle, scale, axis names and note, as `workbench.plotting.plotly_charts` takes them.
+        words: title, subtitle, scale, axis names and note, as `workbench.plotting.charts` takes them.
         about: what else the data say of themselves: the model, the prompt.
     """
 
@@ -48,14 +48,13 @@ class Shown:
     def plotly(self) -> Any:
         """For the page. Plotly reads tags in what it writes, and a token may look like one."""
         labels = [[safe(label) for label in axis] for axis in self.labels]
-        return getattr(plotly_charts, self.kind)(*self.arrays, *labels, **self.words)
+        return getattr(charts, self.kind.capitalize())(*self.arrays, *labels, **self.words).figure()
 
     def still(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
         stream = io.BytesIO()
-        getattr(matplotlib_charts, self.kind)(*self.arrays, *self.labels, **self.words).savefig(
-            stream, format=ending, dpi=200
-        )
+        chart = getattr(charts, self.kind.capitalize())(*self.arrays, *self.labels, **self.words)
+        chart.picture().savefig(stream, format=ending, dpi=200)
         return stream.getvalue()
 
     def table(self) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def score(model: Any, key: str) -> Score:
     if sweep.info.get("model") != model.provenance.get("name") or max(layers) >= model.n_layers:
         raise UsageError("The newest sweep is of another model: run one on the page Patching.")
     quantity = sweep.quantity(None)
-    words = style.words(sweep, quantity)
+    words = style.chart_text(sweep, quantity)
     values, said, p = swept.by_head(sweep, quantity)
     shape = (model.n_layers, model.n_heads)
     shown, texts = np.full(shape, np.nan), np.full(shape, "not in the sweep", dtype=object)

@@ -32,7 +32,7 @@ SPIKE: dict[str, Any] = {
 
 class Pattern(Shown):
     """A heatmap of a pattern as plain Plotly JSON, whose making is not checked value by value as that of
-    `workbench.plotting.plotly_charts.heatmap` is, with the row and the column below the pointer marked."""
+    that of `workbench.plotting.charts.Heatmap` is, with the row and the column below the pointer marked."""
 
     def plotly(self) -> dict[str, Any]:
         """For the page. Plotly reads tags in what it writes, and a token may look like one."""

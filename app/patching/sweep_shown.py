@@ -53,7 +53,7 @@ def show(
         share: how many heads read one key/value head; of those the first is picked by a click on it.
     """
     quantity = sweep.quantity(None)
-    words = style.words(sweep, quantity)
+    words = style.chart_text(sweep, quantity)
     if {"head", "kv_head"} & set(sweep.axes):
         _grid(sweep, quantity, words, selected, marked, on_pick, share)
     else:
@@ -78,7 +78,7 @@ def strongest(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
 def _grid(
     sweep: wb.Sweep,
     quantity: str,
-    words: style.Words,
+    words: style.ChartText,
     selected: Head,
     marked: frozenset[Head],
     on_pick: Callable[[Head], None],

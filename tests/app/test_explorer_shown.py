@@ -17,7 +17,7 @@ from app import inputs
 from app.drawn import table
 from app.patching import asked
 from workbench.findings import Report
-from workbench.plotting import plotly_charts
+from workbench.plotting.charts import Bars, Heatmap
 from workbench.results.sweep import Sweep
 from workbench.runs.directory import RunDirectory
 
@@ -59,12 +59,12 @@ def test_a_space_in_front_of_an_answer_is_a_dot_in_the_table(monkeypatch: pytest
 
 def test_the_numbers_of_a_runs_figures_are_those_drawn() -> None:
     values, low, high = np.array([1.0, np.nan]), np.array([0.5, np.nan]), np.array([2.0, np.nan])
-    bars = plotly_charts.bars(values, low, high, ["a", "b"], reference=np.array([3.0, 4.0]), bar_name="effect")
+    bars = Bars(values, low, high, ["a", "b"], reference=np.array([3.0, 4.0]), bar_name="effect").figure()
     got = table(read(bars))
     assert got["series"].tolist() == ["effect", "effect", "chance", "chance"]
     np.testing.assert_array_equal(got[["value", "low", "high"]][:2], np.stack([values, low, high], axis=1))
     assert got["value"][2:].tolist() == [3.0, 4.0] and np.isnan(got["low"].to_numpy()[2:]).all()
-    cells = table(read(plotly_charts.heatmap(np.array([[1.0, 2.0], [3.0, np.nan]]), ["x", "y"], ["top", "low"])))
+    cells = table(read(Heatmap(np.array([[1.0, 2.0], [3.0, np.nan]]), ["x", "y"], ["top", "low"]).figure()))
     assert cells.iloc[1][["row", "column", "value"]].tolist() == ["top", "y", 2.0] and np.isnan(cells["value"][3])
     rng = np.random.default_rng(0)
     sweep = Sweep(rng.normal(size=(2, 3, 4, 5)), rng.normal(size=5), None, ("layer", "head", "position"), info=INFO)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import workbench as wb
 from workbench import registry
-from workbench.findings import Quiet
 from workbench.io.tables import read_csv
 from workbench.models.catalog import DEFAULT
 from workbench.registry import FINDINGS
@@ -28,7 +27,7 @@ def make_runs(root: Path) -> None:
         settings = finding.settings({"n": 6})
         with RunDirectory.create(root, name, {"model": "tiny", **settings}) as run:
             run.record(model=model.provenance)
-            run.add_report(finding.run(model, settings, Quiet()))
+            run.add_report(finding.report(model, settings))
 
 
 def _again(result: Path, root: Path) -> None:

@@ -2,8 +2,8 @@
 
 Nothing here imports torch or pandas before a verb needs it, so that ``--help`` answers at once.
 
-Exit codes: 0 done (a finding supported or undecided), 1 not supported, 2 usage, 3 bad or untrusted input, 4 not run,
-70 an internal error, 130 interrupted.
+Exit codes: 0 done (a finding supported, undecided or not judged), 1 not supported, 2 usage, 3 bad or untrusted input,
+4 not run, 70 an internal error, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
 
+    from workbench.plotting.charts import Heatmap
+
 #: What each score is in, and whether it can be negative.
 UNITS: Mapping[str, str] = {
     "previous_token": "attention",
@@ -135,15 +137,11 @@ class HeadScores:
 
     def figure(self, score: str) -> Figure:
         """Layers × heads, interactive; its chance levels stand in the subtitle."""
-        from workbench.plotting import plotly_charts
-
-        return plotly_charts.heatmap(self[score], **self._chart_arguments(score))
+        return self._chart(score).figure()
 
     def picture(self, score: str) -> Picture:
         """The same, drawn with matplotlib."""
-        from workbench.plotting import matplotlib_charts
-
-        return matplotlib_charts.heatmap(self[score], **self._chart_arguments(score))
+        return self._chart(score).picture()
 
     def json(self) -> dict[str, Any]:
         """Everything but the samples, JSON-able."""
@@ -182,8 +180,10 @@ class HeadScores:
         n_layers, n_heads = next(iter(self.values.values())).shape
         return f"{n_layers} × {n_heads} heads of {self.info.get('model')}, task {self.info.get('task')}"
 
-    def _chart_arguments(self, score: str) -> dict[str, Any]:
-        """Words and axes of a figure."""
+    def _chart(self, score: str) -> Heatmap:
+        """The score as layers × heads."""
+        from workbench.plotting.charts import Heatmap
+
         n_layers, n_heads = self[score].shape
         chance = self.chance().set_index("score").loc[score]
         levels = {"uniform head": chance["uniform"], "random weights": chance["random"]}
@@ -192,16 +192,17 @@ class HeadScores:
         on = f"{self.info.get('task')}, n = {self.info.get('n')}" if on_task else ""
         repeated = f"{self.info.get('sequences')} × {self.info.get('period')} random tokens, repeated"
         source = on or (repeated if score in self.samples or score == "similarity" else "weights alone")
-        return {
-            "x": [str(j) for j in range(n_heads)],
-            "y": [str(i) for i in range(n_layers)],
-            "title": f"{self.info.get('model')} · {score.replace('_', ' ')}",
-            "subtitle": " · ".join([source, *known]),
-            "scale": f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
-            "x_title": "head",
-            "y_title": "layer",
-            "diverging": bool(np.nanmin(self[score]) < 0),
-        }
+        return Heatmap(
+            self[score],
+            [str(j) for j in range(n_heads)],
+            [str(i) for i in range(n_layers)],
+            title=f"{self.info.get('model')} · {score.replace('_', ' ')}",
+            subtitle=" · ".join([source, *known]),
+            scale=f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
+            x_title="head",
+            y_title="layer",
+            diverging=bool(np.nanmin(self[score]) < 0),
+        )
 
     def __getitem__(self, score: str) -> Float[np.ndarray, "layer head"]:
         if score not in self.values:

@@ -257,15 +257,15 @@ class Sweep:
 
     def figure(self, quantity: str | None = None) -> Figure:
         """Interactive Plotly figure of ``"effect"`` (the default where there is one) or ``"mean_delta"``."""
-        from workbench.plotting import plotly_charts
+        from workbench.plotting import sweep_charts
 
-        return plotly_charts.of_sweep(self, self.quantity(quantity))
+        return sweep_charts.figure(self, self.quantity(quantity))
 
     def picture(self, quantity: str | None = None) -> Picture:
         """The same, still, as a `matplotlib.figure.Figure` (``.savefig("sweep.png")``)."""
-        from workbench.plotting import matplotlib_charts
+        from workbench.plotting import sweep_charts
 
-        return matplotlib_charts.of_sweep(self, self.quantity(quantity))
+        return sweep_charts.picture(self, self.quantity(quantity))
 
     def quantity(self, name: str | None) -> str:
         """Which quantity a figure shows: `name`, or effects where they exist, else mean deltas."""

@@ -3,7 +3,7 @@
 ::
 
     20260102T030405Z-circuit-reuse-1a2b3c4d/
-        run.json            finding, config, verdict, versions, git commit, time, peak memory, what the finding recorded
+        run.json            finding, config, verdict, reason, versions, git commit, time, peak memory, its facts
         summary.txt         the report in words
         tables/NAME.parquet, NAME.csv
         figures/NAME.json   Plotly; NAME.png, drawn with matplotlib
@@ -120,8 +120,8 @@ class RunDirectory:
         return written
 
     def add_report(self, report: Report) -> None:
-        """Save a report's verdict, summary, tables, figures and facts."""
-        self.record(verdict=report.verdict, **report.facts)
+        """Save a report's verdict with its reason, summary, tables, figures and facts."""
+        self.record(verdict=report.verdict, reason=report.reason, **report.facts)
         self.summary = report.summary
         for name, frame in report.tables.items():
             self.add_table(name, frame)
@@ -200,7 +200,7 @@ class RunProgress:
         if self.tell is not None:
             self.tell(done, total, what)
 
-    def early(
+    def publish(
         self,
         name: str,
         *,

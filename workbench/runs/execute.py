@@ -45,7 +45,7 @@ def execute(
             dtype=str(loaded.dtype).removeprefix("torch."),
             attention=loaded.attention_implementation,
         )
-        report = finding.judge(loaded, settings, RunProgress(run, tell, show))
+        report = finding.report(loaded, settings, RunProgress(run, tell, show))
         run.add_report(report)
     assert run.path is not None
     return report, run.path

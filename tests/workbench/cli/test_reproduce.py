@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 
 from workbench.errors import NotAvailable
-from workbench.findings import Finding, Report
+from workbench.findings import Finding, Report, Study
 from workbench.models import catalog
 from workbench.runs.run import Run
 
@@ -34,12 +34,12 @@ def finding(monkeypatch):
     """A made-up finding ``stub`` in the registry; set `outcome` to a verdict, or to an exception that it raises."""
     state = SimpleNamespace(outcome="supported", settings=None)
 
-    def conduct(model: Any, settings: dict[str, Any], progress: Any) -> Report:
-        state.settings = settings
+    def conduct(study: Study) -> Report:
+        state.settings = dict(study.settings)
         print("a library speaks")
         table = pd.DataFrame({"head": ["1.2"], "effect": [float("nan")]})
-        progress(1, 2, "stages")
-        progress.early("heads", table=table)
+        study.progress(1, 2, "stages")
+        study.progress.publish("heads", table=table)
         if isinstance(state.outcome, BaseException):
             raise state.outcome
         return Report(state.outcome, "One head of two.\n", tables={"heads": table})
@@ -58,7 +58,9 @@ def finding(monkeypatch):
     return state
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("supported", 0), ("undecided", 0), ("not supported", 1)])
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("supported", 0), ("undecided", 0), ("not judged", 0), ("not supported", 1)]
+)
 def test_reproduce_answers_by_the_verdict(run, finding, tmp_path, verdict, code):
     finding.outcome = verdict
     exit_code, out, err = run("reproduce", "stub", "--out", str(tmp_path))

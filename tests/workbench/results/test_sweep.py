@@ -125,7 +125,7 @@ def test_top_ranks_by_magnitude():
 
 
 def test_too_few_examples_for_any_p_value_are_said():
-    few, enough = (style.words(make(n=n), "effect").note for n in (5, 6))
+    few, enough = (style.chart_text(make(n=n), "effect").note for n in (5, 6))
     assert "With n = 5 no cell can have p ≤ 0.05" in few and "no cell" not in enough
 
 
@@ -176,7 +176,7 @@ def test_the_menu_shows_each_position():
     ],
 )
 def test_the_subtitle_says_what_was_done(info, words):
-    subtitle = style.words(replace(make(), info={**INFO, **info}), "effect").subtitle
+    subtitle = style.chart_text(replace(make(), info={**INFO, **info}), "effect").subtitle
     assert subtitle == f"{words} · direction: denoise · logit difference"
 
 

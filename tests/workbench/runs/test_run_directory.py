@@ -15,19 +15,19 @@ import pandas as pd
 import pytest
 
 from workbench.errors import BadInput, UnknownName, UsageError
-from workbench.findings import Finding, Report, listening
-from workbench.plotting import matplotlib_charts, plotly_charts
+from workbench.findings import VERDICTS, Finding, Report
+from workbench.plotting.charts import Heatmap
 from workbench.runs import directory, provenance
 from workbench.runs.directory import RunDirectory, RunProgress
 from workbench.runs.run import Run
 
 TABLE = pd.DataFrame({"task": ["ioi", "ioi"], "effect": [0.5, np.nan]})
-GRID = np.array([[0.1, np.nan]])
+CHART = Heatmap(np.array([[0.1, np.nan]]), "ab", "c")
 CONFIG = {"n": 25, "model": "tiny", "tasks": ("ioi",)}
 
 
 def report() -> Report:
-    figure, picture = plotly_charts.heatmap(GRID, "ab", "c"), matplotlib_charts.heatmap(GRID, "ab", "c")
+    figure, picture = CHART.figure(), CHART.picture()
     return Report(
         "undecided", "n = 25: too few.", {"effects": TABLE}, {"grid": figure}, {"grid": picture}, {"data": "ab"}
     )
@@ -135,22 +135,12 @@ def test_an_empty_folder_in_the_way_is_kept(tmp_path):
 def test_early_figures_can_be_opened_while_the_run_goes_on(tmp_path):
     published, steps = [], []
     with RunDirectory.create(tmp_path, "f", {}) as run:
-        progress = listening(
-            RunProgress(run, lambda *step: steps.append(step), lambda name, path: published.append((name, path)))
-        )
+        progress = RunProgress(run, lambda *step: steps.append(step), lambda name, path: published.append((name, path)))
         progress(1, 2, "stage")
-        progress.early("first", table=TABLE, picture=matplotlib_charts.heatmap(GRID, "ab", "c"))
-        assert [path.suffix for _, path in published] == [".csv", ".png"] and all(
-            path.is_file() for _, path in published
-        )
+        progress.publish("first", table=TABLE, picture=CHART.picture())
+        assert [path.suffix for _, path in published] == [".csv", ".png"]
+        assert all(path.is_file() for _, path in published)
     assert steps == [(1, 2, "stage")] and Run.read(run.path or "").picture_names == ("first",)
-
-
-def test_a_plain_progress_will_do_for_a_finding():
-    steps = []
-    listening(lambda *step: steps.append(step))(1, 2, "x")
-    listening(None).early("name", table=TABLE)
-    assert steps == [(1, 2, "x")]
 
 
 def alter(path: Path) -> str:
@@ -225,10 +215,10 @@ def test_git_state_tells_commit_and_dirt(tmp_path):
 
 
 def test_verdicts_and_settings_are_checked():
-    assert [Report(v, "").exit_code for v in ("supported", "undecided", "not supported")] == [0, 0, 1]
+    assert [Report(v, "").exit_code for v in VERDICTS] == [0, 0, 1, 0]
     with pytest.raises(UnknownName, match="supported"):
         replace(report(), verdict="suported")
-    finding = Finding("f", "F", "?", "!", {}, lambda model, settings, progress: report(), {"n": 25, "seed": 0})
+    finding = Finding("f", "F", "?", "!", {}, lambda study: report(), {"n": 25, "seed": 0})
     assert finding.settings({"n": 3}) == {"n": 3, "seed": 0}
     with pytest.raises(UnknownName, match="finding 'f'"):
         finding.settings({"m": 3})
