@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.plotting import style
-from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
+
 
 def draw(chart: Chart) -> Figure:
     """The chart as a Plotly figure."""
-    match chart:
-        case Heatmap():
-            return _heatmap(chart)
-        case Bars():
-            return _bars(chart)
-        case Lines():
-            return _lines(chart)
-        case Scatter():
-            return _scatter(chart)
-        case Graph():
-            return _graph(chart)
-        case _:
-            raise TypeError(f"{type(chart).__name__} is no chart of workbench.plotting.charts.")
+    if type(chart).__name__ not in _DRAW:
+        raise TypeError(f"{type(chart).__name__} is no chart of workbench.plotting.charts.")
+    return _DRAW[type(chart).__name__](chart)
 
 
 def _heatmap(chart: Heatmap) -> Figure:
@@ -199,3 +191,13 @@ def plain(values: np.ndarray) -> list[Any]:
     result = np.asarray(values).astype(object)
     result[~np.isfinite(values)] = None
     return result.tolist()
+
+
+#: By the chart's class: `workbench.plotting.charts` imports this file to be drawn, and not the other way round.
+_DRAW: dict[str, Callable[[Any], Figure]] = {
+    "Bars": _bars,
+    "Graph": _graph,
+    "Heatmap": _heatmap,
+    "Lines": _lines,
+    "Scatter": _scatter,
+}
