@@ -1,4 +1,4 @@
-"""Damage by ablating circuits: the random controls, the arithmetic, and the matrix against whole forwards."""
+"""Damage by ablating circuits: the random controls, the arithmetic, and the matrix against full forwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The light cone is exact: every sweep against whole forwards of the Hugging Face model with plain hooks."""
+"""The light cone is exact: every sweep against full forwards of the Hugging Face model with plain hooks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def flipped(x: Tensor) -> Tensor:
 
 
 class Expected:
-    """What one cell of a sweep should be, from a whole forward of the plain model."""
+    """What one cell of a sweep should be, from a full forward of the plain model."""
 
     def __init__(self, plain: Plain, inputs: PairedInputs, site: str, kind: str, direction: str) -> None:
         self.plain, self.inputs, self.site, self.kind = plain, inputs, site, kind

@@ -50,7 +50,7 @@ class At:
 
 
 def expected(toy: Toy, site: str, step: int, layer: int, head: int, position: int | None, example: int) -> float:
-    """The metric after one patch, from a whole forward of the plain module."""
+    """The metric after one patch, from a full forward of the plain module."""
     block: Any = toy.blocks[layer]
     module, end = {"z": (block.o, "input"), "v": (block.v, "output"), "q": (block.q, "output")}.get(
         site, (block, "input")
@@ -265,11 +265,11 @@ def test_branches_that_do_not_add_up_are_left_out_with_a_warning() -> None:
 
 def test_a_family_that_does_not_resume_is_swept_by_whole_forwards() -> None:
     config = transformers.CohereConfig(**SIZES, logit_scale=0.25)
-    with pytest.warns(UserWarning, match="recompute whole forwards"):
+    with pytest.warns(UserWarning, match="recompute full forwards"):
         model = HookedLM(shaken(config))
     assert not model.resumable
     compare_z(model, shaken(config), "llama")
-    assert sweep(model, paired(2)).info["exact"] == "whole forwards"
+    assert sweep(model, paired(2)).info["exact"] == "full forwards"
 
 
 def test_a_family_that_hides_its_attention_is_refused_with_the_reason() -> None:

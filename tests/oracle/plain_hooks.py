@@ -1,4 +1,4 @@
-"""An oracle that shares nothing with the engine: plain PyTorch hooks on Hugging Face modules, whole forwards."""
+"""An oracle that shares nothing with the engine: plain PyTorch hooks on Hugging Face modules, full forwards."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Attribution patching against TransformerLens's, on its own model of the same weights, and against the slope of the
-edit itself, by whole forwards of the plain module."""
+edit itself, by full forwards of the plain module."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def record(
 
     import workbench as wb
     from workbench.cache import folder, store_of
-    from workbench.patching.estimate import estimate, held
+    from workbench.patching.estimate import count_cached, estimate
 
     if folder.switched_off():
         raise UsageError("WORKBENCH_CACHE=off: there is no cache to record into. Unset it, or use wb.record in Python.")
@@ -50,7 +50,7 @@ def record(
         display.say(str(cost))
         if not dry_run:
             wb.record(loaded, inputs, chosen, which, progress=display)
-        cached = held(loaded, inputs, chosen, which)
+        cached = count_cached(loaded, inputs, chosen, which)
     whole = cached == cost.prompts
     document = {
         "model": model,

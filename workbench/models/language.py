@@ -43,7 +43,7 @@ class HookedLM(TransformerLensTools, HookedRootModule):
         n_layers, n_heads, n_kv_heads, d_head, d_model: sizes.
         causal: whether a position sees only itself and earlier ones.
         resumable: whether the self-check proved that the model resumes from any layer and position exactly; where
-            it did not, sweeps recompute whole forwards (`why_not_resumable` says why).
+            it did not, sweeps recompute full forwards (`why_not_resumable` says why).
 
     Raises:
         UnsupportedModel: the self-check failed; the message gives the reason.

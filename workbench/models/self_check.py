@@ -1,7 +1,7 @@
 """The load-time self-check: what the adapter assumes of a model is proven on the model at hand, on eight random tokens.
 
 Refused (`UnsupportedModel`): hooks change the logits, a layer's attention is not the one found, or its rows do not
-sum to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to whole forwards
+sum to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to full forwards
 with a warning: a model that does not resume exactly.
 """
 
@@ -169,7 +169,7 @@ def _resumes(model: HookedLM, ids: Tensor) -> None:
     if reason:
         model.resumable, model.why_not_resumable = False, reason
         warnings.warn(
-            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute whole "
+            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute full "
             "forwards (exact, but slower).",
             stacklevel=5,
         )

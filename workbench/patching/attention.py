@@ -1,4 +1,4 @@
-"""`attention`: one head's pattern on one prompt, with its tokens, to look at."""
+"""`attention`: one head's pattern on one prompt, with its tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
-    """One head's attention on one prompt; in a notebook the result shows itself.
+    """One head's attention on one prompt; in a notebook the result is displayed as a picture.
 
     Args:
         model: a `HookedLM`.
@@ -60,7 +60,6 @@ def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     Raises:
         UsageError: something else.
     """
-
     expected = "a text, or the token ids of one prompt, [pos]"
     try:
         ids = torch.as_tensor(prompt)

@@ -90,11 +90,11 @@ def _changes(plan: Plan, batch: SweepBatch) -> Float[np.ndarray, "cell prompt"]:
 
 def _gradients(plan: Plan, batch: SweepBatch, prompts: Sequence[int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """Some prompts' activations at every edited depth, and the gradients of their metrics with respect to them, from
-    the first position that can change on: what was before it is a constant, from the base run."""
+    the first position that can change on: earlier activations are constants, from the base run."""
     resumable, base, start = plan.resumable, batch.base, batch.first
     leaves = Capture[int](lambda x: x if x.requires_grad else x.detach().requires_grad_())
 
-    def watched(depth: int) -> dict[str, Tap]:
+    def leaf_taps(depth: int) -> dict[str, Tap]:
         tap = leaves.tap(depth)
 
         def replace(x: Tensor) -> Tensor:
@@ -107,13 +107,13 @@ def _gradients(plan: Plan, batch: SweepBatch, prompts: Sequence[int]) -> tuple[d
     with resumable.weights_frozen(), torch.enable_grad():
         stream = resumable.stream_at(base, plan.depths[0], rows, start)
         for depth in range(plan.depths[0], resumable.n_layers * resumable.n_steps):
-            taps = watched(depth)
+            taps = leaf_taps(depth)
             stream = resumable.block(base, depth, rows, start, stream, lambda _, taps=taps: taps, all_positions=True)
         readout = resumable.readout(base, rows, stream, batch.scorer.tokens)
         total = torch.stack([batch.scorer.scores(k, readout[j, None]).sum() for j, k in enumerate(prompts)]).sum()
         if not total.requires_grad:
             raise UsageError(
-                f"The metric {plan.metric.name!r} has no gradient, so attribution says nothing of it: use "
+                f"The metric {plan.metric.name!r} has no gradient, so attribution cannot estimate it: use "
                 "method='bfloat16', or a metric such as logit_difference."
             )
         gradients = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)

@@ -45,7 +45,7 @@ class BatchRuns:
         return torch.stack([ids[i] for i in self.members])
 
     def score(self, clean_logits: Float[Tensor, "prompt d_vocab"] | None = None) -> list[float]:
-        """Make the batch's scorer, and give the base runs' metrics."""
+        """Make the batch's scorer, and return the base runs' metrics."""
         if clean_logits is None and self.metric.reference:
             clean_logits = self._clean_logits()
         inputs = self.inputs
@@ -70,7 +70,7 @@ class BatchRuns:
 
     @torch.no_grad()
     def readout(self, ids: Tensor, base: Any, tokens: Tensor | None) -> Float[Tensor, "prompt n"]:
-        """What the metric looks at, of unedited runs."""
+        """What the metric is computed from, for unedited runs."""
         resumable, rows = self.resumable, torch.arange(len(ids))
         if base is None:
             return resumable.full_forward(ids, {}, tokens)

@@ -1,7 +1,7 @@
-"""Recording through the store: batches of at most eight prompts are computed once, kept, and read when asked for.
+"""Recording through the store: batches of at most eight prompts are computed once, stored, and read on access.
 
-A pattern is not kept: rotated q and k are, with the formula by which the layer makes it of them
-(`workbench.models.pattern_formula`). Where a layer follows no such formula, the pattern itself is kept.
+A pattern is not stored: rotated q and k are, with the formula by which the layer computes it from them
+(`workbench.models.pattern_formula`). Where a layer follows no such formula, the pattern itself is stored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ PATTERN = "attn.hook_pattern"
 class CachedRecording:
     """Activations at `hooks` of some prompts' runs, as a `workbench.patching.recording.Source`.
 
-    Under `edits` (all of them named, see `RunEdits.key`) patterns are kept as they were, as q and k need not make them.
+    Under `edits` (all of them named, see `RunEdits.key`) patterns themselves are stored: they need not follow from q
+    and k.
     """
 
     def __init__(
@@ -45,9 +46,9 @@ class CachedRecording:
         self.hooks = list(dict.fromkeys(hooks))
         self.batches = batches(ids)
         self._batch_of = {i: batch for batch in self.batches for i in batch}
-        #: (length, hook) → the layer's formula, None where the pattern itself is kept.
+        #: (length, hook) → the layer's formula, None where the pattern itself is stored.
         self._formulas: dict[tuple[int, str], PatternFormula | None] = {}
-        #: What could not be kept: (hook, prompt) → activation.
+        #: What the store had no room for: (hook, prompt) → activation.
         self._memory: dict[tuple[str, int], Tensor] = {}
 
     @property
@@ -57,35 +58,35 @@ class CachedRecording:
     # --- filling --------------------------------------------------------------------------------------------------
 
     def fill(self, done: Callable[[int], object]) -> None:
-        """Have every batch in the store, or in memory where it cannot be kept."""
+        """Have every batch in the store, or in memory where the store has no room."""
         threads, pending = torch.get_num_threads(), threading.Semaphore(2)
         writes: list[Future[None]] = []
 
-        def have(batch: list[int]) -> bool:
+        def is_cached(batch: list[int]) -> bool:
             if not self.has(batch):
                 return False
             done(len(batch))
             return True
 
-        def make(batch: list[int], release: Callable[[], None]) -> None:
+        def compute(batch: list[int], release: Callable[[], None]) -> None:
             share_cores(self.store, threads)
-            made = self.compute(batch)
+            activations = self.compute(batch)
             for write in writes:
                 if write.done():
-                    write.result()  # what does not fit is said now, not at the end
+                    write.result()  # a batch that does not fit is reported now, not at the end
             pending.acquire()
-            writes.append(pool.submit(keep, batch, made, release))
+            writes.append(pool.submit(write_batch, batch, activations, release))
             done(len(batch))
 
-        def keep(batch: list[int], made: dict[str, Tensor], release: Callable[[], None]) -> None:
+        def write_batch(batch: list[int], activations: dict[str, Tensor], release: Callable[[], None]) -> None:
             try:
-                self._keep(batch, made)
+                self._store_batch(batch, activations)
             finally:
                 pending.release()
                 release()
 
         with ThreadPoolExecutor(1) as pool:
-            compute_missing(self.store, self.batches, self._lock, have, make)
+            compute_missing(self.store, self.batches, self._lock, is_cached, compute)
         for write in writes:
             write.result()
 
@@ -97,18 +98,18 @@ class CachedRecording:
         return activation(self.identity, self.ids[prompt], hook, under)
 
     def has(self, batch: list[int]) -> bool:
-        """Whether everything of a batch is there."""
+        """Whether everything of a batch is in the store or in memory."""
         length = len(self.ids[batch[0]])
-        if not all(self._formula_known(length, hook) for hook in self.hooks if self._by_formula(hook)):
+        if not all(self._load_formula(length, hook) for hook in self.hooks if self._by_formula(hook)):
             return False
-        parts = [(part, i) for i in batch for hook in self.hooks for part in self._parts(hook, i)]
+        parts = [(part, i) for i in batch for hook in self.hooks for part in self._stored_hooks(hook, i)]
         return self.store.has_all([self._key(part, i) for part, i in parts if (part, i) not in self._memory])
 
     def compute(self, batch: list[int]) -> dict[str, Tensor]:
-        """The hooks to keep of one batch → ``[prompt, ...]``; formulas are entered on the way."""
+        """The hooks to store of one batch → ``[prompt, ...]``; its patterns' formulas are noted on the way."""
         patterns = [hook for hook in self.hooks if self._by_formula(hook)]
-        wanted = dict.fromkeys(part for hook in self.hooks for part in self._possible(hook))
-        kept, base = capture_hooks(self.resumable, self.ids, batch, wanted, self.edits)
+        required = dict.fromkeys(part for hook in self.hooks for part in self._source_hooks(hook))
+        activations, base = capture_hooks(self.resumable, self.ids, batch, required, self.edits)
         without_formula = []
         for hook in patterns:
             formula = (
@@ -120,13 +121,13 @@ class CachedRecording:
             if formula is None:
                 without_formula.append(hook)
         if without_formula:
-            kept |= capture_hooks(self.resumable, self.ids, batch, without_formula)[0]
-        return kept
+            activations |= capture_hooks(self.resumable, self.ids, batch, without_formula)[0]
+        return activations
 
-    def _blocks(self, batch: list[int], made: dict[str, Tensor]) -> dict[str, tuple[list[bytes], Tensor]]:
-        """What the store is given of a batch: its activations, and the formulas of its patterns."""
+    def _blocks(self, batch: list[int], activations: dict[str, Tensor]) -> dict[str, tuple[list[bytes], Tensor]]:
+        """What the store gets of a batch: its activations, and the formulas of its patterns."""
         length = len(self.ids[batch[0]])
-        tensors = {hook: ([self._key(hook, i) for i in batch], x) for hook, x in made.items()}
+        tensors = {hook: ([self._key(hook, i) for i in batch], x) for hook, x in activations.items()}
         for hook in filter(self._by_formula, self.hooks):
             formula = self._formulas[length, hook]
             text = json.dumps(None if formula is None else formula.plain()).encode()
@@ -136,52 +137,52 @@ class CachedRecording:
             )
         return tensors
 
-    def _keep(self, batch: list[int], made: dict[str, Tensor]) -> None:
-        if self.store.put("activation", self._blocks(batch, made)):
+    def _store_batch(self, batch: list[int], activations: dict[str, Tensor]) -> None:
+        if self.store.put("activation", self._blocks(batch, activations)):
             return
-        size = sum(x.nbytes for x in made.values()) / len(batch)
-        need_memory(int(size * (len(self.ids) - len(self._memory) // max(1, len(made)))))
-        self._memory |= {(hook, i): row for hook, x in made.items() for i, row in zip(batch, x, strict=True)}
+        size = sum(x.nbytes for x in activations.values()) / len(batch)
+        need_memory(int(size * (len(self.ids) - len(self._memory) // max(1, len(activations)))))
+        self._memory |= {(hook, i): row for hook, x in activations.items() for i, row in zip(batch, x, strict=True)}
 
     # --- reading --------------------------------------------------------------------------------------------------
 
     def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
-        parts = list(dict.fromkeys(part for hook in hooks for part in self._parts(hook, prompt)))
-        found = {part: self._memory[part, prompt] for part in parts if (part, prompt) in self._memory}
-        keys = {self._key(part, prompt): part for part in parts if part not in found}
-        found |= {keys[key]: x for key, x in self.store.read_many(list(keys)).items()}
-        if len(found) < len(parts):
-            found |= self._again(prompt)
+        parts = list(dict.fromkeys(part for hook in hooks for part in self._stored_hooks(hook, prompt)))
+        activations = {part: self._memory[part, prompt] for part in parts if (part, prompt) in self._memory}
+        keys = {self._key(part, prompt): part for part in parts if part not in activations}
+        activations |= {keys[key]: x for key, x in self.store.read_many(list(keys)).items()}
+        if len(activations) < len(parts):
+            activations |= self._recompute(prompt)
         if hasattr(self.resumable, "device"):
-            found = {part: x.to(self.resumable.device) for part, x in found.items()}
-        return [self._assembled(hook, prompt, found) for hook in hooks]
+            activations = {part: x.to(self.resumable.device) for part, x in activations.items()}
+        return [self._assembled(hook, prompt, activations) for hook in hooks]
 
-    def _assembled(self, hook: str, prompt: int, found: dict[str, Tensor]) -> Tensor:
+    def _assembled(self, hook: str, prompt: int, activations: dict[str, Tensor]) -> Tensor:
         formula = self._formulas.get((len(self.ids[prompt]), hook))
         if formula is None:
-            return found[hook]
-        q, k = (found[part] for part in self._parts(hook, prompt))
+            return activations[hook]
+        q, k = (activations[part] for part in self._stored_hooks(hook, prompt))
         return formula.pattern(q, k)
 
-    def _again(self, prompt: int) -> dict[str, Tensor]:
-        """What was evicted or damaged since is computed again, its whole batch; it is kept where there is room, and a
-        recording larger than the budget is read all the same."""
+    def _recompute(self, prompt: int) -> dict[str, Tensor]:
+        """Compute what was evicted or damaged since, with the rest of its batch; it is stored where there is room, and
+        a recording larger than the budget is read all the same."""
         if self.resumable.identity() != self.identity:
             raise UsageError(
                 f"What was recorded of prompt {prompt + 1} is no longer in the cache, and the model has changed since: "
                 "record it again."
             )
         batch = self._batch_of[prompt]
-        made = self.compute(batch)
-        self.store.put("activation", self._blocks(batch, made))
-        return {part: x[batch.index(prompt)].clone() for part, x in made.items()}
+        activations = self.compute(batch)
+        self.store.put("activation", self._blocks(batch, activations))
+        return {part: x[batch.index(prompt)].clone() for part, x in activations.items()}
 
     # --- patterns -------------------------------------------------------------------------------------------------
 
     def _by_formula(self, hook: str) -> bool:
         return self.edits is None and hook.endswith(PATTERN)
 
-    def _possible(self, hook: str) -> tuple[str, ...]:
+    def _source_hooks(self, hook: str) -> tuple[str, ...]:
         if not self._by_formula(hook):
             return (hook,)
         if not hasattr(self.resumable, "pattern_formula"):
@@ -189,16 +190,16 @@ class CachedRecording:
         layer = int(hook.split(".")[1])
         return self.resumable.hook_name("q", layer), self.resumable.hook_name("k", layer)
 
-    def _parts(self, hook: str, prompt: int) -> tuple[str, ...]:
-        """What is kept for a hook."""
+    def _stored_hooks(self, hook: str, prompt: int) -> tuple[str, ...]:
+        """The hooks whose activations are stored for `hook`: q and k for a pattern with a formula."""
         if self._by_formula(hook) and self._formulas.get((len(self.ids[prompt]), hook)) is None:
             return (hook,)
-        return self._possible(hook)
+        return self._source_hooks(hook)
 
     def _formula_key(self, length: int, hook: str) -> bytes:
         return digest(self.identity, "pattern formula", length, hook)
 
-    def _formula_known(self, length: int, hook: str) -> bool:
+    def _load_formula(self, length: int, hook: str) -> bool:
         if (length, hook) not in self._formulas:
             text = self.store.read(self._formula_key(length, hook))
             if text is None:

@@ -15,7 +15,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Capture(dict[Key, Tensor]):
-    """Activations by a key of the caller's (a depth, a hook name), filled in by the run that its taps are given to.
+    """Activations by a key of the caller's (a depth, a hook name), filled in by the run that its taps are passed to.
 
     ::
 
@@ -24,7 +24,7 @@ class Capture(dict[Key, Tensor]):
         z[3]  # [prompt, pos, head, d_head]
 
     Args:
-        transform: applied to each activation before it is kept.
+        transform: applied to each activation before it is stored.
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor] = lambda x: x) -> None:
@@ -42,7 +42,7 @@ class Capture(dict[Key, Tensor]):
     def observer(self, key: Key) -> Observer:
         """The same for `workbench.patching.cone.run_edited`, for runs that all fit into one chunk."""
 
-        def observe(_rows: Sequence[int], _first: int, x: Tensor) -> None:
+        def observe(_indices: Sequence[int], _first: int, x: Tensor) -> None:
             self[key] = self._transform(x)
 
         return observe
@@ -51,12 +51,12 @@ class Capture(dict[Key, Tensor]):
 class RunEdits(Protocol):
     """The edits of each of some inputs; see `workbench.patching.edits.Edits`."""
 
-    def row(self, i: int) -> EditedRun:
+    def edited_run(self, i: int) -> EditedRun:
         """What is written in the run of input `i`."""
         ...
 
     def key(self, i: int) -> bytes | None:
-        """A hash of that and of where it is taken from; None where that has no name."""
+        """A hash of those writes and of what their values come from; None where that has no name."""
         ...
 
 
@@ -80,6 +80,6 @@ def capture_hooks(
 ) -> tuple[Capture[str], Any]:
     """Activations at hook names of inputs of one length, ``[input, ...]``, in the first sampling step; and the run."""
     activations: Capture[str] = Capture(Tensor.contiguous)
-    runs = [] if edits is None else [edits.row(i) for i in members]
+    runs = [] if edits is None else [edits.edited_run(i) for i in members]
     taps, _ = full_forward_taps(model, runs, {name: activations.observer(name) for name in hooks})
     return activations, model.base_run(torch.stack([inputs[i] for i in members]), taps)

@@ -1,12 +1,12 @@
-"""The light cone: many edited runs in one climb.
+"""The light cone: many edited runs in one pass through the layers.
 
 An edit at depth L and position p can change only depths ≥ L and, in a causal model, positions ≥ p. So the edited runs
-go up the layers together, those of several prompts too: a row joins the batch at the input of the depth of its first
-edit, carrying only positions from `start` on; rows that joined earlier pass through. Every depth is called once for
-each chunk of rows.
+go through the layers together, those of several prompts too: each is a row of the batch and joins it at the input of
+the depth of its first edit, carrying only positions from `start` on; rows that joined earlier pass through. Every depth
+is called once for each chunk of rows.
 
 The matrix work of an exact sweep over all heads, with w weights a layer, H heads, L layers and P = T − start positions,
-is ``2 w H P L (L + 1) / 2`` flop a prompt, against ``2 (w T L + vocabulary · d_model · T) H L`` for whole forwards.
+is ``2 w H P L (L + 1) / 2`` flop a prompt, against ``2 (w T L + vocabulary · d_model · T) H L`` for full forwards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class Write:
-    """One row's edit at one site.
+    """One edit of one run at one site.
 
     Attributes:
         depth, hook: where.
@@ -37,7 +37,7 @@ class Write:
         position: the position (for a pattern the destination), or None for all.
         value: what is written. With a position: its activation (``[d_head]``, ``[head, d_head]``, ``[d_model]``, or for
             a pattern ``[src]``). Without: one for each position, the first of them at `first`. Or a function of the
-            activation that is there.
+            current activation.
         first: the position of ``value[0]``.
     """
 
@@ -51,7 +51,7 @@ class Write:
 
     @property
     def needs_all_positions(self) -> bool:
-        """Whether the value is a function that may look at several positions at once."""
+        """Whether the value is a function that may read several positions at once."""
         return self.position is None and callable(self.value) and self.value is not torch.zeros_like
 
 
@@ -64,11 +64,11 @@ class EditedRun:
 
     @property
     def depth(self) -> int:
-        """Where it leaves the base run."""
+        """Where it departs from the base run."""
         return min(write.depth for write in self.writes)
 
 
-#: Called with the rows (indices into the list given to `climb`), the first position, and their activation.
+#: Called with indices of runs (in the list passed to `run_edited`), the first position, and their activation.
 Observer = Callable[[Sequence[int], int, Tensor], None]
 
 
@@ -76,7 +76,7 @@ Observer = Callable[[Sequence[int], int, Tensor], None]
 def run_edited(
     resumable: ResumableModel,
     base: BaseRun,
-    rows: Sequence[EditedRun],
+    runs: Sequence[EditedRun],
     start: int,
     *,
     tokens: Int[Tensor, "n"] | None = None,
@@ -86,29 +86,29 @@ def run_edited(
     stop: int | None = None,
     read: Callable[[Sequence[int], Float[Tensor, "row n"]], object],
 ) -> None:
-    """Run every row through the resumable, and give each chunk's readout to `read` with the rows it belongs to.
+    """Compute every edited run, and pass each chunk's readout to `read` with the indices of its runs.
 
     Args:
-        base: the base run that the rows leave (`ResumableModel.base_run`).
-        start: the first position that any row can change; 0 where attention is not causal.
+        base: the base run that they resume (`ResumableModel.base_run`).
+        start: the first position that any of them can change; 0 where attention is not causal.
         tokens: the entries of the readout that are needed; None for all.
         chunk: rows × positions at a time (`CHUNK`).
         frozen: depth → z of the base run, for runs in which no attention is recomputed.
         observe: (depth, hook) → called with the activations there after the edits.
-        stop: the depth at which to leave, before reading out; the depth below it is left as soon as all of its
-            observers were called.
-        read: takes row indices and their readout; not called when `stop` is given.
+        stop: the depth before which to stop, without a readout; the depth below it ends as soon as all of its observers
+            were called.
+        read: takes indices of runs and their readout; not called when `stop` is given.
     """
-    order = sorted(range(len(rows)), key=lambda i: (rows[i].depth, rows[i].input))
+    order = sorted(range(len(runs)), key=lambda i: (runs[i].depth, runs[i].input))
     size = max(1, (chunk or CHUNK) // max(1, _length(base) - start))
     for at in range(0, len(order), size):
-        _run_chunk(resumable, base, rows, order[at : at + size], start, tokens, frozen, observe or {}, stop, read)
+        _run_chunk(resumable, base, runs, order[at : at + size], start, tokens, frozen, observe or {}, stop, read)
 
 
 def _run_chunk(
     resumable: ResumableModel,
     base: BaseRun,
-    rows: Sequence[EditedRun],
+    runs: Sequence[EditedRun],
     order: Sequence[int],
     start: int,
     tokens: Tensor | None,
@@ -120,80 +120,79 @@ def _run_chunk(
     joining: dict[int, list[int]] = defaultdict(list)
     writes: dict[int, list[tuple[int, Write]]] = defaultdict(list)
     for i in order:
-        joining[rows[i].depth].append(i)
-        for write in rows[i].writes:
+        joining[runs[i].depth].append(i)
+        for write in runs[i].writes:
             writes[write.depth].append((i, write))
     stream: Stream = ()
     active: list[int] = []
-    inputs, place = torch.empty(0, dtype=torch.long), {}
+    inputs, row_of = torch.empty(0, dtype=torch.long), {}
     end = resumable.n_layers * resumable.n_steps if stop is None else stop
     for depth in range(min(joining), end):
         if depth in joining:
-            entering = resumable.stream_at(base, depth, torch.tensor([rows[i].input for i in joining[depth]]), start)
-            active, stream = _joined(rows, active, stream, joining[depth], entering)
-            inputs, place = torch.tensor([rows[i].input for i in active]), {i: r for r, i in enumerate(active)}
-        here = [(place[i], write) for i, write in writes[depth]]
+            entering = resumable.stream_at(base, depth, torch.tensor([runs[i].input for i in joining[depth]]), start)
+            active, stream = _joined(runs, active, stream, joining[depth], entering)
+            inputs, row_of = torch.tensor([runs[i].input for i in active]), {i: row for row, i in enumerate(active)}
+        row_writes = [(row_of[i], write) for i, write in writes[depth]]
         observed = {hook: observer for (at, hook), observer in observe.items() if at == depth}
         if observed and stop is not None and depth == end - 1:
-            observed = _leaving(observed)
+            observed = _stop_after_all(observed)
 
-        def taps(first: int, here=here, observed=observed, active=active) -> dict[str, Tap]:
-            return taps_for(here, first, observed, active)
+        def taps(first: int, row_writes=row_writes, observed=observed, active=active) -> dict[str, Tap]:
+            return taps_for(row_writes, first, observed, active)
 
         z = frozen(depth) if frozen is not None else None
-        expand = frozenset(w.expand for _, w in here if w.expand)
-        every = bool(observed) or any(w.needs_all_positions for _, w in here)
+        expand = frozenset(w.expand for _, w in row_writes if w.expand)
+        all_positions = bool(observed) or any(w.needs_all_positions for _, w in row_writes)
         with suppress(StopForward):
-            stream = resumable.block(
-                base, depth, inputs, start, stream, taps, None if z is None else z[inputs, start:], expand, every
-            )
+            frozen_z = None if z is None else z[inputs, start:]
+            stream = resumable.block(base, depth, inputs, start, stream, taps, frozen_z, expand, all_positions)
     if stop is None:
         read(active, resumable.readout(base, inputs, stream, tokens))
 
 
-def _leaving(observed: Mapping[str, Observer]) -> dict[str, Observer]:
-    """The same observers; the last of them to be called ends the depth."""
-    silent = set(observed)
+def _stop_after_all(observed: Mapping[str, Observer]) -> dict[str, Observer]:
+    """The same observers; the last of them to be called stops the forward."""
+    pending = set(observed)
 
-    def leaving(hook: str, observer: Observer) -> Observer:
-        def observe(rows: Sequence[int], first: int, x: Tensor) -> None:
-            observer(rows, first, x)
-            silent.discard(hook)
-            if not silent:
+    def stopping(hook: str, observer: Observer) -> Observer:
+        def observe(indices: Sequence[int], first: int, x: Tensor) -> None:
+            observer(indices, first, x)
+            pending.discard(hook)
+            if not pending:
                 raise StopForward
 
         return observe
 
-    return {hook: leaving(hook, observer) for hook, observer in observed.items()}
+    return {hook: stopping(hook, observer) for hook, observer in observed.items()}
 
 
 def _joined(
-    rows: Sequence[EditedRun], active: Sequence[int], stream: Stream, joining: Sequence[int], entering: Stream
+    runs: Sequence[EditedRun], active: Sequence[int], stream: Stream, joining: Sequence[int], entering: Stream
 ) -> tuple[list[int], Stream]:
     """Two batches, each sorted by input, as one: all rows of an input stay together, as they share its prefix."""
     if not active:
         return list(joining), entering
-    both = sorted((*active, *joining), key=lambda i: rows[i].input)
-    old, new = (Counter(rows[i].input for i in batch) for batch in (active, joining))
-    sizes = [[count[k] for k in dict.fromkeys(rows[i].input for i in both)] for count in (old, new)]
+    order = sorted((*active, *joining), key=lambda i: runs[i].input)
+    old, new = (Counter(runs[i].input for i in batch) for batch in (active, joining))
+    sizes = [[count[k] for k in dict.fromkeys(runs[i].input for i in order)] for count in (old, new)]
     merged = tuple(
         torch.cat([part for pair in zip(a.split(sizes[0]), b.split(sizes[1]), strict=True) for part in pair])
         for a, b in zip(stream, entering, strict=True)
     )
-    return both, merged
+    return order, merged
 
 
 def full_forward_taps(
-    resumable: ResumableModel, rows: Sequence[EditedRun], observed: Mapping[str, Observer] | None = None
+    resumable: ResumableModel, runs: Sequence[EditedRun], observed: Mapping[str, Observer] | None = None
 ) -> tuple[dict[int, dict[str, Tap]], dict[int, frozenset[str]]]:
-    """Taps (step → hook → tap) that apply each row's writes in one complete forward of a batch of those rows, and which
-    layers' k and v are to be expanded; in the first step, `observed` sees what is there after the writes."""
+    """Taps (step → hook → tap) that apply each run's writes in one full forward of a batch of those runs, and which
+    layers' k and v are to be expanded; in the first step, `observed` sees the activations after the writes."""
     by_step: dict[int, list[tuple[int, Write]]] = {0: []} if observed else {}
     expand: dict[int, frozenset[str]] = {}
-    for r, row in enumerate(rows):
-        for write in row.writes:
+    for row, run in enumerate(runs):
+        for write in run.writes:
             step, layer = divmod(write.depth, resumable.n_layers)
-            by_step.setdefault(step, []).append((r, write))
+            by_step.setdefault(step, []).append((row, write))
             if write.expand:
                 expand[layer] = expand.get(layer, frozenset()) | {write.expand}
     taps = {step: taps_for(writes, 0, observed if step == 0 else None) for step, writes in by_step.items()}
@@ -204,45 +203,46 @@ def taps_for(
     writes: Sequence[tuple[int, Write]],
     first: int = 0,
     observed: Mapping[str, Observer] | None = None,
-    rows: Sequence[int] = (),
+    active: Sequence[int] = (),
 ) -> dict[str, Tap]:
-    """One tap a hook that applies every (row, write) to activations whose first position is `first`."""
+    """One tap a hook that applies every (row, write) to activations whose first position is `first`; `active` are the
+    rows' indices, for observers."""
     observed = observed or {}
     by_hook: dict[str, list[tuple[int, Write]]] = {hook: [] for hook in observed}
     for row, write in writes:
         by_hook.setdefault(write.hook, []).append((row, write))
 
-    def tap_of(hook: str, mine: Sequence[tuple[int, Write]]) -> Tap:
+    def tap_of(hook: str, hook_writes: Sequence[tuple[int, Write]]) -> Tap:
         def tap(x: Tensor) -> Tensor | None:
-            # z has just been computed for this run alone; everything else may be somebody's.
-            new = x if not mine or hook.endswith("hook_z") else x.clone()
-            _apply(new, mine, first)
+            # z has just been computed for this run alone; any other tensor may be in use elsewhere.
+            new = x if not hook_writes or hook.endswith("hook_z") else x.clone()
+            _apply(new, hook_writes, first)
             if hook in observed:
-                observed[hook](rows, first, new)
-            return new if mine else None
+                observed[hook](active, first, new)
+            return new if hook_writes else None
 
         return tap
 
-    return {hook: tap_of(hook, mine) for hook, mine in by_hook.items()}
+    return {hook: tap_of(hook, hook_writes) for hook, hook_writes in by_hook.items()}
 
 
 def _apply(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
     """Write into ``x`` (``[row, pos, ...]``, or ``[row, head, dest, src]`` for patterns), in place and in order."""
     shapes = {(write.head is None, write.position is None) for _, write in writes}
-    apart = len({(row, write.head, write.position) for row, write in writes}) == len(writes)
-    once = (apart and len(shapes) == 1) or len({row for row, _ in writes}) == len(writes)
-    alike: dict[object, list[tuple[int, Write]]] = defaultdict(list)
+    disjoint = len({(row, write.head, write.position) for row, write in writes}) == len(writes)
+    independent = (disjoint and len(shapes) == 1) or len({row for row, _ in writes}) == len(writes)
+    groups: dict[object, list[tuple[int, Write]]] = defaultdict(list)
     for at, (row, write) in enumerate(writes):
         if write.position is None or write.position >= first:
-            together = once and isinstance(write.value, Tensor)
+            together = independent and isinstance(write.value, Tensor)
             kind = (write.head is None, write.position is None, write.first, write.value.shape) if together else at
-            alike[kind].append((row, write))
-    for same in alike.values():
-        _apply_alike(x, same, first)
+            groups[kind].append((row, write))
+    for group in groups.values():
+        _apply_group(x, group, first)
 
 
-def _apply_alike(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
-    """Writes of one kind, each into a place of its own, in one go; a function's alone."""
+def _apply_group(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:
+    """Writes of one kind at different indices, in one assignment; a function's write alone."""
     write = writes[0][1]
     per_position = x.transpose(1, 2) if is_pattern(write.hook) else x  # [row, pos, (head), ...]
     index: list[Tensor | slice] = [torch.tensor([row for row, _ in writes])]
@@ -252,24 +252,24 @@ def _apply_alike(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> 
         index.append(torch.tensor([w.position for _, w in writes]) - first)
     if write.head is not None:
         index.append(torch.tensor([w.head for _, w in writes]))
-    there = per_position[tuple(index)]
+    old = per_position[tuple(index)]
     if callable(write.value):
-        new = write.value(there[0])
-        if not isinstance(new, Tensor) or new.shape != there[0].shape:
-            given = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+        new = write.value(old[0])
+        if not isinstance(new, Tensor) or new.shape != old[0].shape:
+            returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise HookError(
-                f"The edit at {write.hook} gave {given} for {tuple(there[0].shape)}: an edit keeps the shape."
+                f"The edit at {write.hook} gave {returned} for {tuple(old[0].shape)}: an edit keeps the shape."
             )
         new = new[None]
     else:
         new = torch.stack([w.value for _, w in writes if isinstance(w.value, Tensor)])
         new = new if write.position is not None else new[:, max(0, first - write.first) :]
-        if new.shape != there.shape:
+        if new.shape != old.shape:
             raise HookError(
                 f"The edit at {write.hook} has values of shape {tuple(new.shape[1:])} for an activation of "
-                f"{tuple(there.shape[1:])}."
+                f"{tuple(old.shape[1:])}."
             )
-    per_position[tuple(index)] = new.to(there)
+    per_position[tuple(index)] = new.to(old)
 
 
 def is_pattern(site: str) -> bool:

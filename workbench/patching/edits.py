@@ -17,7 +17,7 @@ from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_mean_over
 from workbench.patching.sites import has_heads, has_kv_heads
-from workbench.patching.values import Attended, Values, ValuesByDepth, position_of, values_of
+from workbench.patching.values import AttentionWeights, Values, ValuesByDepth, position_of, values_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Edits:
     """`edits` of the clean runs of `inputs`; ``patch`` takes its values from their corrupt runs.
 
     Args:
-        mean_over: inputs that ``mean`` edits average mean_over, ``"positions"``, or None for the inputs themselves.
+        mean_over: inputs that ``mean`` edits average over, ``"positions"``, or None for the inputs themselves.
         seed: of ``resample`` edits.
     """
 
@@ -53,46 +53,51 @@ class Edits:
             raise arguments.refusal("edits", list(edits), "edits of another kind", "Or use wb.pairs.", because=why)
         return cls(recorder, inputs, edits, resolve_mean_over(mean_over, model), seed)
 
-    def row(self, i: int) -> EditedRun:
+    def edited_run(self, i: int) -> EditedRun:
         """What the edits write in the run of one input."""
         values = {key: source.of(i) for key, source in self._sources.items()}
         return EditedRun(i, tuple(self._write(i, edit, values[_key(edit)]) for edit in self.edits))
 
     def key(self, i: int) -> bytes | None:
-        """A hash of the edits of one input and of all that their values are taken from; None where one is a function
-        of the user's."""
+        """A hash of the edits of one input and of all that their values come from; None where one is the user's own
+        function."""
         if not all(isinstance(edit.kind, str) for edit in self.edits):
             return None
         if i not in self._keys:
-            self._keys[i] = digest("edits", *(part for edit in self.edits for part in self._named(i, edit)))
+            self._keys[i] = digest("edits", *(part for edit in self.edits for part in self._key_parts(i, edit)))
         return self._keys[i]
 
-    def _named(self, i: int, edit: Edit) -> list[Any]:
+    def _key_parts(self, i: int, edit: Edit) -> list[Any]:
         """Everything that can change what one edit writes in the run of one input."""
-        what = [self.recorder.resumable.hook_name(edit.site, edit.layer), edit.step, edit.head, self._place(i, edit)]
-        from_: tuple[Any, ...] = ()
+        target = [
+            self.recorder.resumable.hook_name(edit.site, edit.layer),
+            edit.step,
+            edit.head,
+            self._position(i, edit),
+        ]
+        source: tuple[Any, ...] = ()
         if edit.kind == "patch":
-            from_ = (self.inputs.corrupt[i],)
+            source = (self.inputs.corrupt[i],)
         elif edit.kind == "mean":
-            from_ = (self.mean_over == "positions", self._reference)
+            source = (self.mean_over == "positions", self._reference_hash)
         elif edit.kind == "resample":
-            from_ = (self.seed, i, self._own)
+            source = (self.seed, i, self._inputs_hash)
         elif edit.attend_to is not None:
-            from_ = (Attended(self.inputs, edit.attend_to).weights(i),)
-        return [[*what, edit.kind], *from_]
+            source = (AttentionWeights(self.inputs, edit.attend_to).weights(i),)
+        return [[*target, edit.kind], *source]
 
     @cached_property
     def _keys(self) -> dict[int, bytes]:
         return {}
 
     @cached_property
-    def _own(self) -> bytes:
+    def _inputs_hash(self) -> bytes:
         return hash_inputs(self.inputs)
 
     @cached_property
-    def _reference(self) -> bytes:
-        """A hash of the inputs that means are taken over."""
-        return hash_inputs(self.mean_over) if isinstance(self.mean_over, PairedInputs) else self._own
+    def _reference_hash(self) -> bytes:
+        """A hash of the inputs that ``mean`` edits average over."""
+        return hash_inputs(self.mean_over) if isinstance(self.mean_over, PairedInputs) else self._inputs_hash
 
     @cached_property
     def _sources(self) -> dict[Hashable, Values]:
@@ -118,16 +123,16 @@ class Edits:
     def _depth(self, edit: Edit) -> int:
         return edit.step * self.recorder.resumable.n_layers + edit.layer
 
-    def _place(self, i: int, edit: Edit) -> int | None:
+    def _position(self, i: int, edit: Edit) -> int | None:
         return None if edit.position is None else position_of(self.inputs, i, edit.position)
 
-    def _write(self, i: int, edit: Edit, given: ValuesByDepth | Callable[[Tensor], Tensor]) -> Write:
-        depth, place = self._depth(edit), self._place(i, edit)
-        value = given if callable(given) else given[depth]
+    def _write(self, i: int, edit: Edit, values: ValuesByDepth | Callable[[Tensor], Tensor]) -> Write:
+        depth, position = self._depth(edit), self._position(i, edit)
+        value = values if callable(values) else values[depth]
         if not callable(value):
             value = value if edit.head is None else value[:, edit.head]
-            value = value if place is None else value[place]
-        return Write(depth, self.recorder.resumable.hook_name(edit.site, edit.layer), value, edit.head, place)
+            value = value if position is None else value[position]
+        return Write(depth, self.recorder.resumable.hook_name(edit.site, edit.layer), value, edit.head, position)
 
 
 def edit_list(name: str, edits: Any) -> tuple[Edit, ...]:

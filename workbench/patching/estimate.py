@@ -1,4 +1,4 @@
-"""What a recording will cost, before it is made."""
+"""The cost of a recording, before it runs."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ class Estimate:
         return f"{self.prompts} runs{already}: about {self.size / 1e6:.1f} MB and {self.seconds:.0f} s for the rest."
 
 
-def held(model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None = None, *, cache: Any = None) -> int:
-    """How many of the runs that `workbench.record` would record are in the cache, whole."""
-    return sum(len(batch) for source, batch in _units(model, task, sites, layers, cache) if _has(source, batch))
+def count_cached(
+    model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None = None, *, cache: Any = None
+) -> int:
+    """How many of the runs that `workbench.record` would record are completely in the cache."""
+    return sum(len(batch) for source, batch in _batches(model, task, sites, layers, cache) if _has(source, batch))
 
 
 def estimate(
     model: Any, task: Any, sites: Sequence[str] = ("z",), layers: Sequence[int] | None = None, *, cache: Any = None
 ) -> Estimate:
-    """What `workbench.record` with the same arguments would cost. One batch is run to know (and not kept).
+    """What `workbench.record` with the same arguments would cost. One batch is run for timing (and not stored).
 
     Examples:
         >>> model = wb.load("tiny")
@@ -57,29 +59,29 @@ def estimate(
         (12, True)
     """
     prompts, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
-    for source, batch in _units(model, task, sites, layers, cache):
+    for source, batch in _batches(model, task, sites, layers, cache):
         prompts += len(batch)
         if _has(source, batch):
             cached += len(batch)
             continue
         if not tokens:
             source.compute(batch)  # once to warm up
-            began = time.perf_counter()
-            here = len(batch) * len(source.ids[batch[0]])
-            size = sum(x.nbytes for x in source.compute(batch).values()) / here
-            seconds = (time.perf_counter() - began) / here
+            start = time.perf_counter()
+            n_tokens = len(batch) * len(source.ids[batch[0]])
+            size = sum(x.nbytes for x in source.compute(batch).values()) / n_tokens
+            seconds = (time.perf_counter() - start) / n_tokens
         tokens += len(batch) * len(source.ids[batch[0]])
     return Estimate(prompts, cached, round(size * tokens), seconds * tokens)
 
 
-def _units(
+def _batches(
     model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None, cache: Any
 ) -> Iterator[tuple[CachedRecording, list[int]]]:
-    """The batches of a recording, each with the run that it is of."""
+    """The batches of a recording, each with the recording of its run."""
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    chosen = resolve_layers(layers, resumable.n_layers)
+    selected = resolve_layers(layers, resumable.n_layers)
     sites = arguments.texts("sites", sites, "names of sites")
-    hooks = [hook for per_layer in site_hooks(resumable, sites, chosen).values() for hook in per_layer]
+    hooks = [hook for per_layer in site_hooks(resumable, sites, selected).values() for hook in per_layer]
     identity = model_identity(resumable, store)
     for ids in [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]:
         source = CachedRecording(resumable, store if identity else None, identity or b"", ids, hooks)

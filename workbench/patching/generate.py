@@ -28,11 +28,11 @@ def generate(
     max_new_tokens: int = 20,
     mean_over: Any = None,
 ) -> Any:
-    """Continue a prompt greedily, each token chosen by a whole forward under `edits`.
+    """Continue a prompt greedily, each token chosen by a full forward under `edits`.
 
     Positions of edits are those of the prompt, counted from its start. ``"end"`` (or -1) is its last position and every
-    later one, each of which was the end when it was made; no position means every one. ``mean`` edits write the mean
-    over all positions of `mean_over`; ``patch`` and ``resample`` have no other run to take values from.
+    generated one, each of which is the last when its successor is computed; no position means every one. ``mean`` edits
+    write the mean over all positions of `mean_over`; ``patch`` and ``resample`` are refused: there is no other run.
 
     Args:
         model: a `HookedLM`.
@@ -42,7 +42,7 @@ def generate(
         mean_over: inputs that ``mean`` edits average over.
 
     Returns:
-        The whole text, or all ids, as the prompt was given.
+        The full text, or all ids, like the prompt.
 
     Raises:
         UsageError: an edit that has no meaning here, or a prompt without tokens.
@@ -54,14 +54,14 @@ def generate(
         >>> text.startswith("Then, Mary and")
         True
     """
-    resumable, chosen = resolve_model(model), edit_list("edits", edits)
+    resumable, requested = resolve_model(model), edit_list("edits", edits)
     if not isinstance(prompt, str) and not (isinstance(prompt, Tensor) and prompt.ndim == 1):
         raise arguments.refusal("prompt", prompt, "one prompt, a text or a tensor of its token ids, [pos]")
     arguments.whole_number("max_new_tokens", max_new_tokens, at_least=0)
-    kinds = {edit.kind for edit in chosen if isinstance(edit.kind, str)}
+    kinds = {edit.kind for edit in requested if isinstance(edit.kind, str)}
     if refused := kinds & {"patch", "resample"}:
         why = f"{min(refused)!r} takes its values from another run, and there is none"
-        raise arguments.refusal("edits", list(chosen), "edits of other kinds", because=why)
+        raise arguments.refusal("edits", list(requested), "edits of other kinds", because=why)
     if "mean" in kinds and mean_over is None:
         why = "a mean is taken over them, at all their positions"
         raise arguments.refusal("mean_over", None, "inputs whose activations are averaged", because=why)
@@ -73,21 +73,22 @@ def generate(
     if (room := model.cfg.n_ctx - len(ids)) < max_new_tokens and model.cfg.n_ctx:
         why = f"the prompt has {len(ids)} tokens and the model's context holds {model.cfg.n_ctx}"
         raise arguments.refusal("max_new_tokens", max_new_tokens, f"at most {max(0, room)}", because=why)
-    resumable, start, made = resolve_model(model), len(ids), [_fixed(model, edit, mean_over) for edit in chosen]
-    ends = _end_tokens(model)
+    resumable, start = resolve_model(model), len(ids)
+    fixed = [_with_fixed_mean(model, edit, mean_over) for edit in requested]
+    end_tokens = _end_tokens(model)
     for _ in range(max_new_tokens):
-        here = [e for edit in made for e in _now(edit, start, len(ids))]
-        changed = Edits.of(Recorder(resumable), _inputs(ids, start), here, None, 0, model)
-        taps, expand = full_forward_taps(resumable, [changed.row(0)])
+        step_edits = [e for edit in fixed for e in _at_length(edit, start, len(ids))]
+        resolved = Edits.of(Recorder(resumable), _inputs(ids, start), step_edits, None, 0, model)
+        taps, expand = full_forward_taps(resumable, [resolved.edited_run(0)])
         token = int(resumable.full_forward(ids[None], taps, expand=expand)[0].argmax())
         ids = torch.cat([ids, torch.tensor([token])])
-        if token in ends:
+        if token in end_tokens:
             break
     return model.tokenizer.decode(ids) if isinstance(prompt, str) else ids
 
 
-def _fixed(model: Any, edit: Edit, mean_over: Any) -> Edit:
-    """A mean edit as a function that writes the mean, taken once; others as they are."""
+def _with_fixed_mean(model: Any, edit: Edit, mean_over: Any) -> Edit:
+    """A mean edit as a function that writes the mean, computed once; others as they are."""
     if edit.kind != "mean":
         return edit
     reference = resolve_inputs(mean_over, model)
@@ -97,10 +98,10 @@ def _fixed(model: Any, edit: Edit, mean_over: Any) -> Edit:
     return replace(edit, kind=lambda x: value.to(x).expand_as(x))
 
 
-def _now(edit: Edit, start: int, length: int) -> list[Edit]:
-    """What an edit is while the text has `length` tokens: one at the end holds for all that was generated, too."""
+def _at_length(edit: Edit, start: int, length: int) -> list[Edit]:
+    """An edit while the text has `length` tokens: one at the end applies to all generated positions, too."""
     if edit.position in ("end", -1):
-        return [replace(edit, position=place) for place in range(start - 1, length)]
+        return [replace(edit, position=position) for position in range(start - 1, length)]
     if isinstance(edit.position, int) and edit.position < 0:
         return [replace(edit, position=start + edit.position)]
     return [edit]
@@ -113,5 +114,5 @@ def _inputs(ids: Int[Tensor, "pos"], start: int) -> PairedInputs:
 
 def _end_tokens(model: Any) -> set[int]:
     """The tokens that end a text, as the model's own generation configuration says."""
-    given = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
-    return set(given) if isinstance(given, list) else set() if given is None else {given}
+    ids = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
+    return set(ids) if isinstance(ids, list) else set() if ids is None else {ids}

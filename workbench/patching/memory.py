@@ -1,4 +1,4 @@
-"""How many edited rows run at once, for a stated limit of memory; and freed memory that is used again."""
+"""How many edited rows run at once, for a memory limit; and reuse of freed memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VECTORS = 20
 
 
 def chunk_for(resumable: ResumableModel, length: int, start: int, tokens: Tensor | None, limit_gb: float) -> int:
-    """Rows × positions of a chunk: `CHUNK`, or fewer where the limit asks for it.
+    """Rows × positions of a chunk: `CHUNK`, or fewer where the limit requires it.
 
     A row of P positions takes about ``4 · (P · (20 · d_model + n_heads · T) + readout)`` bytes.
 
@@ -54,7 +54,7 @@ def need_memory(amount: int) -> None:
         return
     if amount > free:
         raise BadInput(
-            f"The rest of this recording needs {amount / 1e9:.1f} GB of memory, as nothing more can be kept on the "
+            f"The rest of this recording needs {amount / 1e9:.1f} GB of memory, as nothing more can be stored on the "
             f"disk, and {free / 1e9:.1f} GB are free. Make room (workbench cache gc), or record less."
         )
 
@@ -68,7 +68,7 @@ _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
 def keep_freed_memory() -> Iterator[None]:
     """Keep freed memory for the next layer while a sweep runs, and give it back to the system at the end.
 
-    A climb frees and allocates the same tens of megabytes in every layer. glibc hands such memory back at once, and
+    A sweep frees and allocates the same tens of megabytes in every layer. glibc hands such memory back at once, and
     each page then costs a fault when it is next written (decision 8). With another C library nothing is done.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -24,7 +24,7 @@ Columns = Callable[[tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class Example:
-    """What a metric may know of one example besides the logits."""
+    """What a metric receives of one example besides the logits."""
 
     index: int
     answer: tuple[int, ...]

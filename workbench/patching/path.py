@@ -2,10 +2,11 @@
 
 Procedure (Wang et al. 2022, arXiv 2211.00593; the variant that freezes one position is Merullo et al. 2024,
 arXiv 2310.08744): (1) run the base prompt with the sender's z at one position replaced by the source run's and the
-other heads' z frozen to the base run's, MLPs recomputing, and keep the receivers' inputs; (2) run the base prompt again
+other heads' z frozen to the base run's, MLPs recomputing, and capture the receivers' inputs; (2) run the base prompt again
 with only those inputs patched in, and measure.
 
-Here every sender is a row of one climb, and where only one position can change no attention is recomputed at all.
+All senders share one pass through the layers (`workbench.patching.cone`), and where only one position can change, no
+attention is recomputed at all.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def path_patch(
         freeze: ``"position"`` freezes the other heads' z at that position, where the receivers' input is patched too
             (the reuse study); ``"all"`` freezes z and patches the receivers at every position (the first IOI paper).
         mlps: ``"recompute"``, or ``"freeze"`` to the base run.
-        share_kv: patch k or v of the receivers' whole KV group instead of giving the receiver a copy of its own.
+        share_kv: patch k or v of the receivers' full KV group instead of giving the receiver a copy of its own.
         metric, cache, progress: see `workbench.sweep`.
 
     Raises:

@@ -26,7 +26,7 @@ class PathBatch(BatchRuns):
     """A batch whose senders' z is patched at one position of each prompt.
 
     Attributes:
-        at: that position.
+        positions: that position, of each prompt.
         base_z, source_z: layer → z of the base and of the source runs, ``[prompt, pos, head, d_head]``.
     """
 
@@ -41,7 +41,7 @@ class PathBatch(BatchRuns):
         settings: PathSettings,
     ) -> None:
         self.settings, layers = settings, range(resumable.n_layers)
-        self.at = [position_of(inputs, i, settings.position) for i in group.members]
+        self.positions = [position_of(inputs, i, settings.position) for i in group.members]
         self.z_hook = [resumable.hook_name("z", layer) for layer in layers]
         self.base_z, self.source_z = Capture[int](), Capture[int]()
         self._mlp_out: Capture[int] = Capture()
@@ -70,8 +70,8 @@ class PathBatch(BatchRuns):
         values = np.full((len(self.members), n_layers, n_heads), np.nan)
         top = n_layers if receivers is None else max(receivers)
         skipped = 0
-        for position in sorted(set(self.at)):
-            prompts = [k for k, at in enumerate(self.at) if at == position]
+        for position in sorted(set(self.positions)):
+            prompts = [k for k, own in enumerate(self.positions) if own == position]
             senders = [(k, layer, head) for k in prompts for layer in range(top) for head in range(n_heads)]
             for sender in senders:
                 values[sender] = self.base_scores[sender[0]]
@@ -96,20 +96,20 @@ class PathBatch(BatchRuns):
         writes = [Write(layer, self.z_hook[layer], self._source(sender, position), head, position)]
         is_frozen = self._attention_is_frozen(position, to_heads)
         if not is_frozen:
-            for above in range(layer + 1, n_layers):
-                writes.append(Write(above, self.z_hook[above], self.base_z[above][k][position], None, position))
+            for later in range(layer + 1, n_layers):
+                writes.append(Write(later, self.z_hook[later], self.base_z[later][k][position], None, position))
         if self.settings.mlps == "freeze":
-            for above in range(layer, n_layers):
-                hook, out = self.resumable.hook_name("mlp_out", above), self._base_mlp_out(above)[k]
-                value, where = (out[position], position) if is_frozen else (out, None)
-                writes.append(Write(above, hook, value, None, where))
+            for later in range(layer, n_layers):
+                hook, out = self.resumable.hook_name("mlp_out", later), self._base_mlp_out(later)[k]
+                value, write_at = (out[position], position) if is_frozen else (out, None)
+                writes.append(Write(later, hook, value, None, write_at))
         return EditedRun(k, tuple(writes))
 
     def _attention_is_frozen(self, position: int, to_heads: bool) -> bool:
         """Whether every z that matters is the base run's: then no attention is computed. With one position frozen that
         holds there, and heads receive nowhere else."""
-        at_the_end = self.resumable.causal and position == self.base.length - 1
-        return self.settings.freeze == "all" or to_heads or at_the_end
+        is_last = self.resumable.causal and position == self.base.length - 1
+        return self.settings.freeze == "all" or to_heads or is_last
 
     def _patch_receivers(
         self, runs: list[EditedRun], senders: list[Sender], position: int, receivers: Mapping[int, Sequence[int]]
@@ -125,10 +125,10 @@ class PathBatch(BatchRuns):
         inputs: dict[int, Shaped[Tensor, "run pos head d_head"]] = {}
 
         def observer(layer: int) -> Observer:
-            def observe(rows: Sequence[int], _first: int, x: Tensor) -> None:
+            def observe(indices: Sequence[int], _first: int, x: Tensor) -> None:
                 if layer not in inputs:
                     inputs[layer] = x.new_empty(n_runs, *x.shape[1:])
-                inputs[layer][list(rows)] = x
+                inputs[layer][list(indices)] = x
 
             return observe
 
@@ -141,7 +141,7 @@ class PathBatch(BatchRuns):
             frozen=base_z.__getitem__,
             observe={(layer, hooks[layer]): observer(layer) for layer in receivers},
             stop=max(receivers) + 1,
-            read=lambda _rows, _readout: None,
+            read=lambda _indices, _readout: None,
         )
         group = resumable.n_heads // resumable.n_kv_heads if settings.into in ("k", "v") else 1
         expand = settings.into if group > 1 and not settings.share_kv else ""
@@ -153,8 +153,8 @@ class PathBatch(BatchRuns):
                     continue
                 for head in dict.fromkeys(h // group for h in heads) if settings.share_kv else heads:
                     value = inputs[layer][row, :, head if settings.share_kv else head // group]
-                    value, where = (value[position - first], position) if one_position else (value, None)
-                    writes.append(Write(layer, hooks[layer], value, head, where, first, expand))
+                    value, write_at = (value[position - first], position) if one_position else (value, None)
+                    writes.append(Write(layer, hooks[layer], value, head, write_at, first, expand))
             patched.append(EditedRun(k, tuple(writes)))
         return self._run_edited(patched, first, None)
 

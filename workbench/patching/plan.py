@@ -1,4 +1,4 @@
-"""What a sweep is going to do: its settings, resolved on one model and its inputs."""
+"""The plan of a sweep: its settings, resolved on one model and its inputs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Plan:
     """A sweep, resolved; see `workbench.patching.sweep.sweep` for what the settings mean.
 
     Attributes:
-        model: as the user gave it; `resumable` is what the engine runs.
-        cells: the edits that are made; `labels` are those of the whole grid.
+        model: the user's; `resumable` is what the engine runs.
+        cells: the edits to run; `labels` are those of the full grid.
     """
 
     model: Any
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole grid."""
+        """Of the full grid."""
         return tuple(map(len, self.labels.values()))
 
     @property
@@ -81,13 +81,13 @@ class Plan:
 
     def results(self, store: Store | None) -> ResultCache:
         """The cache of the sweep's batches. Besides the settings, the key holds the cells, which depend on all inputs,
-        and all inputs where values are taken over them."""
+        and all inputs where the values depend on all of them."""
         identity = self.identity(store)
         if identity is None:
             return ResultCache(None, None)
         cells = [(cell.depth, cell.head, cell.position) for cell in self.cells]
-        over = hash_inputs(self.inputs) if self.settings.edit in ("mean", "resample") else b""
-        return ResultCache(store, identity, BATCH_SIZE, "sweep", cells, self.settings.cache_key(), over)
+        inputs_hash = hash_inputs(self.inputs) if self.settings.edit in ("mean", "resample") else b""
+        return ResultCache(store, identity, BATCH_SIZE, "sweep", cells, self.settings.cache_key(), inputs_hash)
 
     def values(self, store: Store | None = None) -> Values:
         """The values to insert, where they are not those of the other run of a pair."""

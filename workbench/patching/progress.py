@@ -1,4 +1,4 @@
-"""How far a long call has come, told to whoever asked."""
+"""Progress of a long call, reported to a callback."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Progress = Callable[[int, int, str], None]
 
 
 class ProgressCounter:
-    """Counts what is done of `total` and tells `progress`, if there is one."""
+    """Counts steps done of `total` and reports them to `progress`, if there is one."""
 
     def __init__(self, total: int, what: str, progress: Progress | None) -> None:
         self.done, self.total, self.what = 0, total, what
         self.progress = arguments.function("progress", progress)
 
-    def __call__(self, more: int) -> None:
-        self.done += more
+    def __call__(self, steps: int) -> None:
+        self.done += steps
         if self.progress is not None:
             self.progress(self.done, self.total, self.what)

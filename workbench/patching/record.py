@@ -11,7 +11,7 @@ from workbench.core import Edit
 from workbench.patching.edits import Edits, edit_list
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
-from workbench.patching.recording import Recording, Run
+from workbench.patching.recording import RecordedRun, Recording
 from workbench.patching.resolve import (
     model_identity,
     resolve_inputs,
@@ -36,16 +36,16 @@ def record(
 ) -> Recording:
     """Record `sites` at `layers` (all by default) for every prompt: ``rec.clean``, and ``rec.corrupt`` for pairs.
 
-    What the cache holds is not computed again; the rest is computed and kept. The activations themselves stay on the
-    disk and are read prompt by prompt when they are asked for.
+    What the cache holds is not computed again; the rest is computed and stored. The activations themselves stay
+    on the disk and are read prompt by prompt, on access.
 
     Args:
         model: a `HookedLM`, or any `ResumableModel`.
         task: a task, pairs, `PairedInputs`, a text or a list of texts.
         sites: short site names, or hook names inside a block.
         layers: which layers; all by default.
-        edits: under which to record: done in both runs of a pair, each taking the values of ``patch`` from the other.
-            What a function of your own edits is not kept.
+        edits: edits under which to record: in both runs of a pair, each taking the values of ``patch`` from the other.
+            Activations under an edit by your own function are not cached.
         mean_over, seed: of ``mean`` and ``resample`` edits, see `workbench.run`.
         cache: None for the user's own cache, False for none (all in memory), or a folder.
         progress: called with (done, total, what) after each batch.
@@ -74,6 +74,6 @@ def record(
     done = ProgressCounter(sum(len(run.clean) for run in runs), "recording", progress)
     recorded = []
     for run in runs:
-        changed = Edits.of(recorder, run, edits, mean_over, seed, model) if edits else None
-        recorded.append(Run(recorder.source(run.clean, names, done, changed), hooks))
+        run_edits = Edits.of(recorder, run, edits, mean_over, seed, model) if edits else None
+        recorded.append(RecordedRun(recorder.source(run.clean, names, done, run_edits), hooks))
     return Recording(recorded[0], recorded[1] if paired else None, sites, layers, edits)

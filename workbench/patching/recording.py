@@ -1,4 +1,4 @@
-"""What a recording gives back: activations by site or hook name, prompt by prompt, read when they are asked for."""
+"""Recorded activations by site or hook name, prompt by prompt, read on access."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.errors import BadInput, UnknownName
 
 
 class Source(Protocol):
-    """Where activations are: in memory or in the store."""
+    """Where activations are read from: memory or the store."""
 
     @property
     def prompts(self) -> int:
@@ -42,8 +42,8 @@ class InMemory:
         return [self._activations[hook][prompt] for hook in hooks]
 
 
-class Rows(Sequence[Tensor]):
-    """One tensor a prompt, each read when it is asked for: of one hook, or of a site's layers ``[layer, ...]``."""
+class PromptActivations(Sequence[Tensor]):
+    """One tensor a prompt, each read on access: of one hook, or of a site's layers ``[layer, ...]``."""
 
     def __init__(self, source: Source, hooks: Sequence[str], layers: bool) -> None:
         self._source, self._hooks, self._layers = source, hooks, layers
@@ -66,8 +66,8 @@ class Rows(Sequence[Tensor]):
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"prompt {index} of {len(self)}")
-        read = self._source.read(self._hooks, index % len(self))
-        return torch.stack(read) if self._layers else read[0]
+        tensors = self._source.read(self._hooks, index % len(self))
+        return torch.stack(tensors) if self._layers else tensors[0]
 
     def __getattr__(self, name: str) -> NoReturn:
         hint = f": it is one tensor a prompt, see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
@@ -77,23 +77,23 @@ class Rows(Sequence[Tensor]):
         return f"<{len(self)} prompts of {', '.join(self._hooks[:1])}{', …' * (len(self._hooks) > 1)}>"
 
 
-class Run(Mapping[str, Rows]):
+class RecordedRun(Mapping[str, PromptActivations]):
     """Recorded activations of one run of each prompt.
 
     ``run["z"]`` is a sequence with one tensor a prompt, ``[layer, pos, head, d_head]`` over the recorded layers;
     ``run["blocks.9.attn.hook_z"]`` the same for one layer, ``[pos, head, d_head]``. Patterns are ``[head, dest, src]``.
-    With a cache each tensor is read from it when it is asked for, and is a copy of your own.
+    With a cache each tensor is read from it on access, and is a copy of your own.
     """
 
     def __init__(self, source: Source, sites: Mapping[str, Sequence[str]]) -> None:
         self._source, self._sites = source, sites
         self._hooks = [hook for hooks in sites.values() for hook in hooks]
 
-    def __getitem__(self, site: str) -> Rows:
+    def __getitem__(self, site: str) -> PromptActivations:
         if site in self._sites and site not in self._hooks:
-            return Rows(self._source, self._sites[site], layers=True)
+            return PromptActivations(self._source, self._sites[site], layers=True)
         if site in self._hooks:
-            return Rows(self._source, [site], layers=False)
+            return PromptActivations(self._source, [site], layers=False)
         raise UnknownName("recorded site", site, [*self._sites, *self._hooks])
 
     @property
@@ -134,8 +134,8 @@ class Recording:
         torch.Size([8, 5, 5])
     """
 
-    clean: Run
-    corrupt: Run | None
+    clean: RecordedRun
+    corrupt: RecordedRun | None
     sites: tuple[str, ...]
     layers: tuple[int, ...]
     edits: tuple[Edit, ...] = ()

@@ -1,4 +1,4 @@
-"""The edge between the engine and its callers: what they give as a model, a task or layers, as the engine runs it."""
+"""From a caller's model, task or layers to what the engine runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resolve_inputs(task: Any, model: Any, argument: str = "task") -> PairedInput
     """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are.
 
     Raises:
-        UsageError: something else, by the name of the `argument` that it was given for.
+        UsageError: something else, named as the `argument` that holds it.
     """
     if isinstance(task, PairedInputs):
         return task
@@ -110,13 +110,13 @@ def site_hooks(resumable: ResumableModel, sites: Sequence[str], layers: Sequence
 
 def model_identity(resumable: ResumableModel, store: Store | None) -> bytes | None:
     """What the keys of this model's activations and results begin with; None where nothing is cached: without a store,
-    and for models that do not say who they are (``identity()``, see `workbench.models.identity`)."""
+    and for models without an ``identity()`` (see `workbench.models.identity`)."""
     identity = getattr(resumable, "identity", None)
     return identity() if store is not None and identity is not None else None
 
 
 def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
-    """What every result reports of its model and inputs (JSON-able)."""
+    """What every result reports about its model and inputs (JSON-able)."""
     info: dict[str, Any] = {
         "task": inputs.name,
         "n": len(inputs),
@@ -132,6 +132,6 @@ def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": str(model.device),
             "attention": model.attention_implementation,
-            "exact": "resumed" if model.resumable else "whole forwards",
+            "exact": "resumed" if model.resumable else "full forwards",
         }
     return info

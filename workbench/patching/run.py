@@ -1,4 +1,4 @@
-"""`run`: any set of edits at once, for any inputs, by whole forwards."""
+"""`run`: any set of edits at once, for any inputs, by full forwards."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Outcome:
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):
             example = Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i], reference[i])
-            wanted = metric.required_tokens(example)
+            required = metric.required_tokens(example)
             row = logits[i : i + 1]
-            scores.append(metric(row if wanted is None else row[:, list(wanted)], example)[0])
+            scores.append(metric(row if required is None else row[:, list(required)], example)[0])
         return torch.stack(scores)
 
     def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
@@ -99,12 +99,12 @@ def run(
     Args:
         model: a `HookedLM`, or any `ResumableModel`.
         inputs: a task, pairs, `PairedInputs`, a text or a list of texts.
-        edits: what to do; ``patch`` takes its values from the other run of each pair.
+        edits: the edits; ``patch`` takes its values from the other run of each pair.
         base: which run of a pair is edited: ``"clean"`` or ``"corrupt"``.
         mean_over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
         seed: of ``resample`` edits.
-        unedited: whether the run without the edits is made, too; left out, the call makes one forward instead of two.
-        cache: where the edits' values are kept: None for the user's own cache, False for none, or a folder.
+        unedited: whether to run the inputs without the edits, too; if not, the call makes one forward instead of two.
+        cache: where the edits' values are stored: None for the user's own cache, False for none, or a folder.
 
     Raises:
         UnknownName: no such site.
@@ -119,18 +119,18 @@ def run(
     resumable, prepared, store = resolve_model(model), resolve_inputs(inputs, model, "inputs"), store_of(cache)
     base = arguments.one_of("base", base, ("clean", "corrupt"))
     edits, unedited = edit_list("edits", edits), arguments.flag("unedited", unedited)
-    based = prepared if base == "clean" else prepared.swapped()
+    base_inputs = prepared if base == "clean" else prepared.swapped()
     if not any(edit.kind in RECORDED_KINDS for edit in edits):
-        store = None  # nothing is taken from it: the weights need not be looked at to name the model
+        store = None  # no value comes from it, so the weights need not be hashed for its keys
     recorder = Recorder(resumable, store, model_identity(resumable, store))
-    changes = Edits.of(recorder, based, edits, mean_over, seed, model)
-    ids = based.clean
+    resolved = Edits.of(recorder, base_inputs, edits, mean_over, seed, model)
+    ids = base_inputs.clean
     logits: list[Tensor] = [torch.empty(0)] * len(ids)
     plain: list[Tensor] = [torch.empty(0)] * len(ids)
     done = ProgressCounter(len(ids), "run", progress)
     for members in batches(ids, BATCH_SIZE):
         batch = torch.stack([ids[i] for i in members])
-        taps, expand = full_forward_taps(resumable, [changes.row(i) for i in members])
+        taps, expand = full_forward_taps(resumable, [resolved.edited_run(i) for i in members])
         edited = resumable.full_forward(batch, taps, expand=expand)
         for i, row in zip(members, edited, strict=True):
             logits[i] = row

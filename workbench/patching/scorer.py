@@ -35,12 +35,12 @@ class Scorer:
         columns = self._columns[k]
         return self.metric(readout if columns is None else readout[:, columns], self.examples[k])
 
-    def fill(self, scores: list[float], rows: Sequence[EditedRun]) -> Callable[[Sequence[int], Tensor], None]:
-        """A reader for `workbench.patching.cone.run_edited` that fills in the score of each of `rows`."""
+    def fill(self, scores: list[float], runs: Sequence[EditedRun]) -> Callable[[Sequence[int], Tensor], None]:
+        """A reader for `workbench.patching.cone.run_edited` that fills in the score of each of `runs`."""
 
         def read(order: Sequence[int], readout: Tensor) -> None:
-            for k in dict.fromkeys(rows[i].input for i in order):
-                of_example = [j for j, i in enumerate(order) if rows[i].input == k]
+            for k in dict.fromkeys(runs[i].input for i in order):
+                of_example = [j for j, i in enumerate(order) if runs[i].input == k]
                 for j, score in zip(of_example, self(k, readout[of_example]), strict=True):
                     scores[order[j]] = score
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Screen:
-    """A screen's two halves.
+    """A screen: exact values of the best cells, and estimates of all.
 
     Attributes:
         exact: the cells that were run, each as in `sweep`; the others are blank. Its p-values are corrected for the
@@ -95,7 +95,7 @@ def screen(
             ``bfloat16`` (the sweep itself in half precision, where the processor computes in it).
         confirm: the share of the grid's cells to run, above 0; the number is rounded up.
         cache: of the exact cells; estimates are not cached.
-        sweep_arguments: the other arguments of `workbench.sweep` but ``where``; edits are given by name.
+        sweep_arguments: the other arguments of `workbench.sweep` but ``where``; edits are names.
 
     Raises:
         UnknownName: no such method, site, edit, metric or position.

@@ -39,7 +39,7 @@ class Settings:
 
     @property
     def is_cacheable(self) -> bool:
-        """Whether everything is given by name or value: a function of the user's own has no hash."""
+        """Whether every setting is a name or a value: the user's own function has no hash."""
         return not any(callable(getattr(self, field.name)) for field in fields(self))
 
     def cache_key(self) -> tuple[Any, ...]:

@@ -36,7 +36,7 @@ class SweepBatch(BatchRuns):
 
     Attributes:
         base_values: depth → the base runs' own activations, ``[prompt, pos, ...]``.
-        source_values: what is inserted, for each prompt: depth → ``[pos, ...]`` from `first` on, or a function.
+        source_values: the inserted values, for each prompt: depth → ``[pos, ...]`` from `first` on, or a function.
         first: the first position that the edits can change.
         changed: depth → which of the inserted values, from `first` on, are not the base run's own.
     """
@@ -67,7 +67,7 @@ class SweepBatch(BatchRuns):
         self.source_values = [values.of(i) for i in self.members]
 
     def insert_from(self, source_ids: Sequence[Tensor]) -> list[float]:
-        """Insert the activations of the source runs, and give those runs' metrics."""
+        """Insert the activations of the source runs, and return those runs' metrics."""
         resumable = self.resumable
         self.first = self.first_difference if resumable.causal else 0
         if self.base is not None and resumable.causal:
@@ -91,7 +91,7 @@ class SweepBatch(BatchRuns):
         shared_positions: Sequence[int | str] | int | str | None,
         progress: Callable[[int], object] = lambda _: None,
     ) -> tuple[Float[np.ndarray, "prompt cell"], int]:
-        """Each prompt's metric after each cell's edit, and how many edits needed no run: nothing can change.
+        """Each prompt's metric after each cell's edit, and how many edits were not run because nothing can change.
 
         Args:
             shared_positions: the positions of cells that have none of their own; None for every position.
@@ -122,9 +122,9 @@ class SweepBatch(BatchRuns):
     ) -> None:
         """Compute edited runs, those with the same first changed position together, and fill in ``scores[index]``."""
         for start in sorted(set(starts)):
-            together = [j for j, first in enumerate(starts) if first == start]
-            results = self.run_edited([runs[j] for j in together], start, progress)
-            for j, score in zip(together, results, strict=True):
+            group = [j for j, first in enumerate(starts) if first == start]
+            results = self.run_edited([runs[j] for j in group], start, progress)
+            for j, score in zip(group, results, strict=True):
                 scores[indices[j]] = score
 
     def run_edited(self, runs: list[EditedRun], start: int, progress: Callable[[int], object]) -> list[float]:
@@ -140,7 +140,7 @@ class SweepBatch(BatchRuns):
             chunk = chunk_for(self.resumable, self.length, start, tokens, self.memory_gb)
             run_edited(self.resumable, self.base, runs, start, tokens=tokens, chunk=chunk, read=read)
             return scores
-        for at in range(0, len(runs), BATCH_SIZE):  # full forwards, where resuming is not proven exact
+        for at in range(0, len(runs), BATCH_SIZE):  # full forwards, where resuming is not exact
             part = runs[at : at + BATCH_SIZE]
             taps, expand = full_forward_taps(self.resumable, part)
             ids = self.ids[[run.input for run in part]]

@@ -1,5 +1,5 @@
-"""`sweep_sets`: sets of edits, each made as a whole and measured by a metric on the same inputs, in one climb a
-prompt."""
+"""`sweep_sets`: sets of edits, each applied at once and measured by a metric on the same inputs, in one pass
+through the layers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sweep_sets(
     cache: Any = None,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Make each set of edits at once, one set after the other: ``values[set, example]``.
+    """Apply each set of edits at once, one set at a time: ``values[set, example]``.
 
     Each value equals the metric of a full forward with all edits of the set (exact, see the contract). Each is
     resumed from its lowest edited layer and its first edited position.
@@ -136,7 +136,7 @@ def _run_sets(
     scores = np.repeat(np.array(batch.base_scores)[:, None], len(sets), 1)
     runs, indices, starts = [], [], []
     for k, i in enumerate(group.members):
-        writes = edits.row(i).writes
+        writes = edits.edited_run(i).writes
         for s, members in enumerate(sets):
             if members:
                 runs.append(EditedRun(k, tuple(writes[m] for m in members)))

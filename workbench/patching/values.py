@@ -1,6 +1,7 @@
-"""Where an edit's values come from: the other run, zero, a mean, other prompts, given weights, or a function.
+"""Where an edit's values come from: the other run, zero, a mean, other prompts, attention weights, or a
+function.
 
-A value is taken for one example and one depth, for all positions; `workbench.patching.cone.Write` picks from it.
+A value is computed for one example and one depth, at all positions; `workbench.patching.cone.Write` picks from it.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class Values(Protocol):
     """Values of one edit for every example."""
 
     def of(self, example: int) -> ValuesByDepth | Callable[[Tensor], Tensor]:
-        """Values at each depth for one example, or a function of what is there."""
+        """Values at each depth for one example, or a function of the activation."""
         ...
 
 
 @dataclass
-class Other:
+class OtherRun:
     """Values of the same example in the other run of its pair."""
 
     recorder: Recorder
@@ -78,22 +79,24 @@ class Mean:
     def __post_init__(self) -> None:
         self._recorded = self.recorder.site(self.reference.clean, self.site, self.depths)
         #: One mean serves every example that has the position; a length stands for "index within that length".
-        self._known: dict[tuple[int, str | int | None, int], Tensor] = {}
+        self._means: dict[tuple[int, str | int | None, int], Tensor] = {}
 
     def of(self, example: int) -> ValuesByDepth:
         length = len(self.inputs.clean[example])
         names = {index: name for name, index in self.inputs.positions[example].items()}
         return {
-            depth: torch.stack([self._once(depth, length, position, names.get(position)) for position in range(length)])
+            depth: torch.stack(
+                [self._mean_at(depth, length, position, names.get(position)) for position in range(length)]
+            )
             for depth in self.depths
         }
 
-    def _once(self, depth: int, length: int, position: int, name: str | None) -> Tensor:
+    def _mean_at(self, depth: int, length: int, position: int, name: str | None) -> Tensor:
         named = name is not None and any(name in positions for positions in self.reference.positions)
         key = (depth, None, 0) if self.over_positions else (depth, name, 0) if named else (depth, length, position)
-        if key not in self._known:
-            self._known[key] = self._mean(depth, length, position, name)
-        return self._known[key]
+        if key not in self._means:
+            self._means[key] = self._mean(depth, length, position, name)
+        return self._means[key]
 
     def _mean(self, depth: int, length: int, position: int, name: str | None) -> Tensor:
         reference = self.reference
@@ -121,7 +124,7 @@ class Resample:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        draw = random.Random(f"resample/{self.seed}")
+        generator = random.Random(f"resample/{self.seed}")
         by_length: dict[int, list[int]] = {}
         for i, ids in enumerate(self.inputs.clean):
             by_length.setdefault(len(ids), []).append(i)
@@ -133,7 +136,7 @@ class Resample:
                     f"{length} tokens. Use more prompts, or edit='mean'."
                 )
             shuffled = members[:]
-            draw.shuffle(shuffled)
+            generator.shuffle(shuffled)
             self._partner |= dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
 
     def of(self, example: int) -> ValuesByDepth:
@@ -141,8 +144,8 @@ class Resample:
 
 
 @dataclass
-class Attended:
-    """A pattern row with given weights on given positions, or uniform over them, and zero elsewhere."""
+class AttentionWeights:
+    """A pattern row with the weights of `attend_to` on its positions, or uniform over them, and zero elsewhere."""
 
     inputs: PairedInputs
     attend_to: tuple[int | str, ...] | Mapping[int | str, float]
@@ -152,13 +155,13 @@ class Attended:
             self.attend_to = (self.attend_to,)
 
     def weights(self, example: int) -> Float[Tensor, "src"]:
-        places, length = self.attend_to, len(self.inputs.clean[example])
-        share = places if isinstance(places, Mapping) else {place: 1 / len(places) for place in places}
+        positions, length = self.attend_to, len(self.inputs.clean[example])
+        weights = positions if isinstance(positions, Mapping) else {key: 1 / len(positions) for key in positions}
         row = torch.zeros(length)
-        if not share or not all(math.isfinite(weight) for weight in share.values()):
-            raise UsageError(f"attend_to={places!r}: give at least one position, and finite weights.")
-        for place, weight in share.items():
-            row[position_of(self.inputs, example, place, "attend_to")] += weight
+        if not weights or not all(math.isfinite(weight) for weight in weights.values()):
+            raise UsageError(f"attend_to={positions!r}: give at least one position, and finite weights.")
+        for position, weight in weights.items():
+            row[position_of(self.inputs, example, position, "attend_to")] += weight
         return row
 
     def of(self, example: int) -> Callable[[Tensor], Tensor]:
@@ -166,22 +169,22 @@ class Attended:
         return lambda x: row.to(x).expand_as(x)
 
 
-def position_of(inputs: PairedInputs, example: int, place: int | str, argument: str = "position") -> int:
+def position_of(inputs: PairedInputs, example: int, position: int | str, argument: str = "position") -> int:
     """The index of a named position, or of an index counted from the end when negative.
 
     Raises:
-        UsageError: the example has no such position, by the name of the `argument` that it was given for.
+        UsageError: the example has no such position, named as the `argument` that holds it.
     """
     named, length = inputs.positions[example], len(inputs.clean[example])
-    if isinstance(place, str):
-        if place not in named:
+    if isinstance(position, str):
+        if position not in named:
             why = f"those are the named positions of prompt {example + 1}"
-            raise refusal(argument, place, f"one of {', '.join(sorted(named))}", because=why)
-        return named[place]
-    if not -length <= place < length:
+            raise refusal(argument, position, f"one of {', '.join(sorted(named))}", because=why)
+        return named[position]
+    if not -length <= position < length:
         why = f"prompt {example + 1} has {length} tokens"
-        raise refusal(argument, place, f"a position from {-length} to {length - 1}", because=why)
-    return place % length
+        raise refusal(argument, position, f"a position from {-length} to {length - 1}", because=why)
+    return position % length
 
 
 def values_of(
@@ -200,7 +203,7 @@ def values_of(
     if not isinstance(kind, str):
         return Function(kind)
     if kind == "patch":
-        return Other(recorder, source, site, depths)
+        return OtherRun(recorder, source, site, depths)
     if kind == "zero":
         return Zero()
     if kind == "mean":
@@ -208,4 +211,4 @@ def values_of(
         return Mean(recorder, inputs, reference, site, depths, over_positions=mean_over == "positions")
     if kind == "resample":
         return Resample(recorder, inputs, site, depths, seed)
-    return Attended(inputs, attend_to)
+    return AttentionWeights(inputs, attend_to)

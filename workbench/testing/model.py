@@ -29,7 +29,7 @@ def check_model(model: Any) -> None:
 
     Without hooks the logits are those of the unwrapped model, bit for bit; every hook point fires, in its shape, and
     reading changes nothing; patching a head gives the logits that plain PyTorch hooks give; a sweep, which resumes from
-    the edited layer, gives those of whole forwards; nothing is left behind by an error.
+    the edited layer, gives those of full forwards; nothing is left behind by an error.
 
     Raises:
         AssertionError: everything that does not hold, each with where to look.
@@ -94,12 +94,12 @@ class _Checked:
             yield f"its logits change when {', '.join(names[:3]) or 'several hook points'} are read."
 
     def edits_are_right(self) -> Iterator[str]:
-        """One head of each layer, patched from the corrupt run, against plain PyTorch hooks on whole forwards."""
+        """One head of each layer, patched from the corrupt run, against plain PyTorch hooks on full forwards."""
         import workbench as wb
 
         model, inputs = self.model, self._pairs()
         sweep = wb.sweep(model, inputs, direction="noise", cache=False)
-        how = "resumed from the edited layer" if model.resumable else "by whole forwards"
+        how = "resumed from the edited layer" if model.resumable else "by full forwards"
         for layer in range(model.n_layers):
             head = layer % model.n_heads
             plain = self._patched_by_plain_hooks(layer, head)
@@ -111,7 +111,7 @@ class _Checked:
                 yield f"patching head {layer}.{head} does not give the logits that plain PyTorch hooks give."
             swept = torch.tensor(sweep.values[layer, head]) - (plain[:, 0] - plain[:, 1]).double().cpu()
             if swept.abs().max() > 2 * self._limit(plain):
-                yield f"a sweep, {how}, does not give what a whole forward with head {layer}.{head} patched gives."
+                yield f"a sweep, {how}, does not give what a full forward with head {layer}.{head} patched gives."
 
     def leaves_nothing_behind(self) -> Iterator[str]:
         def fails(x: Tensor, hook: object) -> Tensor:

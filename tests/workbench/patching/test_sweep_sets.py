@@ -1,4 +1,4 @@
-"""`sweep_sets`: every set of edits is what `run`'s whole forwards give; `run` itself is checked against plain hooks."""
+"""`sweep_sets`: every set of edits is what `run`'s full forwards give; `run` itself is checked against plain hooks."""
 
 from __future__ import annotations
 
