@@ -216,7 +216,7 @@ def child_share(model_name: str, n: str, folder: str) -> dict[str, Any]:
 
     model, pairs = workbench.load(model_name), pairs_of("colored_objects", int(n))
     inputs = _distinct(pairs.inputs(model.tokenizer))
-    model.identity.now()
+    model.identity.current()
     runs, real = [], ResumableLM.base_run
 
     def base_run(self: Any, inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:

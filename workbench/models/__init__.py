@@ -1,4 +1,4 @@
-"""Models: `load` gives any catalogue name, hub id, directory or GGUF file as a `HookedLM`."""
+"""Models: `load` returns any catalogue name, hub id, directory or GGUF file as a `HookedLM`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load(
         name: a name of the catalogue (``workbench models list``), a hub id, a directory, or a ``.gguf`` file.
         device: where to put it; None takes the GPU where CUDA finds one, else the CPU.
         dtype: float32 by default.
-        accept_licence: the name of a licence you accept, for models that ask for it.
+        accept_licence: the name of a licence you accept, for models that require it.
         progress: called with (done, total, what) while fetching.
 
     Raises:

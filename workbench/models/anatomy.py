@@ -1,8 +1,8 @@
-"""Where a model family keeps its parts, as dotted names inside the Hugging Face model.
+"""Where a model family has its parts, as dotted names inside the Hugging Face model.
 
-A family is one entry of `FAMILIES`. A model of a family that nobody listed is discovered: its layers by their number,
+A family is one entry of `FAMILIES`. A model of an unlisted family is discovered: its layers by their number,
 its attention by who calls the attention function, the rest by the usual names. The load-time self-check
-(`workbench.models.self_check`) then tells which of the guesses hold.
+(`workbench.models.self_check`) then shows which of the guesses hold.
 """
 
 from __future__ import annotations
@@ -112,25 +112,25 @@ FAMILIES: dict[str, Anatomy] = {
 def anatomy_of(model: Any) -> tuple[Anatomy, bool]:
     """The anatomy of a Hugging Face causal language model, and whether its family is a listed one."""
     config = model.config
-    known = FAMILIES.get(config.model_type)
-    if known is None:
+    anatomy = FAMILIES.get(config.model_type)
+    if anatomy is None:
         return discover(model), False
-    if known is GPT_NEOX and not config.use_parallel_residual:
-        known = replace(known, parallel=False)
-    if find(model, known.unembed) is None:
-        known = replace(known, unembed=_unembed_name(model))
-    return known, True
+    if anatomy is GPT_NEOX and not config.use_parallel_residual:
+        anatomy = replace(anatomy, parallel=False)
+    if find(model, anatomy.unembed) is None:
+        anatomy = replace(anatomy, unembed=_unembed_name(model))
+    return anatomy, True
 
 
 def discover(model: Any) -> Anatomy:
-    """Guess the anatomy of an unlisted family from the usual names; parts not found are left empty."""
-    depth = model.config.get_text_config().num_hidden_layers
-    lists = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
+    """Guess the anatomy of an unlisted family from the usual names; missing parts are left empty."""
+    n_layers = model.config.get_text_config().num_hidden_layers
+    lists = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers]
     layers = lists[0] if lists else ""
     trunk = layers.rpartition(".")[0]
     layer = find(model, layers + ".0") if layers else None
     attention = _first(layer, "self_attn", "attn", "attention", "self_attention")
-    inner = find(layer, attention) if layer is not None and attention else None
+    attention_module = find(layer, attention) if layer is not None and attention else None
     return Anatomy(
         layers=layers,
         embed=_name_of(model, model.get_input_embeddings()),
@@ -142,10 +142,10 @@ def discover(model: Any) -> Anatomy:
         mlp_out=mlp,
         norm1=_first(layer, "input_layernorm", "ln_1", "norm1"),
         norm2=_first(layer, "post_attention_layernorm", "ln_2", "norm2"),
-        query=_first(inner, "q_proj"),
-        key=_first(inner, "k_proj"),
-        value=_first(inner, "v_proj"),
-        output=_first(inner, "o_proj", "out_proj", "dense", "c_proj"),
+        query=_first(attention_module, "q_proj"),
+        key=_first(attention_module, "k_proj"),
+        value=_first(attention_module, "v_proj"),
+        output=_first(attention_module, "o_proj", "out_proj", "dense", "c_proj"),
         mlp_output=_first(find(layer, mlp) if layer is not None and mlp else None, "down_proj", "fc2", "c_proj", "w2"),
         parallel=_first(layer, "post_attention_layernorm", "ln_2", "norm2") == "",
     )
@@ -160,7 +160,7 @@ def find(root: nn.Module | None, name: str) -> nn.Module | None:
 
 
 def projection(weight: Any) -> torch.Tensor:
-    """A projection's matrix as ``[d_out, d_in]`` (GPT-2's Conv1D keeps it the other way round)."""
+    """A projection's matrix as ``[d_out, d_in]`` (GPT-2's Conv1D stores its transpose)."""
     matrix = weight.weight
     return matrix.T if type(weight).__name__ == "Conv1D" else matrix
 
@@ -173,8 +173,8 @@ def _prefixed(trunk: str, name: str) -> str:
     return f"{trunk}.{name}" if trunk and name else name
 
 
-def _name_of(model: nn.Module, wanted: nn.Module | None) -> str:
-    return next((name for name, part in model.named_modules() if part is wanted), "")
+def _name_of(model: nn.Module, module: nn.Module | None) -> str:
+    return next((name for name, part in model.named_modules() if part is module), "")
 
 
 def _unembed_name(model: Any) -> str:

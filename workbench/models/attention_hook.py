@@ -32,7 +32,7 @@ PREFIX = "workbench|"
 
 @dataclass
 class AttentionInputs:
-    """What one layer's attention was called with in a run: what it takes to resume the run."""
+    """What one layer's attention was called with in a run, to resume it."""
 
     keys: Float[Tensor, "batch kv_head pos d_head"]
     values: Float[Tensor, "batch kv_head pos d_head"]
@@ -70,7 +70,7 @@ _LAYERS: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
 
 
 def register(implementation: str) -> str:
-    """Register our function beside `implementation` and give the name to put into ``config._attn_implementation``."""
+    """Register our function beside `implementation` and return the name to put into ``config._attn_implementation``."""
     name = PREFIX + implementation
     if name not in ALL_ATTENTION_FUNCTIONS:
         AttentionInterface.register(name, hooked_attention)
@@ -93,7 +93,7 @@ def implementation_of(module: nn.Module, name: str) -> Callable[..., tuple[Tenso
 
 
 def attach(module: nn.Module, implementation: Callable[..., tuple[Tensor, Tensor | None]]) -> None:
-    """Make `module`, one attention layer, known to `hooked_attention`."""
+    """Register `module`, one attention layer, with `hooked_attention`."""
     _LAYERS[module] = _Layer(implementation)
 
 
@@ -137,9 +137,10 @@ def hooked_attention(
 
 
 def is_causal(module: nn.Module, kwargs: dict[str, Any]) -> bool:
-    """Whether a missing mask means causal: the keyword if given, else the module's word (the mask cannot tell)."""
-    given = kwargs.get("is_causal")
-    return bool(given if given is not None else getattr(module, "is_causal", True))
+    """Whether a missing mask means causal: the keyword where there is one, else the module's attribute (the mask does
+    not say)."""
+    keyword = kwargs.get("is_causal")
+    return bool(keyword if keyword is not None else getattr(module, "is_causal", True))
 
 
 def _reference(

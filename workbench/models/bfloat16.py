@@ -14,19 +14,19 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        known = torch.cpu.get_capabilities()
-        return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
 
 
 def in_bfloat16(model: HookedLM) -> HookedLM:
     """The same model with bfloat16 weights; `model` is left as it is.
 
-    What the self-check found of `model` holds for the copy, which is not checked again: exact resumption is judged in
-    the model's own precision.
+    The copy is not checked again: the self-check of `model` holds for it, as exact resumption is judged in the model's
+    own precision.
     """
     with model.lock:
         hf = copy.deepcopy(model.hf).to(torch.bfloat16)
-    half = HookedLM(hf, model.tokenizer, model.provenance, check=False)
-    half.resumable, half.why_not_resumable = model.resumable, model.why_not_resumable
-    return half
+    converted = HookedLM(hf, model.tokenizer, model.provenance, check=False)
+    converted.resumable, converted.why_not_resumable = model.resumable, model.why_not_resumable
+    return converted

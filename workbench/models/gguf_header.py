@@ -48,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says about itself; arrays in the metadata (vocabularies) are checked and given as lengths."""
+    """What a GGUF file says about itself; arrays in the metadata (vocabularies) are checked and stored as lengths."""
 
     version: int
     metadata: Mapping[str, Any]
@@ -69,7 +69,7 @@ def read(path: Path) -> Header:
 
     Raises:
         UntrustedModel: not GGUF, another version or byte order, truncated, a limit exceeded, a name that occurs
-            twice, or tensors that overlap, leave gaps or end outside the file. The message names what was found.
+            twice, or tensors that overlap, leave gaps or end outside the file. The message says what is wrong.
     """
     size = path.stat().st_size
     if size < 24:
@@ -84,8 +84,10 @@ class _Reader:
     def __init__(self, path: Path, view: mmap.mmap) -> None:
         self.path, self.view, self.size, self.at = path, view, len(view), 0
 
-    def refuse(self, found: str) -> UntrustedModel:
-        return UntrustedModel(f"{self.path} is refused as a GGUF file: {found} (at byte {self.at:,} of {self.size:,}).")
+    def refuse(self, problem: str) -> UntrustedModel:
+        return UntrustedModel(
+            f"{self.path} is refused as a GGUF file: {problem} (at byte {self.at:,} of {self.size:,})."
+        )
 
     def need(self, count: int, what: str) -> None:
         if count > self.size - self.at:

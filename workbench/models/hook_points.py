@@ -1,4 +1,4 @@
-"""The surface TransformerLens's tools expect: hook points by their classic names, and weights by head.
+"""What TransformerLens's tools expect: hook points by their classic names, and weights by head.
 
 Only hook points that fire are created. The Hugging Face modules stay outside this tree (`HookedRootModule.setup` writes
 a name onto every module it finds); the weights here are views of theirs.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.models.language import HookedLM
 
 
-class Outside:
+class Unregistered:
     """Holds a module without making it a child."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -32,19 +32,19 @@ class Norm(nn.Module):
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
         self.hook_scale = HookPoint()
-        self.outside = Outside(norm)
+        self.wrapped = Unregistered(norm)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        return self.outside.module(x)
+        return self.wrapped.module(x)
 
 
-class AttentionSurface(nn.Module):
+class AttentionHooks(nn.Module):
     """Hook points of one attention layer, and its weights: ``W_Q [head, d_model, d_head]``, ``W_K``, ``W_V`` with KV
     heads, ``W_O [head, d_head, d_model]``. Attention is ``z_h W_O[h]`` summed over heads, plus ``b_O``."""
 
     def __init__(self, model: HookedLM, layer: int) -> None:
         super().__init__()
-        self.of = Outside(model.attentions[layer])
+        self.wrapped = Unregistered(model.attentions[layer])
         self.anatomy, self.shape = model.anatomy, (model.n_heads, model.n_kv_heads, model.d_head)
         for name in model.attention_hooks:
             setattr(self, name, HookPoint())
@@ -65,9 +65,9 @@ class AttentionSurface(nn.Module):
     def b_V(self) -> Float[Tensor, "kv_head d_head"]:
         _, n_kv_heads, d_head = self.shape
         if not self.anatomy.fused:
-            module = self.of.module.get_submodule(self.anatomy.value)
+            module = self.wrapped.module.get_submodule(self.anatomy.value)
             return bias_of(module, self.W_V[0].new_empty(n_kv_heads * d_head)).unflatten(0, (n_kv_heads, d_head))
-        module = self.of.module.get_submodule(self.anatomy.fused)
+        module = self.wrapped.module.get_submodule(self.anatomy.fused)
         fused = bias_of(module, projection(module)[:, 0])
         if self.anatomy.fused_layout == "blocks":
             return fused.chunk(3)[2].unflatten(0, (n_kv_heads, d_head))
@@ -76,17 +76,17 @@ class AttentionSurface(nn.Module):
     @property
     def W_O(self) -> Float[Tensor, "head d_head d_model"]:
         n_heads, _, d_head = self.shape
-        return projection(self.of.module.get_submodule(self.anatomy.output)).T.unflatten(0, (n_heads, d_head))
+        return projection(self.wrapped.module.get_submodule(self.anatomy.output)).T.unflatten(0, (n_heads, d_head))
 
     @property
     def b_O(self) -> Float[Tensor, "d_model"]:
-        return bias_of(self.of.module.get_submodule(self.anatomy.output), self.W_O)
+        return bias_of(self.wrapped.module.get_submodule(self.anatomy.output), self.W_O)
 
     def _heads(self, which: str, n_heads: int) -> Float[Tensor, "some_head d_model d_head"]:
         if not self.anatomy.fused:
-            matrix = projection(self.of.module.get_submodule(getattr(self.anatomy, which)))
+            matrix = projection(self.wrapped.module.get_submodule(getattr(self.anatomy, which)))
         else:
-            fused, index = projection(self.of.module.get_submodule(self.anatomy.fused)), "qkv".index(which[0])
+            fused, index = projection(self.wrapped.module.get_submodule(self.anatomy.fused)), "qkv".index(which[0])
             if self.anatomy.fused_layout == "blocks":
                 matrix = fused.chunk(3)[index]
             else:
@@ -97,14 +97,14 @@ class AttentionSurface(nn.Module):
 class BlockHooks(nn.Module):
     """Hook points of one layer."""
 
-    #: TransformerLens's logit lens asks whether what leaves a layer is the residual stream itself.
+    #: TransformerLens's logit lens checks whether a layer's output is the residual stream itself.
     hook_out_is_single_residual_stream = True
 
     def __init__(self, model: HookedLM, layer: int) -> None:
         super().__init__()
         for name in model.block_hooks:
             setattr(self, name, HookPoint())
-        self.attn = AttentionSurface(model, layer)
+        self.attn = AttentionHooks(model, layer)
         for name, norm in (("ln1", model.anatomy.norm1), ("ln2", model.anatomy.norm2)):
             module = find(model.layer(layer), norm) if norm else None
             if module is not None:

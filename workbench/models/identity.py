@@ -1,8 +1,8 @@
 """What makes two models give the same numbers: weights, configuration, precision, device, kernels and versions.
 
-The weights are hashed once (all bytes). After that they are believed while no parameter's version counter moves and a
-sample of every parameter, dense enough to touch every head's slice of every projection, stays the same: a head that is
-zeroed through ``.data``, which moves no counter, is noticed. What modules do besides their tensors is looked at each
+The weights are hashed once (all bytes). After that they count as unchanged while no parameter's version counter moves
+and a sample of every parameter, dense enough to touch every head's slice of every projection, stays the same: a head
+that is zeroed through ``.data``, which moves no counter, is noticed. The modules' code and settings are hashed each
 time.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workbench.models.language import HookedLM
 
 #: Configuration fields that say where a model comes from, not what it computes.
-_NAMES = ("_name_or_path", "name_or_path", "transformers_version", "architectures")
+_NAME_FIELDS = ("_name_or_path", "name_or_path", "transformers_version", "architectures")
 
 
 class Identity:
@@ -39,9 +39,9 @@ class Identity:
         self._state: tuple[Any, ...] = ()
         self._weights = b""
 
-    def now(self) -> bytes | None:
+    def current(self) -> bytes | None:
         """The context of every key of this model, or None where nothing may be cached (one warning says why)."""
-        if reason := self._obstacle():
+        if reason := self._why_not_cacheable():
             warnings.warn(f"Nothing is cached for this call: {reason}.", CacheNotice, stacklevel=4)
             return None
         state = self._sample()
@@ -51,7 +51,7 @@ class Identity:
         return context(
             {
                 "weights": self._weights.hex(),
-                "modules": _behaviour(model.hf),
+                "modules": _hash_code(model.hf),
                 "dtype": str(model.dtype),
                 "device": model.device.type,
                 "attention": model.attention_implementation,
@@ -61,7 +61,7 @@ class Identity:
             }
         )
 
-    def _obstacle(self) -> str:
+    def _why_not_cacheable(self) -> str:
         hf: nn.Module = self.model.hf
         if hf.training:
             return "the model is in training mode (model.eval() ends it)"
@@ -69,8 +69,8 @@ class Identity:
             return "hooks are active on the model"
         for name, module in hf.named_modules():
             hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-            if any(not _harmless(hook) for hook in hooks) or "forward" in module.__dict__:
-                return f"somebody's hooks are active on {name or type(module).__name__}"
+            if any(not _is_transformers_hook(hook) for hook in hooks) or "forward" in module.__dict__:
+                return f"foreign hooks are active on {name or type(module).__name__}"
         for name, parameter in hf.named_parameters():
             if parameter.is_inference():
                 return f"{name} has no version counter, so that a change would go unnoticed"
@@ -92,43 +92,45 @@ class Identity:
 
     def _hash(self) -> bytes:
         tensors = self._tensors()
-        config: dict[str, Any] = {k: v for k, v in self.model.hf.config.to_dict().items() if k not in _NAMES}
+        config: dict[str, Any] = {k: v for k, v in self.model.hf.config.to_dict().items() if k not in _NAME_FIELDS}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             sums = list(pool.map(lambda pair: hashlib.blake2b(_bytes(pair[1]), digest_size=16).hexdigest(), tensors))
-        facts = [(name, str(x.dtype), tuple(x.shape), total) for (name, x), total in zip(tensors, sums, strict=True)]
-        text = repr((type(self.model.hf).__name__, sorted(config.items(), key=str), facts))
+        described = [
+            (name, str(x.dtype), tuple(x.shape), total) for (name, x), total in zip(tensors, sums, strict=True)
+        ]
+        text = repr((type(self.model.hf).__name__, sorted(config.items(), key=str), described))
         return hashlib.blake2b(text.encode(), digest_size=20).digest()
 
 
-def _behaviour(model: nn.Module) -> str:
+def _hash_code(model: nn.Module) -> str:
     """A hash of what modules do besides their tensors: their classes, the code of their forwards, and their plain
     attributes (an attention's scaling, a norm's epsilon, an adapter's factor)."""
-    state, seen = hashlib.blake2b(digest_size=16), set()
+    state, hashed_classes = hashlib.blake2b(digest_size=16), set()
     for name, module in model.named_modules():
         kind = type(module)
-        plain = sorted((k, v) for k, v in vars(module).items() if not k.startswith("_") and _plain(v))
+        plain = sorted((k, v) for k, v in vars(module).items() if not k.startswith("_") and _is_plain(v))
         state.update(repr((name, kind.__module__, kind.__qualname__, plain)).encode())
-        if kind not in seen:  # its code once
-            seen.add(kind)
+        if kind not in hashed_classes:  # its code once
+            hashed_classes.add(kind)
             for function in (kind.forward, inspect.unwrap(kind.forward)):
                 state.update(repr(_code(getattr(function, "__code__", None))).encode())
     return state.hexdigest()
 
 
-def _plain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
-        return all(_plain(item) for item in value)
+        return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def _code(code: Any) -> Any:
     """What a function does, whatever file and line it stands in."""
     if not isinstance(code, CodeType):
-        return code if _plain(code) else None
+        return code if _is_plain(code) else None
     return code.co_code, code.co_names, [_code(constant) for constant in code.co_consts]
 
 
-def _harmless(hook: Any) -> bool:
+def _is_transformers_hook(hook: Any) -> bool:
     """Transformers leaves hooks behind that record outputs and change nothing."""
     return str(getattr(hook, "__module__", "")).startswith("transformers.")
 

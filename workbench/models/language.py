@@ -34,14 +34,14 @@ class HookedLM(TransformerLensTools, HookedRootModule):
 
     Args:
         hf: a causal language model in memory; it is not modified.
-        tokenizer: its tokeniser, or None when only ids are given.
-        provenance: where the weights come from (JSON-able), shown in every result.
+        tokenizer: its tokeniser, or None for a model that gets ids only.
+        provenance: where the weights come from (JSON-able), reported in every result.
         check: run the load-time self-check (`workbench.models.self_check.check`).
 
     Attributes:
-        hf, tokenizer, provenance: as given.
+        hf, tokenizer, provenance: the arguments.
         n_layers, n_heads, n_kv_heads, d_head, d_model: sizes.
-        causal: whether a position sees only itself and earlier ones.
+        causal: whether a position attends only to itself and earlier ones.
         resumable: whether the self-check proved that the model resumes from any layer and position exactly; where
             it did not, sweeps recompute full forwards (`why_not_resumable` says why).
 
@@ -181,15 +181,17 @@ class HookedLM(TransformerLensTools, HookedRootModule):
             UnknownName: `names_filter` names a hook point that the model does not have.
             UsageError: `names_filter` matches none of them.
         """
-        wanted: Any = kwargs.get("names_filter")
-        names: list[Any] = [wanted] if isinstance(wanted, str) or callable(wanted) else list(wanted or ())
+        requested: Any = kwargs.get("names_filter")
+        if isinstance(requested, str) or callable(requested):
+            requested = [requested]
+        names: list[Any] = list(requested or ())
         for name in names:
             self._require(name)
         output, cache = super().run_with_cache(*args, **kwargs)
         if not return_cache_object:
             return output, cache
-        lens = ActivationCache(cache, self)
-        return output, lens.remove_batch_dim() if remove_batch_dim else lens
+        activations = ActivationCache(cache, self)
+        return output, activations.remove_batch_dim() if remove_batch_dim else activations
 
     @contextmanager
     def hooks(self, *args: Any, **kwargs: Any) -> Iterator[HookedLM]:
@@ -211,7 +213,7 @@ class HookedLM(TransformerLensTools, HookedRootModule):
     def _require(self, name: str | Callable[[str], bool]) -> None:
         if isinstance(name, str) and name not in self.hook_dict:
             raise UnknownName("site", name, self.hook_dict)
-        if callable(name) and not any(name(known) for known in self.hook_dict):
+        if callable(name) and not any(name(hook_name) for hook_name in self.hook_dict):
             raise UsageError(f"The filter {name!r} matches none of the model's {len(self.hook_dict)} hook points.")
 
     # --- sites ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """From rotated q and k back to the attention pattern: what a layer does between them, as plain data.
 
-A pattern grows with the square of the length and q and k do not, so the cache keeps those and this.
+A pattern grows with the square of the length and q and k do not, so the cache stores those and this.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PatternFormula:
         return softmax(scores, sinks, q.dtype)[0]
 
     def plain(self) -> dict[str, Any]:
-        """The formula as JSON knows it."""
+        """The formula as a JSON-able mapping."""
         return asdict(self)
 
     @classmethod
@@ -55,7 +55,7 @@ class PatternFormula:
 
 
 def formula_of(module: nn.Module, inputs: AttentionInputs) -> PatternFormula | None:
-    """The formula of a layer as it was just run on unpadded inputs; None where its pattern needs more than q and k."""
+    """The formula of a layer as it last ran, on unpadded inputs; None where its pattern needs more than q and k."""
     arguments, length = inputs.arguments, inputs.keys.shape[2]
     if arguments.get("position_bias") is not None:
         return None

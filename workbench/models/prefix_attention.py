@@ -50,7 +50,7 @@ class Prefix:
 
 
 def is_plain(prefix: Prefix, query: Tensor, key: Tensor, value: Tensor, arguments: Mapping[str, Any]) -> bool:
-    """Whether it is softmax attention and nothing else, over a prefix that every row sees whole."""
+    """Whether it is softmax attention and nothing else, over a prefix that every row sees in full."""
     return (
         prefix.mask is None
         and prefix.start > 0

@@ -52,8 +52,8 @@ def attention(
         pattern = torch.nan_to_num(pattern)
     pattern = edit_pattern(pattern)
     parts = pattern.split([values.shape[2] for _, values in sources], -1)
-    z, *more = [grouped_product(part, values) for part, (_, values) in zip(parts, sources, strict=True)]
-    return sum(more, z).transpose(1, 2).contiguous()
+    z, *others = [grouped_product(part, values) for part, (_, values) in zip(parts, sources, strict=True)]
+    return sum(others, z).transpose(1, 2).contiguous()
 
 
 def masked_scores(

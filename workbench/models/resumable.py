@@ -1,6 +1,6 @@
 """What patching needs of a model: a stack of layers that can be entered at any depth and position.
 
-The engine speaks of inputs, layers, positions and sampling steps. A language model has one step; a diffusion model
+The engine's terms are inputs, layers, positions and sampling steps. A language model has one step; a diffusion model
 runs its layers once a step, and *depth* counts them all: ``depth = step · n_layers + layer``. An edit at a depth
 and a position can change only later depths and, where attention is causal and there is one step, later positions.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 Tap = Callable[[Tensor], Tensor | None]
 #: Hook name → function, for activations whose first position is the argument.
 TapsFrom = Callable[[int], Mapping[str, Tap]]
-#: What a row carries from depth to depth: the residual stream first (``[row, pos, d_model]``), then whatever else
+#: A row's state between depths: the residual stream first (``[row, pos, d_model]``), then whatever else
 #: the model needs (a diffusion model's latent).
 Stream = tuple[Tensor, ...]
 
@@ -47,7 +47,7 @@ class ResumableModel(Protocol):
 
     Attributes:
         n_layers, n_heads, n_kv_heads, n_steps: sizes.
-        causal: whether a position sees only itself and earlier ones (false whenever ``n_steps > 1``).
+        causal: whether a position attends only to itself and earlier ones (false whenever ``n_steps > 1``).
         resumes: whether resuming is exact; otherwise the engine calls `full_forward`.
     """
 
@@ -102,7 +102,7 @@ class ResumableModel(Protocol):
     def readout(
         self, base: Any, rows: Int[Tensor, "row"], stream: Stream, tokens: Int[Tensor, "n"] | None = None
     ) -> Float[Tensor, "row n"]:
-        """What the metric looks at: for a language model the last position's logits of `tokens`, or of all."""
+        """What the metric is computed from: for a language model the last position's logits of `tokens`, or of all."""
         ...
 
     def full_forward(

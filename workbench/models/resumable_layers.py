@@ -1,9 +1,9 @@
-"""Language models as towers: exact resumption through unmodified Hugging Face layers.
+"""Language models as `ResumableModel`: exact resumption through unmodified Hugging Face layers.
 
 A base run holds, per decoder layer, the arguments it was called with, its input, and the keys, values and mask of its
 attention. To resume at layer L and position p, the layer is called on the stored input from p on, with its
 per-position arguments cut, every cache argument None, and the base run's earlier keys and values prepended inside the
-attention function. Nothing of the family's arithmetic is known here.
+attention function. This works for any family: none of its arithmetic is repeated here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class UnknownArgument(UnsupportedModel):
-    """A layer was given a per-position argument that nobody knows how to cut."""
+    """A layer takes a per-position argument that cannot be cut to positions."""
 
 
 @dataclass
@@ -60,13 +60,13 @@ class ResumableLM:
         self.model = model
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
         self.causal, self.resumes = model.causal, model.resumable
-        # Only the last position's logits are asked for: those of a whole prompt are much work for a small model.
-        keeps = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
-        self._last = {"logits_to_keep": 1} if keeps else {}
+        # Only the last position's logits are computed: those of a full prompt are much work for a small model.
+        takes_logits_to_keep = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
+        self._last = {"logits_to_keep": 1} if takes_logits_to_keep else {}
 
     @property
     def device(self) -> torch.device:
-        """Where activations are made, and where those that were kept are put back."""
+        """Where activations are computed, and where cached ones are put back."""
         return self.model.device
 
     def hook_name(self, site: str, layer: int) -> str:
@@ -79,20 +79,21 @@ class ResumableLM:
         edits = {i: AttentionEdits(on_inputs=base.attention_inputs.append) for i in range(self.n_layers)}
         handles = []
 
-        def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def capture_input(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             base.streams.append(args[0] if args else kwargs["hidden_states"])
             base.calls.append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
 
-        def leaving(_: Any, args: Any, output: Any) -> None:
+        def capture_output(_: Any, args: Any, output: Any) -> None:
             base.streams.append(output[0] if isinstance(output, tuple) else output)
 
         try:
             with torch.no_grad(), model.running((taps or {}).get(0, {}), edits):
-                # Registered after the taps, so that they see what the layer really works on.
+                # Registered after the taps, so that they see the layer's input after the taps.
                 handles += [
-                    model.layer(i).register_forward_pre_hook(entering, with_kwargs=True) for i in range(self.n_layers)
+                    model.layer(i).register_forward_pre_hook(capture_input, with_kwargs=True)
+                    for i in range(self.n_layers)
                 ]
-                handles.append(model.layer(self.n_layers - 1).register_forward_hook(leaving))
+                handles.append(model.layer(self.n_layers - 1).register_forward_hook(capture_output))
                 model.hf.base_model(base.ids, use_cache=False)
         finally:
             for handle in handles:
@@ -105,11 +106,11 @@ class ResumableLM:
     def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
         embedded: list[Tensor] = []
 
-        def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def capture_input(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             embedded.append(args[0] if args else kwargs["hidden_states"])
             raise StopForward
 
-        handle = self.model.layer(0).register_forward_pre_hook(entering, with_kwargs=True)
+        handle = self.model.layer(0).register_forward_pre_hook(capture_input, with_kwargs=True)
         try:
             with torch.no_grad(), self.model.lock, suppress(StopForward):
                 self.model.hf.base_model(inputs.to(self.model.device), use_cache=False)
@@ -165,21 +166,21 @@ class ResumableLM:
     @contextmanager
     def weights_frozen(self) -> Iterator[None]:
         with self.model.lock:
-            trained = [p for p in self.model.parameters() if p.requires_grad]
+            trainable = [p for p in self.model.parameters() if p.requires_grad]
             try:
-                for p in trained:
+                for p in trainable:
                     p.requires_grad_(False)
                 yield
             finally:
-                for p in trained:
+                for p in trainable:
                     p.requires_grad_(True)
 
     def identity(self) -> bytes | None:
         """What the cache keys of this model's activations begin with; None where nothing may be cached now."""
-        return self.model.identity.now()
+        return self.model.identity.current()
 
     def pattern_formula(self, base: LanguageBaseRun, layer: int) -> PatternFormula | None:
-        """How a layer made its pattern in a base run; None where that takes more than rotated q and k."""
+        """How a layer computed its pattern in a base run; None where that takes more than rotated q and k."""
         return formula_of(self.model.attentions[layer], base.attention_inputs[layer])
 
     # --- one layer ------------------------------------------------------------------------------------------------

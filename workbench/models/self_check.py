@@ -1,6 +1,6 @@
-"""The load-time self-check: what the adapter assumes of a model is proven on the model at hand, on eight random tokens.
+"""The load-time self-check: the adapter's assumptions are proven on the model itself, on eight random tokens.
 
-Refused (`UnsupportedModel`): hooks change the logits, a layer's attention is not the one found, or its rows do not
+Refused (`UnsupportedModel`): hooks change the logits, a layer does not call the hooked attention, or its rows do not
 sum to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to full forwards
 with a warning: a model that does not resume exactly.
 """
@@ -61,7 +61,7 @@ def _refuse(model: HookedLM, reason: str) -> UnsupportedModel:
 
 
 def _hooks_change_nothing(model: HookedLM, ids: Tensor) -> None:
-    plain = model.hf(ids, use_cache=False).logits
+    expected = model.hf(ids, use_cache=False).logits
     called: list[int] = []
     taps = {f"blocks.{i}.attn.hook_z": lambda x, i=i: called.append(i) for i in range(model.n_layers)}
     with model.running(taps, must_fire=False):
@@ -69,16 +69,16 @@ def _hooks_change_nothing(model: HookedLM, ids: Tensor) -> None:
     if called != list(range(model.n_layers)):
         missing = sorted(set(range(model.n_layers)) - set(called))
         raise _refuse(model, f"layers {missing or called} do not call the attention function once each, in order.")
-    if not torch.equal(plain, hooked):
-        raise _refuse(model, f"reading z moves the logits by {float((plain - hooked).abs().max()):.2g}.")
+    if not torch.equal(expected, hooked):
+        raise _refuse(model, f"reading z moves the logits by {float((expected - hooked).abs().max()):.2g}.")
 
 
 def _patterns_sum_to_one(model: HookedLM, ids: Tensor) -> None:
     sums: dict[int, Tensor] = {}
     taps = {f"blocks.{i}.attn.hook_pattern": lambda x, i=i: sums.update({i: x.sum(-1)}) for i in range(model.n_layers)}
     with model.running(taps):
-        explicit = model.hf(ids, use_cache=False).logits
-    if not _close(explicit, model.hf(ids, use_cache=False).logits):
+        recomputed = model.hf(ids, use_cache=False).logits
+    if not _close(recomputed, model.hf(ids, use_cache=False).logits):
         raise _refuse(model, "attention computed from q, k and v explicitly does not give the model's logits.")
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     for layer, total in sums.items():
@@ -95,16 +95,16 @@ def _branches_add_up(model: HookedLM, ids: Tensor) -> None:
     names = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
     if any(f"blocks.0.{name}" not in model.hook_dict for name in names):
         return
-    seen: dict[str, Tensor] = {}
+    activations: dict[str, Tensor] = {}
     taps = {
-        f"blocks.{i}.{name}": lambda x, key=f"blocks.{i}.{name}": seen.update({key: x.clone()})
+        f"blocks.{i}.{name}": lambda x, key=f"blocks.{i}.{name}": activations.update({key: x.clone()})
         for i in range(model.n_layers)
         for name in names
     }
     with model.running(taps):
         model.hf(ids, use_cache=False)
     for layer in range(model.n_layers):
-        pre, attention, mlp, post = (seen[f"blocks.{layer}.{name}"] for name in names)
+        pre, attention, mlp, post = (activations[f"blocks.{layer}.{name}"] for name in names)
         if not _close(pre + attention + mlp, post):
             reason = f"in layer {layer} the attention's and the MLP's outputs do not add up to the residual stream"
             if model.listed:
@@ -117,17 +117,17 @@ def _branches_add_up(model: HookedLM, ids: Tensor) -> None:
 
 
 def _noise_in_z_matters(model: HookedLM, ids: Tensor) -> None:
-    """Each attention module is called once more with what the model gave it, and z changed."""
+    """Each attention module is called again with its own arguments, and z changed."""
     calls: dict[int, tuple[Any, Any, Tensor]] = {}
 
-    def keeper(layer: int) -> Callable[..., None]:
-        def keep(_: object, args: Any, kwargs: Any, output: Any) -> None:
+    def capture(layer: int) -> Callable[..., None]:
+        def hook(_: object, args: Any, kwargs: Any, output: Any) -> None:
             calls[layer] = without_caches(args), without_caches(kwargs), _first(output)
 
-        return keep
+        return hook
 
     attentions = model.attentions
-    handles = [m.register_forward_hook(keeper(i), with_kwargs=True) for i, m in enumerate(attentions)]
+    handles = [m.register_forward_hook(capture(i), with_kwargs=True) for i, m in enumerate(attentions)]
     try:
         model.hf(ids, use_cache=False)
     finally:
@@ -145,7 +145,7 @@ def _first(output: Any) -> Tensor:
 
 
 def _resumes(model: HookedLM, ids: Tensor) -> None:
-    """Two runs that leave one base run, resumed together and by full forwards: one edited in the middle layer, and one
+    """Two runs that resume one base run, together and by full forwards: one edited in the middle layer, and one
     with other tokens from the middle position on."""
     resumable, middle, position = ResumableLM(model), model.n_layers // 2, LENGTH // 2
     hook, other = model.hook_name("z", middle), ids.clone()
@@ -179,12 +179,12 @@ def _resumed(
     resumable: ResumableLM, ids: Tensor, other: Tensor, middle: int, start: int, taps_from: TapsFrom
 ) -> Float[Tensor, "run d_vocab"]:
     """The readouts of a run that is edited in layer `middle`, and of one with other tokens from `start` on."""
-    base, alone, both = resumable.base_run(ids), torch.tensor([0]), torch.tensor([0, 0])
+    base, one_row, two_rows = resumable.base_run(ids), torch.tensor([0]), torch.tensor([0, 0])
     stream = tuple(part[:, start:] for part in resumable.embed(other))
     for layer in range(middle):
-        stream = resumable.block(base, layer, alone, start, stream, lambda _: {})
-    edited = resumable.stream_at(base, middle, alone, start)
+        stream = resumable.block(base, layer, one_row, start, stream, lambda _: {})
+    edited = resumable.stream_at(base, middle, one_row, start)
     stream = tuple(torch.cat(parts) for parts in zip(edited, stream, strict=True))
     for layer in range(middle, resumable.n_layers):
-        stream = resumable.block(base, layer, both, start, stream, taps_from if layer == middle else lambda _: {})
-    return resumable.readout(base, both, stream)
+        stream = resumable.block(base, layer, two_rows, start, stream, taps_from if layer == middle else lambda _: {})
+    return resumable.readout(base, two_rows, stream)

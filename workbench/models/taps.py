@@ -2,7 +2,7 @@
 
 ``with tapped(model, {"blocks.9.attn.hook_z": f}): ...`` calls ``f(activation)`` at that site, in TransformerLens's
 layout; what it returns replaces the activation. Every way of reading or editing a model goes through here, so the rules
-are kept in one place: an unknown site, a tap that never fires and a changed shape are errors, and everything is removed
+are in one place: an unknown site, a tap that never fires and a changed shape are errors, and everything is removed
 on every way out.
 """
 
@@ -83,8 +83,10 @@ def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
         if new is None:
             return None
         if not isinstance(new, Tensor) or new.shape != shape:
-            found = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
-            raise HookError(f"The edit at {name} gave {found} where {tuple(shape)} came in: an edit keeps the shape.")
+            returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+            raise HookError(
+                f"The edit at {name} gave {returned} where {tuple(shape)} came in: an edit keeps the shape."
+            )
         return new.to(x.dtype)
 
     return call
@@ -127,13 +129,13 @@ def _resid_mid(model: HookedLM, layer: int, tap: Tap) -> Handles:
     stream: list[Tensor] = []
 
     def branch(x: Tensor) -> Tensor | None:
-        before = stream.pop()
-        old = before + x
+        skip = stream.pop()
+        old = skip + x
         new = tap(old.clone())
         if new is None:
             return None
         # Where nothing was changed the branch stays bit for bit; elsewhere a stream set to 0 is exactly 0.
-        return _differentiable(torch.where(new == old, x, new - before), x + (new - old))
+        return _differentiable(torch.where(new == old, x, new - skip), x + (new - old))
 
     block = model.layer(layer)
     return on_input(block, stream.append) + on_output(model.part(layer, model.anatomy.attn_out), branch)
@@ -225,7 +227,7 @@ def norm_scale(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def norm_eps(norm: nn.Module) -> float:
-    """The norm's epsilon, under whichever name it goes."""
+    """The norm's epsilon, whatever its attribute is called."""
     return float(next(getattr(norm, name) for name in ("eps", "variance_epsilon", "epsilon") if hasattr(norm, name)))
 
 

@@ -1,4 +1,4 @@
-"""What TransformerLens's tools ask of a model besides hooks: tokens, weights, directions, biases, a configuration."""
+"""What TransformerLens's tools need of a model besides hooks: tokens, weights, directions, biases, a configuration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TransformerLensTools:
         if isinstance(input, Tensor):
             return (input[None] if input.ndim == 1 else input).to(self.device)
         if self.tokenizer is None:
-            raise UsageError("This model was given without a tokeniser: pass ids, not text.")
+            raise UsageError("This model has no tokeniser: pass ids, not text.")
         texts = [input] if isinstance(input, str) else list(input)
         rows = [self.tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
         if prepend_bos:
@@ -94,7 +94,7 @@ class TransformerLensTools:
 
 
 def transformer_lens_config(model: HookedLM) -> TransformerLensConfig:
-    """The model's sizes in TransformerLens's words."""
+    """The model's sizes as a TransformerLens configuration."""
     config, norm = model.hf.config.get_text_config(), model.module(model.anatomy.final_norm)
     return TransformerLensConfig(
         d_model=model.d_model,

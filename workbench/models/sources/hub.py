@@ -21,22 +21,24 @@ _SAFE_NAME = re.compile(
 
 
 def cached(repo: str, revision: str | None) -> Path | None:
-    """The snapshot folder of a repository in the hub's cache, when it holds a whole model; no network."""
+    """The snapshot folder of a repository in the hub's cache, when it holds a complete model; no network."""
     from huggingface_hub import snapshot_download
 
     try:
-        found = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=["config.json"]))
-    except (OSError, ValueError):  # nothing there, or not a whole snapshot
+        snapshot = Path(
+            snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=["config.json"])
+        )
+    except (OSError, ValueError):  # not in the cache, or not a complete snapshot
         return None
-    weights = any((found / name).is_file() for name in (trust.WEIGHTS, trust.WEIGHTS_INDEX))
-    return found if weights and (found / "config.json").is_file() else None
+    weights = any((snapshot / name).is_file() for name in (trust.WEIGHTS, trust.WEIGHTS_INDEX))
+    return snapshot if weights and (snapshot / "config.json").is_file() else None
 
 
 def fetch(repo: str, revision: str | None, by_hand: Path) -> Path:
     """The snapshot folder of a repository, downloaded when the cache does not hold it.
 
     Args:
-        by_hand: the folder of ours in which files placed by hand would be found.
+        by_hand: our folder for files placed by hand.
 
     Raises:
         NotAvailable: offline mode, no network, or no such repository.
@@ -44,9 +46,9 @@ def fetch(repo: str, revision: str | None, by_hand: Path) -> Path:
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    found = cached(repo, revision)
-    if found is not None:
-        return found
+    snapshot = cached(repo, revision)
+    if snapshot is not None:
+        return snapshot
     advice = (
         "To work offline, place the model's config.json, model.safetensors, tokenizer.json and tokenizer_config.json "
         f"in {by_hand}, or run `hf download {repo}` on a machine with a network and copy its hub cache to "
@@ -57,20 +59,20 @@ def fetch(repo: str, revision: str | None, by_hand: Path) -> Path:
     try:
         # One plain request; the download below would retry for a minute.
         info = HfApi().model_info(repo, revision=revision, timeout=_TIMEOUT, files_metadata=True)
-        names = wanted(info.siblings or [], repo)
-        # By the name of the revision, not by its commit: only then does the cache know where the name leads, offline.
+        names = files_to_download(info.siblings or [], repo)
+        # By the name of the revision, not by its commit: only then can the cache resolve the name offline.
         return Path(snapshot_download(repo, revision=revision, allow_patterns=names, etag_timeout=_TIMEOUT))
     except UntrustedModel:
         raise
     except Exception as error:  # the client's errors have no common base: they are those of httpx, httpx2 or requests
-        said = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise NotAvailable(
             f"{repo} cannot be fetched from the hub {constants.ENDPOINT} ({type(error).__name__}: "
-            f"{said[0][:200] if said else 'no reason given'}). {advice}"
+            f"{lines[0][:200] if lines else 'no reason given'}). {advice}"
         ) from error
 
 
-def wanted(siblings: list[Any], repo: str) -> list[str]:
+def files_to_download(siblings: list[Any], repo: str) -> list[str]:
     """The names of a repository's files that are downloaded: top level, known names, no code and no pickles."""
     top = [str(file.rfilename) for file in siblings if "/" not in str(file.rfilename)]
     names = [name for name in top if _SAFE_NAME.fullmatch(name)]
@@ -84,13 +86,13 @@ def wanted(siblings: list[Any], repo: str) -> list[str]:
 
 
 def blob_hashes(snapshot: Path) -> dict[str, str]:
-    """SHA-256 by file name where the hub cache knows it: large files are links to blobs named by their SHA-256."""
-    found = {}
+    """SHA-256 by file name where the hub cache has it: large files are links to blobs named by their SHA-256."""
+    hashes = {}
     for path in snapshot.glob("*.safetensors"):
         name = Path(os.path.realpath(path)).name
         if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", name):
-            found[path.name] = name
-    return found
+            hashes[path.name] = name
+    return hashes
 
 
 def commit(snapshot: Path) -> str:

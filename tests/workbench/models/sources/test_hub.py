@@ -21,7 +21,7 @@ def test_only_known_files_of_a_repository_are_wanted():
         "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin", "tokenizer.json",
         "modeling_evil.py", "onnx/model.safetensors", "vocab.json", "merges.txt", "tf_model.h5",
     )  # fmt: skip
-    assert hub.wanted(many, "o/n") == [
+    assert hub.files_to_download(many, "o/n") == [
         "config.json",
         "model.safetensors",
         "tokenizer.json",
@@ -29,7 +29,7 @@ def test_only_known_files_of_a_repository_are_wanted():
         "merges.txt",
     ]
     with pytest.raises(UntrustedModel, match=r"only as pytorch_model\.bin"):
-        hub.wanted(files("config.json", "pytorch_model.bin"), "o/n")
+        hub.files_to_download(files("config.json", "pytorch_model.bin"), "o/n")
 
 
 def test_a_hub_model_is_fetched_at_its_commit_checked_and_found_again_offline(directory, tmp_path, monkeypatch):
