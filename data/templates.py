@@ -1,4 +1,4 @@
-"""Prompts from templates with named slots, which remember where each slot came to stand."""
+"""Prompts from templates with named slots, which record the position of each slot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Spans = dict[str, tuple[int, int]]
 def fill(template: str, words: Mapping[str, str]) -> tuple[str, Spans]:
     """The text, and the characters of each slot: ``fill("{S} sat", {"S": "Al"}) == ("Al sat", {"S": (0, 2)})``.
 
-    A slot used twice keeps its last place.
+    A slot used twice has its last position.
     """
     text, spans = "", Spans()
     for literal, slot, _, _ in string.Formatter().parse(template):
@@ -45,23 +45,23 @@ def minimal_pair(
 ) -> Pair:
     """The pair of a template: `changed` overrides some of the words in the corrupt prompt.
 
-    Answers and options are given bare and get a leading space. `positions` are slots, or name → slot; ``"S1+1"`` is the
+    Answers and options are bare words and get a leading space. `positions` are slots, or name → slot; ``"S1+1"`` is the
     word after S1.
     """
     slots = dict(positions) if isinstance(positions, Mapping) else {name: name for name in positions}
     texts = [fill(template, words), fill(template, {**words, **changed})]
-    places = [{n: _place(slot, text, spans) for n, slot in slots.items() if n != "end"} for text, spans in texts]
+    positions_of = [{n: _span(slot, text, spans) for n, slot in slots.items() if n != "end"} for text, spans in texts]
     return Pair(
         clean=texts[0][0],
         corrupt=texts[1][0],
         answer=(f" {answer}",),
         wrong=(f" {wrong}",),
         options=tuple(f" {option}" for option in options),
-        positions=places[0],
-        corrupt_positions=places[1],
+        positions=positions_of[0],
+        corrupt_positions=positions_of[1],
     )
 
 
-def _place(slot: str, text: str, spans: Spans) -> tuple[int, int]:
+def _span(slot: str, text: str, spans: Spans) -> tuple[int, int]:
     slot, plus, _ = slot.partition("+1")
     return after(text, spans[slot]) if plus else spans[slot]

@@ -20,24 +20,24 @@ import jaxtyping
 from beartype import beartype
 from jaxtyping import _decorator, _import_hook
 
-#: Which functions speak of arrays, by their code: those inside others are made again at each call.
-_SPEAKS: dict[CodeType, bool] = {}
+#: Which functions have array annotations, by their code: inner functions are created again at each call.
+_ANNOTATES_ARRAYS: dict[CodeType, bool] = {}
 
 
 def checked(thing: Any) -> Any:
-    """What stands above every function and class of ours. One that speaks of arrays is checked; all others are left as
-    they are, since jaxtyping's wrapper takes its time at each call even where it has nothing to check."""
+    """The decorator of every function and class of ours. A function with array annotations is checked; all others are
+    left as they are, since jaxtyping's wrapper costs time at each call even where it has nothing to check."""
     if isinstance(thing, type):
         return thing
-    if (speaks := _SPEAKS.get(thing.__code__)) is None:
+    if (has_array_hints := _ANNOTATES_ARRAYS.get(thing.__code__)) is None:
         hints = [_decorator._destring_annotation(hint, thing.__globals__) for hint in thing.__annotations__.values()]
-        speaks = _SPEAKS[thing.__code__] = any(map(_speaks_of_arrays, hints))
-    return jaxtyping.jaxtyped(thing, typechecker=arrays_only) if speaks else thing
+        has_array_hints = _ANNOTATES_ARRAYS[thing.__code__] = any(map(_is_array_hint, hints))
+    return jaxtyping.jaxtyped(thing, typechecker=arrays_only) if has_array_hints else thing
 
 
 def arrays_only(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with its array annotations checked by beartype."""
-    hints = {name: hint for name, hint in function.__annotations__.items() if _speaks_of_arrays(hint)}
+    hints = {name: hint for name, hint in function.__annotations__.items() if _is_array_hint(hint)}
     if not hints or function.__name__ == "__init__":
         return function
     function.__annotations__ = hints
@@ -70,14 +70,14 @@ def install(packages: Iterable[str]) -> None:
 
 @contextmanager
 def _own_compiled_file(tag: str) -> Iterator[None]:
-    def place(path: str, debug_override: bool | None = None) -> str:
+    def cache_path(path: str, debug_override: bool | None = None) -> str:
         return _import_hook._optimized_cache_from_source(tag, path, debug_override)
 
-    with patch("importlib._bootstrap_external.cache_from_source", place):
+    with patch("importlib._bootstrap_external.cache_from_source", cache_path):
         yield
 
 
-def _speaks_of_arrays(hint: Any) -> bool:
+def _is_array_hint(hint: Any) -> bool:
     if isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray):
         return True
-    return any(_speaks_of_arrays(part) for part in typing.get_args(hint))
+    return any(_is_array_hint(part) for part in typing.get_args(hint))

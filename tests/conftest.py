@@ -20,7 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 # Arrow may be loaded by a page's thread that ends, after which its own allocator crashes (workbench/cli/explore.py).
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-# What a test computes it computes: tests of the cache name a folder.
+# Tests compute their results; those of the cache name a folder.
 os.environ["WORKBENCH_CACHE"] = "off"
 
 # The checks cost time at each call, so timings are taken without them.
@@ -45,15 +45,15 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many inputs each base run of a language model had."""
     from workbench.models.resumable_layers import ResumableLM
 
-    counted: list[int] = []
-    real = ResumableLM.base_run
+    batch_sizes: list[int] = []
+    original = ResumableLM.base_run
 
     def base_run(self: ResumableLM, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        counted.append(len(inputs))
-        return real(self, inputs, *args, **kwargs)
+        batch_sizes.append(len(inputs))
+        return original(self, inputs, *args, **kwargs)
 
     monkeypatch.setattr(ResumableLM, "base_run", base_run)
-    return counted
+    return batch_sizes
 
 
 @pytest.fixture

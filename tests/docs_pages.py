@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(\w*)\n(.*?)^```$", re.DO
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, and whether the page says that it is not run."""
+    """A fenced block: its language, its text, and whether it is run (the page can say that it is not)."""
 
     language: str
     text: str
@@ -33,5 +33,5 @@ def blocks(text: str, *languages: str) -> list[Block]:
 def script(text: str) -> str:
     """All Python of a page that is to be run, as one script on the tiny model; the examples are run by tests of their
     own, on a model that knows their words."""
-    run = [block.text for block in blocks(text, "python") if block.run and block.text not in EXAMPLES]
-    return "\n".join(run).replace(MODEL, TINY)
+    sources = [block.text for block in blocks(text, "python") if block.run and block.text not in EXAMPLES]
+    return "\n".join(sources).replace(MODEL, TINY)

@@ -66,10 +66,10 @@ def hugging_face(family: str, scale: float = 5.0) -> Any:
 def nudged(family: str, implementation: str = "", dtype: torch.dtype = torch.float32) -> Any:
     """A fresh model whose biases and norms are random too, so that forgetting one shows; the same every time."""
     model = hugging_face(family, scale=8.0 if family == "gpt2" else 5.0)  # sharp enough for edits of q to matter
-    draw = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     for parameter in model.parameters():
         if parameter.ndim == 1:
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=draw))
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     if implementation:
         model.set_attn_implementation(implementation)
     return model.to(dtype)
@@ -83,10 +83,10 @@ def hooked(family: str) -> HookedLM:
 
 def paired(n: int = 4, *, lengths: tuple[int, ...] = (9, 11), seed: int = 0) -> PairedInputs:
     """Random pairs of unequal lengths that differ at one early and one late position; ``S`` names the early one."""
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     clean, corrupt, named = [], [], []
     for i in range(n):
-        ids = torch.randint(0, VOCABULARY, (lengths[i % len(lengths)],), generator=draw)
+        ids = torch.randint(0, VOCABULARY, (lengths[i % len(lengths)],), generator=generator)
         first = 2 + i % 3
         other = ids.clone()
         other[[first, -2]] = (other[[first, -2]] + 7) % VOCABULARY

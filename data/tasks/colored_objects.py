@@ -1,6 +1,6 @@
 """Colored Objects, one-shot, in the grammar of the circuit-reuse study (Merullo et al. 2024, arXiv 2310.08744).
 
-Three objects in three colours are listed and the colour of one is asked, after one answered example. As in the study's
+Three objects in three colours are listed and one colour is the question, after one answered example. As in the study's
 data the example and the question share neither objects nor colours, and answers are capitalised. The corrupt prompt
 asks for another of the three objects, so nothing before the queried object differs: as in IOI the stage "mover-value"
 is taken there. The options are the three colours of the question.
@@ -61,7 +61,7 @@ def draw(rng: random.Random) -> Pair:
 task = Task(
     name="colored-objects",
     title="Colored Objects",
-    question="Which colour has the object that is asked for?",
+    question="Which colour has the object in the question?",
     draw=draw,
     positions=POSITIONS,
     stages={"logits": "end", "mover-value": "query", "mover-query": "end", "earlier": "query"},

@@ -7,7 +7,7 @@ The setting `digits` says how the vocabulary cuts numbers; pairs of a form that 
 - ``two``: two digits are a token (GPT-2), so both come next, as in the study: above the start's is right, the rest
   wrong. Unlike there, 00 to 09 are left out: GPT-2 has tokens of their own for many such years (" 1700").
 
-Where three digits are a token (Llama 3) neither form can be asked.
+Where three digits are a token (Llama 3) neither form works.
 
 The corrupt prompt is the study's: a start year that rules nothing out, ending in 01. In the form ``one`` only its tens
 digit becomes 0, so that one token differs. No start year turns right and wrong round, since a later one only rules out
@@ -48,7 +48,7 @@ def draw(rng: random.Random, digits: str = "one") -> Pair:
         start, unit, dummy = rng.randrange(10, 99), "", "01"
         answer, wrong = _written(range(start + 1, 100)), _written(range(10, start + 1))
     words = {"noun": rng.choice(NOUNS), "XX1": century, "YY": str(start), "unit": unit, "XX2": century}
-    (clean, places), (corrupt, others) = (fill(TEMPLATE, words | {"YY": year}) for year in (str(start), dummy))
+    (clean, spans), (corrupt, corrupt_spans) = (fill(TEMPLATE, words | {"YY": year}) for year in (str(start), dummy))
     named = POSITIONS[:-1]
     return Pair(
         clean=clean,
@@ -56,8 +56,8 @@ def draw(rng: random.Random, digits: str = "one") -> Pair:
         answer=answer,
         wrong=wrong,
         options=(*wrong, *answer),
-        positions={name: places[name] for name in named},
-        corrupt_positions={name: others[name] for name in named},
+        positions={name: spans[name] for name in named},
+        corrupt_positions={name: corrupt_spans[name] for name in named},
     )
 
 

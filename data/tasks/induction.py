@@ -1,9 +1,9 @@
 """Induction (Olsson et al. 2022, arXiv 2209.11895): "… A B … A" → B, in random words, with no meaning to lean on.
 
 Ten words, then three of them again in the same order: the fourth follows. The study repeats random tokens; these are
-words of one token each, so that the task can be asked with many vocabularies.
+words of one token each, so that the task works with many vocabularies.
 
-Corruptions: ``swapped`` lets the first A and another word C trade places, so that the word after C followed A. Then
+Corruptions: in ``swapped`` the first A and another word C are swapped, so that the word after C followed A. Then
 neither the word to copy nor the last word differs, only what went before them: the difference reaches the end through a
 previous-token head into the *keys* of the induction heads. (No value of a mover carries it, so there is no stage
 "mover-value"; ``path_patch(..., into="k", position="B1")`` finds the previous-token heads.) ``copied`` puts a new word

@@ -1,4 +1,4 @@
-"""A password is named and asked for again. A near relative of IOI: copying with nothing to inhibit.
+"""A password is named and has to be repeated. A near relative of IOI: copying with nothing to inhibit.
 
 The corrupt prompt names another password. No token is a duplicate, so there is no earlier stage.
 """

@@ -99,7 +99,7 @@ def child_read(folder: str, n: str) -> dict[str, Any]:
 
 
 def _distinct(inputs: PairedInputs) -> PairedInputs:
-    """The fixed prompts are repeated, and the cache would notice: their second token is made a number of its own."""
+    """The fixed prompts repeat and would hit the cache: each gets a second token of its own."""
 
     def numbered(runs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         return tuple(torch.cat([ids[:1], torch.tensor([1 + i]), ids[2:]]) for i, ids in enumerate(runs))
@@ -141,12 +141,12 @@ def record_with_cache(subject: Subject, settings: Settings, name: str) -> Result
 
 def memory(settings: Settings) -> Result:
     few = 2 if settings.quick else 25
-    seen = {n: _child("memory", settings.model, str(n))["gigabytes"] for n in (few, 20 * few)}
-    more = 1000 * (seen[20 * few] - seen[few])
+    gigabytes = {n: _child("memory", settings.model, str(n))["gigabytes"] for n in (few, 20 * few)}
+    difference = 1000 * (gigabytes[20 * few] - gigabytes[few])
     rows = [
-        Row(f"{few} prompts", 1000 * seen[few], "MB"),
-        Row(f"{20 * few} prompts", 1000 * seen[20 * few], "MB"),
-        Row("  more", more, "MB", bar=Bar(100, "≤")),
+        Row(f"{few} prompts", 1000 * gigabytes[few], "MB"),
+        Row(f"{20 * few} prompts", 1000 * gigabytes[20 * few], "MB"),
+        Row("  more", difference, "MB", bar=Bar(100, "≤")),
     ]
     return Result("cache/memory", "Peak anonymous memory of recording z at every layer, after loading", rows)
 

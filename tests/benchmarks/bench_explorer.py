@@ -66,7 +66,7 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
 
 
 def prompts(tokenizer: Any, rng: random.Random) -> Iterator[str]:
-    """Texts of `TOKENS` tokens, none of them seen before: common words in a random order."""
+    """Texts of `TOKENS` tokens, all different: common words in a random order."""
     words = [word for word in map(tokenizer.decode, range(len(tokenizer))) if re.fullmatch(" [a-z]{3,8}", word)][:2000]
     while True:
         text = "".join(rng.choices(words, k=TOKENS)).strip()
@@ -80,7 +80,7 @@ def opened(browser: Browser, server: Server, name: str = "", **query: str) -> Pa
 
 
 def clicks(page: Page, server: Server, settings: Settings) -> Result:
-    """Heads are clicked one after the other, each when the page is at rest."""
+    """Heads are clicked one after the other, each when the page is idle."""
     in_browser, in_script = timed_clicks(page, server, 4 if settings.quick else CLICKS)
     rows = [
         *spread("the script, as logged", in_script, CLICK),
@@ -121,7 +121,7 @@ def first_grid(page: Page, server: Server, texts: Iterator[str], settings: Setti
         in_script.append(render_seconds(server, "Heads", logged))
     rows = [
         *spread("until the grid changes, in the browser", in_browser, GRID),
-        *spread("the whole script, as logged", in_script),
+        *spread("the full script, as logged", in_script),
     ]
     title = f"The first grid of a prompt of {TOKENS} tokens that is in no cache"
     rounds = {"browser": in_browser, "script": in_script}
@@ -129,7 +129,7 @@ def first_grid(page: Page, server: Server, texts: Iterator[str], settings: Setti
 
 
 def manual_edit(browser: Browser, server: Server, text: str, settings: Settings) -> Result:
-    """One more head is ablated, and the next token's distribution is shown again."""
+    """One more head is ablated, and the next token's distribution is displayed again."""
     page = opened(browser, server, "patching", prompt=text)
     in_browser, in_script = [], []
     for n in range(1, (3 if settings.quick else SETS) + 1):
@@ -146,10 +146,10 @@ def manual_edit(browser: Browser, server: Server, text: str, settings: Settings)
         in_script.append(render_seconds(server, "Patching", logged))
     page.context.close()
     rows = [
-        *spread("until it is shown, in the browser", in_browser, EDIT),
+        *spread("until it is displayed, in the browser", in_browser, EDIT),
         *spread("the script, as logged", in_script),
     ]
-    title = "The next token's distribution with one head more in the ablated set"
+    title = "The next token's distribution with one more head in the ablated set"
     return Result("explorer-by-hand", title, rows, [], {"browser": in_browser, "script": in_script})
 
 
@@ -181,7 +181,7 @@ def during_a_sweep(browser: Browser, server: Server, text: str, settings: Settin
 
 
 def memory(page: Page, server: Server, texts: Iterator[str], settings: Settings) -> Result:
-    """Anonymous memory of the server's process while one prompt after the other is shown."""
+    """Anonymous memory of the server's process while one prompt after the other is displayed."""
     early, late = (2, 4) if settings.quick else (EARLY, LATE)
     peaks: list[float] = []
     with sampled(lambda: anonymous(server.pid)) as peak:
@@ -204,7 +204,7 @@ def spread(what: str, seconds: list[float], bar: Bar | None = None) -> list[Row]
 
 @contextmanager
 def timed(page: Page, event: str, condition: str) -> Iterator[list[float]]:
-    """Seconds in the browser from an event, which is made within the block, until a condition holds there."""
+    """Seconds in the browser from an event, which is triggered within the block, until a condition holds there."""
     page.evaluate(
         """([event, condition]) => {
           const holds = new Function(`return ${condition}`);
@@ -268,7 +268,7 @@ def anonymous(pid: int) -> float:
 
 @contextmanager
 def sampled(sample: Callable[[], float]) -> Iterator[Callable[[], float]]:
-    """Look every `EVERY` seconds; within the block a function gives the most that was seen so far."""
+    """Sample every `EVERY` seconds; within the block a function returns the maximum so far."""
     peak_, finished = [sample()], threading.Event()
 
     def record() -> None:

@@ -23,14 +23,14 @@ def run(subject: Subject | None, settings: Settings) -> list[Result]:
         return [Result("memory", title, [], ["Not measured: that needs Linux's /proc/self/clear_refs."])]
     command = [sys.executable, "-m", __name__, settings.model, str(n)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    seen = json.loads(done.stdout.splitlines()[-1])
+    gigabytes = json.loads(done.stdout.splitlines()[-1])
     rows = [
-        Row("resident after loading", seen["loaded"], "GB"),
-        Row("  peak of the sweep over that", seen["peak"] - seen["loaded"], "GB", bar=BAR),
-        Row("  left over after the sweep", seen["after"] - seen["loaded"], "GB"),
+        Row("resident after loading", gigabytes["loaded"], "GB"),
+        Row("  peak of the sweep over that", gigabytes["peak"] - gigabytes["loaded"], "GB", bar=BAR),
+        Row("  left over after the sweep", gigabytes["after"] - gigabytes["loaded"], "GB"),
     ]
     notes = ["Weights that lie memory-mapped on disk become resident when they are first used, and count to the sweep."]
-    return [Result("memory", title, rows, notes, {name: [value] for name, value in seen.items()})]
+    return [Result("memory", title, rows, notes, {name: [value] for name, value in gigabytes.items()})]
 
 
 def measure(model_name: str, n: int) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import workbench
 from tests.benchmarks import rivals
 from tests.benchmarks.subject import Settings, Subject, prompts_of
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of, timed
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells, seconds_of, timed
 from workbench.core import Head
 
 BAR = Bar(60)
@@ -46,7 +46,7 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
         return lambda of: rivals.published_path_patching(bridge, clean, corrupt, prompts, of, into, lean).numpy()
 
     result = workbench_patch()
-    cells = chosen(senders, result.delta, settings.cells)
+    cells = sample_cells(senders, result.delta, settings.cells)
     expected = np.array([result.values[cell] for cell in cells])
     contestants = {"published procedure": rival_patch(lean=False), "the same without waste": rival_patch(lean=True)}
     for score in contestants.values():
@@ -62,12 +62,12 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
     )
     rows = [Row("workbench", median(measured["workbench"]), cells=(len(senders), len(senders)))]
     for name in contestants:
-        whole = [s * len(senders) / len(cells) for s in measured[name]]
+        full = [s * len(senders) / len(cells) for s in measured[name]]
         bar = BAR if name == "published procedure" else None
         difference = float(np.abs(scores[name] - expected).max())
         rows.append(
-            Row(name, median(whole), bar=bar, cells=(len(cells), len(senders)), difference=difference,
-                ratio=Ratio.within_rounds(whole, measured["workbench"], "workbench"))
+            Row(name, median(full), bar=bar, cells=(len(cells), len(senders)), difference=difference,
+                ratio=Ratio.within_rounds(full, measured["workbench"], "workbench"))
         )  # fmt: skip
     target = "the logits" if receivers is None else f"the queries of {', '.join(map(str, receivers))}"
     pairs = len(senders) * len(prompts)
@@ -75,7 +75,7 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
         f"Largest effect among the {len(cells)} compared senders: {np.abs(expected - result.base).max():.3g} logits.",
         f"Exactly zero and skipped: {result.info['skipped_cells']} of {pairs} sender × prompt cells.",
         "Published: a freezing hook for every head and a full cache in the first of a sender's two runs.",
-        "Without waste: one freezing hook a layer, and only the receivers' inputs kept.",
+        "Without waste: one freezing hook a layer, and only the receivers' inputs cached.",
     ]
     title = f"Path patching, {len(senders)} senders → {target}: IOI, {len(prompts)} × {prompts.length} tokens"
     return Result(f"path/{'logits' if receivers is None else 'queries'}", title, rows, notes, measured)

@@ -10,7 +10,7 @@ import numpy as np
 import workbench
 from tests.benchmarks import rivals
 from tests.benchmarks.subject import Settings, Subject, prompts_of
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of, timed
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells, seconds_of, timed
 
 BAR = Bar(40)
 
@@ -27,7 +27,7 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
         return workbench.sweep(model, prompts.pairs, site="z", by=("head", "position"), positions="all", cache=False)
 
     result = sweep()
-    cells = chosen(everything, result.delta, settings.cells)
+    cells = sample_cells(everything, result.delta, settings.cells)
     expected = np.array([result.values[cell] for cell in cells])
     rivals.transformer_lens(bridge, clean, prompts, cells[:1])
     scores = {}
@@ -41,13 +41,13 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
         settings.rounds,
         "positions",
     )
-    whole = [s * len(everything) / len(cells) for s in measured["TransformerLens"]]
+    full = [s * len(everything) / len(cells) for s in measured["TransformerLens"]]
     lively = [s * len(live) / len(cells) for s in measured["TransformerLens"]]
     difference = float(np.abs(scores["TransformerLens"].numpy() - expected).max())
     rows = [
         Row("workbench", median(measured["workbench"]), cells=(len(everything), len(everything))),
-        Row("TransformerLens", median(whole), bar=BAR, cells=(len(cells), len(everything)), difference=difference,
-            ratio=Ratio.within_rounds(whole, measured["workbench"], "workbench")),
+        Row("TransformerLens", median(full), bar=BAR, cells=(len(cells), len(everything)), difference=difference,
+            ratio=Ratio.within_rounds(full, measured["workbench"], "workbench")),
         Row("TransformerLens, leaving out the zero cells too", median(lively), cells=(len(cells), len(live)),
             ratio=Ratio.within_rounds(lively, measured["workbench"], "workbench")),
     ]  # fmt: skip

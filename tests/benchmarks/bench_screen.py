@@ -68,7 +68,7 @@ def recall(subject: Subject, settings: Settings, methods: list[str]) -> Result:
         try:
             exact = workbench.sweep(model, task, cache=False)
         except WorkbenchError as error:
-            notes.append(f"{name}: cannot be asked ({str(error)[:80]}).")
+            notes.append(f"{name}: not measured ({str(error)[:80]}).")
             continue
         best = set(map(str, exact.top(TOP)))
         shares = {}

@@ -13,7 +13,7 @@ import workbench
 from tests.benchmarks import rivals
 from tests.benchmarks.limit import Limit, matrix_work
 from tests.benchmarks.subject import Prompts, Settings, Subject, prompts_of
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns, seconds_of, timed
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells, seconds_of, timed
 
 TITLES = {"ioi": "IOI", "colored_objects": "Colored Objects"}
 #: Against each rival, and against the limit.
@@ -41,7 +41,7 @@ def sweep_against_rivals(subject: Subject, settings: Settings, name: str) -> Res
     contestants = _contestants(subject, prompts)
 
     result = workbench.sweep(model, prompts.pairs, site="z", by="head", cache=False)  # also warms up
-    cells = chosen(everything, result.delta, settings.cells)
+    cells = sample_cells(everything, result.delta, settings.cells)
     expected = np.array([result.values[cell] for cell in cells])
     for score in contestants.values():
         score(cells[:1])
@@ -65,12 +65,12 @@ def sweep_against_rivals(subject: Subject, settings: Settings, name: str) -> Res
         f"sweep {name}",
     )
     differences = {rival: float(np.abs(np.asarray(scores[rival]) - expected).max()) for rival in contestants}
-    whole = {rival: [s * len(everything) / len(cells) for s in measured[rival]] for rival in contestants}
+    full = {rival: [s * len(everything) / len(cells) for s in measured[rival]] for rival in contestants}
     return Result(
         f"sweep/{name}",
         f"Sweep of z over {len(everything)} heads: {TITLES[name]}, {len(prompts)} × {prompts.length} tokens, "
         f"first difference at {prompts.first_difference}",
-        _rows(name, measured, whole, limits[1:], differences, (len(cells), len(everything))),
+        _rows(name, measured, full, limits[1:], differences, (len(cells), len(everything))),
         _notes(result, expected, cells, limits),
         {**measured, "limit, tight": [limit.tight for limit in limits[1:]]},
     )
@@ -93,7 +93,7 @@ def _contestants(subject: Subject, prompts: Prompts) -> dict[str, Callable[[list
 def _rows(
     name: str,
     measured: dict[str, list[float]],
-    whole: dict[str, list[float]],
+    full: dict[str, list[float]],
     limits: list[Limit],
     differences: dict[str, float],
     counts: tuple[int, int],
@@ -106,7 +106,7 @@ def _rows(
             ratio=Ratio.within_rounds(our_seconds, measured["limit"], "the limit")),
         Row("  against the tight limit", median(tight), ratio=Ratio.within_rounds(our_seconds, tight, "the limit")),
     ]  # fmt: skip
-    for rival, seconds in whole.items():
+    for rival, seconds in full.items():
         rows.append(
             Row(rival, median(seconds), bar=Bar(BARS[name][rival]), cells=counts, difference=differences[rival],
                 ratio=Ratio.within_rounds(seconds, our_seconds, "workbench"))

@@ -1,4 +1,4 @@
-"""The rivals: the same patching with the tools at hand today, each as one plain function over a set of cells.
+"""The rivals: the same patching with today's other tools, each as one plain function over a set of cells.
 
 Each takes the corrupt prompts as one batch, writes the clean run's z of one head, and reads the logit difference: one
 forward a cell. A cell is (layer, head), or (layer, head, position). All return ``[cell, prompt]``. Everything runs
@@ -89,7 +89,7 @@ def hooked_z(hf: Any, ids: Tensor) -> Z:
 
 @torch.no_grad()
 def torch_hook(hf: Any, clean: Z, prompts: Prompts, cells: Sequence[Cell], last_logits_only: bool = False) -> Scores:
-    """One forward pre-hook a cell on the output projection, then the whole model; with `last_logits_only` the
+    """One forward pre-hook a cell on the output projection, then the full model; with `last_logits_only` the
     unembedding is computed for the last position alone."""
     width = _head_width(hf.config)
     options = {"logits_to_keep": 1} if last_logits_only else {}
@@ -141,7 +141,7 @@ def published_path_patching(
 
     As in their released code, the base is the clean run and each sender takes two runs: in the first its z is the
     corrupt run's and a hook for each other head of the model freezes that head's z, everything is cached, and the
-    receivers' inputs are kept; the second patches only those in.
+    receivers' inputs are captured; the second patches only those in.
 
     Args:
         receivers: heads whose query is patched, or None for the final residual.

@@ -23,7 +23,7 @@ MODEL = "smollm2-135m-instruct-q4"
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured: rounds, and how many of a rival's cells are timed in each."""
+    """The size of a measurement: rounds, and how many of a rival's cells are timed in each."""
 
     model: str = MODEL
     rounds: int = 5
@@ -101,12 +101,12 @@ class Prompts:
 
 
 def pairs_of(name: str, n: int | None = None) -> Pairs:
-    """The pairs of ``prompts/<name>.jsonl``; the first n, met again and again where n is more than the file has."""
+    """The pairs of ``prompts/<name>.jsonl``; the first n, repeated where n is more than the file has."""
     pairs = read_pairs(PROMPTS / f"{name}.jsonl")
     if n is None:
         return pairs
-    chosen = [i % len(pairs) for i in range(n)]
-    return replace(pairs, items=tuple(pairs.items[i] for i in chosen), where=tuple(pairs.where[i] for i in chosen))
+    indices = [i % len(pairs) for i in range(n)]
+    return replace(pairs, items=tuple(pairs.items[i] for i in indices), where=tuple(pairs.where[i] for i in indices))
 
 
 def prompts_of(name: str, tokenizer: Any, n: int | None = None) -> Prompts:

@@ -38,8 +38,8 @@ class Ratio:
 
     @classmethod
     def within_rounds(cls, above: Sequence[float], below: Sequence[float], of: str) -> Ratio:
-        each = [a / b for a, b in zip(above, below, strict=True)]
-        return cls(median(each), min(each), max(each), of)
+        ratios = [a / b for a, b in zip(above, below, strict=True)]
+        return cls(median(ratios), min(ratios), max(ratios), of)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Row:
         what: who was measured.
         value, unit: the median over the rounds.
         ratio: to another contestant.
-        bar: what is asked of the ratio, or of the value where there is no ratio.
+        bar: the limit on the ratio, or on the value where there is no ratio.
         cells: how many of how many cells were timed in each round; the seconds are for all of them.
         difference: the largest absolute difference to the workbench's values, in logits.
     """
@@ -121,7 +121,7 @@ def timed(work: Callable[[], Any], into: dict[str, Any], name: str) -> Callable[
 
 
 def in_turns(contestants: Mapping[str, Callable[[], float]], rounds: int, say: str = "") -> dict[str, list[float]]:
-    """Every contestant once a round, in an order that rotates; each gives its own seconds."""
+    """Every contestant once a round, in an order that rotates; each reports its own seconds."""
     names, measured = list(contestants), {name: [] for name in contestants}
     for round_ in range(rounds):
         turn = round_ % len(names)
@@ -132,7 +132,7 @@ def in_turns(contestants: Mapping[str, Callable[[], float]], rounds: int, say: s
     return measured
 
 
-def chosen(cells: Sequence[tuple[int, ...]], effect: np.ndarray, n: int) -> list[tuple[int, ...]]:
+def sample_cells(cells: Sequence[tuple[int, ...]], effect: np.ndarray, n: int) -> list[tuple[int, ...]]:
     """n cells of a grid: a sixth of them those of the largest mean effect, so that agreement means something, the rest
     evenly spread, with a growing offset so that the grid is crossed slantwise. What is timed costs the same everywhere.
 

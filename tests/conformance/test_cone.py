@@ -24,7 +24,7 @@ from workbench.results.sweep import Sweep
 
 PARALLEL = {"gpt_neox"}
 SITES_OF = {family: [site for site in SITES if not (site == "resid_mid" and family in PARALLEL)] for family in FAMILIES}
-PLACES = [(family, site) for family in FAMILIES for site in SITES_OF[family]]
+FAMILY_SITES = [(family, site) for family in FAMILIES for site in SITES_OF[family]]
 ATTEND_TO = (0, 1)
 #: Values that may be inserted. Means of rotated q and k over several positions have no counterpart before rotary.
 KINDS = ("patch", "zero", "mean", "resample", "function")
@@ -37,7 +37,7 @@ def pair_of_models(family: str, dtype: torch.dtype = torch.float32) -> tuple[Hoo
 
 
 def flipped(x: Tensor) -> Tensor:
-    """Linear and the same at every position, so that it may be done before rotary."""
+    """Linear and the same at every position, so that it may come before rotary."""
     return -1.5 * x
 
 
@@ -61,51 +61,51 @@ class Expected:
         new = self._values(example, layer)
 
         def change(x: Tensor) -> None:
-            for place in range(len(x)) if positions is None else positions:
-                value = new(place, x[place])
+            for position in range(len(x)) if positions is None else positions:
+                value = new(position, x[position])
                 if head is None:
-                    x[place] = value
+                    x[position] = value
                 else:
-                    x[place, head] = value[head]
+                    x[position, head] = value[head]
 
         return self.metric(self.plain.logits(ids, (self.site, layer, change)), example)
 
     def _values(self, example: int, layer: int) -> Callable[[int, Tensor], Tensor]:
         read, inputs = self.plain.read, self.inputs
         if self.kind == "zero":
-            return lambda place, x: torch.zeros_like(x)
+            return lambda position, x: torch.zeros_like(x)
         if self.kind == "function":
-            return lambda place, x: flipped(x)
+            return lambda position, x: flipped(x)
         if self.kind == "pattern":
             row = torch.zeros(len(inputs.clean[example]))
             row[list(ATTEND_TO)] = 1 / len(ATTEND_TO)
-            return lambda place, x: row.expand_as(x)
+            return lambda position, x: row.expand_as(x)
         if self.kind == "patch":
             values = read(self.source[example], self.site, layer)
-            return lambda place, x: values[place]
+            return lambda position, x: values[position]
         if self.kind == "resample":
             length = len(inputs.clean[example])
             (partner,) = (i for i, ids in enumerate(inputs.clean) if len(ids) == length and i != example)
             other = read(inputs.clean[partner], self.site, layer)
-            return lambda place, x: other[place]
-        seen = [read(ids, self.site, layer) for ids in inputs.clean]
+            return lambda position, x: other[position]
+        activations = [read(ids, self.site, layer) for ids in inputs.clean]
         names = {index: name for name, index in inputs.positions[example].items()}
 
-        def mean(place: int, x: Tensor) -> Tensor:
-            if place in names:
-                named = [place_of[names[place]] for place_of in inputs.positions]
-                return torch.stack([a[at] for a, at in zip(seen, named, strict=True)]).mean(0)
-            return torch.stack([a[place] for a in seen if len(a) == len(seen[example])]).mean(0)
+        def mean(position: int, x: Tensor) -> Tensor:
+            if position in names:
+                named = [positions[names[position]] for positions in inputs.positions]
+                return torch.stack([a[i] for a, i in zip(activations, named, strict=True)]).mean(0)
+            return torch.stack([a[position] for a in activations if len(a) == len(activations[example])]).mean(0)
 
         return mean
 
 
 def compare(result: Sweep, expected: Expected, seed: int, tolerance: float, cells: int = 3) -> None:
     """Compare some cells of some examples."""
-    draw, inputs = random.Random(seed), expected.inputs
+    generator, inputs = random.Random(seed), expected.inputs
     for _ in range(cells):
-        example = draw.randrange(len(inputs))
-        index = {axis: draw.randrange(size) for axis, size in zip(result.axes, result.values.shape, strict=False)}
+        example = generator.randrange(len(inputs))
+        index = {axis: generator.randrange(size) for axis, size in zip(result.axes, result.values.shape, strict=False)}
         layer = int(result.labels["layer"][index["layer"]])
         head = next((int(result.labels[a][index[a]]) for a in ("head", "kv_head") if a in index), None)
         positions = None
@@ -114,12 +114,12 @@ def compare(result: Sweep, expected: Expected, seed: int, tolerance: float, cell
             positions = [inputs.positions[example][label] if label in inputs.positions[example] else int(label)]
         elif result.info["positions"] is not None:
             positions = [inputs.positions[example][name] for name in result.info["positions"]]
-        found = result.values[(*index.values(), example)]
-        assert found == pytest.approx(expected.cell(example, layer, head, positions), abs=tolerance), (index, example)
+        value = result.values[(*index.values(), example)]
+        assert value == pytest.approx(expected.cell(example, layer, head, positions), abs=tolerance), (index, example)
         assert result.base[example] == pytest.approx(expected.unedited(example), abs=tolerance)
 
 
-@pytest.mark.parametrize(("family", "site"), PLACES)
+@pytest.mark.parametrize(("family", "site"), FAMILY_SITES)
 def test_patching_each_site_is_exact_and_matters(family: str, site: str) -> None:
     model, plain = pair_of_models(family)
     inputs = paired(3)
@@ -161,26 +161,26 @@ def experiments(draw: st.DrawFn) -> dict:
 @settings(
     max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=False
 )
-@given(drawn=experiments())
-def test_a_sweep_is_whole_forwards(family: str, drawn: dict) -> None:
+@given(experiment=experiments())
+def test_a_sweep_is_full_forwards(family: str, experiment: dict) -> None:
     model, plain = pair_of_models(family)
-    inputs = paired(2 * len(drawn["lengths"]), lengths=drawn["lengths"], seed=drawn["seed"])
-    kind, by = drawn["kind"], drawn["by"]
-    site = drawn["site"] if drawn["site"] in SITES_OF[family] else "resid_pre"
+    inputs = paired(2 * len(experiment["lengths"]), lengths=experiment["lengths"], seed=experiment["seed"])
+    kind, by = experiment["kind"], experiment["by"]
+    site = experiment["site"] if experiment["site"] in SITES_OF[family] else "resid_pre"
     result = sweep(
         model,
         inputs,
         site=site,
         by=by,
         edit=flipped if kind == "function" else kind,
-        direction=drawn["direction"],
-        positions=drawn["positions"],
+        direction=experiment["direction"],
+        positions=experiment["positions"],
         attend_to=ATTEND_TO if kind == "pattern" else None,
-        memory_gb=drawn["memory_gb"],
-        seed=drawn["seed"],
+        memory_gb=experiment["memory_gb"],
+        seed=experiment["seed"],
     )
-    expected = Expected(plain, inputs, site, kind, drawn["direction"])
-    compare(result, expected, drawn["seed"], tolerance=1e-4)
+    expected = Expected(plain, inputs, site, kind, experiment["direction"])
+    compare(result, expected, experiment["seed"], tolerance=1e-4)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
@@ -198,16 +198,16 @@ def test_double_precision_is_exact_to_ten_places(family: str, site: str) -> None
 def test_chunks_and_groups_change_nothing(family: str) -> None:
     model, _ = pair_of_models(family)
     inputs = paired(4)
-    whole = sweep(model, inputs)
+    full = sweep(model, inputs)
     chunked = sweep(model, inputs, memory_gb=4e-4)
-    assert np.abs(whole.values - chunked.values).max() < 1e-4
+    assert np.abs(full.values - chunked.values).max() < 1e-4
     order = [2, 0, 3]
     fields = ("clean", "corrupt", "answer", "wrong", "options", "positions")
     regrouped = replace(inputs, **{name: tuple(getattr(inputs, name)[i] for i in order) for name in fields})
-    again = sweep(model, regrouped)
-    assert np.abs(again.values - whole.values[..., order]).max() < 1e-4
-    assert np.abs(whole.delta).max() > 1e-2
-    assert np.array_equal(sweep(model, inputs).values, whole.values)
+    reordered = sweep(model, regrouped)
+    assert np.abs(reordered.values - full.values[..., order]).max() < 1e-4
+    assert np.abs(full.delta).max() > 1e-2
+    assert np.array_equal(sweep(model, inputs).values, full.values)
 
 
 @pytest.mark.parametrize(("family", "site"), [(f, "resid_pre") for f in FAMILIES] + [("gemma3", "z"), ("qwen3", "k")])
@@ -226,7 +226,7 @@ def test_before_the_first_difference_nothing_changes(family: str, site: str) -> 
 
 
 @pytest.mark.parametrize("site", ["z", "k", "pattern", "resid_post"])
-def test_a_function_sees_the_whole_prompt_in_every_layer(site: str) -> None:
+def test_a_function_sees_the_full_prompt_in_every_layer(site: str) -> None:
     """Also in the last layer, where other edits need the last position alone."""
     model, plain = pair_of_models("llama")
     inputs = paired(2)
@@ -236,7 +236,7 @@ def test_a_function_sees_the_whole_prompt_in_every_layer(site: str) -> None:
 
     result = sweep(model, inputs, site=site, by="layer", edit=shifted)
     for example, layer in [(0, 0), (1, 1), (0, 2), (1, 2)]:
-        if site == "k":  # rotated keys have no plain place
+        if site == "k":  # rotated keys have no plain hook
             hook = (model.hook_name(site, layer), lambda x, hook: x.roll(1, 1))
             logits = model.run_with_hooks(inputs.clean[example][None], fwd_hooks=[hook])[0, -1]
         else:

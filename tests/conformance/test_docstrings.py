@@ -1,4 +1,4 @@
-"""Every public function and class shows how it is called, on the tiny model, and what is shown is what happens."""
+"""Every public function and class has an example on the tiny model, and its output is what the example says."""
 
 from __future__ import annotations
 

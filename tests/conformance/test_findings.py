@@ -29,7 +29,7 @@ def run_of_nothing(study: Study) -> Report:
 
 
 COMPLETE = wb.Finding(
-    name="made-up",
+    name="invented",
     title="Made up",
     question="Is it complete?",
     claim="It is.",

@@ -33,7 +33,7 @@ def logits_of(model: nn.Module, ids: Tensor = IDS) -> Tensor:
 
 
 def nothing(x: Tensor, hook: object) -> None:
-    """A hook that only looks."""
+    """A hook that only reads."""
 
 
 def zero(x: Tensor, hook: object) -> Any:
@@ -113,15 +113,15 @@ def test_the_residual_stream_is_the_sum_of_its_parts(family: str) -> None:
 def test_padding_moves_nothing(family: str, side: str) -> None:
     model, copy = HookedLM(nudged(family)), nudged(family)
     short = IDS[1, :6]
-    places = slice(3, 9) if side == "left" else slice(0, 6)
+    tokens = slice(3, 9) if side == "left" else slice(0, 6)
     ids, mask = torch.zeros_like(IDS), torch.zeros_like(IDS)
     ids[0], mask[0] = IDS[0], 1
-    ids[1, places], mask[1, places] = short, 1
+    ids[1, tokens], mask[1, tokens] = short, 1
     plain = model(ids, attention_mask=mask)
-    looked = model.run_with_hooks(ids, attention_mask=mask, fwd_hooks=[("blocks.1.attn.hook_pattern", nothing)])
-    for logits in (plain, looked):
+    with_hook = model.run_with_hooks(ids, attention_mask=mask, fwd_hooks=[("blocks.1.attn.hook_pattern", nothing)])
+    for logits in (plain, with_hook):
         assert torch.allclose(logits[0], logits_of(copy, IDS[:1])[0], atol=1e-4)
-        assert torch.allclose(logits[1, places], logits_of(copy, short[None])[0], atol=1e-4)
+        assert torch.allclose(logits[1, tokens], logits_of(copy, short[None])[0], atol=1e-4)
         assert torch.isfinite(logits).all()
 
 
@@ -201,14 +201,14 @@ def test_two_threads_get_what_one_gets() -> None:
     alone = [model.run_with_hooks(IDS, fwd_hooks=hooks) for hooks in edits]
     wrong: list[int] = []
 
-    def work(mine: list[int]) -> None:
+    def work(order: list[int]) -> None:
         for _ in range(15):
-            for i in mine:
+            for i in order:
                 logits = model.run_with_hooks(IDS, fwd_hooks=edits[i]) if edits[i] else model(IDS)
                 if not torch.equal(logits, alone[i]):
                     wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(mine,)) for mine in ([0, 3, 1], [2, 1, 3])]
+    threads = [threading.Thread(target=work, args=(order,)) for order in ([0, 3, 1], [2, 1, 3])]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -220,7 +220,7 @@ def test_two_threads_get_what_one_gets() -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
 def test_gradients_are_right_at_every_site(family: str) -> None:
-    """Against central differences in double precision, which these families keep throughout."""
+    """Against central differences in double precision, which these families use throughout."""
     model = HookedLM(nudged(family, dtype=torch.float64).requires_grad_(True))
     _, cache = model.run_with_cache(IDS, return_type="loss", incl_bwd=True)
     for name in model.hook_dict:

@@ -29,7 +29,7 @@ class At:
     """A plain hook that changes a module's input or output in one sampling step only."""
 
     def __init__(self, module: nn.Module, end: str, step: int, change: Any) -> None:
-        self.calls, self.step, self.change, self.seen = 0, step, change, torch.empty(0)
+        self.calls, self.step, self.change, self.activation = 0, step, change, torch.empty(0)
         if end == "input":
             self.handle = module.register_forward_pre_hook(self._pre)
         else:
@@ -45,7 +45,7 @@ class At:
         self.calls += 1
         if self.calls - 1 != self.step:
             return x
-        self.seen = x
+        self.activation = x
         return self.change(x.clone())
 
 
@@ -64,7 +64,7 @@ def expected(toy: Toy, site: str, step: int, layer: int, head: int, position: in
     reading.handle.remove()
 
     def patch(x: Tensor) -> Tensor:
-        x[:, rows, where] = reading.seen[:, rows, where]
+        x[:, rows, where] = reading.activation[:, rows, where]
         return x
 
     writing = At(module, end, step, patch)
@@ -96,8 +96,8 @@ def test_a_toy_tower_is_swept_exactly(n_steps: int, site: str, by: str | list[st
         example = draw.randrange(len(INPUTS))
         index = {axis: draw.randrange(size) for axis, size in zip(result.axes, result.values.shape, strict=False)}
         head = index.get("head", index.get("kv_head", 0))
-        place = index.get("position")
-        value = expected(toy, site, index.get("step", 0), index["layer"], head, place, example)
+        position = index.get("position")
+        value = expected(toy, site, index.get("step", 0), index["layer"], head, position, example)
         assert result.values[(*index.values(), example)] == pytest.approx(value, abs=1e-4)
     assert np.abs(result.delta).max() > 1e-2
     for example in range(len(INPUTS)):

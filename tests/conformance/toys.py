@@ -1,6 +1,6 @@
-"""Toys that are no language models: a bidirectional "image" model, and a denoiser that climbs its layers once a step.
+"""Toys that are no language models: a bidirectional "image" model, and a denoiser that runs its layers once a step.
 
-They show what a vision transformer and a diffusion transformer will have to provide. `Toy` is a plain module;
+They show what a vision or a diffusion transformer has to provide. `Toy` is a plain module;
 `ResumableToy` resumes it from any depth.
 """
 
@@ -151,12 +151,12 @@ class ResumableToy:
 
     @contextmanager
     def weights_frozen(self) -> Iterator[None]:
-        trained = [p for p in self.toy.parameters() if p.requires_grad]
+        trainable = [p for p in self.toy.parameters() if p.requires_grad]
         self.toy.requires_grad_(False)
         try:
             yield
         finally:
-            for p in trained:
+            for p in trainable:
                 p.requires_grad_(True)
 
     def _depth(self, depth: int, stream: Stream, taps: Mapping[str, Tap], frozen: Tensor | None = None) -> Stream:
@@ -185,18 +185,18 @@ class ResumableToy:
 
 def pictures(n: int = 3, length: int = 6) -> PairedInputs:
     """Random patches; a corrupt picture differs in one patch in the middle."""
-    draw = torch.Generator().manual_seed(0)
-    clean = [torch.randn(length, PATCH, generator=draw) for _ in range(n)]
+    generator = torch.Generator().manual_seed(0)
+    clean = [torch.randn(length, PATCH, generator=generator) for _ in range(n)]
     corrupt = [x.clone() for x in clean]
     for x in corrupt:
-        x[length // 2] = torch.randn(PATCH, generator=draw)
-    each = range(n)
+        x[length // 2] = torch.randn(PATCH, generator=generator)
+    indices = range(n)
     return PairedInputs(
         "pictures",
         tuple(clean),
         tuple(corrupt),
-        tuple((i % CLASSES,) for i in each),
-        tuple(((i + 3) % CLASSES,) for i in each),
-        tuple(() for _ in each),
-        tuple({"end": length - 1} for _ in each),
+        tuple((i % CLASSES,) for i in indices),
+        tuple(((i + 3) % CLASSES,) for i in indices),
+        tuple(() for _ in indices),
+        tuple({"end": length - 1} for _ in indices),
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 #: Changes the activation of one prompt in place: ``[pos, ...]``, a pattern ``[dest, head, src]``.
 InPlace = Callable[[Tensor], object]
-#: Site, layer and what is done there.
+#: Site, layer and what changes its activation.
 Change = tuple[str, int, InPlace]
 
 #: Family → (layers, attention, its output projection, the norm before the MLP).
@@ -59,20 +59,20 @@ def _after(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
     return lambda _, __, output: (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
 
-def seen(model: nn.Module, ids: Tensor, *places: tuple[nn.Module, str]) -> list[Tensor]:
-    """What passes each place in one forward."""
-    kept: dict[int, Tensor] = {}
+def captured(model: nn.Module, ids: Tensor, *ends: tuple[nn.Module, str]) -> list[Tensor]:
+    """Inputs or outputs of modules in one forward: ``(module, "input" | "output")``."""
+    activations: dict[int, Tensor] = {}
 
-    def keep(i: int) -> Callable[[Tensor], Tensor]:
-        def change(x: Tensor) -> Tensor:
-            kept[i] = x.clone()
+    def capture(i: int) -> Callable[[Tensor], Tensor]:
+        def read(x: Tensor) -> Tensor:
+            activations[i] = x.clone()
             return x
 
-        return change
+        return read
 
-    with edited(*((module, end, keep(i)) for i, (module, end) in enumerate(places))):
+    with edited(*((module, end, capture(i)) for i, (module, end) in enumerate(ends))):
         model(ids, use_cache=False)
-    return [kept[i] for i in range(len(places))]
+    return [activations[i] for i in range(len(ends))]
 
 
 def head_slice(head: int, d_head: int) -> slice:
@@ -89,7 +89,7 @@ def logit_difference(model: nn.Module, ids: Tensor, answer: tuple[int, ...], wro
 class Plain:
     """A Hugging Face model read and edited at the workbench's sites by plain hooks, one prompt at a time.
 
-    q and k are edited before rotary: at one and the same position that is the same thing, for values of another run and
+    q and k are edited before rotary: at one and the same position that is equivalent, for values of another run and
     for anything linear.
     """
 
@@ -116,9 +116,9 @@ class Plain:
                 return (
                     self.eager(ids[None], use_cache=False, output_attentions=True).attentions[layer][0].transpose(0, 1)
                 )
-        kept: list[Tensor] = []
-        self.logits(ids, (site, layer, lambda x: kept.append(x.clone())))
-        return kept[0]
+        activations: list[Tensor] = []
+        self.logits(ids, (site, layer, lambda x: activations.append(x.clone())))
+        return activations[0]
 
     @contextmanager
     def editing(self, ids: Tensor, edit: Change) -> Iterator[None]:
@@ -130,8 +130,8 @@ class Plain:
             values = values.repeat_interleave(self.n_heads // self.n_kv_heads, 1)
             z = torch.einsum("dhs,shx->dhx", pattern, values)
             site, change = "z", lambda x: x.copy_(z)
-        places = self._resid_mid(layer, change) if site == "resid_mid" else [self._place(site, layer, change)]
-        with edited(*places):
+        edits = self._resid_mid(layer, change) if site == "resid_mid" else [self._edit(site, layer, change)]
+        with edited(*edits):
             yield
 
     def _part(self, layer: int, name: str) -> nn.Module:
@@ -139,7 +139,7 @@ class Plain:
             ".".join(filter(None, (PARTS.get(self.family, LLAMA_LIKE)[0], str(layer), name)))
         )
 
-    def _place(self, site: str, layer: int, change: InPlace) -> tuple[nn.Module, str, Callable[[Tensor], Tensor]]:
+    def _edit(self, site: str, layer: int, change: InPlace) -> tuple[nn.Module, str, Callable[[Tensor], Tensor]]:
         _, attention, output, _ = PARTS.get(self.family, LLAMA_LIKE)
         gemma, heads = self.family.startswith("gemma"), (self.n_heads, self.d_head)
         if site in ("resid_pre", "resid_post"):

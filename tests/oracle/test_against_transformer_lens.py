@@ -27,7 +27,7 @@ each_family = pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 
 
 @cache
-def ours(family: str) -> HookedLM:
+def hooked_lm(family: str) -> HookedLM:
     return HookedLM(nudged(family), tokenizer())
 
 
@@ -74,23 +74,23 @@ CASES = [(f, tool) for tool in TOOLS for f in ("llama", "gpt2", "gpt_neox") if B
 def test_its_patching_tools_find_our_numbers(family: str, tool: str) -> None:
     if tool == "resid_mid" and family == "gpt_neox":
         with pytest.raises(UnknownName, match="no such site"):
-            ours(family).hook_name("resid_mid", 0)
+            hooked_lm(family).hook_name("resid_mid", 0)
         return
-    model, (site, by, turn) = ours(family), TOOLS[tool]
+    model, (site, by, turn) = hooked_lm(family), TOOLS[tool]
     _, clean_cache = model.run_with_cache(CLEAN)
     patch = getattr(patching, f"get_act_patch_{tool}")
-    theirs = patch(model, CORRUPT, clean_cache, logit_differences, reduce="none", baseline=True)
+    patched = patch(model, CORRUPT, clean_cache, logit_differences, reduce="none", baseline=True)
     result = sweep(model, INPUTS, site=site, by=by, positions="all" if "position" in by else None)
-    values = theirs.values if turn is None else theirs.values.permute(turn)
+    values = patched.values if turn is None else patched.values.permute(turn)
     assert result.values.shape == tuple(values.shape)
     assert np.abs(result.values - values.numpy()).max() < 1e-4
-    assert np.abs(result.base - theirs.baseline.numpy()).max() < 1e-4
+    assert np.abs(result.base - patched.baseline.numpy()).max() < 1e-4
     assert np.abs(result.delta).max() > 1e-2
 
 
 @each_family
 def test_its_head_detector_runs(family: str) -> None:
-    model = ours(family)
+    model = hooked_lm(family)
     text = "w5 w9 w23 w7 w5 w9 w23 w7"
     for kind in ("previous_token_head", "duplicate_token_head", "induction_head"):
         scores = head_detector.detect_head(model, text, kind)
@@ -130,7 +130,7 @@ def test_attributions_add_up_to_the_logit_difference(family: str) -> None:
 
 @each_family
 def test_head_results_add_up_to_the_attention_branch(family: str) -> None:
-    model = ours(family)
+    model = hooked_lm(family)
     _, cache = model.run_with_cache(CLEAN)
     results, labels = cache.stack_head_results(layer=-1, return_labels=True)
     assert labels[: model.n_heads] == [f"L0H{h}" for h in range(model.n_heads)]
@@ -147,7 +147,7 @@ def test_head_results_add_up_to_the_attention_branch(family: str) -> None:
 
 
 def test_its_cache_tools_read_ours() -> None:
-    model = ours("gpt2")
+    model = hooked_lm("gpt2")
     logits, cache = model.run_with_cache(CLEAN)
     stream, labels = cache.accumulated_resid(return_labels=True, incl_mid=True)
     assert torch.allclose(stream[-1], cache["resid_post", 2])
@@ -165,7 +165,7 @@ def test_its_cache_tools_read_ours() -> None:
 
 @pytest.fixture(scope="module")
 def bridges(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TransformerBridge]:
-    """TransformerLens wants a tokenizer that came from a folder."""
+    """TransformerLens needs a tokenizer that was loaded from a folder."""
     folder = str(tmp_path_factory.mktemp("tokenizer"))
     tokenizer().save_pretrained(folder)
 
@@ -173,9 +173,9 @@ def bridges(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Transfo
     def bridge(family: str) -> TransformerBridge:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            read = PreTrainedTokenizerFast.from_pretrained(folder)
+            loaded = PreTrainedTokenizerFast.from_pretrained(folder)
             return TransformerBridge.boot_transformers(
-                f"tiny-{family}", hf_model=nudged(family, "eager"), tokenizer=read
+                f"tiny-{family}", hf_model=nudged(family, "eager"), tokenizer=loaded
             )
 
     return bridge
@@ -185,16 +185,17 @@ def bridges(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Transfo
 def test_every_shared_hook_has_the_value_of_the_bridge(
     family: str, bridges: Callable[[str], TransformerBridge]
 ) -> None:
-    model, bridge = ours(family), bridges(family)
-    expected, theirs = bridge.run_with_cache(CLEAN)
+    model, bridge = hooked_lm(family), bridges(family)
+    expected, bridge_cache = bridge.run_with_cache(CLEAN)
     logits, cache = model.run_with_cache(CLEAN)
     assert torch.allclose(logits, expected, atol=1e-5)
-    shared = [name for name in model.hook_dict if name in theirs]
+    shared = [name for name in model.hook_dict if name in bridge_cache]
     # It has no name for rotated q and k where one matrix makes q, k and v.
     missing = {name.rsplit(".", 1)[-1] for name in set(model.hook_dict) - set(shared)}
     assert missing == ({"hook_rot_q", "hook_rot_k"} if family == "gpt_neox" else set())
     for name in shared:
-        value = theirs[name].transpose(1, 2) if name.endswith("_normed") else theirs[name]  # heads come first there
+        value = bridge_cache[name]
+        value = value.transpose(1, 2) if name.endswith("_normed") else value  # the bridge's heads come first
         assert value.shape == cache[name].shape, name
         hidden = cache[name] < -1e30  # how low a hidden score is differs
         assert torch.allclose(cache[name].masked_fill(hidden, 0), value.masked_fill(hidden, 0), atol=1e-5), name
@@ -202,10 +203,10 @@ def test_every_shared_hook_has_the_value_of_the_bridge(
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gpt_neox"])
 def test_weights_by_head_are_those_of_the_bridge(family: str, bridges: Callable[[str], TransformerBridge]) -> None:
-    model, bridge = ours(family), bridges(family)
-    for mine, theirs in zip(model.blocks, bridge.blocks, strict=True):
+    model, bridge = hooked_lm(family), bridges(family)
+    for block, bridge_block in zip(model.blocks, bridge.blocks, strict=True):
         for name in ("W_Q", "W_K", "W_V", "W_O"):
-            assert torch.equal(getattr(mine.attn, name), getattr(theirs.attn, name)), name
+            assert torch.equal(getattr(block.attn, name), getattr(bridge_block.attn, name)), name
     assert torch.equal(model.W_U, bridge.W_U)
     assert torch.equal(model.W_E, bridge.W_E)
 
@@ -218,12 +219,12 @@ def test_the_same_hook_does_the_same_in_the_bridge(
     family: str, site: str, bridges: Callable[[str], TransformerBridge]
 ) -> None:
     """Not at resid_mid: the bridge's edits there miss the skip connection on llama-like models."""
-    model, bridge = ours(family), bridges(family)
+    model, bridge = hooked_lm(family), bridges(family)
 
     def halve_and_turn(x: Tensor, hook: object) -> Any:
         return 0.5 * x.roll(1, 0)
 
     hooks: list[Any] = [(f"blocks.{layer}.{site}", halve_and_turn) for layer in (0, 2)]
-    found = model.run_with_hooks(CLEAN, fwd_hooks=hooks)
-    assert torch.allclose(found, bridge.run_with_hooks(CLEAN, fwd_hooks=hooks), atol=1e-4)
-    assert (found - model(CLEAN)).abs().max() > 1e-2
+    edited = model.run_with_hooks(CLEAN, fwd_hooks=hooks)
+    assert torch.allclose(edited, bridge.run_with_hooks(CLEAN, fwd_hooks=hooks), atol=1e-4)
+    assert (edited - model(CLEAN)).abs().max() > 1e-2

@@ -33,21 +33,21 @@ def test_transformer_lens_gives_the_same_estimates(family: str, tmp_path: Path) 
         f"tiny-{family}", hf_model=nudged(family, "eager").requires_grad_(True), tokenizer=words
     )
     bridge.eval()
-    found = wb.screen(HookedLM(nudged(family)), INPUTS, by=["head", "position"], positions="all", confirm=0.01)
+    screen = wb.screen(HookedLM(nudged(family)), INPUTS, by=["head", "position"], positions="all", confirm=0.01)
     for i in range(len(INPUTS)):
 
         def metric(logits: Tensor, i: int = i) -> Tensor:
             return logits[0, -1, list(INPUTS.answer[i])].mean() - logits[0, -1, list(INPUTS.wrong[i])].mean()
 
-        theirs = attribution_patch(
+        reference = attribution_patch(
             bridge, INPUTS.clean[i][None], INPUTS.corrupt[i][None], metric, EdgeAttributionConfig(granularity="node")
         )
-        wanted = np.zeros(found.estimate.values.shape[:-1])
-        for node, score in theirs.node_scores.items():
+        expected = np.zeros(screen.estimate.values.shape[:-1])
+        for node, score in reference.node_scores.items():
             if node.kind == "attn_head_out":
-                wanted[node.layer, node.head, node.position] = score
-        np.testing.assert_allclose(found.estimate.delta[..., i], wanted, atol=2e-4)
-        assert np.abs(wanted).max() > 1e-2
+                expected[node.layer, node.head, node.position] = score
+        np.testing.assert_allclose(screen.estimate.delta[..., i], expected, atol=2e-4)
+        assert np.abs(expected).max() > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_an_estimate_is_the_slope_of_the_edit(site: str, edit: str, by: Any, pos
     """The metric's change for a small step of the way to the values written, by differences, in float64."""
     plain = Plain(nudged("llama", dtype=torch.float64), "llama")
     model = HookedLM(nudged("llama", dtype=torch.float64))
-    found = wb.screen(model, INPUTS, site=site, by=by, edit=edit, positions=positions, confirm=0.01).estimate
+    estimate = wb.screen(model, INPUTS, site=site, by=by, edit=edit, positions=positions, confirm=0.01).estimate
     step = 0.03
-    for index, at in found.cells():
-        layer, head = int(at["layer"]), at.get("head") or at.get("kv_head", "").removeprefix("kv")
+    for index, cell in estimate.cells():
+        layer, head = int(cell["layer"]), cell.get("head") or cell.get("kv_head", "").removeprefix("kv")
         base = INPUTS.corrupt[0] if edit == "patch" else INPUTS.clean[0]
         source = plain.read(INPUTS.clean[0], site, layer)
         source = source if edit == "patch" else torch.zeros_like(source)
-        places = [at["position"]] if "position" in at else positions if isinstance(positions, list) else range(8)
-        rows = [7 if place == "end" else int(place) for place in places]
+        edited = [cell["position"]] if "position" in cell else positions if isinstance(positions, list) else range(8)
+        rows = [7 if position == "end" else int(position) for position in edited]
 
         def change(x: Tensor, by: float, head: str = head, source: Tensor = source, rows: list[int] = rows) -> None:
             where: Any = (rows, int(head)) if head else (rows,)
@@ -84,13 +84,13 @@ def test_an_estimate_is_the_slope_of_the_edit(site: str, edit: str, by: Any, pos
             logits = plain.logits(base, (site, layer, partial(change, by=steps * step)))
             metric = float(logits[list(INPUTS.answer[0])].mean() - logits[list(INPUTS.wrong[0])].mean())
             slope += weight * metric / (12 * step)
-        assert found.delta[index][0] == pytest.approx(slope, abs=1e-4)
-    assert np.abs(found.delta).max() > 1e-2
+        assert estimate.delta[index][0] == pytest.approx(slope, abs=1e-4)
+    assert np.abs(estimate.delta).max() > 1e-2
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_models_that_are_not_causal(n_steps: int) -> None:
-    """A small edit's effect is its estimate, also where a position is seen by all and layers are climbed again."""
+    """A small edit's effect is its estimate, also where a position is seen by all and layers run more than once."""
     resumable, inputs = ResumableToy(Toy(n_steps)), pictures()
 
     def toward(x: Tensor) -> Tensor:

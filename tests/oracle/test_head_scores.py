@@ -14,7 +14,7 @@ from transformer_lens import ActivationCache, FactoredMatrix, head_detector
 from transformer_lens.utilities.matrix import composition_scores
 
 from tests.families import nudged, paired
-from tests.oracle.plain_hooks import output_projection, seen
+from tests.oracle.plain_hooks import captured, output_projection
 from tests.oracle.test_against_transformer_lens import tokenizer
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import read_out, task_scores
@@ -30,7 +30,7 @@ each_family = pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "gp
 
 
 @cache
-def ours(family: str) -> HookedLM:
+def hooked_lm(family: str) -> HookedLM:
     return HookedLM(nudged(family), tokenizer())
 
 
@@ -42,14 +42,14 @@ def test_a_uniform_head_has_the_closed_form_of_every_pattern_score(period: int) 
     """Harmonic numbers: ``mean over rows of 1 / (q + 1)``, and ``log (n!) / n`` for the entropy."""
     n = 2 * period + 1
     harmonic = np.cumsum(1 / np.arange(1, n + 1))
-    found = patterns.uniform_scores(n, period)
+    scores = patterns.uniform_scores(n, period)
     second = (harmonic[n - 1] - harmonic[period]) / period
-    assert found["previous_token"] == pytest.approx((harmonic[n - 1] - 1) / (n - 1))
-    assert found["duplicate_token"] == pytest.approx(second)
-    assert found["induction"] == pytest.approx(second)
-    assert found["sink"] == pytest.approx(harmonic[n - 1] / n)
-    assert found["entropy"] == pytest.approx(np.log(np.arange(1, n + 1)).mean())
-    assert found["locality"] == pytest.approx((4 + 5 * (harmonic[n - 1] - harmonic[3])) / n)
+    assert scores["previous_token"] == pytest.approx((harmonic[n - 1] - 1) / (n - 1))
+    assert scores["duplicate_token"] == pytest.approx(second)
+    assert scores["induction"] == pytest.approx(second)
+    assert scores["sink"] == pytest.approx(harmonic[n - 1] / n)
+    assert scores["entropy"] == pytest.approx(np.log(np.arange(1, n + 1)).mean())
+    assert scores["locality"] == pytest.approx((4 + 5 * (harmonic[n - 1] - harmonic[3])) / n)
 
 
 def test_a_perfect_head_scores_one() -> None:
@@ -70,12 +70,12 @@ def test_a_perfect_head_scores_one() -> None:
 
 def test_unrelated_patterns_are_not_alike() -> None:
     """Their plain cosine is above one half only because both are causal."""
-    draw, hidden = torch.Generator().manual_seed(0), ~torch.ones(64, 64, dtype=torch.bool).tril()
-    A, B = torch.randn(2, 100, 64, 64, generator=draw).masked_fill(hidden, -torch.inf).softmax(-1)
+    generator, hidden = torch.Generator().manual_seed(0), ~torch.ones(64, 64, dtype=torch.bool).tril()
+    A, B = torch.randn(2, 100, 64, 64, generator=generator).masked_fill(hidden, -torch.inf).softmax(-1)
     plain = nn.functional.cosine_similarity(A.flatten(1), B.flatten(1)).mean()
-    alike = (patterns.centred(A) * patterns.centred(B)).sum(-1).mean()
+    similarity = (patterns.centred(A) * patterns.centred(B)).sum(-1).mean()
     assert plain > 0.5
-    assert abs(alike) < 0.01
+    assert abs(similarity) < 0.01
     assert (patterns.centred(A) * patterns.centred(A)).sum(-1).allclose(torch.ones(()))
 
 
@@ -83,7 +83,7 @@ def test_unrelated_patterns_are_not_alike() -> None:
 def test_pattern_scores_are_those_of_the_head_detector(family: str) -> None:
     """Its score is the share of all attention: ours times the rows that count, over all rows. Its masks hold no row
     twice, as the tokens differ."""
-    model, period = ours(family), 9
+    model, period = hooked_lm(family), 9
     ids = patterns.repeated_tokens(model, 2, period, seed=4)
     assert ids.shape == (2, 2 * period)
     assert all(len(set(row[:period].tolist())) == period for row in ids)
@@ -92,10 +92,10 @@ def test_pattern_scores_are_those_of_the_head_detector(family: str) -> None:
         A = model.run_with_cache(row[None])[1]
         kinds = {"previous_token_head": 2 * period - 1, "duplicate_token_head": period, "induction_head": period}
         for kind, rows in kinds.items():
-            theirs = head_detector.detect_head(model, text, kind)  # pyright: ignore[reportArgumentType] - their Literal
+            detected = head_detector.detect_head(model, text, kind)  # pyright: ignore[reportArgumentType] - their Literal
             score = patterns.PATTERN_SCORES[kind.removesuffix("_head")]
-            mine = torch.stack([score(A["pattern", layer][0], period) for layer in range(model.n_layers)])
-            assert torch.allclose(mine * rows / (2 * period), theirs, atol=1e-5)
+            own = torch.stack([score(A["pattern", layer][0], period) for layer in range(model.n_layers)])
+            assert torch.allclose(own * rows / (2 * period), detected, atol=1e-5)
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def folded(model: HookedLM, norm: nn.Module, weight: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 def test_copy_scores_and_composition_are_those_of_factored_matrices(family: str) -> None:
-    model = ours(family)
+    model = hooked_lm(family)
     heads = weights.HeadWeights.of(model)
     copying, composed, sizes = (
         weights.copy_score(model, heads),
@@ -139,22 +139,22 @@ def test_copy_scores_and_composition_are_those_of_factored_matrices(family: str)
     for kind, readers in reads.items():
         for reader in range(len(ov)):
             for writer in range(len(ov)):
-                mine = float(composed[kind][reader, writer])
+                score = float(composed[kind][reader, writer])
                 if writer // model.n_heads >= reader // model.n_heads:
-                    assert np.isnan(mine)
+                    assert np.isnan(score)
                     continue
-                assert mine == pytest.approx(float(composition_scores(ov[writer], readers[reader])), rel=1e-3)
+                assert score == pytest.approx(float(composition_scores(ov[writer], readers[reader])), rel=1e-3)
 
 
 def test_unrelated_heads_compose_as_one_over_the_root_of_the_width() -> None:
-    draw = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(12, 256, 32, generator=draw) for _ in "qkv")
-    o = torch.randn(12, 32, 256, generator=draw)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(12, 256, 32, generator=generator) for _ in "qkv")
+    o = torch.randn(12, 32, 256, generator=generator)
     layer = torch.arange(12) // 6
     for scores in weights.composition(weights.HeadWeights(q, k, v, o, layer.float())).values():
-        known = scores[6:, :6]
-        assert known.isfinite().all()
-        assert float(known.mean()) == pytest.approx(weights.unrelated(256), abs=2e-3)
+        across = scores[6:, :6]
+        assert across.isfinite().all()
+        assert float(across.mean()) == pytest.approx(weights.unrelated(256), abs=2e-3)
 
 
 # --- on a task --------------------------------------------------------------------------------------------------------
@@ -162,8 +162,8 @@ def test_unrelated_heads_compose_as_one_over_the_root_of_the_width() -> None:
 
 @each_family
 def test_attributions_add_up_and_are_those_of_transformer_lens(family: str) -> None:
-    model = ours(family)
-    found = task_scores(model, Recorder(resolve_model(model)), INPUTS)
+    model = hooked_lm(family)
+    scores = task_scores(model, Recorder(resolve_model(model)), INPUTS)
     for i in range(len(INPUTS)):
         ids, right, wrong = INPUTS.clean[i], INPUTS.answer[i][0], INPUTS.wrong[i][0]
         logits, cache = model.run_with_cache(ids[None])
@@ -171,8 +171,8 @@ def test_attributions_add_up_and_are_those_of_transformer_lens(family: str) -> N
         if family != "gemma3":  # its heads are normed together before they are written, which is not in its stack
             heads = cache.stack_head_results()
             assert isinstance(heads, Tensor)
-            theirs = cache.logit_attrs(heads, tokens=torch.tensor(right), incorrect_tokens=torch.tensor(wrong))
-            assert np.allclose(found.attribution[i].ravel(), theirs[:, 0, -1].numpy(), atol=1e-4)
+            expected = cache.logit_attrs(heads, tokens=torch.tensor(right), incorrect_tokens=torch.tensor(wrong))
+            assert np.allclose(scores.attribution[i].ravel(), expected[:, 0, -1].numpy(), atol=1e-4)
         stack: Any = cache.decompose_resid(return_labels=True, mode="all")
         parts, labels = stack
         biases = torch.stack([model.blocks[i].attn.b_O for i in range(model.n_layers)])
@@ -181,22 +181,22 @@ def test_attributions_add_up_and_are_those_of_transformer_lens(family: str) -> N
         for layer in range(model.n_layers):
             bias = float(branches[len(labels) + layer])  # what is norm'd behind the attention has none
             branch = float(branches[labels.index(f"{layer}_attn_out")])
-            assert found.attribution[i, layer].sum() + bias == pytest.approx(branch, abs=1e-4)
+            assert scores.attribution[i, layer].sum() + bias == pytest.approx(branch, abs=1e-4)
         difference = float(logits[0, -1, right] - logits[0, -1, wrong])
-        assert found.lens[i, -1] == pytest.approx(difference, abs=1e-4)
-        assert found.lens_right[i, -1] == (difference > 0)
+        assert scores.lens[i, -1] == pytest.approx(difference, abs=1e-4)
+        assert scores.lens_right[i, -1] == (difference > 0)
         lens: Any = cache.logit_lens(incl_mid=False).readout.values
         for depth in range(model.n_layers):
             expected = float(lens[depth, 0, right] - lens[depth, 0, wrong])
-            assert found.lens[i, depth] == pytest.approx(expected, abs=1e-3)
-    assert np.abs(found.attribution).max() > 1e-2
-    assert np.abs(found.attribution - found.attribution_uniform).max() > 1e-2
+            assert scores.lens[i, depth] == pytest.approx(expected, abs=1e-3)
+    assert np.abs(scores.attribution).max() > 1e-2
+    assert np.abs(scores.attribution - scores.attribution_uniform).max() > 1e-2
 
 
 @each_family
 def test_the_read_out_is_a_loop_over_plain_modules(family: str) -> None:
-    """With all other heads' z set to zero, what the attention output projection makes of one head's value, alone."""
-    model, plain = ours(family), nudged(family)
+    """With all other heads' z set to zero, the attention output projection of one head's value alone."""
+    model, plain = hooked_lm(family), nudged(family)
     residual, ids = 3 * torch.randn(5, model.d_model, generator=torch.Generator().manual_seed(1)), torch.arange(5) + 20
     positive, negative = read_out(model, residual, ids)
     normed = plain.get_submodule(f"{model.anatomy.layers}.1.{model.anatomy.norm1}")(residual[None])[0]
@@ -214,17 +214,17 @@ def test_the_read_out_is_a_loop_over_plain_modules(family: str) -> None:
             written = projection(z.flatten(1)) - zero
             if family == "gemma3":
                 written = block.post_attention_layernorm(written)
-            for sign, mine in ((1, positive), (-1, negative)):
+            for sign, read_outs in ((1, positive), (-1, negative)):
                 logits = unembed(final((sign * written)[None])[0])
                 among = logits.topk(5).indices
                 expected = (among == ids[:, None]).any(1).float().mean()
                 checked.append(float(expected))
-                assert float(mine[layer, head]) == pytest.approx(float(expected))
+                assert float(read_outs[layer, head]) == pytest.approx(float(expected))
     assert 0 < np.mean(checked) < 1
 
 
 def value_of(plain: Any, family: str, block: Any, normed: Tensor, model: HookedLM) -> Tensor:
-    """``[place, kv_head, d_head]``, biases included."""
+    """``[pos, kv_head, d_head]``, biases included."""
     if family == "gpt2":
         return block.attn.c_attn(normed).chunk(3, -1)[2].unflatten(-1, (model.n_heads, -1))
     if family == "gpt_neox":
@@ -235,13 +235,13 @@ def value_of(plain: Any, family: str, block: Any, normed: Tensor, model: HookedL
 def test_what_the_output_projection_reads_is_what_attribution_reads() -> None:
     """One head's attribution by hand, from a plain hook on the output projection."""
     plain: Any = nudged("llama")
-    model = ours("llama")
-    found = task_scores(model, Recorder(resolve_model(model)), INPUTS)
+    model = hooked_lm("llama")
+    scores = task_scores(model, Recorder(resolve_model(model)), INPUTS)
     ids = INPUTS.clean[0]
     norm, projection = plain.model.norm, plain.model.layers[1].self_attn.o_proj
-    z, resid = seen(plain, ids[None], (projection, "input"), (norm, "input"))
+    z, resid = captured(plain, ids[None], (projection, "input"), (norm, "input"))
     head = slice(2 * model.d_head, 3 * model.d_head)
     written = z[0, -1, head] @ projection.weight[:, head].T
     scale = (resid[0, -1].pow(2).mean() + float(norm.variance_epsilon)).sqrt()
     rows = plain.lm_head.weight[INPUTS.answer[0][0]] - plain.lm_head.weight[INPUTS.wrong[0][0]]
-    assert found.attribution[0, 1, 2] == pytest.approx(float((written / scale * norm.weight) @ rows), abs=1e-5)
+    assert scores.attribution[0, 1, 2] == pytest.approx(float((written / scale * norm.weight) @ rows), abs=1e-5)

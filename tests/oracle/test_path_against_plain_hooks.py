@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from tests.families import hooked, hugging_face, paired
-from tests.oracle.plain_hooks import edited, head_slice, logit_difference, output_projection, projection, seen
+from tests.oracle.plain_hooks import captured, edited, head_slice, logit_difference, output_projection, projection
 from workbench.core import Head
 from workbench.patching.path import path_patch
 
@@ -20,11 +20,11 @@ def published(
     family: str, example: int, sender: Head, receivers: list[Head] | None, into: str, at: int, everywhere: bool
 ):
     """The metric of the clean prompt along the sender's direct paths, as the study computes it."""
-    model, ours = hugging_face(family), hooked(family)
+    model, hooked_model = hugging_face(family), hooked(family)
     clean, corrupt = PAIRS.clean[example], PAIRS.corrupt[example]
-    outputs = [(output_projection(model, family, layer), "input") for layer in range(ours.n_layers)]
-    base, source = seen(model, clean[None], *outputs), seen(model, corrupt[None], *outputs)
-    where = head_slice(sender.index, ours.d_head)
+    outputs = [(output_projection(model, family, layer), "input") for layer in range(hooked_model.n_layers)]
+    base, source = captured(model, clean[None], *outputs), captured(model, corrupt[None], *outputs)
+    sender_dims = head_slice(sender.index, hooked_model.d_head)
 
     def freeze(layer: int):
         def change(z: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def published(
             else:
                 z[:, at] = base[layer][:, at]
             if layer == sender.layer:
-                z[:, at, where] = source[layer][:, at, where]
+                z[:, at, sender_dims] = source[layer][:, at, sender_dims]
             return z
 
         return change
@@ -43,52 +43,52 @@ def published(
     if receivers is None:
         with edited(*first):
             return logit_difference(model, clean, PAIRS.answer[example], PAIRS.wrong[example])
-    reached = [head for head in receivers if head.layer > sender.layer]
-    places = [(projection(model, head.layer, into), "output") for head in reached]
+    reachable = [head for head in receivers if head.layer > sender.layer]
+    ends = [(projection(model, head.layer, into), "output") for head in reachable]
     with edited(*first):
-        inputs = seen(model, clean[None], *places)
-    group = ours.n_heads // (ours.n_heads if into == "q" else ours.n_kv_heads)
+        inputs = captured(model, clean[None], *ends)
+    group = hooked_model.n_heads // (hooked_model.n_heads if into == "q" else hooked_model.n_kv_heads)
 
     def receive(index: int, head: Head):
-        part = head_slice(head.index // group, ours.d_head)
+        part = head_slice(head.index // group, hooked_model.d_head)
 
         def change(x: Tensor) -> Tensor:
-            x, places = x.clone(), slice(None) if everywhere else at
-            x[:, places, part] = inputs[index][:, places, part]
+            x, positions = x.clone(), slice(None) if everywhere else at
+            x[:, positions, part] = inputs[index][:, positions, part]
             return x
 
         return change
 
-    with edited(*((places[i][0], "output", receive(i, head)) for i, head in enumerate(reached))):
+    with edited(*((ends[i][0], "output", receive(i, head)) for i, head in enumerate(reachable))):
         return logit_difference(model, clean, PAIRS.answer[example], PAIRS.wrong[example])
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), (4, "all")])
 def test_to_the_logits(family: str, position: str | int, freeze: Any) -> None:
-    depth = path_patch(hooked(family), PAIRS, position=position, freeze=freeze)
+    result = path_patch(hooked(family), PAIRS, position=position, freeze=freeze)
     for example, sender in [(0, Head(0, 1)), (1, Head(1, 5)), (2, Head(2, 0))]:
         at = PAIRS.positions[example][position] if isinstance(position, str) else position
         expected = published(family, example, sender, None, "q", at, freeze == "all")
-        assert depth.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
+        assert result.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
     if position == "end":
-        assert np.abs(depth.delta).max() > 1e-2
+        assert np.abs(result.delta).max() > 1e-2
 
 
 @pytest.mark.parametrize("into", ["q", "k", "v"])
 @pytest.mark.parametrize(("position", "freeze"), [("end", "position"), ("S", "position"), ("S", "all")])
 def test_to_heads(into: Any, position: str, freeze: Any) -> None:
     receivers = [Head(1, 2), Head(2, 4)]
-    depth = path_patch(
+    result = path_patch(
         hooked("llama"), PAIRS, receivers, into=into, position=position, freeze=freeze, share_kv=into != "q"
     )
     for example, sender in [(0, Head(0, 1)), (1, Head(0, 5)), (2, Head(1, 0))]:
         expected = published(
             "llama", example, sender, receivers, into, PAIRS.positions[example][position], freeze == "all"
         )
-        assert depth.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
-    assert np.isnan(depth.values[2]).all()
-    assert np.nanmax(np.abs(depth.delta)) > 1e-2
+        assert result.values[sender.layer, sender.index, example] == pytest.approx(expected, abs=1e-4)
+    assert np.isnan(result.values[2]).all()
+    assert np.nanmax(np.abs(result.delta)) > 1e-2
 
 
 def test_a_receiver_of_a_group_is_reached_alone() -> None:
@@ -104,7 +104,7 @@ def test_a_receiver_of_a_group_is_reached_alone() -> None:
 
 @pytest.mark.parametrize("direction", ["noise", "denoise"])
 def test_both_runs_have_the_scores_of_plain_forwards(direction: Any) -> None:
-    """The source run is not run whole: it climbs from its first difference on."""
+    """The source run is resumed from its first difference on."""
     model = hugging_face("llama")
     runs = [PAIRS.clean, PAIRS.corrupt] if direction == "noise" else [PAIRS.corrupt, PAIRS.clean]
     logits = [[model(ids[None]).logits[0, -1] for ids in run] for run in runs]

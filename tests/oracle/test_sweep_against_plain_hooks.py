@@ -1,4 +1,4 @@
-"""Whole grids of a sweep, cell by cell, against plain hooks on the Hugging Face model."""
+"""Full grids of a sweep, cell by cell, against plain hooks on the Hugging Face model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from workbench.patching.sweep import sweep
 INPUTS = paired(2, lengths=(8,))
 
 
-def patched(plain: Plain, site: str, layer: int, example: int, head: int | None, place: int | None) -> float:
+def patched(plain: Plain, site: str, layer: int, example: int, head: int | None, position: int | None) -> float:
     clean = plain.read(INPUTS.clean[example], site, layer)
 
     def change(x: Tensor) -> None:
-        rows = slice(None) if place is None else place
+        at = slice(None) if position is None else position
         if head is None:
-            x[rows] = clean[rows]
+            x[at] = clean[at]
         else:
-            x[rows, head] = clean[rows, head]
+            x[at, head] = clean[at, head]
 
     logits = plain.logits(INPUTS.corrupt[example], (site, layer, change))
     return float(logits[list(INPUTS.answer[example])].mean() - logits[list(INPUTS.wrong[example])].mean())
@@ -44,9 +44,9 @@ def test_every_head(family: str) -> None:
 def test_every_position(family: str, site: str) -> None:
     plain = Plain(nudged(family), family)
     result = sweep(HookedLM(nudged(family)), INPUTS, site=site, by="position", positions="all")
-    for layer, place, example in product(range(3), range(8), range(2)):
-        expected = patched(plain, site, layer, example, None, place)
-        assert result.values[layer, place, example] == pytest.approx(expected, abs=1e-4)
+    for layer, position, example in product(range(3), range(8), range(2)):
+        expected = patched(plain, site, layer, example, None, position)
+        assert result.values[layer, position, example] == pytest.approx(expected, abs=1e-4)
     assert np.abs(result.delta).max() > 1e-2
 
 
@@ -54,7 +54,7 @@ def test_every_key_head_and_position() -> None:
     plain = Plain(nudged("llama"), "llama")
     result = sweep(HookedLM(nudged("llama")), INPUTS, site="k", by=["head", "position"], positions="all")
     assert result.axes == ("layer", "kv_head", "position")
-    for layer, head, place in product(range(3), range(2), range(8)):
-        expected = patched(plain, "k", layer, 0, head, place)
-        assert result.values[layer, head, place, 0] == pytest.approx(expected, abs=1e-4)
+    for layer, head, position in product(range(3), range(2), range(8)):
+        expected = patched(plain, "k", layer, 0, head, position)
+        assert result.values[layer, head, position, 0] == pytest.approx(expected, abs=1e-4)
     assert np.abs(result.delta).max() > 1e-2

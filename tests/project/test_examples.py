@@ -13,7 +13,7 @@ from workbench.registry import ROOT
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 #: What a script writes.
 FILES = {
-    "first_look": ["heads.png", "ioi.safetensors"],
+    "first_steps": ["heads.png", "ioi.safetensors"],
     "find_circuit": ["ioi.circuit.json"],
     "own_prompts": ["heads.png"],
 }

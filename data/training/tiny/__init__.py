@@ -11,6 +11,6 @@ which the script insists (`recipe.BAR`), and the short prompts of the other task
 The loss is taken at the answers (and the second copies) only, so this is no language model. Its tokeniser knows the
 words of the tasks and nothing else, one token each with the space before it.
 
-Training draws from a random stream of its own; the held-out texts of `recipe.EXCLUDED` are kept out of it besides.
+Training draws from a random stream of its own; the held-out texts of `recipe.EXCLUDED` are excluded as well.
 Tasks with few different prompts (capitals) are learned by heart.
 """

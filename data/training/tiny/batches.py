@@ -42,23 +42,23 @@ def questions(tokenizer: PreTrainedTokenizerFast, prompts: list[Example]) -> lis
 
 
 def question_batch(prompts: list[Question], rng: random.Random) -> Batch:
-    """The target of a prompt is one of its right answers, at its last place."""
+    """The target of a prompt is one of its right answers, at its last position."""
     return Batch.of([q.ids for q in prompts], [{len(q.ids) - 1: rng.choice(q.right)} for q in prompts])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids ``[example, pos]``, padded on the right; `places` are flat indices whose next token is `targets`."""
+    """Ids ``[example, pos]``, padded on the right; `positions` are flat indices whose next token is `targets`."""
 
     ids: Tensor
-    places: Tensor
+    positions: Tensor
     targets: Tensor
 
     @classmethod
     def of(cls, rows: list[list[int]], targets: list[dict[int, int]]) -> Batch:
-        """Of rows of ids and, for each row, place → target."""
+        """Of rows of ids and, for each row, position → target."""
         longest = max(map(len, rows))
-        flat = {i * longest + place: goal for i, row in enumerate(targets) for place, goal in row.items()}
+        flat = {i * longest + position: goal for i, row in enumerate(targets) for position, goal in row.items()}
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         return cls(padded, torch.tensor(list(flat)), torch.tensor(list(flat.values())))
 
@@ -68,5 +68,5 @@ def induction_batch(n: int, length: int, alphabet: Tensor, generator: torch.Gene
     copy = alphabet[torch.rand(n, len(alphabet), generator=generator).topk(length).indices]
     ids = torch.cat([copy, copy], dim=1)
     within = torch.arange(length, 2 * length - 1)
-    places = (torch.arange(n)[:, None] * 2 * length + within).flatten()
-    return Batch(ids, places, ids[:, within + 1].flatten())
+    positions = (torch.arange(n)[:, None] * 2 * length + within).flatten()
+    return Batch(ids, positions, ids[:, within + 1].flatten())

@@ -36,7 +36,7 @@ SHA-256 of model.safetensors: {sha256}
 def save(
     out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, accuracy: dict[str, float], **facts: Any
 ) -> str:
-    """Write the whole checkpoint, then put it in the place of the old one; returns the SHA-256 of its weights."""
+    """Write the full checkpoint, then replace the old one; returns the SHA-256 of its weights."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         new = Path(folder) / out.name
@@ -48,7 +48,7 @@ def save(
         rows = "\n".join(f"| {name} | {part:.4f} |" for name, part in accuracy.items())
         parameters = sum(x.numel() for x in weights.values())
         (new / "README.md").write_text(CARD.format(rows=rows, sha256=sha256, parameters=parameters, **facts))
-        if out.exists():  # aside, not away, until the new one stands in its place
+        if out.exists():  # aside, not away, until the new one is complete
             os.replace(out, Path(folder) / "old")
         os.replace(new, out)
     return sha256

@@ -38,6 +38,6 @@ def make_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
 
 
 def logits_at_places(model: LlamaForCausalLM, batch: Batch) -> Tensor:
-    """Logits ``[place, token]`` at the batch's places only: the unembedding of all others would be wasted."""
+    """Logits ``[position, token]`` at the batch's positions only: the unembedding of all others would be wasted."""
     hidden = model.model(input_ids=batch.ids).last_hidden_state
-    return model.lm_head(hidden.flatten(0, 1)[batch.places])
+    return model.lm_head(hidden.flatten(0, 1)[batch.positions])

@@ -33,7 +33,7 @@ def colored_objects_like(rng: random.Random) -> tuple[Example, Example]:
 
 
 def draws() -> dict[str, Draw]:
-    """Name → its draw of two prompts, for each of `TASKS` and for the short coloured objects."""
+    """Name → its function that draws two prompts, for each of `TASKS` and for the short coloured objects."""
 
     def both_prompts(draw: Callable[[random.Random], Any]) -> Draw:
         """The clean and the corrupt prompt of a pair: the right answer to the corrupt one is the pair's wrong one."""

@@ -1,4 +1,4 @@
-"""What callers write, and what they are told: spellings that are taken, and mistakes that are named."""
+"""Spellings of arguments that are accepted, and mistakes that errors name."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MODEL, TASK = hooked("llama"), paired(2)
 
 
 def test_receivers_are_heads_however_they_are_written() -> None:
-    wanted = wb.path_patch(MODEL, TASK, [wb.Head(2, 1)])
+    expected = wb.path_patch(MODEL, TASK, [wb.Head(2, 1)])
     for written in ("2.1", (2, 1)):
-        found = wb.path_patch(MODEL, TASK, [written])
-        assert np.array_equal(found.values, wanted.values, equal_nan=True)
-        assert found.info["receivers"] == ["2.1"]
+        result = wb.path_patch(MODEL, TASK, [written])
+        assert np.array_equal(result.values, expected.values, equal_nan=True)
+        assert result.info["receivers"] == ["2.1"]
 
 
 def test_one_layer_and_one_head_need_no_list() -> None:
     assert wb.sweep(MODEL, TASK, layers=1, heads=2).values.shape == (1, 1, 2)
 
 
-def test_one_place_to_attend_to_needs_no_tuple() -> None:
+def test_one_position_to_attend_to_needs_no_tuple() -> None:
     one, many = (wb.sweep(MODEL, TASK, site="pattern", edit="pattern", attend_to=to) for to in ("S", ("S",)))
     assert np.array_equal(one.values, many.values)
 
@@ -41,7 +41,7 @@ def test_denoising_belongs_to_patches() -> None:
 
 
 @pytest.mark.parametrize("site", ["hook_zz", "blocks.1.attn.hook_z"])
-def test_a_name_that_is_no_site_is_said_to_be_none(site: str) -> None:
+def test_a_name_that_is_no_site_is_refused(site: str) -> None:
     with pytest.raises(UnknownName, match=r"attn\.hook_z"):
         wb.sweep(MODEL, TASK, site=site)
 

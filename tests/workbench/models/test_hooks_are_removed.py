@@ -25,7 +25,7 @@ INPUTS = paired(3)
 
 @pytest.fixture
 def model() -> Iterator[HookedLM]:
-    """A model whose every trace of ours is looked for afterwards."""
+    """A model that is checked for any trace of ours afterwards."""
     hooked = HookedLM(hugging_face("gemma3"))
     ids = INPUTS.clean[0][None]
     before, logits = hooked.hf.config._attn_implementation, hooked(ids)
@@ -41,7 +41,7 @@ def model() -> Iterator[HookedLM]:
 
 
 class Stop(Exception):
-    """What a user's function raises in the middle."""
+    """Raised by a user's function in the middle of a run."""
 
 
 def stop(*_: object) -> Any:
@@ -94,25 +94,25 @@ def test_after_an_interrupt(model: HookedLM) -> None:
         sweep(model, INPUTS, edit=interrupt)
 
 
-def _noting(calls: list[str]) -> Any:
+def _logging(calls: list[str]) -> Any:
     return lambda x, hook: calls.append("z")
 
 
 def test_hooks_of_others_stay() -> None:
     model = HookedLM(hugging_face("llama"))
     calls: list[str] = []
-    theirs = model.layer(1).register_forward_hook(lambda *_: calls.append("layer"))
+    handle = model.layer(1).register_forward_hook(lambda *_: calls.append("layer"))
 
     sweep(model, INPUTS, layers=[1])
     run(model, INPUTS, [Edit("z", 0)])
-    model.add_perma_hook("blocks.1.attn.hook_z", _noting(calls))
+    model.add_perma_hook("blocks.1.attn.hook_z", _logging(calls))
     for call in (lambda: sweep(model, INPUTS, layers=[1]), lambda: run(model, INPUTS, [Edit("z", 0)])):
         with pytest.raises(UsageError, match="Hooks are active"):
             call()
     calls.clear()
     model(INPUTS.clean[0][None])
     assert calls == ["z", "layer"]
-    theirs.remove()
+    handle.remove()
     model.reset_hooks(including_permanent=True)
     model(INPUTS.clean[0][None])
     assert calls == ["z", "layer"]

@@ -27,7 +27,7 @@ def test_without_edits_it_is_greedy_generation(family: str) -> None:
 
 
 def test_edits_hold_for_every_new_token() -> None:
-    """One head silenced everywhere; another's row forced onto two places from the end of the prompt on."""
+    """One head silenced everywhere; another's row forced onto two positions from the end of the prompt on."""
     model, plain = HookedLM(nudged("llama")), Plain(nudged("llama"), "llama")
     model.hf.generation_config.eos_token_id = None
     edits = [
@@ -36,13 +36,13 @@ def test_edits_hold_for_every_new_token() -> None:
     ]
     ids = IDS
     for _ in range(6):
-        seen: list[Tensor] = []
+        values: list[Tensor] = []
 
         def silence(x: Tensor) -> None:
             x[:, 1] = 0
 
-        plain.logits(ids, ("z", 0, silence), ("v", 2, lambda x, seen=seen: seen.append(x.clone())))
-        value = (seen[0][1, 1] + seen[0][3, 1]) / 2
+        plain.logits(ids, ("z", 0, silence), ("v", 2, lambda x, values=values: values.append(x.clone())))
+        value = (values[0][1, 1] + values[0][3, 1]) / 2
 
         def force(x: Tensor, value: Tensor = value) -> None:
             x[len(IDS) - 1 :, 4] = value
@@ -55,16 +55,16 @@ def test_edits_hold_for_every_new_token() -> None:
 
 def test_a_mean_is_taken_over_all_positions() -> None:
     model = HookedLM(hugging_face("llama"))
-    over = paired(4)
-    mean = torch.cat([z[1, :, 2] for z in wb.record(model, over, "z").clean["z"]]).mean(0)
+    reference = paired(4)
+    mean = torch.cat([z[1, :, 2] for z in wb.record(model, reference, "z").clean["z"]]).mean(0)
     by_hand = wb.Edit("z", 1, head=2, kind=lambda x: mean.expand_as(x))
     model.hf.generation_config.eos_token_id = None
     for position in (None, "end", -2, 3):
-        mine = wb.Edit("z", 1, head=2, position=position, kind="mean")
-        other = wb.Edit("z", 1, head=2, position=position, kind=by_hand.kind)
+        mean_edit = wb.Edit("z", 1, head=2, position=position, kind="mean")
+        function_edit = wb.Edit("z", 1, head=2, position=position, kind=by_hand.kind)
         assert torch.equal(
-            wb.generate(model, IDS, edits=[mine], max_new_tokens=4, mean_over=over),
-            wb.generate(model, IDS, edits=[other], max_new_tokens=4),
+            wb.generate(model, IDS, edits=[mean_edit], max_new_tokens=4, mean_over=reference),
+            wb.generate(model, IDS, edits=[function_edit], max_new_tokens=4),
         )
 
 
@@ -89,8 +89,8 @@ def test_what_has_no_meaning_is_refused() -> None:
         {"edits": [wb.Edit("z", 0, head=9, kind="zero")]},
         {"max_new_tokens": -1},
     ]
-    for given in wrong:
+    for options in wrong:
         with pytest.raises(UsageError):
-            wb.generate(model, IDS, **given)
+            wb.generate(model, IDS, **options)
     with pytest.raises(UsageError, match="a prompt that has tokens"):
         wb.generate(model, IDS[:0])

@@ -20,8 +20,8 @@ LOGITS = torch.tensor([[0.0, 1.0, 2.0, 3.0], [3.0, 0.0, 0.0, 0.0]])
 
 def score(name: str, example: Example, logits: torch.Tensor = LOGITS) -> list[float]:
     metric = resolve_metric(name)
-    wanted = metric.required_tokens(example)
-    return metric(logits if wanted is None else logits[:, list(wanted)], example).tolist()
+    required = metric.required_tokens(example)
+    return metric(logits if required is None else logits[:, list(required)], example).tolist()
 
 
 def test_logit_difference_averages_several_answers() -> None:
@@ -55,12 +55,12 @@ def test_accuracy_over_the_vocabulary_and_among_the_options() -> None:
 
 def test_divergence_from_the_clean_run() -> None:
     reference = LOGITS[0]
-    found = score("kl_divergence", Example(0, (1,), (2,), (), reference))
+    divergence = score("kl_divergence", Example(0, (1,), (2,), (), reference))
     p, q = LOGITS[0].double().softmax(-1), LOGITS[1].double().softmax(-1)
-    assert found[0] == pytest.approx(0.0, abs=1e-7)
-    assert found[1] == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-6)
+    assert divergence[0] == pytest.approx(0.0, abs=1e-7)
+    assert divergence[1] == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-6)
     shifted = score("kl_divergence", Example(0, (1,), (2,), (), reference + 5))
-    assert shifted == pytest.approx(found, abs=1e-6)
+    assert shifted == pytest.approx(divergence, abs=1e-6)
     with pytest.raises(BadInput, match="clean run"):
         score("kl_divergence", Example(0, (1,), (2,), ()))
 

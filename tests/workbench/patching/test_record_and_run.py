@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.families import VOCABULARY, hooked, hugging_face, nudged, paired
-from tests.oracle.plain_hooks import Change, Plain, output_projection, seen
+from tests.oracle.plain_hooks import Change, Plain, captured, output_projection
 from workbench.core import Edit
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.models.language import HookedLM
@@ -64,8 +64,8 @@ def test_recorded_z_is_what_the_output_projection_gets(family: str) -> None:
     model = hugging_face(family)
     rec = record(hooked(family), INPUTS, "z")
     for i, ids in enumerate(INPUTS.clean):
-        places = [(output_projection(model, family, layer), "input") for layer in range(3)]
-        for layer, z in enumerate(seen(model, ids[None], *places)):
+        ends = [(output_projection(model, family, layer), "input") for layer in range(3)]
+        for layer, z in enumerate(captured(model, ids[None], *ends)):
             assert torch.allclose(rec.clean["z"][i][layer].flatten(1), z[0], atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_one_layer_and_one_edit_need_no_list() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         {"layers": [1.5]},
         {"layers": "3"},
@@ -100,9 +100,9 @@ def test_one_layer_and_one_edit_need_no_list() -> None:
         {"edits": [Edit("z", 0, kind="zero")], "mean_over": "banana"},
     ],
 )
-def test_recording_refuses_what_means_nothing(given: dict[str, Any]) -> None:
+def test_recording_refuses_what_means_nothing(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        record(hooked("llama"), INPUTS, **given)
+        record(hooked("llama"), INPUTS, **arguments)
 
 
 def test_recording_refuses_what_does_not_exist() -> None:
@@ -119,10 +119,10 @@ def test_recording_refuses_what_does_not_exist() -> None:
 def test_a_recording_does_not_change_with_later_runs(llama: tuple[HookedLM, Plain]) -> None:
     model, _ = llama
     rec = record(model, INPUTS, ["z", "resid_pre", "resid_mid", "v"])
-    kept = {site: [x.clone() for x in rec.clean[site]] for site in rec.clean}
+    copies = {site: [x.clone() for x in rec.clean[site]] for site in rec.clean}
     run(model, INPUTS, [Edit("z", 0, kind="zero"), Edit("resid_pre", 1, kind="zero"), Edit("v", 1, kind="zero")])
     again = record(model, INPUTS, ["z", "resid_pre", "resid_mid", "v"])
-    for site, values in kept.items():
+    for site, values in copies.items():
         assert all(
             torch.equal(a, b) and torch.equal(a, c)
             for a, b, c in zip(values, rec.clean[site], again.clean[site], strict=True)
@@ -132,11 +132,11 @@ def test_a_recording_does_not_change_with_later_runs(llama: tuple[HookedLM, Plai
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
-def writing(source: Tensor, head: int | None, place: int | None):
+def writing(source: Tensor, head: int | None, position: int | None):
     """Patch in place from an activation of another run."""
 
     def change(x: Tensor) -> None:
-        at = slice(None) if place is None else place
+        at = slice(None) if position is None else position
         if head is None:
             x[at] = source[at]
         else:
@@ -170,7 +170,7 @@ def test_several_edits_at_once_are_one_plain_forward(llama: tuple[HookedLM, Plai
             ("v", 1, writing(plain.read(other, "v", 1), 1, end)),
             ("mlp_out", 1, lambda x, at=at: x[at].zero_()),
         ]
-        # The last layer's attention row is replaced: its z is uniform over the values that the other edits leave there.
+        # The last layer's attention row is replaced: its z is uniform over the values that the other edits leave.
         values: list[Tensor] = []
         plain.logits(ids, *earlier, ("v", 2, lambda x, values=values: values.append(x.clone())))
         z_end = row @ values[0][:, 0]
@@ -200,7 +200,7 @@ def test_a_single_edit_of_run_is_a_cell_of_a_sweep(llama: tuple[HookedLM, Plain]
         assert torch.equal(run(model, INPUTS, out.edits, unedited=False, **options).scores(), out.scores())
 
 
-def test_a_pattern_edit_attends_to_what_was_asked(llama: tuple[HookedLM, Plain]) -> None:
+def test_a_pattern_edit_attends_to_its_positions(llama: tuple[HookedLM, Plain]) -> None:
     model, plain = llama
     weights = {"S": 0.75, 0: 0.25}
     out = run(model, INPUTS, [Edit("pattern", 1, head=3, position="end", kind="pattern", attend_to=weights)])
@@ -221,7 +221,7 @@ def test_a_pattern_edit_attends_to_what_was_asked(llama: tuple[HookedLM, Plain])
 def test_means_follow_named_positions_then_indices(llama: tuple[HookedLM, Plain]) -> None:
     model, plain = llama
     z = [plain.read(ids, "z", 1) for ids in INPUTS.clean]
-    named = torch.stack([x[places["S"]] for x, places in zip(z, INPUTS.positions, strict=True)]).mean(0)
+    named = torch.stack([x[positions["S"]] for x, positions in zip(z, INPUTS.positions, strict=True)]).mean(0)
     nameless = torch.stack([x[6] for x in z if len(x) == 9]).mean(0)
     everything = torch.cat(z).mean(0)
     cases = [
@@ -229,9 +229,11 @@ def test_means_follow_named_positions_then_indices(llama: tuple[HookedLM, Plain]
         (Edit("z", 1, head=2, position=6, kind="mean"), None, 6, nameless),
         (Edit("z", 1, head=2, position=6, kind="mean"), "positions", 6, everything),
     ]
-    for edit, over, place, mean in cases:
-        out = run(model, INPUTS, [edit], mean_over=over)
-        expected = plain.logits(INPUTS.clean[0], ("z", 1, lambda x, place=place, mean=mean: x[place, 2].copy_(mean[2])))
+    for edit, mean_over, position, mean in cases:
+        out = run(model, INPUTS, [edit], mean_over=mean_over)
+        expected = plain.logits(
+            INPUTS.clean[0], ("z", 1, lambda x, position=position, mean=mean: x[position, 2].copy_(mean[2]))
+        )
         assert torch.allclose(out.logits[0], expected, atol=1e-4)
     others = paired(2, lengths=(9,), seed=5)
     with pytest.raises(BadInput, match=r"11 tokens.*mean_over='positions'"):
@@ -249,15 +251,15 @@ def test_resampling_draws_another_prompt_of_the_same_length(llama: tuple[HookedL
     partners = set()
     for seed in range(6):
         out = run(model, inputs, edits, seed=seed)
-        chosen = []
+        partner_of = []
         for i in range(6):
             same = [j for j in range(6) if torch.allclose(out.logits[i], plain.logits(inputs.clean[j]), atol=1e-4)]
             assert len(same) == 1
             assert same[0] != i
             assert len(inputs.clean[same[0]]) == len(inputs.clean[i])
-            chosen.append(same[0])
-        assert sorted(chosen) == list(range(6))  # each prompt lends its values once
-        partners.add(tuple(chosen))
+            partner_of.append(same[0])
+        assert sorted(partner_of) == list(range(6))  # each prompt lends its values once
+        partners.add(tuple(partner_of))
         assert torch.equal(run(model, inputs, edits, seed=seed).logits, out.logits)
     assert len(partners) > 1
     with pytest.raises(BadInput, match="only one of 11 tokens"):

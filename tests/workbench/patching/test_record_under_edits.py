@@ -1,4 +1,4 @@
-"""Recording while something is edited: what plain hooks read, and what the cache keeps of it."""
+"""Recording while something is edited: what plain hooks read, and what is cached."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_activations_under_edits_are_what_plain_hooks_read(cached: bool, tmp_pat
     model, plain = HookedLM(nudged("llama")), Plain(nudged("llama"), "llama")
     rec = wb.record(model, INPUTS, SITES, edits=EDITS, cache=tmp_path if cached else False)
     assert rec.corrupt is not None and "under 3 edits" in repr(rec)
-    for run, ours, others in ((rec.clean, INPUTS.clean, INPUTS.corrupt), (rec.corrupt, INPUTS.corrupt, INPUTS.clean)):
-        for i, (ids, other) in enumerate(zip(ours, others, strict=True)):
+    for run, inputs in ((rec.clean, INPUTS), (rec.corrupt, INPUTS.swapped())):
+        for i, (ids, other) in enumerate(zip(inputs.clean, inputs.corrupt, strict=True)):
             at, end = INPUTS.positions[i]["S"], INPUTS.positions[i]["end"]
             source = plain.read(other, "z", 0)
 
@@ -45,18 +45,18 @@ def test_activations_under_edits_are_what_plain_hooks_read(cached: bool, tmp_pat
 
             edits: list[Change] = [("z", 0, patch), ("v", 1, silence)]
             # the edited row attends to S alone, so that head's z at the end is the value at S
-            there: list[Tensor] = []
-            plain.logits(ids, *edits, ("v", 1, keeping(there)))
+            values: list[Tensor] = []
+            plain.logits(ids, *edits, ("v", 1, copying(values)))
 
-            def attend(x: Tensor, end: int = end, value: Tensor = there[0][at, 0]) -> None:
+            def attend(x: Tensor, end: int = end, value: Tensor = values[0][at, 0]) -> None:
                 x[end, 0] = value
 
             edits.append(("z", 1, attend))
             for site in ("z", "v", "resid_post"):
                 for layer in range(3):
-                    seen: list[Tensor] = []
-                    plain.logits(ids, *edits, (site, layer, keeping(seen)))
-                    assert torch.allclose(run[site][i][layer], seen[0], atol=1e-4), (site, layer)
+                    activations: list[Tensor] = []
+                    plain.logits(ids, *edits, (site, layer, copying(activations)))
+                    assert torch.allclose(run[site][i][layer], activations[0], atol=1e-4), (site, layer)
             row = torch.zeros(len(ids))
             row[at] = 1
             assert torch.equal(run["pattern"][i][1, 0, end], row)
@@ -65,7 +65,7 @@ def test_activations_under_edits_are_what_plain_hooks_read(cached: bool, tmp_pat
     assert all((a - b).abs().max() > 1e-2 for a, b in zip(rec.clean["z"], unedited.clean["z"], strict=True))
 
 
-def keeping(into: list[Tensor]) -> Callable[[Tensor], object]:
+def copying(into: list[Tensor]) -> Callable[[Tensor], object]:
     return lambda x: into.append(x.clone())
 
 
@@ -85,7 +85,7 @@ def test_a_recording_under_edits_is_computed_once_and_is_no_other(tmp_path: Path
 
 CHANGED: dict[str, dict[str, Any]] = {
     "another head": {"edits": [wb.Edit("z", 0, head=2), *EDITS[1:]]},
-    "another place": {"edits": [wb.Edit("z", 0, head=1, position="S"), *EDITS[1:]]},
+    "another position": {"edits": [wb.Edit("z", 0, head=1, position="S"), *EDITS[1:]]},
     "another kind": {"edits": [wb.Edit("z", 0, head=1, kind="zero"), *EDITS[1:]]},
     "other weights": {"edits": [*EDITS[:2], wb.Edit("pattern", 1, 0, "end", "pattern", attend_to=(0,))]},
     "fewer": {"edits": EDITS[:2]},
@@ -101,8 +101,8 @@ def test_every_edit_is_part_of_the_key(change: str, tmp_path: Path, forwards: li
     assert sum(forwards) >= 2 * len(INPUTS)
 
 
-def test_what_values_are_taken_from_is_part_of_the_key(tmp_path: Path) -> None:
-    """The same prompts and edits, with other partners, other means, another draw."""
+def test_the_source_of_values_is_part_of_the_key(tmp_path: Path) -> None:
+    """The same prompts and edits, with other partners, other means, another seed."""
     model = hooked("llama")
 
     def z(inputs: wb.PairedInputs, kind: str, **options: Any) -> Tensor:
@@ -116,11 +116,11 @@ def test_what_values_are_taken_from_is_part_of_the_key(tmp_path: Path) -> None:
     assert not torch.equal(z(INPUTS, "mean"), z(INPUTS, "mean", mean_over=paired(4, seed=5)))
     assert not torch.equal(z(INPUTS, "mean"), z(INPUTS, "mean", mean_over="positions"))
     assert not torch.equal(z(INPUTS, "mean"), z(INPUTS.of([0, 1, 2]), "mean"))
-    draws = [z(INPUTS, "resample", seed=seed) for seed in range(4)]
-    assert any(not torch.equal(draws[0], other) for other in draws[1:])
+    resampled = [z(INPUTS, "resample", seed=seed) for seed in range(4)]
+    assert any(not torch.equal(resampled[0], other) for other in resampled[1:])
 
 
-def test_what_a_function_does_is_not_kept(tmp_path: Path, forwards: list[int]) -> None:
+def test_edits_by_a_function_are_not_cached(tmp_path: Path, forwards: list[int]) -> None:
     model, edits = hooked("llama"), [wb.Edit("z", 0, kind=lambda x: 2 * x)]
     for _ in range(2):
         wb.record(model, INPUTS, "z", edits=edits, cache=tmp_path)

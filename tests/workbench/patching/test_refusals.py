@@ -22,7 +22,7 @@ TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
         ({"positions": []}, "expected at least one position"),
         ({"by": "position", "site": "resid_mid", "positions": ["S", "S"]}, "each position once, and 'S' is repeated"),
@@ -32,9 +32,9 @@ TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
         ({**TO_NOWHERE, "attend_to": ()}, "at least one position"),
     ],
 )
-def test_sweeps(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        wb.sweep(hooked("llama"), INPUTS, **asked)
+def test_sweeps(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        wb.sweep(hooked("llama"), INPUTS, **arguments)
 
 
 @pytest.mark.parametrize("texts", ["Mary and John", ["Mary and John", "Paul and Anna"]])
@@ -53,9 +53,9 @@ def test_texts_have_no_answers_to_measure(texts: Any) -> None:
 
 def test_attribution_of_a_least_value() -> None:
     cases: list[dict[str, Any]] = [{"direction": "noise"}, {"edit": "zero"}]
-    for asked in cases:
+    for arguments in cases:
         with pytest.raises(UsageError, match="gradient 0, in the clean run"):
-            wb.screen(hooked("llama"), INPUTS, metric="kl_divergence", **asked)
+            wb.screen(hooked("llama"), INPUTS, metric="kl_divergence", **arguments)
     assert np.isfinite(wb.screen(hooked("llama"), INPUTS, metric="kl_divergence").estimate.values).all()
 
 
@@ -76,7 +76,7 @@ def test_texts_longer_than_the_context() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "more", "said"),
+    ("prompt", "options", "message"),
     [
         (["a", "b"], {}, "one prompt"),
         (None, {}, "one prompt"),
@@ -85,9 +85,9 @@ def test_texts_longer_than_the_context() -> None:
         ("Mary", {"max_new_tokens": 1.5}, "whole number"),
     ],
 )
-def test_generation(prompt: Any, more: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        wb.generate(wb.load("tiny"), prompt, **more)
+def test_generation(prompt: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        wb.generate(wb.load("tiny"), prompt, **options)
 
 
 def test_one_edit_needs_no_list() -> None:
@@ -97,13 +97,13 @@ def test_one_edit_needs_no_list() -> None:
     )
 
 
-@pytest.mark.parametrize("place", ["", ".", "no/such/folder/s.safetensors"])
-def test_places_that_cannot_be_written(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["", ".", "no/such/folder/s.safetensors"])
+def test_paths_that_cannot_be_written(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sweep, circuit = wb.sweep(hooked("llama"), INPUTS), wb.Circuit("c", "m", ((wb.Head(1, 1), "mover"),))
     for save in (sweep.save, circuit.save):
-        with pytest.raises((BadInput, UsageError), match="cannot be written" if place else "path='': expected a path"):
-            save(place)
+        with pytest.raises((BadInput, UsageError), match="cannot be written" if path else "path='': expected a path"):
+            save(path)
 
 
 def test_a_saved_number_that_was_changed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`screen` and `sweep(only=)`: what is run exactly equals the sweep, the rest is said to be an estimate."""
+"""`screen` and `sweep(where=)`: cells that are run equal the sweep's, the others are marked as estimates."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_cells_that_are_run_are_the_sweeps(family: str, method: str) -> None:
     model = hooked(family)
-    whole, screen = wb.sweep(model, INPUTS), wb.screen(model, INPUTS, method=method)
+    full, screen = wb.sweep(model, INPUTS), wb.screen(model, INPUTS, method=method)
     assert screen.confirmed.sum() == 5  # a quarter of 18, rounded up
-    np.testing.assert_allclose(screen.exact.values[screen.confirmed], whole.values[screen.confirmed], atol=1e-5)
+    np.testing.assert_allclose(screen.exact.values[screen.confirmed], full.values[screen.confirmed], atol=1e-5)
     assert np.isnan(screen.exact.values[~screen.confirmed]).all()
     assert np.isfinite(screen.estimate.values).all()
     ranked = np.sort(screen.estimate.ranking().ravel())[::-1]
@@ -43,7 +43,7 @@ def test_cells_that_are_run_are_the_sweeps(family: str, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "asked",
+    "arguments",
     [
         {"edit": "mean"},
         {"edit": "resample", "site": "q"},
@@ -53,13 +53,13 @@ def test_cells_that_are_run_are_the_sweeps(family: str, method: str) -> None:
         {"metric": "kl_divergence", "heads": [0, 3]},
     ],
 )
-def test_every_kind_of_sweep_can_be_screened(method: str, asked: dict[str, Any]) -> None:
+def test_every_kind_of_sweep_can_be_screened(method: str, arguments: dict[str, Any]) -> None:
     model = hooked("gemma3")
     inputs = paired(6)
-    screen, whole = wb.screen(model, inputs, method=method, confirm=1, **asked), wb.sweep(model, inputs, **asked)
-    assert np.array_equal(screen.exact.values, whole.values)
-    assert screen.estimate.values.shape == whole.values.shape
-    assert screen.exact.info == whole.info
+    screen, full = wb.screen(model, inputs, method=method, confirm=1, **arguments), wb.sweep(model, inputs, **arguments)
+    assert np.array_equal(screen.exact.values, full.values)
+    assert screen.estimate.values.shape == full.values.shape
+    assert screen.exact.info == full.info
 
 
 def test_bfloat16_is_near_and_leaves_the_model_alone() -> None:
@@ -71,15 +71,15 @@ def test_bfloat16_is_near_and_leaves_the_model_alone() -> None:
 
 
 def test_weights_are_frozen_in_the_backward_pass_and_thaw() -> None:
-    model, seen = HookedLM(hugging_face("llama").requires_grad_(True)), []
+    model, requires_grad = HookedLM(hugging_face("llama").requires_grad_(True)), []
 
     def metric(logits: torch.Tensor, example: Any) -> torch.Tensor:
         if logits.requires_grad:
-            seen.append([p.requires_grad for p in model.parameters()])
+            requires_grad.append([p.requires_grad for p in model.parameters()])
         return logits[:, example.answer[0]]
 
     wb.screen(model, INPUTS, metric=metric)
-    assert seen and not any(any(each) for each in seen)
+    assert requires_grad and not any(any(each) for each in requires_grad)
     assert all(p.requires_grad for p in model.parameters())
     assert all(p.grad is None for p in model.parameters())
 
@@ -92,11 +92,11 @@ def test_a_small_memory_limit_changes_no_estimate() -> None:
 
 def test_top_and_table() -> None:
     model = hooked("llama")
-    screen, whole = wb.screen(model, INPUTS, confirm=0.5), wb.sweep(model, INPUTS)
+    screen, full = wb.screen(model, INPUTS, confirm=0.5), wb.sweep(model, INPUTS)
     table = screen.table()
     assert sum(table["confirmed"]) == 9 and all(table["estimate"].notna())
     assert all(table["mean_delta"].notna() == table["confirmed"])
-    assert screen.top(2) == screen.exact.top(2) and len(screen.top(percent=20)) == len(whole.top(percent=20))
+    assert screen.top(2) == screen.exact.top(2) and len(screen.top(percent=20)) == len(full.top(percent=20))
     with pytest.raises(UsageError, match="Only 9 heads were run exactly, and the top 10 are needed: raise confirm"):
         screen.top(10)
     assert "9 of 18 cells run exactly, chosen by attribution" in repr(screen)
@@ -104,7 +104,7 @@ def test_top_and_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "error", "said"),
+    ("arguments", "error", "message"),
     [
         ({"method": "atribution"}, UnknownName, "attribution"),
         ({"confirm": 0}, UsageError, "above 0 and of at most 1"),
@@ -114,9 +114,9 @@ def test_top_and_table() -> None:
         ({"metric": "accuracy"}, UsageError, "'accuracy' has no gradient"),
     ],
 )
-def test_what_makes_no_sense_is_refused(asked: dict[str, Any], error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
-        wb.screen(hooked("llama"), INPUTS, **asked)
+def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        wb.screen(hooked("llama"), INPUTS, **arguments)
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +134,13 @@ def test_attribution_needs_a_model_that_resumes(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_sweep_of_some_cells(tmp_path: Any) -> None:
     model = hooked("gpt2")
-    whole, only = wb.sweep(model, INPUTS), np.zeros((3, 6), bool)
-    only[1, 2] = only[2, 5] = True
+    full, where = wb.sweep(model, INPUTS), np.zeros((3, 6), bool)
+    where[1, 2] = where[2, 5] = True
     for _ in range(2):
-        some = wb.sweep(model, INPUTS, where=only, cache=tmp_path)
-        np.testing.assert_allclose(some.values[only], whole.values[only], atol=1e-5)
-        assert np.isnan(some.values[~only]).all()
-        assert some.info["cells"] == 2 * len(INPUTS)
+        partial = wb.sweep(model, INPUTS, where=where, cache=tmp_path)
+        np.testing.assert_allclose(partial.values[where], full.values[where], atol=1e-5)
+        assert np.isnan(partial.values[~where]).all()
+        assert partial.info["cells"] == 2 * len(INPUTS)
     for wrong in (np.zeros((3, 6)), np.zeros((6, 3), bool)):
         with pytest.raises(UsageError, match=r"expected a bool array of shape \(3, 6\) \(3 layer × 6 head\)"):
             wb.sweep(model, INPUTS, where=wrong)
@@ -149,7 +149,7 @@ def test_a_sweep_of_some_cells(tmp_path: Any) -> None:
 
 
 def test_a_cell_that_was_run_and_has_no_value_was_run() -> None:
-    """`confirmed` says what was run, not what came of it."""
+    """`confirmed` says what was run, whatever the result."""
 
     def metric(logits: torch.Tensor, example: Any) -> torch.Tensor:
         return logits[:, 0] if logits.requires_grad else logits[:, 0] * torch.nan
@@ -162,34 +162,34 @@ def test_a_cell_that_was_run_and_has_no_value_was_run() -> None:
 
 
 def test_the_command_screens(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["patch", "--task", "ioi", "--model", "tiny", "--n", "6", "--no-cache"]
-    assert cli.main([*asked, "--json"]) == 0
-    whole = json.loads(capsys.readouterr().out)["cells"]
-    assert cli.main([*asked, "--screen", "attribution", "--confirm", "0.5", "--json"]) == 0
+    command = ["patch", "--task", "ioi", "--model", "tiny", "--n", "6", "--no-cache"]
+    assert cli.main([*command, "--json"]) == 0
+    full = json.loads(capsys.readouterr().out)["cells"]
+    assert cli.main([*command, "--screen", "attribution", "--confirm", "0.5", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     confirmed = [i for i, cell in enumerate(answer["cells"]) if cell["confirmed"]]
-    assert len(confirmed) == -(-len(whole) // 2) and "chosen by attribution" in answer["screen"]
+    assert len(confirmed) == -(-len(full) // 2) and "chosen by attribution" in answer["screen"]
     for i, cell in enumerate(answer["cells"]):
         assert isinstance(cell["estimate"], float)
-        wanted = whole[i]["mean_delta"] if i in confirmed else None
-        assert cell["mean_delta"] == pytest.approx(wanted, abs=1e-5)
-    assert cli.main([*asked, "--screen", "attribution"]) == 0
-    shown = capsys.readouterr().out
-    assert "chosen by attribution on the same prompts" in shown and "nan" not in shown
+        expected = full[i]["mean_delta"] if i in confirmed else None
+        assert cell["mean_delta"] == pytest.approx(expected, abs=1e-5)
+    assert cli.main([*command, "--screen", "attribution"]) == 0
+    text = capsys.readouterr().out
+    assert "chosen by attribution on the same prompts" in text and "nan" not in text
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("options", "message"),
     [
         (["--screen", "atribution"], "attribution"),
         (["--confirm", "0.3"], "--confirm belongs to --screen"),
         (["--screen", "attribution", "--confirm", "2"], "above 0 and of at most 1"),
     ],
 )
-def test_the_command_refuses_in_one_line(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["patch", "--task", "ioi", "--model", "tiny", *more]) == 2
-    found = capsys.readouterr()
-    assert said in found.err and len(found.err.strip().splitlines()) == 1 and not found.out
+def test_the_command_refuses_in_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["patch", "--task", "ioi", "--model", "tiny", *options]) == 2
+    output = capsys.readouterr()
+    assert message in output.err and len(output.err.strip().splitlines()) == 1 and not output.out
 
 
 def test_the_methods_named_by_the_command_are_the_screens() -> None:

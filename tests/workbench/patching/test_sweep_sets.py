@@ -33,27 +33,27 @@ SETS: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("edit", "base"), [("mean", "clean"), ("zero", "corrupt"), ("resample", "clean"), ("patch", "corrupt")]
 )
-def test_every_set_is_one_whole_forward(family: str, edit: str, base: str) -> None:
+def test_every_set_is_one_full_forward(family: str, edit: str, base: str) -> None:
     model = hooked(family)
     sets = {name: items for name, items in SETS.items() if name != "mixed" or not model.anatomy.parallel}
-    found = wb.sweep_sets(model, INPUTS, sets, edit=edit, base=base)
-    assert found.axes == ("set",) and found.labels["set"] == tuple(sets)
+    result = wb.sweep_sets(model, INPUTS, sets, edit=edit, base=base)
+    assert result.axes == ("set",) and result.labels["set"] == tuple(sets)
     for s, items in enumerate(sets.values()):
         edits = [e if isinstance(e, wb.Edit) else wb.Edit("z", e.layer, e.index, kind=edit) for e in items]
         out = wb.run(model, INPUTS, edits, base=base)
-        assert np.abs(found.values[s] - out.scores().numpy()).max() < 1e-4
-        assert np.abs(found.base - out.scores(base=True).numpy()).max() < 1e-4
+        assert np.abs(result.values[s] - out.scores().numpy()).max() < 1e-4
+        assert np.abs(result.base - out.scores(base=True).numpy()).max() < 1e-4
         if items:
-            assert np.abs(found.delta[s]).max() > 1e-2
-    assert (found.delta[0] == 0).all()
+            assert np.abs(result.delta[s]).max() > 1e-2
+    assert (result.delta[0] == 0).all()
     if edit == "patch":
         other = wb.run(model, INPUTS, [], base="clean").scores().numpy()
-        assert found.source is not None and np.abs(found.source - other).max() < 1e-4
+        assert result.source is not None and np.abs(result.source - other).max() < 1e-4
     else:
-        assert (found.source is None) == ("mixed" not in sets)
+        assert (result.source is None) == ("mixed" not in sets)
 
 
-def test_sets_are_kept_unless_an_edit_has_no_name(tmp_path: Path, forwards: list[int]) -> None:
+def test_sets_are_cached_unless_an_edit_has_no_name(tmp_path: Path, forwards: list[int]) -> None:
     model = hooked("llama")
     sets = {name: items for name, items in SETS.items() if name != "mixed"}
     first = wb.sweep_sets(model, INPUTS, sets, cache=tmp_path)
@@ -78,27 +78,27 @@ def test_sets_are_kept_unless_an_edit_has_no_name(tmp_path: Path, forwards: list
 
 
 def test_a_sweep_over_sets_is_a_sweep(tmp_path: Path) -> None:
-    found = wb.sweep_sets(hooked("llama"), INPUTS, SETS)
-    table = found.table()
+    result = wb.sweep_sets(hooked("llama"), INPUTS, SETS)
+    table = result.table()
     assert list(table["set"]) == list(SETS) and table.loc[0, "mean_delta"] == 0
-    assert found.name((1,)) == "two heads"
-    found.save(tmp_path / "s.safetensors")
+    assert result.name((1,)) == "two heads"
+    result.save(tmp_path / "s.safetensors")
     read = wb.Sweep.load(tmp_path / "s.safetensors")
-    assert np.array_equal(read.values, found.values) and read.labels == found.labels
-    assert found.figure("mean_delta").data and "two heads" in found._repr_html_()
-    assert found.info["sets"]["mixed"][0] == "zero z 1.3 at S"
+    assert np.array_equal(read.values, result.values) and read.labels == result.labels
+    assert result.figure("mean_delta").data and "two heads" in result._repr_html_()
+    assert result.info["sets"]["mixed"][0] == "zero z 1.3 at S"
     with pytest.raises(UsageError, match="no heads to rank"):
-        found.top(3)
+        result.top(3)
 
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_images_and_sampling_steps_take_sets_too(steps: int) -> None:
     resumable, inputs = ResumableToy(Toy(n_steps=steps)), pictures()
     edits = [wb.Edit("z", 1, head=0, kind="zero", step=steps - 1), wb.Edit("z", 2, head=1, position=2)]
-    found = wb.sweep_sets(resumable, inputs, {"both": edits, "one": edits[:1]})
-    for values, mine in zip(found.values, (edits, edits[:1]), strict=True):
-        assert np.abs(values - wb.run(resumable, inputs, mine).scores().numpy()).max() < 1e-5
-        assert np.abs(values - found.base).max() > 1e-3
+    result = wb.sweep_sets(resumable, inputs, {"both": edits, "one": edits[:1]})
+    for values, own_edits in zip(result.values, (edits, edits[:1]), strict=True):
+        assert np.abs(values - wb.run(resumable, inputs, own_edits).scores().numpy()).max() < 1e-5
+        assert np.abs(values - result.base).max() > 1e-3
 
 
 def test_what_cannot_be_made_is_refused() -> None:

@@ -73,7 +73,7 @@ def intact(model: Path) -> bool:
 
 @contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Hold the lock of one model, which the kernel releases when its holder dies, and clear leftovers of dead holders."""
+    """Hold the lock of one model, which the kernel releases when its holder dies, and clear dead holders' leftovers."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
         file_lock = filelock.FileLock(folder() / f".{name}.lock")

@@ -1,4 +1,4 @@
-"""A made-up entry of the catalogue, and a machine without a network."""
+"""An invented entry of the catalogue, and a machine without a network."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ FILES = {path.name: path.read_bytes() for path in Path(sys.argv[1]).iterdir()}
 
 
 def large(name: str) -> bool:
-    """Whether the hub keeps the file outside git, known by its SHA-256."""
+    """Whether the hub stores the file outside git, by its SHA-256."""
     return name.endswith((".safetensors", ".bin"))
 
 

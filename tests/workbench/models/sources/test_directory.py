@@ -15,8 +15,8 @@ from workbench.models.sources import store
 def test_a_directory_gives_the_logits_of_transformers_itself(directory):
     loaded = sources.resolve(directory)
     ids = torch.tensor([[0, 5, 9, 32, 4]])
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(str(directory), local_files_only=True)
-    assert torch.equal(loaded.hf_model(ids).logits, theirs(ids).logits)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(str(directory), local_files_only=True)
+    assert torch.equal(loaded.hf_model(ids).logits, reference(ids).logits)
     assert not loaded.hf_model.training
     assert not any(parameter.requires_grad for parameter in loaded.hf_model.parameters())
     assert loaded.hf_model.lm_head.weight is loaded.hf_model.model.embed_tokens.weight
@@ -26,7 +26,7 @@ def test_a_directory_gives_the_logits_of_transformers_itself(directory):
     assert loaded.provenance["dtype"] == "float32" and loaded.provenance["family"] == "llama"
 
 
-def test_weights_are_memory_of_our_own(directory):
+def test_weights_have_memory_of_their_own(directory):
     before = store.sha256(directory / "model.safetensors")
     model = sources.resolve(directory).hf_model
     with torch.no_grad():
@@ -34,8 +34,8 @@ def test_weights_are_memory_of_our_own(directory):
             parameter.zero_()
     (directory / "model.safetensors").write_bytes((directory / "model.safetensors").read_bytes())
     assert store.sha256(directory / "model.safetensors") == before
-    places = [parameter.data_ptr() for parameter in model.parameters()]
-    assert len(set(places)) == len(places) and all(place % 64 == 0 for place in places)
+    addresses = [parameter.data_ptr() for parameter in model.parameters()]
+    assert len(set(addresses)) == len(addresses) and all(address % 64 == 0 for address in addresses)
 
 
 def test_shards_and_dtypes(tmp_path):
@@ -79,7 +79,7 @@ def test_truncated_weights_are_refused(directory):
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "found"),
+    ("changes", "error", "message"),
     [
         ({"num_hidden_layers": 10**7}, UntrustedModel, "10000000 layers"),
         ({"num_hidden_layers": 4}, UntrustedModel, "the configuration asks for"),
@@ -89,9 +89,9 @@ def test_truncated_weights_are_refused(directory):
         ({"model_type": "vit"}, UnsupportedModel, "no causal language model"),
     ],
 )
-def test_configurations_that_do_not_fit_the_weights_are_refused_before_allocating(directory, changes, error, found):
+def test_configurations_that_do_not_fit_the_weights_are_refused_before_allocating(directory, changes, error, message):
     change_config(directory, **changes)
-    with pytest.raises(error, match=found):
+    with pytest.raises(error, match=message):
         sources.resolve(directory)
 
 

