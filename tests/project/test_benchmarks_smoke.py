@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import workbench
 from tests.benchmarks import bench_cache, bench_path, bench_positions, bench_record, bench_screen, bench_sweep
 from tests.benchmarks.subject import PROMPTS, Settings, Subject, pairs_of
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, chosen, in_turns
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells
 
 QUICK = Settings(model="random", rounds=1, cells=6, prompts=4, quick=True)
 
@@ -134,7 +134,7 @@ def test_the_cells_to_time_hold_the_strongest_and_cross_the_grid():
     cells = [(layer, head) for layer in range(5) for head in range(4)]
     effect = torch.zeros(5, 4, 2).numpy()
     effect[3, 1] = -1
-    timed = chosen(cells, effect, 6)
+    timed = sample_cells(cells, effect, 6)
     assert timed[0] == (3, 1)
     assert len(set(timed)) == 6
     assert {layer for layer, _ in timed} == set(range(5))
