@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench import arguments
 from workbench.core import Head
-from workbench.errors import UsageError
 from workbench.patching.record import record
-from workbench.patching.resolve import unpaired
+from workbench.patching.resolve import resolve_model, unpaired
 
 if TYPE_CHECKING:
     from workbench.plotting.attention_view import Attention
@@ -28,14 +28,20 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
 
     Raises:
         UsageError: no such layer or head, or a text that has no tokens.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> view = wb.attention(model, "Then, Mary and John", layer=1, head=3)
+        >>> view.table(dest=-1, k=2).columns.tolist()
+        ['source', 'token', 'weight']
     """
     from workbench.plotting.attention_view import Attention
 
-    if isinstance(head, bool) or not isinstance(head, int):
-        raise UsageError(f"head={head!r}: give its number.")
-    if not 0 <= head < model.n_heads:
-        raise UsageError(f"head {head} does not exist: the model has heads 0 to {model.n_heads - 1}.")
+    resolve_model(model)
+    layer = arguments.index("layer", layer, model.n_layers, "layer")
+    head = arguments.index("head", head, model.n_heads, "head")
     if isinstance(prompt, str):
+        arguments.text("prompt", prompt)
         task: Any = prompt
         ids = model.to_tokens(prompt)[0]
     else:
@@ -54,16 +60,13 @@ def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     Raises:
         UsageError: something else.
     """
+    expected = "a text, or the token ids of one prompt, [pos]"
     try:
         ids = torch.as_tensor(prompt)
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(
-            f"prompt: {type(prompt).__name__} is neither a text nor the token ids of one prompt."
-        ) from None
-    if ids.ndim != 1 or not len(ids) or ids.is_floating_point():
-        raise UsageError(
-            f"prompt: ids of shape {tuple(ids.shape)} and {ids.dtype}; give the whole numbers of one prompt, [pos]."
-        )
+        raise arguments.refusal("prompt", prompt, expected) from None
+    if ids.ndim != 1 or not len(ids) or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise arguments.refusal("prompt", prompt, expected)
     if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
-        raise UsageError(f"prompt: the model's tokens have the ids 0 to {d_vocab - 1}.")
+        raise arguments.refusal("prompt", prompt, f"token ids from 0 to {d_vocab - 1}")
     return ids.long()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from workbench import arguments
 from workbench.core import Head
-from workbench.errors import UsageError
 from workbench.plotting.charts import Heatmap
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ class Attention:
         tokens: the prompt's tokens as text.
         pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
         head, model: which.
+
+    Examples:
+        >>> view = wb.attention(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
+        >>> view.tokens
+        ('Then', ',', ' Mary', ' and', ' John')
+        >>> view.pattern.shape  # [dest, src]
+        (5, 5)
     """
 
     tokens: tuple[str, ...]
@@ -51,7 +58,7 @@ class Attention:
         """
         import pandas as pd
 
-        row = self.pattern[self._at(dest)]
+        row, k = self.pattern[self._at(dest)], arguments.whole_number("k", k, at_least=1)
         order = np.argsort(-row, kind="stable")[:k]
         return pd.DataFrame({"source": order, "token": [self.tokens[i] for i in order], "weight": row[order]})
 
@@ -71,9 +78,8 @@ class Attention:
         return Heatmap(values, names, names, title=title, scale="attention", limit=1.0, **words)
 
     def _at(self, dest: int) -> int:
-        if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
-            raise UsageError(f"dest={dest!r}: the prompt has the positions 0 to {len(self.tokens) - 1}.")
-        return dest % len(self.tokens)
+        last = len(self.tokens) - 1
+        return arguments.whole_number("dest", dest, at_least=-last - 1, at_most=last) % len(self.tokens)
 
     def __repr__(self) -> str:
         best = self.table(k=3)

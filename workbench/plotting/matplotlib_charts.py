@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 def draw(chart: Chart) -> Figure:
     """The chart as a matplotlib figure."""
-    if type(chart).__name__ not in _DRAW:
-        raise TypeError(f"{type(chart).__name__} is no chart of workbench.plotting.charts.")
-    return _DRAW[type(chart).__name__](chart)
+    drawings: dict[str, Any] = {
+        "heatmap": _heatmap,
+        "bars": _bars,
+        "lines": _lines,
+        "scatter": _scatter,
+        "graph": _graph,
+    }
+    return drawings[chart.kind](chart)
 
 
 def _heatmap(chart: Heatmap) -> Figure:
@@ -180,13 +185,3 @@ def _label(chart: Chart, figure: Any, axes: Any, x_title: str, y_title: str) -> 
     axes.set_title(textwrap.fill(chart.subtitle, int(12 * (width - 0.8))), loc="left", fontsize=9, color="#444444")
     if chart.note:
         figure.supxlabel(textwrap.fill(chart.note, int(17 * width)), x=0.01, ha="left", fontsize=7.5, color="#555555")
-
-
-#: By the chart's class: `workbench.plotting.charts` imports this file to be drawn, and not the other way round.
-_DRAW: dict[str, Callable[[Any], Figure]] = {
-    "Bars": _bars,
-    "Graph": _graph,
-    "Heatmap": _heatmap,
-    "Lines": _lines,
-    "Scatter": _scatter,
-}

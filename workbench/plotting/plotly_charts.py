@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +16,14 @@ if TYPE_CHECKING:
 
 def draw(chart: Chart) -> Figure:
     """The chart as a Plotly figure."""
-    if type(chart).__name__ not in _DRAW:
-        raise TypeError(f"{type(chart).__name__} is no chart of workbench.plotting.charts.")
-    return _DRAW[type(chart).__name__](chart)
+    drawings: dict[str, Any] = {
+        "heatmap": _heatmap,
+        "bars": _bars,
+        "lines": _lines,
+        "scatter": _scatter,
+        "graph": _graph,
+    }
+    return drawings[chart.kind](chart)
 
 
 def _heatmap(chart: Heatmap) -> Figure:
@@ -191,13 +195,3 @@ def plain(values: np.ndarray) -> list[Any]:
     result = np.asarray(values).astype(object)
     result[~np.isfinite(values)] = None
     return result.tolist()
-
-
-#: By the chart's class: `workbench.plotting.charts` imports this file to be drawn, and not the other way round.
-_DRAW: dict[str, Callable[[Any], Figure]] = {
-    "Bars": _bars,
-    "Graph": _graph,
-    "Heatmap": _heatmap,
-    "Lines": _lines,
-    "Scatter": _scatter,
-}
