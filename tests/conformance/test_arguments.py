@@ -198,7 +198,7 @@ TAKES: dict[str, set[str]] = {
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
 #: TransformerLens's or torch's own, with their meaning there.
-OURS = {"HookedLM": {"hook_name"}}
+OWN_METHODS = {"HookedLM": {"hook_name"}}
 #: Called by findings' own machinery, not by people.
 INTERNAL = {"Report.with_judgement"}
 
@@ -398,14 +398,14 @@ def calls() -> Iterator[Call]:
 
 
 def _methods(cls: type) -> dict[str, Any]:
-    ours = [base for base in reversed(cls.__mro__) if base.__module__.startswith("workbench.")]
-    members = {name: member for base in ours for name, member in vars(base).items()}
+    own_bases = [base for base in reversed(cls.__mro__) if base.__module__.startswith("workbench.")]
+    members = {name: member for base in own_bases for name, member in vars(base).items()}
     return {
         name: member
         for name, member in members.items()
         if not name.startswith("_")
         and isinstance(member, types.FunctionType | classmethod)
-        and name in OURS.get(cls.__name__, members)
+        and name in OWN_METHODS.get(cls.__name__, members)
         and f"{cls.__name__}.{name}" not in INTERNAL
     }
 
@@ -445,7 +445,7 @@ def _names(message: str, parameter: str) -> bool:
     return re.search(rf"(?<![\w.]){parameter}(?:=|\[|: )|^pair \d+: .*\b{parameter}\b", message) is not None
 
 
-def _is_about_the_value(error: WorkbenchError, parameter: str, label: str) -> bool:
+def _names_the_value(error: WorkbenchError, parameter: str, label: str) -> bool:
     """A file or entry that does not exist is named itself, and so is the hook at which an edit of the user's failed."""
     if isinstance(error, BadInput) and label in TEXTS:
         return ODD[label] in str(error) or repr(ODD[label]) in str(error)
@@ -460,7 +460,7 @@ def complaint(call: Call, parameter: str, label: str) -> str:
         if inspect.isgenerator(result):
             next(result, None)
     except WorkbenchError as error:
-        if _names(str(error), parameter) or _is_about_the_value(error, parameter, label):
+        if _names(str(error), parameter) or _names_the_value(error, parameter, label):
             return ""
         return f"{call.name}({parameter}={label}) does not name {parameter}: {type(error).__name__}: {error}"
     except Exception as error:
