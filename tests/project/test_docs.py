@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import runpy
 
+import numpy as np
+
+import workbench as wb
 import workbench.registry  # defines an error of its own
 from workbench.errors import WorkbenchError
 from workbench.registry import ROOT
@@ -20,3 +24,18 @@ def test_every_error_has_a_section():
         kinds |= {kind.__name__} if not kind.__module__.startswith("workbench.cli") else set()
     assert kinds <= sections
     assert workbench.registry.BrokenEntry.__name__ in kinds
+
+
+def test_the_metric_in_contributing_works(tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "metric = Metric(" in code]
+    file = tmp_path / "my_metric.py"
+    file.write_text(code, encoding="utf-8")
+    metric = runpy.run_path(str(file))["metric"]
+    assert metric.name == file.stem
+    task = wb.task("ioi", n=2)
+    model = wb.load("tiny")
+    sweep = wb.sweep(model, task, metric=metric, layers=[1], direction="noise")
+    logits = wb.run(model, task, edits=[]).logits
+    answers = [answer for (answer,) in task.inputs(model.tokenizer).answer]
+    np.testing.assert_allclose(sweep.base, [row[token] for row, token in zip(logits, answers, strict=True)], atol=1e-4)
