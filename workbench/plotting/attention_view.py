@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from workbench.arguments import index
 from workbench.core import Head
 from workbench.errors import UsageError
 from workbench.plotting.charts import Heatmap
@@ -127,10 +128,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     from workbench.patching.record import record
     from workbench.patching.resolve import unpaired
 
-    if isinstance(head, bool) or not isinstance(head, int):
-        raise UsageError(f"head={head!r}: expected the number of a head, such as 0.")
-    if not 0 <= head < model.n_heads:
-        raise UsageError(f"head={head}: expected a head from 0 to {model.n_heads - 1}.")
+    head = index("head", head, model.n_heads, "head")
     if isinstance(prompt, str):
         task: Any = prompt
         ids = model.to_tokens(prompt)[0]
