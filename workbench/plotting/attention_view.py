@@ -1,4 +1,4 @@
-"""`attention`: one head's pattern on one prompt, with its tokens, to look at."""
+"""`Attention`: one head's pattern on one prompt, with its tokens, as a table, a chart and HTML."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from workbench.arguments import index
+from workbench import arguments
 from workbench.core import Head
-from workbench.errors import UsageError
 from workbench.plotting.charts import Heatmap
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
-    from torch import Tensor
 
 #: Prompts of more tokens show their pattern as a picture, not as a table of cells.
 LONG = 64
@@ -38,6 +36,13 @@ class Attention:
         tokens: the prompt's tokens as text.
         pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
         head, model: which.
+
+    Examples:
+        >>> view = wb.attention(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
+        >>> view.tokens
+        ('Then', ',', ' Mary', ' and', ' John')
+        >>> view.pattern.shape  # [dest, src]
+        (5, 5)
     """
 
     tokens: tuple[str, ...]
@@ -53,7 +58,7 @@ class Attention:
         """
         import pandas as pd
 
-        row = self.pattern[self._at(dest)]
+        row, k = self.pattern[self._at(dest)], arguments.whole_number("k", k, at_least=1)
         order = np.argsort(-row, kind="stable")[:k]
         return pd.DataFrame({"source": order, "token": [self.tokens[i] for i in order], "weight": row[order]})
 
@@ -73,9 +78,8 @@ class Attention:
         return Heatmap(values, names, names, title=title, scale="attention", limit=1.0, **words)
 
     def _at(self, dest: int) -> int:
-        if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
-            raise UsageError(f"dest={dest!r}: expected a position from 0 to {len(self.tokens) - 1}.")
-        return dest % len(self.tokens)
+        last = len(self.tokens) - 1
+        return arguments.whole_number("dest", dest, at_least=-last - 1, at_most=last) % len(self.tokens)
 
     def __repr__(self) -> str:
         best = self.table(k=3)
@@ -111,58 +115,6 @@ class Attention:
             )
             rows.append(f'<tr><th style="text-align:right;font-weight:normal">{escape(names[dest])}</th>{cells}</tr>')
         return f'<table style="border-collapse:collapse;font-size:11px"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
-
-
-def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
-    """One head's attention on one prompt; in a notebook the result shows itself.
-
-    Args:
-        model: a `HookedLM`.
-        prompt: a text, or its token ids.
-        layer, head: which head; query heads are counted.
-        cache: as in `workbench.record`.
-
-    Raises:
-        UsageError: no such layer or head, or a text that has no tokens.
-    """
-    from workbench.patching.record import record
-    from workbench.patching.resolve import unpaired
-
-    head = index("head", head, model.n_heads, "head")
-    if isinstance(prompt, str):
-        task: Any = prompt
-        ids = model.to_tokens(prompt)[0]
-    else:
-        ids = _ids(prompt, model.cfg.d_vocab)
-        task = unpaired(model, [ids])
-    pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
-    words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
-    return Attention(
-        tuple(words), pattern.float().cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
-    )
-
-
-def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
-    """One prompt's token ids.
-
-    Raises:
-        UsageError: something else.
-    """
-    import torch
-
-    try:
-        ids = torch.as_tensor(prompt)
-    except (TypeError, ValueError, RuntimeError):
-        raise UsageError(
-            f"prompt: {type(prompt).__name__} is neither a text nor the token ids of one prompt."
-        ) from None
-    if ids.ndim != 1 or not len(ids) or ids.is_floating_point():
-        raise UsageError(
-            f"prompt: ids of shape {tuple(ids.shape)} and {ids.dtype}; give the whole numbers of one prompt, [pos]."
-        )
-    if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
-        raise UsageError(f"prompt: the model's tokens have the ids 0 to {d_vocab - 1}.")
-    return ids.long()
 
 
 def laid_out(

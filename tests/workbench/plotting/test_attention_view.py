@@ -82,7 +82,7 @@ def test_the_table_of_a_destination() -> None:
     assert table["source"].tolist() == [1, 0] and table["token"].tolist() == [" b", "a"]
     assert view.table(0)["weight"].tolist() == [1, 0, 0]
     assert repr(view) == "Attention(head 3.1, 3 tokens; the last attends to ' b' 0.70, 'a' 0.20, 'c' 0.10)"
-    with pytest.raises(UsageError, match="dest=3: expected a position from 0 to 2"):
+    with pytest.raises(UsageError, match="dest=3: expected a whole number from -3 to 2"):
         view.table(3)
 
 
