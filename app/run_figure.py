@@ -14,7 +14,7 @@ from app.figure_table import table
 from app.messages import escape_markdown
 from app.plotly_text import fit_title
 from workbench.errors import WorkbenchError
-from workbench.runs.locate import known
+from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ _CONFIG = PLOTLY_CONFIG | {"toImageButtonOptions": {"format": "svg"}}
 
 def newest_run(finding: str) -> Run | None:
     """The newest run of a finding on this machine; where there is none, a line says how to make one."""
-    for path in known():
+    for path in finished_runs():
         with suppress(WorkbenchError):
-            run = Run.glance(path)
+            run = Run.read_header(path)
             if run.facts.get("finding") == finding:
                 return run
     st.info(f"No run of {escape_markdown(finding)} on this machine. Make one: `workbench reproduce {finding}`.")

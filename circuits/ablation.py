@@ -10,26 +10,16 @@ where the layer has enough others.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from workbench import statistics
 from workbench.core import Head
+from workbench.findings import Quantity
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.sweep_sets import sweep_sets
 from workbench.results.sweep import Sweep
-
-
-@dataclass(frozen=True)
-class Damage:
-    """The share of a logit difference that an ablation takes away, with its 95 % bootstrap interval over prompts."""
-
-    value: float
-    low: float
-    high: float
 
 
 def random_like(heads: Set[Head], n_heads: int, draws: int, seed: int = 0) -> list[frozenset[Head]]:
@@ -40,20 +30,19 @@ def random_like(heads: Set[Head], n_heads: int, draws: int, seed: int = 0) -> li
         layers.setdefault(head.layer, []).append(head.index)
     sets = []
     for _ in range(draws):
-        drawn: list[Head] = []
-        for layer, mine in layers.items():
-            others = [i for i in range(n_heads) if i not in mine]
-            among = others if len(others) >= len(mine) else list(range(n_heads))
-            drawn += [Head(layer, int(i)) for i in rng.choice(among, len(mine), replace=False)]
-        sets.append(frozenset(drawn))
+        chosen: list[Head] = []
+        for layer, indices in layers.items():
+            others = [i for i in range(n_heads) if i not in indices]
+            among = others if len(others) >= len(indices) else list(range(n_heads))
+            chosen += [Head(layer, int(i)) for i in rng.choice(among, len(indices), replace=False)]
+        sets.append(frozenset(chosen))
     return sets
 
 
-def damage(base: np.ndarray, ablated: np.ndarray) -> Damage:
-    """``mean(base − ablated) / mean(base)``; NaN where the base's interval holds 0."""
-    interval = statistics.ratio_interval(base - ablated, base)
-    value = float("nan") if interval.gap_holds_zero else float((base - ablated).mean() / base.mean())
-    return Damage(value, float(interval.low), float(interval.high))
+def damage(base: np.ndarray, ablated: np.ndarray) -> Quantity:
+    """The share of a logit difference that an ablation takes away, ``mean(base − ablated) / mean(base)``; NaN where the
+    base's interval holds 0."""
+    return Quantity.ratio(base - ablated, base)
 
 
 def cross_ablation(
@@ -83,14 +72,14 @@ def cross_ablation(
         for k, other in enumerate(random_like(heads, model.n_heads, random_sets, seed + i)):
             names[f"{task}/{k}"] = other
     rows = []
-    for measured, given in inputs.items():
+    for measured, pairs in inputs.items():
 
         def tell(done: int, total: int, _: str, measured: str = measured) -> None:
             progress(measured, done // max(1, len(names)))
 
         sweep = sweep_sets(
             model,
-            given,
+            pairs,
             {name: sorted(heads) for name, heads in names.items()},
             mean_over=references[measured],
             progress=tell,
@@ -102,15 +91,13 @@ def cross_ablation(
 def _row(sweep: Sweep, ablated: str, measured: str, size: int, random_sets: int) -> dict[str, Any]:
     at = {name: i for i, name in enumerate(sweep.labels["set"])}
     values, base = sweep.values[at[ablated]], sweep.base
-    mine = damage(base, values)
+    share = damage(base, values)
     others = np.array([sweep.values[at[f"{ablated}/{k}"]] for k in range(random_sets)])
     row = {
         "ablated": ablated,
         "measured": measured,
         "heads": size,
-        "damage": mine.value,
-        "low": mine.low,
-        "high": mine.high,
+        **share.columns("damage", ""),
         "random_sets": random_sets,
         "n": sweep.n,
     }
@@ -121,8 +108,6 @@ def _row(sweep: Sweep, ablated: str, measured: str, size: int, random_sets: int)
             "random": float(np.mean(each)),
             "random_low": min(each),
             "random_high": max(each),
-            "beyond_random": beyond.value,
-            "beyond_low": beyond.low,
-            "beyond_high": beyond.high,
+            **beyond.columns("beyond_random", "beyond_"),
         }
     return row

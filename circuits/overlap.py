@@ -49,15 +49,10 @@ def overlap_coefficient(a: Set[Hashable], b: Set[Hashable]) -> float:
     return len(a & b) / smaller if smaller else float("nan")
 
 
-def chance_jaccard(share: float) -> float:
-    """The Jaccard index of two random sets that each hold the share K of many heads: ``K / (2 − K)``."""
-    return share / (2 - share)
-
-
 def union_of_stages(stages: Mapping[str, Iterable[Head]], only: Iterable[str] | None = None) -> frozenset[Head]:
     """The heads of all stages, or of those named in `only`."""
-    wanted = set(stages if only is None else only)
-    return frozenset(head for stage, heads in stages.items() if stage in wanted for head in heads)
+    names = set(stages if only is None else only)
+    return frozenset(head for stage, heads in stages.items() if stage in names for head in heads)
 
 
 def common_stages(a: Mapping[str, object], b: Mapping[str, object]) -> tuple[str, ...]:
@@ -90,8 +85,8 @@ def layer_matched_null(a: Set[Head], b: Set[Head], n_heads: int) -> Null:
             raise UsageError(f"Head {head} does not exist in layers of {n_heads} heads.")
     law = np.ones(1)
     for layer in sorted({head.layer for head in a} & {head.layer for head in b}):
-        mine, yours = (sum(head.layer == layer for head in side) for side in (a, b))
-        law = np.convolve(law, hypergeom.pmf(np.arange(min(mine, yours) + 1), n_heads, mine, yours))
+        in_a, in_b = (sum(head.layer == layer for head in side) for side in (a, b))
+        law = np.convolve(law, hypergeom.pmf(np.arange(min(in_a, in_b) + 1), n_heads, in_a, in_b))
     if not a | b:
         return Null(*[float("nan")] * 3)
     shared = np.arange(len(law))
@@ -169,15 +164,15 @@ def overlap_rows(
     `layer_matched_null`; ``low``, ``high`` of the bootstrap; ``overlap_coefficient``, ``size_a``, ``size_b``, ``n_a``,
     ``n_b``, ``stages``.
     """
-    drawn = bootstrap_jaccard(scores, percent, pairs, resamples, seed)
+    resampled = bootstrap_jaccard(scores, percent, pairs, resamples, seed)
     heads = {t: {s: top_heads(array, percent) for s, array in stages.items()} for t, stages in scores.items()}
     rows = []
-    for (a, b), resampled in drawn.items():
+    for (a, b), indices in resampled.items():
         stages = common_stages(scores[a], scores[b])
         one, two = union_of_stages(heads[a], stages), union_of_stages(heads[b], stages)
         n_a, n_b = (max((array.shape[-1] for array in scores[t].values()), default=0) for t in (a, b))
         null = layer_matched_null(one, two, max((array.shape[1] for array in scores[a].values()), default=0))
-        low, high = interval(resampled)
+        low, high = interval(indices)
         rows.append(
             {
                 "task_a": a,
@@ -221,8 +216,8 @@ def group_mean(
 def _top(means: Float[np.ndarray, "layer head resample"], percent: float) -> Bool[np.ndarray, "layer head resample"]:
     """Mask of the ``max(1, round(percent · L · H))`` largest |means| in each resample; ties go to earlier heads."""
     size = np.ascontiguousarray(np.abs(means.reshape(-1, means.shape[-1])).T)
-    keep = statistics.top_count(percent, size.shape[1])
-    order = np.argsort(np.where(np.isfinite(size), -size, np.inf), axis=1, kind="stable")[:, :keep]
+    count = statistics.top_count(percent, size.shape[1])
+    order = np.argsort(np.where(np.isfinite(size), -size, np.inf), axis=1, kind="stable")[:, :count]
     mask = np.zeros(size.shape, dtype=bool)
     np.put_along_axis(mask, order, True, axis=1)
     return (mask & np.isfinite(size)).T.reshape(means.shape)

@@ -1,9 +1,10 @@
-"""Published heads, overlaps and values (``circuits/published.toml``), beside ours for the same model and no other."""
+"""Published heads, overlaps and values (``circuits/published.toml``), beside those measured on the same model only."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.findings import Quantity
 
 from .stages import Stages
 
@@ -34,20 +36,20 @@ def of_model(name: str) -> Mapping[str, Any] | None:
     return _all().get(name.rsplit("/", 1)[-1])
 
 
-def heads_beside(published: Mapping[str, Any], found: Mapping[str, Stages], kept: int) -> pd.DataFrame:
-    """One row for each published head in each stage of each task it was published for: its effect and rank here.
+def heads_beside(published: Mapping[str, Any], stages: Mapping[str, Stages], size: int) -> pd.DataFrame:
+    """One row for each published head in each stage of each task it was published for: its measured effect and rank.
 
-    `kept` is the number of heads a stage keeps; ``in_circuit`` says whether the head is among them.
+    `size` is the number of in-circuit heads of a stage; ``in_circuit`` says whether the head is among them.
     """
     rows = []
-    wanted = [
+    entries = [
         (entry, Head.parse(text), task)
         for entry in published["heads"]
         for text in entry["heads"]
         for task in entry["tasks"]
     ]
-    for entry, head, task in wanted:
-        for stage in found[task].done.values() if task in found else ():
+    for entry, head, task in entries:
+        for stage in stages[task].done.values() if task in stages else ():
             rank, of = rank_of(head, stage.sweep.ranking())
             rows.append(
                 {
@@ -59,7 +61,7 @@ def heads_beside(published: Mapping[str, Any], found: Mapping[str, Stages], kept
                     "effect": float("nan") if rank is None else float(stage.effect[head.layer, head.index]),
                     "rank": float("nan") if rank is None else rank,
                     "of": of,
-                    "in_circuit": rank is not None and rank <= kept,
+                    "in_circuit": rank is not None and rank <= size,
                     "n": stage.sweep.n,
                     "source": entry.get("source", published["source"]),
                 }
@@ -68,23 +70,23 @@ def heads_beside(published: Mapping[str, Any], found: Mapping[str, Stages], kept
 
 
 def overlaps_beside(published: Mapping[str, Any], overlaps: pd.DataFrame) -> pd.DataFrame:
-    """The published overlaps, with ours for the same pair where it was computed. Shares are shared ÷ union."""
+    """The published overlaps, with the measured one of the same pair where there is one. Shares are shared ÷ union."""
     rows = []
     for entry in published.get("overlaps", ()):
         pair = {entry["task_a"], entry["task_b"]}
-        mine = [row for row in overlaps.to_dict("records") if {row["task_a"], row["task_b"]} == pair]
-        ours = mine[0] if mine else {}
+        rows_of_pair = [row for row in overlaps.to_dict("records") if {row["task_a"], row["task_b"]} == pair]
+        measured = rows_of_pair[0] if rows_of_pair else {}
         rows.append(
             {
                 "task_a": entry["task_a"],
                 "task_b": entry["task_b"],
                 "published": entry["share"],
                 "sure": entry["sure"],
-                "ours": ours.get("jaccard", float("nan")),
-                "low": ours.get("low", float("nan")),
-                "high": ours.get("high", float("nan")),
-                "null_95": ours.get("null_95", float("nan")),
-                "n": min(ours["n_a"], ours["n_b"]) if ours else 0,
+                "ours": measured.get("jaccard", float("nan")),
+                "low": measured.get("low", float("nan")),
+                "high": measured.get("high", float("nan")),
+                "null_95": measured.get("null_95", float("nan")),
+                "n": min(measured["n_a"], measured["n_b"]) if measured else 0,
                 "published_n": published.get("n_prompts", np.nan),
                 "note": entry.get("note", ""),
                 "source": published["source"],
@@ -109,19 +111,19 @@ def in_words(heads: pd.DataFrame, overlaps: pd.DataFrame, published: Mapping[str
     for head in dict.fromkeys(heads["head"]):
         rows = [row for row in heads.to_dict("records") if row["head"] == head]
         sending = [row for row in rows if np.isfinite(row["rank"])]
-        where = "no sender here"
+        where = "sends in no stage"
         if sending:
             best = min(sending, key=lambda row: row["rank"])
             where = f"rank {best['rank']:.0f} of {best['of']} in {best['task']}, {best['stage']}"
             where += " (in circuit)" if best["in_circuit"] else ""
         lines.append(f"  {head:>6}  {rows[0]['published_role']:<16}  {where}")
     for row in overlaps.to_dict("records"):
-        ours = (
+        measured = (
             "not computed"
             if not np.isfinite(row["ours"])
-            else f"{row['ours']:.2f} [{row['low']:.2f}, {row['high']:.2f}], n = {row['n']}"
+            else f"{Quantity(row['ours'], row['low'], row['high'])}, n = {row['n']}"
         )
-        lines.append(f"  {row['task_a']} with {row['task_b']}: published {row['published']:.3g}, here {ours}")
+        lines.append(f"  {row['task_a']} with {row['task_b']}: published {row['published']:.3g}, measured {measured}")
     return lines
 
 
@@ -133,23 +135,23 @@ def circuit(name: str, task: str) -> Mapping[str, list[Head]]:
     """
     entries = [e for e in (of_model(name) or {}).get("heads", ()) if task in e["tasks"]]
     if not entries:
-        raise UsageError(f"No circuit of {task} was published for {name} that is known here: leave circuit out.")
+        raise UsageError(f"No circuit of {task} is published for {name} in circuits/published.toml. Leave circuit out.")
     return {entry["role"]: [Head.parse(text) for text in entry["heads"]] for entry in entries}
 
 
-def values_beside(name: str, finding: str, task: str, ours: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
-    """One row for each published value of a finding: beside it ours, with its interval, and whether that reaches into
-    the published value's tolerance.
+def values_beside(name: str, finding: str, task: str, measured: Mapping[str, Quantity]) -> pd.DataFrame:
+    """One row for each published value of a finding: beside it the measured one, with its interval, and whether that
+    reaches into the published value's tolerance.
 
     Args:
-        ours: quantity → value, lower and upper end.
+        measured: by the name of the quantity.
     """
     known = of_model(name) or {}
     rows = []
     for entry in known.get("values", ()):
-        if entry["finding"] != finding or entry.get("task", task) != task or entry["quantity"] not in ours:
+        if entry["finding"] != finding or entry.get("task", task) != task or entry["quantity"] not in measured:
             continue
-        value, low, high = ours[entry["quantity"]]
+        value, low, high = astuple(measured[entry["quantity"]])
         within = bool(low <= entry["value"] + entry["tolerance"] and high >= entry["value"] - entry["tolerance"])
         rows.append(
             {key: entry[key] for key in ("quantity", "value", "tolerance", "sure")}
@@ -162,7 +164,7 @@ def values_in_words(values: pd.DataFrame) -> list[str]:
     """Lines for the summary."""
     return [
         f"Published {row['quantity']} ({row['source']}{', not checked' if row['sure'] == 'memory' else ''}): "
-        f"{row['value']:.3g} ± {row['tolerance']:.2g}; here {row['ours']:.2f} [{row['low']:.2f}, {row['high']:.2f}], "
+        f"{row['value']:.3g} ± {row['tolerance']:.2g}; measured {Quantity(row['ours'], row['low'], row['high'])}, "
         f"{'within' if row['within'] else 'outside'}"
         for row in values.to_dict("records")
     ]

@@ -19,7 +19,7 @@ from workbench.results.sweep import Sweep
 from . import overlap
 from .stages import Stages, Step, patched, search
 
-#: Below two prompts a half nothing is said.
+#: Two prompts a half are the fewest that can be compared.
 FEWEST = 4
 
 
@@ -71,13 +71,12 @@ def split_halves(
     examples = (sorted(order[:size]), sorted(order[size : 2 * size]))
 
     def half(of: int) -> Stages:
-        mine = examples[of]
-        part = inputs.of(mine)
+        part = inputs.of(examples[of])
 
         def patch(step: Step, receivers: tuple[Head, ...] | None) -> Sweep:
             known = whole.done.get(step.name)
             if known is not None and known.receivers == receivers:
-                return known.sweep.of(mine)
+                return known.sweep.of(examples[of])
 
             def tell(finished: int, *_: object) -> None:
                 progress(step.name, of * size + finished)

@@ -10,7 +10,7 @@ Corrupt values are inserted into the clean run ("noise"), and the other heads ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.findings import Study
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.path import path_patch
 from workbench.patching.progress import Progress
@@ -28,7 +29,7 @@ from workbench.results.sweep import Sweep
 
 @dataclass(frozen=True)
 class Step:
-    """One stage: into which input of whom. `receivers` names the stage whose heads receive; None means the logits."""
+    """One stage: into which input, and of which heads: those of the stage `receivers`, or the logits for None."""
 
     name: str
     into: Literal["q", "k", "v"] = "q"
@@ -125,6 +126,17 @@ def run_stages(
     return search(inputs.name, positions, percent, patch, ready)
 
 
+def stages_of(study: Study, pairs: PairedInputs, percent: float, only: Collection[str] | None = None) -> Stages:
+    """`run_stages` of a task's own stages (or of those named in `only`), with the study's progress."""
+
+    def tell(stage: str, prompts: int) -> None:
+        study.progress(prompts, len(pairs), f"path patching on {pairs.name}: {stage}")
+
+    declared = study.task(pairs.name, len(pairs)).stages
+    positions = {stage: position for stage, position in declared.items() if only is None or stage in only}
+    return run_stages(study.model, pairs, positions, percent, progress=tell)
+
+
 def patched(
     model: Any,
     inputs: PairedInputs,
@@ -180,11 +192,11 @@ def search(
 def work(inputs: PairedInputs, positions: Mapping[str, str], n_layers: int, n_heads: int) -> dict[str, int]:
     """A rough amount of work of each stage, for the time left: sender rows × layers × positions, over all examples."""
     rows = n_heads * n_layers * n_layers // 2
-    found = {}
+    amounts = {}
     for step in STEPS:
         if step.name in positions:
             carried = sum(
                 len(ids) - at[positions[step.name]] for ids, at in zip(inputs.clean, inputs.positions, strict=True)
             )
-            found[step.name] = rows * carried * (1 if step.receivers is None else 2)
-    return found
+            amounts[step.name] = rows * carried * (1 if step.receivers is None else 2)
+    return amounts

@@ -21,7 +21,7 @@ circuit = wb.Circuit(
     name="ioi",
     model="smollm2-135m-instruct-q4",
     heads=tuple((head, role) for role, heads in roles.items() for head in heads),
-    found={"method": "path patching", "task": "ioi", "n": 16},
+    provenance={"method": "path patching", "task": "ioi", "n": 16},
 )
 circuit.save("ioi.circuit.json")  # wb.Circuit.load("ioi.circuit.json") gives it back
 print(circuit.table().to_string(index=False))

@@ -2,12 +2,12 @@
 import workbench as wb
 
 model = wb.load("smollm2-135m-instruct-q4")
-mine = wb.pairs(
+pairs = wb.pairs(
     clean=["When Anna and Paul went out, Paul gave a rose to", "When Mark and Lucy went out, Mark gave a book to"],
     corrupt=["When Anna and Paul went out, Anna gave a rose to", "When Mark and Lucy went out, Lucy gave a book to"],
     answer=[" Anna", " Lucy"],
     wrong=[" Paul", " Mark"],
 )
-sweep = wb.sweep(model, mine, site="z", by="head")
+sweep = wb.sweep(model, pairs, site="z", by="head")
 print(sweep.table().sort_values("effect", ascending=False)[["layer", "head", "effect", "p_value"]].head(5))
 sweep.picture().savefig("heads.png")

@@ -27,13 +27,13 @@ sets = {
     "negative movers onto the right colour": forced(negative, ("color",)),
     "other heads of the negative movers' layers": forced(others, ("wrong1", "wrong2")),
 }
-found = wb.sweep_sets(model, colours, sets, metric="accuracy")
-print(found.table()[["set", "mean_delta", "delta_low", "delta_high", "p_value"]].to_string(index=False))
-print(f"accuracy without an edit: {found.base.mean():.2f}")
+sweep = wb.sweep_sets(model, colours, sets, metric="accuracy")
+print(sweep.table()[["set", "mean_delta", "delta_low", "delta_high", "p_value"]].to_string(index=False))
+print(f"accuracy without an edit: {sweep.base.mean():.2f}")
 
 # %% A prompt that the edit mends, before and after
 inputs = colours.inputs(model.tokenizer)
-mended = int((found.values[0] - found.base).argmax())
+mended = int((sweep.values[0] - sweep.base).argmax())
 at = inputs.positions[mended]
 print(inputs.texts[mended][0])
 for edits in [], forced(negative, (at["wrong1"], at["wrong2"])):

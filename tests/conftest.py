@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -47,9 +48,9 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     real = ResumableLM.base_run
 
-    def base_run(self: ResumableLM, inputs, *args: object, **kwargs: object) -> object:
+    def base_run(self: ResumableLM, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         counted.append(len(inputs))
-        return real(self, inputs, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+        return real(self, inputs, *args, **kwargs)
 
     monkeypatch.setattr(ResumableLM, "base_run", base_run)
     return counted

@@ -48,7 +48,15 @@ class Head:
 
     @classmethod
     def parse(cls, text: str) -> Head:
-        """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else."""
+        """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else.
+
+        A number is refused: ``9.10`` and ``9.1`` are two heads and one number.
+        """
+        if not isinstance(text, str):
+            raise UsageError(
+                f"head={text!r}: expected text such as '9.10', because 9.1 and 9.10 are one number. Write it in "
+                "quotes, or read the column as text."
+            )
         try:
             layer, index = text.strip().split(".")
             return cls(int(layer), int(index))
@@ -91,7 +99,9 @@ class Edit:
         if self.site not in SITES and "hook_" not in self.site:
             raise UnknownName("site", self.site, SITES)
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
-            raise UsageError(f"Site {self.site!r} has no heads, yet head {self.head} was given.")
+            raise UsageError(
+                f"Site {self.site!r} has no heads, so head={self.head} has no meaning. Leave the head out."
+            )
         if (self.kind == "pattern") != (self.attend_to is not None):
             raise UsageError("attend_to belongs to kind='pattern', and kind='pattern' needs it.")
         if self.kind == "pattern" and self.site != "pattern":

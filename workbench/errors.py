@@ -1,6 +1,7 @@
 """Errors that a user can act on, each with the exit code the command line answers with.
 
-A message says what was given, what was expected and what to do; ``docs/errors.md`` has one section for each class.
+A message names the argument and its value, what was expected and what to do; ``docs/errors.md`` has one section for
+each class.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class WorkbenchError(Exception):
 
 
 class UsageError(WorkbenchError):
-    """An argument that cannot mean anything here (exit code 2)."""
+    """An argument without a meaning (exit code 2)."""
 
     exit_code = 2
 

@@ -12,6 +12,7 @@ script. His stays his: where Python finds another module under such a name, our 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -65,6 +66,15 @@ class Registry(Generic[Entry]):
             raise UnknownName(self.kind, name, self.names())
         return self._folder / f"{name.replace(self._separator, '_')}.py"
 
+    def summary(self, name: str) -> str:
+        """The first line of the file's docstring, without importing it.
+
+        Raises:
+            UnknownName: no such file; the nearest names are suggested.
+        """
+        text = ast.get_docstring(ast.parse(self.path(name).read_text(encoding="utf-8"))) or ""
+        return text.partition("\n")[0]
+
     def __getitem__(self, name: str) -> Entry:
         """The object of the file `name`.
 
@@ -94,14 +104,14 @@ METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", sep
 
 
 def importable(package: str) -> str:
-    """The name under which a package of ours can be imported here: its own, or a private one beside a user's module.
+    """The name under which one of our packages can be imported: its own, or a private one beside a user's module.
 
     A user's module of that name is neither imported nor run.
     """
     top, dot, rest = package.partition(".")
     if PRIVATE + top in sys.modules:
         return PRIVATE + top + dot + rest
-    if _is_ours(top):
+    if _is_own_package(top):
         return package
     spec = importlib.util.spec_from_file_location(
         PRIVATE + top, ROOT / top / "__init__.py", submodule_search_locations=[str(ROOT / top)]
@@ -119,7 +129,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
-def _is_ours(top: str) -> bool:
+def _is_own_package(top: str) -> bool:
     """Whether the plain name of a top-level package is ours; finds the module without running it."""
     if top in sys.modules:
         origin = getattr(sys.modules[top], "__file__", None)

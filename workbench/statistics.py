@@ -60,7 +60,7 @@ def top_count(percent: float, total: int) -> int:
 def bootstrap_means(
     values: Float[np.ndarray, "*cells example"], resamples: int = RESAMPLES, seed: int = 0
 ) -> Float[np.ndarray, "*cells resample"]:
-    """Means of `values` over examples drawn anew with replacement; resample ``r`` is the same draw for every cell.
+    """Means of `values` over examples sampled with replacement; resample ``r`` is the same sample for every cell.
 
     Source: Efron (1979). `scipy.stats.bootstrap` draws the examples' indices: all cells cost one matrix product.
     """
@@ -152,8 +152,8 @@ def proportion_interval(successes: int, n: int, confidence: float = CONFIDENCE) 
 
     if n == 0:
         return Interval(float("nan"), float("nan"))
-    found = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
 
 
 def spearman(
@@ -180,12 +180,12 @@ def spearman(
         return _correlation(*ranks)
 
     with np.errstate(invalid="ignore"):
-        drawn = stats.bootstrap(
+        resampled = stats.bootstrap(
             (np.arange(n),), rho, n_resamples=resamples, method="percentile", vectorized=True, rng=seed
         )
-    low, high = np.nanquantile(drawn.bootstrap_distribution, _tails(confidence))
-    found: Any = stats.spearmanr(a, b)
-    return Correlation(float(found[0]), float(low), float(high), float(found[1]), n)
+    low, high = np.nanquantile(resampled.bootstrap_distribution, _tails(confidence))
+    result: Any = stats.spearmanr(a, b)
+    return Correlation(float(result[0]), float(low), float(high), float(result[1]), n)
 
 
 def _bootstrap(statistic: Callable, n: int, confidence: float, resamples: int, seed: int) -> Any:
@@ -193,9 +193,9 @@ def _bootstrap(statistic: Callable, n: int, confidence: float, resamples: int, s
     from scipy import stats
 
     def of_indices(index: Int[np.ndarray, "*resample example"], axis: int) -> np.ndarray:
-        drawn = index.reshape(-1, n)
-        flat = drawn + n * np.arange(len(drawn))[:, None]
-        counts = np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        rows = index.reshape(-1, n)
+        flat = rows + n * np.arange(len(rows))[:, None]
+        counts = np.bincount(flat.ravel(), minlength=rows.size).reshape(rows.shape)
         return statistic((counts / n).reshape(index.shape))
 
     return stats.bootstrap(
@@ -220,10 +220,10 @@ def _intervals(
     for start in range(0, len(use), ROWS):
         part = use[start : start + ROWS]
         block = rows[part]
-        found = _bootstrap(
+        interval = _bootstrap(
             lambda w, block=block: statistic(block, w), n, confidence, resamples, seed
         ).confidence_interval
-        ends[:, part] = found.low, found.high
+        ends[:, part] = interval.low, interval.high
     return ends.reshape(2, *shape)
 
 

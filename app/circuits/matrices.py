@@ -103,7 +103,8 @@ def overlap(run: Run, percent: float | None = None) -> Matrix:
         split_half = dict(zip(halves["task"], halves["split_half"], strict=True))
     shares = [float(value) for value in frame["percent"]]
     title_fields = _title_fields(run, shares[0] if shares else float("nan"))
-    return Matrix(*figures.matrix(names, tasks, split_half, **title_fields), frame)
+    chart = figures.matrix(names, tasks, split_half, **title_fields)
+    return Matrix(chart.figure(), chart.picture(), frame)
 
 
 def cross_ablation(run: Run) -> Matrix:
@@ -122,7 +123,8 @@ def cross_ablation(run: Run) -> Matrix:
     heads_percent = float(percent) if isinstance(percent, int | float) else float("nan")
     first = [name for name in ("ablated", "measured", *_DAMAGE, *_RANDOM) if name in frame]
     ordered = frame.reindex(columns=[*first, *(name for name in frame if name not in first)])
-    return Matrix(*figures.damage(names, tasks, **_title_fields(run, heads_percent)), ordered)
+    chart = figures.damage(names, tasks, **_title_fields(run, heads_percent))
+    return Matrix(chart.figure(), chart.picture(), ordered)
 
 
 def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:

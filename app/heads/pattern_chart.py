@@ -33,7 +33,7 @@ SPIKE: dict[str, Any] = {
 class PatternChart(Chart):
     """A heatmap of a pattern, as plain Plotly JSON.
 
-    `workbench.plotting.plotly_charts.heatmap` validates every value, which takes longer than a rerun may. The row and
+    `workbench.plotting.charts.Heatmap` validates every value, which takes longer than a rerun may. The row and
     the column below the pointer are marked.
     """
 

@@ -19,7 +19,7 @@ from app.page import Page
 from circuits import published
 from workbench.errors import WorkbenchError
 from workbench.results.circuit import Circuit
-from workbench.runs.locate import known
+from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
 
 TASK, PART, PERCENT = "circuit-task", "circuit-part", "circuit-percent"
@@ -55,9 +55,9 @@ def render() -> None:
 def _runs() -> dict[str, Run]:
     """The runs with circuits, newest first; a line for those that cannot be read."""
     runs, errors = {}, []
-    for path in known():
+    for path in finished_runs():
         try:
-            run = Run.glance(path)
+            run = Run.read_header(path)
         except WorkbenchError as error:
             errors.append(str(error))
             continue

@@ -14,7 +14,7 @@ from app.messages import escape_markdown
 from app.page import Page
 from app.run_figure import show_run_figures
 from workbench.runs.compare import compare, config_differences
-from workbench.runs.locate import known
+from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
 
 REPORT, TABLES, FIGURES, PROVENANCE, COMPARE = "Report", "Tables", "Figures", "Provenance", "Compare"
@@ -24,13 +24,13 @@ MAX_ROWS = 1_000
 
 def render() -> None:
     """The list, and the selected run."""
-    paths = {path.name: path for path in known()}
+    paths = {path.name: path for path in finished_runs()}
     if not paths:
         st.info("No run on this machine yet. Make one: `workbench reproduce circuit-reuse`.")
         return
     names = list(paths)
     name = url_widgets.select("Run", names, "run")
-    run = Run.glance(paths[name])
+    run = Run.read_header(paths[name])
     st.caption(escape_markdown(_headline(run)))
     part = url_widgets.segments("Show", [REPORT, TABLES, FIGURES, PROVENANCE, COMPARE], "part")
     if part == REPORT:
@@ -70,7 +70,7 @@ def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:
     if not others:
         st.info("There is no second run to compare with.")
         return
-    other = Run.glance(paths[url_widgets.select("With", others, "run-with")])
+    other = Run.read_header(paths[url_widgets.select("With", others, "run-with")])
     st.dataframe(pd.DataFrame([_difference(row) for row in compare(run, other)]), hide_index=True)
     different = config_differences(run, other)
     rows = [{"fact": key, "this run": str(a), "the other": str(b)} for key, (a, b) in different.items()]

@@ -114,7 +114,7 @@ def circuit_widgets(model: Any, head: Head, model_name: str, task: str) -> None:
 def to_circuit(heads: Mapping[Head, str], model_name: str, task: str) -> Circuit:
     """The set as a circuit."""
     method = {"method": "chosen by hand in the explorer", "task": task}
-    return Circuit(task, model_name, tuple(heads.items()), found=method)
+    return Circuit(task, model_name, tuple(heads.items()), provenance=method)
 
 
 def _by_role(heads: Mapping[Head, str]) -> dict[str, list[Head]]:

@@ -56,7 +56,7 @@ def _background(model_name: str, prompts: Mapping[str, Any], heads: Roles) -> Ba
     request: dict[str, Any] = {"finding": "faithfulness", "model": model_name, "settings": settings, "out": out}
     request["label"] = f"faithfulness on {task}"
     key = f"faithfulness {model_name} {sorted(settings.items())}"
-    return Background("finding", key, request, Run.glance, "Measure its faithfulness", BUTTON)
+    return Background("finding", key, request, Run.read_header, "Measure its faithfulness", BUTTON)
 
 
 def _show_run(run: Run) -> None:

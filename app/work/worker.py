@@ -135,11 +135,11 @@ def _save(job: Mapping[str, Any], result: Any) -> str:
 def _finding(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """A finding; its run directory."""
     from workbench.registry import FINDINGS
-    from workbench.runs.execute import perform
+    from workbench.runs.execute import execute
 
     finding = FINDINGS[job["finding"]]
     settings = finding.settings(job["settings"])
-    _, path = perform(
+    _, path = execute(
         finding, job["model"], settings, job["out"], load=lambda name: worker.model(name, progress), tell=progress
     )
     return str(path)

@@ -69,11 +69,11 @@ def attention(
     patterns: Sequence[np.ndarray], inputs: PairedInputs, source: str, target: str
 ) -> Float[np.ndarray, " example"]:
     """One head's attention (its pattern ``[dest, src]`` in each prompt) from a named position to another, in each
-    prompt; NaN where the target is not seen yet."""
-    found = []
+    prompt; NaN where the target comes after the source."""
+    weights = []
     for pattern, at in zip(patterns, inputs.positions, strict=True):
-        found.append(pattern[at[source], at[target]] if at[target] <= at[source] else np.nan)
-    return np.array(found, dtype=float)
+        weights.append(pattern[at[source], at[target]] if at[target] <= at[source] else np.nan)
+    return np.array(weights, dtype=float)
 
 
 def uniform(inputs: PairedInputs, source: str) -> float:
@@ -84,7 +84,7 @@ def uniform(inputs: PairedInputs, source: str) -> float:
 def has_role(
     role: Role,
     effect: float,
-    seen: Mapping[tuple[str, str], Float[np.ndarray, " example"]],
+    attended: Mapping[tuple[str, str], Float[np.ndarray, " example"]],
     level: float,
     copies: float,
     suppresses: float,
@@ -93,7 +93,7 @@ def has_role(
 
     Args:
         effect: its effect in that stage.
-        seen: (source, target) → its attention in each prompt.
+        attended: (source, target) → its attention in each prompt.
         level: a uniform head's attention from the role's source.
         copies, suppresses: its copy scores, of its output and of the opposite.
     """
@@ -101,10 +101,10 @@ def has_role(
         return False
     if (role.writes == 1 and copies < COPIES) or (role.writes == -1 and suppresses < COPIES):
         return False
-    there = np.sum([seen[role.source, target] for target in role.targets], axis=0)
-    if not np.isfinite(there).all() or not statistics.mean_interval(there).low > level * len(role.targets):
+    to_targets = np.sum([attended[role.source, target] for target in role.targets], axis=0)
+    if not np.isfinite(to_targets).all() or not statistics.mean_interval(to_targets).low > level * len(role.targets):
         return False
-    return all(there.mean() > np.nan_to_num(seen[role.source, rival]).mean() for rival in role.rivals)
+    return all(to_targets.mean() > np.nan_to_num(attended[role.source, rival]).mean() for rival in role.rivals)
 
 
 @dataclass(frozen=True)

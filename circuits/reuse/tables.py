@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from workbench import statistics
-from workbench.core import Head
+from workbench.findings.gate import Gate
 
 from .. import overlap
-from ..gate import Gate
 from ..split_half import Halves
 from ..stage_names import role_of
 from ..stages import Stage, Stages
@@ -38,15 +37,15 @@ def tasks(
     those of resampled prompts do (given the receivers)."""
     rows = []
     for gate in gates:
-        found = stages.get(gate.task)
+        whole = stages.get(gate.task)
         both = halves.get(gate.task)
-        consistency = overlap.consistency(found.scores, percent, RESAMPLES, seed) if found else float("nan")
-        left_out = "; ".join(f"{name}: {why}" for name, why in found.left_out.items()) if found else ""
+        consistency = overlap.consistency(whole.scores, percent, RESAMPLES, seed) if whole else float("nan")
+        left_out = "; ".join(f"{name}: {why}" for name, why in whole.left_out.items()) if whole else ""
         rows.append(
             dataclasses.asdict(gate)
             | {"split_half": both.jaccard(percent) if both else float("nan"), "n_half": both.n if both else 0}
             | {"bootstrap_jaccard": consistency, "stable": bool(consistency >= STABLE)}
-            | {"stages": ", ".join(found.done) if found else "", "left_out": left_out}
+            | {"stages": ", ".join(whole.done) if whole else "", "left_out": left_out}
         )
     return pd.DataFrame(rows, columns=[*(f.name for f in dataclasses.fields(Gate)), *TASK_COLUMNS])
 
@@ -110,14 +109,14 @@ def heads(stages: Mapping[str, Stages], percent: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*first, "n", "percent", "in_circuit"])
 
 
-def stages(found: Mapping[str, Stages], batch: int | None = None) -> pd.DataFrame:
-    """The top 10 % senders of every stage of every task."""
-    return pd.DataFrame(_all_stage_rows(found, max(BESIDE), batch))
+def senders(stages: Mapping[str, Stages], batch: int | None = None) -> pd.DataFrame:
+    """The table ``stages``: the top 10 % senders of every stage of every task."""
+    return pd.DataFrame(_all_stage_rows(stages, max(BESIDE), batch))
 
 
-def overlaps(found: Mapping[str, Stages], pairs: Sequence[overlap.Pair], percent: float, seed: int) -> pd.DataFrame:
+def overlaps(stages: Mapping[str, Stages], pairs: Sequence[overlap.Pair], percent: float, seed: int) -> pd.DataFrame:
     """One row a pair of tasks at one share of heads. ``p_holm`` is corrected for the number of pairs (Holm 1979)."""
-    rows = overlap.overlap_rows({task: s.scores for task, s in found.items()}, percent, pairs, seed=seed)
+    rows = overlap.overlap_rows({task: whole.scores for task, whole in stages.items()}, percent, pairs, seed=seed)
     frame = pd.DataFrame(rows, columns=None if rows else OVERLAP_COLUMNS)
     frame["percent"] = percent
     frame["pair"] = [kind_of((row["task_a"], row["task_b"])) for row in rows]
@@ -128,13 +127,13 @@ def overlaps(found: Mapping[str, Stages], pairs: Sequence[overlap.Pair], percent
 OVERLAP_COLUMNS = ["task_a", "task_b", "shared", "union", "jaccard", "null", "null_95", "p_value", "low", "high"]
 
 
-def overlaps_of_each_stage(found: Mapping[str, Stages], pairs: Sequence[overlap.Pair], percent: float) -> pd.DataFrame:
+def overlaps_of_each_stage(stages: Mapping[str, Stages], pairs: Sequence[overlap.Pair], percent: float) -> pd.DataFrame:
     """The overlap of each stage on its own, where both tasks have it (no intervals: the sets are a few heads each)."""
     rows = []
     for a, b in pairs:
-        for stage in overlap.common_stages(found[a].done, found[b].done):
-            one, two = (frozenset(overlap.top_heads(found[t].scores[stage], percent)) for t in (a, b))
-            null = overlap.layer_matched_null(one, two, found[a].scores[stage].shape[1])
+        for stage in overlap.common_stages(stages[a].done, stages[b].done):
+            one, two = (frozenset(overlap.top_heads(stages[task].scores[stage], percent)) for task in (a, b))
+            null = overlap.layer_matched_null(one, two, stages[a].scores[stage].shape[1])
             rows.append(
                 {
                     "task_a": a,
@@ -147,8 +146,8 @@ def overlaps_of_each_stage(found: Mapping[str, Stages], pairs: Sequence[overlap.
                     "null_95": null.percentile95,
                     "p_value": null.p_value,
                     "shared_heads": " ".join(map(str, sorted(one & two))),
-                    "n_a": found[a].done[stage].sweep.n,
-                    "n_b": found[b].done[stage].sweep.n,
+                    "n_a": stages[a].done[stage].sweep.n,
+                    "n_b": stages[b].done[stage].sweep.n,
                     "percent": percent,
                 }
             )
@@ -163,17 +162,17 @@ def summary(decision: Decision, gates: Sequence[Gate], n: int, percent: float) -
         ("tasks done by this model", done, nan, nan),
         ("near pairs", near.pairs, nan, nan),
         ("distant pairs", distant.pairs, nan, nan),
-        ("mean overlap of near pairs", near.mean, near.low, near.high),
-        ("mean overlap of distant pairs", distant.mean, distant.low, distant.high),
+        ("mean overlap of near pairs", *dataclasses.astuple(near.overlap)),
+        ("mean overlap of distant pairs", *dataclasses.astuple(distant.overlap)),
         ("near pairs above their null's 95th percentile", len(decision.beyond), nan, nan),
         ("near pairs whose interval lies above it", len(decision.surely), nan, nan),
     ]
     frame = pd.DataFrame(rows, columns=["quantity", "value", "low", "high"])
-    return frame.assign(verdict=decision.verdict, percent=percent, n=n)
+    return frame.assign(verdict=decision.judgement.verdict, percent=percent, n=n)
 
 
 def coinciding(total: int) -> str:
-    """Which of the shares keep the same number of `total` heads, in words; empty when none do."""
+    """Which of the shares are the same number of `total` heads, in words; empty when none are."""
     counts: dict[int, list[str]] = {}
     for percent in BESIDE:
         counts.setdefault(statistics.top_count(percent, total), []).append(f"{percent:g} %")
@@ -181,13 +180,9 @@ def coinciding(total: int) -> str:
     return "; ".join(same)
 
 
-def circuit_sets(found: Stages, percent: float) -> dict[str, tuple[Head, ...]]:
-    """The in-circuit heads of each stage."""
-    return {name: overlap.top_heads(array, percent) for name, array in found.scores.items()}
-
-
-def _all_stage_rows(found: Mapping[str, Stages], percent: float, batch: int | None) -> list[dict[str, Any]]:
-    return [row for s in found.values() for stage in s.done.values() for row in stage_rows(stage, percent, batch)]
+def _all_stage_rows(stages: Mapping[str, Stages], percent: float, batch: int | None) -> list[dict[str, Any]]:
+    done = [stage for whole in stages.values() for stage in whole.done.values()]
+    return [row for stage in done for row in stage_rows(stage, percent, batch)]
 
 
 def _holm(p: np.ndarray) -> np.ndarray:

@@ -10,17 +10,31 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from workbench.findings import Verdict
+from workbench.findings import Judgement, Quantity, Threshold, judge
 
 from ..overlap import Pair, group_mean, interval
 
-# Declared before any number was seen; `Task.relation` is not asked, so that a new task cannot change the verdict.
+# Declared before any number was seen; `Task.relation` is not used, so that a new task cannot change the verdict.
 IOI = "ioi"
 RELATIVES = ("remaining-name", "answered-by", "surname-recall", "password-copying")
 DISTANT = ("subject-verb-agreement", "gendered-pronoun", "capital-of-country")
-#: The study's own second task. Its pairs are shown and take no part in the verdict.
+#: The study's own second task. Its pairs are reported and take no part in the verdict.
 STUDY = "colored-objects"
 TASKS = (IOI, *RELATIVES, *DISTANT, STUDY)
+
+THRESHOLDS = {
+    "beyond": Threshold(
+        "near pairs that share more heads than 95 % of layer-matched random circuits do",
+        at_least=1,
+        refuted_by="value",
+        detail="with the whole 95 % interval; refuted where no pair does with its value",
+    ),
+    "apart": Threshold(
+        "the near pairs' mean overlap",
+        above="the distant pairs' mean overlap",
+        detail="the upper end of its interval; refuted where the near pairs' interval lies below the distant pairs'",
+    ),
+}
 
 
 def kind_of(pair: Pair) -> str:
@@ -40,25 +54,22 @@ def pairs_of(tasks: Sequence[str]) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Group:
-    """The mean overlap of a group of pairs, with its 95 % bootstrap interval over prompts."""
+    """A group of `pairs` pairs of tasks: their mean overlap, with its 95 % bootstrap interval over prompts."""
 
     pairs: int
-    mean: float
-    low: float
-    high: float
+    overlap: Quantity
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict with what it follows from.
+    """The judgement with what it follows from.
 
     Attributes:
         beyond: near pairs whose overlap lies above the 95th percentile of their layer-matched null.
         surely: those of them whose 95 % interval does so as a whole.
     """
 
-    verdict: Verdict
-    reason: str
+    judgement: Judgement
     near: Group
     distant: Group
     beyond: tuple[Pair, ...]
@@ -66,57 +77,38 @@ class Decision:
 
 
 def decide(rows: Sequence[Mapping[str, Any]], resampled: Mapping[Pair, Float[np.ndarray, " resample"]]) -> Decision:
-    """The contract's rule on the rows of the overlap table and the resampled indices behind them.
+    """The rule of `THRESHOLDS` on the rows of the overlap table and the resampled indices behind them.
 
-    Supported: the interval of at least one near pair lies above the 95th percentile of its null, and the interval of
-    the near pairs' mean lies wholly above that of the distant pairs' mean. Not supported: no near pair lies above its
-    null's 95th percentile, or the near pairs' interval lies wholly below. Undecided: the rest.
+    Where there are no near pairs, or no distant ones to compare them with, the claim is undecided.
     """
     of_kind = {kind: [row for row in rows if kind_of(_pair(row)) == kind] for kind in ("near", "distant")}
     near, distant = (_group(of_kind[kind], resampled) for kind in ("near", "distant"))
-    beyond = tuple(_pair(row) for row in of_kind["near"] if row["jaccard"] > row["null_95"])
-    surely = tuple(
-        _pair(row) for row in of_kind["near"] if row["low"] > row["null_95"] and row["jaccard"] > row["null_95"]
-    )
-    apart, below = near.low > distant.high, near.high < distant.low
-
-    def decision(verdict: Verdict, reason: str) -> Decision:
-        return Decision(verdict, reason, near, distant, beyond, surely)
-
+    above = [row for row in of_kind["near"] if row["jaccard"] > row["null_95"]]
+    beyond = tuple(_pair(row) for row in above)
+    surely = tuple(_pair(row) for row in above if row["low"] > row["null_95"])
     if not near.pairs:
-        return decision(
-            "undecided", "no two tasks of the IOI family passed the gate, so there is no near pair to judge"
-        )
-    if not beyond:
-        return decision("not supported", "no near pair shares more heads than 95 % of layer-matched random circuits do")
-    if not distant.pairs:
-        return decision(
-            "undecided", "no distant task passed the gate, so the near pairs have nothing to be compared with"
-        )
-    if below:
-        return decision(
-            "not supported", "the near pairs share fewer heads than the distant pairs, their intervals apart"
-        )
-    if apart and surely:
-        return decision(
-            "supported",
-            "near pairs share more heads than layer-matched random circuits and than distant pairs, intervals apart",
-        )
-    missing = [] if surely else ["no near pair's whole interval lies above its null's 95th percentile"]
-    missing += [] if apart else ["the intervals of the near and the distant pairs' means are not apart"]
-    return decision("undecided", " and ".join(missing))
+        reason = "no two tasks of the IOI family passed the gate, so there is no near pair to judge"
+        judgement = Judgement("undecided", reason)
+    elif beyond and not distant.pairs:
+        reason = "no distant task passed the gate, so the near pairs have nothing to be compared with"
+        judgement = Judgement("undecided", reason)
+    else:
+        count = Quantity(len(beyond), len(surely), len(beyond))
+        judgement = judge(THRESHOLDS, beyond=count, apart=(near.overlap, distant.overlap))
+    return Decision(judgement, near, distant, beyond, surely)
 
 
-def on_part(decision: Decision, run: Sequence[str]) -> Decision:
-    """A decision on some of the declared tasks only: the claim speaks of all of them, so it stays undecided."""
-    left_out = [task for task in (IOI, *RELATIVES, *DISTANT) if task not in run]
-    if not left_out or decision.verdict == "undecided":
+def on_part(decision: Decision, tasks: Sequence[str]) -> Decision:
+    """A decision on some of the declared tasks only: the claim is about all of them, so it stays undecided."""
+    left_out = [task for task in (IOI, *RELATIVES, *DISTANT) if task not in tasks]
+    judgement = decision.judgement
+    if not left_out or judgement.verdict == "undecided":
         return decision
     reason = (
-        f"on the tasks that were run the claim would be {decision.verdict} ({decision.reason}), and it speaks of "
+        f"on the tasks that were run the claim would be {judgement.verdict} ({judgement.reason}), and it is about "
         f"{', '.join(left_out)} as well, which were left out"
     )
-    return replace(decision, verdict="undecided", reason=reason)
+    return replace(decision, judgement=Judgement("undecided", reason))
 
 
 def _pair(row: Mapping[str, Any]) -> Pair:
@@ -124,10 +116,9 @@ def _pair(row: Mapping[str, Any]) -> Pair:
 
 
 def _group(rows: Sequence[Mapping[str, Any]], resampled: Mapping[Pair, Float[np.ndarray, " resample"]]) -> Group:
-    nan = float("nan")
     # Pairs without a common stage have no overlap, those of single-prompt tasks no interval.
     rows = [row for row in rows if np.isfinite(row["jaccard"])]
     if not rows:
-        return Group(0, nan, nan, nan)
+        return Group(0, Quantity(float("nan")))
     low, high = interval(group_mean(resampled, [_pair(row) for row in rows]))
-    return Group(len(rows), float(np.mean([row["jaccard"] for row in rows])), low, high)
+    return Group(len(rows), Quantity(float(np.mean([row["jaccard"] for row in rows])), low, high))

@@ -50,7 +50,7 @@ def claim(name: str) -> str:
 
 def rule(name: str) -> str:
     """The numbers that the verdict compares with."""
-    return "\n".join(f"- {what}: **{value}**" for what, value in finding_of(name).thresholds.items())
+    return "\n".join(f"- {rule}" for rule in finding_of(name).thresholds.values())
 
 
 def method(name: str) -> str:

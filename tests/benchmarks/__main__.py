@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 #: Cheap ones first.
 NAMES = ("cli", "load", "record", "path", "sweep", "positions", "screen", "scores", "memory", "explorer", "cache")
 
@@ -22,8 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cells", type=int, help="cells of each rival timed in a round (30)")
     parser.add_argument("--model", help="another Llama-like model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")
-    given = parser.parse_args(arguments)
-    if unknown := sorted(set(given.names) - set(NAMES)):
+    options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.names) - set(NAMES)):
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
     os.environ.setdefault("TQDM_DISABLE", "1")  # TransformerLens's bars; ours are the lines on stderr
 
@@ -31,26 +31,26 @@ def main(arguments: list[str] | None = None) -> int:
     from tests.benchmarks.timing import machine
 
     settings = Settings(
-        model=given.model or MODEL,
-        rounds=given.rounds or (1 if given.quick else 5),
-        cells=given.cells or (6 if given.quick else 30),
-        prompts=2 if given.quick else None,
-        quick=given.quick,
+        model=options.model or MODEL,
+        rounds=options.rounds or (1 if options.quick else 5),
+        cells=options.cells or (6 if options.quick else 30),
+        prompts=2 if options.quick else None,
+        quick=options.quick,
     )
-    subject, about = Subject.named(settings.model), machine()
-    print(f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load {about['load_average'][0]}")
-    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    subject, info = Subject.named(settings.model), machine()
+    print(f"{info['processor']}, {info['cores']} cores, {info['threads']} threads, load {info['load_average'][0]}")
+    versions = ", ".join(f"{name} {number}" for name, number in info["versions"].items())
     print(f"{versions} · {settings.model}, float32", flush=True)
     if settings.quick:
         print("Quick run: these figures mean nothing.")
     results = []
-    for name in given.names or NAMES:
+    for name in options.names or NAMES:
         for result in importlib.import_module(f"tests.benchmarks.bench_{name}").run(subject, settings):
             results.append(result.as_json())
             print(f"\n{result}", flush=True)
-    if given.json:
-        report = {"machine": about, "settings": vars(settings), "results": results}
-        given.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    if options.json:
+        report = {"machine": info, "settings": vars(settings), "results": results}
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return 0
 
 

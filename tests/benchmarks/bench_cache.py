@@ -89,9 +89,9 @@ def _fill(folder: Path, n: int) -> None:
 def child_read(folder: str, n: str) -> dict[str, Any]:
     ids, draw = _ids(int(n)), random.Random(1)
     source = CachedRecording(None, Store(folder), IDENTITY, ids, HOOKS)
-    asked = [(draw.choice(HOOKS), draw.randrange(len(ids)), draw.randrange(HEADS)) for _ in range(READS)]
+    requests = [(draw.choice(HOOKS), draw.randrange(len(ids)), draw.randrange(HEADS)) for _ in range(READS)]
     milliseconds = []
-    for hook, prompt, head in asked:
+    for hook, prompt, head in requests:
         began = time.perf_counter()
         source.read([hook], prompt)[0][:, head].sum()
         milliseconds.append(1000 * (time.perf_counter() - began))
@@ -115,17 +115,17 @@ def record_with_cache(subject: Subject, settings: Settings, name: str) -> Result
     prompts = prompts_of(name, model.tokenizer, settings.prompts or 25)
     inputs = _distinct(prompts.pairs.inputs(model.tokenizer))
 
-    def ours(cache: Any) -> Callable[[], object]:
+    def workbench_read(cache: Any) -> Callable[[], object]:
         return lambda: workbench.record(model, inputs, sites=["z"], cache=cache)
 
     def filling() -> float:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(folder)
-            return seconds_of(ours(store))
+            return seconds_of(workbench_read(store))
 
-    ours(False)()
+    workbench_read(False)()
     filling()
-    contestants = {"without": lambda: seconds_of(ours(False)), "with": filling}
+    contestants = {"without": lambda: seconds_of(workbench_read(False)), "with": filling}
     measured = in_turns(contestants, settings.rounds * (1 if settings.quick else 3), f"record {name}")
     rows = [
         Row("without a cache", median(measured["without"])),

@@ -45,10 +45,10 @@ def measure(model_name: str, n: int) -> dict[str, float]:
 
 
 def _status(name: str) -> float:
-    found = re.search(rf"^{name}:\s+(\d+) kB", (PROC / "status").read_text(), re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^{name}:\s+(\d+) kB", (PROC / "status").read_text(), re.MULTILINE)
+    if match is None:
         raise OSError(f"{PROC / 'status'} has no line {name}.")
-    return int(found[1]) * 1024 / 1e9
+    return int(match[1]) * 1024 / 1e9
 
 
 if __name__ == "__main__":

@@ -39,22 +39,22 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
     corrupt = rivals.transformer_lens_cache(bridge, prompts.corrupt)
     into = None if receivers is None else [(head.layer, head.index) for head in receivers]
 
-    def ours() -> workbench.Sweep:
+    def workbench_patch() -> workbench.Sweep:
         return workbench.path_patch(model, prompts.pairs, receivers, into="q", cache=False)
 
-    def theirs(lean: bool) -> Callable[[list[rivals.Cell]], np.ndarray]:
+    def rival_patch(lean: bool) -> Callable[[list[rivals.Cell]], np.ndarray]:
         return lambda of: rivals.published_path_patching(bridge, clean, corrupt, prompts, of, into, lean).numpy()
 
-    result = ours()
+    result = workbench_patch()
     cells = chosen(senders, result.delta, settings.cells)
-    wanted = np.array([result.values[cell] for cell in cells])
-    contestants = {"published procedure": theirs(lean=False), "the same without waste": theirs(lean=True)}
+    expected = np.array([result.values[cell] for cell in cells])
+    contestants = {"published procedure": rival_patch(lean=False), "the same without waste": rival_patch(lean=True)}
     for score in contestants.values():
         score(cells[:1])
     scores: dict[str, np.ndarray] = {}
     measured = in_turns(
         {
-            "workbench": lambda: seconds_of(ours),
+            "workbench": lambda: seconds_of(workbench_patch),
             **{name: timed(lambda score=score: score(cells), scores, name) for name, score in contestants.items()},
         },
         settings.rounds,
@@ -64,7 +64,7 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
     for name in contestants:
         whole = [s * len(senders) / len(cells) for s in measured[name]]
         bar = BAR if name == "published procedure" else None
-        difference = float(np.abs(scores[name] - wanted).max())
+        difference = float(np.abs(scores[name] - expected).max())
         rows.append(
             Row(name, median(whole), bar=bar, cells=(len(cells), len(senders)), difference=difference,
                 ratio=Ratio.within_rounds(whole, measured["workbench"], "workbench"))
@@ -72,7 +72,7 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
     target = "the logits" if receivers is None else f"the queries of {', '.join(map(str, receivers))}"
     pairs = len(senders) * len(prompts)
     notes = [
-        f"Largest effect among the {len(cells)} compared senders: {np.abs(wanted - result.base).max():.3g} logits.",
+        f"Largest effect among the {len(cells)} compared senders: {np.abs(expected - result.base).max():.3g} logits.",
         f"Exactly zero and skipped: {result.info['skipped_cells']} of {pairs} sender × prompt cells.",
         "Published: a freezing hook for every head and a full cache in the first of a sender's two runs.",
         "Without waste: one freezing hook a layer, and only the receivers' inputs kept.",

@@ -26,9 +26,9 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
     def sweep() -> workbench.Sweep:
         return workbench.sweep(model, prompts.pairs, site="z", by=("head", "position"), positions="all", cache=False)
 
-    ours = sweep()
-    cells = chosen(everything, ours.delta, settings.cells)
-    wanted = np.array([ours.values[cell] for cell in cells])
+    result = sweep()
+    cells = chosen(everything, result.delta, settings.cells)
+    expected = np.array([result.values[cell] for cell in cells])
     rivals.transformer_lens(bridge, clean, prompts, cells[:1])
     scores = {}
     measured = in_turns(
@@ -43,7 +43,7 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
     )
     whole = [s * len(everything) / len(cells) for s in measured["TransformerLens"]]
     lively = [s * len(live) / len(cells) for s in measured["TransformerLens"]]
-    difference = float(np.abs(scores["TransformerLens"].numpy() - wanted).max())
+    difference = float(np.abs(scores["TransformerLens"].numpy() - expected).max())
     rows = [
         Row("workbench", median(measured["workbench"]), cells=(len(everything), len(everything))),
         Row("TransformerLens", median(whole), bar=BAR, cells=(len(cells), len(everything)), difference=difference,
@@ -52,9 +52,9 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
             ratio=Ratio.within_rounds(lively, measured["workbench"], "workbench")),
     ]  # fmt: skip
     notes = [
-        f"Exactly zero and skipped: {ours.info['skipped_cells']} of {ours.values.size} (head, position, prompt) cells, "
-        f"among them all before the first difference, at position {first}.",
-        f"Largest effect among the {len(cells)} compared cells: {np.abs(wanted - ours.base).max():.3g} logits.",
+        f"Exactly zero and skipped: {result.info['skipped_cells']} of {result.values.size} (head, position, prompt) "
+        f"cells, among them all before the first difference, at position {first}.",
+        f"Largest effect among the {len(cells)} compared cells: {np.abs(expected - result.base).max():.3g} logits.",
     ]
     title = f"Sweep of z over {len(everything)} heads × positions: IOI, {len(prompts)} × {length} tokens"
     return [Result("positions", title, rows, notes, measured)]

@@ -27,7 +27,7 @@ def record(subject: Subject, settings: Settings, name: str) -> Result:
     inputs = prompts.pairs.inputs(model.tokenizer)  # both sides start from ids
     batches = [*prompts.clean.split(BATCH_SIZE), *prompts.corrupt.split(BATCH_SIZE)]
 
-    def ours() -> object:
+    def workbench_record() -> object:
         return workbench.record(model, inputs, sites=["z"], cache=False)
 
     @torch.no_grad()
@@ -40,7 +40,11 @@ def record(subject: Subject, settings: Settings, name: str) -> Result:
         for batch in batches:
             hf.base_model(batch, use_cache=False)
 
-    contestants = {"workbench": ours, "plain forward": plain, "plain forward without logits": without_logits}
+    contestants = {
+        "workbench": workbench_record,
+        "plain forward": plain,
+        "plain forward without logits": without_logits,
+    }
     for warm_up in contestants.values():
         warm_up()
     measured = in_turns(

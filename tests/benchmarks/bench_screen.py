@@ -20,7 +20,7 @@ TITLES = {"ioi": "IOI", "colored_objects": "Colored Objects"}
 #: How much faster than the exact sweep the better of the two methods has to be.
 BARS = {"ioi": 2.0, "colored_objects": 1.5}
 #: Of the exact top cells, how many; the share of them that has to be found, on average over the tasks.
-TOP, FOUND = 20, 0.95
+TOP, RECALL = 20, 0.95
 #: Prompts of each task for the recall.
 PROMPTS = 16
 
@@ -61,7 +61,7 @@ def speed(subject: Subject, settings: Settings, name: str, methods: list[str]) -
 
 def recall(subject: Subject, settings: Settings, methods: list[str]) -> Result:
     """The share of the exact top 20 heads by |effect| that each method confirms, over the registered tasks."""
-    model, found = subject.model, {method: [] for method in methods}
+    model, recalls = subject.model, {method: [] for method in methods}
     notes = []
     for name in TASKS.names():
         task = workbench.task(name, n=settings.prompts or PROMPTS, seed=0)
@@ -77,18 +77,18 @@ def recall(subject: Subject, settings: Settings, methods: list[str]) -> Result:
                 warnings.simplefilter("ignore")
                 screen = workbench.screen(model, task, method=method, cache=False)
             shares[method] = len(best & set(map(str, screen.exact.top(TOP)))) / TOP
-            found[method].append(shares[method])
+            recalls[method].append(shares[method])
             assert np.nanmax(np.abs(screen.exact.values - exact.values)) < 1e-4
         notes.append(f"{name}: " + ", ".join(f"{method} {share:.2f}" for method, share in shares.items()))
-    better = max(methods, key=lambda method: mean(found[method]))
+    better = max(methods, key=lambda method: mean(recalls[method]))
     return Result(
         "screen/recall",
         f"Of the {TOP} heads with the largest exact |effect|, the share that a screen confirms",
         [
-            Row(f"{method}, {len(found[method])} tasks", mean(found[method]), "of them",
-                bar=Bar(FOUND) if method == better else None)
+            Row(f"{method}, {len(recalls[method])} tasks", mean(recalls[method]), "of them",
+                bar=Bar(RECALL) if method == better else None)
             for method in methods
         ],
         notes,
-        found,
+        recalls,
     )  # fmt: skip

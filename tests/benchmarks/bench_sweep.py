@@ -40,9 +40,9 @@ def sweep_against_rivals(subject: Subject, settings: Settings, name: str) -> Res
     everything = list(product(range(model.n_layers), range(model.n_heads)))
     contestants = _contestants(subject, prompts)
 
-    ours = workbench.sweep(model, prompts.pairs, site="z", by="head", cache=False)  # also warms up
-    cells = chosen(everything, ours.delta, settings.cells)
-    wanted = np.array([ours.values[cell] for cell in cells])
+    result = workbench.sweep(model, prompts.pairs, site="z", by="head", cache=False)  # also warms up
+    cells = chosen(everything, result.delta, settings.cells)
+    expected = np.array([result.values[cell] for cell in cells])
     for score in contestants.values():
         score(cells[:1])
     scores: dict[str, Any] = {}
@@ -64,14 +64,14 @@ def sweep_against_rivals(subject: Subject, settings: Settings, name: str) -> Res
         settings.rounds,
         f"sweep {name}",
     )
-    differences = {rival: float(np.abs(np.asarray(scores[rival]) - wanted).max()) for rival in contestants}
+    differences = {rival: float(np.abs(np.asarray(scores[rival]) - expected).max()) for rival in contestants}
     whole = {rival: [s * len(everything) / len(cells) for s in measured[rival]] for rival in contestants}
     return Result(
         f"sweep/{name}",
         f"Sweep of z over {len(everything)} heads: {TITLES[name]}, {len(prompts)} × {prompts.length} tokens, "
         f"first difference at {prompts.first_difference}",
         _rows(name, measured, whole, limits[1:], differences, (len(cells), len(everything))),
-        _notes(ours, wanted, cells, limits),
+        _notes(result, expected, cells, limits),
         {**measured, "limit, tight": [limit.tight for limit in limits[1:]]},
     )
 
@@ -98,27 +98,27 @@ def _rows(
     differences: dict[str, float],
     counts: tuple[int, int],
 ) -> list[Row]:
-    ours = measured["workbench"]
+    our_seconds = measured["workbench"]
     tight = [limit.tight for limit in limits]
     rows = [
-        Row("workbench", median(ours), cells=(counts[1], counts[1])),
+        Row("workbench", median(our_seconds), cells=(counts[1], counts[1])),
         Row("  against the matrix-work limit", median(measured["limit"]), bar=Bar(BARS[name]["limit"], "≤"),
-            ratio=Ratio.within_rounds(ours, measured["limit"], "the limit")),
-        Row("  against the tight limit", median(tight), ratio=Ratio.within_rounds(ours, tight, "the limit")),
+            ratio=Ratio.within_rounds(our_seconds, measured["limit"], "the limit")),
+        Row("  against the tight limit", median(tight), ratio=Ratio.within_rounds(our_seconds, tight, "the limit")),
     ]  # fmt: skip
     for rival, seconds in whole.items():
         rows.append(
             Row(rival, median(seconds), bar=Bar(BARS[name][rival]), cells=counts, difference=differences[rival],
-                ratio=Ratio.within_rounds(seconds, ours, "workbench"))
+                ratio=Ratio.within_rounds(seconds, our_seconds, "workbench"))
         )  # fmt: skip
     return rows
 
 
-def _notes(ours: Any, wanted: np.ndarray, cells: list[Any], limits: list[Limit]) -> list[str]:
-    effect = np.abs(wanted - ours.base).max()
+def _notes(result: Any, expected: np.ndarray, cells: list[Any], limits: list[Limit]) -> list[str]:
+    effect = np.abs(expected - result.base).max()
     rate = limits[-1].flop / limits[-1].full / 1e9
     return [
-        f"Exactly zero and skipped: {ours.info['skipped_cells']} of {ours.values.size} (head, prompt) cells.",
+        f"Exactly zero and skipped: {result.info['skipped_cells']} of {result.values.size} (head, prompt) cells.",
         f"Largest effect among the {len(cells)} compared cells: {effect:.3g} logits.",
         f"Limit: {limits[-1].flop / 1e12:.3g} TFLOP of q, k, v, o, gate, up and down alone, at {rate:.0f} GFLOP/s.",
         "Tight limit: in the last layer only keys and values at every position, the rest at the answer's.",

@@ -158,8 +158,8 @@ def published_path_patching(
             inputs.setdefault(f"blocks.{layer}.attn.hook_q", []).append(head)
     scores = []
     for layer, head in cells:
-        kept: dict[str, Tensor] = {}
-        hooks: list[tuple[str, Any]] = [(name, partial(_keep, name=name, into=kept)) for name in inputs]
+        captured: dict[str, Tensor] = {}
+        hooks: list[tuple[str, Any]] = [(name, partial(_keep, name=name, into=captured)) for name in inputs]
         send = (z_names[layer], partial(_patch_head, head=head, source=corrupt[z_names[layer]]))
         if lean:
             hooks += [(name, partial(_patch_all, source=clean[name])) for name in z_names] + [send]
@@ -177,7 +177,7 @@ def published_path_patching(
             bridge.reset_hooks()
         second = [
             (name, partial(_patch_all, source=x) if of is None else partial(_patch_head, head=of, source=x))
-            for name, x in kept.items()
+            for name, x in captured.items()
             for of in inputs[name]
         ]
         scores.append(prompts.difference(bridge.run_with_hooks(prompts.clean, fwd_hooks=second)))

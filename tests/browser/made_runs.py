@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 import workbench as wb
 from workbench import registry
-from workbench.findings import Quiet
+from workbench.io.tables import read_csv
 from workbench.models.catalog import DEFAULT
 from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory
@@ -19,8 +16,6 @@ from workbench.runs.directory import RunDirectory
 RESULTS = registry.ROOT / "docs" / "results" / DEFAULT
 #: Findings that take a second or two on the bundled model.
 QUICK = ("ioi-circuit",)
-#: Columns of heads: as numbers, 0.1 and 0.10 would be the same head.
-HEADS_AS_TEXT: Any = dict.fromkeys(("head", "receivers", "sender", "receiver"), str)
 
 
 def make_runs(root: Path) -> None:
@@ -32,7 +27,7 @@ def make_runs(root: Path) -> None:
         settings = finding.settings({"n": 6})
         with RunDirectory.create(root, name, {"model": "tiny", **settings}) as run:
             run.record(model=model.provenance)
-            run.add_report(finding.run(model, settings, Quiet()))
+            run.add_report(finding.report(model, settings))
 
 
 def _restore(result: Path, root: Path) -> None:
@@ -42,4 +37,4 @@ def _restore(result: Path, root: Path) -> None:
         run.record(verdict=facts["verdict"], model=facts["model"])
         run.summary = (result / "summary.txt").read_text()
         for table in sorted(result.glob("tables/*.csv")):
-            run.add_table(table.stem, pd.read_csv(table, dtype=HEADS_AS_TEXT))
+            run.add_table(table.stem, read_csv(table))

@@ -27,8 +27,8 @@ def test_random_sets_have_as_many_heads_of_each_layer_and_none_of_the_circuits()
 
 def test_damage_is_the_share_of_the_base_that_is_lost() -> None:
     base = np.array([2.0, 4.0, 3.0, 3.0])
-    found = damage(base, base / 2)
-    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    half = damage(base, base / 2)
+    assert (half.value, half.low, half.high) == pytest.approx((0.5, 0.5, 0.5))
     assert damage(base, -base).value == pytest.approx(2)
     assert damage(base, base).value == 0
     assert np.isnan(damage(base - base.mean(), base).value)
@@ -38,11 +38,11 @@ def test_the_matrix_is_what_whole_forwards_give() -> None:
     model = hooked("llama")
     inputs = {"a": paired(6), "b": paired(6, seed=4)}
     circuits = {"a": {Head(0, 1), Head(2, 3)}, "b": {Head(1, 0)}}
-    told: list[tuple[str, int]] = []
+    steps: list[tuple[str, int]] = []
     table = cross_ablation(
-        model, inputs, inputs, circuits, random_sets=3, progress=lambda task, n: told.append((task, n))
+        model, inputs, inputs, circuits, random_sets=3, progress=lambda task, n: steps.append((task, n))
     )
-    assert told[-1] == ("b", 6)
+    assert steps[-1] == ("b", 6)
     assert list(zip(table["ablated"], table["measured"], strict=True)) == [
         ("a", "a"),
         ("b", "a"),

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from circuits.findings import circuit_reuse
-from circuits.gate import gate
 from circuits.reuse import tables
 from circuits.reuse.verdict import DISTANT, IOI, RELATIVES, decide, kind_of, pairs_of
 from circuits.split_half import split_halves
@@ -20,7 +19,7 @@ from circuits.stages import STEPS, Stage, run_stages, top_receivers
 from tests.families import hooked, paired
 from workbench.core import Head
 from workbench.errors import BadInput, UnknownName
-from workbench.findings import Quiet
+from workbench.findings.gate import gate
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.path import path_patch
 from workbench.results.sweep import Sweep
@@ -32,14 +31,14 @@ def solved(n: int = 8, seed: int = 0, name: str = "random") -> PairedInputs:
     """Random pairs that a random model "does": it says the answer to the clean one, the wrong one to the corrupt."""
     model, inputs = hooked("llama"), paired(n, seed=seed)
 
-    def said(ids: torch.Tensor, but: int = -1) -> int:
+    def most_likely(ids: torch.Tensor, but: int = -1) -> int:
         logits = model(ids[None])[0, -1].clone()
         if but >= 0:
             logits[but] = -torch.inf
         return int(logits.argmax())
 
-    answers = [said(ids) for ids in inputs.clean]
-    wrongs = [said(ids, but) for ids, but in zip(inputs.corrupt, answers, strict=True)]
+    answers = [most_likely(ids) for ids in inputs.clean]
+    wrongs = [most_likely(ids, but) for ids, but in zip(inputs.corrupt, answers, strict=True)]
     return replace(
         inputs,
         name=name,
@@ -60,19 +59,19 @@ def stage_of(means: np.ndarray, n: int = 6) -> Stage:
 
 
 def test_a_task_that_the_model_does_passes() -> None:
-    found = gate(hooked("llama"), solved(), "near")
-    assert found.passed and found.status == "done" and found.reason == ""
-    assert found.accuracy == 1 and found.top_1 == 1 and found.chance == 0.5 and found.n == 8
-    assert found.accuracy_low > 0.5 and found.gap_high < 0
+    result = gate(hooked("llama"), solved(), "near")
+    assert result.passed and result.status == "done" and result.reason == ""
+    assert result.accuracy == 1 and result.top_1 == 1 and result.chance == 0.5 and result.n == 8
+    assert result.accuracy_low > 0.5 and result.gap_high < 0
 
 
 def test_the_gate_measures_what_path_patching_measures() -> None:
     inputs = solved(9)
-    found, stage = gate(hooked("llama"), inputs, "near"), path_patch(hooked("llama"), inputs)
-    assert found.base == pytest.approx(stage.base.mean(), abs=1e-4)
-    assert stage.gap is not None and found.gap == pytest.approx(stage.gap.mean(), abs=1e-4)
+    result, stage = gate(hooked("llama"), inputs, "near"), path_patch(hooked("llama"), inputs)
+    assert result.base == pytest.approx(stage.base.mean(), abs=1e-4)
+    assert stage.gap is not None and result.gap == pytest.approx(stage.gap.mean(), abs=1e-4)
     ratio = stage._ratio
-    assert ratio is not None and (found.gap_low, found.gap_high) == pytest.approx(
+    assert ratio is not None and (result.gap_low, result.gap_high) == pytest.approx(
         (ratio.gap_low, ratio.gap_high), abs=1e-3
     )
 
@@ -80,17 +79,17 @@ def test_the_gate_measures_what_path_patching_measures() -> None:
 def test_chance_accuracy_does_not_pass() -> None:
     inputs = solved()
     half = [pair if i % 2 else pair[::-1] for i, pair in enumerate(zip(inputs.answer, inputs.wrong, strict=True))]
-    found = gate(
+    result = gate(
         hooked("llama"), replace(inputs, answer=tuple(a for a, _ in half), wrong=tuple(w for _, w in half)), "near"
     )
-    assert not found.passed and found.status == "not done by this model"
-    assert "0.50" in found.reason and "chance" in found.reason
+    assert not result.passed and result.status == "not done by this model"
+    assert "0.50" in result.reason and "chance" in result.reason
 
 
 def test_a_corruption_that_does_not_move_the_metric_does_not_pass() -> None:
     inputs = solved()
-    found = gate(hooked("llama"), replace(inputs, corrupt=inputs.clean), "near")
-    assert not found.passed and found.accuracy == 1 and "do not move the metric" in found.reason
+    result = gate(hooked("llama"), replace(inputs, corrupt=inputs.clean), "near")
+    assert not result.passed and result.accuracy == 1 and "do not move the metric" in result.reason
 
 
 # --- stages and roles
@@ -107,20 +106,20 @@ def test_receivers_are_the_strongest_of_one_sign() -> None:
 
 def test_stages_hand_their_heads_on() -> None:
     inputs, seen = solved(), []
-    found = run_stages(hooked("llama"), inputs, POSITIONS, 10, ready=lambda stage: seen.append(stage.name))
-    assert seen == [step.name for step in STEPS] and found.left_out == {}
-    movers = top_receivers(found.done["logits"], 10)
-    assert found.done["mover-value"].receivers == found.done["mover-query"].receivers == movers
-    assert found.done["earlier"].receivers == top_receivers(found.done["mover-query"], 10)
+    result = run_stages(hooked("llama"), inputs, POSITIONS, 10, ready=lambda stage: seen.append(stage.name))
+    assert seen == [step.name for step in STEPS] and result.left_out == {}
+    movers = top_receivers(result.done["logits"], 10)
+    assert result.done["mover-value"].receivers == result.done["mover-query"].receivers == movers
+    assert result.done["earlier"].receivers == top_receivers(result.done["mover-query"], 10)
     expected = path_patch(hooked("llama"), inputs, movers, into="q", position="end")
-    np.testing.assert_array_equal(found.scores["mover-query"], expected.delta)
+    np.testing.assert_array_equal(result.scores["mover-query"], expected.delta)
 
 
 def test_a_stage_that_cannot_be_run_says_why() -> None:
-    found = run_stages(hooked("llama"), solved(), {"logits": "end", "earlier": "S"}, 10)
-    assert set(found.done) == {"logits"}
-    assert found.left_out["mover-value"] == "not applicable to this task"
-    assert "'mover-query' was not run" in found.left_out["earlier"]
+    result = run_stages(hooked("llama"), solved(), {"logits": "end", "earlier": "S"}, 10)
+    assert set(result.done) == {"logits"}
+    assert result.left_out["mover-value"] == "not applicable to this task"
+    assert "'mover-query' was not run" in result.left_out["earlier"]
 
 
 def test_every_stage_has_a_role_and_a_sign() -> None:
@@ -155,14 +154,15 @@ def rows_of(
     ],
 )
 def test_the_verdict_follows_from_the_intervals(near: Any, distant: Any, verdict: str) -> None:
-    decision = decide(*rows_of(near, distant))
-    assert decision.verdict == verdict and decision.reason
+    judgement = decide(*rows_of(near, distant)).judgement
+    assert judgement.verdict == verdict and judgement.reason
 
 
 def test_without_near_or_distant_pairs_nothing_is_decided() -> None:
     rows, resampled = rows_of((0.6, 0.5, 0.7), (0.1, 0.0, 0.2))
-    assert decide(rows[:1], resampled).verdict == "undecided" and "distant" in decide(rows[:1], resampled).reason
-    assert decide(rows[1:], resampled).verdict == "undecided" and decide([], {}).verdict == "undecided"
+    near_alone, distant_alone, none = (decide(part, resampled).judgement for part in (rows[:1], rows[1:], []))
+    assert near_alone.verdict == "undecided" and "distant" in near_alone.reason
+    assert distant_alone.verdict == none.verdict == "undecided"
 
 
 def test_pairs_are_declared_by_name() -> None:
@@ -178,9 +178,9 @@ def test_pairs_are_declared_by_name() -> None:
 
 
 def test_each_half_is_a_search_of_its_own() -> None:
-    model, inputs, told = hooked("llama"), solved(9), []
+    model, inputs, steps = hooked("llama"), solved(9), []
     whole = run_stages(model, inputs, POSITIONS, 10.0)
-    halves = split_halves(model, inputs, POSITIONS, 10.0, whole, seed=1, progress=lambda *step: told.append(step))
+    halves = split_halves(model, inputs, POSITIONS, 10.0, whole, seed=1, progress=lambda *step: steps.append(step))
     assert halves is not None and halves.n == 4 and not set(halves.examples[0]) & set(halves.examples[1])
     for half, examples in zip((halves.one, halves.two), halves.examples, strict=True):
         alone = run_stages(model, inputs.of(examples), POSITIONS, 10.0)
@@ -189,7 +189,7 @@ def test_each_half_is_a_search_of_its_own() -> None:
             assert stage.receivers == alone.done[name].receivers and stage.sweep.n == stage.sweep.info["n"] == 4
             np.testing.assert_allclose(stage.sweep.values, alone.done[name].sweep.values, atol=1e-4)
     chosen = {half.done["mover-query"].receivers for half in (whole, halves.one, halves.two)}
-    assert len(chosen) > 1 and told and {name for name, _ in told} <= set(POSITIONS) - {"logits"}
+    assert len(chosen) > 1 and steps and {name for name, _ in steps} <= set(POSITIONS) - {"logits"}
 
 
 def test_halves_of_prompts_that_all_say_the_same_agree() -> None:
@@ -243,31 +243,31 @@ class StubTask:
         return inputs if self.name != RELATIVES[2] else replace(inputs, answer=inputs.wrong, wrong=inputs.answer)
 
 
-class Kept:
-    """Progress that keeps what it hears."""
+class Recorded:
+    """Progress that records steps and published figures."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
-        self.shown: list[str] = []
+        self.published: list[str] = []
 
     def __call__(self, done: int, total: int, what: str) -> None:
         self.steps.append((done, total))
 
-    def early(self, name: str, *, table: Any = None, figure: Any = None, picture: Any = None) -> None:
-        self.shown.append(name)
+    def publish(self, name: str, *, table: Any = None, figure: Any = None, picture: Any = None) -> None:
+        self.published.append(name)
         assert figure is not None and picture is not None
 
 
 @pytest.fixture
 def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = {name: i for i, name in enumerate(circuit_reuse.TASKS)}
-    monkeypatch.setattr(circuit_reuse.wb, "task", lambda name, n, seed: StubTask(name, seeds[name], n))
+    monkeypatch.setattr("workbench.task", lambda name, n, seed: StubTask(name, seeds[name], n))
 
 
 def test_the_whole_report(stubs: None) -> None:
-    progress, chosen = Kept(), [IOI, *RELATIVES[:3], DISTANT[0]]
-    report = circuit_reuse.finding.run(hooked("llama"), {"n": 8, "tasks": chosen, "percent": 10.0}, progress)
-    assert progress.shown[0] == "stage-ioi-logits"
+    progress, chosen = Recorded(), [IOI, *RELATIVES[:3], DISTANT[0]]
+    report = circuit_reuse.finding.report(hooked("llama"), {"n": 8, "tasks": chosen, "percent": 10.0}, progress)
+    assert progress.published[0] == "stage-ioi-logits"
     done, totals = [d for d, _ in progress.steps], {t for _, t in progress.steps}
     assert done == sorted(done) and len(totals) == 1 and done[-1] == totals.pop()
     tasks = report.tables["tasks"].set_index("task")
@@ -309,26 +309,26 @@ def test_the_whole_report(stubs: None) -> None:
 
 def test_a_run_can_be_repeated(stubs: None) -> None:
     settings = {"n": 6, "tasks": [IOI, RELATIVES[0]], "percent": 10.0}
-    one, two = (circuit_reuse.finding.run(hooked("llama"), settings, Quiet()) for _ in range(2))
+    one, two = (circuit_reuse.finding.report(hooked("llama"), settings) for _ in range(2))
     for name, table in one.tables.items():
         pd.testing.assert_frame_equal(table, two.tables[name])
     assert one.summary == two.summary and one.facts == two.facts
 
 
 def test_a_single_prompt_and_a_single_task_still_report(stubs: None) -> None:
-    report = circuit_reuse.finding.run(hooked("llama"), {"n": 1, "tasks": [IOI]}, Quiet())
-    assert report.verdict == "undecided" and "not done by this model" in report.summary
+    report = circuit_reuse.finding.report(hooked("llama"), {"n": 1, "tasks": [IOI]})
+    assert report.verdict == "not judged" and "not done by this model" in report.summary
     assert len(report.tables["overlap"]) == 0 and "jaccard" in report.tables["overlap"].columns
 
 
 def test_published_heads_are_shown_beside_ours(stubs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hooked("llama").provenance, "name", "gpt2-medium")
-    report = circuit_reuse.finding.run(hooked("llama"), {"n": 8, "tasks": [IOI, RELATIVES[0]]}, Quiet())
-    assert "arXiv 2310.08744" in report.summary and "published 0.78, here not computed" in report.summary
+    report = circuit_reuse.finding.report(hooked("llama"), {"n": 8, "tasks": [IOI, RELATIVES[0]]})
+    assert "arXiv 2310.08744" in report.summary and "published 0.78, measured not computed" in report.summary
     assert not any(report.tables["published_heads"]["in_circuit"])
     assert "mean_of_batch_ratios" in report.tables["stages"].columns
 
 
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(UnknownName, match="percent"):
-        circuit_reuse.finding.run(hooked("llama"), {"percentage": 2}, Quiet())
+        circuit_reuse.finding.report(hooked("llama"), {"percentage": 2})

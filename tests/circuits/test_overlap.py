@@ -36,10 +36,10 @@ def test_the_exact_null_is_the_permutation_null(rng):
         layers = [head.layer for head in circuit]
         return {(at, i) for at in set(layers) for i in rng.choice(8, layers.count(at), replace=False)}
 
-    drawn = np.array([overlap.jaccard(redrawn(A), redrawn(B)) for _ in range(4000)])
-    assert null.mean == pytest.approx(drawn.mean(), abs=4 * drawn.std() / 4000**0.5)
-    assert null.p_value == pytest.approx((drawn >= 0.5).mean(), abs=0.01)
-    assert np.mean(drawn <= null.percentile95) >= 0.94 > np.mean(drawn < null.percentile95)
+    indices = np.array([overlap.jaccard(redrawn(A), redrawn(B)) for _ in range(4000)])
+    assert null.mean == pytest.approx(indices.mean(), abs=4 * indices.std() / 4000**0.5)
+    assert null.p_value == pytest.approx((indices >= 0.5).mean(), abs=0.01)
+    assert np.mean(indices <= null.percentile95) >= 0.94 > np.mean(indices < null.percentile95)
 
 
 def test_the_null_of_one_layer_in_closed_form():
@@ -51,13 +51,11 @@ def test_the_null_of_one_layer_in_closed_form():
 
 
 def test_random_sets_overlap_by_chance_as_k_over_two_minus_k(rng):
-    total, chosen = 4000, 400
-    drawn = [overlap.jaccard(*(set(rng.choice(total, chosen, replace=False)) for _ in "ab")) for _ in range(50)]
-    assert np.mean(drawn) == pytest.approx(overlap.chance_jaccard(0.1), rel=0.05)
+    total, chosen, expected = 4000, 400, 0.1 / (2 - 0.1)
+    indices = [overlap.jaccard(*(set(rng.choice(total, chosen, replace=False)) for _ in "ab")) for _ in range(50)]
+    assert np.mean(indices) == pytest.approx(expected, rel=0.05)
     one_layer = frozenset(Head(0, i) for i in range(chosen))
-    assert overlap.layer_matched_null(one_layer, one_layer, total).mean == pytest.approx(
-        overlap.chance_jaccard(0.1), rel=0.01
-    )
+    assert overlap.layer_matched_null(one_layer, one_layer, total).mean == pytest.approx(expected, rel=0.01)
 
 
 def test_a_head_outside_the_model_is_refused():
@@ -82,11 +80,11 @@ def test_top_heads_rank_by_magnitude_and_leave_blanks_out(rng):
 
 def test_bootstrap_is_certain_without_noise_and_spread_with_it(rng):
     for noise, certain in ((0.01, True), (3.0, False)):
-        found = {t: {"logits": scores(rng, [(1, 2), (3, 3)], noise)} for t in ("a", "b")}
-        resampled = overlap.bootstrap_jaccard(found, percent=4, resamples=200)[("a", "b")]
+        tasks = {t: {"logits": scores(rng, [(1, 2), (3, 3)], noise)} for t in ("a", "b")}
+        resampled = overlap.bootstrap_jaccard(tasks, percent=4, resamples=200)[("a", "b")]
         low, high = overlap.interval(resampled)
         assert (low == high == 1) == certain, (noise, low, high)
-    again = overlap.bootstrap_jaccard(found, percent=4, resamples=200)[("a", "b")]
+    again = overlap.bootstrap_jaccard(tasks, percent=4, resamples=200)[("a", "b")]
     np.testing.assert_array_equal(again, resampled)
 
 
@@ -102,8 +100,8 @@ def test_resamples_follow_the_drawn_prompts(rng):
 
 def test_only_common_stages_count(rng):
     near, far = scores(rng, [(1, 2), (3, 3)], 0.01), scores(rng, [(0, 0), (5, 5)], 0.01)
-    found = {"a": {"logits": near, "earlier": far}, "b": {"logits": near}, "c": {"query": near}}
-    rows = {(r["task_a"], r["task_b"]): r for r in overlap.overlap_rows(found, percent=4, resamples=50)}
+    tasks = {"a": {"logits": near, "earlier": far}, "b": {"logits": near}, "c": {"query": near}}
+    rows = {(r["task_a"], r["task_b"]): r for r in overlap.overlap_rows(tasks, percent=4, resamples=50)}
     ab, ac = rows["a", "b"], rows["a", "c"]
     assert (ab["shared"], ab["union"], ab["jaccard"], ab["low"], ab["high"]) == (2, 2, 1, 1, 1)
     assert ab["p_value"] == pytest.approx(1 / 64) and 0 < ab["null"] < ab["null_95"] < 1
@@ -111,8 +109,8 @@ def test_only_common_stages_count(rng):
 
 
 def test_one_example_gives_no_interval(rng):
-    found = {t: {"logits": scores(rng, [(1, 2)], 0.01, n=1)} for t in ("a", "b")}
-    (row,) = overlap.overlap_rows(found, percent=2, resamples=20)
+    tasks = {t: {"logits": scores(rng, [(1, 2)], 0.01, n=1)} for t in ("a", "b")}
+    (row,) = overlap.overlap_rows(tasks, percent=2, resamples=20)
     assert row["jaccard"] == 1 and np.isnan(row["low"]) and row["n_a"] == 1
 
 

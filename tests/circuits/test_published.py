@@ -1,4 +1,4 @@
-"""Published heads and values: well-formed, of their own model alone, and compared with ours as they say."""
+"""Published heads and values: well-formed, of their own model alone, and compared with measured ones as they say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from circuits import published
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.findings import Quantity
 from workbench.registry import FINDINGS, TASKS
 
 
@@ -36,22 +37,22 @@ def test_the_published_circuit_of_a_task() -> None:
     circuit = published.circuit("gpt2", "ioi")
     assert circuit["negative mover"] == [Head(10, 7), Head(11, 10)]
     assert sum(map(len, circuit.values())) == 26
-    with pytest.raises(UsageError, match="No circuit of ioi was published for tiny"):
+    with pytest.raises(UsageError, match="No circuit of ioi is published for tiny"):
         published.circuit("tiny", "ioi")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "relation"),
     [(0.60, 0.75, "within"), (0.5, 0.7, "outside"), (1.01, 1.1, "within"), (1.03, 1.1, "outside")],
 )
-def test_a_published_value_stands_beside_ours_with_its_tolerance(low: float, high: float, said: str) -> None:
-    ours = {"faithfulness": ((low + high) / 2, low, high), "nobody's": (0.0, 0.0, 0.0)}
-    found = published.values_beside("openai-community/gpt2", "faithfulness", "ioi", ours)
-    assert found["within"].tolist() == [said == "within"] and found["value"].tolist() == [0.87]
-    (line,) = published.values_in_words(found)
-    assert line.endswith(said) and "not checked" in line
+def test_a_published_value_stands_beside_measured_with_its_tolerance(low: float, high: float, relation: str) -> None:
+    measured = {"faithfulness": Quantity((low + high) / 2, low, high), "nobody's": Quantity(0.0)}
+    table = published.values_beside("openai-community/gpt2", "faithfulness", "ioi", measured)
+    assert table["within"].tolist() == [relation == "within"] and table["value"].tolist() == [0.87]
+    (line,) = published.values_in_words(table)
+    assert line.endswith(relation) and "not checked" in line
     for other in (("tiny", "faithfulness", "ioi"), ("gpt2", "faithfulness", "greater-than"), ("gpt2", "x", "ioi")):
-        assert not len(published.values_beside(*other, ours))
+        assert not len(published.values_beside(*other, measured))
 
 
 def test_ranks_count_senders_only() -> None:

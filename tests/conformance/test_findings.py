@@ -1,51 +1,66 @@
-"""Every finding of ``circuits/findings`` states what it asks and by what it judges, and runs on the bundled model."""
+"""Every finding of ``circuits/findings`` passes `wb.testing.check_finding`, each in a test of its own."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 import workbench as wb
 from circuits.findings import circuit_repair
-from workbench.findings import VERDICTS, Finding, Quiet
+from workbench.findings import Quantity, Report, Study, Threshold, judge, summary_table
 from workbench.registry import FINDINGS
-from workbench.runs.directory import RunDirectory, RunProgress
-from workbench.runs.run import Run
+from workbench.testing import check_finding
 
-NAMES = FINDINGS.names()
 #: What makes a finding quick enough for a test: as few prompts as its statistics bear.
 QUICK = {"n": 6}
 
 
-def _finding(name: str) -> Finding:
-    return FINDINGS[name]
+@pytest.mark.parametrize("name", FINDINGS.names())
+def test_a_finding_is_complete(name: str) -> None:
+    check_finding(name)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_states_question_claim_and_thresholds(name: str) -> None:
-    finding = _finding(name)
-    assert finding.name == name
-    assert finding.title and finding.question.endswith("?") and finding.claim.endswith(".") and finding.source
-    assert finding.thresholds and all(finding.thresholds.values())
-    assert set(QUICK) | {"seed"} <= set(finding.defaults)
+def run_of_nothing(study: Study) -> Report:
+    """A run that measures nothing and reports it in full."""
+    gain = Quantity(1.0, 0.5, 1.5)
+    tables = {"summary": summary_table({"gain": gain}, 6)}
+    return study.report(judge(study.finding.thresholds, gain=gain), [], tables=tables)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_runs_on_the_bundled_model(name: str, tmp_path: Path) -> None:
-    finding, model = _finding(name), wb.load("tiny")
-    settings = finding.settings(QUICK)
-    with RunDirectory.create(tmp_path, name, {"model": "tiny", **settings}) as run:
-        report = finding.run(model, settings, RunProgress(run))
-        run.record(model=model.provenance)
-        run.add_report(report)
-    assert run.path is not None and report.verdict in VERDICTS
-    kept = Run.read(run.path)
-    assert set(report.tables) <= set(kept.table_names) and set(report.figures) <= set(kept.figure_names)
-    assert f"n = {QUICK['n']}" in kept.summary
-    assert set(report.figures) == set(report.pictures)
-    for key in report.tables:
-        assert set(kept.table(key).columns) == set(report.tables[key].columns)
+COMPLETE = wb.Finding(
+    name="made-up",
+    title="Made up",
+    question="Is it complete?",
+    claim="It is.",
+    thresholds={"gain": Threshold("gain", above=0)},
+    run=run_of_nothing,
+    defaults={"n": 25, "seed": 0},
+    source="none: a test",
+)
+
+
+def test_a_finding_of_a_few_lines_is_complete() -> None:
+    check_finding(COMPLETE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"defaults": {"n": 25}}, "defaults has no 'seed'"),
+        ({"question": "Is it"}, "Write one that ends in '\\?'"),
+        ({"thresholds": {}}, "thresholds is empty"),
+        ({"thresholds": {"gain": 0.5}}, "Write Threshold"),
+        ({"full": {"m": 3}}, "Add each setting to defaults"),
+        ({"results_version": "1"}, "Begin at 1"),
+        ({"run": lambda study: Report("supported", "", {})}, "does not say 'n = 6'"),
+        ({"run": lambda study: Report("supported", "n = 6", {})}, "writes the verdict"),
+        ({"run": lambda study: Report("supported", "n = 6", {})}, "no table 'summary'"),
+    ],
+)
+def test_what_a_finding_lacks_is_said_to_its_author(changes: dict, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_finding(replace(COMPLETE, **changes))
 
 
 @pytest.mark.parametrize(
@@ -60,10 +75,10 @@ def test_it_runs_on_the_bundled_model(name: str, tmp_path: Path) -> None:
 def test_what_was_published_for_a_model_stands_beside_its_results(
     name: str, published: str, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finding, model = _finding(name), wb.load("tiny")
+    finding, model = FINDINGS[name], wb.load("tiny")
     # The bundled model has neither inhibition heads nor negative movers.
-    monkeypatch.setattr(circuit_repair, "repairing", lambda stages, percent: {wb.Head(1, 0): "inhibition"})
+    monkeypatch.setattr(circuit_repair.repair, "repairing", lambda stages, percent: {wb.Head(1, 0): "inhibition"})
     monkeypatch.setitem(model.provenance, "name", f"openai-community/{published}")
-    report = finding.run(model, finding.settings(QUICK), Quiet())
-    assert "why nothing was judged" not in str(report.tables["summary"])
+    report = finding.report(model, QUICK)
+    assert report.verdict != "not judged"
     assert len(report.tables[table]) and "arXiv" in report.summary

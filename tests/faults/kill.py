@@ -67,16 +67,16 @@ def killed(folder: Path, first: int, delay: float) -> list[int]:
     return [int.from_bytes(reported[i : i + 8], "little") for i in range(0, len(reported) // 8 * 8, 8)]
 
 
-def check(folder: Path, kept: Iterable[int], also: range) -> int:
+def check(folder: Path, stored: Iterable[int], also: range) -> int:
     """Every block of a kept unit is there and right, what else is there of `also` is right, and nothing is left over;
     how many blocks there are."""
     store = Store(folder)
-    promised = {unit + i for unit in kept for i in range(ROWS)}
+    promised = {unit + i for unit in stored for i in range(ROWS)}
     for number in sorted(promised | set(also)):
-        found = store.read(key(number))
-        if found is not None and not torch.equal(found, block(number)):
+        read = store.read(key(number))
+        if read is not None and not torch.equal(read, block(number)):
             raise SystemExit(f"a wrong number: block {number}")
-        if found is None and number in promised:
+        if read is None and number in promised:
             raise SystemExit(f"lost: block {number} was kept and is gone")
     sound, lost, wrong = store.verify()
     if lost:
@@ -92,19 +92,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", CacheNotice)
-    draw, kept = random.Random(given.seed), []
+    draw, stored = random.Random(arguments.seed), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "cache"
-        for number in range(given.rounds):
+        for number in range(arguments.rounds):
             first = number * ROWS * 1000  # a round's numbers are its own
             new = killed(folder, first, draw.uniform(0, 0.08))
-            kept += new
+            stored += new
             check(folder, new, range(first, max(new, default=first) + 3 * ROWS))
-        there = check(folder, kept, range(0))
-    print(f"{given.rounds} kills: {len(kept) * ROWS} blocks were promised, {there} are there, all right")
+        present = check(folder, stored, range(0))
+    print(f"{arguments.rounds} kills: {len(stored) * ROWS} blocks were promised, {present} are there, all right")
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ def main() -> None:
             ROWS * (UNITS * (w + 1) + u) + i for w in range(WRITERS) for u in range(0, UNITS, 2) for i in range(ROWS)
         ]
         for number in (*shared, *own):
-            found = store.read(key(number))
-            if found is None or not torch.equal(found, block(number)):
+            read = store.read(key(number))
+            if read is None or not torch.equal(read, block(number)):
                 sys.exit(f"block {number} is gone or wrong")
         if store.verify() != (len(shared) + len(own), 0, []):
             sys.exit(f"{store.verify()}")

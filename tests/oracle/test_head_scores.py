@@ -92,7 +92,7 @@ def test_pattern_scores_are_those_of_the_head_detector(family: str) -> None:
         A = model.run_with_cache(row[None])[1]
         kinds = {"previous_token_head": 2 * period - 1, "duplicate_token_head": period, "induction_head": period}
         for kind, rows in kinds.items():
-            theirs = head_detector.detect_head(model, text, kind)  # pyright: ignore[reportArgumentType]
+            theirs = head_detector.detect_head(model, text, kind)  # pyright: ignore[reportArgumentType] - their Literal
             score = patterns.PATTERN_SCORES[kind.removesuffix("_head")]
             mine = torch.stack([score(A["pattern", layer][0], period) for layer in range(model.n_layers)])
             assert torch.allclose(mine * rows / (2 * period), theirs, atol=1e-5)

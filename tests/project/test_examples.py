@@ -37,5 +37,5 @@ def test_it_runs(
         left = dict(zip(found["left"].labels["set"], found["left"].values.mean(1), strict=True))
         assert left["only the circuit"] > 2 > max(left["all but the circuit"], left["no head"])
     if example.stem == "repair_task":
-        negative, _, right, others = found["found"].mean_delta
-        assert found["found"].n == 40 and negative > max(0, right, others)
+        negative, _, right, others = found["sweep"].mean_delta
+        assert found["sweep"].n == 40 and negative > max(0, right, others)

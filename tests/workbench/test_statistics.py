@@ -56,17 +56,17 @@ def test_blank_and_zero_cells_take_no_part(rng):
 def test_ratio_interval_is_scipys_paired_percentile_bootstrap(rng):
     gap = rng.normal(2, 0.5, 60)
     delta = 0.4 * gap + rng.normal(0, 0.1, 60)
-    ours = statistics.ratio_interval(delta[None], gap, resamples=4000)
+    interval = statistics.ratio_interval(delta[None], gap, resamples=4000)
 
     def ratio(d, g, axis):
         return d.mean(axis) / g.mean(axis)
 
-    theirs = stats.bootstrap(
+    reference = stats.bootstrap(
         (delta, gap), ratio, paired=True, vectorized=True, method="percentile", n_resamples=4000, rng=3
     )
-    width = ours.high[0] - ours.low[0]
-    assert ours.low[0] == pytest.approx(theirs.confidence_interval.low, abs=0.06 * width)
-    assert ours.high[0] == pytest.approx(theirs.confidence_interval.high, abs=0.06 * width)
+    width = interval.high[0] - interval.low[0]
+    assert interval.low[0] == pytest.approx(reference.confidence_interval.low, abs=0.06 * width)
+    assert interval.high[0] == pytest.approx(reference.confidence_interval.high, abs=0.06 * width)
     # Resampling the two apart would be much wider: the pairs move together.
     apart = np.array([rng.choice(delta, 60).mean() / rng.choice(gap, 60).mean() for _ in range(2000)])
     assert width < 0.6 * np.diff(np.quantile(apart, [0.025, 0.975]))[0]
@@ -90,9 +90,9 @@ def test_mean_interval_covers_the_mean(rng):
 
 
 def test_a_gap_that_may_be_zero_gives_no_ratio(rng):
-    found = statistics.ratio_interval(rng.normal(size=(2, 20)), rng.normal(0, 1, 20))
-    assert found.gap_holds_zero and found.gap_low < 0 < found.gap_high
-    assert np.isnan(found.low).all() and np.isnan(found.high).all()
+    result = statistics.ratio_interval(rng.normal(size=(2, 20)), rng.normal(0, 1, 20))
+    assert result.gap_holds_zero and result.gap_low < 0 < result.gap_high
+    assert np.isnan(result.low).all() and np.isnan(result.high).all()
 
 
 def test_one_example_gives_no_interval_and_no_error():
@@ -106,12 +106,12 @@ def test_wilson_and_spearman(rng):
     low, high = statistics.proportion_interval(8, 10)
     assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Wilson's formula by hand
     x = np.append(np.arange(30.0), np.nan)
-    found = statistics.spearman(x, x**3)
-    assert (found.rho, found.n) == (pytest.approx(1), 30)
+    result = statistics.spearman(x, x**3)
+    assert (result.rho, result.n) == (pytest.approx(1), 30)
     assert np.isnan(statistics.spearman(x, np.ones(31)).rho)
     noisy = x + rng.normal(0, 10, 31)
-    found = statistics.spearman(x, noisy)
-    assert found.rho == pytest.approx(stats.spearmanr(x[:30], noisy[:30])[0]) and found.low < found.rho < found.high
+    result = statistics.spearman(x, noisy)
+    assert result.rho == pytest.approx(stats.spearmanr(x[:30], noisy[:30])[0]) and result.low < result.rho < result.high
 
 
 def test_top_percent_keeps_at_least_one():

@@ -62,16 +62,16 @@ def users_store() -> Store:
         NotAvailable: it cannot be used.
     """
     try:
-        return Store.sound(folders.default())
+        return Store.open_checked(folders.default())
     except Unusable as error:
         raise NotAvailable(f"The cache {folders.default()} cannot be used: {error}.") from None
 
 
 @contextmanager
 def unfinished(name: str, config: Any) -> Iterator[None]:
-    """Within the block, what the user's cache reads and keeps is evicted last; once it ends well, like anything else.
+    """Within the block, what the user's cache reads and stores is evicted last; after a normal end, like anything else.
 
-    So a finding that was interrupted, and is started again with the same configuration, finds what it had finished.
+    So a finding that was interrupted continues where it stopped, when it is started again with the same configuration.
     """
     store = store_of(None)
     if store is None or not store.writable:

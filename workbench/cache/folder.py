@@ -1,4 +1,4 @@
-"""Where cached things are kept, how much may be, and whether there is a cache at all."""
+"""Where the cache is, how large it may grow, and whether there is one at all."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _OFF: ContextVar[bool] = ContextVar("workbench_cache_off", default=False)
 
 def user_folder() -> Path:
     """``$WORKBENCH_CACHE_DIR``, else the platform's user cache directory of the workbench."""
-    given = os.environ.get("WORKBENCH_CACHE_DIR")
-    return Path(given or platformdirs.user_cache_dir("attention-workbench", appauthor=False)).expanduser()
+    setting = os.environ.get("WORKBENCH_CACHE_DIR")
+    return Path(setting or platformdirs.user_cache_dir("attention-workbench", appauthor=False)).expanduser()
 
 
 def default() -> Path:
-    """Where activations and results are kept unless another folder is named."""
+    """The folder of activations and results, unless another is named."""
     return user_folder() / "activations"
 
 
@@ -39,15 +39,15 @@ def switched_off() -> bool:
 
 
 def switched_off_everywhere() -> bool:
-    """Whether ``WORKBENCH_CACHE=off`` says that nothing is kept in the user's folder.
+    """Whether ``WORKBENCH_CACHE=off`` says that nothing is written to the user's folder.
 
     Raises:
         UsageError: the variable says neither on nor off.
     """
-    given = os.environ.get("WORKBENCH_CACHE", "").lower()
-    if given not in (*ON, *OFF):
-        raise UsageError(f"WORKBENCH_CACHE={given!r}: say on or off (WORKBENCH_CACHE_DIR names the folder).")
-    return given in OFF
+    setting = os.environ.get("WORKBENCH_CACHE", "").lower()
+    if setting not in (*ON, *OFF):
+        raise UsageError(f"WORKBENCH_CACHE={setting!r}: say on or off (WORKBENCH_CACHE_DIR names the folder).")
+    return setting in OFF
 
 
 @contextmanager
@@ -61,21 +61,21 @@ def off() -> Iterator[None]:
 
 
 def budget(folder: Path, used: int) -> int:
-    """Bytes that may be kept in `folder`: ``$WORKBENCH_CACHE_GB``, else `MOST` or a fifth of the free disk.
+    """Bytes that `folder` may hold: ``$WORKBENCH_CACHE_GB``, else `MOST` or a fifth of the free disk.
 
     Args:
-        used: bytes that are kept there now; they count as free.
+        used: bytes that it holds now; they count as free.
 
     Raises:
         UsageError: the variable holds no number.
     """
-    given = os.environ.get("WORKBENCH_CACHE_GB")
-    if given:
+    setting = os.environ.get("WORKBENCH_CACHE_GB")
+    if setting:
         try:
-            size = float(given)
+            size = float(setting)
         except ValueError:
             size = -1.0
         if not 0 <= size < float("inf"):
-            raise UsageError(f"WORKBENCH_CACHE_GB={given!r} is no number of gigabytes (0 or more).")
+            raise UsageError(f"WORKBENCH_CACHE_GB={setting!r} is no number of gigabytes (0 or more).")
         return int(size * 1e9)
     return min(MOST, (shutil.disk_usage(folder).free + used) // 5)

@@ -17,7 +17,7 @@ from workbench.errors import BadInput
 SUSPECT = "index.suspect"
 
 
-def opened(folder: Path, readonly: bool, notes: list[str]) -> Index:
+def open_index(folder: Path, readonly: bool, notes: list[str]) -> Index:
     """The index; one that is damaged is set aside, to be built anew from the shards.
 
     Raises:
@@ -41,14 +41,14 @@ def opened(folder: Path, readonly: bool, notes: list[str]) -> Index:
     return Index(folder)
 
 
-def suspect(folder: Path, error: sqlite3.Error | None = None) -> None:
+def mark_suspect(folder: Path, error: sqlite3.Error | None = None) -> None:
     """Have the next opening set the index aside, where this error (or a check) means that it is damaged."""
     if not isinstance(error, sqlite3.OperationalError):
         with suppress(OSError):
             (folder / SUSPECT).touch()
 
 
-def tidied(folder: Path, shard_folder: Path, index: Index, notes: list[str]) -> Index:
+def tidy_or_rebuild(folder: Path, shard_folder: Path, index: Index, notes: list[str]) -> Index:
     """The index after `tidy`; one whose damage shows only now is set aside, too."""
     try:
         tidy(shard_folder, index, notes)
@@ -56,8 +56,8 @@ def tidied(folder: Path, shard_folder: Path, index: Index, notes: list[str]) -> 
         if isinstance(error, sqlite3.OperationalError):
             raise
         index.close()
-        suspect(folder)
-        index = opened(folder, False, notes)
+        mark_suspect(folder)
+        index = open_index(folder, False, notes)
         tidy(shard_folder, index, notes)
     return index
 
@@ -78,19 +78,19 @@ def make_room(shard_folder: Path, keep: int | None) -> int:
 
 def tidy(folder: Path, index: Index, notes: list[str]) -> None:
     """Remove what dead writers left, enter whole shards that the index does not know, forget those that are gone."""
-    here, removed = set(), 0
+    on_disk, removed = set(), 0
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(PARTIAL):
-                removed += _orphan(entry.path)
+                removed += _remove_orphan(entry.path)
             elif entry.name.endswith(SUFFIX):
-                here.add(entry.name)
-    known = index.names()
-    entered = sum(_entered(folder / name, index, notes) for name in sorted(here - known))
-    gone = [name for name in known - here if not (folder / name).exists()]
+                on_disk.add(entry.name)
+    indexed = index.names()
+    entered = sum(_enter(folder / name, index, notes) for name in sorted(on_disk - indexed))
+    gone = [name for name in indexed - on_disk if not (folder / name).exists()]
     for name in gone:
         index.forget(name)
-    said = [
+    actions = [
         f"{count} {what}"
         for count, what in (
             (entered, "shards that no index knew were checked and entered"),
@@ -99,8 +99,8 @@ def tidy(folder: Path, index: Index, notes: list[str]) -> None:
         )
         if count
     ]
-    if said:
-        notes.append(", ".join(said) + ".")
+    if actions:
+        notes.append(", ".join(actions) + ".")
 
 
 def block_of(path: Path, key: bytes) -> Block | None:
@@ -111,12 +111,12 @@ def block_of(path: Path, key: bytes) -> Block | None:
         return None
 
 
-def _entered(path: Path, index: Index, notes: list[str]) -> bool:
+def _enter(path: Path, index: Index, notes: list[str]) -> bool:
     """Enter a shard's sound blocks; one with a damaged header is set aside, one that holds nothing new is removed."""
     try:
         kind, blocks = shards.blocks(path)
-        sound = [block for block in blocks if shards.sound(block, shards.read(path, block.start, block.size))]
-        if not sound or not index.add(kind, path.stat().st_size, sound):
+        intact = [block for block in blocks if shards.is_intact(block, shards.read(path, block.start, block.size))]
+        if not intact or not index.add(kind, path.stat().st_size, intact):
             path.unlink()
             return False
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def _entered(path: Path, index: Index, notes: list[str]) -> bool:
     return True
 
 
-def _orphan(path: str) -> bool:
+def _remove_orphan(path: str) -> bool:
     """Remove an unfinished file unless its writer, who holds its lock, is alive."""
     with suppress(OSError), open(path, "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,7 +24,7 @@ CREATE TABLE block (key BLOB PRIMARY KEY, shard INTEGER NOT NULL, start INTEGER 
 CREATE INDEX block_of_shard ON block (shard);
 CREATE TABLE pin (run TEXT NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (run, shard)) WITHOUT ROWID;
 """
-#: Keys asked for in one query.
+#: Keys in one query.
 _MANY = 500
 
 
@@ -80,7 +80,7 @@ class Index:
             self._db.execute("COMMIT")
 
     def add(self, kind: str, size: int, blocks: Sequence[Block]) -> bool:
-        """Enter a shard and its blocks; a key that is there keeps its block. False when none of them was new."""
+        """Enter a shard and its blocks; a known key keeps its block. False when none of them was new."""
         with self.transaction():
             used = self._next()
             shard = self._db.execute(
@@ -88,7 +88,7 @@ class Index:
                 (blocks[0].shard, kind, size, used),
             ).fetchone()
             if shard is None:
-                return True  # somebody found and entered it meanwhile
+                return True  # another process entered it meanwhile
             entered = self._db.executemany(
                 "INSERT OR IGNORE INTO block VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(b.key, shard[0], b.start, b.size, b.dtype, ",".join(map(str, b.shape)), b.checksum) for b in blocks],
@@ -98,18 +98,18 @@ class Index:
         return bool(entered)
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Block]:
-        """The blocks of those keys that are here."""
-        keys, found = list(keys), {}
+        """The blocks of those keys that the index knows."""
+        keys, blocks = list(keys), {}
         for at in range(0, len(keys), _MANY):
             part = keys[at : at + _MANY]
             query = f"""SELECT key, name, start, block.size, dtype, shape, checksum FROM block
                         JOIN shard ON shard.id = block.shard WHERE key IN ({",".join("?" * len(part))})"""
             with self._guard:
-                found |= {row[0]: _block(*row) for row in self._db.execute(query, part)}
-        return found
+                blocks |= {row[0]: _block(*row) for row in self._db.execute(query, part)}
+        return blocks
 
     def has_all(self, keys: Sequence[bytes]) -> bool:
-        """Whether every key is here."""
+        """Whether the index knows every key."""
         for at in range(0, len(keys), _MANY):
             part = list(dict.fromkeys(keys[at : at + _MANY]))
             query = f"SELECT count(*) FROM block WHERE key IN ({','.join('?' * len(part))})"
@@ -166,7 +166,7 @@ class Index:
                 )
 
     def unpin(self, run: str) -> None:
-        """`run` is finished, or given up."""
+        """`run` is finished, or abandoned."""
         with self.transaction():
             self._db.execute("DELETE FROM pin WHERE run = ?", (run,))
 

@@ -42,13 +42,13 @@ def _bytes(part: Any) -> bytes:
 
 
 def activation(identity: bytes, ids: Tensor, hook: str, edits: bytes | None = None) -> bytes:
-    """The key of one hook's activation in the run of one prompt, under the edits of that hash if it is given."""
+    """The key of one hook's activation in the run of one prompt, under the edits of that hash, if any."""
     return digest(identity, "activation", ids, hook, *(() if edits is None else (edits,)))
 
 
-def context(about: Mapping[str, Any]) -> bytes:
+def context(facts: Mapping[str, Any]) -> bytes:
     """The part of every key that one model on one machine shares; see `workbench.models.identity`."""
-    return digest("context", ENGINE, about)
+    return digest("context", ENGINE, facts)
 
 
 def hash_example(inputs: PairedInputs, i: int) -> bytes:

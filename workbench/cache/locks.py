@@ -1,6 +1,6 @@
 """Who computes what: locks that the kernel releases when their holder dies, and how many processes are at work.
 
-POSIX record locks of single bytes in one file. They belong to a process, so threads of one process are kept apart by a
+POSIX record locks of single bytes in one file. They belong to a process, so threads of one process are told apart by a
 set beside them. The file is opened once a process and never closed: closing any handle on it would drop its locks.
 """
 
@@ -46,7 +46,7 @@ class Locks:
         self._working = 0
 
     def take(self, key: bytes) -> bool:
-        """Take the lock of a unit of work, now; False when somebody has it."""
+        """Take the lock of an item of work, now; False when another process has it."""
         return self._take(_place(key))
 
     def release(self, key: bytes) -> None:
@@ -54,7 +54,7 @@ class Locks:
         self._release(_place(key))
 
     def wait(self, key: bytes, seconds: float = 0.02) -> None:
-        """Return soon after the lock of that unit is free, or its holder dead."""
+        """Return soon after the lock of that item is free, or its holder dead."""
         with self.held(key, seconds):
             pass
 
@@ -86,7 +86,7 @@ class Locks:
             self._worker = None
 
     def workers(self) -> int:
-        """How many processes are at work here, this one included."""
+        """How many processes are at work, this one included."""
         others = 0
         for slot in range(WORKERS):
             if slot == self._worker:

@@ -10,7 +10,7 @@ import torch
 
 from workbench.cache.keys import digest, hash_example
 from workbench.cache.store import Store
-from workbench.cache.work_queue import share_cores, work_through
+from workbench.cache.work_queue import compute_missing, share_cores
 from workbench.inputs.paired import Group, PairedInputs
 
 
@@ -70,4 +70,4 @@ class ResultCache:
             release()
             use(batch, array, False)
 
-        work_through(store, batches, key, read, make)
+        compute_missing(store, batches, key, read, make)

@@ -48,7 +48,7 @@ class Block:
 
 
 def checksum(data: memoryview, key: bytes, dtype: str, shape: tuple[int, ...]) -> bytes:
-    """BLAKE2b, 16 bytes, of a block's bytes and of what is said of them: a wrong row of the index fits no block."""
+    """BLAKE2b, 16 bytes, of a block's bytes and description, so that a wrong row of the index matches no block."""
     state = hashlib.blake2b(f"{dtype}{shape}".encode() + key, digest_size=16)
     state.update(data)
     return state.digest()
@@ -57,7 +57,7 @@ def checksum(data: memoryview, key: bytes, dtype: str, shape: tuple[int, ...]) -
 def write(
     folder: Path, kind: str, tensors: Mapping[str, tuple[Sequence[bytes], torch.Tensor]]
 ) -> tuple[str, list[Block]]:
-    """Write a shard so that it is there whole or not at all; returns its name and blocks.
+    """Write a shard atomically; returns its name and blocks.
 
     Args:
         kind: ``activation`` or ``result``, see `workbench.cache.store`.
@@ -77,8 +77,8 @@ def write(
         title: [[key.hex(), _sum(key, row).hex()] for key, row in zip(keys, rows[title], strict=True)]
         for title, (keys, _) in tensors.items()
     }
-    about = {"format": FORMAT, "kind": kind, "blocks": sums}
-    data = save(rows, metadata={FIELD: json.dumps(about)})
+    metadata = {"format": FORMAT, "kind": kind, "blocks": sums}
+    data = save(rows, metadata={FIELD: json.dumps(metadata)})
     for _ in range(_TRIES):
         try:
             _write_whole(folder / name, data)
@@ -89,7 +89,7 @@ def write(
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write, flush, rename, flush the folder. The file is locked while it is unfinished, so that it is nobody's
+    """Write, flush, rename, flush the folder. The file is locked while it is unfinished, so that it is free
     exactly when its writer is dead."""
     partial = path.with_name(path.name + PARTIAL)
     with partial.open("xb") as stream:
@@ -110,18 +110,18 @@ def blocks(path: Path) -> tuple[str, list[Block]]:
 
     Raises:
         BadInput: no shard, or one that is cut off or says impossible things.
-        FileNotFoundError: it is not there.
+        FileNotFoundError: no such file.
     """
     header = safetensors_header.read(path)
-    about = parse_json(header.metadata.get(FIELD, "null"), str(path))
-    known = about.get("blocks") if isinstance(about, dict) and about.get("format") == FORMAT else None
+    metadata = parse_json(header.metadata.get(FIELD, "null"), str(path))
+    known = metadata.get("blocks") if isinstance(metadata, dict) and metadata.get("format") == FORMAT else None
     if not isinstance(known, dict):
         raise BadInput(f"{path} is no shard of the activation cache.")
     try:
-        found = [block for tensor in header.tensors for block in _blocks(path.name, tensor, known[tensor.name])]
+        listed = [block for tensor in header.tensors for block in _blocks(path.name, tensor, known[tensor.name])]
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: a damaged header ({error}).") from None
-    return str(about.get("kind")), found
+    return str(metadata.get("kind")), listed
 
 
 def _blocks(shard: str, tensor: Tensor, rows: Sequence[Sequence[str]]) -> Iterator[Block]:
@@ -137,7 +137,7 @@ def read(path: Path, start: int, size: int) -> Bytes:
     """A copy of a part of a file, mapped for the moment: only its pages are touched, and nothing stays open.
 
     Raises:
-        OSError: the file is not there, or cannot be read.
+        OSError: no such file, or it cannot be read.
         ValueError: it does not hold those bytes.
     """
     before = start % mmap.ALLOCATIONGRANULARITY
@@ -154,7 +154,7 @@ def read(path: Path, start: int, size: int) -> Bytes:
         os.close(handle)
 
 
-def sound(block: Block, data: Bytes) -> bool:
+def is_intact(block: Block, data: Bytes) -> bool:
     """Whether these bytes are that block."""
     return checksum(data.data, block.key, block.dtype, block.shape) == block.checksum
 

@@ -1,6 +1,6 @@
-"""The store: blocks by key, kept on the disk, checked whenever they are read, and evicted when there are too many.
+"""The store: blocks by key on the disk, checked whenever they are read, and evicted when there are too many.
 
-Nothing here knows what a block means. Two kinds are kept apart: *results*, which are small and outlive *activations*.
+The store does not know what a block means. It has two kinds: *results*, which are small and outlive *activations*.
 Whatever is wrong with a file, the answer is a miss, never a wrong number.
 """
 
@@ -46,10 +46,10 @@ class Store:
 
     Attributes:
         readonly: whether the folder cannot be written.
-        full: whether this process has given up keeping things.
-        run: the unfinished run that needs what is read and kept, see `workbench.cache.unfinished`.
+        full: whether this process has stopped writing, because the disk is full or the index unusable.
+        run: the unfinished run that needs what is read and written, see `workbench.cache.unfinished`.
         notes: what opening it had to mend.
-        found, made: units of work that this process took from here, and that it computed.
+        hits, misses: items of work that this process read from the cache, and that it computed.
 
     Raises:
         Unusable: the folder cannot be read, or was written by a newer version.
@@ -58,57 +58,57 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str], readonly: bool = False) -> None:
         self.folder = Path(folder)
         self.shards = self.folder / "shards"
-        self.readonly = readonly or not self._made()
+        self.readonly = readonly or not self._make_folder()
         self.full = False
         self.run: str | None = None
         self.notes: list[str] = []
-        self.found = self.made = 0
+        self.hits = self.misses = 0
         self._guard = threading.Lock()
         self._touched: set[str] = set()
         try:
             self.locks = None if self.readonly else locks_of(self.folder / "locks")
             # One process at a time: SQLite does not wait while another makes a new file a WAL one.
             with nullcontext() if self.locks is None else self.locks.held(b"opening"):
-                self.index = health.opened(self.folder, self.readonly, self.notes)
+                self.index = health.open_index(self.folder, self.readonly, self.notes)
                 if not self.readonly:
-                    self.index = health.tidied(self.folder, self.shards, self.index, self.notes)
+                    self.index = health.tidy_or_rebuild(self.folder, self.shards, self.index, self.notes)
         except (OSError, sqlite3.Error, NewerIndex) as error:
             raise Unusable(str(error)) from error
         self._closer = weakref.finalize(self, _close, self.index, self._touched, self.readonly, os.getpid())
         if self.readonly and not readonly:
-            self.notes.append("it can only be read, so nothing new is kept.")
+            self.notes.append("it can only be read, so nothing new is stored.")
         if self.notes:
             warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
 
-    def count(self, found: bool) -> None:
-        """One more unit of work was found here, or computed."""
-        self.found += found
-        self.made += not found
+    def count(self, hit: bool) -> None:
+        """Count one more item of work, read from the cache or computed."""
+        self.hits += hit
+        self.misses += not hit
 
     # --- reading --------------------------------------------------------------------------------------------------
 
     def has_all(self, keys: Sequence[bytes]) -> bool:
         """Whether the index knows all those keys (their blocks are checked when they are read)."""
-        return self._ask(lambda: self.index.has_all(keys), False)
+        return self._query(lambda: self.index.has_all(keys), False)
 
     def read(self, key: bytes) -> Tensor | None:
         """A block, copied out of its shard and checked, or None."""
         return self.read_many([key]).get(key)
 
     def read_many(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
-        """Those of the blocks that are here and sound."""
-        found: dict[bytes, Tensor] = {}
-        for key, block in self._ask(lambda: self.index.find(keys), {}).items():
+        """Those of the blocks that are stored and intact."""
+        tensors: dict[bytes, Tensor] = {}
+        for key, block in self._query(lambda: self.index.find(keys), {}).items():
             x = self._read(block)
             if x is not None:
-                found[key] = x
-        return found
+                tensors[key] = x
+        return tensors
 
     def _read(self, block: Block) -> Tensor | None:
         data = self._bytes(block)
-        if data is not None and shards.sound(block, data):
+        if data is not None and shards.is_intact(block, data):
             return shards.tensor_of(block, data)
-        return self._mend(block)
+        return self._repair(block)
 
     def _bytes(self, block: Block) -> Bytes | None:
         """A copy of a block's bytes (what is checked is what is returned); None where the file does not hold them."""
@@ -119,20 +119,20 @@ class Store:
         self._touched.add(block.shard)
         return data
 
-    def _mend(self, block: Block) -> Tensor | None:
+    def _repair(self, block: Block) -> Tensor | None:
         """A block that is not what the index says: believe the shard's own header if its bytes bear it out, else drop
         that block, and no other."""
         path = self._path(block.shard)
         if not path.exists():  # evicted by another process
             self._change(lambda: self.index.forget(block.shard))
             return None
-        said = health.block_of(path, block.key)
-        data = None if said is None or said == block else self._bytes(said)
-        if said is not None and data is not None and shards.sound(said, data):
-            self._change(lambda: self.index.replace(said))
-            return shards.tensor_of(said, data)
+        from_header = health.block_of(path, block.key)
+        data = None if from_header is None or from_header == block else self._bytes(from_header)
+        if from_header is not None and data is not None and shards.is_intact(from_header, data):
+            self._change(lambda: self.index.replace(from_header))
+            return shards.tensor_of(from_header, data)
         self._change(lambda: self.index.drop(block.key))
-        self._say(f"left out a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
+        self._warn(f"left out a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
         return None
 
     def _path(self, name: str) -> Path:
@@ -143,36 +143,36 @@ class Store:
 
     @property
     def writable(self) -> bool:
-        """Whether anything new is kept."""
+        """Whether anything new is stored."""
         return not self.readonly and not self.full
 
     def put(self, kind: Kind, tensors: Mapping[str, tuple[Sequence[bytes], Tensor]]) -> bool:
-        """Keep tensors, one block a row (name → keys and ``[row, ...]``); True once they are on the disk.
+        """Store tensors, one block a row (name → keys and ``[row, ...]``); True once they are on the disk.
 
-        A key that is here already keeps its value. On a full or unwritable disk one warning is given, and nothing more
-        is kept by this process.
+        A known key keeps its value. On a full or unwritable disk there is one warning, and this process stores nothing
+        more.
         """
         if not self.writable:
             return False
         try:
             name, blocks = shards.write(self.shards, kind, tensors)
-            if self._entered(kind, name, blocks) and self.run is not None:
+            if self._enter(kind, name, blocks) and self.run is not None:
                 self.index.touch([name], self.run)
             self.trim()
         except (OSError, sqlite3.Error, BadInput) as error:
             self.full = True
             reason = getattr(error, "strerror", None) or str(error)
-            self._say(f"nothing more is kept ({reason}); computing goes on. 'workbench cache gc' makes room.")
+            self._warn(f"nothing more is stored ({reason}); computing continues. 'workbench cache gc' makes room.")
             return False
         return True
 
-    def _entered(self, kind: Kind, name: str, blocks: Sequence[Block]) -> bool:
-        """Enter a new shard; False where all of it was here already, and the file is gone again."""
+    def _enter(self, kind: Kind, name: str, blocks: Sequence[Block]) -> bool:
+        """Enter a new shard; False where the index knew all of it, and the file is removed again."""
         path = self.shards / name
         try:
             new = self.index.add(kind, path.stat().st_size, blocks)
         except FileNotFoundError:
-            # Another process that was just opening the cache found nothing new in it, and removed it.
+            # Another process, just opening the cache, saw nothing new in it and removed it.
             if not self.index.has_all([block.key for block in blocks]):
                 raise
             return False
@@ -194,7 +194,7 @@ class Store:
         for name, size in self.index.oldest(spare_pinned):
             if used - gone <= limit * SLACK:
                 break
-            # The file first: a row without a file is a miss, a file without a row would be found and entered again.
+            # The file first: a row without a file is a miss, a file without a row would be entered again.
             with suppress(FileNotFoundError):
                 self._path(name).unlink()
             self.index.forget(name)
@@ -214,19 +214,19 @@ class Store:
 
         Damaged blocks are dropped (a read-only cache keeps them).
         """
-        sound, wrong = 0, []
+        intact, wrong = 0, []
         for name in sorted(self.index.names()):
             for block in self.index.blocks(name):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", CacheNotice)
                     if self._read(block) is not None:
-                        sound += 1
+                        intact += 1
                     else:
                         wrong.append(f"{name}: the block at byte {block.start} is damaged or gone")
-        return sound, len(wrong), wrong
+        return intact, len(wrong), wrong
 
     @classmethod
-    def sound(cls, folder: str | os.PathLike[str]) -> Store:
+    def open_checked(cls, folder: str | os.PathLike[str]) -> Store:
         """A store whose index was checked as a whole, and built anew where it is damaged.
 
         Raises:
@@ -236,7 +236,7 @@ class Store:
         if store.readonly or store.index.check():
             return store
         store.close()
-        health.suspect(store.folder)
+        health.mark_suspect(store.folder)
         return cls(folder)
 
     def close(self) -> None:
@@ -245,7 +245,7 @@ class Store:
 
     # --- in words -------------------------------------------------------------------------------------------------
 
-    def _made(self) -> bool:
+    def _make_folder(self) -> bool:
         """Make the folder; whether it can be written."""
         try:
             self.shards.mkdir(parents=True, exist_ok=True)
@@ -258,23 +258,23 @@ class Store:
             return False
         return True
 
-    def _say(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         warnings.warn(f"Cache {self.folder}: {text}", CacheNotice, stacklevel=4)
 
     def _change(self, change: Callable[[], None]) -> None:
         if not self.readonly:
-            self._ask(change, None)
+            self._query(change, None)
 
-    def _ask(self, ask: Callable[[], T], otherwise: T) -> T:
+    def _query(self, query: Callable[[], T], otherwise: T) -> T:
         """An answer of the index; `otherwise` where it fails: a cache that cannot answer is a miss."""
         try:
-            return ask()
+            return query()
         except sqlite3.Error as error:
             if not self.full:
                 self.full = True
                 if not self.readonly:
-                    health.suspect(self.folder, error)
-                self._say(f"the index cannot be used ({error}); nothing is kept by this process.")
+                    health.mark_suspect(self.folder, error)
+                self._warn(f"the index cannot be used ({error}); this process stores nothing.")
             return otherwise
 
 

@@ -1,4 +1,4 @@
-"""Work in units that several processes may share: each unit is computed once, and nobody waits while there is more."""
+"""Work that several processes may share: each item is computed once, and no process waits while there is more to do."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ import torch
 from workbench.cache.locks import Locks
 from workbench.cache.store import Store
 
-Unit = TypeVar("Unit")
+Item = TypeVar("Item")
 
 
-def work_through(
+def compute_missing(
     store: Store | None,
-    units: Sequence[Unit],
-    key: Callable[[Unit], bytes],
-    have: Callable[[Unit], bool],
-    make: Callable[[Unit, Callable[[], None]], None],
+    items: Sequence[Item],
+    key: Callable[[Item], bytes],
+    load: Callable[[Item], bool],
+    compute: Callable[[Item, Callable[[], None]], None],
 ) -> None:
-    """Have every unit: take what is there, compute what nobody computes, then wait for what others computed.
+    """Load or compute every item: load what is stored, compute what no other process computes, wait for the rest.
 
     Args:
-        key: names a unit for its lock.
-        have: takes a unit from the store, if it is there.
-        make: computes a unit and keeps it; it calls its second argument once the unit is in the store, or is not to
-            be kept.
+        key: names an item for its lock.
+        load: reads an item from the store; False where it is not stored.
+        compute: computes an item and stores it; it calls its second argument once the item is in the store, or is not
+            to be stored.
     """
     if store is None or store.locks is None:
-        for unit in units:
-            found = have(unit)
-            if not found:
-                make(unit, lambda: None)
+        for item in items:
+            hit = load(item)
+            if not hit:
+                compute(item, lambda: None)
             if store is not None:
-                store.count(found)
+                store.count(hit)
         return
-    locks, waiting = store.locks, list(units)
+    locks, waiting = store.locks, list(items)
     with sharing_cores(store):
         while waiting:
-            busy: list[Unit] = []
-            for unit in waiting:
-                if have(unit):
+            busy: list[Item] = []
+            for item in waiting:
+                if load(item):
                     store.count(True)
                     continue
-                lock = key(unit)
+                lock = key(item)
                 if not locks.take(lock):
-                    busy.append(unit)
+                    busy.append(item)
                     continue
                 release = _Release(locks, lock)
                 try:
-                    found = have(unit)  # somebody may have finished it just before
-                    if found:
+                    hit = load(item)  # another process may have finished it just before
+                    if hit:
                         release()
                     else:
-                        make(unit, release)
-                    store.count(found)
+                        compute(item, release)
+                    store.count(hit)
                 except BaseException:
                     release()
                     raise
@@ -95,7 +95,7 @@ def sharing_cores(store: Store) -> Iterator[None]:
 
 
 def share_cores(store: Store, threads: int) -> None:
-    """Adjust to how many processes are at work now; called between units."""
+    """Adjust to how many processes are at work now; called between items."""
     if store.locks is not None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, min(threads, cores // store.locks.workers())))

@@ -2,8 +2,8 @@
 
 Nothing here imports torch or pandas before a verb needs it, so that ``--help`` answers at once.
 
-Exit codes: 0 done (a finding supported or undecided), 1 not supported, 2 usage, 3 bad or untrusted input, 4 not run,
-70 an error of ours, 130 interrupted.
+Exit codes: 0 done (a finding supported, undecided or not judged), 1 not supported, 2 usage, 3 bad or untrusted input,
+4 not run, 70 an internal error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ app = typer.Typer(
     name="workbench",
     help="Record, patch and compare attention heads.",
     epilog="Exit codes: 0 done, 1 claim not supported, 2 usage, 3 bad or untrusted input, 4 not run, "
-    "70 a fault of ours, 130 interrupted.",
+    "70 internal error, 130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich's Markdown parser alone takes a quarter of a second to import
@@ -50,8 +50,8 @@ app.command("explore")(explore.explore)
 app.command("doctor")(doctor.doctor)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"workbench {__version__}")
         raise typer.Exit
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments and not {"-h", "--help"} & set(arguments)
     out = sys.stdout
-    if sys.stderr is None:  # closed by the caller: nobody reads what would be said there
+    if sys.stderr is None:  # closed by the caller
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if out is None:
         print("workbench: there is no standard output to answer on.", file=sys.stderr)
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # so that the interpreter's last flush is silent
         return BROKEN_PIPE
     except OSError as error:
-        return _fail(error, _in_words(error), BAD_INPUT, as_json, out)
+        return _fail(error, _describe(error), BAD_INPUT, as_json, out)
     except (KeyboardInterrupt, Abort) as error:
         return _fail(error, "interrupted.", INTERRUPTED, as_json, out)
     except (WorkbenchError, TyperException) as error:
@@ -117,10 +117,10 @@ def _message(error: Exception) -> str:
     return f"{text}{stop} '{getattr(context, 'command_path', 'workbench')} --help' shows what there is."
 
 
-def _in_words(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     """What the system refused, and of what."""
-    about = f"{error.filename}: " if error.filename else ""
-    return f"{about}{error.strerror or error}."
+    path = f"{error.filename}: " if error.filename else ""
+    return f"{path}{error.strerror or error}."
 
 
 def _fail(error: BaseException, text: str, code: int, as_json: bool, out: Any) -> int:
@@ -130,7 +130,7 @@ def _fail(error: BaseException, text: str, code: int, as_json: bool, out: Any) -
         if as_json:
             write_json({**document, "error": {"kind": type(error).__name__, "message": text, "exit_code": code}}, out)
         out.flush()
-    except (OSError, AttributeError):  # nobody can be told on stdout: it is full, or closed
+    except (OSError, AttributeError):  # stdout is full, or closed
         if out is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # so that the interpreter's last flush is silent
     return code

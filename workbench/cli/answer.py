@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from workbench.errors import NotAvailable
+from workbench.io.tables import number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,7 @@ class Answer:
 
 
 class NotRun(NotAvailable):
-    """Nothing was run, said in a verb's own `document`."""
+    """Nothing was run; `document` is the verb's own answer."""
 
     def __init__(self, message: str, document: Mapping[str, Any]) -> None:
         super().__init__(message)
@@ -50,7 +51,7 @@ def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """Where text for people goes: stdout unless said otherwise. In a pipe lines are as long as they need."""
+    """Where text for people goes: stdout by default. In a pipe lines are as long as they need."""
     from rich.console import Console
 
     class Pipe(Console):
@@ -81,9 +82,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Itera
 
 def cell(value: object) -> str:
     """A value as a table shows it: three significant figures, and ``–`` where there is nothing."""
-    if value is None or value != value:
+    if value is None:
         return "–"
-    return f"{value:.3g}" if isinstance(value, float) else printable(str(value))
+    return number(value) if isinstance(value, float) else printable(str(value))
 
 
 def printable(text: str) -> str:

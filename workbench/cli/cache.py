@@ -1,4 +1,4 @@
-"""``workbench cache path|stats|verify|gc``: what is kept on this machine, whether it is sound, and making room."""
+"""``workbench cache path|stats|verify|gc``: what it holds, whether it is intact, and making room."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def path(as_json: AsJson = False) -> Answer:
 
 @verbs.command("stats")
 def stats(as_json: AsJson = False) -> Answer:
-    """Show what the cache holds and how much it may."""
+    """Show what the cache holds, and its size limit."""
     from workbench.cache import folder, users_store
 
     store = users_store()
@@ -51,7 +51,7 @@ def stats(as_json: AsJson = False) -> Answer:
             console.print(table(("kind", "shards", "blocks", "size"), cells, right=("shards", "blocks", "size")))
         console.print(f"{used / 1e6:.1f} MB of {document['budget'] / 1e9:.1f} GB in {store.folder}")
         for run, shards in document["unfinished_runs"].items():
-            console.print(f"{run} is unfinished and keeps {shards} shards.")
+            console.print(f"{run} is unfinished and needs {shards} shards.")
 
     return Answer(document, show)
 
@@ -75,12 +75,13 @@ def verify(as_json: AsJson = False) -> Answer:
 @verbs.command("gc")
 def gc(
     keep_gb: Annotated[
-        float | None, typer.Option("--keep", metavar="GB", min=0, help="Keep this much (by default the budget).")
+        float | None,
+        typer.Option("--keep", metavar="GB", min=0, help="Shrink the cache to this size (by default its limit)."),
     ] = None,
-    give_up: Annotated[bool, typer.Option("--give-up", help="Also give up what unfinished runs need.")] = False,
+    give_up: Annotated[bool, typer.Option("--give-up", help="Also drop what unfinished runs need.")] = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Drop what was not used for longest until the rest fits: activations first, then results."""
+    """Evict the least recently used entries until the rest fits: activations before results."""
     if keep_gb is not None and not math.isfinite(keep_gb):
         raise UsageError(f"--keep {keep_gb}: give a number of gigabytes.")
     keep = None if keep_gb is None else int(keep_gb * 1e9)
@@ -97,7 +98,7 @@ def gc(
     def show(console: Any) -> None:
         console.print(f"{gone / 1e6:.1f} MB dropped, {left / 1e6:.1f} MB left.")
         if unfinished:
-            console.print(f"What {', '.join(unfinished)} needs was kept; --give-up drops it, too.")
+            console.print(f"Entries of the unfinished {', '.join(unfinished)} stay; --give-up drops them, too.")
 
     return Answer(document, show)
 

@@ -17,15 +17,15 @@ Model = Annotated[
     str, typer.Option("--model", metavar="M", help="Name (workbench models list), directory, .gguf file or hub id.")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor fill the cache.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of every draw.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Random seed.")]
 
 
-def check_name(kind: str, given: str, known: Iterable[str], hint: str = "") -> str:
-    """`given` when it is known; `UnknownName`, with the nearest names, otherwise."""
+def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
+    """`name` when it is known; `UnknownName`, with the nearest names, otherwise."""
     known = list(known)
-    if given not in known:
-        raise UnknownName(kind, given, known, hint)
-    return given
+    if name not in known:
+        raise UnknownName(kind, name, known, hint)
+    return name
 
 
 def check_model(name: str) -> str:
@@ -35,21 +35,21 @@ def check_model(name: str) -> str:
     return check_name("model", name, catalog.entries(), "A directory, a .gguf file or a hub id (owner/name) works too.")
 
 
-def words(text: str | None, option: str = "") -> list[str]:
-    """``"S1, end"`` as ``["S1", "end"]``; with an `option`, one that was given and names nothing is refused."""
-    found = [word.strip() for word in (text or "").split(",") if word.strip()]
-    if option and text is not None and not found:
+def split_list(text: str | None, option: str = "") -> list[str]:
+    """``"S1, end"`` as ``["S1", "end"]``; with an `option`, text without a name is refused."""
+    parts = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if option and text is not None and not parts:
         raise UsageError(f"{option} {text!r} names nothing. Leave it out, or name something.")
-    return found
+    return parts
 
 
-def place(word: str) -> Any:
+def parse_position(word: str) -> Any:
     """A position: an index where it is a number, else a name."""
     return int(word) if word.lstrip("-").isdecimal() else word
 
 
 def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) -> Any:
-    """The task or the pairs that a verb was given; exactly one of them."""
+    """The task or the pairs of a verb's options; exactly one of them."""
     import workbench as wb
 
     if (task is None) == (pairs is None):
@@ -59,16 +59,16 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) 
             raise UsageError("--n counts a task's prompts; every pair of a file is used.")
         return wb.read_pairs(pairs)
     check_name("task", str(task), TASKS.names(), "See workbench tasks.")
-    asked: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
-    return wb.task(str(task), **asked)
+    options: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
+    return wb.task(str(task), **options)
 
 
 @contextmanager
-def caching(wanted: bool, say: Callable[[str], object]) -> Iterator[None]:
-    """The user's cache within the block, or none; `say` hears what was found there, and what an interruption leaves."""
+def caching(enabled: bool, say: Callable[[str], object]) -> Iterator[None]:
+    """The user's cache within the block, or none. `say` is called with a line on cache hits, or at an interruption."""
     from workbench.cache import off, store_of
 
-    if not wanted:
+    if not enabled:
         with off():
             yield
         return
@@ -76,13 +76,13 @@ def caching(wanted: bool, say: Callable[[str], object]) -> Iterator[None]:
     if store is None:
         yield
         return
-    found, made = store.found, store.made
+    hits, misses = store.hits, store.misses
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if (store.made > made or store.found > found) and store.writable:
-            say("What was finished is in the cache: the same command goes on from there.")
+        if (store.misses > misses or store.hits > hits) and store.writable:
+            say("Finished work is in the cache. Run the same command again; it continues where it stopped.")
         raise
-    found, made = store.found - found, store.made - made
-    if found:
-        say(f"From the cache: {found} of {found + made} batches of prompts.")
+    hits, misses = store.hits - hits, store.misses - misses
+    if hits:
+        say(f"From the cache: {hits} of {hits + misses} batches of prompts.")

@@ -1,4 +1,4 @@
-"""``workbench doctor``: whether this machine is fit: versions against their floors, disk, cache, models at hand."""
+"""``workbench doctor``: package versions against their floors, disk space, cache, installed models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.cli.answer import Answer, AsJson, table
 
 
 def doctor(as_json: AsJson = False) -> Answer:
-    """Check versions against the security floors, the disk, the cache and the models at hand."""
+    """Check package versions, disk space, the cache and the installed models."""
     checks = [*_versions(), *_machine(), _cache(), _models()]
 
     def show(console: Any) -> None:
@@ -34,7 +34,7 @@ def _versions() -> list[dict[str, str]]:
 
     from packaging.requirements import Requirement
 
-    found = [_check("python", "ok" if sys.version_info >= (3, 11) else "bad", platform.python_version())]
+    checks = [_check("python", "ok" if sys.version_info >= (3, 11) else "bad", platform.python_version())]
     for line in metadata.requires("attention-workbench") or ():
         need = Requirement(line)
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
@@ -42,11 +42,11 @@ def _versions() -> list[dict[str, str]]:
         try:
             version = metadata.version(need.name)
         except metadata.PackageNotFoundError:
-            found.append(_check(need.name, "bad", f"missing; {need.specifier} is needed"))
+            checks.append(_check(need.name, "bad", f"missing; {need.specifier} is needed"))
             continue
         good = need.specifier.contains(version, prereleases=True)
-        found.append(_check(need.name, "ok" if good else "bad", f"{version} ({need.specifier or 'any'})"))
-    return found
+        checks.append(_check(need.name, "ok" if good else "bad", f"{version} ({need.specifier or 'any'})"))
+    return checks
 
 
 def _machine() -> list[dict[str, str]]:
@@ -70,7 +70,7 @@ def _cache() -> dict[str, str]:
     if folder.switched_off():
         return _check("cache", "off", "WORKBENCH_CACHE=off")
     try:
-        store = Store.sound(folder.default())
+        store = Store.open_checked(folder.default())
         used, notes = store.index.size(), " ".join(store.notes)
         folder.budget(store.folder, used)
     except (Unusable, UsageError) as error:
@@ -82,5 +82,5 @@ def _cache() -> dict[str, str]:
 def _models() -> dict[str, str]:
     from workbench.models import catalog, sources
 
-    here = [name for name in catalog.entries() if sources.status(name) == "ready"]
-    return _check("models", "ok" if here else "none", ", ".join(here) or f"workbench models fetch {catalog.DEFAULT}")
+    ready = [name for name in catalog.entries() if sources.status(name) == "ready"]
+    return _check("models", "ok" if ready else "none", ", ".join(ready) or f"workbench models fetch {catalog.DEFAULT}")

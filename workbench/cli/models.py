@@ -40,14 +40,14 @@ def fetch_model(
     ] = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Fetch a model, check its SHA-256 and keep it in the user's cache directory."""
+    """Fetch a model, check its SHA-256 and save it in the user's cache directory."""
     check_name("model", name, catalog.entries())
     from workbench.models import sources
 
-    with progress.shown() as display:
+    with progress.on_stderr() as display:
         folder = sources.fetch(name, accept_licence=accept_licence, progress=display)
     document = {**_row(catalog.get(name)), "path": str(folder)}
-    return Answer(document, lambda console: console.print(f"{name} is here and verified: {folder}"))
+    return Answer(document, lambda console: console.print(f"{name} is verified and saved in {folder}"))
 
 
 def _row(entry: catalog.Entry) -> dict[str, Any]:

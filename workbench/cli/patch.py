@@ -11,11 +11,22 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, console, table
-from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from, place, words
+from workbench.cli.choices import (
+    Model,
+    NoCache,
+    Seed,
+    caching,
+    check_model,
+    check_name,
+    inputs_from,
+    parse_position,
+    split_list,
+)
 from workbench.core import EDIT_KINDS, SITES
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
 from workbench.io.files import jsonable
+from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
 
@@ -28,11 +39,12 @@ AXES = ("layer", "head", "position")
 
 
 def patch(
-    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks).")] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks lists them).")] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
     model: Model = DEFAULT,
     site: Annotated[
-        str, typer.Option(metavar="SITE", help=f"One of {', '.join(SITES)}, or a hook name inside a block.")
+        str,
+        typer.Option(metavar="SITE", help=f"Activation to edit: {', '.join(SITES)}, or a hook name in a block."),
     ] = "z",
     by: Annotated[
         str, typer.Option(metavar="AXES", help="Axes besides the layer: head, position, head,position or layer.")
@@ -50,7 +62,7 @@ def patch(
     positions: Annotated[
         str | None, typer.Option(metavar="P,Q", help="Named positions or indices, such as S2,end.")
     ] = None,
-    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
+    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
     seed: Seed = 0,
     screen: Annotated[
         str | None,
@@ -66,7 +78,7 @@ def patch(
         typer.Option(metavar="PATH", help="A .safetensors file, or a folder in which a run directory is made."),
     ] = None,
     no_cache: NoCache = False,
-    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many cells to list.")] = 10,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of cells to list.")] = 10,
     as_json: AsJson = False,
 ) -> Answer:
     """Edit one site at a time and measure what each edit changes."""
@@ -77,35 +89,39 @@ def patch(
     target = _target(out)
 
     import workbench as wb
+    from workbench.cli.task_check import check_task
 
-    with progress.shown() as display, caching(not no_cache, display.say):
-        asked: dict[str, Any] = {
+    with progress.on_stderr() as display, caching(not no_cache, display.say):
+        arguments: dict[str, Any] = {
             "site": site,
-            "by": words(by),
+            "by": split_list(by),
             "edit": edit,
             "direction": direction,
             "metric": metric,
-            "positions": [place(word) for word in words(positions, "--positions")] or None,
+            "positions": [parse_position(word) for word in split_list(positions, "--positions")] or None,
             "seed": seed,
             "progress": display,
         }
         loaded, screened = wb.load(model, progress=display), None
         if screen is None:
-            sweep = wb.sweep(loaded, inputs, **asked)
+            sweep = wb.sweep(loaded, inputs, **arguments)
         else:
-            screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **asked)
+            screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **arguments)
             sweep = screened.exact
-    kept = None if target is None else _write(sweep, target, top)
-    answer = {**sweep.json(), "out": kept}
+    path = None if target is None else _write(sweep, target, top)
+    task_check = check_task(sweep, inputs.items if pairs is not None else inputs.examples())
+    if task_check.warning:
+        display.say(task_check.warning)
+    document = {**sweep.json(), "task_check": task_check, "out": path}
     if screened is not None:
-        answer |= {"screen": screened.words, "cells": jsonable(screened.table().to_dict("records"))}
+        document |= {"screen": screened.words, "cells": jsonable(screened.table().to_dict("records"))}
 
     def show(console: Any) -> None:
-        _show(console, sweep, top, kept)
+        _show(console, sweep, top, path)
         if screened is not None:
             console.print(f"{screened.words.capitalize()} on the same prompts.")
 
-    return Answer(answer, show)
+    return Answer(document, show)
 
 
 def _check_screen(screen: str | None, confirm: float | None) -> None:
@@ -128,7 +144,7 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
     if direction == "denoise" and edit != "patch":
         raise UsageError(f"--direction denoise belongs to patch edits; {edit} edits the clean run. Leave it out.")
     check_name("metric", metric, METRICS.names())
-    for axis in words(by, "--by"):
+    for axis in split_list(by, "--by"):
         check_name("axis", axis, AXES)
 
 
@@ -167,12 +183,12 @@ def _write(sweep: Sweep, target: Path, top: int) -> str:
     return str(run.path)
 
 
-def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
+def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
-    source = "" if sweep.source is None else f", {sweep.source.mean():.3g} in the run the values come from"
+    source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the run the values come from"
     console.print(
         f"{info['model']}, {info['task']}: {info['edit']} {info['site']}, {info['direction']}, n = {sweep.n}. "
-        f"{info['metric']} {sweep.base.mean():.3g} {info['units']} unedited{source}.\n"
+        f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )
     cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])
     ranked = cells.dropna(subset="mean_delta")
@@ -196,9 +212,9 @@ def _show(console: Any, sweep: Sweep, top: int, kept: str | None) -> None:
     console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible is {smallest}.")
     if sweep.effect_note:
         console.print(sweep.effect_note)
-    if kept:
-        console.print(f"Kept in {kept}")
+    if path:
+        console.print(f"Saved to {path}")
 
 
 def _interval(low: float, high: float) -> str:
-    return "–" if low != low or high != high else f"{low:.3g} to {high:.3g}"
+    return "–" if low != low or high != high else f"{number(low)} to {number(high)}"

@@ -23,7 +23,7 @@ class Display(Protocol):
 
 
 @contextmanager
-def shown(stream: TextIO | None = None) -> Iterator[Display]:
+def on_stderr(stream: TextIO | None = None) -> Iterator[Display]:
     """A `Display` on stderr whose bar is gone when the block ends."""
     to: TextIO = stream or sys.stderr
     if not to.isatty():
@@ -68,7 +68,7 @@ class Lines:
 
     def __init__(self, stream: TextIO, every: float = EVERY, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.every, self.clock = stream, every, clock
-        self.what, self.began, self.said, self.last = "", 0.0, 0.0, 0
+        self.what, self.began, self.printed, self.last = "", 0.0, 0.0, 0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         now, left = self.clock(), ""
@@ -76,11 +76,11 @@ class Lines:
             self.what, self.began = what, now
         elif done == total and self.last < total:
             left = f" after {duration(now - self.began)}"
-        elif now - self.said < self.every:
+        elif now - self.printed < self.every:
             return
         elif 0 < done < total:
             left = f", about {duration((now - self.began) / done * (total - done))} left"
-        self.said, self.last = now, done
+        self.printed, self.last = now, done
         self.say(f"{what}: {count(done, total)}{left}" if total else what)
 
     def say(self, text: str) -> None:

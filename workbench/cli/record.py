@@ -1,4 +1,4 @@
-"""``workbench record``: fill the cache with activations, after saying what that costs."""
+"""``workbench record``: fill the cache with activations, after printing the cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson
-from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, words
+from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, split_list
 from workbench.core import SITES
 from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
@@ -23,11 +23,11 @@ def record(
     layers: Annotated[str | None, typer.Option(metavar="L,M-N", help="Such as 0,4-7; all by default.")] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
     seed: Seed = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cost and record nothing.")] = False,
     as_json: AsJson = False,
 ) -> Answer:
     """Record activations into the cache, where every later call finds them."""
-    chosen = words(sites, "--sites")
+    chosen = split_list(sites, "--sites")
     for site in chosen:
         if "hook_" not in site:
             check_name("site", site, SITES)
@@ -44,24 +44,24 @@ def record(
     store = store_of(None)
     if store is None or not store.writable:
         raise BadInput(f"The cache {folder.default()} cannot be written, so nothing can be recorded into it.")
-    with progress.shown() as display:
+    with progress.on_stderr() as display:
         loaded = wb.load(model, progress=display)
         cost = estimate(loaded, inputs, chosen, which)
         display.say(str(cost))
         if not dry_run:
             wb.record(loaded, inputs, chosen, which, progress=display)
-        there = held(loaded, inputs, chosen, which)
-    whole = there == cost.prompts
+        cached = held(loaded, inputs, chosen, which)
+    whole = cached == cost.prompts
     document = {
         "model": model,
         "sites": chosen,
         "layers": which,
         "recorded": not dry_run and whole,
         "estimate": cost,
-        "in_cache": there,
+        "in_cache": cached,
         "path": str(store.folder),
     }
-    done = "Nothing was recorded (--dry-run)." if dry_run else f"{there} of {cost.prompts} runs are in {store.folder}"
+    done = "Nothing was recorded (--dry-run)." if dry_run else f"{cached} of {cost.prompts} runs are in {store.folder}"
     code = 0
     if not dry_run and not whole:
         done += ": the rest did not fit (workbench cache stats shows the budget, WORKBENCH_CACHE_GB sets it)"
@@ -71,12 +71,12 @@ def record(
 
 
 def _layers(text: str | None) -> list[int] | None:
-    found: list[Any] = []
-    for word in words(text, "--layers"):
+    layers: list[Any] = []
+    for word in split_list(text, "--layers"):
         first, dash, last = word.partition("-")
         last = last if dash else first
         usual = first.isdecimal() and last.isdecimal() and len(last) < 6
         if not usual or int(first) > int(last):
             raise UsageError(f"--layers {text}: {word!r} is neither a layer nor a range such as 4-7.")
-        found += range(int(first), int(last) + 1)
-    return found or None
+        layers += range(int(first), int(last) + 1)
+    return layers or None

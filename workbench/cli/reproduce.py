@@ -11,7 +11,7 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, NotRun, console
-from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, words
+from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, split_list
 from workbench.errors import NotAvailable, UsageError
 from workbench.models.catalog import DEFAULT
 from workbench.registry import FINDINGS, TASKS
@@ -21,7 +21,7 @@ def reproduce(
     name: Annotated[str | None, typer.Argument(help="A finding's name (workbench findings).")] = None,
     model: Model = DEFAULT,
     n: Annotated[
-        int | None, typer.Option("--n", min=1, help="Prompts a task (by default the finding's own number).")
+        int | None, typer.Option("--n", min=1, help="Prompts per task (default: the finding's own number).")
     ] = None,
     seed: Seed = 0,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
@@ -33,7 +33,7 @@ def reproduce(
     again: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help="Repeat a run without the cache, and compare.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="The long form: more controls.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Run the long form, with more controls.")] = False,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> Answer:
@@ -41,17 +41,17 @@ def reproduce(
     if (name is None) == (again is None):
         raise UsageError("Give either a finding's NAME (workbench findings lists them) or --from RUN.")
     if again is not None:
-        given = {"--n": n is not None, "--seed": seed != 0, "--tasks": tasks is not None, "--full": full}
-        given["--set"] = bool(settings)
-        if other := [option for option, said in {**given, "--model": model != DEFAULT}.items() if said]:
-            raise UsageError(f"{other[0]} does not go with --from: a repetition has the settings of its run.")
-        return _again(again, out)
+        options = {"--n": n is not None, "--seed": seed != 0, "--tasks": tasks is not None, "--full": full}
+        options["--set"] = bool(settings)
+        if conflicts := [option for option, is_set in {**options, "--model": model != DEFAULT}.items() if is_set]:
+            raise UsageError(f"{conflicts[0]} does not go with --from: a repetition has the settings of its run.")
+        return _repeat(again, out)
     assert name is not None
     check_name("finding", name, FINDINGS.names(), "See workbench findings.")
-    chosen = [check_name("task", word, TASKS.names(), "See workbench tasks.") for word in words(tasks, "--tasks")]
+    chosen = [check_name("task", word, TASKS.names(), "See workbench tasks.") for word in split_list(tasks, "--tasks")]
     check_model(model)
     finding = FINDINGS[name]
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         **(finding.full if full else {}),
         "seed": seed,
         **({"n": n} if n else {}),
@@ -59,52 +59,53 @@ def reproduce(
         **_settings(settings or [], finding.defaults),
     }
     try:
-        return _run(name, model, asked, out, cached=not no_cache)
+        return _run(name, model, requested, out, cached=not no_cache)
     except NotAvailable as error:
         document = {"finding": name, "model": model, "verdict": "not run", "tables": {}, "run_dir": None}
         raise NotRun(f"not run: {error}", document) from error
 
 
-def _settings(given: list[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(items: list[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """``NAME=VALUE`` as settings, each read as its default's kind."""
-    found: dict[str, Any] = {}
-    for item in given:
+    settings: dict[str, Any] = {}
+    for item in items:
         name, equals, value = item.partition("=")
         if not equals:
             raise UsageError(f"--set {item}: give NAME=VALUE, such as task=greater-than.")
         if name in ("n", "seed", "tasks"):
             raise UsageError(f"--set {item}: this setting has an option of its own, --{name}.")
         check_name("setting", name, defaults, "The finding's page in the documentation lists them.")
-        kind = defaults[name]
-        if isinstance(kind, list | tuple):
-            found[name] = words(value, f"--set {name}")
-        elif isinstance(kind, bool | int | float):
-            found[name] = _number(item, value, kind)
+        default = defaults[name]
+        if isinstance(default, list | tuple):
+            settings[name] = split_list(value, f"--set {name}")
+        elif isinstance(default, bool | int | float):
+            settings[name] = _number(item, value, default)
         else:
-            found[name] = value
+            settings[name] = value
         if name == "task":
             check_name("task", value, TASKS.names(), "See workbench tasks.")
-    return found
+    return settings
 
 
-def _number(item: str, value: str, kind: float) -> float:
+def _number(item: str, value: str, default: float) -> float:
     try:
-        number = float(value) if isinstance(kind, float) else int(value)
+        number = float(value) if isinstance(default, float) else int(value)
     except ValueError:
-        raise UsageError(f"--set {item}: {value!r} is no {type(kind).__name__}; the default is {kind}.") from None
+        expected = "a number" if isinstance(default, float) else "a whole number"
+        raise UsageError(f"--set {item}: expected {expected}, such as {default}.") from None
     if not 0 < number < math.inf:
-        raise UsageError(f"--set {item}: give a number above 0.")
+        raise UsageError(f"--set {item}: expected a number above 0, such as {default}.")
     return number
 
 
-def _again(which: str, out: Path) -> Answer:
+def _repeat(which: str, out: Path) -> Answer:
     """Repeat a run from its configuration alone, and compare every table."""
     from workbench.cli.runs import agreement
     from workbench.runs.compare import TOLERANCE, compare, config_differences
-    from workbench.runs.locate import named
+    from workbench.runs.locate import find_run
     from workbench.runs.run import Run
 
-    old = Run.read(named(which, out))
+    old = Run.read(find_run(which, out))
     config = dict(old.facts.get("config") or {})
     name, model = str(old.facts.get("finding")), str(config.pop("model", ""))
     check_name("finding", name, FINDINGS.names(), f"{old.path} is no run of a finding.")
@@ -127,18 +128,18 @@ def _again(which: str, out: Path) -> Answer:
 
 
 def _run(
-    name: str, model: str, given: dict[str, Any], out: Path, *, cached: bool, repeats: str | None = None
+    name: str, model: str, requested: dict[str, Any], out: Path, *, cached: bool, repeats: str | None = None
 ) -> Answer:
-    from workbench.runs.execute import perform
+    from workbench.runs.execute import execute
 
     finding = FINDINGS[name]
-    settings = finding.settings(given)
+    settings = finding.settings(requested)
     console().print(f"{finding.title}\n\nQuestion  {finding.question}\nClaim     {finding.claim}\n")
 
     import workbench as wb
 
-    with progress.shown() as display, caching(cached, display.say):
-        report, path = perform(
+    with progress.on_stderr() as display, caching(cached, display.say):
+        report, path = execute(
             finding,
             model,
             settings,

@@ -10,7 +10,7 @@ import typer
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.errors import BadInput
 
-verbs = typer.Typer(help="Look at runs: runs list, show ID, diff A B, export ID.", rich_markup_mode=None)
+verbs = typer.Typer(help="Inspect runs: runs list, show ID, diff A B, export ID.", rich_markup_mode=None)
 
 Id = Annotated[
     str,
@@ -18,19 +18,19 @@ Id = Annotated[
         metavar="ID", help="A run's name, a part of it, its directory, or latest (the newest that repeats no other)."
     ),
 ]
-Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="A folder of runs to look into as well.")]
+Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Another folder of runs to search.")]
 
 
 @verbs.command("list")
 def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """List finished runs, newest first."""
-    from workbench.runs.locate import known
+    from workbench.runs.locate import finished_runs
     from workbench.runs.run import Run
 
     rows = []
-    for path in known(root):
+    for path in finished_runs(root):
         try:
-            facts = Run.glance(path).facts
+            facts = Run.read_header(path).facts
         except BadInput as error:
             rows.append({"id": path.name, "path": str(path), "damaged": str(error)})
             continue
@@ -125,7 +125,7 @@ def agreement(tables: Any) -> Any:
 
 
 def _run(name: str, root: Path) -> Any:
-    from workbench.runs.locate import named
+    from workbench.runs.locate import find_run
     from workbench.runs.run import Run
 
-    return Run.read(named(name, root))
+    return Run.read(find_run(name, root))

@@ -11,6 +11,7 @@ from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from
 from workbench.errors import BadInput, UsageError
+from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ def scores(
     pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
     model: Model = DEFAULT,
     n: Annotated[
-        int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task (25 by default).")
+        int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task (25 by default).")
     ] = None,
     seed: Seed = 0,
     sort: Annotated[str | None, typer.Option(metavar="SCORE", help="List heads by this score alone.")] = None,
-    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many heads to list.")] = 5,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of heads to list.")] = 5,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help=f"Write the whole table ({', '.join(ENDINGS)}).")
     ] = None,
@@ -52,15 +53,15 @@ def scores(
 
     import workbench as wb
 
-    with progress.shown() as display, caching(not no_cache, display.say):
+    with progress.on_stderr() as display, caching(not no_cache, display.say):
         loaded = wb.load(model, progress=display)
-        found = wb.scores(loaded, inputs, seed=seed, random_baseline=not no_random, progress=display)
+        result = wb.scores(loaded, inputs, seed=seed, random_baseline=not no_random, progress=display)
     if sort is not None:
-        _ = found[sort]
+        _ = result[sort]
     if out is not None:
-        _write(found, out)
-    document = {**found.json(), "out": None if out is None else str(out)}
-    return Answer(document, lambda console: _show(console, found, sort, top, out))
+        _write(result, out)
+    document = {**result.json(), "out": None if out is None else str(out)}
+    return Answer(document, lambda console: _show(console, result, sort, top, out))
 
 
 def _check(out: Path | None) -> None:
@@ -72,29 +73,29 @@ def _check(out: Path | None) -> None:
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
 
 
-def _write(found: HeadScores, out: Path) -> None:
+def _write(result: HeadScores, out: Path) -> None:
     try:
         if out.suffix == ".csv":
-            found.table().to_csv(out, index=False)
+            result.table().to_csv(out, index=False)
         elif out.suffix == ".parquet":
-            found.table().to_parquet(out, index=False)
+            result.table().to_parquet(out, index=False)
         else:
-            found.save(out)
+            result.save(out)
     except OSError as error:
         raise BadInput(f"--out {out} cannot be written: {error.strerror or error}.") from None
 
 
-def _show(console: Any, found: HeadScores, sort: str | None, top: int, out: Path | None) -> None:
-    info = found.info
+def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Path | None) -> None:
+    info = result.info
     console.print(
-        f"{info['model']}: {found[found.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
+        f"{info['model']}: {result[result.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
         f"{info['period']} random tokens, repeated; task {info['task']}, n = {info['n']}.\n"
     )
-    chance = found.chance().set_index("score")
+    chance = result.chance().set_index("score")
     rows = []
-    for name in (sort,) if sort is not None else found.names:
+    for name in (sort,) if sort is not None else result.names:
         level = chance.loc[name]
-        strongest = "  ".join(f"{head} {value:.3g}" for head, value in found.top(name, top))
+        strongest = "  ".join(f"{head} {number(value)}" for head, value in result.top(name, top))
         levels = [level[column] for column in ("uniform", "random", "random_95")]
         rows.append((name, strongest, *levels))
     console.print(
@@ -104,17 +105,19 @@ def _show(console: Any, found: HeadScores, sort: str | None, top: int, out: Path
         "uniform: a head that attends evenly to what it may see; random: heads of the same model with random weights, "
         "their mean and 95th percentile."
     )
-    end = found.lens.iloc[-1]
+    end = result.lens.iloc[-1]
+    columns = ("logit_difference", "logit_difference_low", "logit_difference_high")
+    difference, low, high = (number(end[column], ".2f") for column in columns)
     console.print(
-        f"Logit lens: the answer stands above the wrong one from {_depth(found)} on; at the end "
-        f"{end['logit_difference']:.2f} [{end['logit_difference_low']:.2f}, {end['logit_difference_high']:.2f}] logits."
+        f"Logit lens: the answer stands above the wrong one from {_depth(result)} on; at the end "
+        f"{difference} [{low}, {high}] logits."
     )
     if out is not None:
-        console.print(f"Kept in {out}")
+        console.print(f"Saved to {out}")
 
 
-def _depth(found: HeadScores) -> str:
+def _depth(result: HeadScores) -> str:
     """From which depth on the interval of the logit difference stays above 0."""
-    above = (found.lens["logit_difference_low"] > 0).tolist()
+    above = (result.lens["logit_difference_low"] > 0).tolist()
     last_below = max((i for i, good in enumerate(above) if not good), default=-1)
-    return found.lens["before"].iloc[last_below + 1] if last_below + 1 < len(above) else "nowhere"
+    return result.lens["before"].iloc[last_below + 1] if last_below + 1 < len(above) else "nowhere"

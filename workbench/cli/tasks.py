@@ -11,22 +11,22 @@ from workbench.registry import TASKS
 
 def tasks(as_json: AsJson = False) -> Answer:
     """List the tasks: generators of prompt pairs."""
-    found, broken = [], []
+    rows, broken = [], []
     for name in TASKS.names():
         try:
-            found.append(_row(TASKS[name]))
+            rows.append(_row(TASKS[name]))
         except registry.BrokenEntry as error:
             broken.append({"name": name, "reason": str(error)})
     columns = ("name", "question", "positions", "to IOI", "n")
 
     def show(console: Any) -> None:
-        rows = [(r["name"], r["question"], ", ".join(r["positions"]), r["relation"], r["n"]) for r in found]
-        console.print(table(columns, rows, right=("n",)))
+        cells = [(r["name"], r["question"], ", ".join(r["positions"]), r["relation"], r["n"]) for r in rows]
+        console.print(table(columns, cells, right=("n",)))
         for entry in broken:
             console.print(entry["reason"])
         console.print("Try one:  workbench patch --task ioi")
 
-    return Answer({"tasks": found, "broken": broken}, show, 3 if broken else 0)
+    return Answer({"tasks": rows, "broken": broken}, show, 3 if broken else 0)
 
 
 def _row(task: Any) -> dict[str, Any]:

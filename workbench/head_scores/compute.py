@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 
-#: Raise it when a formula changes: what was kept is then computed anew.
+#: Raise it when a formula changes: cached scores are then computed again.
 VERSION = 1
 #: Random tokens, repeated once, and how many such sequences.
 PERIOD, SEQUENCES = 50, 20
@@ -64,38 +65,38 @@ def scores(
         UsageError: `model` is no language model, or the task has no answers.
     """
     if task is None:
-        from workbench.inputs.pairs import task as make
+        from workbench.inputs.pairs import task as make_task
 
-        task = make("ioi", n=25, seed=0)
-    inputs, store = answered(task, model), store_of(cache)
+        task = make_task("ioi", n=25, seed=0)
+    inputs, store = inputs_with_answers(task, model), store_of(cache)
     tell = progress or (lambda *_: None)
-    own = _Parts(model, store, model_identity(resolve_model(model), store), seed)
-    steps: list[Callable[[], Arrays]] = [own.patterns, own.weights, lambda: own.task(inputs)]
+    trained = _ScoreParts(lambda: model, store, model_identity(resolve_model(model), store), seed)
+    steps: list[Callable[[], Arrays]] = [trained.patterns, trained.weights, lambda: trained.task(inputs)]
     if random_baseline:
-        other = _Parts(None, store, None if own.identity is None else digest(own.identity, "random", seed), seed)
-        other.make = lambda: random_model(model, seed)
-        steps += [other.patterns, other.weights, lambda: other.task(inputs)]
-    found: list[Arrays] = []
+        identity = None if trained.identity is None else digest(trained.identity, "random", seed)
+        untrained = _ScoreParts(lambda: random_model(model, seed), store, identity, seed, is_random=True)
+        steps += [untrained.patterns, untrained.weights, lambda: untrained.task(inputs)]
+    parts: list[Arrays] = []
     tell(0, len(steps), "scores")
     for done, step in enumerate(steps, 1):
-        found.append(step())
+        parts.append(step())
         tell(done, len(steps), "scores")
-    mine, random = _values(*found[:3]), _values(*found[3:]) if random_baseline else {}
-    length = int(found[0]["length"])
+    values, random = _values(*parts[:3]), _values(*parts[3:]) if random_baseline else {}
+    length = int(parts[0]["length"])
     shape = (model.n_layers, model.n_heads)
     return HeadScores(
-        values={name: x.reshape(shape) for name, x in mine.items()},
+        values={name: x.reshape(shape) for name, x in values.items()},
         samples={
-            **{name: found[0][name] for name in patterns.PATTERN_SCORES},
-            "direct_logit_attribution": found[2]["attribution"],
+            **{name: parts[0][name] for name in patterns.PATTERN_SCORES},
+            "direct_logit_attribution": parts[2]["attribution"],
         },
         uniform={
             **patterns.uniform_scores(length, PERIOD),
-            "direct_logit_attribution": found[2]["attribution_uniform"].mean(0),
+            "direct_logit_attribution": parts[2]["attribution_uniform"].mean(0),
         },
         random={name: x.reshape(shape) for name, x in random.items()},
-        pairs={"similarity": found[0]["similarity"], **{f"{k}_composition": found[1][k] for k in weights.KINDS}},
-        lens=lens_table(found[2]),
+        pairs={"similarity": parts[0]["similarity"], **{f"{k}_composition": parts[1][k] for k in weights.KINDS}},
+        lens=lens_table(parts[2]),
         info=result_info(model, inputs)
         | {
             "sequences": SEQUENCES,
@@ -107,7 +108,7 @@ def scores(
     )
 
 
-def answered(prompts: Any, model: Any) -> PairedInputs:
+def inputs_with_answers(prompts: Any, model: Any) -> PairedInputs:
     """Prompts with answers in a language model's tokens.
 
     Raises:
@@ -121,61 +122,61 @@ def answered(prompts: Any, model: Any) -> PairedInputs:
     return inputs
 
 
-class _Parts:
-    """The three computations behind the scores of one model, each kept by the model's hash."""
+class _ScoreParts:
+    """The three computations behind the scores of one model, each cached under the model's hash."""
 
-    def __init__(self, model: HookedLM | None, store: Store | None, identity: bytes | None, seed: int) -> None:
+    def __init__(
+        self,
+        make_model: Callable[[], HookedLM],
+        store: Store | None,
+        identity: bytes | None,
+        seed: int,
+        *,
+        is_random: bool = False,
+    ) -> None:
+        self._make_model, self.is_random = make_model, is_random
         self.store, self.identity, self.seed = store, identity, seed
-        self._model = model
-        self.make: Callable[[], HookedLM] | None = None
 
-    @property
+    @cached_property
     def model(self) -> HookedLM:
-        if self._model is None:
-            assert self.make is not None
-            self._model = self.make()  # only where something of it is not in the cache
-        return self._model
+        """The model, made only where something of it is not in the cache."""
+        return self._make_model()
 
     def patterns(self) -> Arrays:
         """Scores of each sequence ``[sequence, layer, head]``, similarity ``[head, head]``, the sequences' length."""
         names = (*patterns.PATTERN_SCORES, "similarity", "length")
-        return self._kept("patterns", names, (PERIOD, SEQUENCES, self.seed), self._patterns)
+        return self._cached("patterns", names, (PERIOD, SEQUENCES, self.seed), self._patterns)
 
     def weights(self) -> Arrays:
         """Scores of weights alone."""
         names = ("copy_score", "ov_norm", "ov_rank", "qk_norm", "qk_rank", *weights.KINDS)
-        return self._kept("weights", names, (), self._weights)
+        return self._cached("weights", names, (), self._weights)
 
     def task(self, inputs: PairedInputs) -> Arrays:
         """Scores on a task, see `TaskScores`."""
         names = tuple(f.name for f in fields(TaskScores))
-        return self._kept("task", names, (hash_inputs(inputs),), lambda: self._task(inputs))
+        return self._cached("task", names, (hash_inputs(inputs),), lambda: self._task(inputs))
 
     @torch.no_grad()
     def _patterns(self) -> Arrays:
         model = self.model
         resumable, ids = resolve_model(model), patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
         n_heads = model.n_layers * model.n_heads
-        found: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
+        scores: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
         gram = torch.zeros(n_heads, n_heads)
         for batch in ids.split(BATCH_SIZE):
-            kept: dict[int, Tensor] = {}
-
-            def keep(layer: int, kept: dict[int, Tensor] = kept) -> Callable[[Tensor], None]:
-                def tap(x: Tensor) -> None:
-                    kept[layer] = x
-
-                return tap
-
-            resumable.base_run(batch, {0: {model.hook_name("pattern", i): keep(i) for i in range(model.n_layers)}})
-            A = torch.stack([kept[i] for i in range(model.n_layers)], 1).float()  # [sequence, layer, head, dest, src]
+            captured: dict[int, Tensor] = {}
+            taps = {model.hook_name("pattern", i): partial(captured.__setitem__, i) for i in range(model.n_layers)}
+            resumable.base_run(batch, {0: taps})
+            # [sequence, layer, head, dest, src]
+            A = torch.stack([captured[i] for i in range(model.n_layers)], 1).float()
             for name, score in patterns.PATTERN_SCORES.items():
-                found[name].append(score(A, PERIOD))
+                scores[name].append(score(A, PERIOD))
             for each in A:
                 flat = patterns.centred(each.flatten(0, 1))
                 gram += (flat @ flat.T).cpu()
         similarity = (gram / len(ids)).fill_diagonal_(torch.nan)
-        values = {name: torch.cat(rows) for name, rows in found.items()}
+        values = {name: torch.cat(rows) for name, rows in scores.items()}
         return _arrays({**values, "similarity": similarity, "length": torch.tensor(ids.shape[1])})
 
     @torch.no_grad()
@@ -188,35 +189,35 @@ class _Parts:
         )
 
     def _task(self, inputs: PairedInputs) -> Arrays:
-        # The random model's runs are nobody else's: they are not kept.
-        store = self.store if self.make is None else None
+        # Nothing else uses the random model's runs: they are not cached.
+        store = None if self.is_random else self.store
         recorder = Recorder(resolve_model(self.model), store, self.identity if store is not None else None)
-        few = None if self.make is None else RANDOM_READ_OUT
-        return asdict(task_scores(self.model, recorder, inputs, reading_out=few))
+        reading_out = RANDOM_READ_OUT if self.is_random else None
+        return asdict(task_scores(self.model, recorder, inputs, reading_out=reading_out))
 
-    def _kept(
+    def _cached(
         self, what: str, names: tuple[str, ...], arguments: tuple[Any, ...], make: Callable[[], Arrays]
     ) -> Arrays:
         if self.store is None or self.identity is None:
             return make()
         keys = {name: digest(self.identity, "head scores", VERSION, what, name, *arguments) for name in names}
-        there = self.store.read_many(list(keys.values()))
-        if len(there) == len(names):
-            return {name: there[key].numpy() for name, key in keys.items()}
-        made = make()
-        self.store.put("result", {name: ([key], torch.from_numpy(made[name])[None]) for name, key in keys.items()})
-        return made
+        cached = self.store.read_many(list(keys.values()))
+        if len(cached) == len(names):
+            return {name: cached[key].numpy() for name, key in keys.items()}
+        arrays = make()
+        self.store.put("result", {name: ([key], torch.from_numpy(arrays[name])[None]) for name, key in keys.items()})
+        return arrays
 
 
 def _values(of_patterns: Arrays, of_weights: Arrays, of_task: Arrays) -> Arrays:
     """One number a head."""
-    found = {name: of_patterns[name].mean(0) for name in patterns.PATTERN_SCORES}
-    found["similarity"] = _largest(of_patterns["similarity"])
-    found["copy_score"] = of_weights["copy_score"]
-    found["ioi_copy"], found["ioi_copy_negative"] = of_task["read_out"], of_task["read_out_negative"]
-    found["direct_logit_attribution"] = of_task["attribution"].mean(0)
-    found |= {f"{kind}_composition": _largest(of_weights[kind]) for kind in weights.KINDS}
-    return found | {name: of_weights[name] for name in ("ov_norm", "ov_rank", "qk_norm", "qk_rank")}
+    values = {name: of_patterns[name].mean(0) for name in patterns.PATTERN_SCORES}
+    values["similarity"] = _largest(of_patterns["similarity"])
+    values["copy_score"] = of_weights["copy_score"]
+    values["ioi_copy"], values["ioi_copy_negative"] = of_task["read_out"], of_task["read_out_negative"]
+    values["direct_logit_attribution"] = of_task["attribution"].mean(0)
+    values |= {f"{kind}_composition": _largest(of_weights[kind]) for kind in weights.KINDS}
+    return values | {name: of_weights[name] for name in ("ov_norm", "ov_rank", "qk_norm", "qk_rank")}
 
 
 def _largest(pairs: np.ndarray) -> np.ndarray:

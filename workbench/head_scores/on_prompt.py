@@ -23,9 +23,9 @@ def prompt_scores(A: Pattern, ids: Int[Tensor, "pos"]) -> dict[str, Float[Tensor
     same = earlier(ids)
     following = same.roll(1, -1).tril(-1)
     following[:, 0] = False
-    found = {name: score(A, 0) for name, score in _BY_PLACE.items()}
-    found |= {"duplicate_token": _among(A, same), "induction": _among(A, following)}
-    return {name: found[name] for name in NAMES}
+    scores = {name: score(A, 0) for name, score in _BY_PLACE.items()}
+    scores |= {"duplicate_token": _among(A, same), "induction": _among(A, following)}
+    return {name: scores[name] for name in NAMES}
 
 
 def uniform_prompt_scores(ids: Int[Tensor, "pos"]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from workbench.cache import store_of
-from workbench.head_scores.compute import answered, lens_table
+from workbench.head_scores.compute import inputs_with_answers, lens_table
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
@@ -37,7 +37,7 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     Raises:
         UsageError: `model` is no language model, or the prompts have no answers.
     """
-    inputs, store, resumable = answered(prompts, model), store_of(cache), resolve_model(model)
+    inputs, store, resumable = inputs_with_answers(prompts, model), store_of(cache), resolve_model(model)
     recorder, tell = Recorder(resumable, store, model_identity(resumable, store)), progress or (lambda *_: None)
     hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
     samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
@@ -45,10 +45,10 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     for i, ids in enumerate(inputs.clean):
         tell(i, len(inputs), "scores on prompts")
         source, level = recorder.source([ids], hooks), uniform_prompt_scores(ids)
-        found = [prompt_scores(A.float(), ids) for A in source.read(hooks, 0)]
+        by_layer = [prompt_scores(A.float(), ids) for A in source.read(hooks, 0)]
         for name in NAMES:
             if np.isfinite(level[name]):
-                samples[name].append(torch.stack([layer[name] for layer in found]).double().cpu().numpy())
+                samples[name].append(torch.stack([layer[name] for layer in by_layer]).double().cpu().numpy())
                 levels[name].append(level[name])
     of_task = task_scores(model, recorder, inputs, reading_out=0)
     tell(len(inputs), len(inputs), "scores on prompts")
@@ -58,7 +58,7 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         values={name: arrays[name].mean(0) if name in arrays else nowhere for name in (*NAMES, ATTRIBUTION)},
         samples=arrays,
         uniform={
-            **{name: float(np.mean(found)) for name, found in levels.items() if found},
+            **{name: float(np.mean(values)) for name, values in levels.items() if values},
             ATTRIBUTION: of_task.attribution_uniform.mean(0),
         },
         random={},

@@ -32,7 +32,7 @@ class TaskScores:
         read_out: per head, the share of the named tokens' places that it copies, see `read_out`; and of those that it
             suppresses. NaN where no place holds an answer's token.
         lens: logit difference read from the residual stream before each layer and after the last.
-        lens_right: whether the answer's logit is the largest of the answers' and wrong answers' there.
+        lens_right: whether the answer's logit is the largest of the answers' and wrong answers' at that depth.
     """
 
     attribution: Float[np.ndarray, "example layer head"]
@@ -112,12 +112,13 @@ def attributed(
     if isinstance(model.module(anatomy.final_norm), nn.LayerNorm):
         towards = towards - towards.mean(-1, keepdim=True)
     for i in range(model.n_layers):
-        attn, here = model.blocks[i].attn, towards
+        attn, direction = model.blocks[i].attn, towards
         output = attn.W_O.flatten(0, 1)  # [head · d_head, d_model]
         if anatomy.attn_out != anatomy.attention:
             after = model.part(i, anatomy.attn_out)
-            here = here * model.norm_weight(after) / norm_scale(after, actual[:, i].flatten(1) @ output + attn.b_O)
-        read = (here @ output.T).unflatten(1, z.shape[2:])
+            scale = norm_scale(after, actual[:, i].flatten(1) @ output + attn.b_O)
+            direction = direction * model.norm_weight(after) / scale
+        read = (direction @ output.T).unflatten(1, z.shape[2:])
         rows.append((z[:, i] * read).sum(-1))
     return torch.stack(rows, 1)
 
@@ -138,7 +139,7 @@ def read_out(
         return torch.full(shape, torch.nan), torch.full(shape, torch.nan)
     ends = (model.module(model.anatomy.final_norm), model.module(model.anatomy.unembed))
     odd = all(getattr(end, "bias", None) is None for end in ends)  # then −x has the logits of x with the sign flipped
-    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    shares: tuple[list[Tensor], list[Tensor]] = ([], [])
     for i in range(model.n_layers):
         attn = model.blocks[i].attn
         v = (torch.einsum("pm,hmd->hpd", normed, attn.W_V) + attn.b_V[:, None]).repeat_interleave(group, 0)
@@ -148,16 +149,16 @@ def read_out(
             written = after(written)
         logits = model.unembed(written.flatten(0, 1)).unflatten(0, written.shape[:2])
         flipped = -logits if odd else model.unembed(-written.flatten(0, 1)).unflatten(0, written.shape[:2])
-        for into, ranked in zip(found, (logits, flipped), strict=True):
+        for into, ranked in zip(shares, (logits, flipped), strict=True):
             own = ranked.gather(-1, ids.to(ranked.device).expand(len(ranked), -1)[..., None])
             into.append(((ranked > own).sum(-1) < AMONG).float().mean(-1))
-    return torch.stack(found[0]), torch.stack(found[1])
+    return torch.stack(shares[0]), torch.stack(shares[1])
 
 
 def _places(inputs: PairedInputs, i: int) -> list[int]:
     """Where the prompt holds the token of an answer or a wrong answer (in IOI: the names)."""
-    wanted = {*inputs.answer[i], *inputs.wrong[i]}
-    return [place for place, token in enumerate(inputs.clean[i].tolist()) if token in wanted]
+    answers = {*inputs.answer[i], *inputs.wrong[i]}
+    return [place for place, token in enumerate(inputs.clean[i].tolist()) if token in answers]
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -21,7 +21,7 @@ from workbench.errors import UsageError
 NEAR = 5
 #: Rows without choice: the first few attend to little else than themselves, whatever the head.
 WARM_UP = 8
-#: Ids that random tokens are drawn from, where the vocabulary is that large (as in TransformerLens's demonstrations).
+#: Ids that random tokens are sampled from, where the vocabulary is that large (as in TransformerLens's demonstrations).
 IDS = range(100, 20_000)
 
 Pattern = Float[Tensor, "*batch dest src"]
@@ -91,7 +91,7 @@ def repeated_tokens(model: Any, n: int = 20, period: int = 50, seed: int = 0) ->
     special = set(getattr(tokenizer, "all_special_ids", ()))
     among = [i for i in (IDS if size > IDS.stop else range(size)) if i not in special]
     if len(among) < period:
-        raise UsageError(f"{period} different random tokens were asked for, and the vocabulary has {len(among)}.")
+        raise UsageError(f"{period} different random tokens are needed, and the vocabulary has {len(among)}.")
     draw = random.Random(f"repeated tokens/{seed}")
     start = [] if tokenizer is None else tokenizer("")["input_ids"][:1]
     rows = []

@@ -16,11 +16,14 @@ from workbench import statistics
 from workbench.core import Head
 from workbench.errors import UnknownName
 from workbench.head_scores import file
+from workbench.io.tables import number
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
+
+    from workbench.plotting.charts import Heatmap
 
 #: What each score is in, and whether it can be negative.
 UNITS: Mapping[str, str] = {
@@ -134,15 +137,11 @@ class HeadScores:
 
     def figure(self, score: str) -> Figure:
         """Layers × heads, interactive; its chance levels stand in the subtitle."""
-        from workbench.plotting import plotly_charts
-
-        return plotly_charts.heatmap(self[score], **self._drawn(score))
+        return self._chart(score).figure()
 
     def picture(self, score: str) -> Picture:
         """The same, drawn with matplotlib."""
-        from workbench.plotting import matplotlib_charts
-
-        return matplotlib_charts.heatmap(self[score], **self._drawn(score))
+        return self._chart(score).picture()
 
     def json(self) -> dict[str, Any]:
         """Everything but the samples, JSON-able."""
@@ -161,7 +160,7 @@ class HeadScores:
         return file.load(path, cls)
 
     def __repr__(self) -> str:
-        return f"HeadScores({self._about}: {', '.join(self.names)})"
+        return f"HeadScores({self._label}: {', '.join(self.names)})"
 
     def _repr_html_(self) -> str:
         from workbench.plotting.matplotlib_charts import png
@@ -169,38 +168,41 @@ class HeadScores:
 
         rows = []
         for row in self.chance().to_dict("records"):
-            best = ", ".join(f"{head} ({value:.3g})" for head, value in self.top(row["score"], 3))
-            levels = ["–" if row[k] != row[k] else f"{row[k]:.3g}" for k in ("uniform", "random", "random_95")]
+            best = ", ".join(f"{head} ({number(value)})" for head, value in self.top(row["score"], 3))
+            levels = [number(row[k]) for k in ("uniform", "random", "random_95")]
             rows.append((row["score"].replace("_", " "), best, *levels))
         head = ("score", "strongest heads", "uniform head", "random weights", "their 95th percentile")
         picture = image(png(self.picture("induction"), dpi=90), "induction scores")
-        return f"<div><b>{escape(self._about)}</b>{html_table(head, rows)}{picture}</div>"
+        return f"<div><b>{escape(self._label)}</b>{html_table(head, rows)}{picture}</div>"
 
     @property
-    def _about(self) -> str:
+    def _label(self) -> str:
         n_layers, n_heads = next(iter(self.values.values())).shape
         return f"{n_layers} × {n_heads} heads of {self.info.get('model')}, task {self.info.get('task')}"
 
-    def _drawn(self, score: str) -> dict[str, Any]:
-        """Words and axes of a figure."""
+    def _chart(self, score: str) -> Heatmap:
+        """The score as layers × heads."""
+        from workbench.plotting.charts import Heatmap
+
         n_layers, n_heads = self[score].shape
         chance = self.chance().set_index("score").loc[score]
         levels = {"uniform head": chance["uniform"], "random weights": chance["random"]}
-        known = [f"{name} {level:.3g}" for name, level in levels.items() if level == level]
+        known = [f"{name} {number(level)}" for name, level in levels.items() if level == level]
         on_task = score in ON_TASK or "sequences" not in self.info
         on = f"{self.info.get('task')}, n = {self.info.get('n')}" if on_task else ""
         repeated = f"{self.info.get('sequences')} × {self.info.get('period')} random tokens, repeated"
         source = on or (repeated if score in self.samples or score == "similarity" else "weights alone")
-        return {
-            "x": [str(j) for j in range(n_heads)],
-            "y": [str(i) for i in range(n_layers)],
-            "title": f"{self.info.get('model')} · {score.replace('_', ' ')}",
-            "subtitle": " · ".join([source, *known]),
-            "scale": f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
-            "x_title": "head",
-            "y_title": "layer",
-            "diverging": bool(np.nanmin(self[score]) < 0),
-        }
+        return Heatmap(
+            self[score],
+            [str(j) for j in range(n_heads)],
+            [str(i) for i in range(n_layers)],
+            title=f"{self.info.get('model')} · {score.replace('_', ' ')}",
+            subtitle=" · ".join([source, *known]),
+            scale=f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
+            x_title="head",
+            y_title="layer",
+            diverging=bool(np.nanmin(self[score]) < 0),
+        )
 
     def __getitem__(self, score: str) -> Float[np.ndarray, "layer head"]:
         if score not in self.values:
@@ -215,11 +217,11 @@ class HeadScores:
 
     @cached_property
     def _intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        found = {}
+        intervals = {}
         for name, samples in self.samples.items():
             interval = statistics.mean_interval(np.moveaxis(samples, 0, -1))
-            found[name] = (interval.low, interval.high)
-        return found
+            intervals[name] = (interval.low, interval.high)
+        return intervals
 
     def _partners(self, name: str) -> list[str]:
         pairs = self.pairs[name]

@@ -31,14 +31,14 @@ class HeadWeights:
     layer: Float[Tensor, "head"]
 
     @classmethod
-    def of(cls, model: Any, only: Head | None = None) -> HeadWeights:
+    def of(cls, model: Any, head: Head | None = None) -> HeadWeights:
         """Those of a `HookedLM`: of all heads, or of one alone."""
         parts: dict[str, list[Tensor]] = {name: [] for name in "QKVO"}
         anatomy = model.anatomy
-        heads = torch.arange(model.n_heads) if only is None else torch.tensor([only.index])
-        chosen = range(model.n_layers) if only is None else [only.layer]
+        heads = torch.arange(model.n_heads) if head is None else torch.tensor([head.index])
+        layer_indices = range(model.n_layers) if head is None else [head.layer]
         kv = heads // (model.n_heads // model.n_kv_heads)
-        for i in chosen:
+        for i in layer_indices:
             attn, layer = model.blocks[i].attn, model.layer(i)
             norm = find(layer, anatomy.norm1) if anatomy.norm1 else None
             after = find(layer, anatomy.attn_out) if anatomy.attn_out != anatomy.attention else None
@@ -47,7 +47,7 @@ class HeadWeights:
                 gain = _gain_of_heads(model, i, anatomy.query_norm if name == "Q" else anatomy.key_norm)
                 parts[name].append(folded * gain if name != "V" and gain is not None else folded)
             parts["O"].append(attn.W_O[heads] if after is None else attn.W_O[heads] * model.norm_weight(after))
-        layers = torch.tensor(list(chosen)).repeat_interleave(len(heads))
+        layers = torch.tensor(list(layer_indices)).repeat_interleave(len(heads))
         stacked = {name: torch.cat([x.detach().float().cpu() for x in each]) for name, each in parts.items()}
         return cls(**stacked, layer=layers.float())
 
@@ -98,16 +98,16 @@ def composition(heads: HeadWeights) -> dict[str, Float[Tensor, "reader writer"]]
         "v": heads.V @ _root(heads.O.mT).mT,
     }
     sizes, n = writes.flatten(1).norm(dim=1), len(writes)
-    found = {kind: torch.full((n, n), torch.nan) for kind in reads}
+    scores = {kind: torch.full((n, n), torch.nan) for kind in reads}
     for layer in heads.layer.unique():
-        here, earlier = heads.layer == layer, heads.layer < layer
+        readers, earlier = heads.layer == layer, heads.layer < layer
         before = writes[earlier].flatten(0, 1)
         for kind, read in reads.items():
-            product = before @ read[here].permute(1, 0, 2).flatten(1)  # [writer · d_head, reader · d_head]
-            norms = product.unflatten(0, (-1, writes.shape[1])).unflatten(2, (int(here.sum()), -1)).norm(dim=(1, 3))
-            scale = sizes[earlier][:, None] * read[here].flatten(1).norm(dim=1)
-            found[kind][here.nonzero(), earlier.nonzero().T] = (norms / scale).T
-    return found
+            product = before @ read[readers].permute(1, 0, 2).flatten(1)  # [writer · d_head, reader · d_head]
+            norms = product.unflatten(0, (-1, writes.shape[1])).unflatten(2, (int(readers.sum()), -1)).norm(dim=(1, 3))
+            scale = sizes[earlier][:, None] * read[readers].flatten(1).norm(dim=1)
+            scores[kind][readers.nonzero(), earlier.nonzero().T] = (norms / scale).T
+    return scores
 
 
 def _root(x: Float[Tensor, "head d_model d_head"]) -> Float[Tensor, "head d_head d_head"]:
@@ -128,8 +128,8 @@ def spectra(heads: HeadWeights) -> dict[str, Float[Tensor, "head d_head"]]:
 
 def circuit_sizes(spectra: dict[str, Float[Tensor, "head d_head"]]) -> dict[str, Float[Tensor, "head"]]:
     """Frobenius norm ``√Σσ²`` and effective rank ``(Σσ²)² / Σσ⁴`` of each head's OV and QK circuits."""
-    found = {}
+    sizes = {}
     for name, squares in spectra.items():
-        found[f"{name}_norm"] = squares.sum(-1).sqrt()
-        found[f"{name}_rank"] = squares.sum(-1).square() / squares.square().sum(-1)
-    return found
+        sizes[f"{name}_norm"] = squares.sum(-1).sqrt()
+        sizes[f"{name}_rank"] = squares.sum(-1).square() / squares.square().sum(-1)
+    return sizes

@@ -42,13 +42,13 @@ def _read(path: Path) -> str:
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
         where = f"{path.name} line {number}"
-        if len(line) > MOST_LINE and path.suffix.lower() != ".json":  # that may lawfully be one line
+        if len(line) > MOST_LINE and path.suffix.lower() != ".json":  # a JSON list may be one line
             raise BadInput(f"{where}: {len(line):,} bytes, and a line may have {MOST_LINE:,}. Shorten the prompts.")
         try:
             line.decode()
         except UnicodeDecodeError as error:
-            found = f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8"
-            raise BadInput(f"{where}: {found}. Save the file as UTF-8.") from None
+            problem = f"byte {line[error.start]:#04x} at column {error.start + 1} is not UTF-8"
+            raise BadInput(f"{where}: {problem}. Save the file as UTF-8.") from None
     return data.decode().removeprefix("\ufeff")
 
 
@@ -105,6 +105,6 @@ def _once(fields: list[tuple[str, Any]], where: str) -> dict[str, Any]:
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        found = type(value).__name__
-        raise BadInput(f'{where}: an object was expected, found {found}. Write {{"clean": …, "corrupt": …, …}}.')
+        kind = type(value).__name__
+        raise BadInput(f'{where}: an object was expected, found {kind}. Write {{"clean": …, "corrupt": …, …}}.')
     return value

@@ -34,7 +34,7 @@ class PairedInputs:
         options: ids of all candidates, empty where the task names none.
         positions: named positions of each example, always with ``"end"``, the last one.
         texts: the clean and the corrupt text, for people.
-        dropped: how many drawn prompts the tokeniser's filter refused.
+        dropped: how many sampled prompts the tokeniser's filter refused.
         bos: the beginning-of-sequence token in every prompt, or None.
         seed: the seed of the draw, None for pairs of the user's own.
     """
@@ -61,7 +61,7 @@ class PairedInputs:
         return tuple(_first_difference(a, b) for a, b in zip(self.clean, self.corrupt, strict=True))
 
     def of(self, examples: Sequence[int]) -> PairedInputs:
-        """Some of the examples, in the order given."""
+        """Some of the examples, in that order."""
         chosen = {
             name: tuple(getattr(self, name)[i] for i in examples)
             for name in ("clean", "corrupt", "answer", "wrong", "options", "positions")

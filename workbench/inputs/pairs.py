@@ -27,7 +27,7 @@ __all__ = ["Pair", "Pairs", "Task", "pairs", "read_pairs", "task"]
 
 #: A task does not apply to a tokeniser that drops more than this share of so many different pairs.
 MOST_DROPPED, TRIAL = 0.95, 400
-#: More pairs than anybody measures; a larger number is a slip.
+#: More pairs than anybody measures; a larger number is a mistake.
 MOST_PAIRS = 100_000
 #: So many draws in a row without a new pair mean that the task has no more to give.
 STALE = 2000
@@ -37,16 +37,16 @@ STALE = 2000
 class Task:
     """A generator of prompt pairs, deterministic by seed.
 
-    ``draw(rng, **settings)`` returns one `Pair`. The draw never repeats a pair: a pair met before is passed over and
-    counted neither as kept nor as dropped, and a task that has fewer than `n` different pairs for a tokeniser says so
-    instead of repeating itself. The first pairs of a longer draw are those of a shorter one with the same seed.
+    ``draw(rng, **settings)`` returns one `Pair`. Pairs never repeat: a duplicate is skipped and not counted as dropped,
+    and a task with fewer than `n` different pairs for a tokeniser raises an error. The first pairs of a larger sample
+    are those of a smaller one with the same seed.
 
     Attributes:
         name: the name of its file in ``data/tasks``.
         title: a few words for headings.
         question: what the model has to do, in a sentence.
         draw: makes one pair from a `random.Random` and the settings.
-        n: how many pairs are kept after the tokeniser's filter.
+        n: how many pairs are sampled, after the tokeniser's filter.
         seed: seeds the draw together with the name.
         positions: the named positions that every pair has; ``"end"``, the last token, is among them.
         stages: path-patching stage → the named position at which its senders are patched. Stages that the task does
@@ -78,7 +78,7 @@ class Task:
             raise UsageError(f"n={self.n} for task {self.name!r}: at most {MOST_PAIRS:,} pairs are drawn.")
 
     def _new_pairs(self) -> Iterator[Pair]:
-        """Different pairs in the order drawn; ends when the task seems to have no more."""
+        """Different pairs in the order sampled; ends when the task seems to have no more."""
         rng, seen, stale = random.Random(f"{self.name}/{self.seed}"), set(), 0
         while stale < STALE:
             pair = self.draw(rng, **self.settings)
@@ -88,55 +88,55 @@ class Task:
                 stale = 0
                 yield pair
 
-    def _too_few(self, found: int) -> UsageError:
+    def _too_few(self, available: int) -> UsageError:
         return UsageError(
-            f"Task {self.name!r} has only {found} different pairs here, and n={self.n} were asked for. "
-            f"Ask for n={found} or fewer."
+            f"Task {self.name!r} has only {available} different pairs here, and n={self.n} were requested. "
+            f"Use n={available} or fewer."
         )
 
-    def _kept(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], int]:
+    def _encoded_pairs(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], int]:
         """The first n pairs that the tokeniser's filter keeps, their ids, and how many were dropped on the way."""
         from workbench.inputs.tokenising import encode
 
-        kept: list[Pair] = []
+        pairs: list[Pair] = []
         encoded: list[Encoded] = []
         dropped, reason = 0, ""
         for pair in self._new_pairs():
             try:
                 encoded.append(encode(pair, tokenizer, max_length))
-                kept.append(pair)
+                pairs.append(pair)
             except BadInput as error:
                 dropped, reason = dropped + 1, reason or str(error)
-            if len(kept) == self.n:
-                return kept, encoded, dropped
-            if dropped + len(kept) >= TRIAL and dropped > MOST_DROPPED * (dropped + len(kept)):
+            if len(pairs) == self.n:
+                return pairs, encoded, dropped
+            if dropped + len(pairs) >= TRIAL and dropped > MOST_DROPPED * (dropped + len(pairs)):
                 break
-        if dropped > MOST_DROPPED * (dropped + len(kept)):
+        if dropped > MOST_DROPPED * (dropped + len(pairs)):
             raise BadInput(
-                f"Task {self.name!r} does not apply to this tokeniser: {dropped} of {dropped + len(kept)} pairs were "
+                f"Task {self.name!r} does not apply to this tokeniser: {dropped} of {dropped + len(pairs)} pairs were "
                 f"dropped. The first reason: {reason}"
             )
-        raise self._too_few(len(kept))
+        raise self._too_few(len(pairs))
 
     def applies(self, tokenizer: Any) -> str | None:
-        """None when the task can be asked with this tokeniser, else the reason why not."""
+        """None when the task works with this tokeniser, else the reason why not."""
         try:
-            replace(self, n=min(self.n, 10))._kept(tokenizer, None)
+            replace(self, n=min(self.n, 10))._encoded_pairs(tokenizer, None)
         except (BadInput, UsageError) as error:
             return str(error)
         return None
 
     def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
-        """The n pairs as text: those that `tokenizer` keeps, or the first n drawn when there is none."""
+        """The n pairs as text: those that pass `tokenizer`'s filter, or the first n without one."""
         if tokenizer is not None:
-            return tuple(self._kept(tokenizer, None)[0])
-        drawn = [pair for _, pair in zip(range(self.n), self._new_pairs(), strict=False)]
-        if len(drawn) < self.n:
-            raise self._too_few(len(drawn))
-        return tuple(drawn)
+            return tuple(self._encoded_pairs(tokenizer, None)[0])
+        pairs = [pair for _, pair in zip(range(self.n), self._new_pairs(), strict=False)]
+        if len(pairs) < self.n:
+            raise self._too_few(len(pairs))
+        return tuple(pairs)
 
     def inputs(self, tokenizer: Any, max_length: int | None = None) -> PairedInputs:
-        """Token ids of n pairs, those that the tokeniser cannot ask being dropped and counted.
+        """Token ids of n pairs, those that do not fit the tokeniser being dropped and counted.
 
         Raises:
             BadInput: more than 95 % of 400 different pairs were dropped (with the first reason).
@@ -144,9 +144,9 @@ class Task:
         """
         from workbench.inputs.tokenising import gather
 
-        kept, encoded, dropped = self._kept(tokenizer, max_length)
+        pairs, encoded, dropped = self._encoded_pairs(tokenizer, max_length)
         meta = {"settings": dict(self.settings), "stages": dict(self.stages), "relation": self.relation}
-        return gather(self.name, kept, encoded, tokenizer, dropped=dropped, seed=self.seed, meta=meta)
+        return gather(self.name, pairs, encoded, tokenizer, dropped=dropped, seed=self.seed, meta=meta)
 
     def dataset(self, tokenizer: Any = None) -> Dataset:
         """`examples` as a `datasets.Dataset`: clean, corrupt, answer, wrong, options, positions."""
@@ -175,7 +175,7 @@ class Pairs:
 
         Raises:
             BadInput: the first pair that does not fit this tokeniser (an answer of several tokens, clean and corrupt of
-                unequal length) or `max_length`, the model's context: where it is, what was found, what to do.
+                unequal length) or `max_length`, the model's context: with its place, the problem and what to do.
         """
         from workbench.inputs.tokenising import encode, gather
 
@@ -195,7 +195,7 @@ class Pairs:
 
 
 def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
-    """The task `name` of ``data/tasks``, to be drawn n times with a seed.
+    """The task `name` of ``data/tasks``, with n pairs sampled by a seed.
 
     `options` are the task's own settings, such as ``task("ioi", corruption="abc")``.
 
@@ -203,18 +203,18 @@ def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
         UnknownName: no such task, or no such value of a setting; the nearest are suggested.
         UsageError: a setting that the task does not have; n or seed that are no whole numbers.
     """
-    found: Task = TASKS[name]
-    if unknown := sorted(set(options) - set(found.variants)):
-        known = ", ".join(found.variants) or "none"
+    template: Task = TASKS[name]
+    if unknown := sorted(set(options) - set(template.variants)):
+        known = ", ".join(template.variants) or "none"
         raise UsageError(f"Task {name!r} has no option {', '.join(map(repr, unknown))}. Its options: {known}.")
     changes: dict[str, Any] = {}
     chosen: dict[str, str] = {}
-    for setting, values in found.variants.items():
+    for setting, values in template.variants.items():
         chosen[setting] = options.get(setting, next(iter(values)))
         if chosen[setting] not in values:
             raise UnknownName(f"{setting} of task {name!r}", str(chosen[setting]), values)
         changes |= values[chosen[setting]]
-    return replace(found, n=n, seed=seed, settings=chosen, **changes)
+    return replace(template, n=n, seed=seed, settings=chosen, **changes)
 
 
 def pairs(
@@ -236,7 +236,7 @@ def pairs(
 
     Raises:
         UsageError: lists of unequal lengths.
-        BadInput: a pair that cannot be asked: which one, what was found, what to do.
+        BadInput: an invalid pair: which one, the problem and what to do.
     """
     columns: dict[str, Any] = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
     if options is not None:
@@ -260,7 +260,7 @@ def read_pairs(path: str | Path) -> Pairs:
 
     Raises:
         UsageError: another kind of file.
-        BadInput: a file that cannot be read, or a bad line: its number, what was found, what to do.
+        BadInput: a file that cannot be read, or an invalid line: its number, the problem and what to do.
     """
     return _pairs_from_rows(read_rows(Path(path)), Path(path).name)
 

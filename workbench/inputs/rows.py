@@ -39,14 +39,14 @@ class Pair:
 
 
 class PairNotice(UserWarning):
-    """A pair that can be asked and is probably not what was meant."""
+    """A valid pair that is probably a mistake."""
 
 
 def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
     """A checked `Pair` from named values; raises `BadInput` that starts with `where`."""
 
-    def bad(found: str, do: str) -> BadInput:
-        return BadInput(f"{where}: {found}. {do}")
+    def bad(problem: str, do: str) -> BadInput:
+        return BadInput(f"{where}: {problem}. {do}")
 
     for name in row:
         if name not in COLUMNS:
@@ -55,8 +55,8 @@ def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
             raise bad(f"unknown field {name!r}", do)
     for name in _REQUIRED:
         if name not in row:
-            found = ", ".join(row) or "none"
-            raise bad(f"the field {name!r} is missing (found: {found})", f"A pair needs {', '.join(_REQUIRED)}.")
+            present = ", ".join(row) or "none"
+            raise bad(f"the field {name!r} is missing (found: {present})", f"A pair needs {', '.join(_REQUIRED)}.")
     texts = {name: _text(row[name], name, bad) for name in ("clean", "corrupt")}
     if texts["clean"] == texts["corrupt"]:
         raise bad(
@@ -75,12 +75,12 @@ def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
 
 
 def _notice_spaces(clean: str, words: Mapping[str, tuple[str, ...]], where: str) -> None:
-    """Warn of what is lawful and nearly always a slip: most tokenisers keep a space with the word that follows it."""
-    spaced = {name: {word[:1].isspace() for word in given} for name, given in words.items()}
+    """Warn of what is valid and nearly always a mistake: most tokenisers keep a space with the word that follows it."""
+    spaced = {name: {word[:1].isspace() for word in texts} for name, texts in words.items()}
     if len(spaced["answer"] | spaced["wrong"]) > 1:
-        found = " and ".join(repr(given[0]) for given in words.values())
+        answers = " and ".join(repr(texts[0]) for texts in words.values())
         warnings.warn(
-            f"{where}: {found} do not both begin with a space. Answers are compared as they follow the prompt.",
+            f"{where}: {answers} do not both begin with a space. Answers are compared as they follow the prompt.",
             PairNotice,
             stacklevel=4,
         )

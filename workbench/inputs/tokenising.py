@@ -12,8 +12,8 @@ from workbench.errors import BadInput
 from workbench.inputs.paired import PairedInputs
 from workbench.inputs.rows import Pair, Span
 
-#: Tokens shown in a message before it is cut.
-_SHOWN = 12
+#: Tokens in a message before it is cut.
+_PREVIEW = 12
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded
         raise _unequal(tokenizer, clean, corrupt)
 
     def answers(words: Sequence[str], what: str) -> tuple[int, ...]:
-        found = tuple(_one_token(tokenizer, pair.clean, clean, word, what) for word in words)
+        ids = tuple(_one_token(tokenizer, pair.clean, clean, word, what) for word in words)
         if clean[-1] != corrupt[-1]:  # else the last token, and so the way an answer joins it, is the same
             for word in words:
                 _one_token(tokenizer, pair.corrupt, corrupt, word, what)
-        return found
+        return ids
 
     answer, wrong = answers(pair.answer, "answer"), answers(pair.wrong, "wrong")
     if set(answer) & set(wrong):
@@ -99,14 +99,14 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def _shown(tokenizer: Any, ids: Sequence[int]) -> str:
-    cut = [tokenizer.decode([i]) for i in ids[:_SHOWN]]
-    return f"{cut}" if len(ids) <= _SHOWN else f"{cut} and {len(ids) - _SHOWN} more"
+def _preview(tokenizer: Any, ids: Sequence[int]) -> str:
+    cut = [tokenizer.decode([i]) for i in ids[:_PREVIEW]]
+    return f"{cut}" if len(ids) <= _PREVIEW else f"{cut} and {len(ids) - _PREVIEW} more"
 
 
 def _unequal(tokenizer: Any, clean: list[int], corrupt: list[int]) -> BadInput:
     before, after = _shared_ends(clean, corrupt)
-    parts = [_shown(tokenizer, ids[before : len(ids) - after]) for ids in (clean, corrupt)]
+    parts = [_preview(tokenizer, ids[before : len(ids) - after]) for ids in (clean, corrupt)]
     return BadInput(
         f"clean has {len(clean)} tokens and corrupt {len(corrupt)}; they must have equally many. Where they differ, "
         f"clean has {parts[0]} and corrupt {parts[1]}. Exchange words for others of the same number of tokens."
@@ -133,11 +133,11 @@ def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str
             "Load it without its end token (add_eos_token=False)."
         )
     if whole[: len(ids)] == ids:
-        found = f"{what} {word!r} is {len(follows)} tokens: {_shown(tokenizer, follows)}"
+        problem = f"{what} {word!r} is {len(follows)} tokens: {_preview(tokenizer, follows)}"
     else:
         joined = whole[_shared_ends(ids, whole)[0] :]
-        found = f"{what} {word!r} runs together with the prompt's end, as {_shown(tokenizer, joined)}"
-    raise BadInput(f"{found}; it must be one token after the prompt. {_advice(tokenizer, prompt, word)}")
+        problem = f"{what} {word!r} runs together with the prompt's end, as {_preview(tokenizer, joined)}"
+    raise BadInput(f"{problem}; it must be one token after the prompt. {_advice(tokenizer, prompt, word)}")
 
 
 def _advice(tokenizer: Any, prompt: str, word: str) -> str:
@@ -152,7 +152,7 @@ def _advice(tokenizer: Any, prompt: str, word: str) -> str:
 
 
 def _positions(pair: Pair, tokenizer: Any, length: int) -> dict[str, int]:
-    found: dict[str, int] = {}
+    indices: dict[str, int] = {}
     if pair.positions:
         if not tokenizer.is_fast:
             raise BadInput(
@@ -160,14 +160,14 @@ def _positions(pair: Pair, tokenizer: Any, length: int) -> dict[str, int]:
             )
         clean, corrupt = _offsets(tokenizer, pair.clean), _offsets(tokenizer, pair.corrupt)
         for name, span in pair.positions.items():
-            found[name] = _token_at(clean, span, name)
+            indices[name] = _token_at(clean, span, name)
             other = pair.corrupt_positions.get(name) or _counterpart(span, pair.clean, pair.corrupt)
-            if other and (there := _token_at(corrupt, other, name)) != found[name]:
+            if other and (corrupt_index := _token_at(corrupt, other, name)) != indices[name]:
                 raise BadInput(
-                    f"position {name!r} is token {found[name]} in clean and {there} in corrupt. Exchange words "
-                    "for others of the same number of tokens, each in its place."
+                    f"position {name!r} is token {indices[name]} in clean and {corrupt_index} in corrupt. Exchange "
+                    "words for others of the same number of tokens, each in its place."
                 )
-    return {**found, "end": length - 1}
+    return {**indices, "end": length - 1}
 
 
 def _offsets(tokenizer: Any, text: str) -> list[Span]:

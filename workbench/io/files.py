@@ -1,4 +1,4 @@
-"""Small file habits that every result shares: plain JSON, hashes, writes that are whole or not there."""
+"""What every result file shares: plain JSON, hashes, atomic writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def parse_json(text: str | bytes, what: str) -> Any:
     """JSON from outside, refused when it is too large, too deep or not JSON.
 
     Raises:
-        BadInput: with `what` (a path) and what was found.
+        BadInput: with `what` (a path) and the problem.
     """
     if len(text) > JSON_BYTES:
         raise BadInput(f"{what}: {len(text)} bytes of JSON, at most {JSON_BYTES} are read.")

@@ -90,8 +90,8 @@ def _tensor(name: str, entry: Any, base: int, path: Path) -> Tensor:
         )
 
     if not isinstance(entry, Mapping) or entry.get("dtype") not in _DTYPES:
-        found = entry.get("dtype") if isinstance(entry, Mapping) else entry
-        raise UntrustedModel(f"{path}: {name!r} has the dtype {found!r}; known are {', '.join(_DTYPES)}.")
+        dtype = entry.get("dtype") if isinstance(entry, Mapping) else entry
+        raise UntrustedModel(f"{path}: {name!r} has the dtype {dtype!r}; known are {', '.join(_DTYPES)}.")
     if not whole(entry.get("shape")) or not whole(entry.get("data_offsets"), 2):
         raise UntrustedModel(f"{path}: {name!r} has no valid shape and data_offsets.")
     begin, end = entry["data_offsets"]

@@ -40,10 +40,10 @@ _BUILT_IN = {
 _REFUSED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npz", ".npy", ".h5", ".msgpack"}
 
 
-def hash_mismatch(what: object, expected: str, found: str, mend: str) -> UntrustedModel:
+def hash_mismatch(what: object, expected: str, actual: str, advice: str) -> UntrustedModel:
     """The error for bytes that are not the expected ones, with both hashes and what to do."""
     return UntrustedModel(
-        f"{what} is altered or truncated: expected SHA-256 {expected}, found {found}. Nothing was loaded. {mend}"
+        f"{what} is altered or truncated: expected SHA-256 {expected}, found {actual}. Nothing was loaded. {advice}"
     )
 
 
@@ -52,12 +52,12 @@ def parse_json(data: bytes, where: object) -> dict[str, Any]:
     if len(data) > JSON_LIMIT:
         raise UntrustedModel(f"{where} has {len(data):,} bytes; at most {JSON_LIMIT:,} are read.")
     try:
-        found = json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UntrustedModel(f"{where} is not a JSON file: {error}") from None
-    if not isinstance(found, dict):
-        raise UntrustedModel(f"{where} holds a {type(found).__name__}, not a JSON object.")
-    return found
+    if not isinstance(value, dict):
+        raise UntrustedModel(f"{where} holds a {type(value).__name__}, not a JSON object.")
+    return value
 
 
 def read_small(path: Path) -> bytes:
@@ -132,7 +132,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def pickles(where: object, names: list[str]) -> str:
-    """What is said about weights in a format that can run code when it is opened."""
+    """The message about weights in a format that can run code when it is opened."""
     return (
         f"{where} holds weights only as {', '.join(names[:4])}. Such files can run code when they are opened, so they "
         "are refused; the workbench reads safetensors and GGUF. Convert them where that is no danger (a throw-away "

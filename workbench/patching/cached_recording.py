@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.cache.keys import activation, digest
-from workbench.cache.work_queue import share_cores, work_through
+from workbench.cache.work_queue import compute_missing, share_cores
 from workbench.errors import UsageError
 from workbench.models.pattern_formula import PatternFormula
 from workbench.patching.batches import batches
@@ -85,7 +85,7 @@ class CachedRecording:
                 release()
 
         with ThreadPoolExecutor(1) as pool:
-            work_through(self.store, self.batches, self._lock, have, make)
+            compute_missing(self.store, self.batches, self._lock, have, make)
         for write in writes:
             write.result()
 

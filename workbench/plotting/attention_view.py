@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.plotting.charts import Heatmap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,24 +58,18 @@ class Attention:
 
     def figure(self) -> Figure:
         """Interactive Plotly figure of the pattern."""
-        from workbench.plotting import plotly_charts
-
-        values, names, words = self._laid_out
-        return plotly_charts.heatmap(values, names, names, **words)
+        return self._chart.figure()
 
     def picture(self) -> Picture:
         """The same, still, as a `matplotlib.figure.Figure`."""
-        from workbench.plotting import matplotlib_charts
-
-        values, names, words = self._laid_out
-        return matplotlib_charts.heatmap(values, names, names, **words)
+        return self._chart.picture()
 
     @cached_property
-    def _laid_out(self) -> tuple[np.ndarray, list[str], dict[str, Any]]:
-        """Values, labels and words of the picture."""
+    def _chart(self) -> Heatmap:
+        """The pattern as a chart."""
         values, names, words = laid_out(self.pattern, numbered(self.tokens))
         title = f"Attention of head {self.head}" + (f" · {self.model}" if self.model else "")
-        return values, names, {**words, "title": title, "scale": "attention", "limit": 1.0}
+        return Heatmap(values, names, names, title=title, scale="attention", limit=1.0, **words)
 
     def _at(self, dest: int) -> int:
         if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
@@ -95,10 +90,9 @@ class Attention:
             grid = notebook.image(matplotlib_charts.png(self.picture(), dpi=90), "picture of the pattern")
         else:
             grid = self._grid()
-        words = self._laid_out[2]
         return (
-            f"<div><b>{escape(words['title'])}</b><br>What the last token attends to: "
-            f"{coloured(self.tokens, self.pattern[-1], 1.0)}<i>{words['subtitle']}</i>{grid}</div>"
+            f"<div><b>{escape(self._chart.title)}</b><br>What the last token attends to: "
+            f"{coloured(self.tokens, self.pattern[-1], 1.0)}<i>{self._chart.subtitle}</i>{grid}</div>"
         )
 
     def _grid(self) -> str:
@@ -150,7 +144,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     )
 
 
-def _ids(given: Any, d_vocab: int) -> Int[Tensor, "pos"]:
+def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     """One prompt's token ids.
 
     Raises:
@@ -159,9 +153,11 @@ def _ids(given: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     import torch
 
     try:
-        ids = torch.as_tensor(given)
+        ids = torch.as_tensor(prompt)
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"prompt: {type(given).__name__} is neither a text nor the token ids of one prompt.") from None
+        raise UsageError(
+            f"prompt: {type(prompt).__name__} is neither a text nor the token ids of one prompt."
+        ) from None
     if ids.ndim != 1 or not len(ids) or ids.is_floating_point():
         raise UsageError(
             f"prompt: ids of shape {tuple(ids.shape)} and {ids.dtype}; give the whole numbers of one prompt, [pos]."
@@ -216,8 +212,8 @@ def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarra
 
 def visible(token: str) -> str:
     """A token with its white space to be seen: line breaks as ⏎, tabs as ⇥, a leading space as ·."""
-    shown = token.replace("\n", "⏎").replace("\t", "⇥")
-    return "·" + shown[1:] if shown.startswith(" ") else shown
+    text = token.replace("\n", "⏎").replace("\t", "⇥")
+    return "·" + text[1:] if text.startswith(" ") else text
 
 
 def shade(weight: float) -> str:

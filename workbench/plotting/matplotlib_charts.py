@@ -1,4 +1,7 @@
-"""Still figures (matplotlib, for PNG and PDF), drawn without matplotlib's global state: they are safe in threads."""
+"""Still pictures: every chart of `workbench.plotting.charts`, drawn with matplotlib (for PNG and PDF).
+
+Nothing uses matplotlib's global state: they are safe in threads.
+"""
 
 from __future__ import annotations
 
@@ -10,122 +13,139 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.plotting import style
+from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workbench.results.sweep import Sweep
+
+def draw(chart: Chart) -> Figure:
+    """The chart as a matplotlib figure."""
+    match chart:
+        case Heatmap():
+            return _heatmap(chart)
+        case Bars():
+            return _bars(chart)
+        case Lines():
+            return _lines(chart)
+        case Scatter():
+            return _scatter(chart)
+        case Graph():
+            return _graph(chart)
+        case _:
+            raise TypeError(f"{type(chart).__name__} is no chart of workbench.plotting.charts.")
 
 
-def of_sweep(sweep: Sweep, quantity: str) -> Figure:
-    """Bars for one axis, a heatmap for two; for layer × head × position the strongest heads × position."""
-    words, values, shown = style.words(sweep, quantity), getattr(sweep, quantity), style.strongest_cells(sweep)
-    axes, labels = sweep.axes, sweep.labels
-    common: dict[str, Any] = {
-        "title": words.title,
-        "subtitle": words.subtitle,
-        "scale": words.scale,
-        "note": words.note,
-    }
-    if len(axes) == 1:
-        low, high = style.interval(sweep, quantity)
-        return bars(values, low, high, labels[axes[0]], x_title=style.AXIS_NAMES[axes[0]], **common)
-    if shown.any():
-        common["note"] = f"Numbers: the strongest cells with p ≤ {style.ALPHA:g}. {words.note}"
-    if len(axes) == 2:
-        titles = {"y_title": style.AXIS_NAMES[axes[0]], "x_title": style.AXIS_NAMES[axes[1]]}
-        return heatmap(values, labels[axes[1]], labels[axes[0]], show=shown, **titles, **common)
-    flat, shown = values.reshape(-1, values.shape[-1]), shown.reshape(-1, values.shape[-1])
-    strength = np.nan_to_num(np.abs(style.largest_over_positions(flat)[0]), nan=-1.0)
-    rows = np.argsort(-strength, kind="stable")[: style.STRONGEST]
-    rows = np.sort(rows[strength[rows] >= 0])
-    heads = [sweep.name((*np.unravel_index(row, values.shape[:-1]), 0)).split(" at ")[0] for row in rows]
-    common["subtitle"] += f" · the {len(rows)} strongest of {len(flat)} heads"
-    titles = {"y_title": "layer.head", "x_title": "position"}
-    return heatmap(flat[rows], labels[axes[2]], heads, show=shown[rows], **titles, **common)
-
-
-def heatmap(
-    values: np.ndarray,
-    x: Sequence[str],
-    y: Sequence[str],
-    *,
-    title: str = "",
-    subtitle: str = "",
-    scale: str = "",
-    note: str = "",
-    x_title: str = "",
-    y_title: str = "",
-    limit: float | None = None,
-    diverging: bool = True,
-    show_values: bool = False,
-    show: np.ndarray | None = None,
-) -> Figure:
-    """The still twin of `workbench.plotting.plotly_charts.heatmap`; `show` writes the values of some cells only."""
-    top = style.limit(values) if limit is None else limit
-    width = min(14.0, max(6.0, 2.6 + (0.62 if show_values else 0.36) * len(x)))
-    slanted = style.is_crowded(x, width - 2)
-    figure = _figure(
-        width, min(12.0, max(3.6, 1.9 + (0.5 if show_values else 0.21) * len(y) + (0.7 if slanted else 0.0)))
-    )
+def _heatmap(chart: Heatmap) -> Figure:
+    values, columns, rows = chart.values, len(chart.x), len(chart.y)
+    limit = style.limit(values) if chart.limit is None else chart.limit
+    width = min(14.0, max(6.0, 2.6 + (0.62 if chart.show_values else 0.36) * columns))
+    slanted = style.is_crowded(chart.x, width - 2)
+    height = 1.9 + (0.5 if chart.show_values else 0.21) * rows + (0.7 if slanted else 0.0)
+    figure = _figure(width, min(12.0, max(3.6, height)))
     axes = figure.subplots()
     from matplotlib import colormaps
 
-    colours = colormaps[style.DIVERGING if diverging else style.SEQUENTIAL].with_extremes(bad=style.BLANK)
+    colours = colormaps[style.DIVERGING if chart.diverging else style.SEQUENTIAL].with_extremes(bad=style.BLANK)
     image = axes.imshow(
         np.ma.masked_invalid(values),
         cmap=colours,
-        vmin=-top if diverging else 0,
-        vmax=top,
+        vmin=-limit if chart.diverging else 0,
+        vmax=limit,
         aspect="auto",
         interpolation="nearest",
     )
-    axes.set_xticks(np.arange(len(x) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(y) + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=0.8)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(*style.sparse_ticks(x, 40), rotation=40 if slanted else 0, ha="right" if slanted else "center")
-    axes.set_yticks(*style.sparse_ticks(y, 40))
-    _write_values(axes, values, image, np.full(values.shape, show_values) if show is None else show)
-    figure.colorbar(image, ax=axes, label=scale, fraction=0.05, pad=0.03).outline.set_visible(False)
-    _label(figure, axes, title, subtitle, note, x_title, y_title)
+    _name_columns(axes, chart.x, slanted)
+    axes.set_yticks(*style.sparse_ticks(chart.y, 40))
+    labelled = np.full(values.shape, chart.show_values) if chart.labelled is None else chart.labelled
+    _write_values(axes, values, image, labelled)
+    figure.colorbar(image, ax=axes, label=chart.scale, fraction=0.05, pad=0.03).outline.set_visible(False)
+    _label(chart, figure, axes, chart.x_title, chart.y_title)
     return figure
 
 
-def bars(
-    values: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    names: Sequence[str],
-    *,
-    title: str = "",
-    subtitle: str = "",
-    scale: str = "",
-    note: str = "",
-    x_title: str = "",
-    reference: np.ndarray | None = None,
-    reference_name: str = "chance",
-    bar_name: str = "",
-) -> Figure:
-    """The still twin of `workbench.plotting.plotly_charts.bars`."""
-    width = min(14.0, max(6.0, 2 + 0.36 * len(names)))
-    slanted = style.is_crowded(names, width - 1)
+def _bars(chart: Bars) -> Figure:
+    values, low, high = chart.values, chart.low, chart.high
+    width = min(14.0, max(6.0, 2 + 0.36 * len(chart.names)))
+    slanted = style.is_crowded(chart.names, width - 1)
     figure = _figure(width, 4.6 if slanted else 4.0)
-    axes, at = figure.subplots(), np.arange(len(names))
-    known = np.isfinite(low) & np.isfinite(high)
-    error = np.stack([values - low, high - values])[:, known].clip(min=0)
-    axes.bar(at, np.nan_to_num(values), color=style.BAR, width=0.72, label=bar_name or None)
-    axes.errorbar(at[known], values[known], yerr=error, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+    axes, at = figure.subplots(), np.arange(len(chart.names))
+    finite = np.isfinite(low) & np.isfinite(high)
+    error = np.stack([values - low, high - values])[:, finite].clip(min=0)
+    axes.bar(at, np.nan_to_num(values), color=style.BAR, width=0.72, label=chart.bar_name or None)
+    axes.errorbar(at[finite], values[finite], yerr=error, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(*style.sparse_ticks(names, 40), rotation=40 if slanted else 0, ha="right" if slanted else "center")
+    _name_columns(axes, chart.names, slanted)
     axes.margins(x=0.02)
     axes.spines[["top", "right"]].set_visible(False)
-    if reference is not None:
-        axes.hlines(reference, at - 0.45, at + 0.45, color="black", linestyle="--", linewidth=1.2, label=reference_name)
+    if chart.reference is not None:
+        mark: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2, "label": chart.reference_name}
+        axes.hlines(chart.reference, at - 0.45, at + 0.45, **mark)
         axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.12))
-    _label(figure, axes, title, subtitle, note, x_title, scale)
+    _label(chart, figure, axes, chart.x_title, chart.scale)
     return figure
+
+
+def _lines(chart: Lines) -> Figure:
+    figure = _figure(7.0, 4.2)
+    axes = figure.subplots()
+    for index, (name, line) in enumerate(chart.lines.items()):
+        colour = style.colour(index)
+        axes.plot(line.x, line.y, color=colour, marker="o", markersize=3, label=name)
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=style.FAINT, linewidth=0)
+    if chart.log_x:
+        axes.set_xscale("log")
+    if len(chart.lines) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    _label(chart, figure, axes, chart.x_title, chart.y_title)
+    return figure
+
+
+def _scatter(chart: Scatter) -> Figure:
+    figure = _figure(6.4, 4.6)
+    axes = figure.subplots()
+    axes.scatter(chart.x[chart.finite], chart.y[chart.finite], color=style.BAR, s=28, alpha=0.8, linewidth=0)
+    for i in chart.furthest:
+        offset: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8}
+        axes.annotate(chart.names[i], (chart.x[i], chart.y[i]), **offset)
+    if (line := chart.line) is not None:
+        ends = np.array([chart.x[chart.finite].min(), chart.x[chart.finite].max()])
+        axes.plot(ends, line.intercept + line.slope * ends, color=style.MARK, label=style.regression_text(line))
+        axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    _label(chart, figure, axes, chart.x_title, chart.y_title)
+    return figure
+
+
+def _graph(chart: Graph) -> Figure:
+    figure = _figure(7.0, 5.6)
+    axes = figure.subplots()
+    for (sender, receiver), strength in chart.edges.items():
+        colour = style.BAR if strength >= 0 else style.MARK
+        arrow = {"arrowstyle": "->", "color": colour, "linewidth": chart.width(strength), "alpha": 0.6}
+        axes.annotate("", chart.nodes[receiver], chart.nodes[sender], arrowprops={**arrow, "shrinkA": 8, "shrinkB": 8})
+    for index, (group, names) in enumerate(chart.members.items()):
+        places = np.array([chart.nodes[name] for name in names], dtype=float)
+        axes.scatter(*places.T, s=90, color=style.colour(index), label=group or None, zorder=3)
+        for name, place in zip(names, places, strict=True):
+            axes.annotate(name, place, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    if len(chart.members) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    axes.margins(0.12)
+    axes.spines[:].set_visible(False)
+    _label(chart, figure, axes, chart.x_title, chart.y_title)
+    return figure
+
+
+def _name_columns(axes: Any, names: Sequence[str], slanted: bool) -> None:
+    axes.set_xticks(*style.sparse_ticks(names, 40), rotation=40 if slanted else 0, ha="right" if slanted else "center")
 
 
 def png(figure: Figure, dpi: int = 150) -> bytes:
@@ -144,16 +164,16 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _write_values(axes: Any, values: np.ndarray, image: Any, show: np.ndarray) -> None:
-    """The values of the cells where `show` is true, black on light and white on dark cells."""
+def _write_values(axes: Any, values: np.ndarray, image: Any, labelled: np.ndarray) -> None:
+    """The values of the cells where `labelled` is true, black on light and white on dark cells."""
     shades = image.cmap(image.norm(values))[..., :3] @ (0.299, 0.587, 0.114)
     for (row, column), value in np.ndenumerate(values):
-        if show[row, column] and np.isfinite(value):
+        if labelled[row, column] and np.isfinite(value):
             colour = "white" if shades[row, column] < 0.5 else "black"
             axes.text(
                 column,
                 row,
-                f"{value:.2f}".replace("-", "\N{MINUS SIGN}"),
+                f"{value:z.2f}".replace("-", "\N{MINUS SIGN}"),
                 ha="center",
                 va="center",
                 fontsize=7,
@@ -161,11 +181,11 @@ def _write_values(axes: Any, values: np.ndarray, image: Any, show: np.ndarray) -
             )
 
 
-def _label(figure: Any, axes: Any, title: str, subtitle: str, note: str, x_title: str, y_title: str) -> None:
+def _label(chart: Chart, figure: Any, axes: Any, x_title: str, y_title: str) -> None:
     axes.set_xlabel(x_title)
     axes.set_ylabel(y_title)
     width = figure.get_figwidth()
-    figure.suptitle(textwrap.fill(title, int(9 * width)), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    axes.set_title(textwrap.fill(subtitle, int(12 * (width - 0.8))), loc="left", fontsize=9, color="#444444")
-    if note:
-        figure.supxlabel(textwrap.fill(note, int(17 * width)), x=0.01, ha="left", fontsize=7.5, color="#555555")
+    figure.suptitle(textwrap.fill(chart.title, int(9 * width)), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    axes.set_title(textwrap.fill(chart.subtitle, int(12 * (width - 0.8))), loc="left", fontsize=9, color="#444444")
+    if chart.note:
+        figure.supxlabel(textwrap.fill(chart.note, int(17 * width)), x=0.01, ha="left", fontsize=7.5, color="#555555")

@@ -11,25 +11,24 @@ import numpy as np
 from workbench.plotting import matplotlib_charts, style
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from workbench.patching.screen import Screen
     from workbench.results.sweep import Sweep
 
-SHOWN = 8
+#: Cells in the table of a sweep.
+ROWS = 8
 
 
 def of_sweep(sweep: Sweep) -> str:
     """Title, the strongest cells with intervals and p-values, any note, and the picture."""
     quantity = sweep.quantity(None)
-    words, ranking = style.words(sweep, quantity), sweep.ranking()
-    order = np.argsort(np.where(np.isfinite(ranking), -ranking, np.inf), axis=None, kind="stable")[:SHOWN]
+    words, ranking = style.chart_text(sweep, quantity), sweep.ranking()
+    order = np.argsort(np.where(np.isfinite(ranking), -ranking, np.inf), axis=None, kind="stable")[:ROWS]
     low, high = style.interval(sweep, quantity)
     values, rows = getattr(sweep, quantity), []
     for index in zip(*np.unravel_index(order, ranking.shape), strict=True):
         if np.isfinite(ranking[index]):
-            interval = f"[{low[index]:.3f}, {high[index]:.3f}]"
-            rows.append((sweep.name(index), f"{values[index]:.3f}", interval, f"{sweep.p_value[index]:.2g}"))
+            interval = f"[{low[index]:z.3f}, {high[index]:z.3f}]"
+            rows.append((sweep.name(index), f"{values[index]:z.3f}", interval, f"{sweep.p_value[index]:.2g}"))
     return "".join(
         [
             f"<div><b>{escape(words.title)}</b><br>{escape(words.subtitle)}<br>",
@@ -53,13 +52,6 @@ def html_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(str(c))}</{tag}>" for c in cells) + "</tr>"
 
     return f"<table>{line('th', head)}{''.join(line('td', row) for row in rows)}</table>"
-
-
-def frame_table(frame: pd.DataFrame, rows: int = SHOWN) -> str:
-    """The first rows of a data frame, escaped."""
-    return html_table(
-        tuple(map(str, frame.columns)), [tuple(map(str, r)) for r in frame.head(rows).itertuples(index=False)]
-    )
 
 
 def image(png: bytes, alternative: str) -> str:

@@ -1,166 +1,201 @@
-"""Interactive figures (Plotly): a sweep's, and the two shapes that findings need, a heatmap and bars with intervals."""
+"""Interactive figures: every chart of `workbench.plotting.charts`, drawn with Plotly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.plotting import style
+from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.results.sweep import Sweep
+
+def draw(chart: Chart) -> Figure:
+    """The chart as a Plotly figure."""
+    match chart:
+        case Heatmap():
+            return _heatmap(chart)
+        case Bars():
+            return _bars(chart)
+        case Lines():
+            return _lines(chart)
+        case Scatter():
+            return _scatter(chart)
+        case Graph():
+            return _graph(chart)
+        case _:
+            raise TypeError(f"{type(chart).__name__} is no chart of workbench.plotting.charts.")
 
 
-def of_sweep(sweep: Sweep, quantity: str) -> Figure:
-    """Bars for one axis, a heatmap for two; for layer × head × position a heatmap with a menu of positions."""
-    words, values, texts = style.words(sweep, quantity), getattr(sweep, quantity), style.hover(sweep, quantity)
-    axes, labels = sweep.axes, sweep.labels
-    common: dict[str, Any] = {
-        "title": words.title,
-        "subtitle": words.subtitle,
-        "scale": words.scale,
-        "note": words.note,
-    }
-    if len(axes) == 1:
-        low, high = style.interval(sweep, quantity)
-        return bars(values, low, high, labels[axes[0]], hover=texts, x_title=style.AXIS_NAMES[axes[0]], **common)
-    common |= {"y_title": style.AXIS_NAMES[axes[0]], "x_title": style.AXIS_NAMES[axes[1]]}
-    if len(axes) == 2:
-        return heatmap(values, labels[axes[1]], labels[axes[0]], hover=texts, **common)
-    best, where = style.largest_over_positions(values)
-    best_texts = np.take_along_axis(texts, where[..., None], axis=-1)[..., 0]
-    figure = heatmap(best, labels[axes[1]], labels[axes[0]], hover=best_texts, limit=style.limit(values), **common)
-    views = [("largest over positions", best, best_texts)]
-    views += [(f"position {name}", values[..., i], texts[..., i]) for i, name in enumerate(labels[axes[2]])]
-    buttons = [
-        {"label": name, "method": "restyle", "args": [{"z": [_plain(z)], "customdata": [t.tolist()]}]}
-        for name, z, t in views
-    ]
-    figure.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}])
-    return figure
-
-
-def heatmap(
-    values: np.ndarray,
-    x: Sequence[str],
-    y: Sequence[str],
-    *,
-    title: str = "",
-    subtitle: str = "",
-    scale: str = "",
-    note: str = "",
-    x_title: str = "",
-    y_title: str = "",
-    hover: np.ndarray | None = None,
-    limit: float | None = None,
-    diverging: bool = True,
-    show_values: bool = False,
-) -> Figure:
-    """A heatmap of ``values [y, x]``, first row on top; NaN is grey.
-
-    `diverging` centres the colours on 0, from −limit to limit (by default the largest magnitude); otherwise they run
-    from 0 to limit. `scale` names the quantity and its units; `show_values` writes each value into its cell.
-    """
+def _heatmap(chart: Heatmap) -> Figure:
     import plotly.graph_objects as go
 
-    top = style.limit(values) if limit is None else limit
+    limit = style.limit(chart.values) if chart.limit is None else chart.limit
     trace = go.Heatmap(
-        z=_plain(values),
-        x=list(x),
-        y=list(y),
-        zmin=-top if diverging else 0,
-        zmax=top,
-        colorscale=style.DIVERGING if diverging else style.SEQUENTIAL,
-        colorbar={"title": {"text": scale, "side": "right"}},
-        customdata=None if hover is None else hover.tolist(),
-        hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>" if hover is None else "%{customdata}<extra></extra>",
-        texttemplate="%{z:.2f}" if show_values else None,
+        z=plain(chart.values),
+        x=list(chart.x),
+        y=list(chart.y),
+        zmin=-limit if chart.diverging else 0,
+        zmax=limit,
+        colorscale=style.DIVERGING if chart.diverging else style.SEQUENTIAL,
+        colorbar={"title": {"text": chart.scale, "side": "right"}},
+        customdata=None if chart.hover is None else chart.hover.tolist(),
+        hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>" if chart.hover is None else "%{customdata}<extra></extra>",
+        texttemplate="%{z:.2f}" if chart.show_values else None,
         xgap=1,
         ygap=1,
         hoverongaps=True,
     )
-    figure = _figure(trace, title, subtitle, note, x_title, y_title)
-    figure.update_layout(height=min(1100, max(420, 190 + 19 * len(y))), plot_bgcolor=style.BLANK)
+    figure = _figure(chart, trace, chart.x_title, chart.y_title)
+    figure.update_layout(height=min(1100, max(420, 190 + 19 * len(chart.y))), plot_bgcolor=style.BLANK)
     figure.update_xaxes(type="category", showgrid=False, zeroline=False)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, zeroline=False)
     return figure
 
 
-def bars(
-    values: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    names: Sequence[str],
-    *,
-    title: str = "",
-    subtitle: str = "",
-    scale: str = "",
-    note: str = "",
-    x_title: str = "",
-    hover: np.ndarray | None = None,
-    reference: np.ndarray | None = None,
-    reference_name: str = "chance",
-    bar_name: str = "",
-) -> Figure:
-    """A bar for each name with its interval; `reference` puts a mark beside each bar (a chance level, a null).
-    `bar_name` is what the legend calls the bars."""
+def _bars(chart: Bars) -> Figure:
     import plotly.graph_objects as go
 
+    names = list(chart.names)
     trace = go.Bar(
-        x=list(names),
-        y=_plain(values),
+        x=names,
+        y=plain(chart.values),
         error_y={
-            "visible": bool(np.isfinite(low).any()),
+            "visible": bool(np.isfinite(chart.low).any()),
             "type": "data",
             "symmetric": False,
-            "array": _plain(high - values),
-            "arrayminus": _plain(values - low),
+            "array": plain(chart.high - chart.values),
+            "arrayminus": plain(chart.values - chart.low),
             "thickness": 1.2,
             "color": style.WHISKER,
         },
         marker={"color": style.BAR},
-        customdata=None if hover is None else hover.tolist(),
-        hovertemplate="%{x}: %{y:.4g}<extra></extra>" if hover is None else "%{customdata}<extra></extra>",
-        name=bar_name or scale,
+        customdata=None if chart.hover is None else chart.hover.tolist(),
+        hovertemplate="%{x}: %{y:.4g}<extra></extra>" if chart.hover is None else "%{customdata}<extra></extra>",
+        name=chart.bar_name or chart.scale,
     )
-    figure = _figure(trace, title, subtitle, note, x_title, scale)
-    if reference is not None:
+    figure = _figure(chart, trace, chart.x_title, chart.scale)
+    if chart.reference is not None:
         mark = {
             "symbol": "line-ew-open",
             "size": int(np.clip(260 / len(names), 8, 26)),
             "color": style.MARK,
             "line": {"width": 2},
         }
-        figure.add_scatter(x=list(names), y=_plain(reference), mode="markers", name=reference_name, marker=mark)
-    figure.update_layout(showlegend=reference is not None, height=460)
-    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})
+        figure.add_scatter(x=names, y=plain(chart.reference), mode="markers", name=chart.reference_name, marker=mark)
+    figure.update_layout(showlegend=chart.reference is not None, height=460, legend=_LEGEND)
     figure.update_xaxes(type="category")
     return figure
 
 
-def _figure(trace: Any, title: str, subtitle: str, note: str, x_title: str, y_title: str) -> Figure:
+def _lines(chart: Lines) -> Figure:
+    import plotly.graph_objects as go
+
+    figure = _figure(chart, None, chart.x_title, chart.y_title)
+    for index, (name, line) in enumerate(chart.lines.items()):
+        colour = style.colour(index)
+        if line.low is not None and line.high is not None:
+            band: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+            figure.add_trace(go.Scatter(x=plain(line.x), y=plain(line.high), **band))
+            fill = {"fill": "tonexty", "fillcolor": style.faint(colour)}
+            figure.add_trace(go.Scatter(x=plain(line.x), y=plain(line.low), **band, **fill))
+        figure.add_trace(
+            go.Scatter(x=plain(line.x), y=plain(line.y), mode="lines+markers", name=name, line={"color": colour})
+        )
+    figure.update_layout(showlegend=len(chart.lines) > 1, height=460, legend=_LEGEND)
+    if chart.log_x:
+        figure.update_xaxes(type="log")
+    return figure
+
+
+def _scatter(chart: Scatter) -> Figure:
+    import plotly.graph_objects as go
+
+    names = [name for name, finite in zip(chart.names, chart.finite, strict=True) if finite]
+    points = go.Scatter(
+        x=plain(chart.x[chart.finite]),
+        y=plain(chart.y[chart.finite]),
+        mode="markers",
+        customdata=names,
+        hovertemplate="%{customdata}: %{x:.4g}, %{y:.4g}<extra></extra>",
+        marker={"color": style.BAR, "size": 8, "opacity": 0.8},
+        showlegend=False,
+    )
+    figure = _figure(chart, points, chart.x_title, chart.y_title)
+    if (line := chart.line) is not None:
+        ends = np.array([np.nanmin(chart.x[chart.finite]), np.nanmax(chart.x[chart.finite])])
+        figure.add_scatter(
+            x=plain(ends),
+            y=plain(line.intercept + line.slope * ends),
+            mode="lines",
+            line={"color": style.MARK},
+            name=style.regression_text(line),
+        )
+    figure.update_layout(height=460, legend=_LEGEND)
+    return figure
+
+
+def _graph(chart: Graph) -> Figure:
+    import plotly.graph_objects as go
+
+    figure = _figure(chart, None, chart.x_title, chart.y_title)
+    for (sender, receiver), strength in chart.edges.items():
+        (x0, y0), (x1, y1) = chart.nodes[sender], chart.nodes[receiver]
+        figure.add_annotation(
+            x=x1,
+            y=y1,
+            ax=x0,
+            ay=y0,
+            **{"xref": "x", "yref": "y", "axref": "x", "ayref": "y"},
+            arrowhead=2,
+            arrowwidth=chart.width(strength),
+            arrowcolor=style.BAR if strength >= 0 else style.MARK,
+            opacity=0.6,
+            standoff=10,
+            hovertext=f"{sender} → {receiver}: {strength:z.3g}",
+        )
+    for index, (group, names) in enumerate(chart.members.items()):
+        figure.add_trace(
+            go.Scatter(
+                x=[chart.nodes[name][0] for name in names],
+                y=[chart.nodes[name][1] for name in names],
+                mode="markers+text",
+                text=names,
+                textposition="top center",
+                hoverinfo="text",
+                marker={"size": 14, "color": style.colour(index)},
+                name=group,
+            )
+        )
+    figure.update_layout(showlegend=len(chart.members) > 1, height=560, legend=_LEGEND)
+    return figure
+
+
+_LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}
+
+
+def _figure(chart: Chart, trace: Any, x_title: str, y_title: str) -> Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure(trace)
     figure.update_layout(
-        title={"text": title, "subtitle": {"text": subtitle}, "x": 0.02, "xanchor": "left"},
+        title={"text": chart.title, "subtitle": {"text": chart.subtitle}, "x": 0.02, "xanchor": "left"},
         xaxis_title=x_title,
         yaxis_title=y_title,
         template="plotly_white",
         margin={"t": 110, "l": 70, "r": 30, "b": 90},
     )
-    if note:
+    if chart.note:
         place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "yshift": -62, "xanchor": "left", "yanchor": "top"}
-        figure.add_annotation(text=note, showarrow=False, font={"size": 11, "color": "#555"}, **place)
+        figure.add_annotation(text=chart.note, showarrow=False, font={"size": 11, "color": "#555"}, **place)
     return figure
 
 
-def _plain(values: np.ndarray) -> list[Any]:
+def plain(values: np.ndarray) -> list[Any]:
     """Lists with None for NaN: what Plotly's JSON can hold."""
-    plain = np.asarray(values).astype(object)
-    plain[~np.isfinite(values)] = None
-    return plain.tolist()
+    result = np.asarray(values).astype(object)
+    result[~np.isfinite(values)] = None
+    return result.tolist()

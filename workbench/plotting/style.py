@@ -1,14 +1,15 @@
-"""What the interactive and the still figures of a sweep have in common: words, scales and which cells are drawn."""
+"""What interactive and still figures have in common: colours, scales, a sweep's words, and which cells are drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from workbench.plotting.charts import Regression
     from workbench.results.sweep import Sweep
 
 #: ColorBrewer's red–blue: diverging, readable with the common colour-vision deficiencies; its middle means 0.
@@ -19,6 +20,10 @@ BLANK = "#b9b9b9"
 BAR = "#33658a"
 #: Of reference marks: seen on the bars, and on light and dark pages.
 MARK = "#d55e00"
+#: Of lines and groups, told apart with the common colour-vision deficiencies (Okabe & Ito 2008).
+PALETTE = (BAR, MARK, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+#: Opacity of a band around a line.
+FAINT = 0.18
 #: Of intervals: seen on light and dark pages.
 WHISKER = "#8a8a8a"
 AXIS_NAMES: Mapping[str, str] = {
@@ -36,7 +41,7 @@ STRONGEST = 20
 
 
 @dataclass(frozen=True)
-class Words:
+class ChartText:
     """Texts around a figure. Every line says something that a reader needs to judge the numbers."""
 
     title: str
@@ -44,18 +49,22 @@ class Words:
     scale: str
     note: str
 
+    def with_note(self, note: str) -> ChartText:
+        """The same with another note."""
+        return replace(self, note=note)
 
-def words(sweep: Sweep, quantity: str) -> Words:
+
+def chart_text(sweep: Sweep, quantity: str) -> ChartText:
     """Title (model, task, n), subtitle (edit, site, direction, metric), the scale with its units, and a footnote."""
     info = sweep.info
     title = " · ".join([*(str(info[key]) for key in ("model", "task") if info.get(key)), f"n = {sweep.n}"])
     least = sweep.smallest_p_value
     note = f"p-values are corrected for the number of cells; the smallest possible here is {least:.2g}."
     if least > ALPHA:
-        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: take more prompts. {note}"
+        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more prompts. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
-    return Words(title, _subtitle(info), _scale(info, quantity), note)
+    return ChartText(title, _subtitle(info), _scale(info, quantity), note)
 
 
 def limit(values: np.ndarray) -> float:
@@ -72,24 +81,24 @@ def interval(sweep: Sweep, quantity: str) -> tuple[np.ndarray, np.ndarray]:
 
 def hover(sweep: Sweep, quantity: str) -> np.ndarray:
     """The text of every cell, as HTML lines: name, value with interval, p-value. Blank cells say so."""
-    said, texts = cell_words(sweep, quantity), np.empty(sweep.mean_delta.shape, dtype=object)
+    words, texts = cell_words(sweep, quantity), np.empty(sweep.mean_delta.shape, dtype=object)
     for index, _ in sweep.cells():
-        texts[index] = "<br>".join([f"<b>{sweep.name(index)}</b>", *said[index]])
+        texts[index] = "<br>".join([f"<b>{sweep.name(index)}</b>", *words[index]])
     return texts
 
 
 def cell_words(sweep: Sweep, quantity: str) -> np.ndarray:
-    """What is known of every cell, as a tuple of texts: value, interval, p-value. Blank cells say so."""
+    """The numbers of every cell, as a tuple of texts: value, interval, p-value. Blank cells say so."""
     values, (low, high), p = getattr(sweep, quantity), interval(sweep, quantity), sweep.p_value
     label = quantity.replace("_", " ")
     words = np.empty(values.shape, dtype=object)
     for index in np.ndindex(*values.shape):
-        known = (
-            f"{label} {values[index]:.4g}",
-            f"95 % [{low[index]:.3g}, {high[index]:.3g}]",
+        numbers = (
+            f"{label} {values[index]:z.4g}",
+            f"95 % [{low[index]:z.3g}, {high[index]:z.3g}]",
             f"p = {p[index]:.2g}",
         )
-        words[index] = known if np.isfinite(values[index]) else ("no value",)
+        words[index] = numbers if np.isfinite(values[index]) else ("no value",)
     return words
 
 
@@ -106,6 +115,23 @@ def strongest_cells(sweep: Sweep) -> np.ndarray:
     mask = np.zeros(score.size, dtype=bool)
     mask[np.argsort(-score, axis=None, kind="stable")[:NAMED]] = True
     return mask.reshape(score.shape) & sure
+
+
+def colour(index: int) -> str:
+    """The colour of the line or group at that place."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def faint(colour: str) -> str:
+    """A colour as CSS, at the opacity of bands."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{FAINT})"
+
+
+def regression_text(line: Regression) -> str:
+    """What the legend calls a regression line."""
+    sign = "+" if line.slope >= 0 else "−"
+    return f"y = {line.intercept:z.3g} {sign} {abs(line.slope):.3g} x, r = {line.correlation:z.2f}"
 
 
 def is_crowded(names: Sequence[str], inches: float) -> bool:
@@ -140,5 +166,5 @@ def _scale(info: Mapping[str, Any], quantity: str) -> str:
     return f"effect (0 = {base} run, 1 = {source} run)"
 
 
-def _listed(words: Any, between: str = " × ") -> str:
-    return words if isinstance(words, str) else between.join(map(str, words))
+def _listed(names: Any, between: str = " × ") -> str:
+    return names if isinstance(names, str) else between.join(map(str, names))

@@ -16,7 +16,7 @@ from workbench.io.files import JSON_BYTES, jsonable, parse_json, read_file, save
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = "workbench.results.circuit/1"
+FORMAT = "workbench.circuit/2"
 #: Columns that the table ``heads`` of a run must have: one row for each head of each stage of each task's circuit. It
 #: may have more (``mean_effect``, ``effect_low``, ``rank``, …); rows whose ``in_circuit`` is false are left out.
 HEAD_COLUMNS = ("task", "stage", "layer", "index", "head", "role")
@@ -49,15 +49,15 @@ class Circuit:
         name: usually the task.
         model: the model's name.
         heads: ``(head, role)`` pairs, one for each role that a head plays.
-        edges: what is known of who writes to whom.
-        found: how: ``{"method": "path patching", "task": "ioi", "n": 100, "top_percent": 2, …}``, JSON-able.
+        edges: which head writes into which.
+        provenance: how they were found, JSON-able: ``{"method": "path patching", "task": "ioi", "n": 100, …}``.
     """
 
     name: str
     model: str
     heads: tuple[tuple[Head, str], ...]
     edges: tuple[Edge, ...] = ()
-    found: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Head) for pair in self.heads):
@@ -91,7 +91,7 @@ class Circuit:
                 "model": self.model,
                 "heads": [[str(h), role] for h, role in self.heads],
                 "edges": [[str(e.sender), str(e.receiver or LOGITS), e.into] for e in self.edges],
-                "found": self.found,
+                "provenance": self.provenance,
             }
         )
 
@@ -117,14 +117,14 @@ class Circuit:
         """The inverse of `json`; raises `BadInput`, naming `what`."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise BadInput(f"{what} does not name the format {FORMAT!r}; write such files with Circuit.save.")
-        if lacking := {"name", "model", "heads", "edges", "found"} - set(data):
+        if lacking := {"name", "model", "heads", "edges", "provenance"} - set(data):
             raise BadInput(f"{what}: the field {sorted(lacking)[0]!r} is missing; write such files with Circuit.save.")
-        name, model, found = data["name"], data["model"], data["found"]
-        if not isinstance(name, str) or not isinstance(model, str) or not isinstance(found, dict):
-            raise BadInput(f"{what}: the fields 'name' and 'model' must be texts, and 'found' a mapping.")
+        name, model, provenance = data["name"], data["model"], data["provenance"]
+        if not isinstance(name, str) or not isinstance(model, str) or not isinstance(provenance, dict):
+            raise BadInput(f"{what}: the fields 'name' and 'model' must be texts, and 'provenance' a mapping.")
         heads = [(_head(h, what), role) for h, role in _rows(data.get("heads"), 2, what)]
         edges = [_edge(sender, receiver, into, what) for sender, receiver, into in _rows(data.get("edges"), 3, what)]
-        return cls(name, model, tuple(heads), tuple(edges), found)
+        return cls(name, model, tuple(heads), tuple(edges), provenance)
 
     @classmethod
     def all_from_run(cls, path: str | os.PathLike[str]) -> dict[str, Circuit]:
@@ -142,7 +142,7 @@ class Circuit:
         edges = _records(run.table("edges"), EDGE_COLUMNS, f"{path}, table edges") if "edges" in run.table_names else []
         where, model = f"{path}, its tables", run.facts.get("model", "")
         model = str(model.get("name", "") if isinstance(model, dict) else model)
-        about = {"finding": run.facts.get("finding"), "run": run.path.name, "config": run.facts.get("config")}
+        origin = {"finding": run.facts.get("finding"), "run": run.path.name, "config": run.facts.get("config")}
         return {
             str(task): cls(
                 str(task),
@@ -153,7 +153,7 @@ class Circuit:
                     for r in edges
                     if r["task"] == task
                 ),
-                {"task": task, **about},
+                {"task": task, **origin},
             )
             for task in dict.fromkeys(r["task"] for r in heads)
         }
@@ -187,6 +187,12 @@ def _records(frame: pd.DataFrame, columns: Iterable[str], what: str) -> list[dic
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise BadInput(f"{what}: columns {missing} are missing, found {list(frame.columns)}.")
+    for column in ("head", "sender", "receiver"):
+        if column in columns and not all(isinstance(head, str) for head in frame[column]):
+            raise BadInput(
+                f"{what}: column {column!r} holds numbers; expected text, because 9.1 and 9.10 are one number. Read "
+                "CSV files with dtype={'head': str}."
+            )
     return [row for row in frame.to_dict("records") if row.get("in_circuit", True)]
 
 

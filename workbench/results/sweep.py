@@ -17,6 +17,7 @@ from jaxtyping import Float
 from workbench import statistics
 from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
+from workbench.io.tables import number
 from workbench.results import sweep_file
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
@@ -63,10 +64,10 @@ class Sweep:
             if getattr(self, name) is not None:
                 put(self, name, _frozen(getattr(self, name)))
         check_shapes(self)
-        given = dict(self.labels)
+        labels = dict(self.labels)
         sizes = zip(self.axes, self.values.shape, strict=False)
-        put(self, "labels", {a: tuple(map(str, given.pop(a, range(n)))) for a, n in sizes})
-        check_labels(self, given)
+        put(self, "labels", {a: tuple(map(str, labels.pop(a, range(n)))) for a, n in sizes})
+        check_labels(self, labels)
         put(self, "info", dict(self.info))
 
     # --- numbers
@@ -77,7 +78,7 @@ class Sweep:
         return len(self.base)
 
     def of(self, examples: Sequence[int]) -> Sweep:
-        """Some of the examples, in the order given."""
+        """Some of the examples, in that order."""
         some = list(examples)
         return replace(
             self,
@@ -98,11 +99,6 @@ class Sweep:
         """Mean of `delta` over examples, in the metric's units; NaN for blank cells."""
         with np.errstate(invalid="ignore"):
             return _frozen(np.where(statistics.finite_rows(self.delta), self.delta.mean(axis=-1), np.nan))
-
-    @property
-    def mean(self) -> Float[np.ndarray, "*cells"]:
-        """The same as `mean_delta`."""
-        return self.mean_delta
 
     @property
     def delta_low(self) -> Float[np.ndarray, "*cells"]:
@@ -187,7 +183,8 @@ class Sweep:
             return "The metric of the source or the base run is not finite for some example"
         if self._ratio.gap_holds_zero:
             return (
-                f"The mean of source − base is {mean:.3g} with the 95 % interval [{low:.3g}, {high:.3g}], which holds 0"
+                f"The mean of source − base is {number(mean)} with the 95 % interval [{number(low)}, {number(high)}], "
+                "which holds 0"
             )
         same = np.abs(self.gap).max() <= ROUNDING * max(1.0, float(np.abs(self.base).max()))
         return "Source and base have the same metric, as far as float32 can tell" if same else ""
@@ -232,7 +229,7 @@ class Sweep:
         best = sorted((h for h in score if np.isfinite(score[h])), key=lambda h: -score[h])
         return best[: statistics.top_count(percent, len(score)) if percent is not None else k]
 
-    # --- shown and kept
+    # --- tables, figures and files
 
     def table(self) -> pd.DataFrame:
         """One row a cell: its labels, mean_delta, effect, their 95 % intervals, p_value, n. Blank cells have NaN.
@@ -254,30 +251,30 @@ class Sweep:
             columns["position"] = [at["position"] for at in places]
         blank = np.full(self.mean_delta.shape, np.nan)
         for name in ("mean_delta", "delta_low", "delta_high", "effect", "effect_low", "effect_high", "p_value"):
-            found = getattr(self, name)
-            columns[name] = (blank if found is None else found).ravel()
+            values = getattr(self, name)
+            columns[name] = (blank if values is None else values).ravel()
         return pd.DataFrame({**columns, "n": self.n})
 
     def figure(self, quantity: str | None = None) -> Figure:
         """Interactive Plotly figure of ``"effect"`` (the default where there is one) or ``"mean_delta"``."""
-        from workbench.plotting import plotly_charts
+        from workbench.plotting import sweep_charts
 
-        return plotly_charts.of_sweep(self, self.quantity(quantity))
+        return sweep_charts.figure(self, self.quantity(quantity))
 
     def picture(self, quantity: str | None = None) -> Picture:
         """The same, still, as a `matplotlib.figure.Figure` (``.savefig("sweep.png")``)."""
-        from workbench.plotting import matplotlib_charts
+        from workbench.plotting import sweep_charts
 
-        return matplotlib_charts.of_sweep(self, self.quantity(quantity))
+        return sweep_charts.picture(self, self.quantity(quantity))
 
-    def quantity(self, wanted: str | None) -> str:
-        """Which quantity a figure shows: `wanted`, or effects where they exist, else mean deltas."""
+    def quantity(self, name: str | None) -> str:
+        """Which quantity a figure shows: `name`, or effects where they exist, else mean deltas."""
         usable = self.effect is not None and bool(np.isfinite(self.effect).any())
-        if wanted not in (None, "effect", "mean_delta"):
-            raise UnknownName("quantity", wanted, ("effect", "mean_delta"))
-        if wanted == "effect" and not usable:
+        if name not in (None, "effect", "mean_delta"):
+            raise UnknownName("quantity", name, ("effect", "mean_delta"))
+        if name == "effect" and not usable:
             raise UsageError(f"There is no effect to draw. {self.effect_note}")
-        return wanted or ("effect" if usable else "mean_delta")
+        return name or ("effect" if usable else "mean_delta")
 
     def json(self) -> dict[str, Any]:
         """Everything but the per-cell, per-example values, as plain JSON (NaN becomes null)."""

@@ -33,10 +33,10 @@ def check_shapes(sweep: Sweep) -> None:
             f"Sweep: values of shape {sweep.values.shape} do not fit the pattern '{pattern}' ({len(axes) + 1} axes)."
         )
     for name in ("base", "source"):
-        found = getattr(sweep, name)
-        if found is not None and found.shape != sweep.values.shape[-1:]:
+        array = getattr(sweep, name)
+        if array is not None and array.shape != sweep.values.shape[-1:]:
             raise UsageError(
-                f"Sweep: {name} of shape {found.shape} does not fit 'example' = {sweep.values.shape[-1:]}, "
+                f"Sweep: {name} of shape {array.shape} does not fit 'example' = {sweep.values.shape[-1:]}, "
                 f"from values '{pattern}' of shape {sweep.values.shape}."
             )
     if 0 in sweep.values.shape:

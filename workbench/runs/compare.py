@@ -40,14 +40,14 @@ class TableDifference:
 
 def compare(a: Run, b: Run, tolerance: float = TOLERANCE) -> list[TableDifference]:
     """Every table of either run, in order of its name."""
-    found = []
+    differences = []
     for name in sorted({*a.table_names, *b.table_names}):
         if name not in a.table_names or name not in b.table_names:
             only = a if name in a.table_names else b
-            found.append(TableDifference(name, f"only {only.path.name} has it"))
+            differences.append(TableDifference(name, f"only {only.path.name} has it"))
         else:
-            found.append(_table(name, a.table(name), b.table(name), tolerance))
-    return found
+            differences.append(_table(name, a.table(name), b.table(name), tolerance))
+    return differences
 
 
 def _table(name: str, a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> TableDifference:

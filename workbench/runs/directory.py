@@ -1,9 +1,9 @@
-"""A run directory is whole or not there: written beside its place, flushed, then renamed.
+"""A run directory is complete or absent: written beside its place, flushed, then renamed.
 
 ::
 
     20260102T030405Z-circuit-reuse-1a2b3c4d/
-        run.json            finding, config, verdict, versions, git commit, time, peak memory, what the finding recorded
+        run.json            finding, config, verdict, reason, versions, git commit, time, peak memory, its facts
         summary.txt         the report in words
         tables/NAME.parquet, NAME.csv
         figures/NAME.json   Plotly; NAME.png, drawn with matplotlib
@@ -65,7 +65,7 @@ class RunDirectory:
         The name is ``<UTC time>-<finding>-<first 8 digits of the hash of finding and config>``.
 
         Raises:
-            UsageError: a name or value that cannot be kept.
+            UsageError: a name or value that cannot be saved.
             BadInput: `root` cannot be made or written.
         """
         _check_name(finding, "finding")
@@ -92,7 +92,7 @@ class RunDirectory:
         return cls(root, name, partial, {**facts, **provenance()})
 
     def record(self, **facts: Any) -> None:
-        """Keep facts in ``run.json``: ``model=…, data=…, seed=…, device=…, dtype=…, attention=…``."""
+        """Record facts in ``run.json``: ``model=…, data=…, seed=…, device=…, dtype=…, attention=…``."""
         self._facts |= jsonable(facts)
 
     def add_table(self, name: str, frame: pd.DataFrame) -> Path:
@@ -120,8 +120,8 @@ class RunDirectory:
         return written
 
     def add_report(self, report: Report) -> None:
-        """Keep a report's verdict, summary, tables, figures and facts."""
-        self.record(verdict=report.verdict, **report.facts)
+        """Save a report's verdict with its reason, summary, tables, figures and facts."""
+        self.record(verdict=report.verdict, reason=report.reason, **report.facts)
         self.summary = report.summary
         for name, frame in report.tables.items():
             self.add_table(name, frame)
@@ -171,7 +171,7 @@ class RunDirectory:
             self.discard()
 
     def _rename(self, target: Path) -> None:
-        # POSIX would put a folder in the place of an empty one: that is somebody's, too.
+        # POSIX would put a folder in the place of an empty one: that one is not ours to replace.
         if target.exists():
             raise FileExistsError(target)
         os.rename(self.partial, target)
@@ -185,7 +185,7 @@ class RunDirectory:
 class RunProgress:
     """The `workbench.findings.Progress` of a run: early tables and figures go into the directory, and are announced.
 
-    `tell` hears ``(done, total, what)``; `show` hears ``(name, path)`` of each early figure or table.
+    `tell` is called with ``(done, total, what)``, `show` with ``(name, path)`` of each early figure or table.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class RunProgress:
         if self.tell is not None:
             self.tell(done, total, what)
 
-    def early(
+    def publish(
         self,
         name: str,
         *,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workbench.findings import Finding, Report
 
 
-def perform(
+def execute(
     finding: Finding,
     model: str,
     settings: Mapping[str, Any],
@@ -25,12 +25,12 @@ def perform(
     show: Callable[[str, Path], None] | None = None,
     repeats: str | None = None,
 ) -> tuple[Report, Path]:
-    """Run a finding and keep the run; an interrupted one leaves no directory, and what it computed in the cache.
+    """Run a finding and save the run. An interrupted one leaves no directory; what it computed stays in the cache.
 
     Args:
         settings: as `Finding.settings` gives them.
-        load: gives the model of that name.
-        tell: hears ``(done, total, what)``; show: hears ``(name, path)`` of each early figure or table.
+        load: returns the model of that name.
+        tell: called with ``(done, total, what)``; show: called with ``(name, path)`` of each early figure or table.
         repeats: the name of the run that this one repeats.
     """
     config = {"model": model, **settings}
@@ -45,7 +45,7 @@ def perform(
             dtype=str(loaded.dtype).removeprefix("torch."),
             attention=loaded.attention_implementation,
         )
-        report = finding.judge(loaded, settings, RunProgress(run, tell, show))
+        report = finding.report(loaded, settings, RunProgress(run, tell, show))
         run.add_report(report)
     assert run.path is not None
     return report, run.path

@@ -24,18 +24,18 @@ def remember(run: Path) -> None:
         write_atomic(folder / f"{run.name}.json", json.dumps({"path": str(run.absolute())}).encode())
 
 
-def known(root: str | os.PathLike[str] = "runs") -> list[Path]:
+def finished_runs(root: str | os.PathLike[str] = "runs") -> list[Path]:
     """The run directories under `root` and those that were remembered and are still there, newest first."""
-    found = {path.parent.resolve() for path in Path(root).glob(f"*/{DONE}") if not path.parent.name.startswith(".")}
+    paths = {path.parent.resolve() for path in Path(root).glob(f"*/{DONE}") if not path.parent.name.startswith(".")}
     for note in (user_folder() / "runs").glob("*.json"):
         with suppress(BadInput, OSError, TypeError, KeyError):
             path = Path(parse_json(read_file(note, JSON_BYTES), str(note))["path"])
             if (path / DONE).is_file():
-                found.add(path.resolve())
-    return sorted(found, key=lambda path: path.name, reverse=True)
+                paths.add(path.resolve())
+    return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
-def named(name: str, root: str | os.PathLike[str] = "runs") -> Path:
+def find_run(name: str, root: str | os.PathLike[str] = "runs") -> Path:
     """The run directory of that path, name, or part of a name that only one run has; ``latest`` is the newest that is
     no repetition of another (``reproduce --from``).
 
@@ -45,18 +45,18 @@ def named(name: str, root: str | os.PathLike[str] = "runs") -> Path:
     """
     if name and (Path(name) / DONE).is_file():
         return Path(name)
-    here = known(root)
-    if name == "latest" and here:
-        return next((path for path in here if not _repeats(path)), here[0])
-    fitting = [path for path in here if path.name == name] or [path for path in here if name and name in path.name]
-    if len(fitting) > 1:
-        raise BadInput(f"{len(fitting)} runs are called like {name!r}: {', '.join(path.name for path in fitting[:5])}.")
-    if not fitting:
-        raise UnknownName("run", name, [path.name for path in here], "See workbench runs list.")
-    return fitting[0]
+    runs = finished_runs(root)
+    if name == "latest" and runs:
+        return next((path for path in runs if not _repeats(path)), runs[0])
+    matches = [path for path in runs if path.name == name] or [path for path in runs if name and name in path.name]
+    if len(matches) > 1:
+        raise BadInput(f"{len(matches)} runs are called like {name!r}: {', '.join(path.name for path in matches[:5])}.")
+    if not matches:
+        raise UnknownName("run", name, [path.name for path in runs], "See workbench runs list.")
+    return matches[0]
 
 
 def _repeats(path: Path) -> bool:
     with suppress(BadInput):
-        return Run.glance(path).facts.get("repeats") is not None
+        return Run.read_header(path).facts.get("repeats") is not None
     return False

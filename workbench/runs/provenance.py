@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, machine, git commit, peak memory. No environment variable is kept."""
+"""Where numbers come from: versions, machine, git commit, peak memory. No environment variable is recorded."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def provenance() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """The version of Python and of each of `PACKAGES`; None where it is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    installed: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def git_state(folder: str | os.PathLike[str] = ".") -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ FILE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a finding, kept in a run directory. Make it with `Run.read`.
+    """One execution of a finding, read from its run directory. Make it with `Run.read`.
 
     Attributes:
         path: the directory.
@@ -43,17 +43,17 @@ class Run:
         """Open a run directory after checking every file against ``done``.
 
         Raises:
-            BadInput: no ``done`` marker (the run never finished), a file missing or altered (expected and found hash),
+            BadInput: no ``done`` marker (the run never finished), a file missing or altered (expected and actual hash),
                 a path that leaves the directory, or a ``run.json`` that is none.
         """
         folder = Path(path)
-        run = cls.glance(folder)
+        run = cls.read_header(folder)
         for name in run.hashes:
             run.data(name)
         return run
 
     @classmethod
-    def glance(cls, path: str | os.PathLike[str]) -> Run:
+    def read_header(cls, path: str | os.PathLike[str]) -> Run:
         """Open a run directory after checking ``run.json`` alone; other files are checked when they are read."""
         folder = Path(path)
         if not (folder / DONE).is_file():
@@ -128,23 +128,23 @@ class Run:
         if not path.is_file() or path.resolve() != self.path.resolve() / name:  # no link leads out of the directory
             raise BadInput(f"{path} is missing, though 'done' lists it: the run directory was altered.")
         data = read_file(path, FILE_BYTES)
-        found = hashlib.sha256(data).hexdigest()
-        if found != self.hashes[name]:
-            raise BadInput(f"{path} was altered: expected SHA-256 {self.hashes[name]}, found {found}.")
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != self.hashes[name]:
+            raise BadInput(f"{path} was altered: expected SHA-256 {self.hashes[name]}, found {actual}.")
         return data
 
     def export(self, target: str | os.PathLike[str]) -> Path:
         """Pack the run into a ``.zip`` file, every file checked once more.
 
         Raises:
-            UsageError: another ending, or a file that is there already.
+            UsageError: another ending, or a file that exists already.
             BadInput: it cannot be written.
         """
         target = Path(target)
         if target.suffix != ".zip":
             raise UsageError(f"{target}: give a file that ends in .zip.")
         if target.exists():
-            raise UsageError(f"{target} is there already: name a new file (--out), or remove it.")
+            raise UsageError(f"{target} exists already: name a new file (--out), or remove it.")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
             for name in self.hashes:
@@ -167,10 +167,10 @@ class Run:
 
 
 def _entry(line: str, folder: Path) -> tuple[str, str]:
-    found = re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9._/-]+)", line)
-    if not found or ".." in found[2].split("/") or found[2].startswith("/"):
+    match = re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9._/-]+)", line)
+    if not match or ".." in match[2].split("/") or match[2].startswith("/"):
         raise BadInput(f"{folder / DONE}: {line[:120]!r} is no line of a SHA-256 and a path inside the directory.")
-    return found[2], found[1]
+    return match[2], match[1]
 
 
 def _known(kind: str, name: str, known: tuple[str, ...]) -> None:

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.findings import VERDICTS, Finding, Report
+from workbench.findings import VERDICTS, Finding, Report, Threshold
 from workbench.registry import FINDINGS
+from workbench.results.circuit import EDGE_COLUMNS, HEAD_COLUMNS
 from workbench.runs.directory import RunDirectory, RunProgress
 from workbench.runs.run import Run
 from workbench.testing.problems import raise_problems, run_in_order
@@ -48,11 +49,18 @@ def _states_its_claim(finding: Finding) -> Iterator[str]:
         yield f"claim={finding.claim!r} is no sentence. Say what *supported* would mean, before you run it."
     if not finding.source:
         yield "source is empty. Name the paper, or say that there is none."
-    if not finding.thresholds or not all(finding.thresholds.values()):
-        yield f"thresholds={dict(finding.thresholds)} says nothing. Name each number that the verdict compares with."
+    if not finding.thresholds:
+        yield "thresholds is empty. Name each number that the verdict compares with, as a Threshold."
+    for name, threshold in finding.thresholds.items():
+        if not isinstance(threshold, Threshold):
+            yield f"thresholds[{name!r}]={threshold!r} is no Threshold. Write Threshold('what is measured', above=0)."
     if missing := [name for name in ("n", "seed") if name not in finding.defaults]:
         names = " and no ".join(map(repr, missing))
         yield f"defaults has no {names}. Give a number of prompts and a seed: n=25, seed=0."
+    if unknown := sorted(set(finding.full) - set(finding.defaults)):
+        yield f"full has {', '.join(unknown)}, and defaults has not. Add each setting to defaults."
+    if isinstance(finding.results_version, bool) or not isinstance(finding.results_version, int):
+        yield f"results_version={finding.results_version!r} is no whole number. Begin at 1."
 
 
 def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -64,7 +72,7 @@ def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator
         try:
             config = finding.settings(settings)
             with RunDirectory.create(folder, finding.name, {"model": "tiny", **config}) as run:
-                report = finding.run(model, config, RunProgress(run))
+                report = finding.report(model, config, RunProgress(run))
                 run.record(model=model.provenance)
                 run.add_report(report)
         except (WorkbenchError, TypeError, AttributeError, KeyError, ValueError) as error:
@@ -80,9 +88,21 @@ def _run_is_complete(report: Report, run: Run, config: Mapping[str, Any]) -> Ite
     if report.verdict not in VERDICTS:
         yield f"its verdict {report.verdict!r} is none of {', '.join(VERDICTS)}."
     if f"n = {config['n']}" not in run.summary:
-        yield f"its summary does not say 'n = {config['n']}'. A number of prompts stands beside every statistic."
+        yield f"its summary does not say 'n = {config['n']}'. Return study.report(...), which writes it."
+    if report.verdict.capitalize() not in run.summary:
+        yield f"its summary does not say {report.verdict!r}. Return study.report(...), which writes the verdict."
     if only_one := set(report.figures) ^ set(report.pictures):
-        yield f"{', '.join(sorted(only_one))}: in figures or in pictures alone. Give every figure in both kinds."
+        names = ", ".join(sorted(only_one))
+        yield f"{names}: in figures or in pictures alone. Give charts to study.report(charts=…), which draws both."
+    if not {"quantity", "value", "n"} <= set(report.tables.get("summary", ())):
+        yield "it has no table 'summary' with the columns quantity, value and n. Add summary_table({'quantity': …}, n)."
+    for name, columns in {"heads": HEAD_COLUMNS, "edges": EDGE_COLUMNS}.items():
+        frame = report.tables.get(name, ())
+        if len(frame) and (absent := [column for column in columns if column not in frame]):
+            yield (
+                f"the table {name!r} has no {', '.join(absent)}, and Circuit.from_run reads them. Add them "
+                "(head_columns names a head), or give the table another name."
+            )
     for name, frame in report.tables.items():
         if name not in run.table_names or set(run.table(name).columns) != set(frame.columns):
             yield f"the table {name!r} is not read back as it was written. Use plain columns with names."

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.circuits import from_run
 from app.circuits.graph import CircuitGraph
+from workbench.io.tables import read_csv
 from workbench.registry import ROOT
 from workbench.results.circuit import Circuit
 from workbench.runs.directory import RunDirectory
@@ -38,8 +39,7 @@ with url_state.update_url():
 
 def committed(finding: str) -> dict[str, pd.DataFrame]:
     paths = sorted((RESULTS / finding / "tables").glob("*.csv"))
-    texts: Any = {"head": str, "receivers": str}
-    return {path.stem: pd.read_csv(path, dtype=texts) for path in paths}
+    return {path.stem: read_csv(path) for path in paths}
 
 
 def make_run(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> Run:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 
 from workbench import cli, registry
@@ -16,20 +15,8 @@ from workbench.cli import progress
 from workbench.errors import BadInput, NotAvailable, UntrustedModel, WorkbenchError
 from workbench.models import catalog
 from workbench.registry import FINDINGS, TASKS
-from workbench.results.sweep import Sweep
-from workbench.runs.run import Run
 
 HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "plotly", "matplotlib", "numpy", "rich", "datasets")
-
-
-@pytest.fixture
-def no_model(monkeypatch):
-    """Loading a model fails the test: names must be refused before."""
-
-    def load(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("the model was loaded")
-
-    monkeypatch.setattr("workbench.load", load)
 
 
 # --- speed and imports
@@ -166,8 +153,8 @@ def test_listings(run, arguments, key, names):
 def test_our_errors_have_their_exit_codes(run, monkeypatch, error, code):
     monkeypatch.setattr(cli, "app", _raising(error))
     assert run("tasks") == (code, "", f"workbench: {error}\n")
-    found, out, err = run("tasks", "--json")
-    assert found == code and err == f"workbench: {error}\n"
+    exit_code, out, err = run("tasks", "--json")
+    assert exit_code == code and err == f"workbench: {error}\n"
     assert json.loads(out)["error"] == {"kind": type(error).__name__, "message": str(error), "exit_code": code}
 
 
@@ -205,19 +192,19 @@ def _raising(error: BaseException) -> Any:
 def test_fetch(run, monkeypatch, tmp_path):
     from workbench.models import sources
 
-    asked = {}
+    requested = {}
 
     def fetch(name: str, accept_licence: bool | None = None, progress: Any = None) -> Any:
-        asked.update(name=name, accept_licence=accept_licence)
+        requested.update(name=name, accept_licence=accept_licence)
         progress(0, 100, "fetching")
         return tmp_path
 
     monkeypatch.setattr(sources, "fetch", fetch)
     code, out, err = run("models", "fetch", "gemma3-270m-q4", "--accept-licence")
     assert code == 0 and str(tmp_path) in out and "fetching" in err
-    assert asked == {"name": "gemma3-270m-q4", "accept_licence": True}
+    assert requested == {"name": "gemma3-270m-q4", "accept_licence": True}
     code, out, _ = run("models", "fetch", "gpt2", "--json")
-    assert json.loads(out)["path"] == str(tmp_path) and asked["accept_licence"] is False
+    assert json.loads(out)["path"] == str(tmp_path) and requested["accept_licence"] is False
 
 
 def test_a_licence_is_accepted_before_anything_is_fetched(run, monkeypatch, tmp_path):
@@ -226,72 +213,6 @@ def test_a_licence_is_accepted_before_anything_is_fetched(run, monkeypatch, tmp_
     code, out, err = run("models", "fetch", "gemma3-270m-q4")
     assert (code, out) == (4, "") and "--accept-licence" in err
     assert not list(tmp_path.rglob("*.gguf"))
-
-
-# --- patch
-
-
-@pytest.fixture
-def swept(monkeypatch):
-    """`sweep` and `load` replaced: what was asked, and a made-up result."""
-    asked: dict[str, Any] = {}
-
-    def sweep(model: Any, inputs: Any, *, progress: Any, **options: Any) -> Sweep:
-        asked.update(model=model, inputs=inputs, **options)
-        print("a library speaks")
-        progress(1, 2, "sweep")
-        rng = np.random.default_rng(0)
-        values = rng.normal(size=(2, 3, 12))
-        values[1, 2] += 5
-        info = {
-            "model": "stub",
-            "task": inputs.name,
-            "units": "logits",
-            **{k: options[k] for k in options if k != "by"},
-        }
-        return Sweep(values, np.zeros(12), np.full(12, 8.0), ("layer", "head"), info=info)
-
-    monkeypatch.setattr("workbench.sweep", sweep)
-    monkeypatch.setattr("workbench.load", lambda name, progress=None: f"model {name}")
-    return asked
-
-
-def test_patch_prints_the_largest_cells_first(run, swept):
-    code, out, err = run("patch", "--task", "ioi", "--top", "2", "--by", "head,position", "--positions", "S2, end,-1")
-    assert code == 0 and "sweep: 1 of 2" in err
-    rows = [line.split()[0] for line in out.splitlines() if line[:2] in ("0.", "1.")]
-    assert len(rows) == 2 and rows[0] == "1.2"
-    assert "smallest possible" in out
-    assert swept["model"] == f"model {catalog.DEFAULT}" and swept["by"] == ["head", "position"]
-    assert swept["positions"] == ["S2", "end", -1]
-    assert (swept["inputs"].n, swept["inputs"].seed) == (25, 0)
-
-
-def test_patch_as_json_is_one_object(run, swept):
-    code, out, err = run("patch", "--task", "ioi", "--n", "3", "--seed", "4", "--json")
-    document = json.loads(out)
-    assert code == 0 and "a library speaks" in err
-    assert len(document["cells"]) == 6 and document["out"] is None and document["n"] == 12
-    assert (swept["inputs"].n, swept["inputs"].seed) == (3, 4)
-
-
-def test_patch_keeps_the_sweep(run, swept, tmp_path):
-    file = tmp_path / "one.safetensors"
-    code, out, _ = run("patch", "--task", "ioi", "--out", str(file))
-    assert code == 0 and str(file) in out and Sweep.load(file).n == 12
-    kept = Run.read(json.loads(run("patch", "--task", "ioi", "--out", str(tmp_path / "all"), "--json")[1])["out"])
-    assert kept.path.parent == tmp_path / "all" and kept.table_names == kept.figure_names == ("sweep",)
-    assert Sweep.load(kept.path / "sweep.safetensors").n == 12
-    code, _, err = run("patch", "--task", "ioi", "--out", str(tmp_path / "no" / "one.safetensors"))
-    assert code == 2 and "does not exist" in err
-
-
-def test_a_bad_pair_file_is_refused_before_the_model_is_loaded(run, no_model, tmp_path):
-    good = {"clean": "a b", "corrupt": "a c", "answer": " x", "wrong": " y"}
-    file = tmp_path / "my.jsonl"
-    file.write_text(json.dumps(good) + "\n" + json.dumps({**good, "answer": None}) + "\n")
-    code, out, err = run("patch", "--pairs", str(file))
-    assert (code, out) == (3, "") and "line 2" in err
 
 
 # --- progress
@@ -319,7 +240,7 @@ def test_progress_on_a_terminal_leaves_nothing_behind():
             return True
 
     stream = Terminal()
-    with progress.shown(stream) as update:
+    with progress.on_stderr(stream) as update:
         update(0, 0, "loading [x]")
         update.say("this stays")
         update(1, 4, "sweep")

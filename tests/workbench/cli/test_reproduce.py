@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 
 from workbench.errors import NotAvailable
-from workbench.findings import Finding, Report
+from workbench.findings import Finding, Report, Study
 from workbench.models import catalog
 from workbench.runs.run import Run
 
@@ -34,12 +34,12 @@ def finding(monkeypatch):
     """A made-up finding ``stub`` in the registry; set `outcome` to a verdict, or to an exception that it raises."""
     state = SimpleNamespace(outcome="supported", settings=None)
 
-    def conduct(model: Any, settings: dict[str, Any], progress: Any) -> Report:
-        state.settings = settings
+    def conduct(study: Study) -> Report:
+        state.settings = dict(study.settings)
         print("a library speaks")
         table = pd.DataFrame({"head": ["1.2"], "effect": [float("nan")]})
-        progress(1, 2, "stages")
-        progress.early("heads", table=table)
+        study.progress(1, 2, "stages")
+        study.progress.publish("heads", table=table)
         if isinstance(state.outcome, BaseException):
             raise state.outcome
         return Report(state.outcome, "One head of two.\n", tables={"heads": table})
@@ -58,18 +58,22 @@ def finding(monkeypatch):
     return state
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("supported", 0), ("undecided", 0), ("not supported", 1)])
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("supported", 0), ("undecided", 0), ("not judged", 0), ("not supported", 1)]
+)
 def test_reproduce_answers_by_the_verdict(run, finding, tmp_path, verdict, code):
     finding.outcome = verdict
-    found, out, err = run("reproduce", "stub", "--out", str(tmp_path))
-    assert found == code and "stages: 1 of 2" in err and "heads is ready" in err
-    question, claim, summary, said = (out.index(w) for w in ("Does it run?", "It does.", "One head", f"  {verdict}\n"))
-    assert question < claim < summary < said
+    exit_code, out, err = run("reproduce", "stub", "--out", str(tmp_path))
+    assert exit_code == code and "stages: 1 of 2" in err and "heads is ready" in err
+    question, claim, summary, message = (
+        out.index(w) for w in ("Does it run?", "It does.", "One head", f"  {verdict}\n")
+    )
+    assert question < claim < summary < message
     (folder,) = tmp_path.iterdir()
     assert str(folder) in out
-    kept = Run.read(folder)
-    assert kept.facts["verdict"] == verdict and kept.facts["model"] == Model.provenance
-    assert kept.facts["config"] == {"model": catalog.DEFAULT, "n": 8, "seed": 0, "tasks": ["ioi"], **MORE}
+    saved = Run.read(folder)
+    assert saved.facts["verdict"] == verdict and saved.facts["model"] == Model.provenance
+    assert saved.facts["config"] == {"model": catalog.DEFAULT, "n": 8, "seed": 0, "tasks": ["ioi"], **MORE}
 
 
 def test_reproduce_as_json_is_one_object(run, finding, tmp_path):
@@ -110,18 +114,18 @@ def test_other_settings_are_given_by_name(run, finding, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ("points", "give NAME=VALUE"),
         ("point=3", "Did you mean 'points'"),
-        ("points=2.5", "'2.5' is no int"),
+        ("points=2.5", "points=2.5: expected a whole number"),
         ("points=0", "above 0"),
         ("percent=nan", "above 0"),
         ("task=io", "Did you mean 'ioi'?"),
         ("n=3", "an option of its own, --n"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_one_line(run, finding, tmp_path, given, said):
-    code, out, err = run("reproduce", "stub", "--set", given, "--out", str(tmp_path))
-    assert (code, out) == (2, "") and said in err and len(err.strip().splitlines()) == 1
+def test_settings_that_make_no_sense_are_refused_in_one_line(run, finding, tmp_path, arguments, message):
+    code, out, err = run("reproduce", "stub", "--set", arguments, "--out", str(tmp_path))
+    assert (code, out) == (2, "") and message in err and len(err.strip().splitlines()) == 1
     assert finding.settings is None and not list(tmp_path.iterdir())

@@ -90,9 +90,9 @@ def test_a_sweep_is_kept_unless_told_otherwise(run: Call) -> None:
 
 def test_runs_are_listed_wherever_they_are(run: Call, tmp_path: Path) -> None:
     assert run("runs", "list")[1] == {"runs": []}
-    here, elsewhere = made(tmp_path / "runs", 0.5), made(tmp_path / "other", 0.5, n=3)
+    local, elsewhere = made(tmp_path / "runs", 0.5), made(tmp_path / "other", 0.5, n=3)
     rows = run("runs", "list")[1]["runs"]
-    assert {row["path"] for row in rows} == {str(here), str(elsewhere)}
+    assert {row["path"] for row in rows} == {str(local), str(elsewhere)}
     assert rows[0]["verdict"] == "supported" and rows[0]["model"] == "tiny"
     document = run("runs", "show", elsewhere.name[-8:])[1]
     assert document["path"] == str(elsewhere) and document["tables"] == ["heads"]
@@ -102,8 +102,8 @@ def test_runs_are_listed_wherever_they_are(run: Call, tmp_path: Path) -> None:
 def test_a_name_that_fits_none_or_several_is_an_error(run: Call, tmp_path: Path, name: str, code: int) -> None:
     made(tmp_path / "runs", 0.5)
     made(tmp_path / "runs", 0.5, n=3)
-    found, document, _ = run("runs", "show", name)
-    assert found == code and "study" in document["error"]["message"]
+    exit_code, document, _ = run("runs", "show", name)
+    assert exit_code == code and "study" in document["error"]["message"]
 
 
 def test_a_damaged_run_is_named(run: Call, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_run_is_packed_into_one_file(run: Call, tmp_path: Path) -> None:
         archive.extractall(tmp_path / "unpacked")
     assert Run.read(tmp_path / "unpacked" / path.name).facts["verdict"] == "supported"
     code, document, _ = run("runs", "export", "latest")
-    assert code == 2 and "is there already" in document["error"]["message"]
+    assert code == 2 and "exists already" in document["error"]["message"]
     assert run("runs", "show", "")[0] == 2
     assert run("runs", "export", "latest", "--out", "x.tar")[0] == 2
 
@@ -195,15 +195,15 @@ def test_a_full_disk_is_cleaned_before_the_index_is_opened(run: Call, monkeypatc
     from workbench.cache import store as stores
 
     run("record", "--task", "ioi", "--model", "tiny", "--n", "4")
-    sound, calls = stores.Store.sound, []
+    open_checked, calls = stores.Store.open_checked, []
 
     def full(folder: Path) -> Any:
         calls.append(folder)
         if len(calls) == 1:
             raise stores.Unusable("disk I/O error")
-        return sound(folder)
+        return open_checked(folder)
 
-    monkeypatch.setattr(stores.Store, "sound", full)
+    monkeypatch.setattr(stores.Store, "open_checked", full)
     code, document, _ = run("cache", "gc", "--keep", "0")
     assert code == 0 and document["dropped"] > 0 and document["bytes"] == 0
 

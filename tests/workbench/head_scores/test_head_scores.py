@@ -23,42 +23,42 @@ def model() -> wb.HookedLM:
 
 
 @pytest.fixture(scope="module")
-def found(model: wb.HookedLM) -> wb.HeadScores:
+def scores(model: wb.HookedLM) -> wb.HeadScores:
     return wb.scores(model, wb.task("ioi", n=6, seed=0), cache=False)
 
 
-def test_every_head_has_every_score_beside_its_chance_level(found: wb.HeadScores) -> None:
-    table = found.table()
+def test_every_head_has_every_score_beside_its_chance_level(scores: wb.HeadScores) -> None:
+    table = scores.table()
     assert list(table.name[:3]) == ["0.0", "0.1", "0.2"] and len(table) == 16
-    assert set(found.names) == set(UNITS)
-    for name in found.names:
+    assert set(scores.names) == set(UNITS)
+    for name in scores.names:
         assert f"{name}_random" in table
         assert np.isfinite(table[name]).any()
-    for name in found.samples:
+    for name in scores.samples:
         low, mean, high = (table[f"{name}{end}"].to_numpy() for end in ("_low", "", "_high"))
         assert (low <= mean).all() and (mean <= high).all() and (low < high).any()
-    for name in found.pairs:
+    for name in scores.pairs:
         partner = table[f"{name}_with"]
-        rows, columns = np.nonzero(partner.to_numpy()[:, None] == np.array(found.heads)[None])
-        assert np.allclose(found.pairs[name][rows, columns], table[name][rows])
-    chance = found.chance().set_index("score")
+        rows, columns = np.nonzero(partner.to_numpy()[:, None] == np.array(scores.heads)[None])
+        assert np.allclose(scores.pairs[name][rows, columns], table[name][rows])
+    chance = scores.chance().set_index("score")
     assert chance.loc["induction", "uniform"] == pytest.approx(0.013763, abs=1e-6)
     # a model that learned nothing is near the uniform head, and composes a little above 1 / sqrt(64) at its best
     assert chance.loc["induction", "random"] == pytest.approx(0.0138, abs=5e-4)
     assert 0.125 < chance.loc["q_composition", "random"] < 0.15
-    assert found.lens.iloc[-1]["logit_difference"] > 10
-    assert "16 heads" not in repr(found) and "2 × 8 heads of tiny, task ioi" in repr(found)
+    assert scores.lens.iloc[-1]["logit_difference"] > 10
+    assert "16 heads" not in repr(scores) and "2 × 8 heads of tiny, task ioi" in repr(scores)
 
 
-def test_the_strongest_heads_come_first(found: wb.HeadScores) -> None:
-    best = found.top("previous_token", 3)
+def test_the_strongest_heads_come_first(scores: wb.HeadScores) -> None:
+    best = scores.top("previous_token", 3)
     assert str(best[0][0]) == "0.3" and best[0][1] > 0.4 > best[1][1]
-    sizes = [abs(value) for _, value in found.top("direct_logit_attribution", 16)]
+    sizes = [abs(value) for _, value in scores.top("direct_logit_attribution", 16)]
     assert sizes == sorted(sizes, reverse=True)
     with pytest.raises(UnknownName, match="induction"):
-        found["inducton"]
+        scores["inducton"]
     with pytest.raises(UnknownName, match="interval"):
-        found.interval("copy_score")
+        scores.interval("copy_score")
 
 
 def test_scores_are_kept_by_the_models_hash(model: wb.HookedLM, tmp_path: Path, forwards: list[int]) -> None:
@@ -93,25 +93,25 @@ def test_the_random_model_is_seeded_and_leaves_the_generator_alone(model: wb.Hoo
     assert not torch.equal(a.W_E, model.W_E)
 
 
-def test_scores_show_draw_and_save_themselves(found: wb.HeadScores, tmp_path: Path) -> None:
-    page = found._repr_html_()
+def test_scores_show_draw_and_save_themselves(scores: wb.HeadScores, tmp_path: Path) -> None:
+    page = scores._repr_html_()
     assert "<table>" in page and "data:image/png" in page and "uniform head" in page
-    figure: Any = found.figure("copy_score")
+    figure: Any = scores.figure("copy_score")
     assert figure.data[0].zmin == -figure.data[0].zmax  # it can be negative: centred on 0
     assert "random weights" in figure.layout.title.subtitle.text
-    figure = found.figure("induction")
+    figure = scores.figure("induction")
     assert figure.data[0].zmin == 0
-    assert found.picture("sink").axes
-    found.save(tmp_path / "s.safetensors")
+    assert scores.picture("sink").axes
+    scores.save(tmp_path / "s.safetensors")
     read = wb.HeadScores.load(tmp_path / "s.safetensors")
-    assert read.table().equals(found.table()) and read.chance().equals(found.chance())
-    assert read.lens.equals(found.lens) and read.info == json.loads(json.dumps(found.info))
+    assert read.table().equals(scores.table()) and read.chance().equals(scores.chance())
+    assert read.lens.equals(scores.lens) and read.info == json.loads(json.dumps(scores.info))
 
 
-def test_a_file_whose_numbers_were_altered_is_refused(found: wb.HeadScores, tmp_path: Path) -> None:
-    found.save(path := tmp_path / "s.safetensors")
+def test_a_file_whose_numbers_were_altered_is_refused(scores: wb.HeadScores, tmp_path: Path) -> None:
+    scores.save(path := tmp_path / "s.safetensors")
     data = path.read_bytes()
-    place = data.index(found["copy_score"].astype("<f8").tobytes())
+    place = data.index(scores["copy_score"].astype("<f8").tobytes())
     path.write_bytes(data[:place] + np.float64(0.123).tobytes() + data[place + 8 :])
     with pytest.raises(BadInput, match="altered"):
         wb.HeadScores.load(path)

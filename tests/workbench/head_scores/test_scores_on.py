@@ -24,14 +24,14 @@ def patterns(model: wb.HookedLM, text: str) -> tuple[list[int], np.ndarray]:
     ids = model.tokenizer(text, return_tensors="pt").input_ids
     plain = type(model.hf)._from_config(model.hf.config, attn_implementation="eager")
     plain.load_state_dict(model.hf.state_dict())
-    found = plain.eval()(ids, output_attentions=True).attentions
-    return ids[0].tolist(), torch.cat(found).numpy()
+    result = plain.eval()(ids, output_attentions=True).attentions
+    return ids[0].tolist(), torch.cat(result).numpy()
 
 
 def test_they_are_means_over_the_prompts_of_hugging_faces_patterns(model: wb.HookedLM, tmp_path: Path) -> None:
     task = wb.task("ioi", n=5, seed=1)
-    told: list[tuple[int, int]] = []
-    found = wb.scores_on(model, task, cache=tmp_path, progress=lambda done, total, _: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    result = wb.scores_on(model, task, cache=tmp_path, progress=lambda done, total, _: calls.append((done, total)))
     previous, duplicate, induction, sink = [], [], [], []
     for clean, _ in resolve_inputs(task, model).texts:
         ids, A = patterns(model, clean)
@@ -42,27 +42,27 @@ def test_they_are_means_over_the_prompts_of_hugging_faces_patterns(model: wb.Hoo
         duplicate.append(sum(A[:, :, q, k] for q, k in again) / len(rows))
         later = [(q, k + 1) for q, k in again if k + 1 < q]
         induction.append(sum(A[:, :, q, k] for q, k in later) / len({q for q, _ in later}))
-    wanted = {"previous_token": previous, "duplicate_token": duplicate, "induction": induction, "sink": sink}
-    for name, each in wanted.items():
-        np.testing.assert_allclose(found.samples[name], np.stack(each), atol=1e-5, err_msg=name)
-        np.testing.assert_allclose(found[name], np.mean(each, axis=0), atol=1e-5, err_msg=name)
-        low, high = found.interval(name)
-        assert (low <= found[name] + 1e-12).all() and (found[name] <= high + 1e-12).all() and (low < high).any()
-    assert told[-1] == (5, 5) and found.info["task"] == "ioi" and found.info["n"] == 5
+    expected = {"previous_token": previous, "duplicate_token": duplicate, "induction": induction, "sink": sink}
+    for name, each in expected.items():
+        np.testing.assert_allclose(result.samples[name], np.stack(each), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(result[name], np.mean(each, axis=0), atol=1e-5, err_msg=name)
+        low, high = result.interval(name)
+        assert (low <= result[name] + 1e-12).all() and (result[name] <= high + 1e-12).all() and (low < high).any()
+    assert calls[-1] == (5, 5) and result.info["task"] == "ioi" and result.info["n"] == 5
     again = wb.scores_on(model, task, cache=False)
-    np.testing.assert_allclose(again["entropy"], found["entropy"], atol=1e-5)
+    np.testing.assert_allclose(again["entropy"], result["entropy"], atol=1e-5)
 
 
 def test_attribution_and_its_chance_are_those_of_the_task(model: wb.HookedLM, tmp_path: Path) -> None:
     task = wb.task("ioi", n=4, seed=0)
-    found, whole = (make(model, task, cache=False) for make in (wb.scores_on, wb.scores))
+    result, whole = (make(model, task, cache=False) for make in (wb.scores_on, wb.scores))
     name = "direct_logit_attribution"
-    np.testing.assert_allclose(found.samples[name], whole.samples[name], atol=1e-5)
-    np.testing.assert_allclose(found.uniform[name], whole.uniform[name], atol=1e-5)
-    assert found.lens.equals(whole.lens) and "random" in found.chance()
-    found.save(tmp_path / "s.safetensors")
-    assert wb.HeadScores.load(tmp_path / "s.safetensors").table().equals(found.table())
-    assert "n = 4" in str(found.figure("sink").to_dict()["layout"]["title"]["subtitle"]["text"])
+    np.testing.assert_allclose(result.samples[name], whole.samples[name], atol=1e-5)
+    np.testing.assert_allclose(result.uniform[name], whole.uniform[name], atol=1e-5)
+    assert result.lens.equals(whole.lens) and "random" in result.chance()
+    result.save(tmp_path / "s.safetensors")
+    assert wb.HeadScores.load(tmp_path / "s.safetensors").table().equals(result.table())
+    assert "n = 4" in str(result.figure("sink").to_dict()["layout"]["title"]["subtitle"]["text"])
 
 
 def test_prompts_that_repeat_nothing_have_no_duplicate_score(model: wb.HookedLM) -> None:
@@ -70,9 +70,9 @@ def test_prompts_that_repeat_nothing_have_no_duplicate_score(model: wb.HookedLM)
     pairs = wb.pairs(clean=[once, twice, twice], corrupt=[other] * 3, answer=[" a"] * 3, wrong=[" b"] * 3)
     ids = [model.to_tokens(text)[0].tolist() for text in (once, twice)]
     assert len(set(ids[0])) == len(ids[0]) and len(set(ids[1])) < len(ids[1])
-    found = wb.scores_on(model, pairs, cache=False)
-    assert len(found.samples["duplicate_token"]) == 2 and len(found.samples["sink"]) == 3
-    assert np.isfinite(found["duplicate_token"]).all()
+    result = wb.scores_on(model, pairs, cache=False)
+    assert len(result.samples["duplicate_token"]) == 2 and len(result.samples["sink"]) == 3
+    assert np.isfinite(result["duplicate_token"]).all()
     lone = wb.scores_on(model, wb.pairs(clean=[once], corrupt=[other], answer=[" a"], wrong=[" b"]), cache=False)
     assert np.isnan(lone["duplicate_token"]).all() and "duplicate_token" not in lone.samples
 

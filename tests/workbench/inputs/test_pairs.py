@@ -46,8 +46,8 @@ def test_a_default_bos_is_kept_and_shifts_positions() -> None:
 
 
 def test_one_list_of_options_serves_all_pairs() -> None:
-    mine = pairs(*([GOOD[name]] * 2 for name in ("clean", "corrupt", "answer", "wrong")), options=[" tom", " mary"])
-    assert [pair.options for pair in mine.items] == [(" tom", " mary")] * 2
+    result = pairs(*([GOOD[name]] * 2 for name in ("clean", "corrupt", "answer", "wrong")), options=[" tom", " mary"])
+    assert [pair.options for pair in result.items] == [(" tom", " mary")] * 2
 
 
 @pytest.mark.filterwarnings("ignore::workbench.inputs.rows.PairNotice")
@@ -92,9 +92,9 @@ def test_one_list_of_options_serves_all_pairs() -> None:
     ],
 )
 def test_what_a_tokeniser_refuses(changes: dict[str, object], message: str) -> None:
-    mine = one(**changes)
+    result = one(**changes)
     with pytest.raises(BadInput) as refused:
-        mine.inputs(merging(*MERGES))
+        result.inputs(merging(*MERGES))
     assert str(refused.value) == message
 
 
@@ -226,7 +226,7 @@ def test_a_draw_counts_what_it_drops_and_repeats_nothing() -> None:
 
 
 def test_a_task_that_cannot_give_n_pairs_says_so() -> None:
-    with pytest.raises(UsageError, match=r"only 2 different pairs here, and n=3 were asked for\. Ask for n=2 or"):
+    with pytest.raises(UsageError, match=r"only 2 different pairs here, and n=3 were requested\. Use n=2 or"):
         counting("xx", "yy", "long").inputs(merging(*MERGES))
 
 
@@ -244,9 +244,9 @@ def test_two_equal_prompts_are_no_pair():
 
 
 @pytest.mark.parametrize(
-    ("clean", "answer", "found"),
+    ("clean", "answer", "message"),
     [("a", "x", "do not both begin with a space"), ("a ", " x", "clean ends with a space")],
 )
-def test_a_space_that_is_probably_a_slip_is_pointed_out(clean, answer, found):
-    with pytest.warns(PairNotice, match=f"pair 1: .*{found}"):
+def test_a_space_that_is_probably_a_slip_is_pointed_out(clean, answer, message):
+    with pytest.warns(PairNotice, match=f"pair 1: .*{message}"):
         pairs([clean], ["b"], [answer], [" y"])

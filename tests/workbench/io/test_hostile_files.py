@@ -29,7 +29,7 @@ from workbench.io import safetensors_header
 from workbench.models import catalog, gguf_header
 from workbench.models.sources.store import read_seal
 from workbench.runs.directory import RunDirectory
-from workbench.runs.locate import known
+from workbench.runs.locate import finished_runs
 
 #: Bytes that a parser may allocate for a file of a few kilobytes.
 MEMORY = 64 * 2**20
@@ -183,7 +183,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory.path
 
 
-def look(path: Path) -> Any:
+def open_file(path: Path) -> Any:
     opened = wb.Run.read(path)
     return opened.summary, [opened.table(name) for name in opened.table_names]
 
@@ -193,15 +193,15 @@ def look(path: Path) -> Any:
 def test_a_run_directory_with_a_file_changed(run: Path, draw: st.DataObject) -> None:
     files = sorted(p for p in run.rglob("*") if p.is_file())
     path = draw.draw(st.sampled_from(files))
-    kept = path.read_bytes()
-    changed = bytearray(kept)
+    original = path.read_bytes()
+    changed = bytearray(original)
     at = draw.draw(st.integers(0, max(0, len(changed) - 1)))
     changed[at : at + draw.draw(st.integers(0, 8))] = draw.draw(st.binary(max_size=8))
     path.write_bytes(changed)
     try:
-        refused_or_read(look, run)
+        refused_or_read(open_file, run)
     finally:
-        path.write_bytes(kept)
+        path.write_bytes(original)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "tables/../../secret", "a/./../..//x"])
@@ -238,7 +238,7 @@ def test_a_note_of_a_run_may_hold_anything(tmp_path: Path, data: bytes) -> None:
     try:
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / "x.json").write_bytes(data)
-        known(tmp_path / "nowhere")
+        finished_runs(tmp_path / "nowhere")
     finally:
         if before is None:
             del os.environ["WORKBENCH_CACHE_DIR"]

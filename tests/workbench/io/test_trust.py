@@ -92,7 +92,7 @@ def f32(shape, begin, end):
 
 
 @pytest.mark.parametrize(
-    ("data", "found"),
+    ("data", "message"),
     [
         (b"", "its header claims 0 bytes"),
         (struct.pack("<Q", 2**63) + b"{}", "its header claims 9,223,372,036,854,775,808 bytes"),
@@ -110,12 +110,12 @@ def f32(shape, begin, end):
         (safetensors_bytes({"w": [1, 2]}), "dtype"),
     ],
 )
-def test_malformed_safetensors_are_refused(tmp_path, data, found):
+def test_malformed_safetensors_are_refused(tmp_path, data, message):
     path = tmp_path / "model.safetensors"
     path.write_bytes(data)
     with pytest.raises(UntrustedModel) as caught:
         safetensors_header.read(path)
-    assert found in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_sound_safetensors_header_is_read(tmp_path):
@@ -158,7 +158,7 @@ F32, Q4_1 = 0, 3
 
 
 @pytest.mark.parametrize(
-    ("data", "found"),
+    ("data", "message"),
     [
         (b"GGUF", "it has 4 bytes"),
         (gguf(magic=b"GGML"), "starts with b'GGML'"),
@@ -193,12 +193,12 @@ F32, Q4_1 = 0, 3
         (gguf(tensors=[("w" * 2000, (8,), F32, 0)], data=b"\0" * 32), "the length of a tensor's name is 2,000"),
     ],
 )
-def test_hostile_gguf_headers_are_refused(tmp_path, data, found):
+def test_hostile_gguf_headers_are_refused(tmp_path, data, message):
     path = tmp_path / "model.gguf"
     path.write_bytes(data)
     with pytest.raises(UntrustedModel) as caught:
         gguf_header.read(path)
-    assert found in str(caught.value)
+    assert message in str(caught.value)
 
 
 SOUND = gguf(

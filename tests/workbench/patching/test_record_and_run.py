@@ -45,9 +45,9 @@ def test_a_recording_is_a_list_of_prompts_over_layers() -> None:
     with pytest.raises(UnknownName, match="recorded site"):
         rec.clean["v"]
     with pytest.raises(TypeError, match="index the prompt first"):
-        rec.clean["z"]["a"]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        rec.clean["z"]["a"]  # pyright: ignore[reportCallIssue, reportArgumentType] - a wrong type on purpose
     with pytest.raises(AttributeError, match=r"\[0\]\.shape"):
-        rec.clean["z"].shape  # noqa: B018
+        rec.clean["z"].shape  # noqa: B018 - reading it is the test
     with pytest.raises(BadInput, match="9, 11 tokens"):
         rec.clean.stack("z")
     with pytest.raises(BadInput, match="9, 11 tokens"):
@@ -83,7 +83,7 @@ def test_recorded_patterns_are_eager_attention_weights(family: str) -> None:
 def test_one_layer_and_one_edit_need_no_list() -> None:
     model = hooked("llama")
     assert record(model, INPUTS, "z", 1).layers == (1,)
-    edit = Edit("pattern", 1, head=0, kind="pattern", attend_to=[0])  # pyright: ignore[reportArgumentType]
+    edit = Edit("pattern", 1, head=0, kind="pattern", attend_to=[0])  # pyright: ignore[reportArgumentType] - a wrong type on purpose
     assert edit.attend_to == (0,)
     assert record(model, INPUTS, "pattern", 1, edits=edit).edits == (edit,)
     assert model.double().dtype == torch.float64 and model.float().dtype == torch.float32

@@ -131,4 +131,4 @@ def test_edits_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(UsageError, match="Head 9 does not exist"):
         wb.record(hooked("llama"), INPUTS, "z", edits=[wb.Edit("z", 0, head=9)])
     with pytest.raises(UsageError, match=r"no wb\.Edit"):
-        wb.record(hooked("llama"), INPUTS, "z", edits=["z"])  # pyright: ignore[reportArgumentType]
+        wb.record(hooked("llama"), INPUTS, "z", edits=["z"])  # pyright: ignore[reportArgumentType] - a wrong type on purpose

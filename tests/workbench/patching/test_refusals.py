@@ -15,7 +15,7 @@ import torch
 import workbench as wb
 from tests.families import hooked, paired
 from workbench.errors import BadInput, UsageError
-from workbench.findings import FEWEST, Finding, Quiet, Report, Verdict
+from workbench.findings import FEWEST, Finding, Report, Study, Threshold, Verdict
 
 INPUTS = paired(4)
 TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
@@ -125,16 +125,15 @@ def test_a_circuit_of_bare_heads() -> None:
 @pytest.mark.parametrize("verdict", ["supported", "not supported", "undecided"])
 @pytest.mark.parametrize("n", [FEWEST - 1, FEWEST])
 def test_too_few_prompts_are_not_judged(verdict: Verdict, n: int) -> None:
-    def run(model: Any, settings: dict[str, Any], progress: Any) -> Report:
-        return Report(verdict, f"Numbers.\n\n{verdict.capitalize()}: because.", {"summary": pd.DataFrame({"n": [n]})})
+    def run(study: Study) -> Report:
+        summary = f"Numbers.\n\n{verdict.capitalize()}: because."
+        return Report(verdict, summary, {"summary": pd.DataFrame({"n": [n]})}, reason="because")
 
-    finding = Finding("x", "X", "x?", "X.", {"a": 1}, run, {"n": 20})
-    report = finding.judge(None, {"n": n}, Quiet())
-    if n < FEWEST and verdict != "undecided":
-        assert report.verdict == "undecided"
-        assert (
-            report.summary == f"Numbers.\n\nUndecided: with n = {n} nothing is judged; give at least 6 prompts (--n 6)."
-        )
+    finding = Finding("x", "X", "x?", "X.", {"a": Threshold("a", above=1)}, run, {"n": 20})
+    report = finding.report(None, {"n": n})
+    if n < FEWEST:
+        assert report.verdict == "not judged" and report.exit_code == 0
+        assert report.summary == f"Numbers.\n\nNot judged: n = {n} prompts are too few; give at least 6 (--n 6)."
     else:
         assert report.verdict == verdict and report.summary.endswith("because.")
 

@@ -112,4 +112,4 @@ def test_what_cannot_be_made_is_refused() -> None:
     with pytest.raises(UsageError, match="base="):
         wb.sweep_sets(model, INPUTS, {"a": []}, base="other")
     with pytest.raises(UsageError, match=r"neither a wb\.Head"):
-        wb.sweep_sets(model, INPUTS, {"a": ["9.6"]})  # pyright: ignore[reportArgumentType]
+        wb.sweep_sets(model, INPUTS, {"a": ["9.6"]})  # pyright: ignore[reportArgumentType] - a wrong type on purpose

@@ -42,8 +42,8 @@ def test_the_pattern_is_hugging_faces() -> None:
     view = wb.attention(model, TEXT, 1, 2)
     ids = model.to_tokens(TEXT)
     model.hf.set_attn_implementation("eager")
-    theirs = model.hf(ids, output_attentions=True).attentions[1][0, 2]
-    np.testing.assert_allclose(view.pattern, theirs.detach().numpy(), atol=1e-5)
+    expected = model.hf(ids, output_attentions=True).attentions[1][0, 2]
+    np.testing.assert_allclose(view.pattern, expected.detach().numpy(), atol=1e-5)
     assert view.tokens == tuple(model.to_str_tokens(TEXT)) and view.head == wb.Head(1, 2)
 
 
@@ -53,8 +53,8 @@ def test_a_notebook_shows_every_weight_beside_its_tokens() -> None:
     assert len(cells.titles["td"]) == n * (n + 1) // 2
     assert len(cells.titles["span"]) == n
     dest, src = n - 1, 3
-    wanted = f"{dest} {view.tokens[dest]!r} to {src} {view.tokens[src]!r}: {view.pattern[dest, src]:.3f}"
-    assert wanted in cells.titles["td"]
+    title = f"{dest} {view.tokens[dest]!r} to {src} {view.tokens[src]!r}: {view.pattern[dest, src]:.3f}"
+    assert title in cells.titles["td"]
 
 
 def test_a_long_prompt_shows_a_picture() -> None:
@@ -96,7 +96,7 @@ def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
         (3, 0, "layers 0 to 2"),
         (0, "1", "number"),
     ]
-    for layer, head, said in cases:
-        with pytest.raises(UsageError, match=said):
+    for layer, head, message in cases:
+        with pytest.raises(UsageError, match=message):
             wb.attention(model, [1, 2], layer, head)
     assert view.picture().axes and view.figure().to_dict()["data"][0]["type"] == "heatmap"

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from workbench.plotting import matplotlib_charts
+from workbench.plotting.charts import Bars
 
 
 def test_a_bar_without_an_interval_has_no_whiskers() -> None:
     value, none = np.array([1.0, 2.0]), np.array([np.nan, np.nan])
     for high in (none, value + 1):
-        assert segments(matplotlib_charts.bars(value, none, high, ["a", "b"])) == []
+        assert segments(Bars(value, none, high, ["a", "b"]).picture()) == []
     low, high = np.array([0.5, np.nan]), np.array([2.0, np.nan])
-    (only,) = segments(matplotlib_charts.bars(value, low, high, ["a", "b"]))
+    (only,) = segments(Bars(value, low, high, ["a", "b"]).picture())
     np.testing.assert_allclose(only, [[0, 0.5], [0, 2.0]])
 
 

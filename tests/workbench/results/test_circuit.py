@@ -46,7 +46,7 @@ def test_saved_and_loaded(tmp_path):
         ({"heads": [["-1.6", "mover"]]}, "count from 0"),
         ({"edges": [["9.6", "logits", "q"]]}, "into must be"),
         ({"edges": [["9.6", "9.7", "z"]]}, "into must be"),
-        ({"found": []}, "mapping"),
+        ({"provenance": []}, "mapping"),
     ],
 )
 def test_files_that_are_not_as_written_are_refused(change, message, tmp_path):
@@ -81,7 +81,7 @@ def test_from_a_run(tmp_path):
     path = run_with(tmp_path, ROWS, edges=edges)
     circuit = Circuit.from_run(path, task="ioi")
     assert circuit.heads == ((INDUCTION, "inhibition"), (MOVER, "mover"))
-    assert circuit.edges == CIRCUIT.edges and circuit.model == "tiny" and circuit.found["config"] == {"n": 25}
+    assert circuit.edges == CIRCUIT.edges and circuit.model == "tiny" and circuit.provenance["config"] == {"n": 25}
     assert Circuit.from_run(run_with(tmp_path, ROWS[:3])).name == "ioi"
     with pytest.raises(UsageError, match="ioi, password-copying"):
         Circuit.from_run(path)
@@ -94,6 +94,8 @@ def test_a_run_without_circuits_is_refused(tmp_path):
         run.add_table("heads", pd.DataFrame({"task": ["ioi"]}))
     with pytest.raises(BadInput, match="columns"):
         Circuit.from_run(tmp_path / run.name)
+    with pytest.raises(BadInput, match="'head' holds numbers"):  # 9.6 and 9.60 would be the same
+        Circuit.from_run(run_with(tmp_path, [(*row[:4], float(row[4]), *row[5:]) for row in ROWS]))
     with RunDirectory.create(tmp_path, "g", {}) as run:
         pass
     with pytest.raises(BadInput, match="no table 'heads'"):

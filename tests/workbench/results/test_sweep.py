@@ -43,16 +43,16 @@ def test_effect_is_a_ratio_of_means_and_not_a_mean_of_ratios():
     base, source = np.zeros(2), np.array([1.0, 3.0])
     sweep = Sweep(np.array([[1.0, 0.0]]), base, source, ("layer",))
     assert sweep.effect is not None and sweep.effect[0] == 0.5 / 2
-    assert (sweep.mean[0], sweep.delta.tolist()) == (0.5, [[1.0, 0.0]])
+    assert (sweep.mean_delta[0], sweep.delta.tolist()) == (0.5, [[1.0, 0.0]])
 
 
 def test_intervals_hold_the_effect_and_blank_cells_stay_blank():
     sweep = make()
     assert sweep.effect is not None and sweep.effect_low is not None and sweep.effect_high is not None
-    blank = np.isnan(sweep.mean)
+    blank = np.isnan(sweep.mean_delta)
     assert blank.sum() == 1 and blank[-1, -1]
-    for found in (sweep.effect, sweep.effect_low, sweep.effect_high, sweep.delta_low, sweep.p_value):
-        np.testing.assert_array_equal(np.isnan(found), blank)
+    for quantity in (sweep.effect, sweep.effect_low, sweep.effect_high, sweep.delta_low, sweep.p_value):
+        np.testing.assert_array_equal(np.isnan(quantity), blank)
     assert (sweep.effect_low <= sweep.effect)[~blank].all() and (sweep.effect <= sweep.effect_high)[~blank].all()
     assert sweep.p_value[0, 0] == sweep.smallest_p_value == 2 / 2**12 and sweep.effect_note == ""
 
@@ -86,7 +86,7 @@ def test_a_cell_with_one_infinite_example_is_blank_and_counted():
     values = sweep.values.copy()
     values[1, 1, 0] = -np.inf
     sweep = replace(sweep, values=values)
-    assert np.isnan(sweep.mean[1, 1]) and sweep.effect_note.startswith("1 cells")
+    assert np.isnan(sweep.mean_delta[1, 1]) and sweep.effect_note.startswith("1 cells")
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_shapes_that_clash_are_refused_with_both(change, message):
 
 
 def test_values_cannot_be_changed_behind_the_statistics():
-    mine = np.zeros((1, 2))
-    sweep = Sweep(mine, np.zeros(2), None, ("layer",))
+    values = np.zeros((1, 2))
+    sweep = Sweep(values, np.zeros(2), None, ("layer",))
     with pytest.raises(ValueError, match="read-only"):
         sweep.values[0, 0] = 1
-    mine[0, 1] = 1  # the caller's array stays the caller's
+    values[0, 1] = 1  # the caller's array stays the caller's
 
 
 def test_top_ranks_by_magnitude():
@@ -125,7 +125,7 @@ def test_top_ranks_by_magnitude():
 
 
 def test_too_few_examples_for_any_p_value_are_said():
-    few, enough = (style.words(make(n=n), "effect").note for n in (5, 6))
+    few, enough = (style.chart_text(make(n=n), "effect").note for n in (5, 6))
     assert "With n = 5 no cell can have p ≤ 0.05" in few and "no cell" not in enough
 
 
@@ -148,10 +148,10 @@ def test_every_shape_draws_itself(axes):
     assert {"denoise", "logit difference"} <= set(
         plain["layout"]["title"]["subtitle"]["text"].replace("direction: ", "").split(" · ")
     )
-    drawn = plain["data"][0]
+    trace = plain["data"][0]
     if len(axes) > 1:
-        assert drawn["zmin"] == -drawn["zmax"] and "corrupt run" in drawn["colorbar"]["title"]["text"]
-        assert drawn["hovertemplate"].startswith("%{customdata}")
+        assert trace["zmin"] == -trace["zmax"] and "corrupt run" in trace["colorbar"]["title"]["text"]
+        assert trace["hovertemplate"].startswith("%{customdata}")
         assert ("updatemenus" in plain["layout"]) == (len(axes) == 3)
     assert any("corrupt run" in text for text in (a.get_ylabel() for a in picture.axes))
 
@@ -176,7 +176,7 @@ def test_the_menu_shows_each_position():
     ],
 )
 def test_the_subtitle_says_what_was_done(info, words):
-    subtitle = style.words(replace(make(), info={**INFO, **info}), "effect").subtitle
+    subtitle = style.chart_text(replace(make(), info={**INFO, **info}), "effect").subtitle
     assert subtitle == f"{words} · direction: denoise · logit difference"
 
 
@@ -216,12 +216,12 @@ def test_saved_and_loaded(axes, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["s.safetensors"]
 
 
-ABOUT = {"axes": ["layer"], "labels": {}, "info": {}}
+METADATA = {"axes": ["layer"], "labels": {}, "info": {}}
 GOOD = {"values": np.zeros((2, 3)), "base": np.zeros(3)}
 
 
-def file_of(tensors=GOOD, about=ABOUT, format="workbench.sweep/1") -> bytes:
-    text = about if isinstance(about, str) else json.dumps(about)
+def file_of(tensors=GOOD, metadata=METADATA, format="workbench.sweep/1") -> bytes:
+    text = metadata if isinstance(metadata, str) else json.dumps(metadata)
     return to_bytes(tensors, metadata={"format": format, "sweep": text})
 
 
@@ -237,13 +237,13 @@ def file_of(tensors=GOOD, about=ABOUT, format="workbench.sweep/1") -> bytes:
         (file_of({**GOOD, "base": np.zeros(3, np.float32)}), "F32"),
         (file_of({"values": np.zeros((2, 3))}), "values and base"),
         (file_of({**GOOD, "base": np.zeros(4)}), "does not fit"),
-        (file_of(about="["), "not JSON"),
-        (file_of(about="[" * 100_000), "not JSON"),
-        (file_of(about='{"axes": ["layer"], "labels": {}, "info": ' + '{"a":' * 50 + "1" + "}" * 51), "deeper"),
-        (file_of(about={**ABOUT, "axes": [1]}), "list of texts"),
-        (file_of(about={**ABOUT, "axes": ["layer", "layer"]}), "in this order"),
-        (file_of(about={**ABOUT, "labels": {"layer": ["0"]}}), "size 2"),
-        (file_of(about={**ABOUT, "more": 1}), "must hold"),
+        (file_of(metadata="["), "not JSON"),
+        (file_of(metadata="[" * 100_000), "not JSON"),
+        (file_of(metadata='{"axes": ["layer"], "labels": {}, "info": ' + '{"a":' * 50 + "1" + "}" * 51), "deeper"),
+        (file_of(metadata={**METADATA, "axes": [1]}), "list of texts"),
+        (file_of(metadata={**METADATA, "axes": ["layer", "layer"]}), "in this order"),
+        (file_of(metadata={**METADATA, "labels": {"layer": ["0"]}}), "size 2"),
+        (file_of(metadata={**METADATA, "more": 1}), "must hold"),
     ],
 )
 def test_files_that_are_not_as_written_are_refused(data, message, tmp_path):

@@ -15,19 +15,19 @@ import pandas as pd
 import pytest
 
 from workbench.errors import BadInput, UnknownName, UsageError
-from workbench.findings import Finding, Report, listening
-from workbench.plotting import matplotlib_charts, plotly_charts
+from workbench.findings import VERDICTS, Finding, Report
+from workbench.plotting.charts import Heatmap
 from workbench.runs import directory, provenance
 from workbench.runs.directory import RunDirectory, RunProgress
 from workbench.runs.run import Run
 
 TABLE = pd.DataFrame({"task": ["ioi", "ioi"], "effect": [0.5, np.nan]})
-GRID = np.array([[0.1, np.nan]])
+CHART = Heatmap(np.array([[0.1, np.nan]]), "ab", "c")
 CONFIG = {"n": 25, "model": "tiny", "tasks": ("ioi",)}
 
 
 def report() -> Report:
-    figure, picture = plotly_charts.heatmap(GRID, "ab", "c"), matplotlib_charts.heatmap(GRID, "ab", "c")
+    figure, picture = CHART.figure(), CHART.picture()
     return Report(
         "undecided", "n = 25: too few.", {"effects": TABLE}, {"grid": figure}, {"grid": picture}, {"data": "ab"}
     )
@@ -45,8 +45,8 @@ def test_everything_is_there_and_hashed(tmp_path):
     path = written(tmp_path)
     assert re.fullmatch(r"\d{8}T\d{6}Z-circuit-reuse-[0-9a-f]{8}", path.name)
     files = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
-    tables, drawn = {"tables/effects.csv", "tables/effects.parquet"}, {"figures/grid.json", "figures/grid.png"}
-    assert files == {"run.json", "summary.txt", "done"} | tables | drawn
+    tables, figures = {"tables/effects.csv", "tables/effects.parquet"}, {"figures/grid.json", "figures/grid.png"}
+    assert files == {"run.json", "summary.txt", "done"} | tables | figures
     assert set(Run.read(path).hashes) == files - {"done"}
     facts = json.loads((path / "run.json").read_text())
     assert facts["config"] == {**CONFIG, "tasks": ["ioi"]} and facts["verdict"] == "undecided"
@@ -133,22 +133,14 @@ def test_an_empty_folder_in_the_way_is_kept(tmp_path):
 
 
 def test_early_figures_can_be_opened_while_the_run_goes_on(tmp_path):
-    shown, told = [], []
+    published, steps = [], []
     with RunDirectory.create(tmp_path, "f", {}) as run:
-        progress = listening(
-            RunProgress(run, lambda *step: told.append(step), lambda name, path: shown.append((name, path)))
-        )
+        progress = RunProgress(run, lambda *step: steps.append(step), lambda name, path: published.append((name, path)))
         progress(1, 2, "stage")
-        progress.early("first", table=TABLE, picture=matplotlib_charts.heatmap(GRID, "ab", "c"))
-        assert [path.suffix for _, path in shown] == [".csv", ".png"] and all(path.is_file() for _, path in shown)
-    assert told == [(1, 2, "stage")] and Run.read(run.path or "").picture_names == ("first",)
-
-
-def test_a_plain_progress_will_do_for_a_finding():
-    told = []
-    listening(lambda *step: told.append(step))(1, 2, "x")
-    listening(None).early("name", table=TABLE)
-    assert told == [(1, 2, "x")]
+        progress.publish("first", table=TABLE, picture=CHART.picture())
+        assert [path.suffix for _, path in published] == [".csv", ".png"]
+        assert all(path.is_file() for _, path in published)
+    assert steps == [(1, 2, "stage")] and Run.read(run.path or "").picture_names == ("first",)
 
 
 def alter(path: Path) -> str:
@@ -223,10 +215,10 @@ def test_git_state_tells_commit_and_dirt(tmp_path):
 
 
 def test_verdicts_and_settings_are_checked():
-    assert [Report(v, "").exit_code for v in ("supported", "undecided", "not supported")] == [0, 0, 1]
+    assert [Report(v, "").exit_code for v in VERDICTS] == [0, 0, 1, 0]
     with pytest.raises(UnknownName, match="supported"):
         replace(report(), verdict="suported")
-    finding = Finding("f", "F", "?", "!", {}, lambda model, settings, progress: report(), {"n": 25, "seed": 0})
+    finding = Finding("f", "F", "?", "!", {}, lambda study: report(), {"n": 25, "seed": 0})
     assert finding.settings({"n": 3}) == {"n": 3, "seed": 0}
     with pytest.raises(UnknownName, match="finding 'f'"):
         finding.settings({"m": 3})

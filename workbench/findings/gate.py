@@ -1,4 +1,4 @@
-"""Which tasks a model does at all: a circuit is sought only for these."""
+"""Whether a model does a task at all: only then is there a circuit to look for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Gate:
         top_1: share of clean prompts whose largest logit of all is the answer's.
         base: mean logit difference of the clean prompts; `gap` is the mean of corrupt − clean (source − base when
             corrupt values are inserted) with its 95 % bootstrap interval.
-        dropped: pairs that the tokeniser could not ask.
+        dropped: pairs that do not fit the tokeniser.
         reason: why the task is not done; empty when it is.
     """
 
@@ -56,11 +56,17 @@ class Gate:
         return self.status == DONE
 
 
-def gate(model: Any, inputs: PairedInputs, relation: str, progress: Callable[[int], None] | None = None) -> Gate:
-    """Ask a task's clean and corrupt prompts.
+def gate(
+    model: Any, inputs: PairedInputs, relation: str | None = None, progress: Callable[[int], None] | None = None
+) -> Gate:
+    """How a model does on a task's clean and corrupt prompts.
 
-    It is done when the lower 95 % bound of its accuracy among the options lies above chance *and* the interval of its
-    mean source − base logit difference excludes 0. `progress` is called with the number of prompts finished.
+    The task is done when the lower 95 % bound of its accuracy among the options lies above chance *and* the interval of
+    its mean source − base logit difference excludes 0.
+
+    Args:
+        relation: of the task to IOI; by default what the task declares.
+        progress: called with the number of prompts finished.
     """
     scores: dict[str, list[float]] = {name: [] for name in ("accuracy_among_options", "accuracy", "base", "source")}
     order: list[int] = []
@@ -93,7 +99,7 @@ def gate(model: Any, inputs: PairedInputs, relation: str, progress: Callable[[in
         reasons.append(f"corrupt prompts do not move the metric: {gaps.mean():+.2f} [{gap_low:+.2f}, {gap_high:+.2f}]")
     return Gate(
         task=inputs.name,
-        relation=relation,
+        relation=str(inputs.meta.get("relation", "other")) if relation is None else relation,
         n=n,
         dropped=inputs.dropped,
         accuracy=right / n,
@@ -111,15 +117,15 @@ def gate(model: Any, inputs: PairedInputs, relation: str, progress: Callable[[in
 
 
 def no_inputs(task: str, relation: str, reason: str) -> Gate:
-    """The entry of a task that cannot be asked with this tokeniser."""
+    """The entry of a task that does not apply to the model's tokeniser."""
     return Gate(task, relation, 0, 0, *[float("nan")] * 9, status=NO_INPUTS, reason=reason)
 
 
 def _score(metric: str, inputs: PairedInputs, i: int, logits: Tensor) -> float:
     measure, example = METRICS[metric], Example(i, inputs.answer[i], inputs.wrong[i], inputs.options[i])
-    wanted = measure.required_tokens(example)
+    tokens = measure.required_tokens(example)
     row = logits[None]
-    return float(measure(row if wanted is None else row[:, list(wanted)], example)[0])
+    return float(measure(row if tokens is None else row[:, list(tokens)], example)[0])
 
 
 def _chance(inputs: PairedInputs, i: int) -> float:

@@ -1,0 +1,68 @@
+"""A threshold prints its rule and checks it; the verdict follows from all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.errors import UsageError
+from workbench.findings import Quantity, Threshold, judge
+
+ABOVE = Threshold("gain", above=0.5)
+CONTROL = Threshold("gain", above="that of random heads", refuted_by="value")
+COUNT = Threshold("pairs", at_least=2, refuted_by="value")
+
+
+def test_the_rule_is_printed_from_the_same_object() -> None:
+    assert str(ABOVE) == "gain: lower end of its 95 % interval above 0.5"
+    assert str(CONTROL) == "gain: lower end of its 95 % interval above that of random heads"
+    assert str(Threshold("pairs", at_least=2, detail="near ones")) == "pairs: at least 2 (near ones)"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "measured", "status"),
+    [
+        (ABOVE, (Quantity(0.8, 0.6, 0.9),), "met"),
+        (ABOVE, (Quantity(0.8, 0.5, 0.9),), "open"),
+        (ABOVE, (Quantity(0.3, 0.2, 0.5),), "refuted"),
+        (ABOVE, (Quantity(0.8),), "open"),  # no interval
+        (CONTROL, (Quantity(0.8, 0.6, 0.9), 0.5), "met"),
+        (CONTROL, (Quantity(0.4, 0.3, 0.9), 0.5), "refuted"),
+        (CONTROL, (Quantity(0.4, 0.3, 0.9), float("nan")), "open"),
+        (Threshold("a", above="b"), (Quantity(0.8, 0.6, 0.9), Quantity(0.4, 0.3, 0.5)), "met"),
+        (Threshold("a", above="b"), (Quantity(0.2, 0.1, 0.3), Quantity(0.4, 0.3, 0.5)), "open"),  # they touch
+        (Threshold("a", above="b"), (Quantity(0.2, 0.1, 0.2), Quantity(0.4, 0.3, 0.5)), "refuted"),
+        (Threshold("a", above=0, refuted_by="nothing"), (Quantity(-2, -3, -1),), "open"),
+        (COUNT, (Quantity.exact(2),), "met"),
+        (COUNT, (Quantity(3, 1, 3),), "open"),
+        (COUNT, (Quantity.exact(1),), "refuted"),
+        (Threshold("kinds", at_least=3, refuted_by="value", refuted_at=0), (Quantity.exact(1),), "open"),
+    ],
+)
+def test_an_interval_meets_a_threshold_leaves_it_open_or_refutes_it(
+    threshold: Threshold, measured: tuple, status: str
+) -> None:
+    assert threshold.check(*measured)[0] == status
+
+
+def test_the_verdict_needs_every_threshold() -> None:
+    thresholds = {"gain": ABOVE, "control": CONTROL}
+    sure, unsure, none = Quantity(0.8, 0.6, 0.9), Quantity(0.8, 0.4, 0.9), Quantity(0.3, 0.2, 0.4)
+    supported = judge(thresholds, gain=sure, control=(sure, 0.1))
+    assert str(supported) == (
+        "Supported: gain 0.80 [0.60, 0.90] is above 0.5; gain 0.80 [0.60, 0.90] is above that of random heads (0.10)."
+    )
+    undecided = judge(thresholds, gain=unsure, control=(sure, 0.1))
+    assert undecided.verdict == "undecided" and undecided.reason == "gain 0.80 [0.40, 0.90] is not surely above 0.5"
+    assert judge(thresholds, gain=none, control=(unsure, 0.1)).verdict == "not supported"
+    # Of several quantities the lowest speaks for all.
+    assert judge({"gain": ABOVE}, gain=[sure, unsure]).verdict == "undecided"
+    assert judge({"gain": ABOVE}, gain=[sure, Quantity(0.9)]).verdict == "undecided"
+
+
+def test_thresholds_and_quantities_go_together() -> None:
+    with pytest.raises(UsageError, match="measured are \\['loss'\\]"):
+        judge({"gain": ABOVE}, loss=Quantity(1))
+    with pytest.raises(UsageError, match="either above or at_least"):
+        Threshold("gain")
+    with pytest.raises(UsageError, match="give a control when above is a text"):
+        CONTROL.check(Quantity(1))

@@ -1,0 +1,64 @@
+"""Every chart is one description that Plotly and matplotlib draw, with the same numbers and words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Line, Lines, Scatter
+
+WORDS: dict[str, Any] = {"title": "What · tiny · n = 6", "subtitle": "how", "note": "A note."}
+X, Y = np.array([0.0, 1.0, 2.0, np.nan]), np.array([1.0, 3.0, 5.0, 9.0])
+CHARTS = {
+    "heatmap": Heatmap(np.array([[1.0, np.nan]]), "ab", "c", "effect (logits)", "head", "layer", **WORDS),
+    "bars": Bars(X[:2], X[:2] - 1, X[:2] + 1, "ab", "effect (logits)", "head", **WORDS),
+    "lines": Lines(
+        {"one": Line(X + 1, Y, Y - 1, Y + 1), "two": Line(X + 1, Y)}, "heads", "effect (logits)", log_x=True, **WORDS
+    ),
+    "scatter": Scatter(X, Y, "abcd", "head", "effect (logits)", **WORDS),
+    "graph": Graph({"a": (0, 0), "b": (1, 2)}, {("a", "b"): -0.5}, {"a": "mover"}, "layer", "effect (logits)", **WORDS),
+}
+
+
+@pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
+def test_both_drawings_have_the_words(chart: Chart) -> None:
+    figure, picture = chart.figure(), chart.picture()
+    assert figure.layout.title.text == WORDS["title"] and figure.layout.title.subtitle.text == "how"
+    assert "A note." in [note.text for note in figure.layout.annotations]
+    axes = picture.axes[0]
+    assert picture.get_suptitle() == WORDS["title"] and axes.get_title(loc="left") == "how"
+    names = {figure.layout.xaxis.title.text, figure.layout.yaxis.title.text}
+    assert names == {axes.get_xlabel(), axes.get_ylabel()} and names - {None, ""}
+    assert "effect (logits)" in str(figure.to_json())
+
+
+def test_a_scatter_leaves_out_what_has_no_value_and_draws_the_line() -> None:
+    chart = CHARTS["scatter"]
+    assert isinstance(chart, Scatter) and chart.line is not None
+    assert (chart.line.slope, chart.line.intercept) == pytest.approx((2, 1))
+    figure: Any = chart.figure()
+    points, line = figure.data
+    assert list(points.customdata) == ["a", "b", "c"] and list(line.y) == pytest.approx([1, 5])
+    assert line.name == "y = 1 + 2 x, r = 1.00"
+    (drawn_line,) = chart.picture().axes[0].get_lines()
+    np.testing.assert_allclose(np.asarray(drawn_line.get_ydata(), float), [1, 5])
+
+
+def test_a_scatter_of_one_point_has_no_line() -> None:
+    empty: Any = Scatter(np.array([1.0]), np.array([2.0]), ["a"])
+    assert empty.line is None and len(empty.figure().data) == 1 and empty.picture().axes
+
+
+def test_a_band_is_drawn_where_there_is_an_interval() -> None:
+    figure, picture = CHARTS["lines"].figure(), CHARTS["lines"].picture()
+    assert [trace.name for trace in figure.data if trace.name] == ["one", "two"] and len(figure.data) == 4
+    assert len(picture.axes[0].collections) == 1 and picture.axes[0].get_xscale() == "log"
+
+
+def test_arrows_of_a_graph_have_the_width_of_their_strength() -> None:
+    graph = CHARTS["graph"]
+    assert isinstance(graph, Graph) and graph.width(-0.5) == 4 and graph.width(0) == 0.5
+    assert graph.members == {"mover": ["a"], "": ["b"]}
+    assert len(graph.figure().layout.annotations) == 2  # the arrow and the note

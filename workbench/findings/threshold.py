@@ -1,0 +1,127 @@
+"""`Threshold` and `judge`: a rule that is printed and checked by one object, and the verdict that follows.
+
+The verdict is *supported* when every threshold is met, *not supported* when one is refuted, else *undecided*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.errors import UsageError
+from workbench.findings.quantity import Quantity, number
+from workbench.findings.report import Judgement
+
+Status = Literal["met", "open", "refuted"]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a measured quantity has to exceed for the claim to hold, stated before the run.
+
+    It is *met* when the lower end of the quantity's 95 % interval lies above it, and *refuted* as `refuted_by` says:
+
+    - ``"interval"``: the whole interval lies at or below it;
+    - ``"value"``: the value itself does (for controls, which the claim says are exceeded);
+    - ``"nothing"``: it only ever leaves the claim open.
+
+    >>> str(Threshold("gain in accuracy", above=0))
+    'gain in accuracy: lower end of its 95 % interval above 0'
+
+    Attributes:
+        quantity: what is measured, with its unit; `detail`: more of it, for the printed rule alone.
+        above: a number; or a text that names a control which is measured in the same run, and handed to `judge` beside
+            the quantity.
+        at_least: for counts, in place of `above`.
+        refuted_at: for ``refuted_by="value"``: at or below which value it is refuted, where that is not the threshold.
+    """
+
+    quantity: str
+    above: float | str | None = None
+    at_least: int | None = None
+    refuted_by: Literal["interval", "value", "nothing"] = "interval"
+    refuted_at: float | None = None
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.above is None) == (self.at_least is None):
+            raise UsageError(f"Threshold({self.quantity!r}): give either above or at_least.")
+
+    @property
+    def bound(self) -> str:
+        """The threshold in words: ``above 0.5`` or ``at least 1``."""
+        return f"above {self.above}" if self.at_least is None else f"at least {self.at_least}"
+
+    def __str__(self) -> str:
+        end = "" if self.at_least is not None else "lower end of its 95 % interval "
+        return f"{self.quantity}: {end}{self.bound}" + (f" ({self.detail})" if self.detail else "")
+
+    def check(self, quantity: Quantity, control: Quantity | float | None = None) -> tuple[Status, str]:
+        """Whether a quantity meets the threshold, and that in words.
+
+        Args:
+            control: the measured control, where `above` is a text.
+        """
+        if isinstance(self.above, str) == (control is None):
+            raise UsageError(f"Threshold({self.quantity!r}): give a control when above is a text, and only then.")
+        if self.at_least is not None:
+            status = self._status(quantity, self.at_least - 1, self.at_least - 1)
+            surely = "" if quantity.low == quantity.value else f", {quantity.low:g} of them surely"
+            return status, f"{self.quantity}: {quantity.value:g}{surely} (needed: {self.bound})"
+        if isinstance(control, Quantity):
+            status = self._status(quantity, control.high, control.low, strictly=True)
+            text = f"{self.above} ({control})"
+        else:
+            bound = float(control if control is not None else self.above or 0)
+            status = self._status(quantity, bound, bound)
+            text = f"{self.above} ({number(bound)})" if control is not None else f"{self.above}"
+        relation = {"met": "is above", "open": "is not surely above", "refuted": "is not above"}[status]
+        return status, f"{self.quantity} {quantity} {relation} {text}"
+
+    def _status(self, quantity: Quantity, upper: float, lower: float, strictly: bool = False) -> Status:
+        """`upper` has to be exceeded; at or below `lower` it is refuted (`strictly`: below)."""
+        if quantity.low > upper:
+            return "met"
+        at = lower if self.refuted_at is None else self.refuted_at
+        end = {"interval": quantity.high, "value": quantity.value, "nothing": float("nan")}[self.refuted_by]
+        return "refuted" if (end < at if strictly else end <= at) else "open"
+
+
+def judge(
+    thresholds: Mapping[str, Threshold], **measured: Quantity | list[Quantity] | tuple[Quantity, Quantity | float]
+) -> Judgement:
+    """The verdict that follows from the measured quantities, with its reason.
+
+    Supported when every threshold is met, not supported when one is refuted, else undecided.
+
+    Args:
+        thresholds: those of the finding, by name.
+        measured: under each name the quantity; ``(quantity, control)`` where `Threshold.above` is a text; a list where
+            several quantities have to meet one threshold.
+
+    Raises:
+        UsageError: a threshold without its quantity, or a quantity without its threshold.
+    """
+    if set(thresholds) != set(measured):
+        raise UsageError(f"judge: thresholds are {sorted(thresholds)}, measured are {sorted(measured)}: give each one.")
+    outcomes: dict[Status, list[str]] = {"met": [], "open": [], "refuted": []}
+    for name, threshold in thresholds.items():
+        value = measured[name]
+        if isinstance(value, tuple):
+            status, words = threshold.check(*value)
+        else:
+            # Several: the one that is furthest from meeting the threshold speaks for all of them.
+            each = [value] if isinstance(value, Quantity) else value
+            status, words = threshold.check(min(each, key=lambda quantity: _or_lowest(quantity.low)))
+        outcomes[status].append(words)
+    if outcomes["refuted"]:
+        return Judgement("not supported", "; ".join(outcomes["refuted"]))
+    if outcomes["open"]:
+        return Judgement("undecided", "; ".join(outcomes["open"]))
+    return Judgement("supported", "; ".join(outcomes["met"]))
+
+
+def _or_lowest(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

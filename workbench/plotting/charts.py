@@ -1,0 +1,192 @@
+"""Charts as descriptions: numbers, labels and words, drawn by Plotly (`figure`) and by matplotlib (`picture`).
+
+Every chart has a title (what, model, n), a subtitle (how it was measured), names of its axes with their units, and a
+note at its foot. ``Heatmap(...).figure()`` and ``.picture()`` are the same chart, interactive and still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Chart:
+    """The words around a chart, and how it is drawn."""
+
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+
+    def figure(self) -> Figure:
+        """Interactive, as a Plotly figure."""
+        from workbench.plotting import plotly_charts
+
+        return plotly_charts.draw(self)
+
+    def picture(self) -> Picture:
+        """Still, as a `matplotlib.figure.Figure`."""
+        from workbench.plotting import matplotlib_charts
+
+        return matplotlib_charts.draw(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap(Chart):
+    """``values[row, column]``, first row on top; NaN is grey.
+
+    Attributes:
+        x, y: names of the columns and of the rows.
+        scale: the quantity with its unit, beside the colour bar.
+        diverging: colours centred on 0, from −limit to limit (by default the largest magnitude); else from 0 to limit.
+        show_values: write each value into its cell; `labelled`: of the still picture, the cells to write into instead.
+        hover: the text of each cell of the interactive figure.
+    """
+
+    values: Float[np.ndarray, "row column"]
+    x: Sequence[str]
+    y: Sequence[str]
+    scale: str = ""
+    x_title: str = ""
+    y_title: str = ""
+    limit: float | None = None
+    diverging: bool = True
+    show_values: bool = False
+    labelled: np.ndarray | None = None
+    hover: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Bars(Chart):
+    """A bar for each name, with its interval.
+
+    Attributes:
+        low, high: ends of the intervals, NaN where there is none.
+        scale: the quantity with its unit, along the vertical axis.
+        reference: a mark beside each bar (a chance level, a null), called `reference_name` in the legend.
+        bar_name: what the legend calls the bars.
+        hover: the text of each bar of the interactive figure.
+    """
+
+    values: Float[np.ndarray, " bar"]
+    low: Float[np.ndarray, " bar"]
+    high: Float[np.ndarray, " bar"]
+    names: Sequence[str]
+    scale: str = ""
+    x_title: str = ""
+    reference: np.ndarray | None = None
+    reference_name: str = "chance"
+    bar_name: str = ""
+    hover: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line of a chart of `Lines`; `low` and `high` are the ends of its band, if it has one."""
+
+    x: Float[np.ndarray, " point"]
+    y: Float[np.ndarray, " point"]
+    low: Float[np.ndarray, " point"] | None = None
+    high: Float[np.ndarray, " point"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Lines(Chart):
+    """Lines by name, each with a band where it has an interval; `log_x` for a logarithmic horizontal axis."""
+
+    lines: Mapping[str, Line]
+    x_title: str = ""
+    y_title: str = ""
+    log_x: bool = False
+
+
+class Regression(NamedTuple):
+    """A line ``y = intercept + slope · x`` with Pearson's correlation."""
+
+    slope: float
+    intercept: float
+    correlation: float
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter(Chart):
+    """A point for each name, with the least-squares line through them.
+
+    Attributes:
+        x, y: the coordinates; points with a NaN are left out.
+        names: of the points, for the interactive figure and for the `labelled` points of the still picture.
+        regression: draw the line.
+        labelled: how many points are named in the still picture, those furthest from the mean first.
+    """
+
+    x: Float[np.ndarray, " point"]
+    y: Float[np.ndarray, " point"]
+    names: Sequence[str]
+    x_title: str = ""
+    y_title: str = ""
+    regression: bool = True
+    labelled: int = 6
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Mask of the points that are drawn."""
+        return np.isfinite(self.x) & np.isfinite(self.y)
+
+    @property
+    def line(self) -> Regression | None:
+        """The least-squares line (`scipy.stats.linregress`); None below two different x."""
+        from scipy import stats
+
+        x, y = self.x[self.finite], self.y[self.finite]
+        if not self.regression or len(x) < 2 or np.ptp(x) == 0:
+            return None
+        fit: Any = stats.linregress(x, y)
+        return Regression(float(fit.slope), float(fit.intercept), float(fit.rvalue))
+
+    @property
+    def furthest(self) -> list[int]:
+        """Indices of the points to name: furthest from the mean, each axis in units of its standard deviation."""
+        distance = np.zeros(len(self.names))
+        for side in (np.asarray(self.x, float), np.asarray(self.y, float)):
+            spread = np.nanstd(side) if self.finite.any() else 0.0
+            distance += np.nan_to_num((side - np.nanmean(side)) / spread) ** 2 if spread else 0.0
+        order = np.argsort(-distance, kind="stable")
+        return [int(i) for i in order if self.finite[i]][: self.labelled]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph(Chart):
+    """Nodes at places, with arrows between them.
+
+    Attributes:
+        nodes: name → (x, y).
+        edges: (from, to) → strength; wider arrows are stronger, and negative ones have the other colour.
+        groups: name → group; each group has its own colour in the legend.
+    """
+
+    nodes: Mapping[str, tuple[float, float]]
+    edges: Mapping[tuple[str, str], float]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    x_title: str = ""
+    y_title: str = ""
+
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """Group → its nodes, in their order."""
+        result: dict[str, list[str]] = {}
+        for name in self.nodes:
+            result.setdefault(self.groups.get(name, ""), []).append(name)
+        return result
+
+    def width(self, strength: float) -> float:
+        """The width of an arrow, 0.5 to 4, by its share of the strongest."""
+        strongest = max(map(abs, self.edges.values()), default=0.0)
+        return 0.5 + 3.5 * abs(strength) / strongest if strongest else 0.5
