@@ -57,7 +57,7 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str) -> N
             st.info(f"No difference per head: {', '.join(shapes)}.")
         elif two_heads and score_name != SIMILARITY:
             st.info(
-                "Both grids show the same scores. A click selects the first head in the left grid, the second in the right."
+                "Both grids show the same scores. Click the left one for the first head, the right one for the second."
             )
         elif same_score:
             st.info("This score is the same for every prompt.")
