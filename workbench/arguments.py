@@ -197,8 +197,8 @@ def index(name: str, value: Any, size: int, what: str) -> int:
     return int(value)
 
 
-def indices(name: str, value: Any, size: int, what: str) -> tuple[int, ...]:
-    """One of `size` things or several, each once, in the order given; at least one."""
+def indices(name: str, value: Any, size: int, what: str, *, repeated: bool = False) -> tuple[int, ...]:
+    """One of `size` things or several, in the order given; at least one, and each once unless `repeated`."""
     if _is_whole(value):
         return (index(name, value, size, what),)
     expected = f"{what}s, whole numbers from 0 to {size - 1}"
@@ -211,7 +211,8 @@ def indices(name: str, value: Any, size: int, what: str) -> tuple[int, ...]:
     if outside := [entry for entry in result if not 0 <= entry < size]:
         why = f"there are {size} {what}s, and {outside[0]} is not among them"
         raise refusal(name, value, f"{what}s from 0 to {size - 1}", because=why)
-    each_once(name, value, result, what)
+    if not repeated:
+        each_once(name, value, result, what)
     return result
 
 

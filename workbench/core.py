@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.errors import UnknownName, UsageError
+from workbench import arguments
 
 #: Short names of the sites that can be recorded and edited, with TransformerLens's classic hook name inside a block.
 #: ``q`` and ``k`` are the rotated ones, as attention receives them (see `hook_name`).
@@ -38,30 +38,45 @@ RECORDED_KINDS = ("patch", "mean", "resample")
 
 @dataclass(frozen=True, order=True)
 class Head:
-    """One attention head, written ``layer.index`` as papers do: ``str(Head(9, 6)) == "9.6"``."""
+    """One attention head, written ``layer.index`` as papers do: ``str(Head(9, 6)) == "9.6"``.
+
+    Examples:
+        >>> head = wb.Head(9, 6)
+        >>> str(head), head.layer
+        ('9.6', 9)
+        >>> wb.Head.parse("9.6") == head
+        True
+    """
 
     layer: int
     index: int
+
+    def __post_init__(self) -> None:
+        for name in ("layer", "index"):
+            object.__setattr__(self, name, arguments.whole_number(name, getattr(self, name), at_least=0))
 
     def __str__(self) -> str:
         return f"{self.layer}.{self.index}"
 
     @classmethod
     def parse(cls, text: str) -> Head:
-        """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else.
+        """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else."""
+        return parse_head("text", text)
 
-        A number is refused: ``9.10`` and ``9.1`` are two heads and one number.
-        """
-        if not isinstance(text, str):
-            raise UsageError(
-                f"head={text!r}: expected text such as '9.10', because 9.1 and 9.10 are one number. Write it in "
-                "quotes, or read the column as text."
-            )
-        try:
-            layer, index = text.strip().split(".")
-            return cls(int(layer), int(index))
-        except ValueError:
-            raise UsageError(f"{text!r} is not a head: write layer.head, such as 9.6.") from None
+
+def parse_head(name: str, text: Any) -> Head:
+    """A head from ``"9.6"``.
+
+    Raises:
+        UsageError: anything else, by the `name` of the argument that it was given for.
+    """
+    if not isinstance(text, str):
+        why, do = "9.1 and 9.10 are one number", "Write it in quotes, or read the column as text."
+        raise arguments.refusal(name, text, "text such as '9.10'", do, because=why)
+    layer, dot, index = text.strip().partition(".")
+    if not (dot and layer.isdecimal() and index.isdecimal() and len(layer + index) < 10):
+        raise arguments.refusal(name, text, "a head", "Write layer.head, such as '9.6'.")
+    return Head(int(layer), int(index))
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,13 @@ class Edit:
         attend_to: for ``pattern``: the positions (indices or names) that share the row uniformly, or a mapping
             from position to weight.
         step: the sampling step (diffusion models only).
+
+    Examples:
+        >>> edit = wb.Edit("z", 1, head=3, position="S2", kind="zero")
+        >>> edit.site, edit.layer, edit.head
+        ('z', 1, 3)
+        >>> wb.run(wb.load("tiny"), wb.task("ioi", n=6), [edit]).scores().shape
+        torch.Size([6])
     """
 
     site: str
@@ -90,19 +112,45 @@ class Edit:
     step: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.attend_to, list):
-            object.__setattr__(self, "attend_to", tuple(self.attend_to))
-        if isinstance(self.attend_to, str | int):
-            object.__setattr__(self, "attend_to", (self.attend_to,))
-        if isinstance(self.kind, str) and self.kind not in EDIT_KINDS:
-            raise UnknownName("edit", self.kind, EDIT_KINDS)
-        if self.site not in SITES and "hook_" not in self.site:
-            raise UnknownName("site", self.site, SITES)
+        put = object.__setattr__
+        if not isinstance(self.site, str) or (self.site not in SITES and "hook_" not in self.site):
+            arguments.one_of("site", self.site, SITES, do="A hook name inside a block is a site, too.")
+        put(self, "layer", arguments.whole_number("layer", self.layer, at_least=0))
+        put(self, "head", arguments.whole_number("head", self.head, at_least=0, optional=True))
+        put(self, "position", arguments.position("position", self.position, optional=True))
+        put(self, "step", arguments.whole_number("step", self.step, at_least=0))
+        if not callable(self.kind):
+            arguments.one_of("kind", self.kind, EDIT_KINDS, do="A function of the activation is a kind, too.")
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
-            raise UsageError(
-                f"Site {self.site!r} has no heads, so head={self.head} has no meaning. Leave the head out."
-            )
-        if (self.kind == "pattern") != (self.attend_to is not None):
-            raise UsageError("attend_to belongs to kind='pattern', and kind='pattern' needs it.")
+            raise arguments.refusal("head", self.head, "None", because=f"the site {self.site!r} has no heads")
+        if self.attend_to is not None:
+            put(self, "attend_to", attended(self.attend_to))
+        if self.kind == "pattern" and self.attend_to is None:
+            raise arguments.refusal("attend_to", None, "positions", because="kind='pattern' replaces a row by them")
+        if self.kind != "pattern" and self.attend_to is not None:
+            raise arguments.refusal("attend_to", self.attend_to, "None", because="only kind='pattern' uses it")
         if self.kind == "pattern" and self.site != "pattern":
-            raise UsageError(f"kind='pattern' edits the site 'pattern', not {self.site!r}.")
+            raise arguments.refusal("site", self.site, "'pattern'", because="kind='pattern' edits that site")
+
+
+def attended(attend_to: Any) -> tuple[int | str, ...] | Mapping[int | str, float]:
+    """Positions that share a pattern's row, or a mapping from position to weight, checked.
+
+    Raises:
+        UsageError: something else.
+    """
+    what = "positions, or a mapping from position to weight"
+    if isinstance(attend_to, Mapping):
+        for place, weight in attend_to.items():
+            arguments.position("attend_to", place)
+            arguments.number(f"attend_to[{place!r}]", weight)
+        places: tuple[Any, ...] = tuple(attend_to)
+    elif isinstance(attend_to, str) or not hasattr(attend_to, "__len__"):
+        places = (attend_to,)
+    else:
+        places = arguments.sequence("attend_to", attend_to, what)
+    if not places:
+        raise arguments.refusal("attend_to", attend_to, f"{what}, at least one of them")
+    places = tuple(arguments.position("attend_to", place) for place in places)
+    arguments.each_once("attend_to", attend_to, places, "position")
+    return attend_to if isinstance(attend_to, Mapping) else places

@@ -11,7 +11,15 @@ from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
-    """Base of every error the workbench raises on purpose."""
+    """Base of every error the workbench raises on purpose.
+
+    Examples:
+        >>> try:
+        ...     wb.task("iio")
+        ... except wb.WorkbenchError as error:
+        ...     print(error)
+        name='iio': expected the name of a task. Did you mean 'ioi' or 'induction'?
+    """
 
     exit_code = 3
 
@@ -38,7 +46,7 @@ class UnknownName(UsageError):
         self, kind: str, name: str, choices: Iterable[str], hint: str = "", *, argument: str = "", expected: str = ""
     ) -> None:
         choices = sorted(choices)
-        self.kind, self.name = kind, name
+        self.kind, self.name, self.choices, self.hint = kind, name, choices, hint
         self.near = difflib.get_close_matches(name, choices, n=3, cutoff=0.4)
         guess = f"Did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
         if not self.near and not expected:

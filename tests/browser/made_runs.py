@@ -1,5 +1,5 @@
-"""Run directories for the pages: the default model's committed results, without figures, and
-quick runs of the bundled model, which are newer and have figures."""
+"""Run directories for the pages: the default model's committed results, without figures, and quick runs of the bundled
+model, which are newer and have figures."""
 
 from __future__ import annotations
 

@@ -52,7 +52,6 @@ def test_a_finding_of_a_few_lines_is_complete() -> None:
         ({"thresholds": {}}, "thresholds is empty"),
         ({"thresholds": {"gain": 0.5}}, "Write Threshold"),
         ({"full": {"m": 3}}, "Add each setting to defaults"),
-        ({"results_version": "1"}, "Begin at 1"),
         ({"run": lambda study: Report("supported", "", {})}, "does not say 'n = 6'"),
         ({"run": lambda study: Report("supported", "n = 6", {})}, "writes the verdict"),
         ({"run": lambda study: Report("supported", "n = 6", {})}, "no table 'summary'"),

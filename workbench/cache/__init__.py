@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from workbench import arguments
 from workbench.cache import folder as folders
 from workbench.cache.folder import off as off
 from workbench.cache.keys import digest
 from workbench.cache.store import CacheNotice as CacheNotice
 from workbench.cache.store import Store as Store
 from workbench.cache.store import Unusable as Unusable
-from workbench.errors import BadInput, NotAvailable, UsageError
+from workbench.errors import BadInput, NotAvailable
 
 #: Open stores of this process, by folder; a forked child opens its own.
 _OPEN: dict[tuple[int, Path], Store | None] = {}
@@ -38,11 +39,8 @@ def store_of(cache: Any) -> Store | None:
     if isinstance(cache, Store):
         return cache
     folders.budget(Path.home(), 0)  # a budget that is no number is refused before any work
-    if cache == "":
-        raise UsageError("cache='': give a folder, False for no cache, or None for the user's own.")
-    if cache is not None and not isinstance(cache, str | os.PathLike):
-        raise UsageError(f"cache={cache!r}: give a folder, False for no cache, or None for the user's own.")
-    path = folders.default() if cache is None else Path(cache).expanduser()
+    what = "a folder, False for no cache, or None for the user's own"
+    path = folders.default() if cache is None else arguments.file_path("cache", cache, what).expanduser()
     key = (os.getpid(), path.absolute())
     if key not in _OPEN or (_OPEN[key] is None and cache is not None):
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workbench import arguments
 from workbench.errors import UnknownName, UsageError
 from workbench.findings.progress import Progress, Quiet
 from workbench.findings.report import FEWEST, Judgement, NotJudged, Report
@@ -33,7 +34,14 @@ class Finding:
         defaults: the settings and their default values, ``n`` and ``seed`` among them; no others are accepted.
         full: the settings of the long form (``--full``).
         source: the paper.
+        tasks: the tasks that it draws prompts from, besides those in its settings (``task``, ``tasks``).
         results_version: the version of its numbers, raised by hand when a change of the finding moves any of them.
+
+    Examples:
+        >>> from workbench.registry import FINDINGS
+        >>> finding = FINDINGS["head-ablation"]
+        >>> finding.name, finding.settings({"n": 6})["n"]
+        ('head-ablation', 6)
     """
 
     name: str
@@ -45,7 +53,16 @@ class Finding:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    tasks: tuple[str, ...] = ()
     results_version: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("name", "title", "question", "claim", "source"):
+            arguments.text(name, getattr(self, name), empty=name != "name")
+        for name in ("thresholds", "defaults", "full"):
+            arguments.mapping(name, getattr(self, name), "a mapping from names")
+        arguments.function("run", self.run, optional=False)
+        arguments.whole_number("results_version", self.results_version, at_least=1)
 
     def settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults with `changes` in their place.
@@ -54,15 +71,7 @@ class Finding:
             UnknownName: a setting that this finding does not have.
             UsageError: a value of another kind than the default.
         """
-        for name in changes:
-            if name not in self.defaults:
-                raise UnknownName("setting", name, self.defaults, hint=f"It belongs to the finding {self.name!r}.")
-            if not _same_kind(changes[name], self.defaults[name]):
-                raise UsageError(
-                    f"{name}={changes[name]!r}: expected {_kind(self.defaults[name])}, such as "
-                    f"{self.defaults[name]!r}, for the finding {self.name!r}."
-                )
-        return {**self.defaults, **changes}
+        return self._with_changes("changes", changes)
 
     def report(
         self, model: HookedLM | Any, settings: Mapping[str, Any] | None = None, progress: Progress | None = None
@@ -78,7 +87,11 @@ class Finding:
         Raises:
             UnknownName, UsageError: as `settings` does.
         """
-        study = Study(self, model, self.settings(settings or {}), progress or Quiet())
+        if not hasattr(model, "provenance"):
+            raise arguments.refusal("model", model, "a model of the workbench", "Use wb.load(name).")
+        arguments.function("progress", progress)
+        changes = {} if settings is None else settings
+        study = Study(self, model, self._with_changes("settings", changes), progress or Quiet())
         try:
             report = self.run(study)
         except NotJudged as reason:
@@ -89,6 +102,19 @@ class Finding:
         return report.with_judgement(
             Judgement("not judged", f"n = {n} prompts are too few; give at least {FEWEST} (--n {FEWEST})")
         )
+
+    def _with_changes(self, argument: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults with changes, which were given for the `argument` of that name."""
+        for name in arguments.mapping(argument, changes, "a mapping from settings to values"):
+            if name not in self.defaults:
+                expected = f"settings of the finding {self.name!r}, {arguments.listing(list(self.defaults))}"
+                raise UnknownName("setting", str(name), self.defaults, argument=argument, expected=expected)
+            if not _same_kind(changes[name], self.defaults[name]):
+                raise UsageError(
+                    f"{name}={changes[name]!r}: expected {_kind(self.defaults[name])}, such as "
+                    f"{self.defaults[name]!r}, for the finding {self.name!r}."
+                )
+        return {**self.defaults, **changes}
 
 
 def _same_kind(value: Any, default: Any) -> bool:

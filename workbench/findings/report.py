@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.errors import UnknownName
+from workbench import arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,11 @@ class Report:
 
     Raises:
         UnknownName: the verdict is none of `VERDICTS`.
+
+    Examples:
+        >>> report = wb.Report("undecided", "n = 6: the interval holds the threshold.")
+        >>> report.verdict, report.exit_code
+        ('undecided', 0)
     """
 
     verdict: Verdict
@@ -65,8 +70,11 @@ class Report:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise UnknownName("verdict", self.verdict, VERDICTS)
+        arguments.one_of("verdict", self.verdict, VERDICTS)
+        for name in ("summary", "reason"):
+            arguments.text(name, getattr(self, name), empty=True)
+        for name in ("tables", "figures", "pictures", "facts"):
+            arguments.mapping(name, getattr(self, name), "a mapping from names")
 
     @property
     def exit_code(self) -> int:

@@ -12,10 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench import statistics
+from workbench import arguments, statistics
 from workbench.cache import Store, store_of
 from workbench.cache.keys import digest, hash_inputs
-from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
@@ -63,11 +62,20 @@ def scores(
 
     Raises:
         UsageError: `model` is no language model, or the task has no answers.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> scores = wb.scores(model, wb.task("ioi", n=6), random_baseline=False)
+        >>> scores["induction"].shape, str(scores.top("induction", 1)[0][0])
+        ((2, 8), '1.0')
     """
     if task is None:
         from workbench.inputs.pairs import task as make_task
 
         task = make_task("ioi", n=25, seed=0)
+    seed = arguments.whole_number("seed", seed, at_least=0, at_most=2**63 - 1)
+    random_baseline = arguments.flag("random_baseline", random_baseline)
+    arguments.function("progress", progress)
     inputs, store = inputs_with_answers(task, model), store_of(cache)
     tell = progress or (lambda *_: None)
     trained = _ScoreParts(lambda: model, store, model_identity(resolve_model(model), store), seed)
@@ -108,17 +116,18 @@ def scores(
     )
 
 
-def inputs_with_answers(prompts: Any, model: Any) -> PairedInputs:
+def inputs_with_answers(prompts: Any, model: Any, argument: str = "task") -> PairedInputs:
     """Prompts with answers in a language model's tokens.
 
     Raises:
         UsageError: it is no language model, or they have none.
     """
     if not isinstance(model, HookedLM):
-        raise UsageError(f"{type(model).__name__} has no head scores: they are of a language model (wb.load).")
-    inputs = resolve_inputs(prompts, model)
+        raise arguments.refusal("model", model, "a language model", "Use wb.load(name).")
+    inputs = resolve_inputs(prompts, model, argument)
     if not len(inputs) or not all(inputs.answer):
-        raise UsageError("Scores need a task with answers: use wb.task(name) or wb.pairs(...).")
+        do = "Use wb.task(name) or wb.pairs(...)."
+        raise arguments.refusal(argument, prompts, "a task with answers, because scores compare them", do)
     return inputs
 
 

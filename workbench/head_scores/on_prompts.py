@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench import arguments
 from workbench.cache import store_of
 from workbench.head_scores.compute import inputs_with_answers, lens_table
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
@@ -36,8 +37,15 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
 
     Raises:
         UsageError: `model` is no language model, or the prompts have no answers.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> scores = wb.scores_on(model, wb.task("ioi", n=6))
+        >>> scores["previous_token"].shape  # [layer, head]
+        (2, 8)
     """
-    inputs, store, resumable = inputs_with_answers(prompts, model), store_of(cache), resolve_model(model)
+    inputs, store, resumable = inputs_with_answers(prompts, model, "prompts"), store_of(cache), resolve_model(model)
+    arguments.function("progress", progress)
     recorder, tell = Recorder(resumable, store, model_identity(resumable, store)), progress or (lambda *_: None)
     hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
     samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from workbench import statistics
+from workbench import arguments, statistics
 from workbench.core import Head
-from workbench.errors import UnknownName
 from workbench.head_scores import file
 from workbench.io.tables import number
 
@@ -63,6 +62,13 @@ class HeadScores:
             write); NaN where there is none.
         lens: the logit lens on the task, one row a depth.
         info: model, task, sizes and seeds, JSON-able.
+
+    Examples:
+        >>> scores = wb.scores_on(wb.load("tiny"), wb.task("ioi", n=6))
+        >>> scores.names[:2]
+        ('previous_token', 'duplicate_token')
+        >>> scores.table().shape[0]  # one row a head
+        16
     """
 
     values: Mapping[str, Float[np.ndarray, "layer head"]]
@@ -121,7 +127,7 @@ class HeadScores:
 
     def top(self, score: str, k: int = 5) -> list[tuple[Head, float]]:
         """The k heads with the largest value; of direct logit attribution and the copy score, by size."""
-        values = self[score]
+        values, k = self[score], arguments.whole_number("k", k, at_least=1)
         ranking = np.abs(values) if score in ("direct_logit_attribution", "copy_score") else values
         order = np.argsort(np.where(np.isfinite(ranking), -ranking, np.inf), axis=None, kind="stable")[:k]
         where = zip(*np.unravel_index(order, values.shape), strict=True)
@@ -129,8 +135,7 @@ class HeadScores:
 
     def interval(self, score: str) -> tuple[np.ndarray, np.ndarray]:
         """The 95 % bootstrap interval of a score's mean over sequences or examples."""
-        if score not in self._intervals:
-            raise UnknownName("score with an interval", score, self.samples)
+        arguments.one_of("score", score, self._intervals)
         return self._intervals[score]
 
     # --- showing and keeping
@@ -205,8 +210,7 @@ class HeadScores:
         )
 
     def __getitem__(self, score: str) -> Float[np.ndarray, "layer head"]:
-        if score not in self.values:
-            raise UnknownName("score", score, self.values)
+        arguments.one_of("score", score, self.values)
         return self.values[score]
 
     @cached_property

@@ -25,7 +25,7 @@ def read_rows(path: Path) -> list[Row]:
     """``(where, fields)`` of every row; `where` is such as ``"my.jsonl line 3"``."""
     readers: dict[str, Callable[[str, str], list[Row]]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
     if path.suffix.lower() not in readers:
-        raise UsageError(f"{path}: pairs are read from {', '.join(readers)} files, and this is {path.suffix!r}.")
+        raise UsageError(f"path={str(path)!r}: expected a file that ends in {', '.join(readers)}.")
     return readers[path.suffix.lower()](_read(path), path.name)
 
 

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from workbench import arguments
+
 
 @dataclass(frozen=True)
 class Group:
@@ -37,6 +39,14 @@ class PairedInputs:
         dropped: how many sampled prompts the tokeniser's filter refused.
         bos: the beginning-of-sequence token in every prompt, or None.
         seed: the seed of the draw, None for pairs of the user's own.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> inputs = wb.task("ioi", n=6).inputs(model.tokenizer)
+        >>> len(inputs), inputs.clean[0].shape == inputs.corrupt[0].shape
+        (6, True)
+        >>> sorted(inputs.positions[0])
+        ['IO', 'S1', 'S1+1', 'S2', 'end']
     """
 
     name: str
@@ -52,6 +62,33 @@ class PairedInputs:
     seed: int | None = None
     meta: Mapping[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        arguments.text("name", self.name)
+        for name in ("clean", "corrupt"):
+            rows = arguments.sequence(name, getattr(self, name), "a tensor for each example")
+            if not rows or not all(isinstance(row, Tensor) and len(row) for row in rows):
+                raise arguments.refusal(name, getattr(self, name), "a tensor for each example, at least one")
+        names = ["corrupt", "answer", "wrong", "options", "positions"]
+        for name in names if isinstance(self.texts, tuple) and not self.texts else [*names, "texts"]:
+            entries = arguments.sequence(name, getattr(self, name), "one entry for each example")
+            if len(entries) != len(self.clean):
+                why = f"clean has {len(self.clean)}"
+                raise arguments.refusal(name, getattr(self, name), "one entry for each example", because=why)
+        for name in ("answer", "wrong", "options"):
+            if not all(isinstance(ids, tuple | list) and all(map(_is_id, ids)) for ids in getattr(self, name)):
+                raise arguments.refusal(name, getattr(self, name), "token ids for each example, [(3, 5), …]")
+        for i, (positions, ids) in enumerate(zip(self.positions, self.clean, strict=True)):
+            named = arguments.mapping(f"positions[{i}]", positions, "a mapping from a name to an index")
+            for place, index in named.items():
+                arguments.index(f"positions[{i}][{place!r}]", index, len(ids), "position")
+        if not all(isinstance(text, str) for both in self.texts for text in _entries(both)):
+            raise arguments.refusal("texts", self.texts, "the clean and the corrupt text of each example")
+        arguments.whole_number("dropped", self.dropped, at_least=0)
+        if self.bos is not None:
+            arguments.text("bos", self.bos, empty=True)
+        arguments.whole_number("seed", self.seed, optional=True)
+        arguments.mapping("meta", self.meta, "a mapping")
+
     def __len__(self) -> int:
         return len(self.clean)
 
@@ -62,6 +99,7 @@ class PairedInputs:
 
     def of(self, examples: Sequence[int]) -> PairedInputs:
         """Some of the examples, in that order."""
+        examples = arguments.indices("examples", examples, len(self), "example", repeated=True)
         chosen = {
             name: tuple(getattr(self, name)[i] for i in examples)
             for name in ("clean", "corrupt", "answer", "wrong", "options", "positions")
@@ -78,12 +116,21 @@ class PairedInputs:
 
         The cut depends on the list of prompts alone.
         """
+        at_most = arguments.whole_number("at_most", at_most, at_least=1, optional=True)
         keys = [(len(ids), first) for ids, first in zip(self.clean, self.first_difference, strict=True)]
         return [
             Group(length, first, part)
             for length, first in dict.fromkeys(keys)
             for part in _parts([i for i, key in enumerate(keys) if key == (length, first)], at_most)
         ]
+
+
+def _entries(value: object) -> Sequence[object]:
+    return value if isinstance(value, tuple | list) else [value]
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _first_difference(a: Shaped[Tensor, "pos *rest"], b: Shaped[Tensor, "pos *rest"]) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import arguments
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.inputs.files import read_rows
 from workbench.inputs.rows import COLUMNS, Pair, pair_from_row
@@ -55,6 +56,13 @@ class Task:
             the reuse study compares with it) or ``"other"``.
         variants: setting → its values → fields of the task that change with it. The first value is the default.
         settings: the values chosen, by `task`.
+
+    Examples:
+        >>> task = wb.task("ioi", n=6)
+        >>> task.title, task.relation
+        ('Indirect object identification', 'ioi')
+        >>> len(task.examples()), task.positions
+        (6, ('IO', 'S1', 'S1+1', 'S2', 'end'))
     """
 
     name: str
@@ -70,12 +78,17 @@ class Task:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what, value, least in (("n", self.n, 1), ("seed", self.seed, None)):
-            if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
-                expected = "a whole number" if least is None else f"a whole number of at least {least}"
-                raise UsageError(f"{what}={value!r} for task {self.name!r}: {what} is {expected}.")
-        if self.n > MOST_PAIRS:
-            raise UsageError(f"n={self.n} for task {self.name!r}: at most {MOST_PAIRS:,} pairs are drawn.")
+        for name in ("name", "title", "question", "relation"):
+            arguments.text(name, getattr(self, name), empty=name != "name")
+        arguments.function("draw", self.draw, optional=False)
+        object.__setattr__(self, "n", arguments.whole_number("n", self.n, at_least=1, at_most=MOST_PAIRS))
+        object.__setattr__(self, "seed", arguments.whole_number("seed", self.seed))
+        object.__setattr__(self, "positions", arguments.texts("positions", self.positions, "names"))
+        for name in ("stages", "settings"):
+            _check_texts_by_name(name, getattr(self, name))
+        for setting, values in arguments.mapping("variants", self.variants, "a mapping from a setting").items():
+            for value, changes in arguments.mapping("variants", values, f"the values of {setting!r}").items():
+                arguments.mapping("variants", changes, f"the fields that {setting}={value!r} changes, as a mapping")
 
     def _new_pairs(self) -> Iterator[Pair]:
         """Different pairs in the order sampled; ends when the task seems to have no more."""
@@ -120,6 +133,7 @@ class Task:
 
     def applies(self, tokenizer: Any) -> str | None:
         """None when the task works with this tokeniser, else the reason why not."""
+        check_tokenizer(tokenizer)
         try:
             replace(self, n=min(self.n, 10))._encoded_pairs(tokenizer, None)
         except (BadInput, UsageError) as error:
@@ -129,7 +143,7 @@ class Task:
     def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
         """The n pairs as text: those that pass `tokenizer`'s filter, or the first n without one."""
         if tokenizer is not None:
-            return tuple(self._encoded_pairs(tokenizer, None)[0])
+            return tuple(self._encoded_pairs(check_tokenizer(tokenizer), None)[0])
         pairs = [pair for _, pair in zip(range(self.n), self._new_pairs(), strict=False)]
         if len(pairs) < self.n:
             raise self._too_few(len(pairs))
@@ -144,6 +158,8 @@ class Task:
         """
         from workbench.inputs.tokenising import gather
 
+        check_tokenizer(tokenizer)
+        max_length = arguments.whole_number("max_length", max_length, at_least=1, optional=True)
         pairs, encoded, dropped = self._encoded_pairs(tokenizer, max_length)
         meta = {"settings": dict(self.settings), "stages": dict(self.stages), "relation": self.relation}
         return gather(self.name, pairs, encoded, tokenizer, dropped=dropped, seed=self.seed, meta=meta)
@@ -155,11 +171,28 @@ class Task:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The user's own pairs. `where` says where each came from (``"my.jsonl line 3"``), for error messages."""
+    """The user's own pairs. `where` says where each came from (``"my.jsonl line 3"``), for error messages.
+
+    Examples:
+        >>> pairs = wb.pairs(["So Mary met John"], ["So Mary met Anna"], [" Mary"], [" Anna"])
+        >>> len(pairs), pairs.where
+        (1, ('pair 1',))
+    """
 
     items: tuple[Pair, ...]
     where: tuple[str, ...]
     name: str = "pairs"
+
+    def __post_init__(self) -> None:
+        items = arguments.sequence("items", self.items, "pairs")
+        if not items or not all(isinstance(item, Pair) for item in items):
+            raise arguments.refusal("items", self.items, "a list of wb.Pair, at least one")
+        where = arguments.texts("where", self.where, "where each pair comes from, as texts")
+        if len(where) != len(items):
+            raise arguments.refusal("where", self.where, f"{len(items)} texts, one a pair")
+        arguments.text("name", self.name)
+        object.__setattr__(self, "items", items)
+        object.__setattr__(self, "where", where)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -179,6 +212,8 @@ class Pairs:
         """
         from workbench.inputs.tokenising import encode, gather
 
+        check_tokenizer(tokenizer)
+        max_length = arguments.whole_number("max_length", max_length, at_least=1, optional=True)
         encoded = []
         for pair, where in zip(self.items, self.where, strict=True):
             try:
@@ -202,19 +237,28 @@ def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
     Raises:
         UnknownName: no such task, or no such value of a setting; the nearest are suggested.
         UsageError: a setting that the task does not have; n or seed that are no whole numbers.
+
+    Examples:
+        >>> task = wb.task("ioi", n=6, seed=0, corruption="abc")
+        >>> task.n, dict(task.settings)
+        (6, {'corruption': 'abc'})
     """
-    template: Task = TASKS[name]
-    if unknown := sorted(set(options) - set(template.variants)):
-        known = ", ".join(template.variants) or "none"
-        raise UsageError(f"Task {name!r} has no option {', '.join(map(repr, unknown))}. Its options: {known}.")
+    arguments.text("name", name, "the name of a task")
+    if name not in TASKS.names():
+        raise UnknownName("task", name, TASKS.names(), argument="name")
+    subject = TASKS[name]
+    if unknown := sorted(set(options) - set(subject.variants)):
+        settings = ", ".join(subject.variants) or "none"
+        raise UsageError(
+            f"{unknown[0]}={arguments.as_typed(options[unknown[0]])}: the task {name!r} has no such setting. Its "
+            f"settings: {settings}."
+        )
     changes: dict[str, Any] = {}
     chosen: dict[str, str] = {}
-    for setting, values in template.variants.items():
-        chosen[setting] = options.get(setting, next(iter(values)))
-        if chosen[setting] not in values:
-            raise UnknownName(f"{setting} of task {name!r}", str(chosen[setting]), values)
+    for setting, values in subject.variants.items():
+        chosen[setting] = arguments.one_of(setting, options.get(setting, next(iter(values))), values)
         changes |= values[chosen[setting]]
-    return replace(template, n=n, seed=seed, settings=chosen, **changes)
+    return replace(subject, n=n, seed=seed, settings=chosen, **changes)
 
 
 def pairs(
@@ -237,17 +281,25 @@ def pairs(
     Raises:
         UsageError: lists of unequal lengths.
         BadInput: an invalid pair: which one, the problem and what to do.
+
+    Examples:
+        >>> pairs = wb.pairs(["So Mary met John"], ["So Mary met Anna"], answer=[" Mary"], wrong=[" Anna"])
+        >>> len(pairs.inputs(wb.load("tiny").tokenizer))
+        1
     """
     columns: dict[str, Any] = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
-    if options is not None:
-        columns["options"] = [options] * len(clean) if all(isinstance(o, str) for o in options) else options
-    if positions is not None:
-        columns["positions"] = positions
-    if texts := [name for name, column in columns.items() if isinstance(column, str)]:
-        raise UsageError(f"{texts[0]} is one text, and a list with one entry a pair was expected.")
-    if len({len(column) for column in columns.values()}) > 1:
-        lengths = ", ".join(f"{len(column)} {name}" for name, column in columns.items())
-        raise UsageError(f"Lists of unequal lengths: {lengths}. Give one entry a pair in each.")
+    columns |= {name: column for name, column in (("options", options), ("positions", positions)) if column is not None}
+    for name, column in columns.items():
+        columns[name] = entries = arguments.sequence(name, column, "a list with one entry a pair")
+        if name in ("clean", "corrupt") and not all(isinstance(entry, str) for entry in entries):
+            raise arguments.refusal(name, column, "a list of texts")
+        if name == "options" and entries and all(isinstance(entry, str) for entry in entries):
+            columns[name] = [list(entries)] * len(columns["clean"])
+        elif not entries or len(entries) != len(columns["clean"]):
+            size = max(1, len(columns["clean"]))
+            why = f"clean has {len(columns['clean'])}" if name != "clean" else ""
+            expected = f"{size} {'entries' if size > 1 else 'entry'} or more" if name == "clean" else f"{size} entries"
+            raise arguments.refusal(name, column, expected, "Give one entry a pair in each list.", because=why)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return _pairs_from_rows([(f"pair {i}", row) for i, row in enumerate(rows, start=1)], "pairs")
 
@@ -261,8 +313,16 @@ def read_pairs(path: str | Path) -> Pairs:
     Raises:
         UsageError: another kind of file.
         BadInput: a file that cannot be read, or an invalid line: its number, the problem and what to do.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> pair = '{"clean": "So Mary met John", "corrupt": "So Mary met Anna", "answer": " Mary", "wrong": " Anna"}'
+        >>> _ = Path("my.jsonl").write_text(pair)
+        >>> wb.read_pairs("my.jsonl").where
+        ('my.jsonl line 1',)
     """
-    return _pairs_from_rows(read_rows(Path(path)), Path(path).name)
+    file = arguments.file_path("path", path, "the path of a .jsonl, .json or .csv file")
+    return _pairs_from_rows(read_rows(file), file.name)
 
 
 def _pairs_from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], source: str) -> Pairs:
@@ -270,6 +330,23 @@ def _pairs_from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], source: str)
         raise BadInput(f"{source}: no pairs in it. Give at least one, with the fields {', '.join(COLUMNS[:4])}.")
     made = tuple(pair_from_row(row, where) for where, row in rows)
     return Pairs(made, tuple(where for where, _ in rows))
+
+
+def check_tokenizer(tokenizer: Any) -> Any:
+    """A Hugging Face tokenizer.
+
+    Raises:
+        UsageError: something else.
+    """
+    if isinstance(tokenizer, type) or not callable(tokenizer) or not hasattr(tokenizer, "decode"):
+        raise arguments.refusal("tokenizer", tokenizer, "a Hugging Face tokenizer", "A model's is model.tokenizer.")
+    return tokenizer
+
+
+def _check_texts_by_name(name: str, value: Any) -> None:
+    what = "a mapping from names to texts"
+    if not all(isinstance(text, str) for item in arguments.mapping(name, value, what).items() for text in item):
+        raise arguments.refusal(name, value, what)
 
 
 def _dataset(items: Sequence[Pair]) -> Dataset:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench import arguments
 from workbench.errors import BadInput
 
 #: The fields of a pair; the first four are required.
@@ -27,6 +28,11 @@ class Pair:
         options: all candidate answers, or none.
         positions: name → (start, end) characters in the clean text; the token is the last one that overlaps them.
         corrupt_positions: the same in the corrupt text, where known: they must fall on the same token index.
+
+    Examples:
+        >>> pair = wb.Pair("So Mary met John", "So Mary met Anna", answer=" Mary", wrong=" Anna")
+        >>> pair.answer, pair.options
+        ((' Mary',), ())
     """
 
     clean: str
@@ -36,6 +42,25 @@ class Pair:
     options: tuple[str, ...] = ()
     positions: Mapping[str, Span] = field(default_factory=dict)
     corrupt_positions: Mapping[str, Span] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("clean", "corrupt"):
+            arguments.text(name, getattr(self, name), "a prompt")
+        for name in ("answer", "wrong", "options"):
+            words = getattr(self, name)
+            none = name == "options" and not isinstance(words, str) and not arguments.sequence(name, words, "texts")
+            object.__setattr__(self, name, () if none else arguments.texts(name, words))
+        for name in ("positions", "corrupt_positions"):
+            _check_spans(name, getattr(self, name))
+
+
+def _check_spans(name: str, spans: object) -> None:
+    expected = "a mapping from a name to (start, end) characters"
+    for place, span in arguments.mapping(name, spans, expected).items():
+        if not isinstance(place, str) or not isinstance(span, tuple | list) or len(span) != 2:
+            raise arguments.refusal(name, spans, expected)
+        for edge in span:
+            arguments.whole_number(f"{name}[{place!r}]", edge, at_least=0)
 
 
 class PairNotice(UserWarning):

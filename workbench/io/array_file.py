@@ -9,11 +9,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from workbench import arguments
 from workbench.errors import BadInput, UsageError
 from workbench.io.files import jsonable, parse_json, save_atomic, sha256_of_arrays
 
@@ -60,7 +60,8 @@ class ArrayFile:
         """
         from safetensors import SafetensorError, safe_open
 
-        if not Path(path).is_file():
+        path = arguments.file_path("path", path)
+        if not path.is_file():
             raise BadInput(f"{path} does not exist or is no file.")
         arrays: dict[str, np.ndarray] = {}
         try:

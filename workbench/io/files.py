@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from workbench import arguments
 from workbench.core import Head
 from workbench.errors import BadInput, UsageError
 
@@ -74,7 +75,7 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
     Raises:
         BadInput: no such file, not a file, or too large.
     """
-    path = Path(path)
+    path = arguments.file_path("path", path)
     if not path.is_file():
         raise BadInput(f"{path} does not exist or is no file.")
     with path.open("rb") as stream:
@@ -128,6 +129,7 @@ def save_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
     Raises:
         BadInput: it cannot be written.
     """
+    path = arguments.file_path("path", path)
     try:
         return write_atomic(path, data)
     except (OSError, ValueError) as error:

@@ -31,6 +31,11 @@ def load(
         NotAvailable: it cannot be reached, or its licence was not accepted; the message says what would make it work.
         UntrustedModel: its files are altered, truncated, or would run code.
         UnsupportedModel: it failed the load-time self-check.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> model.n_layers, model.n_heads, model.n_kv_heads
+        (2, 8, 4)
     """
     from workbench.models.language import HookedLM
     from workbench.models.sources import resolve

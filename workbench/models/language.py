@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
+from workbench import arguments
 from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel, UsageError
 from workbench.models import attention_hook, self_check
@@ -46,6 +47,14 @@ class HookedLM(TransformerLensTools, HookedRootModule):
 
     Raises:
         UnsupportedModel: the self-check failed; the message gives the reason.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> logits = model("Then, Mary and John went to the")
+        >>> logits.shape == (1, 7, model.cfg.d_vocab)
+        False
+        >>> model.hook_name("z", 0)
+        'blocks.0.attn.hook_z'
     """
 
     hf: Any
@@ -62,8 +71,17 @@ class HookedLM(TransformerLensTools, HookedRootModule):
         check: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(hf, nn.Module) or not hasattr(hf, "config"):
+            raise arguments.refusal(
+                "hf", hf, "a Hugging Face causal language model", "To load one by name: wb.load(name)."
+            )
+        if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
+            raise arguments.refusal("tokenizer", tokenizer, "a Hugging Face tokenizer, or None")
+        if provenance is not None:
+            arguments.mapping("provenance", provenance, "a mapping that says where the weights come from")
+        check = arguments.flag("check", check)
         object.__setattr__(self, "hf", hf)  # outside the tree of hook points
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
         self.lock = threading.RLock()
         self.anatomy, self.listed = anatomy_of(hf)
         config = self.hf.config.get_text_config()
@@ -206,16 +224,16 @@ class HookedLM(TransformerLensTools, HookedRootModule):
         Raises:
             UnknownName: the model has no such site.
         """
-        part = SITES.get(site, site)
+        part = SITES.get(arguments.text("site", site, "the name of a site"), site)
+        layer = arguments.index("layer", layer, self.n_layers, "layer")
         if not self.anatomy.rotary:
             part = part.replace("hook_rot_", "hook_")
         name = f"blocks.{layer}.{part}"
         if name not in self.hook_dict:
-            if not 0 <= layer < self.n_layers:
-                raise UsageError(f"Layer {layer} does not exist: the model has layers 0 to {self.n_layers - 1}.")
             parts = {hook.split(".", 2)[2] for hook in self.hook_dict if hook.startswith("blocks.0.")}
             short = {s for s in SITES if f"blocks.{layer}.{SITES[s]}" in self.hook_dict} | parts
-            raise UnknownName("site", site, short, "This model has no such site." if site in SITES else "")
+            hint = "This model has no such site." if site in SITES else ""
+            raise UnknownName("site", site, short, hint, argument="site")
         return name
 
     def attention_site(self, part: str) -> str | None:

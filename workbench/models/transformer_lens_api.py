@@ -39,7 +39,7 @@ class TransformerLensTools:
             raise UsageError(
                 f"Texts of {lengths} tokens do not stack: pass ids with an attention_mask, or one at a time."
             )
-        return torch.tensor(rows, device=self.device)
+        return torch.tensor(rows, dtype=torch.long, device=self.device)
 
     def to_single_token(self: Any, string: str) -> int:
         """The id of a text that is one token; raises `UsageError` otherwise."""

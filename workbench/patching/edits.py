@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
+from workbench import arguments
 from workbench.cache.keys import digest, hash_inputs
 from workbench.core import Edit
-from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import resolve_inputs
+from workbench.patching.resolve import resolve_mean_over
 from workbench.patching.sites import has_heads, has_kv_heads
 from workbench.patching.values import Attended, Values, ValuesByDepth, position_of, values_of
 
@@ -45,18 +45,13 @@ class Edits:
             UnknownName: no such site.
             UsageError: a head or layer that does not exist, or a patch without a pair.
         """
-        for edit in edits:
-            if not isinstance(edit, Edit):
-                raise UsageError(f"edits: {edit!r} is no wb.Edit(site, layer, ...).")
-            _check(recorder, edit)
+        edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed, at_least=0)
+        for i, edit in enumerate(edits):
+            _check(recorder, edit, f"edits[{i}]")
         if inputs.corrupt is inputs.clean and any(edit.kind == "patch" for edit in edits):
-            raise UsageError(
-                "kind='patch' takes its values from the other run of a pair, and texts alone have none: use wb.pairs."
-            )
-        if isinstance(mean_over, str) and mean_over != "positions":
-            raise UsageError(f"mean_over={mean_over!r}: give inputs whose activations are averaged, or 'positions'.")
-        reference = mean_over if mean_over is None or mean_over == "positions" else resolve_inputs(mean_over, model)
-        return cls(recorder, inputs, tuple(edits), reference, seed)
+            why = "kind='patch' takes its values from the other run of a pair, and texts alone have none"
+            raise arguments.refusal("edits", list(edits), "edits of another kind", "Or use wb.pairs.", because=why)
+        return cls(recorder, inputs, edits, resolve_mean_over(mean_over, model), seed)
 
     def row(self, i: int) -> EditedRun:
         """What the edits write in the run of one input."""
@@ -135,16 +130,33 @@ class Edits:
         return Write(depth, self.recorder.resumable.hook_name(edit.site, edit.layer), value, edit.head, place)
 
 
+def edit_list(name: str, edits: Any) -> tuple[Edit, ...]:
+    """One edit or several.
+
+    Raises:
+        UsageError: something else.
+    """
+    if isinstance(edits, Edit):
+        return (edits,)
+    what, do = "a list of wb.Edit", "A head is wb.Edit('z', layer, head, kind='zero')."
+    entries = arguments.sequence(name, edits, what, do=do)
+    for i, entry in enumerate(entries):
+        arguments.instance(f"{name}[{i}]", entry, Edit, "a wb.Edit", do=do)
+    return cast(tuple[Edit, ...], entries)
+
+
 def _key(edit: Edit) -> Hashable:
     weights = edit.attend_to
     return edit.site, edit.kind, tuple(weights.items()) if isinstance(weights, Mapping) else weights
 
 
-def _check(recorder: Recorder, edit: Edit) -> None:
+def _check(recorder: Recorder, edit: Edit, name: str) -> None:
     resumable = recorder.resumable
-    if edit.head is not None and not has_heads(edit.site):
-        raise UsageError(f"Site {edit.site!r} has no heads, yet head {edit.head} was given.")
-    n_heads = resumable.n_kv_heads if has_kv_heads(edit.site) else resumable.n_heads
-    if edit.head is not None and not 0 <= edit.head < n_heads:
-        raise UsageError(f"Head {edit.head} does not exist at site {edit.site!r}: layers have {n_heads} heads there.")
-    resumable.hook_name(edit.site, edit.layer)
+    resumable.hook_name(edit.site, arguments.index(f"{name}.layer", edit.layer, resumable.n_layers, "layer"))
+    if edit.head is None:
+        return
+    if not has_heads(edit.site):
+        raise arguments.refusal(f"{name}.head", edit.head, "None", because=f"the site {edit.site!r} has no heads")
+    kv = has_kv_heads(edit.site)
+    n_heads, what = (resumable.n_kv_heads, "KV head") if kv else (resumable.n_heads, "head")
+    arguments.index(f"{name}.head", edit.head, n_heads, what)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import arguments
 from workbench.cache import store_of
 from workbench.patching.cached_recording import CachedRecording
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model, site_hooks
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Estimate:
         prompts: runs to record, the two of a pair counted both; `cached` of them are in the cache.
         size: bytes that the rest takes.
         seconds: how long it takes, from one batch that was timed; 0 where nothing is missing.
+
+    Examples:
+        >>> estimate = wb.estimate(wb.load("tiny"), wb.task("ioi", n=6), cache=False)
+        >>> estimate.prompts, estimate.cached
+        (12, 0)
     """
 
     prompts: int
@@ -42,7 +48,14 @@ def held(model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | No
 def estimate(
     model: Any, task: Any, sites: Sequence[str] = ("z",), layers: Sequence[int] | None = None, *, cache: Any = None
 ) -> Estimate:
-    """What `workbench.record` with the same arguments would cost. One batch is run to know (and not kept)."""
+    """What `workbench.record` with the same arguments would cost. One batch is run to know (and not kept).
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> estimate = wb.estimate(model, wb.task("ioi", n=6), ["z", "pattern"], cache=False)
+        >>> estimate.prompts, estimate.size > 0  # both runs of each pair; bytes
+        (12, True)
+    """
     prompts, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
     for source, batch in _units(model, task, sites, layers, cache):
         prompts += len(batch)
@@ -64,9 +77,9 @@ def _units(
 ) -> Iterator[tuple[CachedRecording, list[int]]]:
     """The batches of a recording, each with the run that it is of."""
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    chosen = range(resumable.n_layers) if layers is None else resolve_layers(layers, resumable.n_layers)
-    sites = (sites,) if isinstance(sites, str) else sites
-    hooks = [resumable.hook_name(site, layer) for site in sites for layer in chosen]
+    chosen = resolve_layers(layers, resumable.n_layers)
+    sites = arguments.texts("sites", sites, "names of sites")
+    hooks = [hook for per_layer in site_hooks(resumable, sites, chosen).values() for hook in per_layer]
     identity = model_identity(resumable, store)
     for ids in [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]:
         source = CachedRecording(resumable, store if identity else None, identity or b"", ids, hooks)

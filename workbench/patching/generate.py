@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench import arguments
 from workbench.core import Edit
-from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.cone import full_forward_taps
-from workbench.patching.edits import Edits
+from workbench.patching.edits import Edits, edit_list
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_inputs, resolve_model
 from workbench.patching.values import Mean
@@ -46,28 +46,33 @@ def generate(
 
     Raises:
         UsageError: an edit that has no meaning here, or a prompt without tokens.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> edit = wb.Edit("z", 1, head=3, kind="zero")
+        >>> text = wb.generate(model, "Then, Mary and", edits=edit, max_new_tokens=2)
+        >>> text.startswith("Then, Mary and")
+        True
     """
-    chosen = (edits,) if isinstance(edits, Edit) else tuple(edits)
-    if wrong := [edit for edit in chosen if not isinstance(edit, Edit)]:
-        raise UsageError(
-            f"generate: {wrong[0]!r} is no wb.Edit; a head is wb.Edit('z', layer, head=index, kind='zero')."
-        )
-    if not isinstance(prompt, str) and getattr(prompt, "ndim", None) != 1:
-        raise UsageError("generate: give one prompt, as a text or as a tensor of its token ids, [pos].")
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):
-        raise UsageError(f"max_new_tokens={max_new_tokens!r}: give a whole number, 0 or more.")
+    resumable, chosen = resolve_model(model), edit_list("edits", edits)
+    if not isinstance(prompt, str) and not (isinstance(prompt, Tensor) and prompt.ndim == 1):
+        raise arguments.refusal("prompt", prompt, "one prompt, a text or a tensor of its token ids, [pos]")
+    arguments.whole_number("max_new_tokens", max_new_tokens, at_least=0)
     kinds = {edit.kind for edit in chosen if isinstance(edit.kind, str)}
     if refused := kinds & {"patch", "resample"}:
-        raise UsageError(f"generate: {min(refused)} edits take values from another run, and there is none here.")
+        why = f"{min(refused)!r} takes its values from another run, and there is none"
+        raise arguments.refusal("edits", list(chosen), "edits of other kinds", because=why)
     if "mean" in kinds and mean_over is None:
-        raise UsageError(
-            "generate: mean edits need mean_over=inputs whose activations are averaged (over all positions)."
-        )
-    if max_new_tokens < 0:
-        raise UsageError(f"max_new_tokens={max_new_tokens}: give 0 or more.")
+        why = "a mean is taken over them, at all their positions"
+        raise arguments.refusal("mean_over", None, "inputs whose activations are averaged", because=why)
+    if "mean" in kinds or mean_over is not None:
+        mean_over = resolve_inputs(mean_over, model, "mean_over")
     ids = (model.to_tokens(prompt)[0] if isinstance(prompt, str) else prompt).cpu()
     if not len(ids):
-        raise UsageError("generate: the prompt has no tokens.")
+        raise arguments.refusal("prompt", prompt, "a prompt that has tokens")
+    if (room := model.cfg.n_ctx - len(ids)) < max_new_tokens and model.cfg.n_ctx:
+        why = f"the prompt has {len(ids)} tokens and the model's context holds {model.cfg.n_ctx}"
+        raise arguments.refusal("max_new_tokens", max_new_tokens, f"at most {max(0, room)}", because=why)
     resumable, start, made = resolve_model(model), len(ids), [_fixed(model, edit, mean_over) for edit in chosen]
     ends = _end_tokens(model)
     for _ in range(max_new_tokens):

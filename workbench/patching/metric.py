@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench import arguments
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.registry import METRICS
@@ -62,11 +63,8 @@ class Metric:
 
         scores = self.score(logits, example, columns)
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:1]:
-            returned = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise UsageError(
-                f"The metric {self.name!r} gave {returned} for {logits.shape[0]} rows of logits: expected one number a "
-                f"row, a tensor of shape ({logits.shape[0]},)."
-            )
+            expected = f"one number a row, a tensor of shape ({logits.shape[0]},)"
+            raise UsageError(f"metric={self.name}: returned {arguments.as_typed(scores)}, expected {expected}.")
         return scores
 
 
@@ -78,13 +76,14 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
     """
     if isinstance(metric, Metric):
         return metric
-    if isinstance(metric, str):
-        return METRICS[metric]
+    do = "A function f(logits, example) of your own is a metric, too."
+    if not callable(metric):
+        return METRICS[arguments.one_of("metric", metric, METRICS.names(), do=do)]
     name = getattr(metric, "__name__", "metric")
     return Metric(name, name, lambda logits, example, _: metric(logits, example))
 
 
-def check_metric(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs) -> Metric:
+def check_metric(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs, argument: str = "task") -> Metric:
     """The metric, once it is clear that these inputs can be measured by it.
 
     Raises:
@@ -93,5 +92,6 @@ def check_metric(metric: str | Metric | Callable[..., Tensor], inputs: PairedInp
     """
     resolved = resolve_metric(metric)
     if isinstance(metric, str) and not resolved.reference and not all(inputs.answer):
-        raise UsageError(f"{metric} needs answers, and texts have none: use wb.task(name) or wb.pairs(...).")
+        why, do = f"metric={metric!r} compares them", "Use wb.task(name) or wb.pairs(...)."
+        raise arguments.refusal(argument, inputs, "pairs with answers", do, because=why)
     return resolved

@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.arguments import instance, refusal, sequence, whole_number
 from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
-from workbench.core import Head
+from workbench.core import Head, parse_head
 from workbench.errors import UsageError
 from workbench.inputs.paired import Group
 from workbench.models.resumable import ResumableModel
@@ -70,6 +70,12 @@ def path_patch(
 
     Raises:
         UsageError: no head lies below the receivers, or the model does not resume exactly.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> sweep = wb.path_patch(model, wb.task("ioi", n=6), receivers=[wb.Head(1, 0)], into="q")
+        >>> sweep.values.shape  # [layer, head, example]
+        (2, 8, 6)
     """
     settings = PathSettings(
         into=into,
@@ -149,5 +155,7 @@ def heads_of(name: str, heads: Any) -> list[Head]:
     for head in sequence(name, heads, "a list of heads"):
         if isinstance(head, tuple) and len(head) == 2:
             head = Head(whole_number(name, head[0], at_least=0), whole_number(name, head[1], at_least=0))
-        result.append(Head.parse(head) if isinstance(head, str) else instance(name, head, Head, "a list of wb.Head"))
+        result.append(
+            parse_head(name, head) if isinstance(head, str) else instance(name, head, Head, "a list of wb.Head")
+        )
     return result

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from workbench import arguments
 from workbench.cache import store_of
 from workbench.core import Edit
-from workbench.errors import UsageError
-from workbench.patching.edits import Edits
+from workbench.patching.edits import Edits, edit_list
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Recording, Run
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model
+from workbench.patching.resolve import (
+    model_identity,
+    resolve_inputs,
+    resolve_layers,
+    resolve_mean_over,
+    resolve_model,
+    site_hooks,
+)
 
 
 def record(
@@ -47,14 +54,19 @@ def record(
         UnknownName: the model has no such site.
         UsageError: a layer that does not exist, or an edit that cannot be made.
         BadInput: the disk is full and the rest does not fit into memory.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> recording = wb.record(model, wb.task("ioi", n=6), ["z", "pattern"], layers=[1])
+        >>> recording.clean["z"][0].shape  # [layer, pos, head, d_head]
+        torch.Size([1, 15, 8, 16])
     """
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    layers = tuple(range(resumable.n_layers)) if layers is None else resolve_layers(layers, resumable.n_layers)
-    edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
-    if not sites or not layers:
-        raise UsageError(f"record: {'sites' if not sites else 'layers'} is empty, so there is nothing to record.")
-    hooks = {site: [resumable.hook_name(site, layer) for layer in layers] for site in sites}
+    sites = arguments.texts("sites", sites, "names of sites")
+    layers = resolve_layers(layers, resumable.n_layers)
+    edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed, at_least=0)
+    mean_over = resolve_mean_over(mean_over, model)
+    hooks = site_hooks(resumable, sites, layers)
     names = [hook for per_layer in hooks.values() for hook in per_layer]
     paired = inputs.corrupt is not inputs.clean
     runs = [inputs, inputs.swapped()] if paired else [inputs]

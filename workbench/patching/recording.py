@@ -124,7 +124,15 @@ class Run(Mapping[str, Rows]):
 @dataclass(frozen=True)
 class Recording:
     """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`, under
-    `edits`."""
+    `edits`.
+
+    Examples:
+        >>> recording = wb.record(wb.load("tiny"), "Then, Mary and John", ["pattern"])
+        >>> recording
+        Recording(pattern at 2 layers, clean and corrupt runs of 1 prompts)
+        >>> recording.clean["blocks.1.attn.hook_pattern"][0].shape  # [head, dest, src]
+        torch.Size([8, 5, 5])
+    """
 
     clean: Run
     corrupt: Run | None

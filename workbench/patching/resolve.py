@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from workbench.arguments import indices, refusal
+from workbench import arguments
 from workbench.cache import Store
-from workbench.errors import UsageError
+from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
 from workbench.models.resumable import ResumableModel
@@ -30,30 +30,32 @@ def resolve_model(model: Any) -> ResumableModel:
         return ResumableLM(model)
     if isinstance(model, ResumableModel):
         return model
-    raise UsageError(
-        f"{type(model).__name__} is not a model of the workbench: use wb.load(name) or wb.HookedLM(model, tokenizer)."
-    )
+    do = "Use wb.load(name) or wb.HookedLM(model, tokenizer)."
+    raise arguments.refusal("model", model, "a model of the workbench", do)
 
 
-def resolve_inputs(task: Any, model: Any) -> PairedInputs:
-    """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are."""
+def resolve_inputs(task: Any, model: Any, argument: str = "task") -> PairedInputs:
+    """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are.
+
+    Raises:
+        UsageError: something else, by the name of the `argument` that it was given for.
+    """
     if isinstance(task, PairedInputs):
         return task
     texts: list[Any] = [task] if isinstance(task, str) else list(task) if isinstance(task, list | tuple) else []
     if texts and all(isinstance(text, str) for text in texts):
         if getattr(model, "tokenizer", None) is None:
-            raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
+            raise arguments.refusal(argument, task, "tokenised wb.PairedInputs", because="the model has no tokenizer")
         ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
         if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
-            raise UsageError(f"The text {empty[0]!r} has no tokens: there is nothing to run.")
+            raise arguments.refusal(argument, task, "texts that have tokens", because=f"{empty[0]!r} has none")
         return unpaired(model, ids, texts)
     tokenise: Any = getattr(task, "inputs", None)
-    if tokenise is None:
-        raise UsageError(
-            f"{type(task).__name__} is not a task: use wb.task(name), wb.pairs(...) or wb.read_pairs(path)."
-        )
+    if tokenise is None or isinstance(task, type):
+        do = "Use wb.task(name), wb.pairs(...), wb.read_pairs(path) or texts."
+        raise arguments.refusal(argument, task, "a task, pairs or texts", do)
     if getattr(model, "tokenizer", None) is None:
-        raise UsageError("This model was given without a tokeniser: pass tokenised PairedInputs, not text.")
+        raise arguments.refusal(argument, task, "tokenised wb.PairedInputs", because="the model has no tokenizer")
     return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
 
 
@@ -78,7 +80,7 @@ def resolve_layers(layers: Any, n_layers: int) -> tuple[int, ...]:
     Raises:
         UsageError: something that is no layer of the model.
     """
-    return tuple(range(n_layers)) if layers is None else indices("layers", layers, n_layers, "layer")
+    return tuple(range(n_layers)) if layers is None else arguments.indices("layers", layers, n_layers, "layer")
 
 
 def resolve_mean_over(mean_over: Any, model: Any) -> PairedInputs | str | None:
@@ -90,8 +92,20 @@ def resolve_mean_over(mean_over: Any, model: Any) -> PairedInputs | str | None:
     if mean_over is None or (isinstance(mean_over, str) and mean_over == "positions"):
         return mean_over
     if isinstance(mean_over, str):
-        raise refusal("mean_over", mean_over, "inputs whose activations are averaged, or 'positions'")
-    return resolve_inputs(mean_over, model)
+        raise arguments.refusal("mean_over", mean_over, "inputs whose activations are averaged, or 'positions'")
+    return resolve_inputs(mean_over, model, "mean_over")
+
+
+def site_hooks(resumable: ResumableModel, sites: Sequence[str], layers: Sequence[int]) -> dict[str, list[str]]:
+    """The hook names of each site, one a layer.
+
+    Raises:
+        UnknownName: the model has no such site.
+    """
+    try:
+        return {site: [resumable.hook_name(site, layer) for layer in layers] for site in sites}
+    except UnknownName as error:
+        raise UnknownName("site", error.name, error.choices, error.hint, argument="sites") from None
 
 
 def model_identity(resumable: ResumableModel, store: Store | None) -> bytes | None:

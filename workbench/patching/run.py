@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench import arguments
 from workbench.cache import store_of
 from workbench.core import RECORDED_KINDS, Edit
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.batches import BATCH_SIZE, batches
 from workbench.patching.cone import full_forward_taps
-from workbench.patching.edits import Edits
+from workbench.patching.edits import Edits, edit_list
 from workbench.patching.metric import Example, Metric, check_metric
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
@@ -26,7 +27,13 @@ from workbench.patching.resolve import model_identity, resolve_inputs, resolve_m
 @dataclass(frozen=True)
 class Outcome:
     """Last-position logits of each input with the edits (`logits`) and without (`plain`, None where the unedited run
-    was left out), ``[n, d_vocab]``."""
+    was left out), ``[n, d_vocab]``.
+
+    Examples:
+        >>> outcome = wb.run(wb.load("tiny"), wb.task("ioi", n=6), [wb.Edit("z", 1, head=3, kind="zero")])
+        >>> outcome.scores().shape, outcome.logits.shape == outcome.base_logits.shape
+        (torch.Size([6]), True)
+    """
 
     logits: Float[Tensor, "n d_vocab"]
     plain: Float[Tensor, "n d_vocab"] | None
@@ -53,6 +60,7 @@ class Outcome:
         Raises:
             UsageError: the unedited run is needed and was left out.
         """
+        base = arguments.flag("base", base)
         metric, logits = check_metric(metric, self.inputs), self.base_logits if base else self.logits
         reference = self.base_logits if metric.reference else logits
         inputs, scores = self.inputs, []
@@ -65,6 +73,7 @@ class Outcome:
 
     def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
         """The k most likely next tokens of each input with the edits, with their probabilities."""
+        k = arguments.whole_number("k", k, at_least=1, at_most=self.logits.shape[-1])
         values, ids = self.logits.softmax(-1).topk(k)
         name = self.tokenizer.decode if self.tokenizer is not None else str
         return [
@@ -100,10 +109,16 @@ def run(
     Raises:
         UnknownName: no such site.
         UsageError: a head, layer or position that does not exist, or a patch without a pair.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> outcome = wb.run(model, wb.task("ioi", n=6), [wb.Edit("z", 1, head=3, kind="zero")])
+        >>> outcome.scores().shape  # the metric of each example
+        torch.Size([6])
     """
-    resumable, prepared, store = resolve_model(model), resolve_inputs(inputs, model), store_of(cache)
-    if base not in ("clean", "corrupt"):
-        raise UsageError(f"base={base!r}: use 'clean' or 'corrupt'.")
+    resumable, prepared, store = resolve_model(model), resolve_inputs(inputs, model, "inputs"), store_of(cache)
+    base = arguments.one_of("base", base, ("clean", "corrupt"))
+    edits, unedited = edit_list("edits", edits), arguments.flag("unedited", unedited)
     based = prepared if base == "clean" else prepared.swapped()
     if not any(edit.kind in RECORDED_KINDS for edit in edits):
         store = None  # nothing is taken from it: the weights need not be looked at to name the model

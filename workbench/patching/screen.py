@@ -33,6 +33,11 @@ class Screen:
             cells that were run, which were chosen on the same examples.
         estimate: every cell, as the screen's method estimates it.
         confirmed: which cells were run.
+
+    Examples:
+        >>> screen = wb.screen(wb.load("tiny"), wb.task("ioi", n=6), confirm=0.5)
+        >>> int(screen.confirmed.sum()), len(screen.top(3))
+        (8, 3)
     """
 
     exact: Sweep
@@ -47,7 +52,9 @@ class Screen:
         """
         heads, n = self.exact.top(k, percent=percent), len(self.estimate.top(k, percent=percent))
         if len(heads) < n:
-            raise UsageError(f"Only {len(heads)} heads were run exactly, and the top {n} are needed: raise confirm.")
+            why = f"{len(heads)} heads were run exactly"
+            name, value = ("k", k) if k is not None else ("percent", percent)
+            raise refusal(name, value, f"at most {len(heads)} heads, not {n}", "Raise confirm.", because=why)
         return heads
 
     def table(self) -> pd.DataFrame:
@@ -93,6 +100,12 @@ def screen(
     Raises:
         UnknownName: no such method, site, edit, metric or position.
         UsageError: arguments that do not go together, a metric without gradient, or no bfloat16 on this processor.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> screen = wb.screen(model, wb.task("ioi", n=6), confirm=0.5)
+        >>> int(screen.confirmed.sum()), screen.confirmed.size
+        (8, 16)
     """
     one_of("method", method, ESTIMATES)
     share("confirm", confirm)
@@ -103,6 +116,7 @@ def screen(
         raise refusal("where", where, "None", because="a screen selects the cells to run itself")
     if not isinstance(edit, str):
         raise refusal("edit", edit, "the name of an edit", "Give a function to sweep.")
+    resolve_model(model)
     inputs = resolve_inputs(task, model)
     arguments: SweepArguments = {**sweep_arguments}
     if "mean_over" in arguments:

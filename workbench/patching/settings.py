@@ -10,9 +10,21 @@ from typing import Any, TypedDict
 import numpy as np
 from torch import Tensor
 
-from workbench.arguments import flag, function, number, one_of, position, refusal, text, texts, whole_number
+from workbench.arguments import (
+    each_once,
+    flag,
+    function,
+    number,
+    one_of,
+    position,
+    refusal,
+    sequence,
+    text,
+    texts,
+    whole_number,
+)
 from workbench.cache.keys import digest, hash_inputs
-from workbench.core import EDIT_KINDS
+from workbench.core import EDIT_KINDS, attended
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.metric import Metric
 
@@ -92,8 +104,12 @@ class SweepSettings(Settings):
                 "Leave it out.",
                 because="denoising inserts clean values, which is edit='patch'",
             )
-        if isinstance(self.positions, list | tuple) and not self.positions:
-            raise refusal("positions", self.positions, "at least one position", "Leave it out for every position.")
+        if self.positions is not None:
+            object.__setattr__(self, "positions", _positions(self.positions))
+        if self.attend_to is not None:
+            object.__setattr__(self, "attend_to", attended(self.attend_to))
+        if self.edit == "pattern" and self.attend_to is None:
+            raise refusal("attend_to", None, "positions", because="edit='pattern' replaces a row by them")
         for name, edit in ONLY_FOR.items():
             if getattr(self, name) is not None and self.edit != edit:
                 raise refusal(name, getattr(self, name), "None", "Leave it out.", because=f"it is for edit={edit!r}")
@@ -174,6 +190,18 @@ class SetSettings(Settings):
     def as_info(self) -> dict[str, Any]:
         """What a result reports of them, JSON-able."""
         return {"edit": self.edit, "base": self.base, "memory_gb": self.memory_gb}
+
+
+def _positions(positions: Any) -> Any:
+    """``"all"``, one position, or a list of them, each once."""
+    if isinstance(positions, str) or not hasattr(positions, "__len__"):
+        return position("positions", positions)
+    entries = sequence("positions", positions, "a position or a list of them", do="Leave it out for every position.")
+    if not entries:
+        raise refusal("positions", positions, "at least one position", "Leave it out for every position.")
+    entries = [position("positions", entry) for entry in entries]
+    each_once("positions", positions, entries, "position")
+    return entries
 
 
 def _hashable(value: Any) -> Any:

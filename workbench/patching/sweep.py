@@ -71,6 +71,12 @@ def sweep(
     Raises:
         UnknownName: no such site, edit, metric or position.
         UsageError: arguments that do not go together.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> sweep = wb.sweep(model, wb.task("ioi", n=6, seed=0))
+        >>> sweep.values.shape, str(sweep.top(1)[0])  # [layer, head, example]
+        ((2, 8, 6), '0.7')
     """
     settings = SweepSettings(
         site=site,

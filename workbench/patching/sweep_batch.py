@@ -171,11 +171,11 @@ class SweepBatch(BatchRuns):
     ) -> list[int | None]:
         """Where a cell's edit is made in the k-th prompt."""
         if cell.position is not None:
-            return [position_of(self.inputs, self.members[k], cell.position)]
+            return [position_of(self.inputs, self.members[k], cell.position, "positions")]
         if shared_positions is None or shared_positions == "all":
             return [None]
         shared = [shared_positions] if isinstance(shared_positions, str | int) else shared_positions
-        return [position_of(self.inputs, self.members[k], position) for position in shared]
+        return [position_of(self.inputs, self.members[k], position, "positions") for position in shared]
 
     def positions_first(self, x: Tensor) -> Tensor:
         """``[prompt, pos, ...]``, patterns too."""

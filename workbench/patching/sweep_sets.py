@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.arguments import instance, mapping, refusal
+from workbench.arguments import instance, mapping, refusal, sequence
 from workbench.cache import store_of
 from workbench.cache.keys import hash_inputs
 from workbench.cache.result_cache import ResultCache
@@ -66,6 +66,12 @@ def sweep_sets(
     Raises:
         UnknownName: no such site or metric.
         UsageError: no sets, a head or layer that does not exist, or arguments that do not go together.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> sets = {"two heads": [wb.Head(0, 7), wb.Head(1, 3)], "none": []}
+        >>> wb.sweep_sets(model, wb.task("ioi", n=6), sets).values.shape  # [set, example]
+        (2, 6)
     """
     resumable, task_inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     settings = SetSettings(edit, base, metric, resolve_mean_over(mean_over, model), seed, memory_gb)
@@ -151,7 +157,9 @@ def _first_changed(kind: object, position: int | None, group: Group) -> int:
 def _edits_by_set(sets: Any, kind: str) -> dict[str, tuple[Edit, ...]]:
     if not mapping("sets", sets, "a mapping from names to heads or edits"):
         raise refusal("sets", sets, "at least one set", "Give a mapping from a name to the heads or edits of that set.")
-    return {str(name): tuple(_edit(name, item, kind) for item in items) for name, items in sets.items()}
+    what = "a list of wb.Head and wb.Edit"
+    lists = {name: sequence(f"sets[{name!r}]", items, what) for name, items in sets.items()}
+    return {str(name): tuple(_edit(name, item, kind) for item in items) for name, items in lists.items()}
 
 
 def _edit(name: object, item: Any, kind: str) -> Edit:

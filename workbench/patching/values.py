@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from workbench.arguments import refusal
 from workbench.errors import BadInput, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
@@ -157,7 +158,7 @@ class Attended:
         if not share or not all(math.isfinite(weight) for weight in share.values()):
             raise UsageError(f"attend_to={places!r}: give at least one position, and finite weights.")
         for place, weight in share.items():
-            row[position_of(self.inputs, example, place)] += weight
+            row[position_of(self.inputs, example, place, "attend_to")] += weight
         return row
 
     def of(self, example: int) -> Callable[[Tensor], Tensor]:
@@ -165,19 +166,21 @@ class Attended:
         return lambda x: row.to(x).expand_as(x)
 
 
-def position_of(inputs: PairedInputs, example: int, place: int | str) -> int:
+def position_of(inputs: PairedInputs, example: int, place: int | str, argument: str = "position") -> int:
     """The index of a named position, or of an index counted from the end when negative.
 
     Raises:
-        UsageError: the example has no such position.
+        UsageError: the example has no such position, by the name of the `argument` that it was given for.
     """
     named, length = inputs.positions[example], len(inputs.clean[example])
     if isinstance(place, str):
         if place not in named:
-            raise UsageError(f"Prompt {example + 1} has no position {place!r}; it has {', '.join(sorted(named))}.")
+            why = f"those are the named positions of prompt {example + 1}"
+            raise refusal(argument, place, f"one of {', '.join(sorted(named))}", because=why)
         return named[place]
     if not -length <= place < length:
-        raise UsageError(f"Position {place} is outside prompt {example + 1}, which has {length} tokens.")
+        why = f"prompt {example + 1} has {length} tokens"
+        raise refusal(argument, place, f"a position from {-length} to {length - 1}", because=why)
     return place % length
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from workbench import arguments
 from workbench.core import Head
-from workbench.errors import UsageError
 from workbench.plotting.charts import Heatmap
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ class Attention:
         tokens: the prompt's tokens as text.
         pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
         head, model: which.
+
+    Examples:
+        >>> view = wb.attention(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
+        >>> view.tokens
+        ('Then', ',', ' Mary', ' and', ' John')
+        >>> view.pattern.shape  # [dest, src]
+        (5, 5)
     """
 
     tokens: tuple[str, ...]
@@ -52,7 +59,7 @@ class Attention:
         """
         import pandas as pd
 
-        row = self.pattern[self._at(dest)]
+        row, k = self.pattern[self._at(dest)], arguments.whole_number("k", k, at_least=1)
         order = np.argsort(-row, kind="stable")[:k]
         return pd.DataFrame({"source": order, "token": [self.tokens[i] for i in order], "weight": row[order]})
 
@@ -72,9 +79,8 @@ class Attention:
         return Heatmap(values, names, names, title=title, scale="attention", limit=1.0, **words)
 
     def _at(self, dest: int) -> int:
-        if not isinstance(dest, int) or not -len(self.tokens) <= dest < len(self.tokens):
-            raise UsageError(f"dest={dest!r}: the prompt has the positions 0 to {len(self.tokens) - 1}.")
-        return dest % len(self.tokens)
+        last = len(self.tokens) - 1
+        return arguments.whole_number("dest", dest, at_least=-last - 1, at_most=last) % len(self.tokens)
 
     def __repr__(self) -> str:
         best = self.table(k=3)
@@ -123,15 +129,21 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
 
     Raises:
         UsageError: no such layer or head, or a text that has no tokens.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> view = wb.attention(model, "Then, Mary and John", layer=1, head=3)
+        >>> view.table(dest=-1, k=2).columns.tolist()
+        ['source', 'token', 'weight']
     """
     from workbench.patching.record import record
-    from workbench.patching.resolve import unpaired
+    from workbench.patching.resolve import resolve_model, unpaired
 
-    if isinstance(head, bool) or not isinstance(head, int):
-        raise UsageError(f"head={head!r}: give its number.")
-    if not 0 <= head < model.n_heads:
-        raise UsageError(f"head {head} does not exist: the model has heads 0 to {model.n_heads - 1}.")
+    resolve_model(model)
+    layer = arguments.index("layer", layer, model.n_layers, "layer")
+    head = arguments.index("head", head, model.n_heads, "head")
     if isinstance(prompt, str):
+        arguments.text("prompt", prompt)
         task: Any = prompt
         ids = model.to_tokens(prompt)[0]
     else:
@@ -152,18 +164,15 @@ def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
     """
     import torch
 
+    expected = "a text, or the token ids of one prompt, [pos]"
     try:
         ids = torch.as_tensor(prompt)
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(
-            f"prompt: {type(prompt).__name__} is neither a text nor the token ids of one prompt."
-        ) from None
-    if ids.ndim != 1 or not len(ids) or ids.is_floating_point():
-        raise UsageError(
-            f"prompt: ids of shape {tuple(ids.shape)} and {ids.dtype}; give the whole numbers of one prompt, [pos]."
-        )
+        raise arguments.refusal("prompt", prompt, expected) from None
+    if ids.ndim != 1 or not len(ids) or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise arguments.refusal("prompt", prompt, expected)
     if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
-        raise UsageError(f"prompt: the model's tokens have the ids 0 to {d_vocab - 1}.")
+        raise arguments.refusal("prompt", prompt, f"token ids from 0 to {d_vocab - 1}")
     return ids.long()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from workbench import arguments
 from workbench.core import Head
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.io.files import JSON_BYTES, jsonable, parse_json, read_file, save_atomic
@@ -51,6 +52,14 @@ class Circuit:
         heads: ``(head, role)`` pairs, one for each role that a head plays.
         edges: which head writes into which.
         provenance: how they were found, JSON-able: ``{"method": "path patching", "task": "ioi", "n": 100, …}``.
+
+    Examples:
+        >>> circuit = wb.Circuit("ioi", "tiny", ((wb.Head(0, 7), "inhibition"), (wb.Head(1, 3), "mover")))
+        >>> circuit.roles["mover"]
+        (Head(layer=1, index=3),)
+        >>> circuit.save("ioi.json")
+        >>> wb.Circuit.load("ioi.json") == circuit
+        True
     """
 
     name: str
@@ -60,8 +69,16 @@ class Circuit:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Head) for pair in self.heads):
-            raise UsageError("heads: give pairs of a head and its role, such as ((Head(9, 6), 'mover'),).")
+        arguments.text("name", self.name, empty=True)
+        arguments.text("model", self.model, empty=True)
+        pairs = arguments.sequence("heads", self.heads, "pairs of a head and its role")
+        if not all(map(_is_head_and_role, pairs)):
+            do = "Write ((wb.Head(9, 6), 'mover'),)."
+            raise arguments.refusal("heads", self.heads, "pairs of a head and its role", do)
+        edges = arguments.sequence("edges", self.edges, "edges")
+        if not all(isinstance(edge, Edge) for edge in edges):
+            raise arguments.refusal("edges", self.edges, "a list of Edge")
+        arguments.mapping("provenance", self.provenance, "a mapping that says how the heads were found")
         object.__setattr__(self, "heads", tuple(sorted(set(self.heads))))
         object.__setattr__(self, "edges", tuple(sorted(set(self.edges), key=str)))
 
@@ -113,10 +130,11 @@ class Circuit:
         return cls.from_json(parse_json(read_file(path, JSON_BYTES), str(path)), str(path))
 
     @classmethod
-    def from_json(cls, data: Any, what: str = "circuit") -> Circuit:
+    def from_json(cls, data: Any, what: str = "data") -> Circuit:
         """The inverse of `json`; raises `BadInput`, naming `what`."""
+        arguments.text("what", what, empty=True)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise BadInput(f"{what} does not name the format {FORMAT!r}; write such files with Circuit.save.")
+            raise BadInput(f"{what}: does not name the format {FORMAT!r}; write such files with Circuit.save.")
         if lacking := {"name", "model", "heads", "edges", "provenance"} - set(data):
             raise BadInput(f"{what}: the field {sorted(lacking)[0]!r} is missing; write such files with Circuit.save.")
         name, model, provenance = data["name"], data["model"], data["provenance"]
@@ -135,7 +153,7 @@ class Circuit:
         """
         from workbench.runs.run import Run
 
-        run = Run.read(path)
+        run = Run.read(arguments.file_path("path", path, "the path of a run directory"))
         if "heads" not in run.table_names:
             raise BadInput(f"{path}: this run of {run.facts.get('finding')!r} has no table 'heads', so no circuit.")
         heads = _records(run.table("heads"), HEAD_COLUMNS, f"{path}, table heads")
@@ -167,13 +185,16 @@ class Circuit:
             UnknownName: the run has no circuit for that task.
             BadInput: as `all_from_run`.
         """
+        task = None if task is None else arguments.text("task", task)
         circuits = cls.all_from_run(path)
         if task is None and len(circuits) == 1:
             return next(iter(circuits.values()))
         if task is None:
-            raise UsageError(f"{path} holds circuits of {', '.join(circuits) or 'no task'}: name one with task=….")
+            why = f"{path} holds circuits of several tasks" if circuits else f"{path} holds no circuit"
+            raise arguments.refusal("task", None, f"one of {', '.join(circuits) or 'no task'}", because=why)
         if task not in circuits:
-            raise UnknownName("task", task, circuits, hint=f"It has no circuit in {path}.")
+            expected = f"a task that has a circuit in {path}: {arguments.listing(list(circuits))}"
+            raise UnknownName("task", task, circuits, argument="task", expected=expected)
         return circuits[task]
 
     def _repr_html_(self) -> str:
@@ -181,6 +202,10 @@ class Circuit:
 
         rows = [(role, " ".join(map(str, heads))) for role, heads in self.roles.items()]
         return f"<div><b>{escape(self.name)}</b> · {escape(self.model)}{html_table(('role', 'heads'), rows)}</div>"
+
+
+def _is_head_and_role(pair: Any) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Head) and isinstance(pair[1], str)
 
 
 def _records(frame: pd.DataFrame, columns: Iterable[str], what: str) -> list[dict[str, Any]]:

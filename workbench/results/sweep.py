@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from workbench import statistics
+from workbench import arguments, statistics
 from workbench.core import Head
-from workbench.errors import UnknownName, UsageError
+from workbench.errors import UsageError
 from workbench.io.tables import number
 from workbench.results import sweep_file
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
@@ -48,6 +48,13 @@ class Sweep:
 
     Raises:
         UsageError: the shapes do not fit.
+
+    Examples:
+        >>> sweep = wb.sweep(wb.load("tiny"), wb.task("ioi", n=6))
+        >>> sweep
+        Sweep(2 layer × 8 head, n = 6, tiny, ioi, z, patch, denoise)
+        >>> sweep.mean_delta.shape, sweep.table().shape[0]
+        ((2, 8), 16)
     """
 
     values: Float[np.ndarray, "*cells example"]
@@ -59,12 +66,16 @@ class Sweep:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "axes", tuple(self.axes))
+        put(self, "axes", arguments.texts("axes", self.axes, "names of axes"))
         for name in ("values", "base", "source"):
-            if getattr(self, name) is not None:
-                put(self, name, _frozen(getattr(self, name)))
+            if name != "source" or self.source is not None:
+                put(self, name, _frozen(_numbers(name, getattr(self, name))))
+        arguments.mapping("labels", self.labels, "a mapping from an axis to its labels")
+        arguments.mapping("info", self.info, "a mapping that says what was done")
         check_shapes(self)
         labels = dict(self.labels)
+        for axis, names in labels.items():
+            arguments.sequence(f"labels[{axis!r}]", names, "a list of labels")
         sizes = zip(self.axes, self.values.shape, strict=False)
         put(self, "labels", {a: tuple(map(str, labels.pop(a, range(n)))) for a, n in sizes})
         check_labels(self, labels)
@@ -79,7 +90,7 @@ class Sweep:
 
     def of(self, examples: Sequence[int]) -> Sweep:
         """Some of the examples, in that order."""
-        some = list(examples)
+        some = list(arguments.indices("examples", examples, self.n, "example", repeated=True))
         return replace(
             self,
             values=self.values[..., some],
@@ -198,7 +209,12 @@ class Sweep:
 
     def name(self, index: tuple[int, ...]) -> str:
         """A cell as people write it: ``9.6``, ``9.kv1``, ``9.6 at S2``, ``layer 9 at end``."""
-        at = {a: self.labels[a][i] for a, i in zip(self.axes, index, strict=True)}
+        sizes = self.values.shape[:-1]
+        entries = arguments.sequence("index", index, f"a cell's index, one number for each of {', '.join(self.axes)}")
+        if len(entries) != len(sizes):
+            raise arguments.refusal("index", index, f"{len(sizes)} numbers, one for each of {', '.join(self.axes)}")
+        places = [arguments.index("index", i, n, a) for i, n, a in zip(entries, sizes, self.axes, strict=True)]
+        at = {a: self.labels[a][i] for a, i in zip(self.axes, places, strict=True)}
         if "set" in at:
             return at["set"]
         name = head_name(at) or " ".join(f"{a} {at[a]}" for a in ("layer", "head", "kv_head") if a in at)
@@ -219,8 +235,10 @@ class Sweep:
         """
         if not {"head", "kv_head"} & set(self.axes):
             raise UsageError(f"This sweep has the axes {self.axes} and no heads to rank: sweep with by='head'.")
+        k = arguments.whole_number("k", k, at_least=1, optional=True)
+        percent = arguments.number("percent", percent, above=0, at_most=100, optional=True)
         if (k is None) == (percent is None):
-            raise UsageError("Give either k, a number of heads, or percent, a share of all heads.")
+            raise UsageError(f"k={k}, percent={percent}: expected one of them, a number of heads or a share of all.")
         score: dict[Head, float] = {}
         ranking = self.ranking()
         for index, at in self.cells():
@@ -267,14 +285,13 @@ class Sweep:
 
         return sweep_charts.picture(self, self.quantity(quantity))
 
-    def quantity(self, name: str | None) -> str:
-        """Which quantity a figure shows: `name`, or effects where they exist, else mean deltas."""
+    def quantity(self, quantity: str | None = None) -> str:
+        """Which quantity a figure shows: `quantity`, or effects where they exist, else mean deltas."""
         usable = self.effect is not None and bool(np.isfinite(self.effect).any())
-        if name not in (None, "effect", "mean_delta"):
-            raise UnknownName("quantity", name, ("effect", "mean_delta"))
-        if name == "effect" and not usable:
-            raise UsageError(f"There is no effect to draw. {self.effect_note}")
-        return name or ("effect" if usable else "mean_delta")
+        quantity = arguments.one_of("quantity", quantity, ("effect", "mean_delta"), optional=True)
+        if quantity == "effect" and not usable:
+            raise UsageError(f"quantity='effect': there is no effect to draw. {self.effect_note}")
+        return quantity or ("effect" if usable else "mean_delta")
 
     def json(self) -> dict[str, Any]:
         """Everything but the per-cell, per-example values, as plain JSON (NaN becomes null)."""
@@ -325,6 +342,13 @@ class Sweep:
         from workbench.plotting import notebook
 
         return notebook.of_sweep(self)
+
+
+def _numbers(name: str, array: Any) -> np.ndarray:
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise arguments.refusal(name, array, "an array of numbers") from None
 
 
 def _frozen(array: Any) -> np.ndarray:

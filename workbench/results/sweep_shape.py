@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import UsageError
+from workbench.arguments import refusal
 
 if TYPE_CHECKING:
     from workbench.results.sweep import Sweep
@@ -25,33 +25,27 @@ def head_name(at: Mapping[str, str]) -> str:
 
 def check_shapes(sweep: Sweep) -> None:
     """Axes in order, values with one axis more, base and source with one entry for each example."""
-    axes, pattern = sweep.axes, " ".join([*sweep.axes, "example"])
+    axes, pattern, values = sweep.axes, " ".join([*sweep.axes, "example"]), sweep.values
     if list(axes) != [a for a in AXES if a in axes] or {"head", "kv_head"} <= set(axes):
-        raise UsageError(f"Sweep: axes {axes} must be a selection of {AXES} in this order, with one kind of head.")
-    if sweep.values.ndim != len(axes) + 1:
-        raise UsageError(
-            f"Sweep: values of shape {sweep.values.shape} do not fit the pattern '{pattern}' ({len(axes) + 1} axes)."
-        )
+        raise refusal("axes", axes, f"a selection of {AXES} in this order, with one kind of head")
+    if values.ndim != len(axes) + 1:
+        raise refusal("values", values, f"the shape '{pattern}'", because=f"axes={axes}")
     for name in ("base", "source"):
         array = getattr(sweep, name)
-        if array is not None and array.shape != sweep.values.shape[-1:]:
-            raise UsageError(
-                f"Sweep: {name} of shape {array.shape} does not fit 'example' = {sweep.values.shape[-1:]}, "
-                f"from values '{pattern}' of shape {sweep.values.shape}."
-            )
-    if 0 in sweep.values.shape:
-        raise UsageError(
-            f"Sweep: values '{pattern}' of shape {sweep.values.shape} are empty: give an example and a cell."
-        )
+        if array is not None and array.shape != values.shape[-1:]:
+            why = f"values '{pattern}' have the shape {values.shape}"
+            raise refusal(name, array, f"the shape {values.shape[-1:]}", because=why)
+    if 0 in values.shape:
+        raise refusal("values", values, f"at least one cell and one example of '{pattern}'")
 
 
 def check_labels(sweep: Sweep, unused: Mapping[str, Any]) -> None:
     """As many different labels as cells along each axis, numbers for layers and heads; `unused` must be empty."""
     if unused:
-        raise UsageError(f"Sweep: labels for {tuple(unused)}, but the axes are {sweep.axes}.")
+        raise refusal("labels", dict(sweep.labels) | dict(unused), f"labels of the axes {sweep.axes}")
     for axis, size in zip(sweep.axes, sweep.values.shape, strict=False):
         names = sweep.labels[axis]
         if len(names) != size or len(set(names)) != size:
-            raise UsageError(f"Sweep: axis '{axis}' of size {size} needs as many different labels, got {names}.")
+            raise refusal(f"labels[{axis!r}]", names, f"{size} different labels")
         if axis not in ("set", "position") and not all(name.removeprefix("kv").isdecimal() for name in names):
-            raise UsageError(f"Sweep: labels of axis '{axis}' must be numbers, got {names}.")
+            raise refusal(f"labels[{axis!r}]", names, "numbers")

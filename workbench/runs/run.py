@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from workbench import arguments
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.io.files import JSON_BYTES, parse_json, read_file, write_atomic
 from workbench.runs.layout import DONE, FORMAT
@@ -32,6 +33,14 @@ class Run:
         path: the directory.
         facts: what ``run.json`` says: finding, config, verdict, versions, times, …
         hashes: SHA-256 of every file, by its path inside the directory.
+
+    Examples:
+        >>> from workbench.runs.directory import RunDirectory
+        >>> with RunDirectory.create("runs", "my-finding", {"n": 6}) as directory:
+        ...     directory.add_report(wb.Report("undecided", "n = 6"))
+        >>> run = wb.Run.read(directory.path)
+        >>> run.facts["finding"], run.summary
+        ('my-finding', 'n = 6')
     """
 
     path: Path
@@ -46,7 +55,7 @@ class Run:
             BadInput: no ``done`` marker (the run never finished), a file missing or altered (expected and actual hash),
                 a path that leaves the directory, or a ``run.json`` that is none.
         """
-        folder = Path(path)
+        folder = arguments.file_path("path", path, "the path of a run directory")
         run = cls.read_header(folder)
         for name in run.hashes:
             run.data(name)
@@ -55,7 +64,7 @@ class Run:
     @classmethod
     def read_header(cls, path: str | os.PathLike[str]) -> Run:
         """Open a run directory after checking ``run.json`` alone; other files are checked when they are read."""
-        folder = Path(path)
+        folder = arguments.file_path("path", path, "the path of a run directory")
         if not (folder / DONE).is_file():
             raise BadInput(f"{folder} holds no 'done' marker: it is no run directory, or its run never finished.")
         hashes = dict(
@@ -122,7 +131,7 @@ class Run:
         Raises:
             BadInput: not listed, missing, or altered.
         """
-        if name not in self.hashes:
+        if arguments.text("name", name) not in self.hashes:
             raise BadInput(f"{self.path}: 'done' does not list {name!r}.")
         path = self.path / name
         if not path.is_file() or path.resolve() != self.path.resolve() / name:  # no link leads out of the directory
@@ -140,9 +149,9 @@ class Run:
             UsageError: another ending, or a file that exists already.
             BadInput: it cannot be written.
         """
-        target = Path(target)
+        target = arguments.file_path("target", target)
         if target.suffix != ".zip":
-            raise UsageError(f"{target}: give a file that ends in .zip.")
+            raise arguments.refusal("target", str(target), "a file that ends in .zip")
         if target.exists():
             raise UsageError(f"{target} exists already: name a new file (--out), or remove it.")
         buffer = io.BytesIO()
@@ -174,5 +183,6 @@ def _entry(line: str, folder: Path) -> tuple[str, str]:
 
 
 def _known(kind: str, name: str, known: tuple[str, ...]) -> None:
+    arguments.text("name", name)
     if name not in known:
-        raise UnknownName(kind, name, known)
+        raise UnknownName(kind, name, known, argument="name", expected=f"a {kind} of this run")

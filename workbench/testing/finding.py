@@ -30,7 +30,8 @@ def check_finding(finding: Finding | str, model: Any = None, settings: Mapping[s
     Raises:
         AssertionError: everything that is wrong, each with what to write instead.
 
-    >>> wb.testing.check_finding("head-ablation")
+    Examples:
+        >>> wb.testing.check_finding("head-ablation")
     """
     if isinstance(finding, str):
         finding = FINDINGS[finding]
@@ -59,8 +60,6 @@ def _states_its_claim(finding: Finding) -> Iterator[str]:
         yield f"defaults has no {names}. Give a number of prompts and a seed: n=25, seed=0."
     if unknown := sorted(set(finding.full) - set(finding.defaults)):
         yield f"full has {', '.join(unknown)}, and defaults has not. Add each setting to defaults."
-    if isinstance(finding.results_version, bool) or not isinstance(finding.results_version, int):
-        yield f"results_version={finding.results_version!r} is no whole number. Begin at 1."
 
 
 def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:

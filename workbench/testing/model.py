@@ -34,7 +34,8 @@ def check_model(model: Any) -> None:
     Raises:
         AssertionError: everything that does not hold, each with where to look.
 
-    >>> wb.testing.check_model(wb.load("tiny"))
+    Examples:
+        >>> wb.testing.check_model(wb.load("tiny"))
     """
     from workbench.models.language import HookedLM
 

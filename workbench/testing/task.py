@@ -36,8 +36,9 @@ def check_task(subject: Task | str, tokenizer: PreTrainedTokenizerBase | None = 
     Raises:
         AssertionError: everything that is wrong, each with what to write instead.
 
-    >>> wb.testing.check_task("ioi")
-    >>> wb.testing.check_task(wb.task("induction", corruption="copied"))
+    Examples:
+        >>> wb.testing.check_task("ioi")
+        >>> wb.testing.check_task(wb.task("induction", corruption="copied"))
     """
     subject = task(subject) if isinstance(subject, str) else subject
     if not isinstance(subject, Task):
@@ -84,6 +85,8 @@ def _draw(subject: Task) -> tuple[list[Pair], str]:
     for _ in range(DRAWS):
         try:
             pair = subject.draw(rng, **subject.settings)
+        except UsageError as error:
+            return [], f"draw makes a pair that is none. {error}"
         except Exception as error:
             settings = "".join(f", {name}" for name in subject.settings)
             return [], f"draw(rng{settings}) raises {type(error).__name__}: {error}. It has to return a Pair."
@@ -129,25 +132,15 @@ def _pairs_are_complete(subject: Task, pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def _texts(_: Task, pair: Pair) -> str:
-    if not all(isinstance(text, str) and text for text in (pair.clean, pair.corrupt)):
-        return "has an empty prompt, or one that is no text. Write clean and corrupt as texts."
     return "has the same clean and corrupt prompt. Patching moves their difference." * (pair.clean == pair.corrupt)
 
 
 def _answers(_: Task, pair: Pair) -> str:
-    for name in ("answer", "wrong", "options"):
-        words = getattr(pair, name)
-        if not isinstance(words, tuple) or not all(isinstance(word, str) and word for word in words):
-            return f'has {name}={words!r}. Write a tuple of texts, such as {name}=(" Ann",).'
-        if name != "options" and not words:
-            return f'has no {name}. Write a tuple of texts, such as {name}=(" Ann",).'
     both = set(pair.answer) & set(pair.wrong)
     return f"has {min(both)!r} as an answer and as a wrong one. They have to differ." if both else ""
 
 
 def _options(_: Task, pair: Pair) -> str:
-    if not isinstance(pair.options, tuple) or _answers(_, pair):
-        return ""
     candidates = tuple(dict.fromkeys((*pair.answer, *pair.wrong)))
     if not pair.options:
         return f"has no options. Give all candidate answers, right and wrong: options={candidates}."

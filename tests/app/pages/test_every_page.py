@@ -80,7 +80,7 @@ def test_a_new_page_is_one_file(source: str, with_run: bool, monkeypatch: pytest
     monkeypatch.setattr(PAGES, "_folder", folder)
     monkeypatch.setattr(app.pages, "__path__", [*app.pages.__path__, str(folder)])
     if with_run:
-        make_run()
+        make_run(finding=re.findall(r'newest_run\("([\w-]+)"\)', source)[0])
     opened = AppTest.from_string("from app.Home import main; main()", default_timeout=TIMEOUT).run()
     assert not opened.exception
     opened = AppTest.from_string(SWITCH.replace("NAME", name), default_timeout=TIMEOUT).run()

@@ -168,7 +168,7 @@ def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = "my.jsonl: no pairs in it. Give at least one, with the fields clean, corrupt, answer, wrong."
     assert refusal(written(tmp_path, "")) == expected
     assert refusal(tmp_path / "no.jsonl").startswith(f"{tmp_path / 'no.jsonl'}: no such file.")
-    assert refusal(tmp_path / "my.xlsx").endswith("pairs are read from .jsonl, .json, .csv files, and this is '.xlsx'.")
+    assert refusal(tmp_path / "my.xlsx").endswith("my.xlsx': expected a file that ends in .jsonl, .json, .csv.")
     (tmp_path / "latin.jsonl").write_bytes(b"{}\n{'caf\xe9'}")
     expected = "latin.jsonl line 2: byte 0xe9 at column 6 is not UTF-8. Save the file as UTF-8."
     assert refusal(tmp_path / "latin.jsonl") == expected
@@ -194,20 +194,22 @@ def test_json_and_csv_hold_the_same_pairs(tmp_path: Path) -> None:
 
 
 def test_lists_of_unequal_lengths_are_refused() -> None:
-    with pytest.raises(UsageError, match="Lists of unequal lengths: 2 clean, 1 corrupt, 1 answer, 1 wrong"):
+    with pytest.raises(UsageError, match=r"corrupt=\['a'\]: expected 2 entries, because clean has 2"):
         pairs(["a", "b"], ["a"], [" x"], [" y"])
-    with pytest.raises(UsageError, match="clean is one text"):
+    with pytest.raises(UsageError, match="clean='a': expected a list with one entry a pair"):
         pairs("a", "b", "c", "d")
 
 
 def test_unknown_tasks_and_options_are_named() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'surname-recall'"):
         task("surname-recal")
-    with pytest.raises(UsageError, match=r"has no option 'corrupt'\. Its options: corruption\."):
+    with pytest.raises(
+        UsageError, match=r"corrupt='abc': the task 'ioi' has no such setting. Its settings: corruption"
+    ):
         task("ioi", corrupt="abc")
-    with pytest.raises(UnknownName, match=r"Unknown corruption of task 'ioi' 'abd'\. Did you mean 'abc'"):
+    with pytest.raises(UnknownName, match=r"corruption='abd': expected 's2-io' or 'abc'\. Did you mean 'abc'"):
         task("ioi", corruption="abd")
-    with pytest.raises(UsageError, match="n is a whole number of at least 1"):
+    with pytest.raises(UsageError, match="n=0: expected a whole number from 1"):
         task("ioi", n=0)
 
 

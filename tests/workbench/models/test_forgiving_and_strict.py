@@ -47,7 +47,7 @@ def test_a_name_that_is_no_site_is_said_to_be_none(site: str) -> None:
 
 
 def test_a_metric_gives_one_number_a_row() -> None:
-    with pytest.raises(UsageError, match=r"gave int for .* rows of logits"):
+    with pytest.raises(UsageError, match=r"returned 0, expected one number a row"):
         wb.sweep(MODEL, TASK, metric=lambda logits, example: 0)  # pyright: ignore[reportArgumentType] - a wrong type on purpose
 
 

@@ -92,5 +92,5 @@ def test_what_has_no_meaning_is_refused() -> None:
     for given in wrong:
         with pytest.raises(UsageError):
             wb.generate(model, IDS, **given)
-    with pytest.raises(UsageError, match="no tokens"):
+    with pytest.raises(UsageError, match="a prompt that has tokens"):
         wb.generate(model, IDS[:0])

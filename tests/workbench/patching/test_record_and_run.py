@@ -108,9 +108,9 @@ def test_recording_refuses_what_means_nothing(given: dict[str, Any]) -> None:
 def test_recording_refuses_what_does_not_exist() -> None:
     with pytest.raises(UnknownName, match="attn_out"):
         record(hooked("llama"), INPUTS, ["attn_uot"])
-    with pytest.raises(UsageError, match="layers from 0 to 2"):
+    with pytest.raises(UsageError, match=r"layers=\[7\]: expected layers from 0 to 2"):
         record(hooked("llama"), INPUTS, ["z"], layers=[7])
-    with pytest.raises(UsageError, match="Layer -1"):
+    with pytest.raises(UsageError, match=r"layers=\[-1\]: expected layers from 0"):
         record(hooked("llama"), INPUTS, ["z"], layers=[-1])
     with pytest.raises(UnknownName, match="no such site"):
         record(hooked("gpt_neox"), INPUTS, ["resid_mid"])
@@ -267,11 +267,11 @@ def test_resampling_draws_another_prompt_of_the_same_length(llama: tuple[HookedL
 def test_run_refuses_what_cannot_mean_anything() -> None:
     model = hooked("llama")
     texts = dataclasses.replace(INPUTS, corrupt=INPUTS.clean)
-    with pytest.raises(UsageError, match="Head 6"):
+    with pytest.raises(UsageError, match=r"edits\[0\].head=6: expected a head from 0 to 5"):
         run(model, INPUTS, [Edit("z", 0, head=6)])
-    with pytest.raises(UsageError, match="Head 2"):
+    with pytest.raises(UsageError, match=r"edits\[0\].head=2: expected a KV head from 0 to 1"):
         run(model, INPUTS, [Edit("v", 0, head=2)])
-    with pytest.raises(UsageError, match="Head -1"):
+    with pytest.raises(UsageError, match="head=-1: expected a whole number of at least 0"):
         run(model, INPUTS, [Edit("z", 0, head=-1)])
     with pytest.raises(UsageError, match="Layer 3"):
         run(model, INPUTS, [Edit("z", 3, head=0)])

@@ -128,7 +128,7 @@ def test_what_a_function_does_is_not_kept(tmp_path: Path, forwards: list[int]) -
 
 
 def test_edits_that_cannot_be_made_are_refused() -> None:
-    with pytest.raises(UsageError, match="Head 9 does not exist"):
+    with pytest.raises(UsageError, match=r"edits\[0\].head=9: expected a head from 0 to 5"):
         wb.record(hooked("llama"), INPUTS, "z", edits=[wb.Edit("z", 0, head=9)])
-    with pytest.raises(UsageError, match=r"no wb\.Edit"):
+    with pytest.raises(UsageError, match=r"edits\[0\]='z': expected a wb\.Edit"):
         wb.record(hooked("llama"), INPUTS, "z", edits=["z"])  # pyright: ignore[reportArgumentType] - a wrong type on purpose

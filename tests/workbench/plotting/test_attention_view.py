@@ -82,7 +82,7 @@ def test_the_table_of_a_destination() -> None:
     assert table["source"].tolist() == [1, 0] and table["token"].tolist() == [" b", "a"]
     assert view.table(0)["weight"].tolist() == [1, 0, 0]
     assert repr(view) == "Attention(head 3.1, 3 tokens; the last attends to ' b' 0.70, 'a' 0.20, 'c' 0.10)"
-    with pytest.raises(UsageError, match="positions 0 to 2"):
+    with pytest.raises(UsageError, match="dest=3: expected a whole number from -3 to 2"):
         view.table(3)
 
 
@@ -91,9 +91,9 @@ def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
     view = wb.attention(model, torch.arange(6), 2, 5)
     assert view.tokens == tuple("012345") and view.pattern.shape == (6, 6)
     cases: list[tuple[int, Any, str]] = [
-        (0, 6, "heads 0 to 5"),
-        (0, -1, "heads 0 to 5"),
-        (3, 0, "layers 0 to 2"),
+        (0, 6, "head=6: expected a head from 0 to 5"),
+        (0, -1, "head=-1: expected a head from 0 to 5"),
+        (3, 0, "expected a layer from 0 to 2"),
         (0, "1", "number"),
     ]
     for layer, head, message in cases:

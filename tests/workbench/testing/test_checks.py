@@ -21,8 +21,9 @@ NAMES = [f"{a}{b}{c}" for a in "BDFGKLMNPRST" for b in "aeiou" for c in "lmnr"]
 
 def draw(rng: random.Random, **changes: Any) -> Pair:
     left, right = rng.sample(NAMES, 2)
-    pair = Pair(f"So {left} met {right}. {right} greeted", f"So {left} met {right}. {left} greeted", (f" {left}",), ())
-    return replace(pair, **{"wrong": (f" {right}",), "options": (f" {left}", f" {right}"), **changes})
+    clean, corrupt = (f"So {left} met {right}. {name} greeted" for name in (right, left))
+    words: dict[str, Any] = {"answer": f" {left}", "wrong": f" {right}", "options": (f" {left}", f" {right}")}
+    return Pair(clean, corrupt, **{**words, **changes})
 
 
 def task(draw: Any = draw, **fields: Any) -> wb.Task:
@@ -77,8 +78,9 @@ def misplaced(rng: random.Random) -> Pair:
     ("subject", "expected"),
     [
         (task(global_numbers), "global random numbers"),
-        (task(lambda rng: draw(random.Random(rng.getrandbits(64)), answer=" Ann")), "Write a tuple of texts"),
-        (task(lambda rng: draw(rng, wrong=())), "has no wrong"),
+        (task(lambda rng: draw(rng, answer=3)), "answer=3: expected texts"),
+        (task(lambda rng: draw(rng, wrong=())), "wrong=(): expected texts"),
+        (task(lambda rng: draw(rng, wrong=" Ann", answer=" Ann")), "They have to differ"),
         (task(lambda rng: draw(rng, options=(" Ann",))), "among its options"),
         (task(lambda rng: None), "draw returns NoneType"),
         (task(lambda rng: 1 / 0), "ZeroDivisionError"),

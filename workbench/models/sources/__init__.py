@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import registry
+from workbench import arguments, registry
 from workbench.errors import NotAvailable, UnknownName, UntrustedModel
 from workbench.io import trust
 from workbench.models import catalog
@@ -62,7 +62,12 @@ def resolve(
     """
     from workbench.models.sources import directory
 
-    given = os.fspath(name_or_path)
+    given = str(arguments.file_path("name", name_or_path, "the name or the path of a model"))
+    if accept_licence is not None and not isinstance(accept_licence, bool):
+        arguments.text("accept_licence", accept_licence, "the name of a licence")
+    arguments.function("progress", progress)
+    if device is not None:
+        directory.pick_device(device)
     options: dict[str, Any] = {"device": device, "dtype": directory.dtype_name(dtype)}  # checked before any download
     progress = progress or _lines_on_stderr()
     if given in catalog.entries():
@@ -74,7 +79,9 @@ def resolve(
         return _load_file(path, given, options, progress)
     hub_id = _HUB_ID.fullmatch(given)
     if hub_id is None:
-        raise UnknownName("model", given, catalog.entries(), "There is no file or directory of that name either.")
+        raise UnknownName(
+            "model", given, catalog.entries(), "There is no file or directory of that name either.", argument="name"
+        )
     entry = Entry(
         given, "hub", trust.WEIGHTS, "see the hub", "", family="", repo=hub_id["repo"], revision=hub_id["revision"]
     )

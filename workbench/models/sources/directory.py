@@ -15,7 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import UnsupportedModel, UntrustedModel, UsageError
+from workbench import arguments
+from workbench.errors import UnsupportedModel, UntrustedModel
 from workbench.io import trust
 from workbench.models.sources import store, weights
 
@@ -221,24 +222,27 @@ def load_tokenizer(folder: Path, config: Any, converted: bool = False) -> PreTra
         ) from error
 
 
-def dtype_name(given: str | torch.dtype | None) -> str:
+def dtype_name(dtype: str | torch.dtype | None) -> str:
     """The name of a dtype, float32 for None; `UsageError` for one that is not in `DTYPES`."""
-    name = "float32" if given is None else str(given).removeprefix("torch.")
+    name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
     if name not in DTYPES:
-        raise UsageError(f"dtype {given!r} is not one of {', '.join(DTYPES)}.")
+        raise arguments.refusal("dtype", dtype, arguments.listing(DTYPES))
     return name
 
 
-def pick_device(given: str | torch.device | None) -> torch.device:
+def pick_device(device: str | torch.device | None) -> torch.device:
     """The device that is meant; None is the GPU where CUDA finds one, else the CPU."""
     import torch
 
-    if given is None:
+    if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    expected = "a device that torch knows, such as 'cpu', 'cuda', 'cuda:1' or 'mps'"
+    if not isinstance(device, str | torch.device):
+        raise arguments.refusal("device", device, expected)
     try:
-        return torch.device(given)
+        return torch.device(device)
     except RuntimeError:
-        raise UsageError(f"device {given!r} is unknown to torch: write cpu, cuda, cuda:1, mps, ….") from None
+        raise arguments.refusal("device", device, expected) from None
 
 
 @contextmanager

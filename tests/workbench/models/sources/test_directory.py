@@ -46,7 +46,7 @@ def test_shards_and_dtypes(tmp_path):
     assert torch.equal(wide.hf_model.model.embed_tokens.weight, model.model.embed_tokens.weight.float())
     assert sources.resolve(tmp_path / "model", dtype="bfloat16").hf_model.dtype == torch.bfloat16
     assert sources.resolve(tmp_path / "model", dtype=torch.float64).hf_model.dtype == torch.float64
-    with pytest.raises(UsageError, match="dtype 'int8' is not one of float32"):
+    with pytest.raises(UsageError, match="dtype='int8': expected 'float32'"):
         sources.resolve(tmp_path / "model", dtype="int8")
     with pytest.raises(UsageError, match="device 'abacus'"):
         sources.resolve(tmp_path / "model", device="abacus")

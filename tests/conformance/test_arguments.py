@@ -1,0 +1,485 @@
+"""Every public function and method refuses an odd argument by its name, with what was expected and what to do.
+
+The names come from the stub, so that a new one is tested the moment it exists: each of its parameters gets every odd
+value in turn, the others a valid one. The call has to raise one of our errors that names the argument as it is typed
+(``layers=[0, 0]: …``), or the value has to be among those that the parameter takes (`TAKES`).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import random
+import re
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as Picture
+from plotly.graph_objects import Figure
+
+import workbench as wb
+from workbench.errors import BadInput, HookError, WorkbenchError
+from workbench.registry import ROOT
+from workbench.runs.directory import RunDirectory
+
+
+class Odd:
+    """An object that is nothing in particular."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+
+def returns_none(*_: object, **__: object) -> None:
+    """A function that does nothing."""
+
+
+#: What nobody means.
+ODD: dict[str, Any] = {
+    "True": True,
+    "-1": -1,
+    "0": 0,
+    "0.5": 0.5,
+    "huge": 10**30,
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "''": "",
+    "word": "nonsense",
+    "NUL": "a\0b",
+    "bytes": b"z",
+    "None": None,
+    "[]": [],
+    "[[0]]": [[0]],
+    "[None]": [None],
+    "[True]": [True],
+    "[0, 0]": [0, 0],
+    "[word]": ["nonsense"],
+    "{}": {},
+    "{word: 1}": {"nonsense": 1},
+    "{0: None}": {0: None},
+    "object": Odd(),
+    "function": returns_none,
+    "class": Odd,
+    "array": np.zeros((2, 3)),
+}
+TEXTS = {"word", "NUL"}
+ANY_TEXT = {"''", *TEXTS}
+MAPPINGS = {"{}", "{word: 1}", "{0: None}"}
+FUNCTIONS = {"function", "class"}
+ONE_TEXT = {*TEXTS, "[word]"}
+#: What a parameter of this name takes of the odd values, wherever it stands.
+TAKES_EVERYWHERE: dict[str, set[str]] = {
+    "cache": {"None", "word"},  # a folder
+    "progress": {"None", *FUNCTIONS},
+    "mean_over": {"None", *ONE_TEXT},  # a list of texts is inputs
+    "tokenizer": {"None"},
+    "layers": {"None", "0"},
+    "heads": {"None", "0"},
+    "positions": {"None"},
+    "seed": {"-1", "0", "huge"},
+    "path": {"word"},
+    "max_length": {"huge", "None"},
+    "edits": {"[]"},
+    "direction": {"None"},
+    "memory_gb": {"0.5", "huge"},
+    "quantity": {"None"},
+    "where": {"None"},
+    "layer": {"0"},
+    "head": {"0"},
+    "k": {"huge"},
+    "percent": {"0.5"},
+}
+#: What a parameter of one call takes of them besides.
+TAKES: dict[str, set[str]] = {
+    "Attention.table.dest": {"-1", "0"},
+    "Circuit.edges": {"[]"},
+    "Circuit.provenance": MAPPINGS,
+    "Circuit.heads": {"[]"},
+    "Circuit.model": ANY_TEXT,
+    "Circuit.name": ANY_TEXT,
+    "Circuit.from_json.what": ANY_TEXT,
+    "Circuit.from_run.task": {"None"},
+    "Edit.attend_to": {"-1", "0", "huge", *ONE_TEXT, "{word: 1}"},
+    "Edit.head": {"0", "huge", "None"},
+    "Edit.kind": FUNCTIONS,
+    "Edit.layer": {"0", "huge"},
+    "Edit.position": {"-1", "0", "huge", *TEXTS, "None"},
+    "Edit.step": {"0", "huge"},
+    "Finding.claim": ANY_TEXT,
+    "Finding.defaults": MAPPINGS,
+    "Finding.full": MAPPINGS,
+    "Finding.name": TEXTS,
+    "Finding.question": ANY_TEXT,
+    "Finding.results_version": {"huge"},
+    "Finding.run": FUNCTIONS,
+    "Finding.source": ANY_TEXT,
+    "Finding.thresholds": MAPPINGS,
+    "Finding.title": ANY_TEXT,
+    "Finding.report.settings": {"None", "{}"},
+    "Finding.settings.changes": {"{}"},
+    "Head.index": {"0", "huge"},
+    "Head.layer": {"0", "huge"},
+    "HookedLM.check": {"True"},
+    "HookedLM.provenance": {"None", *MAPPINGS},
+    "Outcome.scores.base": {"True"},
+    "Pair.answer": ONE_TEXT,
+    "Pair.clean": TEXTS,
+    "Pair.corrupt": TEXTS,
+    "Pair.corrupt_positions": {"{}"},
+    "Pair.options": {*ONE_TEXT, "[]"},
+    "Pair.positions": {"{}"},
+    "Pair.wrong": ONE_TEXT,
+    "PairedInputs.bos": {*ANY_TEXT, "None"},
+    "PairedInputs.dropped": {"0", "huge"},
+    "PairedInputs.meta": MAPPINGS,
+    "PairedInputs.name": TEXTS,
+    "PairedInputs.seed": {"None"},
+    "PairedInputs.groups.at_most": {"huge", "None"},
+    "PairedInputs.of.examples": {"0", "[0, 0]"},
+    "Pairs.name": TEXTS,
+    "Pairs.where": ONE_TEXT,
+    "Report.facts": MAPPINGS,
+    "Report.figures": MAPPINGS,
+    "Report.pictures": MAPPINGS,
+    "Report.reason": ANY_TEXT,
+    "Report.summary": ANY_TEXT,
+    "Report.tables": MAPPINGS,
+    "Sweep.base": {"[0, 0]"},
+    "Sweep.info": MAPPINGS,
+    "Sweep.labels": {"{}"},
+    "Sweep.source": {"None", "[0, 0]"},
+    "Sweep.name.index": {"[0, 0]"},
+    "Sweep.of.examples": {"0", "[0, 0]"},
+    "Task.draw": FUNCTIONS,
+    "Task.name": TEXTS,
+    "Task.positions": ONE_TEXT,
+    "Task.question": ANY_TEXT,
+    "Task.relation": ANY_TEXT,
+    "Task.settings": {"{}"},
+    "Task.stages": {"{}"},
+    "Task.title": ANY_TEXT,
+    "Task.variants": {"{}"},
+    "attention.prompt": {*TEXTS, "[0, 0]"},  # two token ids
+    "estimate.task": ONE_TEXT,
+    "generate.max_new_tokens": {"0"},
+    "generate.prompt": TEXTS,
+    "load.accept_licence": {"True", *TEXTS, "None"},
+    "load.device": {"None"},
+    "load.dtype": {"None"},
+    "pairs.answer": {"[word]"},
+    "pairs.clean": {"[word]"},
+    "pairs.corrupt": {"[word]"},
+    "pairs.options": {"None", "[None]"},
+    "pairs.positions": {"[None]"},
+    "pairs.wrong": {"[word]"},
+    "path_patch.position": {"-1", "0"},
+    "path_patch.receivers": {"None"},
+    "path_patch.share_kv": {"True"},
+    "record.task": ONE_TEXT,
+    "run.inputs": ONE_TEXT,
+    "run.unedited": {"True"},
+    "scores.random_baseline": {"True"},
+    "scores.task": {"None"},
+    "screen.attend_to": {"-1", "0"},
+    "screen.confirm": {"0.5"},
+    "screen.positions": {"-1", "0"},
+    "sweep.attend_to": {"-1", "0"},
+    "sweep.positions": {"-1", "0"},
+}
+#: Results of calls: nobody makes one by hand.
+MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
+#: TransformerLens's or torch's own, with their meaning there.
+OURS = {"HookedLM": {"hook_name"}}
+#: Called by findings' own machinery, not by people.
+INTERNAL = {"Report.with_judgement"}
+
+
+# --- valid calls
+
+
+@cache
+def model() -> Any:
+    return wb.load("tiny")
+
+
+@cache
+def task() -> Any:
+    return wb.task("ioi", n=2)
+
+
+@cache
+def inputs() -> Any:
+    return task().inputs(model().tokenizer)
+
+
+@cache
+def sweep() -> wb.Sweep:
+    return wb.sweep(model(), task(), cache=False)
+
+
+@cache
+def run_folder() -> Path:
+    """A finished run."""
+    folder = Path(tempfile.mkdtemp())
+    with RunDirectory.create(folder, "ioi-circuit", {"model": "tiny"}) as run:
+        run.add_report(
+            wb.Report(
+                "undecided", "n = 2", {"heads": pd.DataFrame([HEAD_ROW])}, {"plot": Figure()}, {"plot": Picture()}
+            )
+        )
+    assert run.path is not None
+    return run.path
+
+
+HEAD_ROW = {"task": "ioi", "stage": "logits", "layer": 0, "index": 1, "head": "0.1", "role": "mover"}
+PAIR = wb.Pair("So Mary met John", "So Anna met John", (" Mary",), (" Anna",), (" Mary", " Anna"))
+CIRCUIT = wb.Circuit("ioi", "tiny", ((wb.Head(0, 1), "mover"),))
+
+
+def draw(rng: random.Random) -> wb.Pair:
+    """A task's."""
+    return PAIR
+
+
+#: An object of each class, whose methods are called.
+INSTANCES: dict[str, Callable[[], Any]] = {
+    "Attention": lambda: wb.attention(model(), "So Mary met John", 0, 0, cache=False),
+    "Circuit": lambda: CIRCUIT,
+    "Edit": lambda: wb.Edit("z", 0, 0),
+    "Estimate": lambda: wb.estimate(model(), task(), cache=False),
+    "Finding": lambda: wb.Finding("a", "A", "A?", "A.", {}, returns_report, {"n": 6, "seed": 0}),
+    "Head": lambda: wb.Head(0, 1),
+    "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
+    "HookedLM": model,
+    "Outcome": lambda: wb.run(model(), task(), [wb.Edit("z", 0, 0)], cache=False),
+    "Pair": lambda: PAIR,
+    "PairedInputs": inputs,
+    "Pairs": lambda: wb.pairs([PAIR.clean], [PAIR.corrupt], [" Mary"], [" Anna"]),
+    "Recording": lambda: wb.record(model(), task(), cache=False),
+    "Report": lambda: wb.Report("undecided", "n = 2"),
+    "Run": lambda: wb.Run.read(run_folder()),
+    "Screen": lambda: wb.screen(model(), task(), cache=False),
+    "Sweep": sweep,
+    "Task": task,
+}
+
+
+def returns_report(*_: object) -> wb.Report:
+    """A finding's run."""
+    return wb.Report("undecided", "n = 6")
+
+
+#: What required parameters are given.
+VALID: dict[str, Callable[[], Any]] = {
+    "model": model,
+    "task": task,
+    "inputs": task,
+    "prompts": task,
+    "edits": lambda: [wb.Edit("z", 0, 0, kind="zero")],
+    "prompt": lambda: "So Mary met John",
+    "sets": lambda: {"one": [wb.Head(0, 0)]},
+    "tokenizer": lambda: model().tokenizer,
+    "cache": lambda: False,
+    "layer": lambda: 0,
+    "head": lambda: 0,
+}
+VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
+    "Circuit": lambda: {"name": "ioi", "model": "tiny", "heads": ((wb.Head(0, 1), "mover"),)},
+    "Circuit.all_from_run": lambda: {"path": run_folder()},
+    "Circuit.from_run": lambda: {"path": run_folder()},
+    "Circuit.from_json": lambda: {"data": CIRCUIT.json()},
+    "Circuit.load": lambda: {"path": saved(CIRCUIT, "circuit.json")},
+    "Circuit.save": lambda: {"path": "circuit.json"},
+    "Edit": lambda: {"site": "z"},
+    "Edit.attend_to": lambda: {"site": "pattern", "kind": "pattern"},
+    "Finding": lambda: {
+        **{"name": "a", "title": "A", "question": "A?", "claim": "A."},
+        **{"thresholds": {}, "run": returns_report, "defaults": {"n": 6}},
+    },
+    "Finding.settings": lambda: {"changes": {"n": 6}},
+    "Head": lambda: {"layer": 0, "index": 1},
+    "Head.parse": lambda: {"text": "9.6"},
+    "HeadScores.figure": lambda: {"score": "locality"},
+    "HeadScores.interval": lambda: {"score": "locality"},
+    "HeadScores.load": lambda: {"path": saved(INSTANCES["HeadScores"](), "scores.safetensors")},
+    "HeadScores.picture": lambda: {"score": "locality"},
+    "HeadScores.save": lambda: {"path": "scores.safetensors"},
+    "HeadScores.top": lambda: {"score": "locality"},
+    "HookedLM": lambda: {"hf": model().hf},
+    "HookedLM.hook_name": lambda: {"site": "z"},
+    "Pair": lambda: {"clean": "a", "corrupt": "b", "answer": ("c",), "wrong": ("d",)},
+    "Pairs": lambda: {"items": (PAIR,), "where": ("pair 1",)},
+    "PairedInputs": lambda: {field.name: getattr(inputs(), field.name) for field in dataclasses.fields(inputs())},
+    "PairedInputs.of": lambda: {"examples": [0]},
+    "Report": lambda: {"verdict": "undecided", "summary": "n = 2"},
+    "Run.read": lambda: {"path": run_folder()},
+    "Run.read_header": lambda: {"path": run_folder()},
+    "Run.data": lambda: {"name": "run.json"},
+    "Run.table": lambda: {"name": "heads"},
+    "Run.figure": lambda: {"name": "plot"},
+    "Run.picture": lambda: {"name": "plot"},
+    "Run.export": lambda: {"target": "run.zip"},
+    "Sweep": lambda: {"values": np.zeros((1, 1, 2)), "base": np.zeros(2), "source": None, "axes": ("layer", "head")},
+    "Sweep.load": lambda: {"path": saved(sweep(), "sweep.safetensors")},
+    "Sweep.name": lambda: {"index": (0, 0)},
+    "Sweep.of": lambda: {"examples": [0]},
+    "Sweep.save": lambda: {"path": "sweep.safetensors"},
+    "Sweep.top": lambda: {"k": 1},
+    "Sweep.top.percent": lambda: {"k": None},
+    "Screen.top": lambda: {"k": 1},
+    "Screen.top.percent": lambda: {"k": None},
+    "Task": lambda: {"name": "a", "title": "A", "question": "A?", "draw": draw},
+    "load": lambda: {"name": "tiny"},
+    "pairs": lambda: {"clean": ["a"], "corrupt": ["b"], "answer": [" c"], "wrong": [" d"]},
+    "path_patch": lambda: {"receivers": [wb.Head(1, 0)]},
+    "read_pairs": lambda: {"path": pairs_file()},
+    "sweep.attend_to": lambda: {"edit": "pattern", "site": "pattern"},
+    "sweep.mean_over": lambda: {"edit": "mean"},
+    "sweep.positions": lambda: {"by": ["head", "position"]},
+    "screen.attend_to": lambda: {"edit": "pattern", "site": "pattern"},
+    "screen.mean_over": lambda: {"edit": "mean"},
+    "task": lambda: {"name": "ioi"},
+}
+
+
+def saved(result: Any, name: str) -> str:
+    result.save(name)
+    return name
+
+
+def pairs_file() -> str:
+    Path("pairs.csv").write_text("clean,corrupt,answer,wrong\na,b, c, d\n", encoding="utf-8")
+    return "pairs.csv"
+
+
+# --- the calls
+
+
+@dataclass(frozen=True)
+class Call:
+    """A public function, constructor or method: its name in the tables above, and how to get hold of it."""
+
+    name: str
+    get: Callable[[], Callable[..., Any]]
+    parameters: tuple[inspect.Parameter, ...]
+
+
+def public_names() -> list[str]:
+    """The names of the stub, without its folders."""
+    tree = ast.parse((ROOT / "workbench" / "__init__.pyi").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
+    return [alias.asname or alias.name for node in imports for alias in node.names]
+
+
+def calls() -> Iterator[Call]:
+    for name in public_names():
+        value = getattr(wb, name)
+        if not inspect.isclass(value):
+            yield Call(name, lambda value=value: value, _parameters(value))
+            continue
+        if issubclass(value, Exception):
+            continue
+        if name not in MADE_BY_CALLS:
+            yield Call(name, lambda value=value: value, _parameters(value))
+        for method, function in _methods(value).items():
+            instance = (lambda value=value: value) if isinstance(function, classmethod) else INSTANCES[name]
+            parameters = _parameters(getattr(value, method))[not isinstance(function, classmethod) :]
+            if parameters:
+                yield Call(f"{name}.{method}", lambda i=instance, m=method: getattr(i(), m), parameters)
+
+
+def _methods(cls: type) -> dict[str, Any]:
+    ours = [base for base in reversed(cls.__mro__) if base.__module__.startswith("workbench.")]
+    members = {name: member for base in ours for name, member in vars(base).items()}
+    return {
+        name: member
+        for name, member in members.items()
+        if not name.startswith("_")
+        and isinstance(member, types.FunctionType | classmethod)
+        and name in OURS.get(cls.__name__, members)
+        and f"{cls.__name__}.{name}" not in INTERNAL
+    }
+
+
+def _parameters(function: Any) -> tuple[inspect.Parameter, ...]:
+    """Those that have names, and what stands behind ``**keywords: Unpack[…]``."""
+    named: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            named.append(parameter)
+        elif "Unpack[" in str(parameter.annotation):
+            keywords = vars(inspect.getmodule(function))[str(parameter.annotation).partition("[")[2].rstrip("]")]
+            named += [inspect.Parameter(name, parameter.KEYWORD_ONLY, default=...) for name in keywords.__annotations__]
+    return tuple(named)
+
+
+def _valid(call: Call, varied: str) -> dict[str, Any]:
+    """Arguments with which the call runs."""
+    names = {p.name: p for p in call.parameters}
+    arguments = {
+        name: VALID[name]() for name in names if name in VALID and (names[name].default is EMPTY or name == "cache")
+    }
+    for key in (call.name, f"{call.name}.{varied}"):
+        arguments |= VALID_IN.get(key, dict)()
+    return arguments
+
+
+EMPTY = inspect.Parameter.empty
+CALLS = list(calls())
+
+
+def _taken(call: str, parameter: str) -> set[str]:
+    return TAKES.get(f"{call}.{parameter}", set()) | TAKES_EVERYWHERE.get(parameter, set())
+
+
+def _names(message: str, parameter: str) -> bool:
+    return re.search(rf"(?<![\w.]){parameter}(?:=|\[|: )|^pair \d+: .*\b{parameter}\b", message) is not None
+
+
+def _is_about_the_value(error: WorkbenchError, parameter: str, label: str) -> bool:
+    """A file or entry that does not exist is named itself, and so is the hook at which an edit of the user's failed."""
+    if isinstance(error, BadInput) and label in TEXTS:
+        return ODD[label] in str(error) or repr(ODD[label]) in str(error)
+    return isinstance(error, HookError) and parameter == "edit" and str(error).startswith("The edit at ")
+
+
+def complaint(call: Call, parameter: str, label: str) -> str:
+    """What is wrong with how an odd value is met; empty when nothing is."""
+    arguments = {**_valid(call, parameter), parameter: ODD[label]}
+    try:
+        result = call.get()(**arguments)
+        if inspect.isgenerator(result):
+            next(result, None)
+    except WorkbenchError as error:
+        if _names(str(error), parameter) or _is_about_the_value(error, parameter, label):
+            return ""
+        return f"{call.name}({parameter}={label}) does not name {parameter}: {type(error).__name__}: {error}"
+    except Exception as error:
+        return f"{call.name}({parameter}={label}) raises {type(error).__name__}: {str(error)[:100]}"
+    return "" if label in _taken(call.name, parameter) else f"{call.name}({parameter}={label}) runs"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
+def test_odd_arguments_are_refused_by_name(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call.get()(**_valid(call, ""))
+    complaints = [complaint(call, p.name, label) for p in call.parameters for label in ODD]
+    assert not (real := list(filter(None, complaints))), "\n".join(real)
+
+
+def test_the_tables_name_what_exists() -> None:
+    """A parameter that was renamed or left takes its entry with it."""
+    known = {f"{call.name}.{p.name}" for call in CALLS for p in call.parameters}
+    assert set(TAKES) <= known
+    assert set(TAKES_EVERYWHERE) <= {p.name for call in CALLS for p in call.parameters}
+    assert all(key in known or key in {call.name for call in CALLS} for key in VALID_IN)
