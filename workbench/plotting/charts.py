@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Chart:
-    """The words around a chart, and how it is drawn."""
+    """The words around a chart, and how it is drawn; `kind` names its drawing in both renderers."""
 
+    kind: ClassVar[str]
     title: str = ""
     subtitle: str = ""
     note: str = ""
@@ -51,6 +52,7 @@ class Heatmap(Chart):
         hover: the text of each cell of the interactive figure.
     """
 
+    kind = "heatmap"
     values: Float[np.ndarray, "row column"]
     x: Sequence[str]
     y: Sequence[str]
@@ -76,6 +78,7 @@ class Bars(Chart):
         hover: the text of each bar of the interactive figure.
     """
 
+    kind = "bars"
     values: Float[np.ndarray, " bar"]
     low: Float[np.ndarray, " bar"]
     high: Float[np.ndarray, " bar"]
@@ -102,6 +105,7 @@ class Line:
 class Lines(Chart):
     """Lines by name, each with a band where it has an interval; `log_x` for a logarithmic horizontal axis."""
 
+    kind = "lines"
     lines: Mapping[str, Line]
     x_title: str = ""
     y_title: str = ""
@@ -127,6 +131,7 @@ class Scatter(Chart):
         labelled: how many points are named in the still picture, those furthest from the mean first.
     """
 
+    kind = "scatter"
     x: Float[np.ndarray, " point"]
     y: Float[np.ndarray, " point"]
     names: Sequence[str]
@@ -172,6 +177,7 @@ class Graph(Chart):
         groups: name → group; each group has its own colour in the legend.
     """
 
+    kind = "graph"
     nodes: Mapping[str, tuple[float, float]]
     edges: Mapping[tuple[str, str], float]
     groups: Mapping[str, str] = field(default_factory=dict)

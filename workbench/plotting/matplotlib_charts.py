@@ -13,27 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.plotting import style
-from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
+
 
 def draw(chart: Chart) -> Figure:
     """The chart as a matplotlib figure."""
-    match chart:
-        case Heatmap():
-            return _heatmap(chart)
-        case Bars():
-            return _bars(chart)
-        case Lines():
-            return _lines(chart)
-        case Scatter():
-            return _scatter(chart)
-        case Graph():
-            return _graph(chart)
-        case _:
-            raise TypeError(f"{type(chart).__name__} is no chart of workbench.plotting.charts.")
+    drawings: dict[str, Any] = {
+        "heatmap": _heatmap,
+        "bars": _bars,
+        "lines": _lines,
+        "scatter": _scatter,
+        "graph": _graph,
+    }
+    return drawings[chart.kind](chart)
 
 
 def _heatmap(chart: Heatmap) -> Figure:

@@ -93,7 +93,7 @@ def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
     cases: list[tuple[int, Any, str]] = [
         (0, 6, "head=6: expected a head from 0 to 5"),
         (0, -1, "head=-1: expected a head from 0 to 5"),
-        (3, 0, "layers 0 to 2"),
+        (3, 0, "expected a layer from 0 to 2"),
         (0, "1", "number"),
     ]
     for layer, head, message in cases:
