@@ -38,7 +38,7 @@ reproduce: $(STAMP) ## fetch the model and run the circuit-reuse study on it
 	@$(BIN)/workbench models fetch $(MODEL)
 	@$(BIN)/workbench reproduce circuit-reuse --model $(MODEL) $(ARGS) || { code=$$?; test $$code -eq 1 || exit $$code; }
 
-explore: $(STAMP) ## fetch the model and start the page in which heads are browsed
+explore: $(STAMP) ## fetch the model and start the explorer
 	@$(BIN)/workbench models fetch $(MODEL)
 	@$(BIN)/workbench explore --model $(MODEL) $(ARGS)
 
@@ -49,7 +49,7 @@ test: lint browser ## run the linters and the whole test suite
 BROWSERS := chromium chromium-browser google-chrome
 PACKAGES := chromium fonts-liberation
 
-browser: ## see that Chromium is there for the tests; as root on Debian, install it
+browser: ## check for Chromium, which the tests need; as root on Debian, install it
 	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "Installing Chromium, which the browser tests drive ..."; \
@@ -68,13 +68,13 @@ docs: $(STAMP) ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open site/index.html; with search: $(BIN)/python -m http.server --directory site, then http://localhost:8000"
 
-results: $(STAMP) ## run every finding on the documentation's models (minutes each; what is there is skipped)
+results: $(STAMP) ## run every finding on the documentation's models (minutes each; current ones are skipped)
 	@$(BIN)/python docs/build/results.py $(ARGS)
 
-faults: $(STAMP) ## kill the cache's writer at 300 random moments and look at what is left
+faults: $(STAMP) ## kill the process that writes the cache at 300 random moments, and check the cache
 	$(BIN)/python -m tests.faults.kill --rounds 300 $(ARGS)
 
-bench: $(STAMP) browser ## time the engine against its rivals (minutes)
+bench: $(STAMP) browser ## time the engine and other packages (minutes)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 clean: ## remove .venv, build products and the tools' caches (results in runs/ stay)

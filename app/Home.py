@@ -1,6 +1,6 @@
-"""The explorer's entry: the widgets that every page shares, and the navigation over ``app/pages``.
+"""The explorer's entry: the side bar, which every page shares, and the navigation over ``app/pages``.
 
-Model, prompt and head live in the link, and stay in it when the page is switched, because their widgets are here.
+Model, prompt and head stay in the URL when the page is switched, because their widgets are here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import chosen, link, models, timing
+from app import models, render_time, sidebar, url_state
+from app.messages import show_error, show_errors
 from app.page import pages, views
-from app.plain import guarded, plain
-from app.work.background import jobs, others
+from app.work.background import job_queue, show_other_jobs
 from workbench.plotting import style
 
-#: Streamlit leaves a hand's breadth above each page, writes how long a text is over the text's last line, and cuts what
-#: is chosen in a list of several where it is long.
+#: Streamlit leaves a wide margin above each page, puts the length of a text over the text's last line, and cuts long
+#: options of a list of several.
 STYLE = """
 .stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem; }
 [data-testid=stTextArea] [data-testid=InputInstructions] { top: 0; bottom: auto; right: 0; }
@@ -30,35 +30,35 @@ STYLE = """
 
 
 def main() -> None:
-    """Draw the side bar and the page."""
-    began = time.perf_counter()
+    """Render the side bar and the page."""
+    start = time.perf_counter()
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
     st.html(f"<style>{STYLE}</style>")
-    first, *further = views().values()
-    named = st.Page(lambda: link.follow(first), url_path=pages()[0].name, visibility="hidden")
-    view = st.navigation([first, *further, named], position="top")
-    jobs()  # the worker gets ready while the first page is read
-    with link.written():
+    first, *others = views().values()
+    first_by_name = st.Page(lambda: url_state.open_page(first), url_path=pages()[0].name, visibility="hidden")
+    view = st.navigation([first, *others, first_by_name], position="top")
+    job_queue()  # the worker starts while the first page is read
+    with url_state.update_url():
         with st.sidebar:
-            chosen.widgets(models.available())
-        _draw(view)
+            sidebar.widgets(models.available())
+        _render(view)
         with st.sidebar:
-            others()
-    timing.drawn(view.title, began)
+            show_other_jobs()
+    render_time.report(view.title, start)
 
 
-def _draw(view: Any) -> None:
+def _render(view: Any) -> None:
     try:
-        with guarded():
+        with show_errors():
             view.run()
-    except Exception as error:  # a fault of ours: the server's log says where, the page stays usable
-        timing.LOG.exception("the page %s", view.title)
-        st.error(plain(f"A fault of ours ({type(error).__name__}): the explorer’s terminal shows where."))
+    except Exception as error:  # a bug: the server's log has the traceback, and the page stays usable
+        render_time.LOG.exception("the page %s", view.title)
+        show_error(f"Internal error ({type(error).__name__}). The traceback is in the terminal.")
 
 
 @cache
 def _icon() -> Image.Image:
-    """Three by three heads. Streamlit would fetch a named icon from a server elsewhere."""
+    """Three by three heads. Streamlit would fetch a named icon from another server."""
     shades = np.array([[0.2, 0.9, 0.4], [0.7, 0.3, 1.0], [0.5, 0.8, 0.1]])[..., None]
     colour = np.array([int(style.BAR[i : i + 2], 16) for i in (1, 3, 5)])
     return Image.fromarray(np.kron(255 + shades * (colour - 255), np.ones((16, 16, 1))).astype(np.uint8))

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
-from app.heads.look import Look
 from workbench.errors import UnknownName
 from workbench.models import catalog
 from workbench.models.sources import status
 
-#: A JSON list of the models that `workbench explore --model` named, the first of them shown first.
+#: A JSON list of the models of `workbench explore --model`, the default first.
 STARTED = "WORKBENCH_EXPLORE_MODELS"
-#: Models and prompts that stay in memory; the oldest is let go.
-MODELS, LOOKS = 2, 8
+#: Models in memory; the oldest is released first.
+MAX_MODELS = 2
+#: Streamlit caches of what holds a model.
+_HOLDERS: list[Any] = []
 
 
 @st.cache_data(ttl=30, show_spinner=False)
 def available() -> list[str]:
-    """Names that a page may load, looked up twice a minute at most; nothing else that a link says is ever loaded."""
-    started = json.loads(os.environ.get(STARTED, "[]"))
-    here = [name for name in catalog.entries() if status(name) == "ready"]
-    return list(dict.fromkeys([*started, *here, catalog.DEFAULT]))
+    """The models that a page may load, looked up at most twice a minute; no other name in a URL is ever loaded."""
+    requested = json.loads(os.environ.get(STARTED, "[]"))
+    downloaded = [name for name in catalog.entries() if status(name) == "ready"]
+    return list(dict.fromkeys([*requested, *downloaded, catalog.DEFAULT]))
 
 
 def load(name: str) -> Any:
@@ -39,24 +39,19 @@ def load(name: str) -> Any:
     return _load(name)
 
 
-def _forget(_: Any) -> None:
-    """A prompt's look holds its model: where one model is let go, the looks go, too, and are read from the cache again
-    when they are shown."""
-    _look.clear()
+def cleared_on_release(cache: Any) -> Any:
+    """Clear a Streamlit cache whenever a model is released: its entries hold models, which would stay in memory."""
+    _HOLDERS.append(cache)
+    return cache
 
 
-@st.cache_resource(max_entries=MODELS, show_spinner="Loading the model …", on_release=_forget)
+def _clear_holders(_: Any) -> None:
+    for cache in _HOLDERS:
+        cache.clear()
+
+
+@st.cache_resource(max_entries=MAX_MODELS, show_spinner="Loading the model …", on_release=_clear_holders)
 def _load(name: str) -> Any:
     import workbench as wb
 
     return wb.load(name)
-
-
-def look(name: str, ids: Sequence[int]) -> Look:
-    """What there is to see of a prompt on a model."""
-    return _look(name, tuple(ids))
-
-
-@st.cache_resource(max_entries=LOOKS, show_spinner="Reading the prompt …")
-def _look(name: str, ids: tuple[int, ...]) -> Look:
-    return Look(load(name), ids)

@@ -1,4 +1,22 @@
-"""A page of the explorer: each file in ``app/pages`` ends in ``page = Page(...)``."""
+"""A page of the explorer: each file in ``app/pages`` ends in ``page = Page(...)``.
+
+``app/pages/my_page.py``, which shows the figures of the newest run of a finding with their downloads::
+
+    from app.page import Page
+    from app.run_figure import newest_run, show_run_figures
+
+
+    def render() -> None:
+        run = newest_run("circuit-reuse")
+        if run is not None:
+            show_run_figures(run, "my-figure")
+
+
+    page = Page("my-page", "My page", "bar_chart", 10, render)
+
+Widgets come from `app.url_widgets`, which keeps their values in the URL; charts and their
+downloads from `app.downloadable`. The tests render every page on a machine without runs and on one with a run.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +34,10 @@ class Page:
     """One page.
 
     Attributes:
-        name: as in the link (``heads``).
-        title, icon: in the navigation; the icon is a Material symbol's name.
+        name: as in the URL (``heads``).
+        title, icon: in the navigation; the icon is the name of a Material symbol.
         order: pages are listed by it.
-        render: draws the page; called in every run of the script while the page is open.
+        render: renders the page; called in every run of the script while the page is open.
     """
 
     name: str
@@ -29,6 +47,7 @@ class Page:
     render: Callable[[], None]
 
 
+#: The pages, by name.
 PAGES: Registry[Page] = Registry("app.pages", "page")
 
 
@@ -38,10 +57,10 @@ def pages() -> list[Page]:
 
 
 def views() -> dict[str, Any]:
-    """Streamlit's pages, by name. The first is shown at the server's own address: its path is never seen."""
-    found = {}
+    """Streamlit's pages, by name. The first is at the server's own address: its path is never shown."""
+    by_name: dict[str, Any] = {}
     for page in pages():
-        path = page.name if found else "first"
+        path = page.name if by_name else "first"
         icon = f":material/{page.icon}:"
-        found[page.name] = st.Page(page.render, title=page.title, icon=icon, url_path=path, default=not found)
-    return found
+        by_name[page.name] = st.Page(page.render, title=page.title, icon=icon, url_path=path, default=not by_name)
+    return by_name

@@ -26,8 +26,8 @@ class Block:
 
 def blocks(text: str, *languages: str) -> list[Block]:
     """The blocks of a page in some languages (all by default), in their order."""
-    found = [Block(language, code, not skipped) for skipped, language, code in _BLOCK.findall(text)]
-    return [block for block in found if not languages or block.language in languages]
+    parsed = [Block(language, code, not skipped) for skipped, language, code in _BLOCK.findall(text)]
+    return [block for block in parsed if not languages or block.language in languages]
 
 
 def script(text: str) -> str:

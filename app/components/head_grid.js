@@ -7,20 +7,20 @@ export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const root = parentElement.querySelector(".grid");
   const canvas = root.querySelector("canvas");
-  const said = root.querySelector("output");
+  const status = root.querySelector("output");
   root.querySelector("figcaption").textContent = data.title;
   root.querySelector("p").textContent = data.note;
   const heads = data.values.length, layers = data.values[0].length;
   const empty = data.values.flat().every((value) => value === null);
-  // What was picked here last stays selected until the server has come to it: a selection that was sent (`root.sent`)
-  // is an answer on its way there, and any other was made elsewhere and is shown at once.
-  const given = String(data.selected);
+  // The last pick stays selected until the server answers it: a selection that equals one of `root.sent` is an answer to
+  // an earlier pick, and any other was made elsewhere and is shown at once.
+  const selected = String(data.selected);
   let sent = (root.sent || []).filter((pick) => Date.now() - pick.when < PATIENCE);
-  if (given !== root.given) {
-    const answered = sent.findIndex((pick) => String(pick.place) === given);
+  if (selected !== root.selected) {
+    const answered = sent.findIndex((pick) => String(pick.place) === selected);
     sent = answered < 0 ? [] : sent.slice(answered + 1);
   }
-  Object.assign(root, { sent, given });
+  Object.assign(root, { sent, selected });
   let [layer, head] = sent.length ? sent[sent.length - 1].place : data.selected;
   let hover = null;
 
@@ -31,7 +31,7 @@ export default function (component) {
     const mixed = data.colours[i].map((c, k) => Math.round(c + (data.colours[i + 1][k] - c) * (at - i)));
     return `rgb(${mixed.join(",")})`;
   };
-  const words = (value) => (value === null ? "no value" : Number(value.toPrecision(3)).toString().replace("-", "\u2212"));
+  const format = (value) => (value === null ? "no value" : Number(value.toPrecision(3)).toString().replace("-", "\u2212"));
 
   let size = 0;
   const bar = (g, width, text) => {
@@ -47,9 +47,9 @@ export default function (component) {
       if (x >= LEFT && x <= LEFT + wide) g.fillRect(x - 1, y - 4, 2, BAR + 8);
     }
     g.textAlign = "left";
-    g.fillText(words(data.low), LEFT, y + BAR + 9);
+    g.fillText(format(data.low), LEFT, y + BAR + 9);
     g.textAlign = "right";
-    g.fillText(words(data.high), LEFT + wide, y + BAR + 9);
+    g.fillText(format(data.high), LEFT + wide, y + BAR + 9);
     g.textAlign = "left";
     g.fillText(data.units, LEFT + wide + 8, y + BAR / 2);
   };
@@ -97,9 +97,9 @@ export default function (component) {
     frame(layer, head, "#ffffff", 4);
     frame(layer, head, "#000000", 2);
   };
-  const say = (i, j) => {
-    const value = data.values[j][i], known = value === null ? words(value) : `${words(value)} ${data.units}`;
-    said.textContent = `${i}.${data.shared ? "kv" : ""}${j}: ${data.texts ? data.texts[j][i] : known}`;
+  const announce = (i, j) => {
+    const value = data.values[j][i], text = value === null ? format(value) : `${format(value)} ${data.units}`;
+    status.textContent = `${i}.${data.shared ? "kv" : ""}${j}: ${data.texts ? data.texts[j][i] : text}`;
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -109,7 +109,7 @@ export default function (component) {
   const pick = (i, j) => {
     [layer, head] = [i, j];
     draw();
-    say(i, j);
+    announce(i, j);
     root.sent.push({ place: [i, j], when: Date.now() });
     setTriggerValue("picked", [i, j]);
   };
@@ -121,12 +121,12 @@ export default function (component) {
   canvas.onmousemove = (event) => {
     hover = at(event);
     draw();
-    say(...(hover || [layer, head]));
+    announce(...(hover || [layer, head]));
   };
   canvas.onmouseleave = () => {
     hover = null;
     draw();
-    say(layer, head);
+    announce(layer, head);
   };
   const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   root.onkeydown = (event) => {
@@ -136,10 +136,10 @@ export default function (component) {
     const i = Math.min(layers - 1, Math.max(0, layer + move[0])), j = Math.min(heads - 1, Math.max(0, head + move[1]));
     if (i !== layer || j !== head) pick(i, j);
   };
-  root.watcher?.disconnect(); // of the drawing before: only the last one's end is heard of below
+  root.watcher?.disconnect(); // of the previous rendering: only the last one calls back below
   root.watcher = new ResizeObserver(draw);
   root.watcher.observe(root);
   draw();
-  say(layer, head);
+  announce(layer, head);
   return () => root.watcher.disconnect();
 }

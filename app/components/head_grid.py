@@ -15,8 +15,8 @@ from streamlit.components.v2 import component
 from workbench.core import Head
 from workbench.plotting import style
 
-HERE = Path(__file__).parent
-#: Colours of the scale that are sent; the page mixes what lies between two.
+FOLDER = Path(__file__).parent
+#: Colours of the scale that are sent to the page, which interpolates between them.
 STOPS = 17
 
 
@@ -36,21 +36,21 @@ def head_grid(
     limit: float | None = None,
     shared: bool = False,
 ) -> None:
-    """Draw one value a head.
+    """The grid of one value per head.
 
     Args:
-        on_pick: called with the head that was picked, by click or by the arrow keys, before the page is drawn anew.
-        values: NaN is drawn grey, as in every figure.
-        diverging: signed values, on a scale centred on zero; else from 0 up.
+        values: NaN is grey, as in every figure.
+        on_pick: called with the head that was picked, by a click or the arrow keys, before the page reruns.
+        diverging: signed values, on a scale centred on zero; otherwise it starts at 0.
         note: a line below the title.
         marked: heads with a frame, such as those of a circuit.
-        texts: ``[layer, head]``, what is said of each head below the grid instead of its value (intervals, p-values).
-        levels: chance levels, marked on the colour bar; the note says what they are.
+        texts: ``[layer, head]``, shown below the grid instead of the value (intervals, p-values).
+        levels: chance levels, marked on the colour bar; the note explains them.
         shared: the rows are key/value heads, written ``9.kv1``.
         limit: the end of the scale, where several grids share one; by default the largest magnitude.
     """
     top = style.limit(values) if limit is None else limit
-    shown = np.where(np.isfinite(values), values, np.nan).T
+    cells = np.where(np.isfinite(values), values, np.nan).T
 
     def picked() -> None:
         place = st.session_state[key].picked
@@ -59,7 +59,7 @@ def head_grid(
 
     _component()(
         data={
-            "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in shown],
+            "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in cells],
             "low": -top if diverging else 0.0,
             "high": top,
             "colours": _colours(diverging),
@@ -80,7 +80,7 @@ def head_grid(
 
 @cache
 def _component() -> Any:
-    html, css, js = ((HERE / f"head_grid.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
+    html, css, js = ((FOLDER / f"head_grid.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
     return component("workbench_head_grid", html=html, css=css, js=js)
 
 

@@ -1,4 +1,4 @@
-"""Heads: every head of the model on one prompt, and one head closely; or two prompts, heads or models side by side."""
+"""Heads: all heads of the model on one prompt, and one head in detail; or two prompts, heads or models side by side."""
 
 from __future__ import annotations
 
@@ -6,53 +6,56 @@ from typing import Any
 
 import streamlit as st
 
-from app import chosen, options, tasks
-from app.heads import compare, head_choice, head_compare, head_summary, head_task, head_view
-from app.heads.head_background import LISTED
-from app.heads.side import Side, chosen_side
+from app import sidebar, task_inputs, url_widgets
+from app.heads import detail, score_grid, second_selection, task_scores, weights_summary
+from app.heads.comparison import show_comparison
+from app.heads.model_scores import LISTED
+from app.heads.selection import Selection, sidebar_selection
 from app.page import Page
 
 
 def render() -> None:
     """The page."""
-    choice_, on_, kind_ = st.columns([5, 2, 4], vertical_alignment="bottom")
-    with choice_:
-        choice = head_choice.choose()
-    with on_:
-        comparing = options.toggle("Compare", "compare")
-    with kind_:
-        kind = compare.kind() if comparing else head_task.source()
+    score_column, compare_column, kind_column = st.columns([5, 2, 4], vertical_alignment="bottom")
+    with score_column:
+        score_name = score_grid.score_widget()
+    with compare_column:
+        comparing = url_widgets.toggle("Compare", "compare")
+    with kind_column:
+        kind = second_selection.comparison_kind() if comparing else task_scores.source_widget()
     if comparing:
-        first = chosen_side()
-        chosen.suggest(first.look.strongest)
-        head_compare.draw(first, compare.second(first, kind), kind, choice)
+        first = sidebar_selection()
+        sidebar.suggest_head(first.record.strongest_head)
+        second = second_selection.second_selection(first, kind)
+        show_comparison(first, second, kind, score_name)
         return
-    compare.leave()
-    asked = tasks.choose() if kind == head_task.TASK else None
-    side = chosen_side() if asked is None else head_task.closely(chosen.model_name(), asked)
-    chosen.suggest(side.look.strongest)
-    _one(side, choice, asked)
+    second_selection.remove_params()
+    prompts = task_inputs.task_widgets() if kind == task_scores.TASK else None
+    name = sidebar.model_name()
+    selection = sidebar_selection() if prompts is None else task_scores.prompt_selection(name, prompts)
+    sidebar.suggest_head(selection.record.strongest_head)
+    _show(selection, score_name, prompts)
 
 
-def _one(side: Side, choice: str, asked: dict[str, Any] | None) -> None:
+def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None) -> None:
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        if asked is None or choice not in head_task.AVERAGED:
-            score = head_choice.of(side, choice)
+        if prompts is None or score_name not in task_scores.AVERAGED:
+            score = score_grid.selected_score(selection, score_name)
         else:
-            score = head_task.of(side, choice, asked)
-        head_choice.draw(score, side.head, "grid", chosen.choose, about=side.about)
-        st.subheader(f"Head {side.head}", anchor=False)
-        dest = head_view.destination(side.look)
-        head_view.attended(side.look, side.head, dest)
+            score = task_scores.task_score(selection, score_name, prompts)
+        score_grid.show_score(score, selection.head, "grid", sidebar.select_head, metadata=selection.metadata)
+        st.subheader(f"Head {selection.head}", anchor=False)
+        dest = detail.destination_slider(selection.record)
+        detail.show_attended_tokens(selection.record, selection.head, dest)
     with right:
-        head_view.heatmap(side)
+        detail.show_pattern(selection)
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        head_view.tables(side)
+        detail.show_tables(selection)
     with right:
-        head_summary.draw(side, waits=choice in LISTED)
-        head_summary.promotes(side, dest)
+        weights_summary.show_summary(selection, stored_only=score_name in LISTED)
+        weights_summary.show_ov_tokens(selection, dest)
 
 
 page = Page("heads", "Heads", "grid_view", 1, render)

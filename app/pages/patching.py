@@ -1,173 +1,127 @@
-"""Patching: a sweep over a task or over pairs of the user's own, a set of heads edited by hand, and a circuit built."""
+"""Patching: a sweep over a task or the user's own pairs, manual edits of a set of heads, and a circuit of that set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 import torch
 
 import workbench as wb
-from app import chosen, inputs, models, options
+from app import models, sidebar, url_widgets
+from app.downloadable import show_chart
+from app.messages import show_errors
 from app.page import Page
-from app.patching import as_code, asked, by_hand, forced, head_set, sweep_shown, sweeping
-from app.plain import guarded, plain
-from app.shown import show
-from app.work.background import jobs, watch
+from app.patching import circuit_builder, forced_rows, manual_edits, sweep_view
+from app.patching.faithfulness import faithfulness
+from app.patching.pairs_input import pairs_widgets
+from app.patching.script import python_script
+from app.patching.sweep_controls import sweep_result, sweep_widgets
 from workbench.core import Edit, Head
-from workbench.runs.run import Run
 
-#: Heads that one click takes over from a sweep.
+#: Heads that one click adds from a sweep.
 STRONGEST = 5
-#: Prompts of a measured faithfulness, and random circuits beside it.
-PROMPTS, RANDOM = 20, 20
-MEASURED = (
-    f"The finding `faithfulness`, kept as a run. On {PROMPTS} prompts that the sweep has not seen, the circuit, its "
-    f"parts, all heads but it and {RANDOM} random circuits of the same layers are kept, and the rest ablated."
-)
 
 
 def render() -> None:
     """The page."""
-    name = chosen.model_name()
+    name = sidebar.model_name()
     model = models.load(name)
-    head = chosen.head(model)
-    pairs: dict[str, Any] = {}
+    head = sidebar.selected_head(model)
+    prompts: dict[str, Any] = {}
     sweep: wb.Sweep | None = None
-    with guarded():
-        pairs = asked.choose()
-    if not pairs:
+    with show_errors():
+        prompts = pairs_widgets()
+    if not prompts:
         return
-    given = sweeping.arguments()
-    with guarded():
-        sweep = sweeping.of(model, name, pairs, given)
+    arguments = sweep_widgets()
+    with show_errors():
+        sweep = sweep_result(model, name, prompts, arguments)
     left, right = st.columns([3, 2], gap="medium")
-    with left, guarded():
-        _sweep(model, sweep, head)
+    with left, show_errors():
+        _sweep(model, sweep, head, arguments)
     with right:
-        st.subheader("By hand", anchor=False)
-        best = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
-        heads = head_set.widgets(model, head, best)
-        with guarded():
-            _by_hand(model, name, pairs, given, head, list(heads))
+        st.subheader("Manual edits", anchor=False)
+        strongest = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
+        heads = circuit_builder.set_widgets(model, head, strongest)
+        with show_errors():
+            _manual_edits(model, name, prompts, arguments, head, list(heads))
     with left:
         st.subheader("Circuit", anchor=False)
-        head_set.roles(model, head, name, str(pairs.get("task", "pairs")))
-        with guarded():
-            _faithfulness(model, name, pairs, heads)
+        circuit_builder.circuit_widgets(model, head, name, str(prompts.get("task", "pairs")))
+        with show_errors():
+            faithfulness(name, prompts, heads)
 
 
-def _sweep(model: Any, sweep: wb.Sweep | None, head: Head) -> None:
+def _sweep(model: Any, sweep: wb.Sweep | None, head: Head, arguments: Mapping[str, Any]) -> None:
     if sweep is None:
-        st.info("The sweep's heatmap will be here. Heads can be put into the set and edited by hand meanwhile.")
+        st.info("The sweep’s heatmap appears here. Heads can be added to the set and edited meanwhile.")
         return
-    adding = options.toggle("A click also puts the head into the set, or takes it out", "adding")
+    if warning := sweep_view.task_warning(sweep, arguments.get("direction") == "denoise"):
+        st.warning(warning)
+    toggles = url_widgets.toggle("A click also adds the head to the set, or removes it", "adding")
 
-    def picked(head: Head) -> None:
-        chosen.choose(head)
-        if adding and "kv_head" not in sweep.axes:  # which of its heads?
-            head_set.flip(head)
+    def on_pick(head: Head) -> None:
+        sidebar.select_head(head)
+        if toggles and "kv_head" not in sweep.axes:  # several heads share a key/value head
+            circuit_builder.toggle_head(head)
 
-    share = model.n_heads // model.n_kv_heads
-    sweep_shown.show(sweep, head, frozenset(head_set.current(model)), picked, share)
-    table = sweep_shown.strongest(sweep)
+    group = model.n_heads // model.n_kv_heads
+    sweep_view.show_sweep(sweep, head, frozenset(circuit_builder.current_heads(model)), on_pick, group)
+    table = sweep_view.strongest_table(sweep)
     numbers = {c: st.column_config.NumberColumn(format="%.3g") for c in table.select_dtypes("number")}
     st.dataframe(table, hide_index=True, column_config=numbers, height="content")
 
 
-def _by_hand(
+def _manual_edits(
     model: Any,
     name: str,
-    pairs: Mapping[str, Any],
-    given: Mapping[str, Any],
+    prompts: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     head: Head,
     heads: list[Head],
 ) -> None:
-    base = "corrupt" if given.get("direction") == "denoise" else "clean"
-    where = by_hand.place(model, name, pairs, base)
-    kinds = by_hand.PAIRED if where.asked else by_hand.ALONE
-    kind_, at_ = st.columns(2)
-    with kind_:
-        kind = options.select("The set's heads are", list(kinds), "kind-by-hand", format_func=kinds.__getitem__)
-    with at_:
-        at = options.select("at", [by_hand.EVERYWHERE, by_hand.AT_END], "at-by-hand")
-    chart = st.container()  # above the widgets of forced rows, and drawn when they are known
-    rows = forced.widgets(model, head, model.to_str_tokens(torch.tensor(where.ids)))
-    edits = by_hand.edits(heads, kind, at == by_hand.AT_END, rows)
+    base = "corrupt" if arguments.get("direction") == "denoise" else "clean"
+    edited = manual_edits.prompt_widget(model, name, prompts, base)
+    kinds = manual_edits.PAIRED if edited.pairs else manual_edits.UNPAIRED
+    kind_column, at_column = st.columns(2)
+    with kind_column:
+        kind = url_widgets.select("The set’s heads are", list(kinds), "kind-by-hand", format_func=kinds.__getitem__)
+    with at_column:
+        at = url_widgets.select("at", [manual_edits.EVERYWHERE, manual_edits.AT_END], "at-by-hand")
+    chart = st.container()  # above the widgets of forced rows, and filled when they are known
+    rows = forced_rows.row_widgets(model, head, model.to_str_tokens(torch.tensor(edited.ids)))
+    edits = manual_edits.to_edits(heads, kind, at == manual_edits.AT_END, rows)
     with st.expander("Show as code", icon=":material/code:"):
-        st.code(as_code.code(name, pairs, given, where, chosen.prompt(), edits), language="python")
-    idle = forced.without_effect(rows, heads, at == by_hand.EVERYWHERE, len(where.ids) - 1)
-    if idle:
-        st.warning(f"{', '.join(idle)}: in the set, too. What it gives there is replaced: its forced row does nothing.")
-    with chart, guarded():
-        said = f"{_counted(len(heads), 'head')} {kinds[kind]}, {at}" if heads else ""
-        _change(model, name, where, edits, said, len(rows))
+        script = python_script(name, prompts, arguments, edited, sidebar.prompt(), edits)
+        st.code(script, language="python")
+    everywhere = at == manual_edits.EVERYWHERE
+    if overridden := forced_rows.overridden_heads(rows, heads, everywhere, len(edited.ids) - 1):
+        st.warning(f"Also in the set, so that the forced row has no effect: {', '.join(overridden)}.")
+    with chart, show_errors():
+        parts = [f"{_counted(len(heads), 'head')} {kinds[kind]}, {at}"] if heads else []
+        parts += [_counted(len(rows), "forced row")] if rows else []
+        _change(model, name, edited, edits, " · ".join(parts))
 
 
-def _change(model: Any, name: str, where: by_hand.Place, edits: tuple[Edit, ...], heads: str, rows: int) -> None:
+def _change(
+    model: Any, name: str, edited: manual_edits.EditedPrompt, edits: tuple[Edit, ...], description: str
+) -> None:
     if not edits:
-        st.info("Put heads into the set, or force a row: the next token is shown before and after.")
+        st.info("Add heads to the set, or force a row, to compare the next token before and after.")
         return
-    found = by_hand.change(name, where, edits)
-    said = " · ".join(filter(None, [heads, _counted(rows, "forced row") if rows else ""]))
-    show(by_hand.shown(found, model, where, edits, said), "by-hand", "next-token")
-    differences = found.differences
-    pair = (
-        ""
-        if differences is None
-        else " Logit difference of the pair: {:.3f} before, {:.3f} after.".format(*differences)
-    )
-    st.caption(f"KL(before ‖ after) {found.kl:.3g} nats.{pair} One prompt, so there is no interval.")
+    change = manual_edits.compute_change(name, edited, edits)
+    show_chart(manual_edits.change_chart(change, model, edited, edits, description), "by-hand", "next-token")
+    difference = ""
+    if change.logit_differences is not None:
+        before, after = change.logit_differences
+        difference = f" Logit difference of the pair: {before:z.3f} before, {after:z.3f} after."
+    st.caption(f"KL(before ‖ after) {change.kl:z.3g} nats.{difference} One prompt, so no interval.")
 
 
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _faithfulness(model: Any, name: str, pairs: Mapping[str, Any], heads: head_set.Roles) -> None:
-    """The finding `faithfulness` on this circuit: a run like any other."""
-    if not heads:
-        return
-    if "task" not in pairs:
-        st.caption("Faithfulness is measured on a task: its prompts are drawn anew, so that others chose the heads.")
-        return
-    task = str(pairs["task"])
-    kept = inputs.keep(head_set.circuit(heads, name, task).to_bytes())
-    settings = {
-        "task": task,
-        "circuit": str(inputs.folder() / kept),
-        "n": PROMPTS,
-        "n_circuit": max(PROMPTS, int(pairs["n"])),  # those are left out: the sweep has seen them
-        "random_circuits": RANDOM,
-        "seed": int(pairs["seed"]),
-    }
-    key = f"faithfulness {name} {sorted(settings.items())}"
-    job = jobs().with_key(key)
-    if job is not None and not job.over:
-        watch(job)
-        return
-    if job is not None and job.state == "done":
-        _measured(Run.read_header(Path(job.file)))
-        return
-    if job is not None and job.state == "failed":
-        st.error(plain(job.why), icon=":material/error:")
-    if job is not None and job.state == "stopped":
-        st.info("Stopped before it ended, so there is no run of it. What was computed is kept: measure again to go on.")
-    if st.button("Measure its faithfulness", icon=":material/straighten:", key="faithfulness", help=MEASURED):
-        out = str(Path("runs").resolve())
-        job = {"kind": "finding", "finding": "faithfulness", "model": name, "settings": settings, "out": out}
-        jobs().submit(key, {**job, "label": f"faithfulness on {task}"})
-        st.rerun()
-
-
-def _measured(run: Run) -> None:
-    first = run.table("faithfulness").iloc[0] if "faithfulness" in run.table_names else None
-    if first is not None:
-        st.metric("Faithfulness", f"{first['share']:.2f} [{first['low']:.2f}, {first['high']:.2f}]")
-    st.code(run.summary, language=None, wrap_lines=True)
-    st.caption(plain(f"Kept as the run {run.path.name}: see the pages Runs and Circuits."))
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 page = Page("patching", "Patching", "healing", 2, render)

@@ -1,4 +1,4 @@
-"""The queue of the explorer's worker process: what waits, what runs and how far it is, as the page sees it."""
+"""The queue of the explorer's worker process: what waits, what runs and how far it is, as a page sees it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 from workbench import registry
 
-#: What became of a job whose process died.
-ENDED = "The worker process ended while this ran; what was finished is kept: run it again to go on."
-#: States that nothing follows.
-OVER = ("done", "stopped", "failed")
+#: The error of a job whose process died.
+WORKER_ENDED = "The worker process ended. What was computed is cached: start again to continue."
+#: States that are final.
+FINAL_STATES = ("done", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,10 @@ class Job:
 
     Attributes:
         state: ``waiting``, ``running``, ``done``, ``stopped`` or ``failed``.
-        done, total, what: how far it is.
-        file: what it left; why: what went wrong.
-        label: what it is, in a few words.
+        done, total, step: how far it is.
+        path: of the file or run directory that it left.
+        error: why it failed.
+        label: what it computes, in a few words.
     """
 
     id: int
@@ -36,55 +37,55 @@ class Job:
     state: str = "waiting"
     done: int = 0
     total: int = 0
-    what: str = ""
-    file: str = ""
-    why: str = ""
+    step: str = ""
+    path: str = ""
+    error: str = ""
     label: str = ""
 
     @property
-    def over(self) -> bool:
-        return self.state in OVER
+    def is_finished(self) -> bool:
+        return self.state in FINAL_STATES
 
 
-class Jobs:
+class JobQueue:
     """A worker process and its jobs; every method may be called from any session's thread.
 
-    The process is started at once, so that it is ready for the first job. One that dies loses the job that ran, and is
-    replaced for those that wait; one that dies before any job ran cannot start, and is not tried again before the
-    next job comes.
+    The process is started at once, so that it is ready for the first job. When it dies, the job that ran fails, and a
+    new process takes those that wait; when it dies before any job ran, it cannot start, and is not tried again before
+    the next job comes.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
-        self._asked: dict[int, Mapping[str, Any]] = {}  # of jobs that wait, for the next process
-        with self._lock:  # a process that ends at once is heard of when this is there
-            self._process: subprocess.Popen[str] | None = self._started()
+        self._commands: dict[int, Mapping[str, Any]] = {}  # of waiting jobs, for the next process
+        with self._lock:  # `_listen` of a process that ends at once waits until it is assigned
+            self._process: subprocess.Popen[str] | None = self._start_process()
         atexit.register(self.close)
 
-    def submit(self, key: str, job: Mapping[str, Any]) -> Job:
-        """Put a job in the queue, or give the one with that key that waits or runs already."""
+    def submit(self, key: str, request: Mapping[str, Any]) -> Job:
+        """Put a job in the queue, or return the unfinished one of that key."""
         with self._lock:
-            for known in self._jobs.values():
-                if known.key == key and not known.over:
-                    return known
+            for job in self._jobs.values():
+                if job.key == key and not job.is_finished:
+                    return job
             if self._process is None:
-                self._process = self._started()
-            new = Job(len(self._jobs) + 1, key, label=str(job.get("label", "")))
+                self._process = self._start_process()
+            new = Job(len(self._jobs) + 1, key, label=str(request.get("label", "")))
             self._jobs[new.id] = new
-            self._asked[new.id] = {"do": {**job, "id": new.id, "key": key}}
-            self._send(self._asked[new.id])
+            self._commands[new.id] = {"start": {**request, "id": new.id, "key": key}}
+            self._send(self._commands[new.id])
             return self._jobs[new.id]
 
     def stop(self, number: int) -> None:
-        """Stop a job: at once where it waits, between two chunks of its edits where it runs. What it has kept stays."""
+        """Stop a job: at once where it waits, after the current batch where it runs. What is cached stays."""
         with self._lock:
             job = self._jobs.get(number)
-            if job is None or job.over:
+            if job is None or job.is_finished:
                 return
             if job.state == "waiting":
                 self._jobs[number] = replace(job, state="stopped")
-                self._asked.pop(number)
+                self._commands.pop(number)
             self._send({"stop": number})
 
     def get(self, number: int) -> Job | None:
@@ -92,15 +93,15 @@ class Jobs:
         with self._lock:
             return self._jobs.get(number)
 
-    def with_key(self, key: str) -> Job | None:
+    def newest(self, key: str) -> Job | None:
         """The newest job of that key."""
         with self._lock:
             return next((job for job in reversed(self._jobs.values()) if job.key == key), None)
 
-    def open(self, before: int | None = None) -> list[Job]:
-        """The jobs that wait or run, or those of them before one, in turn."""
+    def unfinished(self, before: int | None = None) -> list[Job]:
+        """The jobs that wait or run, in order; only those before a job, where one is named."""
         with self._lock:
-            return [job for job in self._jobs.values() if not job.over and (before is None or job.id < before)]
+            return [job for job in self._jobs.values() if not job.is_finished and (before is None or job.id < before)]
 
     def close(self) -> None:
         """End the process."""
@@ -110,7 +111,7 @@ class Jobs:
             process.kill()
             self._listener.join()
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _start_process(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.work.worker"],
             stdin=subprocess.PIPE,
@@ -124,7 +125,7 @@ class Jobs:
         return process
 
     def _send(self, command: Mapping[str, Any]) -> None:
-        """Tell the process; one that no longer hears is found out by `_listen`, which fails its jobs."""
+        """Send a command to the process; `_listen` notices when it has ended, and fails its jobs."""
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError, ValueError):
                 self._process.stdin.write(json.dumps(command) + "\n")
@@ -133,12 +134,12 @@ class Jobs:
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None and process.stdin is not None
         for line in process.stdout:
-            said = json.loads(line)
+            update = json.loads(line)
             with self._lock:
-                job = self._jobs[said.pop("id")]
-                if not job.over:
-                    self._jobs[job.id] = replace(job, **said)
-                self._asked.pop(job.id, None)
+                job = self._jobs[update.pop("id")]
+                if not job.is_finished:
+                    self._jobs[job.id] = replace(job, **update)
+                self._commands.pop(job.id, None)
         process.wait()
         process.stdout.close()
         with self._lock:
@@ -147,12 +148,11 @@ class Jobs:
             if self._process is not process:  # closed
                 return
             self._process = None
-            begun = [job for job in self._jobs.values() if job.state == "running"]
+            running = [job for job in self._jobs.values() if job.state == "running"]
             waiting = [job for job in self._jobs.values() if job.state == "waiting"]
-            lost = begun or waiting  # a process that began nothing cannot start
-            for job in lost:
-                self._jobs[job.id] = replace(job, state="failed", why=ENDED)
-            if begun and waiting:
-                self._process = self._started()
+            for job in running or waiting:  # a process that ran no job cannot start
+                self._jobs[job.id] = replace(job, state="failed", error=WORKER_ENDED)
+            if running and waiting:
+                self._process = self._start_process()
                 for job in waiting:
-                    self._send(self._asked[job.id])
+                    self._send(self._commands[job.id])

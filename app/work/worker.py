@@ -1,12 +1,11 @@
-"""The process that computes for the explorer: one job after the other, at low priority, told and telling in JSON lines.
+"""The process that computes for the explorer: one job after the other, at low priority, over JSON lines.
 
-It is a process of its own, and not a thread or a fork, so that a sweep never holds the page's interpreter, and can be
-stopped between two chunks of its edits. What it computes is kept in the activation cache unit by unit as everywhere, so
-a job that was stopped goes on where it was.
+It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between
+two batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
 
-On standard input: ``{"do": {"id": 1, "kind": "sweeps", "model": …, …}}`` or ``{"stop": 1}``. On standard output:
-``{"id": 1, "state": "running", "done": 3, "total": 270, "what": …}``, and last the state ``done`` with ``file``,
-``stopped``, or ``failed`` with ``why``.
+Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` or ``{"stop": 1}``. Standard output:
+``{"id": 1, "state": "running", "done": 3, "total": 270, "step": …}``, and finally the state ``done`` with ``path``,
+``stopped``, or ``failed`` with ``error``.
 """
 
 from __future__ import annotations
@@ -24,115 +23,116 @@ from typing import Any, TextIO
 
 from workbench.errors import WorkbenchError
 
-#: How much less than the page this process gets of a busy processor.
-NICE = 10
+#: How much lower than the page's the priority of this process is.
+NICENESS = 10
 #: Models that stay in memory.
-MODELS = 2
+MAX_MODELS = 2
 
-Tell = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], None]
 
 
 class Stopped(Exception):
-    """The job was told to stop."""
+    """The job was stopped."""
 
 
 class Worker:
-    """Does jobs from a queue; `stop` may be called from another thread."""
+    """Executes jobs from a queue; `receive` runs in another thread."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
-        self.waiting: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self.queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
         self.stopped: set[int] = set()
         self._models: dict[str, Any] = {}
 
-    def hear(self, lines: TextIO) -> None:
+    def receive(self, lines: TextIO) -> None:
         """Take commands until the input ends."""
         for line in lines:
             command = json.loads(line)
             if "stop" in command:
                 self.stopped.add(int(command["stop"]))
             else:
-                self.waiting.put(command["do"])
-        self.waiting.put(None)
+                self.queue.put(command["start"])
+        self.queue.put(None)
 
     def run(self) -> None:
-        """Do jobs until there will be no more."""
-        while (job := self.waiting.get()) is not None:
-            self.do(job)
+        """Execute jobs until there will be no more."""
+        while (job := self.queue.get()) is not None:
+            self.execute(job)
 
-    def do(self, job: Mapping[str, Any]) -> None:
-        """One job, and what became of it."""
+    def execute(self, job: Mapping[str, Any]) -> None:
+        """Execute one job and send its state."""
         number = int(job["id"])
 
-        def tell(done: int, total: int, what: str) -> None:
+        def progress(done: int, total: int, step: str) -> None:
             if number in self.stopped:
                 raise Stopped
-            self.say(id=number, state="running", done=done, total=total, what=what)
+            self.send(id=number, state="running", done=done, total=total, step=step)
 
         try:
-            tell(0, 0, "getting ready")
-            self.say(id=number, state="done", file=KINDS[job["kind"]](self, job, tell))
+            progress(0, 0, "starting")
+            self.send(id=number, state="done", path=JOB_KINDS[job["kind"]](self, job, progress))
         except Stopped:
-            self.say(id=number, state="stopped")
+            self.send(id=number, state="stopped")
         except WorkbenchError as error:
-            self.say(id=number, state="failed", why=str(error))
-        except Exception as error:  # a fault of ours: the server's log shows where, and the next job begins
+            self.send(id=number, state="failed", error=str(error))
+        except Exception as error:  # a bug: the server's log has the traceback, and the next job starts
             traceback.print_exc()
-            self.say(id=number, state="failed", why=f"unexpected {type(error).__name__}: {error}")
+            text = f"Internal error ({type(error).__name__}). The traceback is in the terminal."
+            self.send(id=number, state="failed", error=text)
 
-    def say(self, **words: Any) -> None:
+    def send(self, **fields: Any) -> None:
         """One line."""
-        self.out.write(json.dumps(words) + "\n")
+        self.out.write(json.dumps(fields) + "\n")
         self.out.flush()
 
-    def model(self, name: str, tell: Tell) -> Any:
-        """The model of that name; the one that was not used for longest makes room."""
+    def model(self, name: str, progress: Progress) -> Any:
+        """The model of that name; the least recently used one is released first."""
         import workbench as wb
 
         if name not in self._models:
-            tell(0, 0, f"loading {name}")
-            while len(self._models) >= MODELS:
+            progress(0, 0, f"loading {name}")
+            while len(self._models) >= MAX_MODELS:
                 del self._models[next(iter(self._models))]
             self._models[name] = wb.load(name)
         self._models[name] = self._models.pop(name)
         return self._models[name]
 
 
-def _sweep(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+def _sweep(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """A sweep; its file."""
     import workbench as wb
-    from app.work import sweeps
+    from app.work.prompts import load_prompts
 
-    model = worker.model(job["model"], tell)
-    return _kept(job, wb.sweep(model, sweeps.prompts(job["prompts"]), progress=tell, **job["arguments"]))
+    model = worker.model(job["model"], progress)
+    return _save(job, wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"]))
 
 
-def _scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+def _scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """Every head's scores; their file."""
     import workbench as wb
 
-    return _kept(job, wb.scores(worker.model(job["model"], tell), progress=tell))
+    return _save(job, wb.scores(worker.model(job["model"], progress), progress=progress))
 
 
-def _task_scores(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+def _task_scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """Every head's scores on a task's prompts; their file."""
     import workbench as wb
-    from app.work import sweeps
+    from app.work.prompts import load_prompts
 
-    model = worker.model(job["model"], tell)
-    return _kept(job, wb.scores_on(model, sweeps.prompts(job["prompts"]), progress=tell))
+    model = worker.model(job["model"], progress)
+    return _save(job, wb.scores_on(model, load_prompts(job["prompts"]), progress=progress))
 
 
-def _kept(job: Mapping[str, Any], result: Any) -> str:
-    from app.work import kept
+def _save(job: Mapping[str, Any], result: Any) -> str:
+    from app.work.result_files import result_path
 
-    path = kept.file(job["kind"], job["key"])
+    path = result_path(job["kind"], job["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
     result.save(path)
     return str(path)
 
 
-def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
+def _finding(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """A finding; its run directory."""
     from workbench.registry import FINDINGS
     from workbench.runs.execute import execute
@@ -140,12 +140,12 @@ def _finding(worker: Worker, job: Mapping[str, Any], tell: Tell) -> str:
     finding = FINDINGS[job["finding"]]
     settings = finding.settings(job["settings"])
     _, path = execute(
-        finding, job["model"], settings, job["out"], load=lambda name: worker.model(name, tell), tell=tell
+        finding, job["model"], settings, job["out"], load=lambda name: worker.model(name, progress), tell=progress
     )
     return str(path)
 
 
-KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Tell], str]] = {
+JOB_KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Progress], str]] = {
     "sweeps": _sweep,
     "scores": _scores,
     "task_scores": _task_scores,
@@ -155,11 +155,11 @@ KINDS: Mapping[str, Callable[[Worker, Mapping[str, Any], Tell], str]] = {
 
 def main() -> None:
     """The process."""
-    os.nice(NICE)
+    os.nice(NICENESS)
     warnings.simplefilter("ignore")
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no message
+    out, sys.stdout = sys.stdout, sys.stderr  # anything else that is printed is not a message
     worker = Worker(out)
-    threading.Thread(target=worker.hear, args=(sys.stdin,), daemon=True).start()
+    threading.Thread(target=worker.receive, args=(sys.stdin,), daemon=True).start()
     importlib.import_module("workbench.patching.sweep")  # slow: ready before the first job comes
     worker.run()
 

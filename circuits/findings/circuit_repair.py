@@ -115,4 +115,5 @@ finding = Finding(
     defaults={"n": 100, "n_circuit": 20, "seed": 0, "percent": 2.0, "random_sets": 5},
     full={"n": 300, "random_sets": 20},
     source="Merullo, Eickhoff & Pavlick, ICLR 2024, arXiv 2310.08744, section 5",
+    tasks=(FROM, TO),
 )

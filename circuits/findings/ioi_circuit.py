@@ -121,4 +121,5 @@ finding = Finding(
     defaults={"n": 20, "n_backup": 40, "percent": 2.0, "backups": 5, "random_sets": 5, "seed": 0},
     full={"n": 50, "n_backup": 100, "random_sets": 20},
     source="Wang et al., ICLR 2023, arXiv 2211.00593",
+    tasks=("ioi",),
 )

@@ -11,18 +11,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kept import KEPT, MODELS, identity, same
+from committed import MODELS, PROVENANCE, command, differences, provenance
 
 from workbench.findings import Finding
-from workbench.registry import FINDINGS
+from workbench.registry import FINDINGS, METRICS
 
 
 def rendered(what: str, name: str, results: Path, up: str) -> str:
-    """What stands in the place of a marker ``<!-- what: name -->``; `up` leads from the page to the results."""
+    """The text for a marker ``<!-- what: name -->``; `up` is the path from the page to the results."""
     if what == "results":
         return "\n\n".join(result(name, model, results, up) for model in MODELS)
     if what == "findings":
         return overview(results)
+    if what == "metrics":
+        return metrics()
     parts = {"claim": claim, "rule": rule, "method": method, "settings": settings}
     if what not in parts:
         raise ValueError(f"<!-- {what}: {name} -->: there is no {what!r}; there are {', '.join(parts)}, results.")
@@ -68,57 +70,65 @@ def settings(name: str) -> str:
     return _table(("setting", "default", "with `--full`"), rows)
 
 
+def metrics() -> str:
+    """All metrics, each with the first line of its file's docstring."""
+    rows = [(f"`{name}`", METRICS.summary(name).removesuffix("."), METRICS[name].units) for name in METRICS.names()]
+    return _table(("name", "meaning", "units"), rows)
+
+
 def overview(results: Path) -> str:
     """All findings with their verdict on each model."""
     rows = []
     for name in FINDINGS.names():
-        verdicts = [_facts(results / model / name).get("verdict", "not measured yet") for model in MODELS]
+        verdicts = [_run_info(results / model / name).get("verdict", "not measured yet") for model in MODELS]
         rows.append((f"[{finding_of(name).title}]({name}.md)", finding_of(name).question, *verdicts))
     return _table(("finding", "question", *MODELS), rows)
 
 
 def result(name: str, model: str, results: Path, up: str) -> str:
-    """What one model's run found: verdict, where it comes from, pictures, the table ``summary``, the report."""
-    folder, head = results / model / name, f"### {model}\n\n"
-    facts = _facts(folder)
-    if not facts:
-        return f"{head}Not measured yet: `make results` does it."
-    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != KEPT)
-    where = f"{up}/{model}/{name}"
+    """The result of one model: verdict, provenance, pictures, the table ``summary``, the report."""
+    folder, title = results / model / name, f"### {model}\n\n"
+    info = _run_info(folder)
+    if not info:
+        return f"{title}Not measured yet. `{command(name, model)}` measures it."
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != PROVENANCE)
+    base = f"{up}/{model}/{name}"
     pictures = sorted((file for file in files if file.endswith(".png")), key=len)[:2]
-    parts = [f"**{facts['verdict'].capitalize()}.** {_origin(facts)}"]
-    if not same(folder, identity(name, model, {k: v for k, v in facts["config"].items() if k != "model"})):
-        parts.append("*The finding, a task of it, the model or the engine has changed since this run.*")
-    parts += [f"![{Path(file).stem}]({where}/{file})" for file in pictures]
+    parts = [f"**{info['verdict'].capitalize()}.** {_origin(info)}"]
+    changes = {key: value for key, value in info["config"].items() if key != "model"}
+    if stale := differences(folder, provenance(name, model, changes)):
+        parts.append(f"*Out of date ({'; '.join(stale)}). `{command(name, model)}` measures it again.*")
+    parts += [f"![{Path(file).stem}]({base}/{file})" for file in pictures]
     if "tables/summary.csv" in files:
         parts.append(_csv_table(folder / "tables/summary.csv"))
     report = (folder / "summary.txt").read_text(encoding="utf-8").rstrip()
-    parts.append(_folded("The report in words", f"```text\n{report}\n```"))
-    parts.append(_folded("Files of this run", "\n".join(f"- [{file}]({where}/{file})" for file in files)))
-    return head + "\n\n".join(parts)
+    parts.append(_folded("Report", f"```text\n{report}\n```"))
+    parts.append(_folded("Files of this run", "\n".join(f"- [{file}]({base}/{file})" for file in files)))
+    return title + "\n\n".join(parts)
 
 
-def _facts(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text(encoding="utf-8")) if (folder / KEPT).is_file() else {}
+def _run_info(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a committed result; empty when there is none."""
+    return json.loads((folder / "run.json").read_text(encoding="utf-8")) if (folder / PROVENANCE).is_file() else {}
 
 
-def _origin(facts: Mapping[str, Any]) -> str:
-    versions, started = facts["versions"], datetime.fromisoformat(facts["started"])
-    config = ", ".join(f"{key} = {_words(value)}" for key, value in facts["config"].items() if key != "model")
+def _origin(info: Mapping[str, Any]) -> str:
+    versions, started = info["versions"], datetime.fromisoformat(info["started"])
+    config = ", ".join(f"{key} = {_words(value)}" for key, value in info["config"].items() if key != "model")
     return (
         f"Run on {started.day} {started:%B %Y} with attention-workbench {versions['attention-workbench']} and torch "
-        f"{versions['torch']}, in {facts['seconds']:.0f} s on {facts['cores']} cores, with {config}."
+        f"{versions['torch']}, in {info['seconds']:.0f} s on {info['cores']} cores, with {config}."
     )
 
 
 def _csv_table(path: Path) -> str:
-    """A CSV as a table; columns that say the same in each of several rows stand below it."""
+    """A CSV as a table; columns with one value in all rows are listed below it."""
     with path.open(encoding="utf-8", newline="") as stream:
         header, *rows = list(csv.reader(stream))
-    same = [len(rows) > 1 and len({row[i] for row in rows}) == 1 for i in range(len(header))]
-    shown = [i for i in range(len(header)) if not same[i]]
-    below = ", ".join(f"{header[i]} = {_number(rows[0][i])}" for i in range(len(header)) if same[i])
-    table = _table([header[i] for i in shown], [[_number(row[i]) for i in shown] for row in rows])
+    constant = [len(rows) > 1 and len({row[i] for row in rows}) == 1 for i in range(len(header))]
+    varying = [i for i in range(len(header)) if not constant[i]]
+    below = ", ".join(f"{header[i]} = {_number(rows[0][i])}" for i in range(len(header)) if constant[i])
+    table = _table([header[i] for i in varying], [[_number(row[i]) for i in varying] for row in rows])
     return f"{table}\n\n{below}" if below else table
 
 

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: clicks on heads, the first grid of a new prompt, edits by hand, clicks beside a
+"""The explorer in a real browser: clicks on heads, the first grid of a new prompt, manual edits, clicks during a
 sweep, and memory after many prompts."""
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from tests.browser.driving import (
 )
 from tests.browser.serving import Server, explorer
 
-CLICK, GRID, BY_HAND, BESIDE, STOP = Bar(0.2, "≤"), Bar(2, "≤"), Bar(0.5, "≤"), Bar(1, "≤"), Bar(3, "≤")
+CLICK, GRID, EDIT, DURING_SWEEP, STOP = Bar(0.2, "≤"), Bar(2, "≤"), Bar(0.5, "≤"), Bar(1, "≤"), Bar(3, "≤")
 GROWTH = Bar(0.1, "≤")
 #: Tokens of every prompt.
 TOKENS = 40
 CLICKS, PROMPTS, SETS = 30, 6, 10
 #: Memory is compared at these numbers of different prompts.
 EARLY, LATE = 10, 50
-#: Seconds between two looks at the memory.
-EVERY = 0.02
-#: Prompts of the sweep beside which heads are clicked: enough to be there for a while.
+#: Seconds between two samples of the memory.
+INTERVAL = 0.02
+#: Prompts of the sweep during which heads are clicked: enough for a long one.
 SWEPT = 100
 
 
 def run(subject: Subject, settings: Settings) -> list[Result]:
     if settings.model != MODEL:
-        return [Result("explorer", "The explorer", [], [f"Not measured: what is clicked is the grid of {MODEL}."])]
+        return [Result("explorer", "The explorer", [], [f"Not measured: the clicks are for the grid of {MODEL}."])]
     texts = prompts(subject.model.tokenizer, random.Random(0))
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -59,17 +59,17 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
         return [
             clicks(page, server, settings),
             first_grid(page, server, texts, settings),
-            by_hand(browser, server, next(texts), settings),
-            beside_a_sweep(browser, server, next(texts), settings),
+            manual_edit(browser, server, next(texts), settings),
+            during_a_sweep(browser, server, next(texts), settings),
             memory(page, server, texts, settings),
         ]
 
 
-def prompts(tokenizer: Any, draw: random.Random) -> Iterator[str]:
+def prompts(tokenizer: Any, rng: random.Random) -> Iterator[str]:
     """Texts of `TOKENS` tokens, none of them seen before: common words in a random order."""
     words = [word for word in map(tokenizer.decode, range(len(tokenizer))) if re.fullmatch(" [a-z]{3,8}", word)][:2000]
     while True:
-        text = "".join(draw.choices(words, k=TOKENS)).strip()
+        text = "".join(rng.choices(words, k=TOKENS)).strip()
         if len(tokenizer(text).input_ids) == TOKENS:
             yield text
 
@@ -81,56 +81,57 @@ def opened(browser: Browser, server: Server, name: str = "", **query: str) -> Pa
 
 def clicks(page: Page, server: Server, settings: Settings) -> Result:
     """Heads are clicked one after the other, each when the page is at rest."""
-    asked, inside = timed_clicks(page, server, 4 if settings.quick else CLICKS)
+    in_browser, in_script = timed_clicks(page, server, 4 if settings.quick else CLICKS)
     rows = [
-        *spread("the script, as the page logs it", inside, CLICK),
-        *spread("until the heading names the head, in the browser", asked),
+        *spread("the script, as logged", in_script, CLICK),
+        *spread("until the heading names the head, in the browser", in_browser),
     ]
-    notes = [f"{len(inside)} different heads, {TOKENS} tokens."]
-    return Result("explorer-clicks", "A click on a head", rows, notes, {"script": inside, "browser": asked})
+    notes = [f"{len(in_script)} different heads, {TOKENS} tokens."]
+    return Result("explorer-clicks", "A click on a head", rows, notes, {"script": in_script, "browser": in_browser})
 
 
 def timed_clicks(page: Page, server: Server, n: int, pause: float = 0.3) -> tuple[list[float], list[float]]:
     """Seconds of n clicks: in the browser from the click to the heading, and of the script as it is logged."""
     heads = random.Random(1).sample([(i, j) for i in range(LAYERS) for j in range(HEADS)], n)
-    asked, inside = [], []
+    in_browser, in_script = [], []
     for layer, head in heads:
         time.sleep(pause)
         logged = len(server.log)
         heading = (
             f"[...document.querySelectorAll('h2, h3')].some((h) => h.textContent.trim() === 'Head {layer}.{head}')"
         )
-        with watched(page, "click", heading) as waited:
+        with timed(page, "click", heading) as waited:
             click_head(page, layer, head, wait=False)
-        asked.append(waited[0])
+        in_browser.append(waited[0])
         wait_head(page, layer, head)
-        inside.append(drawn(server, "Heads", logged))
-    return asked, inside
+        in_script.append(render_seconds(server, "Heads", logged))
+    return in_browser, in_script
 
 
 def first_grid(page: Page, server: Server, texts: Iterator[str], settings: Settings) -> Result:
-    """Prompts that no cache has seen; the model is loaded."""
-    asked, inside = [], []
+    """Prompts that are in no cache; the model is loaded."""
+    in_browser, in_script = [], []
     for _ in range(2 if settings.quick else PROMPTS):
         logged = len(server.log)
         area = page.locator(".st-key-prompt textarea")
         area.fill(next(texts))
         with acting(page), changed(page.locator(".grid").first, "keydown") as waited:
             area.press("Control+Enter")
-        asked.append(waited[0])
-        inside.append(drawn(server, "Heads", logged))
+        in_browser.append(waited[0])
+        in_script.append(render_seconds(server, "Heads", logged))
     rows = [
-        *spread("until the grid is drawn, in the browser", asked, GRID),
-        *spread("the whole script, as the page logs it", inside),
+        *spread("until the grid changes, in the browser", in_browser, GRID),
+        *spread("the whole script, as logged", in_script),
     ]
-    title = f"The first grid of a prompt of {TOKENS} tokens that was never seen"
-    return Result("explorer-grid", title, rows, [f"{len(asked)} prompts."], {"browser": asked, "script": inside})
+    title = f"The first grid of a prompt of {TOKENS} tokens that is in no cache"
+    rounds = {"browser": in_browser, "script": in_script}
+    return Result("explorer-grid", title, rows, [f"{len(in_browser)} prompts."], rounds)
 
 
-def by_hand(browser: Browser, server: Server, text: str, settings: Settings) -> Result:
-    """One more head is ablated, and the next token's distribution is drawn anew."""
+def manual_edit(browser: Browser, server: Server, text: str, settings: Settings) -> Result:
+    """One more head is ablated, and the next token's distribution is shown again."""
     page = opened(browser, server, "patching", prompt=text)
-    asked, inside = [], []
+    in_browser, in_script = [], []
     for n in range(1, (3 if settings.quick else SETS) + 1):
         with acting(page):
             field = page.locator(".st-key-head input")
@@ -138,49 +139,49 @@ def by_hand(browser: Browser, server: Server, text: str, settings: Settings) -> 
             field.press("Enter")
         time.sleep(0.3)
         logged = len(server.log)
-        said = f"document.querySelector('.st-key-by-hand')?.textContent.includes('{n} head')"
-        with acting(page), watched(page, "click", said) as waited:
+        condition = f"document.querySelector('.st-key-by-hand')?.textContent.includes('{n} head')"
+        with acting(page), timed(page, "click", condition) as waited:
             page.locator(".st-key-flip button").click()
-        asked.append(waited[0])
-        inside.append(drawn(server, "Patching", logged))
+        in_browser.append(waited[0])
+        in_script.append(render_seconds(server, "Patching", logged))
     page.context.close()
     rows = [
-        *spread("until it is drawn, in the browser", asked, BY_HAND),
-        *spread("the script, as the page logs it", inside),
+        *spread("until it is shown, in the browser", in_browser, EDIT),
+        *spread("the script, as logged", in_script),
     ]
     title = "The next token's distribution with one head more in the ablated set"
-    return Result("explorer-by-hand", title, rows, [], {"browser": asked, "script": inside})
+    return Result("explorer-by-hand", title, rows, [], {"browser": in_browser, "script": in_script})
 
 
-def beside_a_sweep(browser: Browser, server: Server, text: str, settings: Settings) -> Result:
+def during_a_sweep(browser: Browser, server: Server, text: str, settings: Settings) -> Result:
     """Clicks while the worker sweeps, and how long that takes to stop."""
     sweeping = opened(browser, server, "patching", n=str(SWEPT))
     page = opened(browser, server, prompt=text)
     stop = sweeping.get_by_role("button", name="Stop")
-    sweeping.locator(".st-key-run-sweep button").click()
-    sweeping.get_by_text(re.compile(r"[1-9]\d* of \d")).first.wait_for(timeout=120_000)
-    asked, inside = timed_clicks(page, server, 4 if settings.quick else CLICKS, pause=0.1)
+    sweeping.locator(".st-key-start-sweeps button").click()
+    sweeping.get_by_text(re.compile(r"[1-9]\d* of \d")).first.wait_for(timeout=240_000)
+    in_browser, in_script = timed_clicks(page, server, 4 if settings.quick else CLICKS, pause=0.1)
     running = stop.count() == 1
     stopped = "document.body.innerText.includes('Stopped at')"
-    with watched(sweeping, "click", stopped) as waited:
+    with timed(sweeping, "click", stopped) as waited:
         stop.click()
-    said = sweeping.get_by_text("Stopped at").inner_text()
-    for each in (sweeping, page):
-        each.context.close()
+    status = sweeping.get_by_text("Stopped at").inner_text()
+    for opened_page in (sweeping, page):
+        opened_page.context.close()
     rows = [
-        *spread("a click, the script as the page logs it", inside),
-        *spread("a click until the heading, in the browser", asked, BESIDE),
+        *spread("a click, the script as logged", in_script),
+        *spread("a click until the heading, in the browser", in_browser, DURING_SWEEP),
         Row("the sweep stops", waited[0], bar=STOP),
     ]
     notes = [
-        f"IOI, {SWEPT} prompts, z of every head. {said}",
-        "" if running else "The sweep was over before the clicks!",
+        f"IOI, {SWEPT} prompts, z of every head. {status}",
+        "" if running else "The sweep ended before the clicks!",
     ]
-    return Result("explorer-sweep", "While a sweep runs", rows, list(filter(None, notes)), {"browser": asked})
+    return Result("explorer-sweep", "While a sweep runs", rows, list(filter(None, notes)), {"browser": in_browser})
 
 
 def memory(page: Page, server: Server, texts: Iterator[str], settings: Settings) -> Result:
-    """Anonymous memory of the server's process while one prompt after the other is looked at."""
+    """Anonymous memory of the server's process while one prompt after the other is shown."""
     early, late = (2, 4) if settings.quick else (EARLY, LATE)
     peaks: list[float] = []
     with sampled(lambda: anonymous(server.pid)) as peak:
@@ -192,7 +193,7 @@ def memory(page: Page, server: Server, texts: Iterator[str], settings: Settings)
         Row(f"peak of {late}", peaks[-1], "GB"),
         Row("  more than before", peaks[-1] - peaks[early - 1], "GB", bar=GROWTH),
     ]
-    notes = [f"RssAnon of the server's process every {1000 * EVERY:.0f} ms; prompts of {TOKENS} tokens."]
+    notes = [f"RssAnon of the server's process every {1000 * INTERVAL:.0f} ms; prompts of {TOKENS} tokens."]
     return Result("explorer-memory", "Memory of the server", rows, notes, {"peak": peaks})
 
 
@@ -202,20 +203,20 @@ def spread(what: str, seconds: list[float], bar: Bar | None = None) -> list[Row]
 
 
 @contextmanager
-def watched(page: Page, event: str, condition: str) -> Iterator[list[float]]:
+def timed(page: Page, event: str, condition: str) -> Iterator[list[float]]:
     """Seconds in the browser from an event, which is made within the block, until a condition holds there."""
     page.evaluate(
         """([event, condition]) => {
           const holds = new Function(`return ${condition}`);
           window.waited = new Promise((resolve, reject) => {
-            let began = null;
-            addEventListener(event, () => { began = performance.now(); }, { capture: true, once: true });
-            setTimeout(() => reject(new Error(`never: ${condition}`)), 60000);
-            const look = () => {
-              if (began !== null && holds()) resolve((performance.now() - began) / 1000);
-              else requestAnimationFrame(look);
+            let start = null;
+            addEventListener(event, () => { start = performance.now(); }, { capture: true, once: true });
+            setTimeout(() => reject(new Error(`never: ${condition}`)), 240000);
+            const poll = () => {
+              if (start !== null && holds()) resolve((performance.now() - start) / 1000);
+              else requestAnimationFrame(poll);
             };
-            look();
+            poll();
           });
         }""",
         [event, condition],
@@ -227,17 +228,17 @@ def watched(page: Page, event: str, condition: str) -> Iterator[list[float]]:
 
 @contextmanager
 def changed(element: Locator, event: str) -> Iterator[list[float]]:
-    """The same until the element is written anew."""
+    """The same until the element changes."""
     element.evaluate(
         """(element, event) => {
           window.waited = new Promise((resolve, reject) => {
-            let began = null;
-            addEventListener(event, () => { began = performance.now(); }, { capture: true, once: true });
-            setTimeout(() => reject(new Error('the element did not change')), 60000);
+            let start = null;
+            addEventListener(event, () => { start = performance.now(); }, { capture: true, once: true });
+            setTimeout(() => reject(new Error('the element did not change')), 240000);
             new MutationObserver((changes, self) => {
-              if (began === null) return;
+              if (start === null) return;
               self.disconnect();
-              resolve((performance.now() - began) / 1000);
+              resolve((performance.now() - start) / 1000);
             }).observe(element, { subtree: true, childList: true, characterData: true });
           });
         }""",
@@ -248,36 +249,36 @@ def changed(element: Locator, event: str) -> Iterator[list[float]]:
     waited.append(element.page.evaluate("window.waited"))
 
 
-def drawn(server: Server, title: str, since: int) -> float:
+def render_seconds(server: Server, title: str, since: int) -> float:
     """Seconds of the first run of a page's script that was logged since then."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end:
-        if found := re.search(rf"^{title} drawn in ([\d.]+) ms$", server.log[since:], re.MULTILINE):
-            return float(found[1]) / 1000
+        if match := re.search(rf"^{title} rendered in ([\d.]+) ms$", server.log[since:], re.MULTILINE):
+            return float(match[1]) / 1000
         time.sleep(0.02)
     raise TimeoutError(f"The server logged no run of the page {title}: {server.log[since:]}")
 
 
 def anonymous(pid: int) -> float:
     """Gigabytes of anonymous memory (Linux)."""
-    found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found is not None, "Linux says RssAnon"
-    return int(found[1]) * 1024 / 1e9
+    match = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert match is not None, "Linux says RssAnon"
+    return int(match[1]) * 1024 / 1e9
 
 
 @contextmanager
-def sampled(look: Callable[[], float]) -> Iterator[Callable[[], float]]:
+def sampled(sample: Callable[[], float]) -> Iterator[Callable[[], float]]:
     """Look every `EVERY` seconds; within the block a function gives the most that was seen so far."""
-    most, over = [look()], threading.Event()
+    peak_, finished = [sample()], threading.Event()
 
-    def keep() -> None:
-        while not over.wait(EVERY):
-            most[0] = max(most[0], look())
+    def record() -> None:
+        while not finished.wait(INTERVAL):
+            peak_[0] = max(peak_[0], sample())
 
-    thread = threading.Thread(target=keep)
+    thread = threading.Thread(target=record)
     thread.start()
     try:
-        yield lambda: most[0]
+        yield lambda: peak_[0]
     finally:
-        over.set()
+        finished.set()
         thread.join()

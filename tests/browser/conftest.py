@@ -1,4 +1,4 @@
-"""One explorer on the default model and one browser for all tests here; what a page complains of fails its test."""
+"""One explorer on the default model and one browser for all tests here; a page's complaint fails its test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.browser.made_runs import make_runs
 from tests.browser.serving import Server, explorer
 from workbench.models.catalog import DEFAULT
 
-#: What Streamlit's own page logs where nothing is wrong: opened at /page, it first looks for its server below /page.
+#: Harmless errors of Streamlit's own page: opened at /page, it first looks for its server below /page.
 BENIGN = (r"404 \(Not Found\) \(http://127\.0\.0\.1:\d+/\w+/_stcore/[\w-]+\)$",)
 
 
@@ -35,26 +35,26 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def complaints() -> list[str]:
-    """What pages complained of since the last test."""
+    """Complaints of pages since the last test."""
     return []
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_complained_of(complaints: list[str], server: Server) -> Iterator[None]:
+def no_complaints(complaints: list[str], server: Server) -> Iterator[None]:
     """Errors that a page logs, requests to other machines, dialogs and exceptions in the server's log fail the test."""
     complaints.clear()
     logged = len(server.log)
     yield
     assert not complaints
-    said = server.log[logged:]
-    if "Traceback" in said:
-        pytest.fail(f"The server's log:\n{said[-4000:]}", pytrace=False)
+    log = server.log[logged:]
+    if "Traceback" in log:
+        pytest.fail(f"The server's log:\n{log[-4000:]}", pytrace=False)
 
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
     """A page for all tests of a file: to load it anew takes seconds, and most tests need not."""
-    yield (opened := heard(driving.new_page(browser), complaints))
+    yield (opened := recording_complaints(driving.new_page(browser), complaints))
     opened.context.close()
 
 
@@ -64,7 +64,7 @@ def new_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[..., 
     pages: list[Page] = []
 
     def open_one(size: tuple[int, int] = driving.WIDE, theme: Any = "light") -> Page:
-        pages.append(heard(driving.new_page(browser, size, theme), complaints))
+        pages.append(recording_complaints(driving.new_page(browser, size, theme), complaints))
         return pages[-1]
 
     yield open_one
@@ -72,21 +72,21 @@ def new_page(browser: Browser, complaints: list[str]) -> Iterator[Callable[..., 
         opened.context.close()
 
 
-def heard(page: Page, complaints: list[str]) -> Page:
-    """The page, whose complaints are written down."""
+def recording_complaints(page: Page, complaints: list[str]) -> Page:
+    """The page; its complaints are recorded."""
 
-    def console(said: ConsoleMessage) -> None:
-        text = f"{said.text} ({said.location['url']})"
-        if said.type == "error" and not any(re.search(known, text) for known in BENIGN):
+    def console(message: ConsoleMessage) -> None:
+        text = f"{message.text} ({message.location['url']})"
+        if message.type == "error" and not any(re.search(pattern, text) for pattern in BENIGN):
             complaints.append(f"console: {text}")
 
-    def dialog(shown: Dialog) -> None:
-        complaints.append(f"dialog: {shown.message}")
-        shown.dismiss()
+    def dialog(box: Dialog) -> None:
+        complaints.append(f"dialog: {box.message}")
+        box.dismiss()
 
     page.on("console", console)
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    page.on("request", lambda asked: complaints.append(f"asked: {asked.url}") if _outside(asked.url) else None)
+    page.on("request", lambda request: complaints.append(f"request: {request.url}") if _outside(request.url) else None)
     page.on("dialog", dialog)
     return page
 

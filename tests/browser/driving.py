@@ -1,4 +1,4 @@
-"""Driving the explorer in Chromium: opening pages, waiting until they are drawn, clicking heads, downloading."""
+"""Driving the explorer in Chromium: opening pages, waiting until they are rendered, clicking heads, downloading."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from weakref import WeakKeyDictionary
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-#: The default model's heads: what the grid has.
+#: The grid of the default model.
 LAYERS, HEADS = 30, 9
 WIDE, PHONE = (1440, 900), (390, 844)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-#: It asks nobody for anything: no updates, no lists, no DNS over the network.
+#: No requests of its own: no updates, no lists, no DNS over the network.
 ARGUMENTS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-#: Milliseconds that a cold model may take on a busy machine, and that anything else may.
-PATIENCE, SOON = 90_000, 20_000
-#: Milliseconds between two looks at a page; at every frame it would be drawn for that alone.
-OFTEN = 50
+#: Milliseconds at most for a cold model and for anything else: generous, since tests wait for states, not for seconds.
+LONG_WAIT, WAIT = 270_000, 120_000
+#: Milliseconds between two polls of a page; polling at every frame would keep it busy.
+POLL = 50
 #: Cells of the grid in its canvas, as ``head_grid.js`` draws them.
 LEFT, TOP, LARGEST_CELL = 34, 2, 30
 
-#: Runs of each page's script that have ended. The page itself does not show a short one on a busy machine.
+#: Finished runs of each page's script. The page itself does not show a short one on a busy machine.
 _ended: WeakKeyDictionary[Page, int] = WeakKeyDictionary()
-#: Bytes of a message that may say so; a chart's is longer.
+#: Bytes of a message that may announce it; a chart's is longer.
 SHORT = 200
-_DRAWN = """() => {
+_RENDERED = """() => {
   const app = document.querySelector('[data-testid=stApp]');
   if (app?.dataset.testScriptState !== 'notRunning' || app.dataset.testConnectionState !== 'CONNECTED') return false;
   const main = document.querySelector('[data-testid=stMainBlockContainer]');
@@ -47,12 +47,12 @@ def executable() -> str:
     """Where Chromium is; ``make browser`` installs it.
 
     Raises:
-        FileNotFoundError: it is not here. No browser is no reason to skip a test.
+        FileNotFoundError: there is none. A missing browser is no reason to skip a test.
     """
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        raise FileNotFoundError(f"No browser is here ({', '.join(NAMES)}): run make browser.")
-    return found
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        raise FileNotFoundError(f"No browser on this machine ({', '.join(NAMES)}): run make browser.")
+    return path
 
 
 @contextmanager
@@ -67,53 +67,53 @@ def chromium() -> Iterator[Browser]:
 
 
 def new_page(browser: Browser, size: tuple[int, int] = WIDE, theme: Any = "light") -> Page:
-    """A page as in a browser of its own, which has seen nothing before."""
+    """A page with a session and a history of its own."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme=theme, reduced_motion="reduce"
     )
-    context.set_default_timeout(SOON)
+    context.set_default_timeout(WAIT)
     page = context.new_page()
     _ended[page] = 0
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: _hear(page, frame)))
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: _count_finished(page, frame)))
     return page
 
 
-def _hear(page: Page, frame: str | bytes) -> None:
-    """Count a message of Streamlit's server if it says that the script has run to its end."""
+def _count_finished(page: Page, frame: str | bytes) -> None:
+    """Count a message of Streamlit's server that announces the end of a run of the script."""
     if isinstance(frame, bytes) and len(frame) < SHORT:
         message = ForwardMsg.FromString(frame)
-        whole = message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
-        _ended[page] += message.WhichOneof("type") == "script_finished" and whole
+        finished = message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+        _ended[page] += message.WhichOneof("type") == "script_finished" and finished
 
 
 def open_page(page: Page, url: str) -> Page:
-    """Open a link and wait until it is drawn."""
+    """Open a URL and wait until the page is rendered."""
     page.goto(url)
-    wait_drawn(page)
+    wait_rendered(page)
     return page
 
 
-def wait_drawn(page: Page) -> None:
+def wait_rendered(page: Page) -> None:
     """Wait until the script has run to its end and every chart is there.
 
     Raises:
-        AssertionError: it ended in a fault of ours.
+        AssertionError: it ended in an internal error.
     """
-    page.wait_for_function(_DRAWN, timeout=PATIENCE, polling=OFTEN)
-    faults = page.get_by_test_id("stException").or_(page.get_by_text("A fault of ours"))
-    assert faults.count() == 0, f"{faults.first.inner_text()}\nThe server's log shows where."
+    page.wait_for_function(_RENDERED, timeout=LONG_WAIT, polling=POLL)
+    errors = page.get_by_test_id("stException").or_(page.get_by_text("Internal error"))
+    assert errors.count() == 0, f"{errors.first.inner_text()}\nThe server's log shows where."
 
 
 @contextmanager
 def acting(page: Page) -> Iterator[None]:
-    """What is done within makes the page's script run; wait until what came of it is drawn."""
-    before, end = _ended[page], time.monotonic() + PATIENCE / 1000
+    """An action that makes the page's script run; wait until the result is rendered."""
+    before, end = _ended[page], time.monotonic() + LONG_WAIT / 1000
     yield
     while _ended[page] == before:
         assert time.monotonic() < end, "the page's script has not run"
-        page.wait_for_timeout(OFTEN)
-    page.wait_for_timeout(OFTEN)  # what has come is put into the page
-    wait_drawn(page)
+        page.wait_for_timeout(POLL)
+    page.wait_for_timeout(POLL)  # the browser puts the result into the page
+    wait_rendered(page)
 
 
 def heading(page: Page, head: str = r"\d+\.\d+") -> Locator:
@@ -123,15 +123,15 @@ def heading(page: Page, head: str = r"\d+\.\d+") -> Locator:
 
 def wait_head(page: Page, layer: int, head: int) -> None:
     """Wait until the page shows that head."""
-    heading(page, rf"{layer}\.{head}").wait_for(timeout=PATIENCE)
-    wait_drawn(page)
+    heading(page, rf"{layer}\.{head}").wait_for(timeout=LONG_WAIT)
+    wait_rendered(page)
 
 
 def point_at(page: Page, layer: int, head: int) -> tuple[float, float]:
-    """Point at a head in the grid and return the place, from the canvas's corner.
+    """Point at a head in the grid and return the position from the canvas's corner.
 
     Raises:
-        AssertionError: the grid says that another head is there.
+        AssertionError: the grid shows another head there.
     """
     canvas = page.locator(".grid canvas").first
     canvas.scroll_into_view_if_needed()
@@ -140,8 +140,8 @@ def point_at(page: Page, layer: int, head: int) -> tuple[float, float]:
     size = min(LARGEST_CELL, (box["width"] - LEFT - 2) / LAYERS)
     place = (LEFT + (layer + 0.5) * size, TOP + (head + 0.5) * size)
     canvas.hover(position={"x": place[0], "y": place[1]})
-    said = page.locator(".grid output").first.inner_text()
-    assert said.startswith(f"{layer}.{head}:"), f"the grid says {said!r} at head {layer}.{head}"
+    text = page.locator(".grid output").first.inner_text()
+    assert text.startswith(f"{layer}.{head}:"), f"the grid shows {text!r} at head {layer}.{head}"
     return place
 
 
@@ -161,8 +161,8 @@ def write_prompt(page: Page, text: str) -> None:
         area.press("Control+Enter")
 
 
-def choose(page: Page, key: str, option: str) -> None:
-    """Choose an option of a list, as people do: type it and press Enter."""
+def select(page: Page, key: str, option: str) -> None:
+    """Select an option of a list as people do: type, and click it."""
     box = page.locator(f".st-key-{key} input").first
     box.click()
     box.fill(option)
@@ -170,8 +170,8 @@ def choose(page: Page, key: str, option: str) -> None:
         page.get_by_role("option", name=option, exact=True).click()
 
 
-def chosen(page: Page, key: str) -> str:
-    """What a list or a text field says."""
+def value_of(page: Page, key: str) -> str:
+    """The value of a list or a text field."""
     field = page.locator(f".st-key-{key}").locator("input, textarea").first
     return field.input_value() or page.locator(f".st-key-{key} [data-baseweb=select]").inner_text().strip()
 
@@ -184,21 +184,21 @@ def go_to(page: Page, title: str) -> None:
 
 def downloaded(page: Page, key: str) -> tuple[str, bytes]:
     """Press a download button; the file's name and content."""
-    with page.expect_download(timeout=PATIENCE) as waiting:
+    with page.expect_download(timeout=LONG_WAIT) as waiting:
         page.locator(f".st-key-{key} button").click()
     return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
 
 
 def charts(page: Page) -> list[dict[str, Any]]:
-    """Every Plotly chart of the page: its title, its axes that are seen with their names, and the texts that its
-    picture cuts off."""
+    """Every Plotly chart of the page: its title, its visible axes with their names, and the texts that are cut
+    off."""
     return page.evaluate(_CHARTS)
 
 
 _CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map((chart) => {
-  const full = chart._fullLayout, given = chart.layout, axes = {};
+  const full = chart._fullLayout, layout = chart.layout, axes = {};
   for (const name of Object.keys(full).filter((key) => /^[xy]axis[0-9]*$/.test(key)))
-    if (full[name].visible) axes[name] = given[name]?.title?.text ?? '';
+    if (full[name].visible) axes[name] = layout[name]?.title?.text ?? '';
   const box = chart.getBoundingClientRect(), cut = [];
   for (const text of chart.querySelectorAll('.main-svg text')) {
     const at = text.getBoundingClientRect();
@@ -207,12 +207,12 @@ _CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map((chart)
     const above = Math.max(box.top - at.top, at.bottom - box.bottom) - leading;
     if (at.width && Math.max(beside, above) > 1) cut.push(text.textContent);
   }
-  return { title: given.title?.text ?? '', axes, cut };
+  return { title: layout.title?.text ?? '', axes, cut };
 })"""
 
 
 def shot(page: Page, name: str) -> Path:
-    """A picture of all of the page, kept in ``tests/browser/shots`` (or ``$WORKBENCH_SHOTS``).
+    """A screenshot of the whole page, in ``tests/browser/shots`` (or ``$WORKBENCH_SHOTS``).
 
     The page scrolls inside itself, so the window is made as high as it is.
     """
@@ -222,7 +222,7 @@ def shot(page: Page, name: str) -> Path:
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": max(size["height"], int(height))})
     page.wait_for_timeout(300)  # charts follow the window's size
-    wait_drawn(page)
+    wait_rendered(page)
     page.screenshot(path=folder / f"{name}.png")
     page.set_viewport_size(size)
     return folder / f"{name}.png"

@@ -1,5 +1,5 @@
-"""Run directories for the pages that show them: the default model's results, of which the documentation keeps the
-tables, and quick runs of the bundled model, which are newer and have figures."""
+"""Run directories for the pages: the default model's committed results, without figures, and quick runs of the bundled
+model, which are newer and have figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = ("ioi-circuit",)
 def make_runs(root: Path) -> None:
     """Make them under `root`."""
     for result in sorted(RESULTS.iterdir()):
-        _again(result, root)
+        _restore(result, root)
     for name in QUICK:
         finding, model = FINDINGS[name], wb.load("tiny")
         settings = finding.settings({"n": 6})
@@ -30,8 +30,8 @@ def make_runs(root: Path) -> None:
             run.add_report(finding.report(model, settings))
 
 
-def _again(result: Path, root: Path) -> None:
-    """A result of the documentation as a run directory; its interactive figures are not kept there."""
+def _restore(result: Path, root: Path) -> None:
+    """A committed result as a run directory; its interactive figures are not committed."""
     facts = json.loads((result / "run.json").read_text())
     with RunDirectory.create(root, result.name, facts["config"]) as run:
         run.record(verdict=facts["verdict"], model=facts["model"])

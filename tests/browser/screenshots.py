@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from tests.browser.driving import PATIENCE, acting, chromium, new_page, open_page, wait_drawn
+from tests.browser.driving import LONG_WAIT, acting, chromium, new_page, open_page, wait_rendered
 from tests.browser.made_runs import make_runs
 from tests.browser.serving import Server, explorer
 from workbench import registry
@@ -28,8 +28,8 @@ def patching(page: Page, server: Server) -> None:
     """A sweep, and its strongest heads ablated together."""
     open_page(page, server.link("patching", head="23.3"))
     page.get_by_role("button", name="Run the sweep").click()
-    page.locator(".grid canvas").first.wait_for(timeout=5 * PATIENCE)
-    wait_drawn(page)
+    page.locator(".grid canvas").first.wait_for(timeout=5 * LONG_WAIT)
+    wait_rendered(page)
     with acting(page):
         page.locator(".st-key-strongest button").click()
 

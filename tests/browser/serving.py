@@ -1,4 +1,4 @@
-"""The explorer as people start it: ``workbench explore`` in a process of its own, with a cache and runs of its own."""
+"""The explorer as users start it: ``workbench explore`` in its own process, with its own cache and runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 from workbench import registry
 from workbench.models import sources
 
-#: Seconds in which the server has to answer.
-STARTING = 90
+#: Seconds at most until the server answers: generous, for a busy machine.
+START_SECONDS = 270
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Server:
     process: subprocess.Popen[Any]
 
     def link(self, page: str = "", **query: str) -> str:
-        """The link of a page (the first one by default) with what is in its query."""
+        """The URL of a page (the first by default) with its parameters."""
         return f"{self.url}/{page}" + (f"?{urlencode(query)}" if query else "")
 
     @property
@@ -50,8 +50,8 @@ class Server:
     def pid(self) -> int:
         """The process that draws the pages (Linux)."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        (found,) = map(int, children)
-        return found
+        (pid,) = map(int, children)
+        return pid
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def explorer(model: str, folder: Path) -> Iterator[Server]:
 
 
 def _wait(server: Server) -> None:
-    end = time.monotonic() + STARTING
+    end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and server.process.poll() is None:
         with suppress(OSError), urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=5) as answer:
             if answer.status == 200:

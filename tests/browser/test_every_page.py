@@ -1,5 +1,4 @@
-"""Pictures of every page and its views, wide and on a phone, in light and dark: kept to be looked at, and nothing in
-them is cut off, nameless or a fault."""
+"""Screenshots of every page and its views, wide and on a phone, in light and dark: nothing is cut off or unnamed."""
 
 from __future__ import annotations
 
@@ -9,11 +8,11 @@ import pytest
 from playwright.sync_api import Page
 
 from app.page import PAGES, pages
-from tests.browser.driving import PATIENCE, PHONE, WIDE, charts, open_page, shot, wait_drawn
+from tests.browser.driving import LONG_WAIT, PHONE, WIDE, charts, open_page, shot, wait_rendered
 from tests.browser.serving import Server
 
 SIZES = {"wide": WIDE, "phone": PHONE}
-#: What each page can look like besides: view → what its link says.
+#: Further views of each page: view → its parameters in the URL.
 VIEWS = {
     "heads": {
         "weighted": {"score": "direct_logit_attribution", "kind": "value-weighted"},
@@ -32,49 +31,49 @@ VIEWS = {
     "runs": {
         "tables": {"part": "Tables"},
         "figures": {"part": "Figures"},
-        "where-it-comes-from": {"part": "Where it comes from"},
+        "provenance": {"part": "Provenance"},
         "compare": {"part": "Compare"},
         "reuse": {"run": "circuit-reuse"},
     },
 }
 
 
-LOOKS = [(name, "") for name in PAGES.names()[::-1]]  # the cache last: something is in it then
-LOOKS += [(name, view) for name, views in VIEWS.items() for view in views]
-EVERY = [(size, theme) for size in SIZES for theme in ("light", "dark")]
-#: Of views, which take after their page.
-SOME = [EVERY[0], EVERY[-1]]
+PAGES_AND_VIEWS = [(name, "") for name in PAGES.names()[::-1]]  # the cache last: it is not empty then
+PAGES_AND_VIEWS += [(name, view) for name, views in VIEWS.items() for view in views]
+ALL_MODES = [(size, theme) for size in SIZES for theme in ("light", "dark")]
+#: For views, which resemble their page.
+TWO_MODES = [ALL_MODES[0], ALL_MODES[-1]]
 
 
-@pytest.mark.parametrize(("name", "view"), LOOKS)
-def test_it_is_all_there_to_be_read(name: str, view: str, page: Page, server: Server) -> None:
-    given = VIEWS[name][view] if view else {}
-    query = {key: run_of(server, value) if "run" in key else value for key, value in given.items()}
+@pytest.mark.parametrize(("name", "view"), PAGES_AND_VIEWS)
+def test_nothing_is_cut_off(name: str, view: str, page: Page, server: Server) -> None:
+    params = VIEWS[name][view] if view else {}
+    query = {key: run_of(server, value) if "run" in key else value for key, value in params.items()}
     page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
     open_page(page, link(server, name, **query))
     if view == "swept":
-        page.locator(".st-key-run-sweep button").click()
-        page.locator(".st-key-sweep-grid").wait_for(timeout=PATIENCE)
-        wait_drawn(page)
+        page.locator(".st-key-start-sweeps button").click()
+        page.locator(".st-key-sweep-grid").wait_for(timeout=LONG_WAIT)
+        wait_rendered(page)
     if view == "task":
-        page.get_by_text("mean over 3 prompts").wait_for(timeout=PATIENCE)
-        wait_drawn(page)
-    look(page, f"{name}-{view}" if view else name, SOME if view else EVERY)
+        page.get_by_text("mean over 3 prompts").wait_for(timeout=LONG_WAIT)
+        wait_rendered(page)
+    check(page, f"{name}-{view}" if view else name, TWO_MODES if view else ALL_MODES)
 
 
 def link(server: Server, name: str, **query: str) -> str:
-    """A page with a head that shows something; the first page has no name in its link."""
+    """The URL of a page with a clear head; the first page has no name in its URL."""
     return server.link("" if name == pages()[0].name else name, **{"head": "16.0", **query})
 
 
 def run_of(server: Server, finding: str) -> str:
     """The name of the run of a finding."""
-    (found,) = (server.folder / "runs").glob(f"*-{finding}-*")
-    return found.name
+    (path,) = (server.folder / "runs").glob(f"*-{finding}-*")
+    return path.name
 
 
-def look(page: Page, name: str, how: Sequence[tuple[str, str]]) -> None:
-    """Keep pictures, and check what can be checked of them."""
+def check(page: Page, name: str, how: Sequence[tuple[str, str]]) -> None:
+    """Take screenshots, and check titles, axes and widths."""
     for size, theme in how:
         page.set_viewport_size({"width": SIZES[size][0], "height": SIZES[size][1]})
         page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
@@ -86,7 +85,7 @@ def look(page: Page, name: str, how: Sequence[tuple[str, str]]) -> None:
 
 
 def too_wide(page: Page) -> list[str]:
-    """What is wider than the window or its own place, so that it is cut off."""
+    """Elements that are wider than the window or their container."""
     return page.evaluate(
         """() => {
           const found = [];
@@ -103,7 +102,7 @@ def too_wide(page: Page) -> list[str]:
     )
 
 
-def test_text_is_drawn_with_a_font_of_this_machine(page: Page, server: Server) -> None:
+def test_text_has_a_font_of_this_machine(page: Page, server: Server) -> None:
     """Without one the grid's numbers would be boxes, or nothing."""
     open_page(page, server.link("cache"))
     inks = page.evaluate(

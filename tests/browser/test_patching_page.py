@@ -1,4 +1,4 @@
-"""The page Patching in a real browser, on the default model with its worker: sweeps, edits by hand, circuits."""
+"""The page Patching in a real browser, on the default model with its worker: sweeps, manual edits, circuits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from playwright.sync_api import Page, expect
 
 import workbench as wb
-from app import chosen as app_chosen
+from app import sidebar
 from tests.browser import driving
-from tests.browser.driving import PATIENCE, acting, downloaded, go_to, open_page, point_at, wait_drawn, wait_head
+from tests.browser.driving import LONG_WAIT, acting, downloaded, go_to, open_page, point_at, wait_head, wait_rendered
 from tests.browser.serving import Server
 from tests.oracle import plain_hooks
 from workbench.models.catalog import DEFAULT
@@ -37,15 +37,15 @@ def button(page: Page, name: str) -> Any:
 
 
 def run_sweep(page: Page) -> dict[str, Any]:
-    """Run the sweep that is asked for; what is downloaded of it."""
+    """Run the sweep; its JSON download."""
     button(page, "Run the sweep").click()
-    page.locator(".grid canvas").first.wait_for(timeout=PATIENCE)
-    wait_drawn(page)
+    page.locator(".grid canvas").first.wait_for(timeout=LONG_WAIT)
+    wait_rendered(page)
     return json.loads(downloaded(page, "sweep-json")[1])
 
 
-def put_in(page: Page, layer: int, head: int) -> None:
-    """Choose a head in the sweep's grid and put it into the set."""
+def add_head(page: Page, layer: int, head: int) -> None:
+    """Select a head in the sweep's grid and add it to the set."""
     x, y = point_at(page, layer, head)
     with acting(page):
         page.locator(".grid canvas").first.click(position={"x": x, "y": y})
@@ -55,32 +55,32 @@ def put_in(page: Page, layer: int, head: int) -> None:
 
 def test_a_small_sweep_is_run_shown_and_reopened(page: Page, server: Server, new_page: Callable[..., Page]) -> None:
     open_page(page, server.link("patching", **SMALL))
-    shown = run_sweep(page)
-    wanted = wb.sweep(model(), wb.task("ioi", n=2, seed=0), direction="denoise", cache=False)
-    effects = {row["head"]: row["effect"] for row in shown["cells"]}
-    assert wanted.effect is not None and len(effects) == 270
-    for head in wanted.top(20):
-        assert effects[str(head)] == pytest.approx(wanted.effect[head.layer, head.index], abs=1e-4)
-    best = wanted.top(1)[0]
+    chart = run_sweep(page)
+    expected = wb.sweep(model(), wb.task("ioi", n=2, seed=0), direction="denoise", cache=False)
+    effects = {row["head"]: row["effect"] for row in chart["cells"]}
+    assert expected.effect is not None and len(effects) == 270
+    for head in expected.top(20):
+        assert effects[str(head)] == pytest.approx(expected.effect[head.layer, head.index], abs=1e-4)
+    best = expected.top(1)[0]
     x, y = point_at(page, best.layer, best.index)
-    said = page.locator(".grid output").first.inner_text()
-    assert f"effect {wanted.effect[best.layer, best.index]:.2f}"[:10] in said and "p = " in said
+    messages = page.locator(".grid output").first.inner_text()
+    assert f"effect {expected.effect[best.layer, best.index]:.2f}"[:10] in messages and "p = " in messages
     with acting(page):
         page.locator(".grid canvas").first.click(position={"x": x, "y": y})
-    again = open_page(new_page(), page.url)  # the link shows the same, and nothing is run again
-    assert json.loads(downloaded(again, "sweep-json")[1]) == shown
+    again = open_page(new_page(), page.url)  # the URL shows the same, and nothing runs again
+    assert json.loads(downloaded(again, "sweep-json")[1]) == chart
     go_to(page, "Heads")
     wait_head(page, best.layer, best.index)
 
 
-def test_heads_put_in_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server: Server) -> None:
+def test_heads_added_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server: Server) -> None:
     open_page(page, server.link("patching", **SMALL))
     if button(page, "Run the sweep").count():
         run_sweep(page)
     for head in ((23, 3), (20, 0)):
-        put_in(page, *head)
+        add_head(page, *head)
     page.wait_for_url(re.compile(r"set=20\.0%2C23\.3"))
-    found = json.loads(downloaded(page, "by-hand-json")[1])
+    data = json.loads(downloaded(page, "by-hand-json")[1])
 
     def without(index: int) -> Any:
         def change(z: torch.Tensor) -> torch.Tensor:
@@ -90,20 +90,20 @@ def test_heads_put_in_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server
 
         return change
 
-    hf, ids = model().hf, model().to_tokens(app_chosen.FIRST)
+    hf, ids = model().hf, model().to_tokens(sidebar.DEFAULT_PROMPT)
     hooks = [(plain_hooks.output_projection(hf, "llama", i), "input", without(j)) for i, j in ((23, 3), (20, 0))]
     with torch.no_grad():
         before = hf(ids).logits[0, -1].softmax(-1)
         with plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType]
             after = hf(ids).logits[0, -1].softmax(-1)
     tokens = [model().tokenizer.decode([i]) for i in before.topk(8).indices.tolist()]
-    assert found["labels"][0][0] == visible(tokens[0])
+    assert data["labels"][0][0] == visible(tokens[0])
     likeliest = before.topk(1).indices
-    np.testing.assert_allclose(found["values"][0], after[likeliest].item(), atol=1e-4)
-    np.testing.assert_allclose(found["reference"][0], before[likeliest].item(), atol=1e-4)
+    np.testing.assert_allclose(data["values"][0], after[likeliest].item(), atol=1e-4)
+    np.testing.assert_allclose(data["reference"][0], before[likeliest].item(), atol=1e-4)
     with acting(page):
         page.locator(".st-key-empty button").click()
-    expect(page.get_by_text("Put heads into the set, or force a row")).to_be_visible()
+    expect(page.get_by_text("Add heads to the set, or force a row")).to_be_visible()
 
 
 def test_a_sweep_is_stopped_half_way_while_heads_are_browsed_and_another_waits(
@@ -112,25 +112,25 @@ def test_a_sweep_is_stopped_half_way_while_heads_are_browsed_and_another_waits(
     first = open_page(new_page(), server.link("patching", task="ioi", n="60", seed="7"))
     button(first, "Run the sweep").click()
     main = first.get_by_test_id("stMain")
-    begun = re.compile(r"sweep [1-9][\d,]* of 16,200")
-    expect(main.get_by_test_id("stProgress")).to_contain_text(begun, timeout=PATIENCE)
+    started = re.compile(r"sweep [1-9][\d,]* of 16,200")
+    expect(main.get_by_test_id("stProgress")).to_contain_text(started, timeout=LONG_WAIT)
     second = open_page(new_page(), server.link("patching", task="ioi", n="3", seed="8"))
     button(second, "Run the sweep").click()
-    waits = second.get_by_test_id("stMain").get_by_test_id("stProgress")
-    expect(waits).to_contain_text("waiting for sweep of z on ioi, n = 60", timeout=PATIENCE)
-    aside = second.get_by_test_id("stSidebar").get_by_test_id("stProgress")  # the first sweep, with its own Stop
-    expect(aside).to_contain_text(re.compile(r"n = 60: sweep [1-9]"), timeout=PATIENCE)
+    progress = second.get_by_test_id("stMain").get_by_test_id("stProgress")
+    expect(progress).to_contain_text("waiting for sweep of z on ioi, n = 60", timeout=LONG_WAIT)
+    other_jobs = second.get_by_test_id("stSidebar").get_by_test_id("stProgress")  # the first sweep, with its own Stop
+    expect(other_jobs).to_contain_text(re.compile(r"n = 60: sweep [1-9]"), timeout=LONG_WAIT)
     third = open_page(new_page(), server.link(head="1.1"))
     driving.click_head(third, 16, 0)
     main.get_by_role("button", name="Stop").click()
     stopped = first.get_by_text("Stopped at")
-    stopped.wait_for(timeout=PATIENCE)
-    told = re.search(r"at ([\d,]+) of 16,200", stopped.inner_text())
-    assert told is not None and 0 < int(told[1].replace(",", "")) < 16_200
-    second.locator(".grid canvas").first.wait_for(timeout=PATIENCE)  # its turn has come
+    stopped.wait_for(timeout=LONG_WAIT)
+    counts = re.search(r"at ([\d,]+) of 16,200", stopped.inner_text())
+    assert counts is not None and 0 < int(counts[1].replace(",", "")) < 16_200
+    second.locator(".grid canvas").first.wait_for(timeout=LONG_WAIT)  # its turn has come
 
 
-def test_pairs_from_a_file_are_text_and_a_wrong_file_is_a_line(page: Page, server: Server, tmp_path: Path) -> None:
+def test_uploaded_pairs_are_text_and_an_invalid_file_is_refused(page: Page, server: Server, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
     corrupt = HOSTILE.replace("John, John", "John, Mary")
     good.write_text(json.dumps({"clean": HOSTILE, "corrupt": corrupt, "answer": " Mary", "wrong": " John"}))
@@ -143,7 +143,7 @@ def test_pairs_from_a_file_are_text_and_a_wrong_file_is_a_line(page: Page, serve
     with acting(page):
         upload.set_input_files(good)
     expect(page.get_by_test_id("stAlert").filter(has_text="line 1")).to_have_count(0)
-    driving.choose(page, "on", f"pair 1: {corrupt}")
+    driving.select(page, "on", f"pair 1: {corrupt}")
     assert page.locator("[data-testid=stMain]").locator("img[src=x], a[href^=javascript]").count() == 0
     page.get_by_text("Show as code").click()
     expect(page.get_by_test_id("stExpander").locator("code")).to_contain_text("<img src=x onerror=")

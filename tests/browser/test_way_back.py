@@ -1,22 +1,22 @@
-"""The browser's buttons and links typed by hand: what was seen before is seen again."""
+"""The browser's buttons and URLs typed by hand."""
 
 from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
 from tests.browser import driving
-from tests.browser.driving import choose, chosen, click_head, heading, open_page, wait_head
+from tests.browser.driving import click_head, heading, open_page, select, value_of, wait_head
 from tests.browser.serving import Server
 
 
 def test_back_and_forward_show_what_was_there(page: Page, server: Server) -> None:
     open_page(page, server.link(head="3.1"))
     click_head(page, 12, 3)
-    choose(page, "score", "entropy")
+    select(page, "score", "entropy")
     click_head(page, 20, 0)
     for score in ("entropy", "entropy", "previous token"):
         wait_head(page, *((20, 0) if heading(page, r"20\.0").count() else (12, 3)))
-        assert chosen(page, "score") == score
+        assert value_of(page, "score") == score
         with driving.acting(page):
             page.go_back()
     expect(heading(page, r"3\.1")).to_be_visible()
@@ -24,7 +24,7 @@ def test_back_and_forward_show_what_was_there(page: Page, server: Server) -> Non
         page.go_forward()
     wait_head(page, 12, 3)
     click_head(page, 7, 7)  # the page goes on from there
-    assert chosen(page, "head") == "7.7" and chosen(page, "score") == "previous token"
+    assert value_of(page, "head") == "7.7" and value_of(page, "score") == "previous token"
 
 
 def test_back_leads_to_the_page_before(page: Page, server: Server) -> None:
@@ -42,7 +42,7 @@ def test_back_leads_to_the_page_before(page: Page, server: Server) -> None:
     wait_head(page, 3, 1)
 
 
-def test_the_first_page_has_a_name_in_links_too(page: Page, server: Server) -> None:
+def test_the_first_page_has_a_name_in_urls_too(page: Page, server: Server) -> None:
     open_page(page, server.link("heads", head="7.1", score="sink"))
     wait_head(page, 7, 1)
-    assert chosen(page, "score") == "sink (first position)" and not page.get_by_text("Page not found").count()
+    assert value_of(page, "score") == "sink (first position)" and not page.get_by_text("Page not found").count()

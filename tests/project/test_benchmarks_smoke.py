@@ -134,7 +134,7 @@ def test_the_cells_to_time_hold_the_strongest_and_cross_the_grid():
     cells = [(layer, head) for layer in range(5) for head in range(4)]
     effect = torch.zeros(5, 4, 2).numpy()
     effect[3, 1] = -1
-    found = chosen(cells, effect, 6)
-    assert found[0] == (3, 1)
-    assert len(set(found)) == 6
-    assert {layer for layer, _ in found} == set(range(5))
+    timed = chosen(cells, effect, 6)
+    assert timed[0] == (3, 1)
+    assert len(set(timed)) == 6
+    assert {layer for layer, _ in timed} == set(range(5))

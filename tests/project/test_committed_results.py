@@ -14,53 +14,72 @@ from workbench.findings import VERDICTS
 from workbench.registry import FINDINGS, ROOT
 
 RESULTS = ROOT / "docs" / "results"
-NAMES, MODELS = FINDINGS.names(), tool("kept")["MODELS"]
+COMMITTED = tool("committed")
+NAMES, MODELS, PROVENANCE = FINDINGS.names(), COMMITTED["MODELS"], COMMITTED["PROVENANCE"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-each_result = pytest.mark.parametrize(("model", "name"), [(model, name) for model in MODELS for name in NAMES])
+#: A result that every contributor can make must be there; one on a model with a licence to accept may be missing.
+REQUIRED = [(model, name) for model in MODELS if not COMMITTED["optional"](model) for name in NAMES]
+PRESENT = [(model, name) for model in MODELS for name in NAMES if (RESULTS / model / name).is_dir()]
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
+def run_info(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
-@each_result
-def test_every_finding_has_a_result_that_is_whole(model: str, name: str) -> None:
+@pytest.mark.parametrize(("model", "name"), REQUIRED)
+def test_every_finding_has_a_current_result(model: str, name: str) -> None:
+    stale = COMMITTED["differences"](RESULTS / model / name, COMMITTED["provenance"](name, model, {}))
+    assert not stale, f"docs/results/{model}/{name}: {'; '.join(stale)}. Run {COMMITTED['command'](name, model)}"
+
+
+@pytest.mark.parametrize(("model", "name"), PRESENT)
+def test_a_result_is_whole(model: str, name: str) -> None:
     folder = RESULTS / model / name
-    facts, about = facts_of(folder), json.loads((folder / "kept.json").read_text(encoding="utf-8"))
-    assert facts["verdict"] in VERDICTS and facts["config"]["model"] == model
-    assert about["of"]["finding"] == name and about["of"]["config"] == facts["config"]
-    assert facts["verdict"].capitalize() in (folder / "summary.txt").read_text(encoding="utf-8")
+    info, copied = run_info(folder), json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    assert info["verdict"] in VERDICTS and info["config"]["model"] == model
+    assert copied["measured"]["finding"] == name and copied["measured"]["model"] == model
+    assert {"model": model, **copied["measured"]["settings"]} == info["config"]
+    assert info["model"]["sha256"] == copied["measured"]["model_sha256"]
+    assert info["verdict"].capitalize() in (folder / "summary.txt").read_text(encoding="utf-8")
     assert (folder / "tables" / "summary.csv").is_file()
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1_000_000
 
 
-@each_result
-def test_its_page_shows_that_result(model: str, name: str) -> None:
+@pytest.mark.parametrize(("model", "name"), PRESENT)
+def test_its_page_has_that_result(model: str, name: str) -> None:
     page, folder = tool("pages")["rendered"]("results", name, RESULTS, ".."), RESULTS / model / name
-    mine = page.split(f"### {model}\n")[1].split("\n### ")[0]
-    assert f"**{facts_of(folder)['verdict'].capitalize()}.**" in mine
+    section = page.split(f"### {model}\n")[1].split("\n### ")[0]
+    assert f"**{run_info(folder)['verdict'].capitalize()}.**" in section
     for line in (folder / "summary.txt").read_text(encoding="utf-8").splitlines():
-        assert line.rstrip() in mine
-    assert "has changed since this run" not in mine, "run make results"
+        assert line.rstrip() in section
 
 
-def test_a_page_says_when_its_result_is_of_something_else(tmp_path: Path) -> None:
+def test_a_page_says_when_its_result_is_out_of_date(tmp_path: Path) -> None:
     model, name = MODELS[0], NAMES[0]
     folder = tmp_path / model / name
     folder.mkdir(parents=True)
-    for file in ("run.json", "summary.txt", "kept.json"):
+    for file in ("run.json", "summary.txt", PROVENANCE):
         (folder / file).write_bytes((RESULTS / model / name / file).read_bytes())
-    about = json.loads((folder / "kept.json").read_text(encoding="utf-8"))
-    about["of"]["source"] = "0" * 64
-    (folder / "kept.json").write_text(json.dumps(about), encoding="utf-8")
-    assert "has changed since this run" in tool("pages")["rendered"]("results", name, tmp_path, "..")
+    assert "Out of date" not in tool("pages")["rendered"]("results", name, tmp_path, "..")
+    info = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    info["measured"]["prompts_sha256"] = "0" * 64
+    (folder / PROVENANCE).write_text(json.dumps(info), encoding="utf-8")
+    page = tool("pages")["rendered"]("results", name, tmp_path, "..")
+    assert "Out of date (prompts_sha256: '000" in page and COMMITTED["command"](name, model) in page
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_readme_tells_each_study_with_its_committed_verdict_and_numbers(name: str) -> None:
-    (row,) = re.findall(rf"^\|(.*)`workbench reproduce {name}` \|$", README, re.M)
-    folder = RESULTS / MODELS[0] / name
-    assert facts_of(folder)["verdict"].capitalize() in row
+#: The README's table of findings; not every finding need be in it.
+ROWS = {name: row for row, name in re.findall(r"^\|(.*)`workbench reproduce ([\w-]+)` \|$", README, re.M)}
+
+
+def test_the_readme_has_findings() -> None:
+    assert len(ROWS) >= 5 and set(ROWS) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_readme_tells_each_finding_with_its_committed_verdict_and_numbers(name: str) -> None:
+    folder, row = RESULTS / MODELS[0] / name, ROWS[name]
+    assert run_info(folder)["verdict"].capitalize() in row
     report = (folder / "summary.txt").read_text(encoding="utf-8")
     numbers = re.findall(r"[−+-]?\d+\.\d+", row.replace("\N{MINUS SIGN}", "-"))
     assert len(numbers) >= 3

@@ -19,7 +19,7 @@ from mkdocs.structure.files import Files
 import workbench as wb
 from tests.docs_pages import MODEL
 from workbench.findings import Report
-from workbench.registry import FINDINGS, ROOT
+from workbench.registry import FINDINGS, ROOT, TASKS
 from workbench.runs.directory import RunDirectory
 from workbench.runs.run import Run
 
@@ -34,8 +34,8 @@ def tool(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def kept() -> dict[str, Any]:
-    return tool("kept")
+def committed() -> dict[str, Any]:
+    return tool("committed")
 
 
 def made_up_run(root: Path, tables: int = 1, verdict: Any = "undecided") -> Run:
@@ -53,7 +53,7 @@ def made_up_run(root: Path, tables: int = 1, verdict: Any = "undecided") -> Run:
 
 
 @pytest.fixture(scope="module")
-def site(kept: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(committed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation with a made-up result of one model and none of the other, built."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("results", "__pycache__"))
@@ -61,7 +61,7 @@ def site(kept: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path
     for file in [ROOT / "mkdocs.yml", *ROOT.glob("*.md")]:
         shutil.copy(file, folder)
     run = made_up_run(folder / "runs")
-    kept["keep"](run, folder / "docs" / "results" / MODEL / FINDING, kept["identity"](FINDING, MODEL, {}))
+    committed["commit"](run, folder / "docs" / "results" / MODEL / FINDING, committed["provenance"](FINDING, MODEL, {}))
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", folder / "mkdocs.yml"]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, cwd=folder)
@@ -106,8 +106,8 @@ def test_a_findings_page_says_what_the_finding_and_its_runs_say(site: Path) -> N
     page = site / "findings" / f"{FINDING}.html"
     text = text_of(page)
     made_up = ("Undecided.", "Made up.\nTwice.", "0.123", "dis|tant", "n = 20")
-    for said in (finding.question, *map(str, finding.thresholds.values()), *made_up):
-        assert str(said).replace("'", "’") in text.replace("'", "’"), said
+    for text_part in (finding.question, *map(str, finding.thresholds.values()), *made_up):
+        assert str(text_part).replace("'", "’") in text.replace("'", "’"), text_part
     assert "gemma3-270m-q4" in text and text.count("Not measured yet") == 1
     for link in re.findall(r'(?:src|href)="(\.\./results/[^"]+)"', page.read_text(encoding="utf-8")):
         assert (page.parent / link).is_file(), link
@@ -129,49 +129,64 @@ def test_a_finding_for_which_nobody_wrote_a_page_has_one() -> None:
 # --- what is committed of a run
 
 
-def test_a_copy_holds_the_runs_own_bytes_and_stays_small(kept: dict[str, Any], tmp_path: Path) -> None:
+def test_a_copy_holds_the_runs_own_bytes_and_stays_small(committed: dict[str, Any], tmp_path: Path) -> None:
     run, folder = made_up_run(tmp_path / "runs", tables=6), tmp_path / "copy"
-    of = kept["identity"](FINDING, MODEL, {})
-    left = kept["keep"](run, folder, of)
+    measured = committed["provenance"](FINDING, MODEL, {})
+    omitted = committed["commit"](run, folder, measured)
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    assert set(left) == {"tables/txxxx.csv", "tables/txxxxx.csv"}
+    assert set(omitted) == {"tables/txxxx.csv", "tables/txxxxx.csv"}
     assert set(files) == {
-        "kept.json", "run.json", "summary.txt", "tables/summary.csv", "tables/tx.csv", "tables/txx.csv",
+        "provenance.json", "run.json", "summary.txt", "tables/summary.csv", "tables/tx.csv", "tables/txx.csv",
         "tables/txxx.csv", "figures/overlap.png",
     }  # fmt: skip
-    assert sum(path.stat().st_size for path in files.values()) < kept["LIMIT"]
-    for name in set(files) - {"kept.json"}:
+    assert sum(path.stat().st_size for path in files.values()) < committed["MAX_BYTES"]
+    for name in set(files) - {"provenance.json"}:
         assert files[name].read_bytes() == run.data(name)
-    assert kept["same"](folder, of)
-    kept["keep"](made_up_run(tmp_path / "runs", verdict="supported"), folder, of)
+    assert not committed["differences"](folder, measured)
+    committed["commit"](made_up_run(tmp_path / "runs", verdict="supported"), folder, measured)
     assert not (folder / "tables" / "tx.csv").exists()
 
 
 def test_a_result_is_made_again_when_what_it_depends_on_changes(
-    kept: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    committed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = kept["identity"](FINDING, MODEL, {})
-    kept["keep"](made_up_run(tmp_path / "runs"), tmp_path / "copy", of)
-    assert kept["same"](tmp_path / "copy", kept["identity"](FINDING, MODEL, {}))
-    assert not kept["same"](tmp_path / "copy", kept["identity"](FINDING, MODEL, {"n": 4}))
-    assert not kept["same"](tmp_path / "copy", kept["identity"](FINDING, "tiny", {}))
-    monkeypatch.setattr(wb, "__version__", "0.1.1")
-    assert not kept["same"](tmp_path / "copy", kept["identity"](FINDING, MODEL, {}))
-    assert not kept["same"](tmp_path / "nothing", of)
+    folder, finding = tmp_path / "copy", FINDINGS[FINDING]
+    committed["commit"](made_up_run(tmp_path / "runs"), folder, committed["provenance"](FINDING, MODEL, {}))
+
+    def differing(model: str = MODEL, **changes: Any) -> list[str]:
+        lines = committed["differences"](folder, committed["provenance"](FINDING, model, changes))
+        return [line.partition(":")[0] for line in lines]
+
+    assert differing() == []
+    assert differing(n=4) == ["settings"]
+    assert differing(tasks=["ioi"]) == differing(seed=1) == ["settings", "prompts_sha256"]
+    assert differing("tiny") == ["model", "model_sha256"]
+    monkeypatch.setattr(committed["findings"], "RESULTS_VERSION", 2)
+    assert differing() == ["engine_results_version"]
+    monkeypatch.setitem(finding.__dict__, "results_version", 2)
+    assert differing() == ["results_version", "engine_results_version"]
+    assert committed["differences"](tmp_path / "nothing", {}) == ["missing"]
 
 
-def test_the_sources_of_a_finding_are_what_it_imports_and_asks(kept: dict[str, Any]) -> None:
-    def of(name: str, settings: dict[str, Any]) -> set[str]:
-        return {path.relative_to(ROOT).as_posix() for path in kept["sources"](name, settings)}
+def test_the_prompts_of_a_result_are_those_of_its_tasks(
+    committed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hash_of(name: str, **changes: Any) -> str:
+        return committed["provenance"](name, MODEL, changes)["prompts_sha256"]
 
-    found = of(FINDING, {"tasks": ["induction"]})
-    assert {
-        "circuits/findings/circuit_reuse.py", "circuits/overlap.py", "circuits/published.toml", "data/tasks/ioi.py",
-        "data/tasks/induction.py", "data/templates.py", "data/words.py",
-    } <= found  # fmt: skip
-    assert not {"data/tasks/greater_than.py", "circuits/findings/faithfulness.py"} & found
-    assert not any(path.startswith("workbench/") for path in found)
-    assert "data/tasks/colored_objects.py" in of("circuit-repair", {})
+    before = hash_of("ioi-circuit")
+    assert before == hash_of("faithfulness", task="ioi") != hash_of("faithfulness", task="greater-than")
+    assert before != hash_of("circuit-repair")
+    words = wb.task("ioi").draw.__globals__
+    monkeypatch.setitem(words, "PLACES", (*words["PLACES"][:-1], "observatory"))
+    assert tool("committed")["provenance"]("ioi-circuit", MODEL, {})["prompts_sha256"] != before
+
+
+@pytest.mark.parametrize("name", FINDINGS.names())
+def test_a_finding_says_which_tasks_it_draws_from(committed: dict[str, Any], name: str) -> None:
+    finding = FINDINGS[name]
+    tasks = committed["tasks_of"](finding, finding.defaults)
+    assert tasks and set(tasks) <= set(TASKS.names()), "list its tasks in Finding(tasks=…)"
 
 
 def test_a_trial_runs_keeps_and_is_then_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,9 +194,9 @@ def test_a_trial_runs_keeps_and_is_then_skipped(tmp_path: Path, capsys: pytest.C
     trial = ["--models", "tiny", "--findings", FINDING, "--n", "2", "--tasks", "ioi"]
     places = ["--into", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
     assert main([*trial, *places]) == 0
-    assert "undecided, kept in" in capsys.readouterr().out
+    assert "not judged, copied to" in capsys.readouterr().out
     assert (tmp_path / "results" / "tiny" / FINDING / "tables" / "heads.csv").is_file()
     assert main([*trial, *places]) == 0
-    assert capsys.readouterr().out == f"{FINDING} on tiny: is there\n"
+    assert capsys.readouterr().out == f"{FINDING} on tiny: current\n"
     with pytest.raises(SystemExit):  # a trial never goes among the committed results
         main(trial)

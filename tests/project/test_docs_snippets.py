@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import runpy
 from functools import cache
@@ -15,6 +17,7 @@ from typer.exceptions import TyperException
 
 import workbench as wb
 from tests.docs_pages import DOCS, PAGES, TINY, blocks, script
+from tests.project.test_docs_site import tool
 from workbench import cli
 from workbench.core import EDIT_KINDS, SITES
 from workbench.head_scores.result import UNITS
@@ -24,15 +27,15 @@ from workbench.registry import METRICS, ROOT
 SCRIPTS = [page for page in PAGES if script(page.read_text(encoding="utf-8"))]
 
 
-def run(page: Path, folder: Path, **given: Any) -> dict[str, Any]:
+def run(page: Path, folder: Path, **names: Any) -> dict[str, Any]:
     """Run a page's Python in a folder; a file, because nnsight reads the source of what it traces."""
     file = folder / f"{page.stem.replace('-', '_')}.py"
     file.write_text(script(page.read_text(encoding="utf-8")), encoding="utf-8")
-    return runpy.run_path(str(file), init_globals=given)
+    return runpy.run_path(str(file), init_globals=names)
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,18 +49,18 @@ ALONE = [page for page in SCRIPTS if not page.name.startswith("from-") and page.
 
 
 @pytest.mark.parametrize("page", ALONE, ids=name_of)
-def test_the_python_of_a_page_runs(page: Path, here: Path) -> None:
-    given = {"wb": wb, "model": wb.load(TINY), "task": wb.task("ioi", n=2)} if page.name == "errors.md" else {}
-    run(page, here, **given)
+def test_the_python_of_a_page_runs(page: Path, folder: Path) -> None:
+    names = {"wb": wb, "model": wb.load(TINY), "task": wb.task("ioi", n=2)} if page.name == "errors.md" else {}
+    run(page, folder, **names)
 
 
-def test_the_python_that_reads_a_run_runs_after_the_command_that_makes_it(here: Path) -> None:
+def test_the_python_that_reads_a_run_runs_after_the_command_that_makes_it(folder: Path) -> None:
     page = DOCS / "howto" / "save.md"
     (command,) = re.findall(r"^workbench (reproduce circuit-reuse --n .*)$", page.read_text(encoding="utf-8"), re.M)
     assert cli.main([*command.split(), "--model", TINY]) in (0, 1)
-    found = run(page, here)
-    assert found["run"].facts["config"]["n"] == 4
-    assert (here / "ioi.html").stat().st_size > 100_000
+    names = run(page, folder)
+    assert names["run"].facts["config"]["n"] == 4
+    assert (folder / "ioi.html").stat().st_size > 100_000
 
 
 # --- the pages for people who come from elsewhere
@@ -80,15 +83,40 @@ def traced() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(("page", "theirs"), [("from-transformerlens", "bridge"), ("from-nnsight", "traced")])
-def test_their_snippets_and_ours_give_the_same_numbers(page: str, theirs: str, here: Path) -> None:
-    found = run(DOCS / f"{page}.md", here, **{theirs: bridge() if theirs == "bridge" else traced()})
-    pairs = {name: (found[name], found[f"ours{name[6:]}"]) for name in found if name.startswith("theirs")}
-    assert set(pairs) == {"theirs", "theirs_z", "theirs_logits"}
-    for name, (a, b) in pairs.items():
-        a, b = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (a, b))
-        assert a.shape == b.shape, name
-        assert np.abs(a - b).max() < 1e-4 < np.abs(a).max(), name
+@pytest.mark.parametrize(("page", "name"), [("from-transformerlens", "bridge"), ("from-nnsight", "traced")])
+def test_both_columns_give_the_same_numbers(page: str, name: str, folder: Path) -> None:
+    names = run(DOCS / f"{page}.md", folder, **{name: bridge() if name == "bridge" else traced()})
+    counterpart = {"expected": "values", "expected_z": "z", "expected_logits": "logits"}
+    assert {name for name in names if name.startswith("expected")} == set(counterpart)
+    for expected, value in counterpart.items():
+        a, b = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (names[expected], names[value]))
+        assert a.shape == b.shape, value
+        assert np.abs(a - b).max() < 1e-4 < np.abs(a).max(), value
+
+
+#: Calls in running text: `wb.sweep(model, others, where=screen.confirmed)`.
+_CALL = re.compile(r"`[^`]*?((?:wb|model)\.[\w.]+\([^`]*\))[^`]*`")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_calls_in_the_text_have_the_arguments_that_they_name(page: Path) -> None:
+    for text in _CALL.findall(page.read_text(encoding="utf-8")):
+        try:
+            tree = ast.parse(text.replace("...", "").replace("…", "..."), mode="eval")
+        except SyntaxError:
+            continue  # several in a row, or one that is cut
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                function = _looked_up(call.func)
+                if function is not None:
+                    names = [keyword.arg for keyword in call.keywords if keyword.arg]
+                    inspect.signature(function).bind_partial(**dict.fromkeys(names))
+
+
+def _looked_up(attribute: ast.Attribute) -> Any:
+    """``wb.sweep`` or ``model.reset_hooks``; None for what is looked up in anything else."""
+    owner = {"wb": wb, "model": wb.HookedLM}.get(getattr(attribute.value, "id", ""))
+    return None if owner is None else getattr(owner, attribute.attr)
 
 
 def test_the_script_of_the_first_page_is_the_example() -> None:
@@ -144,11 +172,13 @@ def test_a_command_that_cannot_be_given_is_noticed() -> None:
 
 def test_sites_edits_and_metrics_are_all_explained() -> None:
     text = (DOCS / "numbers.md").read_text(encoding="utf-8")
-    for name in (*SITES, *EDIT_KINDS, *METRICS.names()):
+    for name in (*SITES, *EDIT_KINDS):
         assert f"`{name}`" in text, name
-    for metric in map(METRICS.__getitem__, METRICS.names()):
-        (row,) = re.findall(rf"^\| `{metric.name}` .*", text, re.M)
-        assert row.endswith(f"| {metric.units} |")
+    assert "\n<!-- metrics: all -->\n" in text
+    table = tool("pages")["rendered"]("metrics", "all", DOCS / "results", "results")
+    for name in METRICS.names():
+        (row,) = re.findall(rf"^\| `{name}` .*", table, re.M)
+        assert row.endswith(f"| {METRICS[name].units} |") and len(row.split("|")[2]) > 15
 
 
 def test_head_scores_are_all_explained() -> None:

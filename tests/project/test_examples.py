@@ -24,18 +24,18 @@ def test_it_runs(
     example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = runpy.run_path(str(example))
-    assert found["model"].provenance["name"] == "smollm2-135m-instruct-q4"
-    said = capsys.readouterr().out
-    assert said.count("\n") >= 5
+    results = runpy.run_path(str(example))
+    assert results["model"].provenance["name"] == "smollm2-135m-instruct-q4"
+    output = capsys.readouterr().out
+    assert output.count("\n") >= 5
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES.get(example.stem, []))
     assert all(path.stat().st_size > 10_000 for path in tmp_path.glob("*.png"))
     if example.stem == "own_prompts":
-        assert "effect" in said
+        assert "effect" in output
     if example.stem == "find_circuit":
-        assert wb.Circuit.load("ioi.circuit.json").head_set == found["circuit"].head_set
-        left = dict(zip(found["left"].labels["set"], found["left"].values.mean(1), strict=True))
+        assert wb.Circuit.load("ioi.circuit.json").head_set == results["circuit"].head_set
+        left = dict(zip(results["left"].labels["set"], results["left"].values.mean(1), strict=True))
         assert left["only the circuit"] > 2 > max(left["all but the circuit"], left["no head"])
     if example.stem == "repair_task":
-        negative, _, right, others = found["sweep"].mean_delta
-        assert found["sweep"].n == 40 and negative > max(0, right, others)
+        negative, _, right, others = results["sweep"].mean_delta
+        assert results["sweep"].n == 40 and negative > max(0, right, others)

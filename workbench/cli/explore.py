@@ -1,4 +1,4 @@
-"""``workbench explore``: start the page in which heads are browsed and patched."""
+"""``workbench explore``: start the web page in which heads are browsed and patched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.cli.choices import Model, check_model
 from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
 
-#: What the server is started with: for one person on this machine.
+#: Settings of the server: for one user on this machine.
 SETTINGS: dict[str, str | tuple[str, ...]] = {
     "server.address": "127.0.0.1",
     "server.allowedHosts": ("localhost", "127.0.0.1"),
@@ -31,12 +31,12 @@ SETTINGS: dict[str, str | tuple[str, ...]] = {
     "runner.postScriptGC": "false",  # it would walk all of torch after each run of a page
 }
 
-#: And in which environment.
+#: Additional environment variables of the server.
 ENVIRONMENT = {
-    # The threads of torch would spin while they wait for work, and page, worker and browser share the cores.
+    # Threads of torch would spin while they wait, and page, worker and browser share the cores.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Arrow's own allocator may crash where the thread that loaded it has ended, as each run of a page does: issues
-    # 50471 and 50908 of apache/arrow (pyarrow 25). With pyarrow 26 the tests crashed once like that.
+    # Arrow's own allocator may crash when the thread that loaded it has ended, as after each run of a page: issues
+    # 50471 and 50908 of apache/arrow (pyarrow 25). With pyarrow 26 the tests crashed once in that way.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
@@ -49,9 +49,11 @@ def explore(
     """Browse and patch heads in a web page, on this machine alone. Ctrl-C stops it."""
     check_model(model)
     if importlib.util.find_spec("streamlit") is None:
-        raise BadInput("The explorer needs Streamlit: pip install 'attention-workbench[explorer]'.")
-    if _taken(port):
-        raise UsageError(f"Port {port} is taken: name another, such as --port {port + 1}.")
+        raise BadInput("The explorer needs Streamlit. Install it: pip install 'attention-workbench[explorer]'.")
+    if _is_in_use(port):
+        raise UsageError(
+            f"port={port}: expected a free port, because this one is in use. Choose another: --port {port + 1}."
+        )
     settings: dict[str, str | tuple[str, ...]] = {
         **SETTINGS,
         "server.port": str(port),
@@ -59,18 +61,18 @@ def explore(
     }
     command = [sys.executable, "-m", "streamlit", "run", str(registry.ROOT / "app" / "served" / "explorer.py")]
     for name, value in settings.items():
-        for one in value if isinstance(value, tuple) else (value,):
-            command += [f"--{name}", one]
+        for text in value if isinstance(value, tuple) else (value,):
+            command += [f"--{name}", text]
     env = registry.environment() | ENVIRONMENT | {"WORKBENCH_EXPLORE_MODELS": json.dumps([model])}
     print(f"The explorer is at http://127.0.0.1:{port} (Ctrl-C stops it).", file=sys.stderr)
     return subprocess.run(command, env=env, check=False).returncode
 
 
-def _taken(port: int) -> bool:
-    with socket.socket() as trying:
-        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _is_in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trying.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return True
     return False

@@ -34,6 +34,7 @@ class Finding:
         defaults: the settings and their default values, ``n`` and ``seed`` among them; no others are accepted.
         full: the settings of the long form (``--full``).
         source: the paper.
+        tasks: the tasks that it draws prompts from, besides those in its settings (``task``, ``tasks``).
         results_version: the version of its numbers, raised by hand when a change of the finding moves any of them.
 
     Examples:
@@ -52,6 +53,7 @@ class Finding:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    tasks: tuple[str, ...] = ()
     results_version: int = 1
 
     def __post_init__(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 
-from app.circuits import circuit_read
-from app.circuits.circuit_graph import CircuitGraph
+from app.circuits import from_run
+from app.circuits.graph import CircuitGraph
 from workbench.io.tables import read_csv
 from workbench.registry import ROOT
 from workbench.results.circuit import Circuit
@@ -28,11 +28,11 @@ def rows_of(finding: str, table: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-#: The page without the side bar.
-ALONE = """
-from app import link
+#: The page without the side bar; a run of the script has 250 seconds, so that a busy machine passes.
+PAGE = """
+from app import url_state
 from app.pages import circuits
-with link.written():
+with url_state.update_url():
     circuits.page.render()
 """
 
@@ -42,7 +42,7 @@ def committed(finding: str) -> dict[str, pd.DataFrame]:
     return {path.stem: read_csv(path) for path in paths}
 
 
-def made(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> Run:
+def make_run(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> Run:
     """A run directory under ``runs``."""
     with RunDirectory.create(Path("runs"), finding, {"model": model, "n": 20, "percent": 2.0}) as run:
         run.record(model={"name": model}, verdict="undecided")
@@ -53,15 +53,15 @@ def made(finding: str, tables: dict[str, pd.DataFrame], model: str = MODEL) -> R
 
 
 def graph_of(run: Run, task: str = "ioi") -> CircuitGraph:
-    return circuit_read.of_run(run, Circuit.from_run(run.path, task))
+    return from_run.graph_of_run(run, Circuit.from_run(run.path, task))
 
 
-def drawn_by(shown: Any) -> Any:
+def plotly_of(figure: Any) -> Any:
     """Its Plotly figure."""
-    return shown.plotly()
+    return figure.plotly()
 
 
-def page(**link: str) -> AppTest:
-    app = AppTest.from_string(ALONE, default_timeout=60)
-    app.query_params.update(link)
+def page(**query: str) -> AppTest:
+    app = AppTest.from_string(PAGE, default_timeout=250)
+    app.query_params.update(query)
     return app

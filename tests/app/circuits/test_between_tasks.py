@@ -1,4 +1,4 @@
-"""Overlap and cross-ablation of tasks, beside their controls."""
+"""Overlap and cross-ablation of tasks, with their controls."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 import pandas as pd
 import pytest
 
-from app.circuits import circuit_matrices
-from app.circuits.circuit_tables import in_words
-from tests.app.circuits.made_runs import committed, drawn_by, made, rows_of
+from app.circuits import matrices
+from app.circuits.run_tables import heads_of, summary_lines
+from tests.app.circuits.made_runs import committed, make_run, plotly_of, rows_of
 from workbench.errors import BadInput
+from workbench.results.circuit import Circuit
 
 
 def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
-    run = made("circuit-reuse", committed("circuit-reuse"))
-    trace = drawn_by(circuit_matrices.overlap(run)).data[0]
+    run = make_run("circuit-reuse", committed("circuit-reuse"))
+    trace = plotly_of(matrices.overlap(run)).data[0]
     at = {name: i for i, name in enumerate(trace.x)}
     for row in rows_of("circuit-reuse", "overlap"):
         i, j = sorted((at[row["task_a"]], at[row["task_b"]]))
@@ -23,10 +24,18 @@ def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
         text = trace.customdata[i][j]
         assert f"[{float(row['low']):.2f}, {float(row['high']):.2f}]" in text
         assert f"95 % below {float(row['null_95']):.2f}" in text and f"p = {float(row['p_value']):.2g}" in text
-    told = {row["task"]: row["split_half"] for row in rows_of("circuit-reuse", "tasks")}
-    assert trace.z[at["ioi"]][at["ioi"]] == pytest.approx(float(told["ioi"]))
-    other = circuit_matrices.overlap(run, 10.0)
-    assert {row["percent"] for row in other.rows.to_dict("records")} == {10.0} and len(other.rows) == 28
+    split_halves = {row["task"]: row["split_half"] for row in rows_of("circuit-reuse", "tasks")}
+    assert trace.z[at["ioi"]][at["ioi"]] == pytest.approx(float(split_halves["ioi"]))
+    ten = matrices.overlap(run, 10.0)
+    assert {row["percent"] for row in ten.rows.to_dict("records")} == {10.0} and len(ten.rows) == 28
+
+
+def test_heads_that_are_numbers_are_refused_where_their_names_matter() -> None:
+    tables = committed("faithfulness")
+    numeric = tables["minimality"].assign(head=[float(head) for head in tables["minimality"]["head"]])
+    run = make_run("faithfulness", tables | {"minimality": numeric})
+    with pytest.raises(BadInput, match="expected heads as text"):
+        heads_of(run, Circuit.from_run(run.path, "ioi"))
 
 
 def test_which_pairs_clear_their_null() -> None:
@@ -42,20 +51,20 @@ def test_which_pairs_clear_their_null() -> None:
             "pair": ["near"] * 5,
         }
     )
-    found = circuit_matrices.beyond_null(frame)
-    assert dict(zip(found["pairs"], found["beyond"], strict=True)) == {
-        "a × x": "surely",
-        "b × x": "yes",
+    table = matrices.beyond_null(frame)
+    assert dict(zip(table["pairs"], table["above_null"], strict=True)) == {
+        "a × x": "whole interval",
+        "b × x": "estimate only",
         "c × x": "no",
         "d × x": "no",  # on the percentile is not above it
-        "e × x": "yes",
+        "e × x": "estimate only",
     }
-    assert found["jaccard"].tolist() == [0.5, 0.4, 0.3, 0.2, 0.1]
+    assert table["jaccard"].tolist() == [0.5, 0.4, 0.3, 0.2, 0.1]
 
 
 def test_the_cross_ablation_matrix_is_less_its_random_control_and_centred_on_zero() -> None:
-    matrix = circuit_matrices.cross_ablation(made("circuit-reuse", committed("circuit-reuse")))
-    trace = drawn_by(matrix).data[0]
+    matrix = matrices.cross_ablation(make_run("circuit-reuse", committed("circuit-reuse")))
+    trace = plotly_of(matrix).data[0]
     at = {name: i for i, name in enumerate(trace.x)}
     for row in rows_of("circuit-reuse", "cross_ablation"):
         i, j = at[row["ablated"]], at[row["measured"]]
@@ -68,19 +77,19 @@ def test_the_cross_ablation_matrix_is_less_its_random_control_and_centred_on_zer
 
 def test_a_table_that_is_not_as_findings_write_it_is_refused() -> None:
     tables = committed("circuit-reuse")
-    run = made("circuit-reuse", tables | {"overlap": tables["overlap"].drop(columns="null_95")})
+    run = make_run("circuit-reuse", tables | {"overlap": tables["overlap"].drop(columns="null_95")})
     with pytest.raises(BadInput, match="null_95"):
-        circuit_matrices.overlap(run)
-    run = made("circuit-reuse", tables | {"cross_ablation": tables["cross_ablation"].assign(damage="much")})
-    with pytest.raises(BadInput, match="must hold numbers"):
-        circuit_matrices.cross_ablation(run)
+        matrices.overlap(run)
+    run = make_run("circuit-reuse", tables | {"cross_ablation": tables["cross_ablation"].assign(damage="much")})
+    with pytest.raises(BadInput, match="expected numbers"):
+        matrices.cross_ablation(run)
 
 
-def test_what_is_said_of_a_circuit_has_a_control() -> None:
-    words = " ".join(in_words(made("circuit-reuse", committed("circuit-reuse")), "ioi"))
+def test_the_summary_of_a_circuit_has_a_control() -> None:
+    text = " ".join(summary_lines(make_run("circuit-reuse", committed("circuit-reuse")), "ioi"))
     [row] = [r for r in rows_of("circuit-reuse", "cross_ablation") if r["ablated"] == r["measured"] == "ioi"]
-    assert f"{float(row['damage']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]" in words
-    assert f"{float(row['random']):.2f} ({float(row['random_low']):.2f} to {float(row['random_high']):.2f})" in words
-    words = " ".join(in_words(made("faithfulness", committed("faithfulness")), "ioi"))
+    assert f"{float(row['damage']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]" in text
+    assert f"{float(row['random']):.2f} ({float(row['random_low']):.2f} to {float(row['random_high']):.2f})" in text
+    text = " ".join(summary_lines(make_run("faithfulness", committed("faithfulness")), "ioi"))
     shares = [float(r["share"]) for r in rows_of("faithfulness", "faithfulness") if "random" in r["set"]]
-    assert f"{len(shares)} random circuits {min(shares):.2f} to {max(shares):.2f}" in words
+    assert f"{len(shares)} random circuits {min(shares):.2f} to {max(shares):.2f}" in text

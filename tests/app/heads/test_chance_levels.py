@@ -1,4 +1,4 @@
-"""Scores of a prompt, each beside its chance level."""
+"""Scores of a prompt, each with its chance level."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import chosen
-from app.heads.head_score import ON_PROMPT, on_prompt
-from app.heads.look import Look
-from tests.app.heads.shown import REPEATING, SCRIPT, Queue, grids, looked, opened
+from app import sidebar
+from app.heads.prompt_record import PromptRecord
+from app.heads.score import PROMPT_SCORES, prompt_score
+from tests.app.heads.rendered import REPEATING, SCRIPT, TIMEOUT, Queue, grids, opened, record_of
 
 
-def test_each_score_of_a_prompt_stands_beside_its_chance_level() -> None:
-    _, look = looked(REPEATING)
-    n = len(look)
+def test_each_score_of_a_prompt_is_shown_with_its_chance_level() -> None:
+    _, record = record_of(REPEATING)
+    n = len(record)
     uniform = np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None]
-    wanted = {
+    expected = {
         "previous_token": np.mean([uniform[q, q - 1] for q in range(1, n)]),
         "sink": uniform[:, 0].mean(),
         "entropy": np.mean([np.log(q + 1) for q in range(n)]),
     }
-    for name, level in wanted.items():
-        score = on_prompt(look, wb.Head(0, 0), name)
+    for name, level in expected.items():
+        score = prompt_score(record, wb.Head(0, 0), name)
         assert score.levels == [pytest.approx(level)] and f"{level:.3g}" in score.note
-    score = on_prompt(look, wb.Head(0, 0), "similarity")
-    pairs = np.stack([look.similar(wb.Head(i, j)).ravel() for i, j in np.ndindex(score.values.shape)])
+    score = prompt_score(record, wb.Head(0, 0), "similarity")
+    pairs = np.stack([record.similarity(wb.Head(i, j)).ravel() for i, j in np.ndindex(score.values.shape)])
     median = np.nanmedian(np.abs(pairs))
     assert score.signed and score.levels == [pytest.approx(-median, abs=1e-6), pytest.approx(median, abs=1e-6)]
 
 
 def test_a_prompt_without_repeats_says_why_heads_have_no_value() -> None:
-    _, look = looked("Paul gave Anna")
-    assert len(set(look.ids.tolist())) == len(look)
-    score = on_prompt(look, wb.Head(0, 0), "induction")
+    _, record = record_of("Paul gave Anna")
+    assert len(set(record.ids.tolist())) == len(record)
+    score = prompt_score(record, wb.Head(0, 0), "induction")
     assert np.isnan(score.values).all() and "twice" in score.note
 
 
 @torch.no_grad()
-def test_attribution_stands_beside_that_of_heads_that_attend_uniformly() -> None:
-    model, look = looked()
+def test_attribution_is_shown_with_that_of_heads_that_attend_uniformly() -> None:
+    model, record = record_of()
     uniform = np.zeros((model.n_layers, model.n_heads))
-    direction, end = end_direction(model, look)
-    v = wb.record(model, chosen.FIRST, ["v"], cache=False).clean["v"][0]
+    direction, end = end_direction(model, record)
+    v = wb.record(model, sidebar.DEFAULT_PROMPT, ["v"], cache=False).clean["v"][0]
     for i, j in np.ndindex(*uniform.shape):
         mean = v[i, :, j // (model.n_heads // model.n_kv_heads)].mean(0)
         W_O = model.hf.model.layers[i].self_attn.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, j]
         uniform[i, j] = float(W_O @ mean @ direction) / end
-    score = on_prompt(look, wb.Head(0, 0), "direct_logit_attribution")
+    score = prompt_score(record, wb.Head(0, 0), "direct_logit_attribution")
     assert score.levels[1] == pytest.approx(np.abs(uniform).mean(), rel=1e-3)
-    first, second = look.next_tokens(2)
+    first, second = record.next_tokens(2)
     assert repr(first.token) in score.note and repr(second.token) in score.note
 
 
-def end_direction(model: Any, look: Look) -> tuple[torch.Tensor, float]:
+def end_direction(model: Any, record: PromptRecord) -> tuple[torch.Tensor, float]:
     """From the final residual to the logit difference of the two likeliest tokens; and the norm's denominator there."""
     hf, last = model.hf, model.n_layers - 1
-    best = hf(look.ids[None]).logits[0, -1].topk(2).indices
-    raw = wb.record(model, chosen.FIRST, ["resid_post"], last, cache=False).clean["resid_post"][0][0, -1]
+    best = hf(record.ids[None]).logits[0, -1].topk(2).indices
+    raw = wb.record(model, sidebar.DEFAULT_PROMPT, ["resid_post"], last, cache=False).clean["resid_post"][0][0, -1]
     weight = hf.lm_head.weight
     return (weight[best[0]] - weight[best[1]]) * hf.model.norm.weight, float(raw.square().mean().sqrt())
 
 
-def test_every_score_of_a_prompt_is_drawn_and_nothing_is_asked_of_the_worker(app: AppTest, queue: Queue) -> None:
-    for name in ON_PROMPT:
+def test_every_score_of_a_prompt_is_shown_and_nothing_is_requested_from_the_worker(app: AppTest, queue: Queue) -> None:
+    for name in PROMPT_SCORES:
         grid = grids(opened(app, score=name, prompt=REPEATING))["grid"]
         assert grid["note"] and grid["units"] and "(1" not in grid["title"]
-        app = AppTest.from_string(SCRIPT, default_timeout=120)
-    assert queue.asked == []
+        app = AppTest.from_string(SCRIPT, default_timeout=TIMEOUT)
+    assert queue.requests == []

@@ -9,29 +9,29 @@ from streamlit.testing.v1 import AppTest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import workbench as wb
-from app import inputs, models
-from app.heads.head_compare import next_tokens
-from app.heads.head_score import difference, on_prompt
-from tests.app.heads.shown import OTHER, figures, grids, largest, looked, opened, values
+from app import models, upload_store
+from app.heads.comparison import next_tokens
+from app.heads.score import difference, prompt_score
+from tests.app.heads.rendered import OTHER, figures, grids, largest, opened, record_of, values
 
 
 def test_two_prompts_side_by_side(app: AppTest) -> None:
     opened(app, compare="yes", prompt2=OTHER, head="1.2", score="sink")
-    drawn, charts = grids(app), figures(app)
-    (model, one), (_, other) = looked(), looked(OTHER)
-    np.testing.assert_allclose(values(drawn["grid"]), one.scores["sink"], atol=1e-5)
-    np.testing.assert_allclose(values(drawn["grid-second"]), other.scores["sink"], atol=1e-5)
-    np.testing.assert_allclose(values(drawn["grid-difference"]), one.scores["sink"] - other.scores["sink"], atol=1e-5)
-    assert drawn["grid"]["high"] == drawn["grid-second"]["high"] and drawn["grid-difference"]["low"] < 0
+    grids_, charts = grids(app), figures(app)
+    (model, one), (_, other) = record_of(), record_of(OTHER)
+    np.testing.assert_allclose(values(grids_["grid"]), one.scores["sink"], atol=1e-5)
+    np.testing.assert_allclose(values(grids_["grid-second"]), other.scores["sink"], atol=1e-5)
+    np.testing.assert_allclose(values(grids_["grid-difference"]), one.scores["sink"] - other.scores["sink"], atol=1e-5)
+    assert grids_["grid"]["high"] == grids_["grid-second"]["high"] and grids_["grid-difference"]["low"] < 0
     assert {"pattern-first", "pattern-second", "pattern-difference"} <= set(charts)
     table = app.dataframe[0].value
     assert set(table.columns) == {"token", "first", "second", "difference"}
     np.testing.assert_allclose(table["difference"], table["first"] - table["second"])
     with torch.no_grad():
-        chances = [model.hf(look.ids[None]).logits[0, -1].softmax(-1) for look in (one, other)]
-    distance = float((chances[0] - chances[1]).abs().sum() / 2)
+        probabilities = [model.hf(record.ids[None]).logits[0, -1].softmax(-1) for record in (one, other)]
+    distance = float((probabilities[0] - probabilities[1]).abs().sum() / 2)
     assert any(f"{distance:.3f}" in str(caption.value) for caption in app.caption)
-    assert np.max(table["first"]) == pytest.approx(float(chances[0].max()), abs=1e-5)
+    assert np.max(table["first"]) == pytest.approx(float(probabilities[0].max()), abs=1e-5)
 
 
 def test_prompts_of_other_lengths_have_no_difference_of_patterns(app: AppTest) -> None:
@@ -42,22 +42,22 @@ def test_prompts_of_other_lengths_have_no_difference_of_patterns(app: AppTest) -
 
 def test_two_heads_side_by_side(app: AppTest) -> None:
     opened(app, compare="yes", differs="head", head="1.2", head2="0.3", score="sink")
-    drawn = grids(app)
-    assert drawn["grid"]["selected"] == [1, 2] and drawn["grid-second"]["selected"] == [0, 3]
-    assert drawn["grid"]["marked"] == [[0, 3]] and "grid-difference" not in drawn
-    _, look = looked()
-    wanted = look.pattern(wb.Head(1, 2)) - look.pattern(wb.Head(0, 3))
-    assert largest(figures(app)["pattern-difference"]) == pytest.approx(np.abs(wanted).max(), abs=1e-4)
+    grids_ = grids(app)
+    assert grids_["grid"]["selected"] == [1, 2] and grids_["grid-second"]["selected"] == [0, 3]
+    assert grids_["grid"]["marked"] == [[0, 3]] and "grid-difference" not in grids_
+    _, record = record_of()
+    expected = record.pattern(wb.Head(1, 2)) - record.pattern(wb.Head(0, 3))
+    assert largest(figures(app)["pattern-difference"]) == pytest.approx(np.abs(expected).max(), abs=1e-4)
     app.selectbox(key="score").set_value("similarity").run()
     difference_ = values(grids(app)["grid-difference"])
-    same = look.similar(wb.Head(1, 2)) - look.similar(wb.Head(0, 3))
+    same = record.similarity(wb.Head(1, 2)) - record.similarity(wb.Head(0, 3))
     np.testing.assert_allclose(difference_, same, atol=1e-5)
 
 
-def test_a_second_head_is_at_first_the_most_alike(app: AppTest) -> None:
+def test_the_default_second_head_is_the_most_similar(app: AppTest) -> None:
     opened(app, compare="yes", differs="head", head="1.2")
-    similar = looked()[1].similar(wb.Head(1, 2))
-    layer, index = np.unravel_index(np.nanargmax(similar), similar.shape)
+    cosines = record_of()[1].similarity(wb.Head(1, 2))
+    layer, index = np.unravel_index(np.nanargmax(cosines), cosines.shape)
     assert app.query_params["head2"] == f"{layer}.{index}"
 
 
@@ -68,9 +68,9 @@ def test_two_models_side_by_side(app: AppTest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(models, "available", lambda: list(loaded))
     monkeypatch.setattr(models, "load", loaded.__getitem__)
     opened(app, compare="yes", differs="model", score="sink", head="1.2")
-    drawn = grids(app)
-    assert app.selectbox(key="model2").value == "other" and drawn["grid-second"]["title"].startswith("other")
-    difference_ = values(drawn["grid-difference"])
+    grids_ = grids(app)
+    assert app.selectbox(key="model2").value == "other" and grids_["grid-second"]["title"].startswith("other")
+    difference_ = values(grids_["grid-difference"])
     np.testing.assert_allclose(difference_[0], 0, atol=1e-6)
     assert np.abs(difference_[1]).max() > 1e-3
     assert "pattern-difference" in figures(app)
@@ -94,27 +94,27 @@ def test_without_a_second_model_the_page_says_so(app: AppTest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [({"differs": "head", "head2": "nonsense"}, "not a head"), ({"prompt2-input": "0" * 64}, "not on this machine")],
 )
-def test_a_link_to_no_second_side_is_one_line(app: AppTest, query: dict[str, str], said: str) -> None:
+def test_an_invalid_second_side_in_the_url_is_one_line(app: AppTest, query: dict[str, str], message: str) -> None:
     opened(app, compare="yes", **query)
-    assert said in str([*app.error, *app.warning][0].value)
+    assert message in str([*app.error, *app.warning][0].value)
 
 
-def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_link_by_its_hash(app: AppTest) -> None:
+def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_url_by_its_hash(app: AppTest) -> None:
     opened(app, compare="yes")
     text = "<b>Mary</b> and John " * 110
     app.text_area(key="prompt2").set_value(text).run()
     assert not app.exception
     name = app.query_params["prompt2-input"]
-    assert "prompt2" not in app.query_params and inputs.kept(name).decode() == text
-    assert "at most" in app.error[0].value  # it has too many tokens for this model
+    assert "prompt2" not in app.query_params and upload_store.load(name).decode() == text
+    assert "the limit is" in app.error[0].value  # it has too many tokens for this model
     app.text_area(key="prompt2").set_value("<b>Mary</b> and John").run()
     assert not app.error and len(app.get("html")) == 2
     assert all("<b>" not in html.proto.body for html in app.get("html"))
     app.text_area(key="prompt2").set_value("").run()
-    assert "second prompt is empty" in app.error[0].value.lower()
+    assert "second prompt: it is empty" in app.error[0].value.replace("\\", "").lower()
     app.text_area(key="prompt2").set_value(OTHER).run()
     assert not app.error and app.query_params["prompt2"] == OTHER
     app.toggle(key="compare").set_value(False).run()
@@ -123,15 +123,15 @@ def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_link_by_its_hash(app
     assert app.text_area(key="prompt2").value == OTHER
 
 
-def test_a_difference_is_first_less_second() -> None:
-    (_, one), (_, other) = looked(), looked(OTHER)
+def test_a_difference_is_the_first_minus_the_second() -> None:
+    (_, one), (_, other) = record_of(), record_of(OTHER)
     head = wb.Head(1, 1)
-    found = difference(on_prompt(one, head, "entropy"), on_prompt(other, head, "entropy"))
-    np.testing.assert_array_equal(found.values, one.scores["entropy"] - other.scores["entropy"])
-    assert found.signed and f"{np.median(np.abs(found.values)):.3g}" in found.note
+    score = difference(prompt_score(one, head, "entropy"), prompt_score(other, head, "entropy"))
+    np.testing.assert_array_equal(score.values, one.scores["entropy"] - other.scores["entropy"])
+    assert score.signed and f"{np.median(np.abs(score.values)):.3g}" in score.note
 
 
 def test_next_tokens_of_two_models_are_compared_as_text() -> None:
-    (_, one), (_, other) = looked(), looked()
+    (_, one), (_, other) = record_of(), record_of()
     table = next_tokens(one, other)
     assert len(table) == 8 and np.allclose(table["first"], table["second"]) and np.allclose(table["difference"], 0)

@@ -1,4 +1,4 @@
-"""One prompt and one head: long prompts, the position that is shown, models that are let go."""
+"""One prompt and one head: long prompts, the position that is shown, models that are released."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import chosen, models
-from app.heads import head_view, pattern
-from tests.app.heads.shown import OTHER, figures, largest, looked, opened, tiny_checkpoint
+from app import models, sidebar
+from app.heads import detail, pattern_chart, selection
+from tests.app.heads.rendered import OTHER, TIMEOUT, figures, largest, opened, record_of, tiny_checkpoint
 from workbench.errors import UsageError
 from workbench.plotting import attention_view
 
 
 def test_a_text_of_too_many_tokens_is_refused() -> None:
-    with pytest.raises(UsageError, match="at most"):
-        chosen.ids(wb.load("tiny"), "Mary and John " * 2_000)
+    with pytest.raises(UsageError, match="the limit is"):
+        sidebar.token_ids(wb.load("tiny"), "Mary and John " * 2_000)
 
 
 def test_the_position_returns_to_the_last_one_with_another_prompt(app: AppTest) -> None:
     opened(app, dest="3")
     assert app.slider(key="dest").value == 3
-    app.text_input(key=chosen.HEAD).set_value("1.1").run()
+    app.text_input(key=sidebar.HEAD).set_value("1.1").run()
     assert app.slider(key="dest").value == 3
-    app.text_area(key=chosen.PROMPT).set_value(OTHER).run()
-    assert not app.exception and app.slider(key="dest").value == len(looked(OTHER)[1]) - 1
+    app.text_area(key=sidebar.PROMPT).set_value(OTHER).run()
+    assert not app.exception and app.slider(key="dest").value == len(record_of(OTHER)[1]) - 1
 
 
 def test_a_long_prompt_is_pooled_and_any_block_of_it_is_shown(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (attention_view, pattern):
+    for module in (attention_view, pattern_chart):
         monkeypatch.setattr(module, "FULL", 20)
-    monkeypatch.setattr(pattern, "BLOCK", 10)
-    monkeypatch.setattr(head_view, "LONG", 20)
+    monkeypatch.setattr(pattern_chart, "BLOCK", 10)
+    monkeypatch.setattr(detail, "MAX_TOKENS_UNSCROLLED", 20)
     text = "Mary and John " * 15
-    _, look = looked(text)
-    row = look.pattern(wb.Head(0, 0))
+    _, record = record_of(text)
+    row = record.pattern(wb.Head(0, 0))
     opened(app, prompt=text, head="0.0")
     figure = figures(app)["pattern"]
     assert "largest of" in figure["layout"]["title"]["subtitle"]["text"] and len(figure["data"][0]["x"]) <= 20
@@ -50,26 +50,26 @@ def test_a_long_prompt_is_pooled_and_any_block_of_it_is_shown(app: AppTest, monk
     figure = figures(app)["pattern"]
     assert figure["data"][0]["y"][0].startswith("20 ") and figure["data"][0]["x"][0].startswith("0 ")
     assert largest(figure) == pytest.approx(row[20:30, :10].max(), abs=1e-5)
-    most = next(str(caption.value) for caption in app.caption if str(caption.value).startswith("Most"))
-    assert f" {row[-1].argmax()} " in most and f"{row[-1].max():.2f}".replace(".", "\\.") in most
+    strongest = next(str(caption.value) for caption in app.caption if str(caption.value).startswith("Strongest"))
+    assert f" {row[-1].argmax()} " in strongest and f"{row[-1].max():.2f}".replace(".", "\\.") in strongest
 
 
-def test_a_model_that_is_let_go_takes_its_looks_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_released_model_takes_its_prompt_records_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "available", lambda: ["one", "two", "three"])
     monkeypatch.setattr(wb, "load", lambda name: tiny_checkpoint())
-    assert models.MODELS == 2
-    gone = weakref.ref(models.load("one"))
-    models.look("one", [5, 6, 7])
+    assert models.MAX_MODELS == 2
+    released = weakref.ref(models.load("one"))
+    selection.prompt_record("one", [5, 6, 7])
     models.load("two")
     gc.collect()
-    assert gone() is not None
+    assert released() is not None
     models.load("three")
     gc.collect()
-    assert gone() is None
+    assert released() is None
 
 
-def test_the_page_says_how_long_it_took(app: AppTest, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_page_reports_its_render_time(app: AppTest, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "workbench.explorer")
-    AppTest.from_string("from app.Home import main; main()", default_timeout=120).run()
-    said = re.search(r"Heads drawn in (\d+\.\d) ms", caplog.text)
-    assert said is not None and 0 < float(said[1]) < 120_000
+    AppTest.from_string("from app.Home import main; main()", default_timeout=TIMEOUT).run()
+    match = re.search(r"Heads rendered in (\d+\.\d) ms", caplog.text)
+    assert match is not None and float(match[1]) > 0

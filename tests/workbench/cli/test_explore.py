@@ -1,4 +1,4 @@
-"""``workbench explore``: what the server is started with."""
+"""``workbench explore``: the command and the environment of the server."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from workbench.registry import ROOT
 @pytest.fixture
 def port() -> str:
     """One that is free, whatever else runs on this machine."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return str(server.getsockname()[1])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     calls: list[tuple[list[str], dict[str, str]]] = []
 
     def run(command: list[str], env: dict[str, str], check: bool) -> Any:
@@ -36,12 +36,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
 
 
 def test_the_server_is_for_this_machine_alone(
-    run: Any, started: list[tuple[list[str], dict[str, str]]], port: str
+    run: Any, commands: list[tuple[list[str], dict[str, str]]], port: str
 ) -> None:
     assert run("explore", "--model", "tiny", "--port", port)[0] == 0
-    ((command, env),) = started
+    ((command, env),) = commands
     options = list(pairwise(command))
-    for expected in (
+    for option in (
         ("--server.address", "127.0.0.1"),
         ("--server.allowedHosts", "localhost"),
         ("--server.allowedHosts", "127.0.0.1"),
@@ -50,20 +50,20 @@ def test_the_server_is_for_this_machine_alone(
         ("--server.port", port),
         ("--server.headless", "true"),
     ):
-        assert expected in options
+        assert option in options
     assert str(ROOT / "app" / "served" / "explorer.py") in command
     assert json.loads(env[models.STARTED]) == ["tiny"] and env["PYTHONPATH"].split(":")[0] == str(ROOT)
 
 
-def test_it_opens_a_browser_when_asked(run: Any, started: list[tuple[list[str], dict[str, str]]], port: str) -> None:
+def test_it_opens_a_browser_when_asked(run: Any, commands: list[tuple[list[str], dict[str, str]]], port: str) -> None:
     run("explore", "--model", "tiny", "--open", "--port", port)
-    command = started[0][0]
+    command = commands[0][0]
     assert command[command.index("--server.headless") + 1] == "false"
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["--port", "0"], "--port"), (["--model", "tinny"], "tiny")])
 def test_what_makes_no_sense_is_refused(
-    run: Any, started: list[tuple[list[str], dict[str, str]]], arguments: list[str], message: str
+    run: Any, commands: list[tuple[list[str], dict[str, str]]], arguments: list[str], message: str
 ) -> None:
     code, _, err = run("explore", *arguments)
-    assert code == 2 and message in err and not started
+    assert code == 2 and message in err and not commands

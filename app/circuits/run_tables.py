@@ -1,0 +1,141 @@
+"""A run's tables of a circuit's heads, read as untrusted input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.circuits.graph import NAN
+from workbench.core import Head
+from workbench.errors import BadInput
+from workbench.results.circuit import HEAD_COLUMNS, Circuit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.runs.run import Run
+
+
+def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
+    """The circuit's heads with the run's numbers: ``head, role, effect, low, high, p, stage, n, layer, index``.
+
+    `Circuit.all_from_run` has checked the columns that every such table has; effects are read where there are any. A
+    run of ``faithfulness`` has none; its table ``minimality`` holds the loss without each head.
+
+    Raises:
+        BadInput: effects that are not numbers.
+    """
+    import pandas as pd
+
+    available = set(run.table("heads"))
+    effect = next((name for name in ("mean_effect", "effect") if name in available), "")
+    sources = {"effect": effect, "low": "effect_low", "high": "effect_high", "p": "p_value", "n": "n"}
+    frame = read_columns(run, "heads", HEAD_COLUMNS, [name for name in sources.values() if name in available])
+    losses = {} if effect or "minimality" not in run.table_names else _minimality(run)
+    rows = []
+    for row in rows_where(frame, "task", circuit.name):
+        if not row.get("in_circuit", True):
+            continue
+        head = Head(int(row["layer"]), int(row["index"]))
+        entry = {"layer": head.layer, "index": head.index, "head": str(head), "role": str(row["role"])}
+        entry |= {"stage": str(row["stage"])} | {name: row.get(column, NAN) for name, column in sources.items()}
+        rows.append(entry | losses.get((str(head), str(row["role"])), {}))
+    names = ["head", "role", "effect", "low", "high", "p", "stage", "n", "layer", "index"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def has_effects(run: Run) -> bool:
+    """Whether the run's heads have effects of path patching, rather than losses (table ``minimality``)."""
+    return bool({"mean_effect", "effect"} & set(run.table("heads")))
+
+
+def read_columns(run: Run, name: str, required: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of the run.
+
+    Raises:
+        BadInput: it lacks one of the columns, or one of `numbers` is not numeric.
+    """
+    frame = run.table(name)
+    missing = [column for column in (*required, *numbers) if column not in frame]
+    if missing:
+        raise BadInput(f"{run.path.name}, table {name}: expected the columns {missing} besides {list(frame.columns)}.")
+    try:
+        return frame.assign(**{column: frame[column].to_numpy(dtype=float) for column in numbers})
+    except (ValueError, TypeError):
+        raise BadInput(f"{run.path.name}, table {name}: expected numbers in the columns {list(numbers)}.") from None
+
+
+def rows_where(frame: pd.DataFrame, column: str, value: str) -> list[dict[Any, Any]]:
+    """The rows of a table with that text in that column."""
+    return [row for row in frame.to_dict("records") if str(row[column]) == value]
+
+
+def _minimality(run: Run) -> dict[tuple[str, str], dict[str, float]]:
+    """The loss without each head, by head and role."""
+    frame = read_columns(run, "minimality", ["head", "role"], ["share", "low", "high"])
+    if not all(isinstance(head, str) for head in frame["head"]):
+        raise BadInput(
+            f"{run.path.name}, table minimality: expected heads as text, because the number 0.1 is also 0.10."
+        )
+    return {
+        (str(row["head"]), str(row["role"])): {"effect": row["share"], "low": row["low"], "high": row["high"]}
+        for row in frame.to_dict("records")
+    }
+
+
+def summary_lines(run: Run, task: str) -> list[str]:
+    """Sentences on the circuit of a task as a whole: the model's accuracy on the task, the circuit's stability, and the
+    loss without it, compared with random heads; as far as the run has the tables.
+
+    Raises:
+        BadInput: a table is not as the finding writes it.
+    """
+    return [*_of_tasks(run, task), *_ablated(run, task), *_faithful(run)]
+
+
+def _of_tasks(run: Run, task: str) -> list[str]:
+    if "tasks" not in run.table_names:
+        return []
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "chance", "split_half", "bootstrap_jaccard", "n"]
+    lines = []
+    for row in rows_where(read_columns(run, "tasks", ["task"], numbers), "task", task):
+        lines += [
+            f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:z.2f}, "
+            f"n = {row['n']:.0f}.",
+            f"Jaccard index of the circuits of two split halves of the prompts {row['split_half']:z.2f}, of resampled "
+            f"prompts {row['bootstrap_jaccard']:z.2f}.",
+        ]
+    return lines
+
+
+def _ablated(run: Run, task: str) -> list[str]:
+    if "cross_ablation" not in run.table_names:
+        return []
+    control = ["random", "random_low", "random_high"]
+    has_control = set(control) <= set(run.table("cross_ablation"))
+    numbers = ["damage", "low", "high", *(control if has_control else [])]
+    frame = read_columns(run, "cross_ablation", ["ablated", "measured"], numbers)
+    rows = [row for row in rows_where(frame, "ablated", task) if str(row["measured"]) == task]
+    random = "random heads of its layers lose {random:z.2f} ({random_low:z.2f} to {random_high:z.2f})"
+    return [
+        f"Ablating it loses {_interval(row, 'damage')} of the logit difference; "
+        f"{random.format(**row) if has_control else 'no control'}."
+        for row in rows
+    ]
+
+
+def _faithful(run: Run) -> list[str]:
+    if "faithfulness" not in run.table_names:
+        return []
+    rows = read_columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
+    random = [row["share"] for row in rows if str(row["set"]).startswith("random circuit")]
+    control = f"{len(random)} random circuits {min(random):z.2f} to {max(random):z.2f}" if random else "no control"
+    return [
+        f"Alone it keeps {_interval(row, 'share')} of the logit difference (faithfulness); {control}."
+        for row in rows
+        if row["set"] == "circuit"
+    ]
+
+
+def _interval(row: dict[Any, Any], value: str, low: str = "low", high: str = "high") -> str:
+    return f"{row[value]:z.2f} [{row[low]:z.2f}, {row[high]:z.2f}]"

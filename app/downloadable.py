@@ -1,0 +1,110 @@
+"""A figure in the page with its downloads: the very object that is shown, as PNG, SVG, CSV and JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import streamlit as st
+
+from app.plotly_text import escape_html
+from workbench.io.files import jsonable
+from workbench.plotting import charts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of every Plotly chart in a page.
+PLOTLY_CONFIG = {"displaylogo": False}
+
+
+class Downloadable(Protocol):
+    """What can be downloaded of a figure."""
+
+    def image(self, ending: str) -> bytes: ...
+
+    def csv(self) -> bytes: ...
+
+    def json(self) -> bytes: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """One heatmap or bar chart: its numbers, its labels and its text.
+
+    Attributes:
+        kind: ``heatmap`` (`arrays` holds the values) or ``bars`` (values, lower and upper ends).
+        labels: of the columns, and of the rows of a heatmap.
+        options: title, subtitle, scale, names of axes and note, as `workbench.plotting.charts` takes them.
+        metadata: further fields of the JSON download: the model, the prompt.
+    """
+
+    kind: str
+    arrays: tuple[np.ndarray, ...]
+    labels: tuple[list[str], ...]
+    options: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def plotly(self) -> Any:
+        """For the page. Plotly interprets HTML tags, and a token may look like one."""
+        labels = [[escape_html(label) for label in axis] for axis in self.labels]
+        return getattr(charts, self.kind.capitalize())(*self.arrays, *labels, **self.options).figure()
+
+    def image(self, ending: str) -> bytes:
+        """As ``png`` or ``svg``."""
+        stream = io.BytesIO()
+        chart = getattr(charts, self.kind.capitalize())(*self.arrays, *self.labels, **self.options)
+        chart.picture().savefig(stream, format=ending, dpi=200)
+        return stream.getvalue()
+
+    def table(self) -> pd.DataFrame:
+        """The numbers: the rows and columns of a heatmap, or one row per bar."""
+        import pandas as pd
+
+        if self.kind == "heatmap":
+            corner = f"{self.options.get('y_title', '')} \\ {self.options.get('x_title', '')}"
+            return pd.DataFrame(self.arrays[0], index=pd.Index(self.labels[1], name=corner), columns=self.labels[0])
+        value, low, high = self.arrays
+        table = pd.DataFrame({"name": self.labels[0], "value": value, "low": low, "high": high})
+        if "reference" in self.options:
+            table[self.options["reference_name"]] = self.options["reference"]
+        return table
+
+    def csv(self) -> bytes:
+        """The exact numbers."""
+        return self.table().to_csv(index=self.kind == "heatmap").encode()
+
+    def json(self) -> bytes:
+        """The exact numbers with their labels and text."""
+        names = ("values",) if self.kind == "heatmap" else ("values", "low", "high")
+        fields = {"kind": self.kind, **self.options, "labels": self.labels, **self.metadata}
+        data = {name: array for name, array in zip(names, self.arrays, strict=True)}
+        return json.dumps(jsonable({**fields, **data}), ensure_ascii=False).encode()
+
+
+def show_chart(chart: Chart, key: str, name: str) -> None:
+    """Show a chart with its downloads below."""
+    st.plotly_chart(chart.plotly(), key=key, config=PLOTLY_CONFIG)
+    download_buttons(chart, key, name)
+
+
+def download_buttons(figure: Downloadable, key: str, name: str) -> None:
+    """The four buttons; a file is made when its button is pressed."""
+    makers = {
+        "png": lambda: figure.image("png"),
+        "svg": lambda: figure.image("svg"),
+        "csv": figure.csv,
+        "json": figure.json,
+    }
+    types = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "json": "application/json"}
+    with st.container(horizontal=True):
+        for ending, make in makers.items():
+            download_button(ending.upper(), make, f"{name}.{ending}", types[ending], key=f"{key}-{ending}")
+
+
+def download_button(label: str, data: Any, file_name: str, mime: str | None, key: str) -> None:
+    """One download below a figure; `data` may be a function that makes it when the button is pressed."""
+    st.download_button(label, data, file_name, mime, key=key, on_click="ignore", type="tertiary")

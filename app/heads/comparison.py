@@ -1,0 +1,152 @@
+"""Two prompts, two heads or two models side by side, and their difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from jaxtyping import Float
+
+from app import sidebar
+from app.downloadable import show_chart
+from app.heads import detail, score_grid
+from app.heads.detail import SCALES
+from app.heads.pattern_chart import pattern_chart
+from app.heads.prompt_record import PromptRecord
+from app.heads.score import PROMPT_SCORES, SIMILARITY, difference
+from app.heads.second_selection import HEAD, MODEL, same_shape, select_second_head
+from app.heads.selection import Selection
+from workbench.plotting import style
+from workbench.plotting.attention_view import visible
+
+#: Next tokens of each side.
+ROWS = 8
+
+
+def show_comparison(first: Selection, second: Selection, kind: str, score_name: str) -> None:
+    """The grids, the patterns and the next tokens."""
+    _grids(first, second, kind, score_name)
+    _patterns(first, second, kind)
+
+
+def _grids(first: Selection, second: Selection, kind: str, score_name: str) -> None:
+    left_score = score_grid.selected_score(first, score_name)
+    same_score = first.model_name == second.model_name and score_name not in PROMPT_SCORES
+    right_score = left_score if same_score else score_grid.selected_score(second, score_name)
+    signed = left_score.signed or right_score.signed
+    left_score, right_score = (replace(score, signed=signed) for score in (left_score, right_score))
+    limit = max(style.limit(left_score.values), style.limit(right_score.values))
+    two_heads = kind == HEAD
+    options: dict[str, Any]
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        marked = frozenset({second.head}) if two_heads else frozenset()
+        options = {"label": _name(first, kind), "limit": limit, "also_marked": marked, "metadata": first.metadata}
+        score_grid.show_score(left_score, first.head, "grid", sidebar.select_head, **options)
+    with middle:
+        marked = frozenset({first.head}) if two_heads else frozenset()
+        on_pick = select_second_head if two_heads else sidebar.select_head
+        options = {"label": _name(second, kind), "limit": limit, "also_marked": marked, "metadata": second.metadata}
+        score_grid.show_score(right_score, second.head, "grid-second", on_pick, **options)
+    with right:
+        if not same_shape(first, second):
+            shapes = [f"{_shape(side)} in {side.model_name}" for side in (first, second)]
+            st.info(f"No difference per head: {', '.join(shapes)}.")
+        elif two_heads and score_name != SIMILARITY:
+            st.info("Both grids show the same scores. A click selects the first head on the left, the second here.")
+        elif same_score:
+            st.info("This score is the same for every prompt.")
+        else:
+            metadata = {"first": first.metadata, "second": second.metadata}
+            score = difference(left_score, right_score)
+            score_grid.show_score(score, first.head, "grid-difference", sidebar.select_head, metadata=metadata)
+
+
+def _patterns(first: Selection, second: Selection, kind: str) -> None:
+    pattern_kind = detail.pattern_kind_widget()
+    values = [detail.pattern_values(side.record, side.head, pattern_kind) for side in (first, second)]
+    same_length = len(first.record) == len(second.record)
+    block = detail.block_widget(len(first.record)) if same_length else None
+    dest = detail.destination_slider(first.record) if same_length else -1
+    limit = max(map(style.limit, values))
+    columns = st.columns(2, gap="medium")
+    for column, side, pattern, key in zip(columns, (first, second), values, ("first", "second"), strict=True):
+        with column:
+            title = f"Head {side.head} · {_name(side, kind)}"  # short: a phone cuts a longer one
+            scale = SCALES[pattern_kind]
+            chart = pattern_chart(pattern, side.record.tokens, title=title, scale=scale, block=block, limit=limit)
+            show_chart(chart, f"pattern-{key}", f"pattern-{side.label}-{side.head}")
+            detail.show_attended_tokens(side.record, side.head, dest)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        if same_length:
+            _pattern_difference(first, second, values, pattern_kind, block)
+        else:
+            lengths = f"{len(first.record)} and {len(second.record)}"
+            st.info(f"No difference of patterns: the prompts have {lengths} tokens.")
+    with right:
+        _next_tokens(first, second, kind)
+
+
+def _pattern_difference(
+    first: Selection,
+    second: Selection,
+    values: list[Float[np.ndarray, "dest src"]],
+    pattern_kind: str,
+    block: tuple[int, int] | None,
+) -> None:
+    pairs = zip(first.record.tokens, second.record.tokens, strict=True)
+    tokens = [a if a == b else f"{a} / {visible(b)}" for a, b in pairs]
+    title, scale = f"First − second: {pattern_kind} pattern", f"difference of {SCALES[pattern_kind]}"
+    chart = pattern_chart(values[0] - values[1], tokens, title=title, scale=scale, block=block, signed=True)
+    show_chart(chart, "pattern-difference", "pattern-difference")
+
+
+def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
+    st.markdown("**Next token** (probability)")
+    if kind == HEAD:
+        st.caption("The whole model’s prediction, the same for both heads.")
+        detail.show_table(detail.next_token_table(first.record))
+        return
+    detail.show_table(next_tokens(first.record, second.record))
+    if kind == MODEL:
+        st.caption("None: the model has no such token.")
+    if first.model_name == second.model_name:
+        distance = float((first.record.probabilities - second.record.probabilities).abs().sum()) / 2
+        st.caption(f"Total variation distance {distance:.3f} (0: equal distributions, 1: no token in common).")
+
+
+def next_tokens(first: PromptRecord, second: PromptRecord) -> pd.DataFrame:
+    """The likeliest next tokens of both: ``token, first, second, first − second``.
+
+    Two models may have different vocabularies: they are compared by the tokens' text, with NaN where a model has no
+    token of that text.
+    """
+    if first.model is second.model:
+        tokens = {t.id: t.token for record in (first, second) for t in record.next_tokens(ROWS)}
+        rows = [(token, *(float(record.probabilities[i]) for record in (first, second))) for i, token in tokens.items()]
+    else:
+        top = [(record, {t.token: t.probability for t in record.next_tokens(ROWS)}) for record in (first, second)]
+        texts = dict.fromkeys(text for _, by_text in top for text in by_text)
+        rows = [(text, *(by_text.get(text, probability(record, text)) for record, by_text in top)) for text in texts]
+    frame = pd.DataFrame(rows, columns=["token", "first", "second"])
+    frame = frame.assign(difference=frame["first"] - frame["second"])
+    order = np.argsort(-frame[["first", "second"]].max(axis=1).to_numpy(), kind="stable")
+    return frame.iloc[order].assign(token=lambda f: [visible(text) for text in f["token"]])
+
+
+def probability(record: PromptRecord, text: str) -> float:
+    """Of a text as the next token; NaN where it is not a single token."""
+    ids = record.model.tokenizer.encode(text, add_special_tokens=False)
+    return float(record.probabilities[ids[0]]) if len(ids) == 1 else np.nan
+
+
+def _name(side: Selection, kind: str) -> str:
+    return side.model_name if kind == MODEL else f"{side.label.capitalize()} {kind}"
+
+
+def _shape(side: Selection) -> str:
+    return f"{side.model.n_layers} × {side.model.n_heads} heads"

@@ -1,0 +1,176 @@
+"""Activations and scores of one prompt on one model: recorded once into the cache, then read head by head."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from app.heads import record_scores, weights
+from workbench.cache import Store, store_of
+from workbench.core import Head
+from workbench.head_scores.on_prompt import NAMES
+from workbench.head_scores.on_task import answer_direction, attributed
+from workbench.models.taps import norm_scale
+from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import model_identity, resolve_model, unpaired
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """A candidate for the next token."""
+
+    token: str
+    id: int
+    probability: float
+    logit: float
+
+
+class PromptRecord:
+    """One prompt on one model. Little of it stays in memory: activations are read from the cache when they are needed.
+
+    Args:
+        model: a `HookedLM`; held by reference and never changed.
+        ids: the prompt's tokens.
+        cache: where activations are stored, as in `workbench.record`. Without a cache it is a temporary folder, deleted
+            with this object: the patterns of a long prompt do not fit in memory many times.
+
+    Attributes:
+        tokens: the prompt's tokens as text.
+        scores: score → ``[layer, head]`` on this prompt, and the direct logit attribution to the likeliest next token
+            over the second.
+        chance: score → its value for a causal head with uniform attention; of direct logit attribution the mean
+            magnitude over heads whose values are averaged uniformly.
+    """
+
+    def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
+        self.model, self.ids = model, torch.tensor(list(ids))
+        self.tokens = tuple(model.to_str_tokens(self.ids))
+        store, resumable = store_of(cache), resolve_model(model)
+        if store is None:
+            folder = tempfile.mkdtemp(prefix="workbench-look-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            store = Store(folder)
+        layers, identity = range(model.n_layers), model_identity(resumable, store)
+        hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
+        hooks.append(model.hook_name("resid_post", layers[-1]))
+        self._source = Recorder(resumable, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
+        scores = record_scores.cached_scores(store, identity, self.ids, self._compute_scores)
+        self.scores = {name: scores[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
+        self.chance = dict(zip(NAMES, scores[record_scores.UNIFORM].tolist(), strict=True))
+        self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
+        self._cosines = scores[record_scores.COSINES].numpy()
+        self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pattern(self, head: Head) -> Float[np.ndarray, "dest src"]:
+        """The head's attention pattern; those of the last two heads stay in memory."""
+        for recent, A in self._recent_patterns:
+            if recent == head:
+                return A
+        A = self._patterns(head.layer)[head.index].cpu().numpy().copy()
+        self._recent_patterns = ((head, A), *self._recent_patterns[:1])
+        return A
+
+    def value_weighted(self, head: Head) -> Float[np.ndarray, "dest src"]:
+        """``A[q, k] · ‖v_k W_O‖`` in units of the residual stream (Kobayashi et al. 2020): small where attention moves
+        little."""
+        group = self.model.n_heads // self.model.n_kv_heads
+        v = self._site("v", head.layer)[:, head.index // group].float()
+        size = (v @ self.model.blocks[head.layer].attn.W_O[head.index].float()).norm(dim=-1)
+        return self.pattern(head) * size.detach().cpu().numpy()[None, :]
+
+    def head_output(self, head: Head, position: int = -1) -> Float[Tensor, "d_model"]:
+        """The head's output ``z W_O`` at a position, before any norm that follows the attention."""
+        z = self._site("z", head.layer)[position, head.index]
+        return (z @ self.model.blocks[head.layer].attn.W_O[head.index]).detach()
+
+    def logit_effects(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
+        """The tokens whose logits the head's output raises and lowers most: ``token, logit``, the most raised first.
+
+        The output goes directly through the final norm, with the scale of this run, and the unembedding.
+        """
+        scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._final_residual[position])
+        logits = weights.to_logits(self.model, self.head_output(head, position) / scale)
+        best, worst = logits.topk(k), (-logits).topk(k)
+        ids = [*best.indices.tolist(), *reversed(worst.indices.tolist())]
+        return pd.DataFrame({"token": self.model.to_str_tokens(torch.tensor(ids)), "logit": logits[ids].numpy()})
+
+    def similarity(self, head: Head) -> Float[np.ndarray, "layer head"]:
+        """Cosine of every head's pattern with this one's, both less the uniform pattern; NaN for itself."""
+        row = self._cosines[head.layer * self.model.n_heads + head.index]
+        cosines = row.reshape(self.model.n_layers, self.model.n_heads).copy()
+        cosines[head.layer, head.index] = np.nan
+        return cosines
+
+    def strongest_head(self) -> Head:
+        """The head that most directly raises or lowers the likeliest next token over the second."""
+        sizes = np.abs(self.scores[record_scores.ATTRIBUTION])
+        layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
+        return Head(int(layer), int(index))
+
+    @cached_property
+    def median_similarity(self) -> float:
+        """The median of |cosine| over all pairs of heads."""
+        return float(np.median(np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])))
+
+    def next_tokens(self, k: int = 10) -> list[NextToken]:
+        """The likeliest next tokens."""
+        return likeliest_tokens(self.model, self.logits, k)
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "d_vocab"]:
+        """Of the next token."""
+        with torch.no_grad():
+            return self.model.unembed(self._final_residual[-1:])[0].float().cpu()
+
+    @cached_property
+    def probabilities(self) -> Float[Tensor, "d_vocab"]:
+        """Of the next token."""
+        return self.logits.softmax(-1)
+
+    @property
+    def _final_residual(self) -> Float[Tensor, "pos d_model"]:
+        """The residual stream after the last layer."""
+        return self._site("resid_post", self.model.n_layers - 1)
+
+    def _site(self, site: str, layer: int) -> Tensor:
+        return self._source.read([self.model.hook_name(site, layer)], 0)[0]
+
+    def _patterns(self, layer: int) -> Float[Tensor, "head dest src"]:
+        return self._site("pattern", layer).float()
+
+    @torch.no_grad()
+    def _compute_scores(self) -> record_scores.Scores:
+        """The scores of patterns, and direct logit attribution at the last position: of the heads, and of
+        the same heads with uniform attention."""
+        model, layers = self.model, range(self.model.n_layers)
+        first, second = self.logits.topk(2).indices.tolist()
+        scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
+        direction = (answer_direction(model, [first], [second]) / scale)[None]
+        z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
+        mean_values = torch.stack([self._site("v", i).mean(0) for i in layers])[None]
+        mean_values = mean_values.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
+        attribution, uniform = (attributed(model, inputs, z, direction)[0].float().cpu() for inputs in (z, mean_values))
+        scores = record_scores.score_patterns(self._patterns, len(layers), self.ids)
+        return {**scores, record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
+
+
+def likeliest_tokens(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:
+    """The k likeliest tokens of a distribution."""
+    best = logits.topk(k)
+    probabilities = logits.softmax(-1)[best.indices].tolist()
+    rows = zip(best.indices.tolist(), probabilities, best.values.tolist(), strict=True)
+    return [NextToken(model.tokenizer.decode([i]), i, p, logit) for i, p, logit in rows]

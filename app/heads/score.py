@@ -1,0 +1,89 @@
+"""One number per head, as the grid shows it: its values, its units and its chance levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from app.heads.prompt_record import PromptRecord
+from app.heads.record_scores import ATTRIBUTION
+from workbench.core import Head
+from workbench.head_scores.result import UNITS
+
+SIMILARITY = "similarity"
+NO_VALUE = "No value yet: the scores are computed in the background. Heads can be selected meanwhile."
+#: Scores of the prompt alone, available at once: name → label.
+PROMPT_SCORES = {
+    "previous_token": "previous token",
+    "duplicate_token": "duplicate token",
+    "induction": "induction",
+    "sink": "sink (first position)",
+    "entropy": "entropy",
+    "locality": "locality",
+    ATTRIBUTION: "direct logit attribution",
+    SIMILARITY: "similarity to the selected head",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One number per head.
+
+    Attributes:
+        values: NaN where a head has none.
+        title, units: in words.
+        note: what zero means, or the chance levels.
+        levels: chance levels, to be marked on the colour bar.
+        signed: whether zero is the middle of the scale.
+        texts: ``[layer, head]``, shown of the head below the pointer instead of its value.
+        marked: heads with a frame.
+        metadata: further fields of the JSON download, such as the intervals ``[head, layer]``.
+    """
+
+    values: Float[np.ndarray, "layer head"]
+    title: str
+    units: str
+    note: str
+    levels: Sequence[float] = ()
+    signed: bool = False
+    texts: np.ndarray | None = None
+    marked: frozenset[Head] = frozenset()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
+    """A score of `PROMPT_SCORES`."""
+    title, units = PROMPT_SCORES[name].capitalize(), UNITS[name]
+    if name == SIMILARITY:
+        level = record.median_similarity
+        note = f"0: unrelated. Two heads of this prompt have |cosine| {level:.3g} (median over all pairs)."
+        return Score(record.similarity(head), title, units, note, [-level, level], signed=True)
+    values, level = record.scores[name], record.chance[name]
+    if name == ATTRIBUTION:
+        first, second = record.next_tokens(2)
+        note = (
+            f"To the logit of {first.token!r} minus that of {second.token!r}. 0: no direct effect. Mean |value| "
+            f"{np.abs(values).mean():.3g}; {level:.3g} with uniform attention."
+        )
+        return Score(values, title, units, note, [-level, level], signed=True)
+    if np.isnan(level):
+        note = "No value: no token occurs twice in this prompt. Use a prompt with a repeated token."
+        return Score(values, title, units, note)
+    return Score(values, title, units, f"Chance: uniform attention {level:z.3g}.", [level])
+
+
+def difference(first: Score, second: Score) -> Score:
+    """The first score minus the second."""
+    values = first.values - second.values
+    median = np.nanmedian(np.abs(values)) if np.isfinite(values).any() else np.nan
+    note = f"0: no difference. Median |difference| over heads: {median:.3g}."
+    return Score(values, f"{first.title}: first − second", first.units, note, signed=True)
+
+
+def empty_score(shape: tuple[int, int], title: str, note: str) -> Score:
+    """A score without values, which is grey in the grid."""
+    return Score(np.full(shape, np.nan), title, "", note)

@@ -1,0 +1,88 @@
+"""The list of scores, the selected one, and the grid that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from app import url_widgets
+from app.components.head_grid import head_grid
+from app.downloadable import Chart, download_buttons
+from app.heads import model_scores, sweep_effect
+from app.heads.score import NO_VALUE, PROMPT_SCORES, Score, empty_score, prompt_score
+from app.heads.selection import Selection
+from app.messages import show_errors
+from workbench.core import Head
+
+#: Value of the URL's ``score`` → label.
+LABELS = {
+    **PROMPT_SCORES,
+    sweep_effect.EFFECT: sweep_effect.LABEL,
+    **{key: label for key, (_, label) in model_scores.LISTED.items()},
+}
+
+
+def score_widget() -> str:
+    """The list of scores."""
+    return url_widgets.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__)
+
+
+def selected_score(selection: Selection, name: str) -> Score:
+    """The score of that name; empty where it is not computed yet, with a line that says why."""
+    if name in PROMPT_SCORES:
+        return prompt_score(selection.record, selection.head, name)
+    shape, label = (selection.model.n_layers, selection.model.n_heads), LABELS[name]
+    title = label[0].upper() + label[1:]
+    if name in model_scores.LISTED:
+        scores = model_scores.background(selection.model_name).result(start=True)
+        return empty_score(shape, title, NO_VALUE) if scores is None else model_scores.score(scores, name)
+    key = sweep_effect.newest_sweep_key(selection.model_name)
+    if key is None:
+        return empty_score(shape, title, "No sweep of this model yet. Run one on the page Patching.")
+    with show_errors():
+        return sweep_effect.score(selection.model, key)
+    return empty_score(shape, title, "")
+
+
+def show_score(
+    score: Score,
+    selected: Head,
+    key: str,
+    on_pick: Callable[[Head], None],
+    *,
+    label: str = "",
+    limit: float | None = None,
+    also_marked: frozenset[Head] = frozenset(),
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """The grid of a score, with downloads where there is a value.
+
+    Args:
+        also_marked: heads with a frame besides the score's own.
+        metadata: further fields of the JSON download.
+    """
+    title = f"{label}: {score.title}" if label else score.title
+    values = np.asarray(score.values)
+    head_grid(
+        values,
+        title=title,
+        units=score.units,
+        note=score.note,
+        selected=selected,
+        diverging=score.signed,
+        levels=score.levels,
+        limit=limit,
+        texts=score.texts,
+        marked=score.marked | also_marked,
+        key=key,
+        on_pick=on_pick,
+    )
+    if not np.isfinite(values).any():
+        return
+    options = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
+    options |= {"diverging": score.signed, "limit": limit}
+    labels = tuple([str(i) for i in range(size)] for size in values.shape)
+    chart = Chart("heatmap", (values.T,), labels, options, {**(metadata or {}), **score.metadata})
+    download_buttons(chart, key, f"heads-{key}")

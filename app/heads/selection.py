@@ -1,0 +1,57 @@
+"""The selected model, prompt and head: what the page Heads shows, or one side of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from app import models, sidebar
+from app.heads.prompt_record import PromptRecord
+from workbench.core import Head
+
+#: Prompt records that stay in memory.
+MAX_RECORDS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """One head on one prompt of one model.
+
+    Attributes:
+        label: which side of a comparison it is, in a word or two.
+        model_name: the model's name in the explorer.
+        record: the prompt's activations and scores.
+    """
+
+    label: str
+    model_name: str
+    model: Any
+    record: PromptRecord
+    head: Head
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The same as fields of downloaded data."""
+        prompt = str(self.model.tokenizer.decode(self.record.ids))
+        return {"model": self.model_name, "prompt": prompt, "head": str(self.head)}
+
+
+def sidebar_selection() -> Selection:
+    """The model, prompt and head of the side bar."""
+    name = sidebar.model_name()
+    model = models.load(name)
+    return Selection("first", name, model, prompt_record(name, sidebar.token_ids(model)), sidebar.selected_head(model))
+
+
+def prompt_record(model_name: str, ids: Sequence[int]) -> PromptRecord:
+    """The record of a prompt on a model."""
+    return _prompt_record(model_name, tuple(ids))
+
+
+@models.cleared_on_release
+@st.cache_resource(max_entries=MAX_RECORDS, show_spinner="Reading the prompt …")
+def _prompt_record(model_name: str, ids: tuple[int, ...]) -> PromptRecord:
+    return PromptRecord(models.load(model_name), ids)

@@ -1,0 +1,72 @@
+"""The effect of patching each head, from a finished sweep of this model."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import url_state
+from app.heads.score import Score
+from app.work import sweep_results
+from app.work.result_files import SWEEPS, result_path, result_paths
+from workbench.core import Head
+from workbench.errors import BadInput, UsageError
+from workbench.plotting import style
+
+EFFECT = "patching_effect"
+LABEL = "patching effect (newest sweep)"
+#: URL parameter, followed by the model's name: the sweep's key, which is also the name of its file.
+PARAM = "swept-"
+_KEY = re.compile(r"[0-9a-f]{64}")
+#: Axes of sweeps whose cells are heads.
+AXES = (("layer", "head"), ("layer", "head", "position"))
+
+
+def newest_sweep_key(model_name: str) -> str | None:
+    """The key of a model's sweep: the one shown last in this session, the one in the URL, or the newest on disk."""
+    in_session = st.session_state.get(sweep_results.NEWEST, {}).get(model_name)
+    in_url = url_state.get_param(PARAM + model_name)
+    key = in_url if url_state.navigated_back() else in_session or in_url
+    if not (key and _KEY.fullmatch(key) and result_path(SWEEPS, key).is_file()):
+        key = _newest_on_disk(model_name)
+    if key is not None:
+        url_state.set_param(PARAM + model_name, key)
+    return key
+
+
+def _newest_on_disk(model_name: str) -> str | None:
+    for path in result_paths(SWEEPS):
+        with suppress(BadInput):
+            sweep = sweep_results.load_sweep(path)
+            if sweep.info.get("model") == model_name and sweep.axes in AXES:
+                return path.stem
+    return None
+
+
+def score(model: Any, key: str) -> Score:
+    """The effect of each head, with interval and p-value.
+
+    Raises:
+        UsageError: the sweep's cells are not heads of this model.
+        BadInput: the file is damaged.
+    """
+    sweep = sweep_results.load_sweep(result_path(SWEEPS, key))
+    if sweep.axes not in AXES:
+        raise UsageError(f"The newest sweep is by {' × '.join(sweep.axes)}. Run one by head on the page Patching.")
+    layers, heads = (list(map(int, sweep.labels[axis])) for axis in ("layer", "head"))
+    if sweep.info.get("model") != model.provenance.get("name") or max(layers) >= model.n_layers:
+        raise UsageError("The newest sweep is of another model. Run one of this model on the page Patching.")
+    quantity = sweep.quantity(None)
+    words = style.chart_text(sweep, quantity)
+    swept_values, swept_texts, p = sweep_results.by_head(sweep, quantity)
+    shape = (model.n_layers, model.n_heads)
+    values, texts = np.full(shape, np.nan), np.full(shape, "not in the sweep", dtype=object)
+    values[np.ix_(layers, heads)], texts[np.ix_(layers, heads)] = swept_values, swept_texts
+    significant = frozenset(Head(layers[i], heads[j]) for i, j in zip(*np.nonzero(p <= style.ALPHA), strict=True))
+    largest = " The largest over positions." if "position" in sweep.axes else ""
+    note = f"{words.title}. {words.subtitle}.{largest} 0: no effect. Framed: p ≤ {style.ALPHA}. {words.note}"
+    return Score(values, "Patching effect", words.scale, note, (), True, texts, significant)

@@ -1,0 +1,93 @@
+"""Heads on a task's prompts: each score as the mean over the prompts with its interval, computed by the worker process;
+one of the prompts is shown in detail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import models, sidebar, task_inputs, url_widgets
+from app.heads.record_scores import ATTRIBUTION
+from app.heads.score import NO_VALUE, PROMPT_SCORES, SIMILARITY, Score, empty_score
+from app.heads.selection import Selection, prompt_record
+from app.work.background import Background
+from app.work.result_files import TASK_SCORES, result_key
+from workbench.head_scores.result import UNITS, HeadScores
+from workbench.plotting.attention_view import visible
+
+PROMPT, TASK = "one prompt", "a task"
+#: Scores that have a mean over prompts.
+AVERAGED = tuple(name for name in PROMPT_SCORES if name != SIMILARITY)
+LINE = "\n"
+#: With fewer prompts intervals are rough.
+FEW_PROMPTS = 6
+#: Tasks whose scores stay in memory.
+MAX_TASKS = 8
+
+
+def source_widget() -> str:
+    """Whether the side bar's prompt is scored, or a task's prompts."""
+    return url_widgets.segments("Scores on", [PROMPT, TASK], "scored")
+
+
+def prompt_selection(model_name: str, prompts: dict[str, Any]) -> Selection:
+    """The prompt of the task that is shown in detail."""
+    inputs, model = task_inputs.tokenize(model_name, prompts), models.load(model_name)
+    numbers = [str(i + 1) for i in range(len(inputs))]
+
+    def label(number: str) -> str:
+        i = int(number) - 1
+        answers = [visible(model.tokenizer.decode([token])) for token in inputs.answer[i]]
+        return f"{number}: {inputs.texts[i][0].replace(LINE, ' ↵ ')} → {', '.join(answers)}"
+
+    number = url_widgets.select("Prompt in detail", numbers, "closely", format_func=label)
+    record = prompt_record(model_name, inputs.clean[int(number) - 1].tolist())
+    return Selection(f"prompt {number}", model_name, model, record, sidebar.selected_head(model))
+
+
+def task_score(selection: Selection, name: str, prompts: dict[str, Any]) -> Score:
+    """A score of `AVERAGED`; empty until it is computed, with its progress."""
+    key = result_key(TASK_SCORES, selection.model_name, selection.model, prompts)
+    request = {"model": selection.model_name, "prompts": prompts, "label": f"scores on {prompts['task']}"}
+    scores = Background(TASK_SCORES, key, request, _read, "Compute the scores on the task").result(start=True)
+    if scores is not None:
+        return mean_score(scores, name)
+    shape = (selection.model.n_layers, selection.model.n_heads)
+    return empty_score(shape, PROMPT_SCORES[name].capitalize(), NO_VALUE)
+
+
+def mean_score(scores: HeadScores, name: str) -> Score:
+    """One score of all heads: its mean over the prompts."""
+    values, units = scores[name], UNITS[name]
+    task, n = scores.info["task"], scores.info["n"]
+    title = f"{PROMPT_SCORES[name].capitalize()} (mean over {n} prompt{'' if n == 1 else 's'} of {task})"
+    if name not in scores.samples:
+        return Score(values, title, units, "No value: no token occurs twice in any of these prompts.")
+    low, high = scores.interval(name)
+    used = len(scores.samples[name])
+    bounds = zip(low.ravel(), high.ravel(), strict=True)
+    intervals = [f", 95 % [{a:z.3g}, {b:z.3g}]" if used > 1 else "" for a, b in bounds]
+    texts = [f"{v:z.3g} {units}{interval}" for v, interval in zip(values.ravel(), intervals, strict=True)]
+    by_head = np.array(texts, dtype=object).reshape(values.shape)
+    rough = f" Intervals over {used} prompts are rough." if used > 1 else " One prompt gives no interval."
+    caveat = rough if used < FEW_PROMPTS else ""
+    metadata = {"task": task, "n": n, "seed": scores.info.get("seed"), "low": low.T, "high": high.T}
+    if name == ATTRIBUTION:
+        level = float(np.abs(scores.uniform[name]).mean())
+        note = (
+            f"To the answer’s logit minus the wrong answer’s. 0: no direct effect. Mean |value| "
+            f"{np.abs(values).mean():.3g}; {level:.3g} with uniform attention.{caveat}"
+        )
+        return Score(values, title, units, note, [-level, level], signed=True, texts=by_head, metadata=metadata)
+    level = float(scores.uniform[name])
+    subset = "" if used == n else f" Over the {used} prompts in which a token occurs twice."
+    note = f"Chance: uniform attention {level:z.3g}.{subset}{caveat}"
+    return Score(values, title, units, note, [level], texts=by_head, metadata=metadata)
+
+
+@st.cache_resource(max_entries=MAX_TASKS, show_spinner=False)
+def _read(path: Path) -> HeadScores:
+    return HeadScores.load(path)

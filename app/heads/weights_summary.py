@@ -1,0 +1,109 @@
+"""A head's OV and QK circuits from its weights alone: their sizes, the copy score, composition with earlier heads, and
+the tokens that the OV circuit promotes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import models
+from app.heads import model_scores
+from app.heads.detail import show_table
+from app.heads.model_scores import ModelScores, strongest_partners
+from app.heads.selection import Selection
+from app.heads.weights import ov_qk_summary, promoted_tokens
+from workbench.core import Head
+from workbench.head_scores.weights import HeadWeights
+from workbench.plotting.attention_view import visible
+
+#: Heads whose summary stays in memory, and whose weights do.
+MAX_HEADS, MAX_HEAD_WEIGHTS = 512, 4
+#: Earlier heads that are listed per kind of composition; attended tokens, and promoted tokens of each.
+PARTNERS, TOKENS, PROMOTED = 3, 5, 5
+
+
+def show_summary(selection: Selection, stored_only: bool) -> None:
+    """The summary.
+
+    Args:
+        stored_only: the page already shows the progress of the background scores.
+    """
+    st.markdown("**OV and QK circuits** (weights alone)")
+    background = model_scores.background(selection.model_name)
+    scores = background.stored()
+    show_table(size_table(selection, scores))
+    if scores is None and not stored_only:
+        scores = background.result()
+    if scores is not None:
+        row = selection.head.layer * selection.model.n_heads + selection.head.index
+        st.caption(_copy_score_text(scores, selection.head))
+        show_table(composition_table(scores, row))
+
+
+def size_table(selection: Selection, scores: ModelScores | None) -> pd.DataFrame:
+    """Norm, effective rank and the largest singular value's share of both circuits, with the norm and rank of random
+    weights where the model's scores are computed."""
+    circuits = _ov_qk_summary(selection.model_name, selection.head)
+    quantities = {
+        "norm": "norm (Frobenius)",
+        "rank": f"effective rank (of {selection.model.d_head})",
+        "first": "σ₁² / Σσ²",
+    }
+    rows = []
+    for quantity, label in quantities.items():
+        rows.append({"": label} | {name: circuit[quantity] for name, circuit in circuits.items()})
+        if scores is not None and quantity != "first":
+            levels = {name: scores.chance[f"{name.lower()}_{quantity}"]["random"] for name in circuits}
+            rows.append({"": "… of random weights"} | levels)
+    return pd.DataFrame(rows)
+
+
+def composition_table(model_scores: ModelScores, row: int) -> pd.DataFrame:
+    """The earlier heads with the strongest Q, K and V composition, and the level of unrelated heads."""
+    rows = []
+    for kind in "qkv":
+        best = strongest_partners(model_scores.scores, f"{kind}_composition", row, PARTNERS)
+        heads = ", ".join(f"{head} ({value:.3f})" for head, value in best)
+        rows.append({"composition": kind.upper(), "strongest": heads})
+    level = model_scores.scores.info["unrelated_composition"]
+    return pd.DataFrame(rows).assign(unrelated=level)
+
+
+def show_ov_tokens(selection: Selection, dest: int) -> None:
+    """For the tokens that a position attends to most: the tokens that the head's OV circuit promotes."""
+    record = selection.record
+    row = record.pattern(selection.head)[dest]
+    positions = np.argsort(-row, kind="stable")[:TOKENS]
+    ids = list(dict.fromkeys(record.ids[positions].tolist()))
+    texts = selection.model.to_str_tokens(record.ids[positions])
+    text_of = dict(zip(record.ids[positions].tolist(), texts, strict=True))
+    st.markdown(
+        "**OV circuit per token** (weights alone)",
+        help="For the tokens with the most attention: the tokens that the head promotes through W_E, W_V, W_O and W_U. "
+        "Positions, and what earlier layers add to a token, are left out.",
+    )
+    promoted = promoted_tokens(selection.model, _weights(selection.model_name, selection.head), ids, PROMOTED)
+    rows = [
+        {"attended token": visible(text_of[i]), "promotes": " ".join(visible(token) for token in tokens)}
+        for i, tokens in zip(ids, promoted, strict=True)
+    ]
+    show_table(pd.DataFrame(rows))
+
+
+@st.cache_resource(max_entries=MAX_HEADS, show_spinner=False)
+def _ov_qk_summary(model_name: str, head: Head) -> dict[str, dict[str, float]]:
+    return ov_qk_summary(_weights(model_name, head))
+
+
+@st.cache_resource(max_entries=MAX_HEAD_WEIGHTS, show_spinner=False)
+def _weights(model_name: str, head: Head) -> HeadWeights:
+    return HeadWeights.of(models.load(model_name), head)
+
+
+def _copy_score_text(model_scores: ModelScores, head: Head) -> str:
+    value, chance = model_scores.scores["copy_score"][head.layer, head.index], model_scores.chance["copy_score"]
+    return (
+        f"Copy score {value:z.3f}. 1: raises the tokens that it attends to, −1: lowers them. Random weights: "
+        f"{chance['random']:z.3f}, 95th percentile {chance['random_95']:z.3f}."
+    )

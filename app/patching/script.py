@@ -1,0 +1,73 @@
+"""The Python script that gives what the page Patching shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.patching.manual_edits import EditedPrompt
+from app.work.prompts import load_prompts
+from workbench.core import Edit
+
+
+def python_script(
+    model_name: str,
+    prompts: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    edited: EditedPrompt,
+    text: str,
+    edits: Sequence[Edit],
+) -> str:
+    """A script that runs the sweep and the edits, and prints both.
+
+    Args:
+        prompts: as `load_prompts` takes them.
+        arguments: of the sweep.
+        edited: the prompt that is edited.
+        text: the side bar's prompt, where that is edited.
+    """
+    keywords = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    lines = [
+        "import workbench as wb",
+        "",
+        f"model = wb.load({model_name!r})",
+        _prompts(prompts),
+        f"sweep = wb.sweep(model, prompts, {keywords})",
+        "print(sweep.table())",
+    ]
+    if edits:
+        lines += ["", "edits = [", *(f"    {_edit(edit)}," for edit in edits), "]", *_run(edited, text)]
+        lines += ["print(out.top(8))"]
+    return "\n".join(lines) + "\n"
+
+
+def _prompts(prompts: Mapping[str, Any]) -> str:
+    if "task" in prompts:
+        return f"prompts = wb.task({prompts['task']!r}, n={prompts['n']}, seed={prompts['seed']})"
+    pairs = load_prompts(prompts).items
+    required, optional = ("clean", "corrupt", "answer", "wrong"), ("options", "positions")
+    values = {name: [_literal(getattr(pair, name)) for pair in pairs] for name in (*required, *optional)}
+    used = {name: column for name, column in values.items() if name in required or any(column)}
+    return "\n".join(["prompts = wb.pairs(", *(f"    {name}={column!r}," for name, column in used.items()), ")"])
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _edit(edit: Edit) -> str:
+    arguments = [repr(edit.site), str(edit.layer), f"head={edit.head}"]
+    arguments += [] if edit.position is None else [f"position={edit.position!r}"]
+    arguments += [f"kind={edit.kind!r}"] + ([] if edit.attend_to is None else [f"attend_to={edit.attend_to!r}"])
+    return f"wb.Edit({', '.join(arguments)})"
+
+
+def _run(edited: EditedPrompt, text: str) -> list[str]:
+    if not edited.pairs:
+        return [f"out = wb.run(model, {text!r}, edits, mean_over='positions')"]
+    return [
+        "inputs = prompts.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)",
+        f"out = wb.run(model, inputs.of([{edited.index}]), edits, base={edited.base!r}, mean_over=inputs)",
+    ]

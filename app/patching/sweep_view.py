@@ -1,0 +1,150 @@
+"""A finished sweep in the page: the grid or heatmap, intervals and p-values, downloads, and the strongest cells."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+import workbench as wb
+from app import url_widgets
+from app.components.head_grid import head_grid
+from app.downloadable import PLOTLY_CONFIG, download_buttons
+from app.work.sweep_results import by_head
+from workbench import statistics
+from workbench.core import Head
+from workbench.plotting import style
+from workbench.results.sweep import Sweep
+
+LARGEST_OVER_POSITIONS = "largest over positions"
+#: The metric whose sign says whether the model prefers the answer.
+LOGIT_DIFFERENCE = "logit_difference"
+
+
+@dataclass(frozen=True, eq=False)
+class SweepDownload:
+    """The downloads of a sweep: the object that is shown."""
+
+    sweep: Sweep
+
+    def image(self, ending: str) -> bytes:
+        """As ``png`` or ``svg``."""
+        stream = io.BytesIO()
+        self.sweep.picture().savefig(stream, format=ending, dpi=200)
+        return stream.getvalue()
+
+    def csv(self) -> bytes:
+        """One row per cell, with intervals and p-values."""
+        return self.sweep.table().to_csv(index=False).encode()
+
+    def json(self) -> bytes:
+        """Everything but the values per example."""
+        return json.dumps(self.sweep.json(), ensure_ascii=False).encode()
+
+
+def show_sweep(
+    sweep: wb.Sweep, selected: Head, marked: frozenset[Head], on_pick: Callable[[Head], None], group: int = 1
+) -> None:
+    """The grid of a sweep by head, or the heatmap of another, with its notes and downloads.
+
+    Args:
+        group: how many heads share one key/value head; a click on that selects the first of them.
+    """
+    quantity = sweep.quantity(None)
+    words = style.chart_text(sweep, quantity)
+    if {"head", "kv_head"} & set(sweep.axes):
+        _grid(sweep, quantity, words, selected, marked, on_pick, group)
+    else:
+        st.plotly_chart(sweep.figure(), key="sweep-figure", config=PLOTLY_CONFIG)
+    st.caption(words.note)
+    if sweep.effect_note:
+        st.caption(sweep.effect_note)
+    download_buttons(SweepDownload(sweep), "sweep", "sweep")
+
+
+def strongest_table(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
+    """The cells with the largest mean change, with intervals and p-values."""
+    quantity = sweep.quantity(None)
+    order = np.argsort(np.nan_to_num(-sweep.ranking(), nan=np.inf), axis=None, kind="stable")[:k]
+    low, high = style.interval(sweep, quantity)
+    values, p = getattr(sweep, quantity), sweep.p_value
+    cells = [tuple(map(int, np.unravel_index(flat, values.shape))) for flat in order]
+    rows = [(sweep.name(c), values[c], low[c], high[c], p[c]) for c in cells if np.isfinite(values[c])]
+    return pd.DataFrame(rows, columns=["cell", quantity.replace("_", " "), "low", "high", "p"])
+
+
+def task_warning(sweep: wb.Sweep, denoise: bool) -> str:
+    """A line that says that the model does not do the task, or may not; empty where it does, or for another metric.
+
+    It does the task where the 95 % interval of the mean logit difference of the clean prompts is above 0.
+
+    Args:
+        denoise: whether the clean run is the source of the patches, and not the base.
+    """
+    clean = sweep.source if denoise else sweep.base
+    if sweep.info.get("metric") != LOGIT_DIFFERENCE or clean is None:
+        return ""
+    return _task_warning(tuple(np.asarray(clean, dtype=float).tolist()))
+
+
+@lru_cache(maxsize=8)
+def _task_warning(clean: tuple[float, ...]) -> str:
+    values = np.array(clean)
+    interval = statistics.mean_interval(values[None]) if len(values) > 1 else None
+    low, high = (float(interval.low[0]), float(interval.high[0])) if interval else (values[0], values[0])
+    if not low <= 0:
+        return ""
+    bounds = f" [{low:z.3g}, {high:z.3g}]" if interval else ""
+    number = f"the mean logit difference of the clean prompts is {values.mean():z.3g}{bounds}"
+    if values.mean() > 0:
+        return f"The model may not do this task: {number}, and the interval includes 0. Use more prompts."
+    return f"The model does not do this task: {number}, not above 0. Effects of heads mean little then."
+
+
+def _grid(
+    sweep: wb.Sweep,
+    quantity: str,
+    words: style.ChartText,
+    selected: Head,
+    marked: frozenset[Head],
+    on_pick: Callable[[Head], None],
+    group: int,
+) -> None:
+    at = None
+    if "position" in sweep.axes:
+        position = url_widgets.select("At", [LARGEST_OVER_POSITIONS, *sweep.labels["position"]], "at")
+        at = None if position == LARGEST_OVER_POSITIONS else position
+    values, texts, _ = by_head(sweep, quantity, at)
+    is_kv = "kv_head" in sweep.axes
+    if is_kv and group > 1:
+        texts = np.array(
+            [[_with_group(i, j, group, text) for j, text in enumerate(row)] for i, row in enumerate(texts)]
+        )
+        st.caption(f"Rows are key/value heads, each shared by {group} heads. A click selects the first of them.")
+
+    def pick_first_of_group(head: Head) -> None:
+        on_pick(Head(head.layer, head.index * group))
+
+    head_grid(
+        values,
+        title=words.subtitle[:1].upper() + words.subtitle[1:],
+        note=words.title,
+        units=words.scale,
+        texts=texts,
+        selected=Head(selected.layer, selected.index // group) if is_kv else selected,
+        marked=frozenset() if is_kv else marked,
+        on_pick=pick_first_of_group if is_kv else on_pick,
+        key="sweep-grid",
+        shared=is_kv,
+    )
+
+
+def _with_group(layer: int, kv_head: int, group: int, text: str) -> str:
+    first, last = Head(layer, kv_head * group), Head(layer, (kv_head + 1) * group - 1)
+    return f"{text}; shared by heads {first} to {last}"

@@ -1,0 +1,100 @@
+"""The side bar: the model, prompt and head that every page shares. Each is URL state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import upload_store, url_state, url_widgets
+from workbench.core import Head
+from workbench.errors import UsageError
+
+MODEL, PROMPT, HEAD = "model", "prompt", "head"
+#: An IOI prompt, on which heads differ clearly.
+DEFAULT_PROMPT = "When Mary and John went to the store, John gave a drink to"
+#: Tokens of a prompt at most: the page holds one layer's patterns at a time.
+MAX_TOKENS = 1_024
+#: The head before anybody has selected one.
+_DEFAULT_HEAD = "0.0"
+_CAN_SUGGEST, _SUGGESTED = "head-can-suggest", "head-suggested"
+_HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
+
+
+def widgets(names: Sequence[str]) -> None:
+    """The side bar.
+
+    Args:
+        names: of the models that can be selected.
+    """
+    if _CAN_SUGGEST not in st.session_state:
+        untouched = url_state.get_param(HEAD) is None
+        st.session_state[_CAN_SUGGEST] = untouched and url_state.get_param(MODEL) in (None, *names)
+    if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
+        select_head(head)
+    url_widgets.select("Model", names, MODEL)
+    url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140)
+    url_widgets.line("Head", HEAD, _DEFAULT_HEAD, help="layer.head, such as 23.3")
+
+
+def suggest_head(head: Callable[[], Head]) -> None:
+    """Select an interesting head where neither the URL nor the user has selected one, and rerun the page."""
+    if st.session_state[_CAN_SUGGEST] and st.session_state[HEAD] == _DEFAULT_HEAD:
+        st.session_state[_CAN_SUGGEST] = False
+        st.session_state[_SUGGESTED] = head()
+        st.rerun()
+
+
+def model_name() -> str:
+    """The selected model."""
+    return str(st.session_state[MODEL])
+
+
+def prompt() -> str:
+    """The prompt."""
+    return str(st.session_state[PROMPT])
+
+
+def token_ids(model: Any, text: str | None = None, label: str = "Prompt") -> list[int]:
+    """The token ids of the prompt, or of another text.
+
+    Raises:
+        UsageError: there are none, or too many.
+    """
+    text = prompt() if text is None else text
+    if len(text) > upload_store.MAX_CHARACTERS:
+        limit = upload_store.MAX_CHARACTERS
+        raise UsageError(f"{label}: {len(text):,} characters, and the limit is {limit:,}. Shorten it.")
+    ids = model.to_tokens(text)[0].tolist() if text else []
+    if not ids:
+        raise UsageError(f"{label}: it is empty. Type some text.")
+    limit = min(MAX_TOKENS, model.cfg.n_ctx or MAX_TOKENS)
+    if len(ids) > limit:
+        raise UsageError(f"{label}: {len(ids)} tokens, and the limit is {limit}. Shorten it.")
+    return ids
+
+
+def selected_head(model: Any) -> Head:
+    """The selected head, or the nearest one where this model does not have it (a warning says so)."""
+    text = str(st.session_state[HEAD])
+    match = _HEAD.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"Head {text!r}: expected layer.head, such as 3.1.")
+    requested = Head(*map(int, match.groups()))
+    nearest = nearest_head(model, requested)
+    if nearest != requested:
+        st.warning(f"This model has no head {requested}. Showing {nearest}.")
+    return nearest
+
+
+def nearest_head(model: Any, head: Head) -> Head:
+    """That head, or the nearest one that this model has."""
+    return Head(min(max(head.layer, 0), model.n_layers - 1), min(max(head.index, 0), model.n_heads - 1))
+
+
+def select_head(head: Head) -> None:
+    """Select a head; for callbacks, which run before the widgets are made."""
+    url_widgets.set_value(HEAD, str(head))
+    st.session_state[_CAN_SUGGEST] = False

@@ -1,0 +1,60 @@
+"""What a URL cannot hold (long texts, pair files, circuits), stored on this machine by the hash of its content.
+
+A URL names an upload by its hash; nothing that a page receives is ever used as a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from workbench.cache.folder import user_folder
+from workbench.errors import BadInput
+from workbench.io.files import read_file, write_atomic
+
+#: Characters of a text that goes into the URL itself; a longer one goes in by its hash.
+MAX_IN_URL = 2_000
+#: Characters of a text at most.
+MAX_CHARACTERS = 20_000
+#: Bytes of one upload at most.
+MAX_BYTES = 8 * 1024 * 1024
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def folder() -> Path:
+    """Where uploads are stored."""
+    return user_folder() / "explorer" / "inputs"
+
+
+def save(data: bytes) -> str:
+    """Store an upload and return its hash.
+
+    Raises:
+        BadInput: it is too large.
+    """
+    if len(data) > MAX_BYTES:
+        raise BadInput(f"Upload: {len(data) / 1e6:.1f} MB, and the limit is {MAX_BYTES / 1e6:.0f} MB. Shorten it.")
+    name = hashlib.sha256(data).hexdigest()
+    path = folder() / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+    return name
+
+
+def load(name: str) -> bytes:
+    """The upload of that hash, checked.
+
+    Raises:
+        BadInput: no hash, nothing of that hash on this machine, or a file that was changed.
+    """
+    if not _HASH.fullmatch(name):
+        raise BadInput("The URL refers to an upload by something that is not a SHA-256 hash. Copy the whole URL.")
+    path = folder() / name
+    if not path.is_file():
+        raise BadInput("The URL refers to an upload that is not on this machine. Open it on the machine it comes from.")
+    data = read_file(path, MAX_BYTES)
+    if hashlib.sha256(data).hexdigest() != name:
+        raise BadInput("The upload that the URL refers to was changed on disk, so it is not used. Upload it again.")
+    return data

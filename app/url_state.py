@@ -1,0 +1,90 @@
+"""URL state: each value has a query parameter, or, where it is long, the hash of an upload that holds it.
+
+A run of the script collects its parameters and writes them once, at its end: every change of the URL is one step of the
+browser's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app import upload_store
+from app.messages import escape_markdown
+from workbench.errors import BadInput
+
+_HASH_SUFFIX = "-input"
+_PENDING, _WARNINGS = "url-pending", "url-warnings"
+
+
+def param_names(key: str) -> tuple[str, str]:
+    """The two parameters of a value: one holds the value itself, the other the hash of a long one."""
+    return key, key + _HASH_SUFFIX
+
+
+def get_param(key: str) -> str | None:
+    """The value in the URL; None where there is none, or where it cannot be read (a warning says why)."""
+    name = st.query_params.get(key + _HASH_SUFFIX)
+    if name is None:
+        return st.query_params.get(key)
+    try:
+        return upload_store.load(name).decode(errors="replace")
+    except BadInput as error:
+        warn(str(error))
+        return None
+
+
+def set_param(key: str, text: str) -> None:
+    """Put a value into the URL; one that no page accepts, because it is too long, is left out."""
+    value_param, hash_param = param_names(key)
+    if len(text) > upload_store.MAX_CHARACTERS:
+        remove_param(key)
+        return
+    fits = len(text) <= upload_store.MAX_IN_URL
+    digest = None if fits else upload_store.save(text.encode())
+    st.session_state[_PENDING] |= {value_param: text if fits else None, hash_param: digest}
+
+
+def remove_param(key: str) -> None:
+    """Take a value out of the URL."""
+    st.session_state[_PENDING] |= dict.fromkeys(param_names(key))
+
+
+def warn(text: str) -> None:
+    """Show what is wrong with the URL, above the page, in the run that renders it to its end."""
+    st.session_state.setdefault(_WARNINGS, {})[text] = None
+
+
+def navigated_back() -> bool:
+    """Whether the browser's back or forward button started this run: then the URL is right, and the widgets are not.
+
+    An empty URL does not count: Streamlit makes one whenever the page is switched.
+    """
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation and len(st.query_params) > 0
+
+
+@contextmanager
+def update_url() -> Iterator[None]:
+    """Collect the parameters that are set in this block and write the URL at its end.
+
+    A run that Streamlit interrupts leaves the URL as it was.
+    """
+    st.session_state[_PENDING] = {}
+    above = st.container()
+    yield
+    for text in st.session_state.pop(_WARNINGS, {}):
+        above.warning(escape_markdown(text))
+    before = st.query_params.to_dict()
+    after = {name: text for name, text in (before | st.session_state[_PENDING]).items() if text is not None}
+    if after != before:
+        st.query_params.from_dict(after)
+
+
+def open_page(view: Any) -> None:
+    """Switch to a page and keep the URL's parameters."""
+    st.switch_page(view, query_params=st.query_params.to_dict())

@@ -1,0 +1,121 @@
+"""A page's widgets, whose values are URL state and survive a switch of the page.
+
+Streamlit forgets the widgets of a page that is left and clears their parameters. Here a value comes from the first of:
+the widget itself, its value when the page was left, the URL, and the default; after the browser's back button the URL
+comes first. All values are written into the URL, defaults too: the default may be another tomorrow. A key is the name
+of a parameter, so no two pages use one for different things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import url_state
+
+_SAVED = "saved-"
+#: Characters of a parameter that a warning quotes.
+_QUOTED = 80
+
+
+def select(label: str, options: Sequence[str], key: str, default: str | None = None, **kwargs: Any) -> str:
+    """One of several, from a list."""
+    kwargs["options"] = list(options)
+    return str(_render(st.selectbox, label, key, default or options[0], _one_of(options), **kwargs))
+
+
+def segments(label: str, options: Sequence[str], key: str, **kwargs: Any) -> str:
+    """One of a few, side by side."""
+    kwargs |= {"options": list(options), "required": True}
+    return str(_render(st.segmented_control, label, key, options[0], _one_of(options), **kwargs))
+
+
+def number(label: str, low: int, high: int, key: str, default: int, **kwargs: Any) -> int:
+    """A whole number."""
+    kwargs |= {"min_value": low, "max_value": high, "step": 1}
+    return int(_render(st.number_input, label, key, default, _between(low, high), **kwargs))
+
+
+def slider(label: str, low: int, high: int, key: str, default: int, **kwargs: Any) -> int:
+    """A whole number on a slider; no widget where `low` is the only one."""
+    if low == high:
+        return low
+    kwargs |= {"min_value": low, "max_value": high}
+    return int(_render(st.slider, label, key, default, _between(low, high), **kwargs))
+
+
+def toggle(label: str, key: str, **kwargs: Any) -> bool:
+    """Yes or no; no by default."""
+    kwargs["write"] = lambda on: "yes" if on else "no"
+    return bool(_render(st.toggle, label, key, False, lambda text: text == "yes", **kwargs))
+
+
+def area(label: str, key: str, default: str, **kwargs: Any) -> str:
+    """Several lines of text."""
+    return str(_render(st.text_area, label, key, default, str, **kwargs))
+
+
+def line(label: str, key: str, default: str, **kwargs: Any) -> str:
+    """One line of text."""
+    return str(_render(st.text_input, label, key, default, str, **kwargs))
+
+
+def set_value(key: str, value: Any) -> None:
+    """Set a widget's value; for callbacks, which run before the widgets are made."""
+    st.session_state[key] = value
+    set_for_next_page(key, value)
+
+
+def set_for_next_page(key: str, value: Any) -> None:
+    """Set a widget's value on the page that is opened next; the page that is left may have the widget, too."""
+    st.session_state[_SAVED + key] = value
+
+
+def _render(
+    widget: Callable[..., Any],
+    label: str,
+    key: str,
+    default: Any,
+    parse: Callable[[str], Any],
+    write: Callable[[Any], str] = str,
+    **kwargs: Any,
+) -> Any:
+    def candidates() -> Iterator[str | None]:
+        if url_state.navigated_back():
+            yield url_state.get_param(key)
+        for name in (key, _SAVED + key):
+            current = st.session_state.get(name)
+            yield None if current is None else write(current)
+        yield url_state.get_param(key)
+
+    is_new = not {key, _SAVED + key} & set(st.session_state)
+    values = (parse(text) for text in candidates() if text is not None)
+    st.session_state[key] = next((value for value in values if value is not None), default)
+    if is_new and (text := url_state.get_param(key)) is not None:
+        _warn_if_replaced(key, text, parse(text), write(st.session_state[key]))
+    value = widget(label, key=key, **kwargs)
+    set_for_next_page(key, value)
+    url_state.set_param(key, write(value))
+    return value
+
+
+def _warn_if_replaced(key: str, text: str, parsed: Any, text_shown: str) -> None:
+    """Say so where the URL holds something that is no option, or a number out of range."""
+    if parsed is None:
+        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is not an option. Showing {text_shown}.")
+    elif type(parsed) is int and parsed != int(text):
+        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is out of range. Showing {text_shown}.")
+
+
+def _one_of(options: Sequence[str]) -> Callable[[str], str | None]:
+    return lambda text: text if text in options else None
+
+
+def _between(low: int, high: int) -> Callable[[str], int | None]:
+    def parse(text: str) -> int | None:
+        is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) <= _QUOTED
+        return min(max(int(text), low), high) if is_number else None
+
+    return parse

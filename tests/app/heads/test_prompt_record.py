@@ -1,0 +1,228 @@
+"""A prompt's record, against Hugging Face and against the scores on repeated tokens."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import weakref
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+
+import workbench as wb
+from app.heads import pattern_chart, record_scores
+from app.heads.prompt_record import PromptRecord
+from app.heads.weights import ov_qk_summary, promoted_tokens
+from tests.families import VOCABULARY
+from workbench.head_scores import patterns
+from workbench.head_scores.on_prompt import earlier, prompt_scores, uniform_prompt_scores
+from workbench.head_scores.weights import HeadWeights
+
+TEXT = "When Mary and John went to the store, John gave a drink to"
+
+
+def record_of(text: str = TEXT) -> PromptRecord:
+    model = wb.load("tiny")
+    return PromptRecord(model, model.to_tokens(text)[0].tolist(), cache=False)
+
+
+def test_on_repeated_tokens_a_prompts_scores_are_the_tables() -> None:
+    generator, period = torch.Generator().manual_seed(0), 12
+    ids = torch.randperm(VOCABULARY, generator=generator)[:period].repeat(2)
+    A = torch.rand(2, 3, 2 * period, 2 * period, generator=generator).tril()
+    A /= A.sum(-1, keepdim=True)
+    scores = prompt_scores(A, ids)
+    for name, score in patterns.PATTERN_SCORES.items():
+        torch.testing.assert_close(scores[name], score(A, period))
+
+
+def test_scores_of_tokens_that_occur_once_are_nan_and_others_are_means() -> None:
+    ids = torch.tensor([5, 6, 5, 7, 5])
+    assert earlier(ids).nonzero().tolist() == [[2, 0], [4, 0], [4, 2]]
+    A = torch.arange(25.0).reshape(5, 5)
+    scores = prompt_scores(A, ids)
+    assert scores["duplicate_token"] == pytest.approx((A[2, 0] + A[4, 0] + A[4, 2]) / 2)
+    assert scores["induction"] == pytest.approx((A[2, 1] + A[4, 1] + A[4, 3]) / 2)
+    assert np.isnan(uniform_prompt_scores(torch.tensor([1, 2, 3]))["induction"])
+
+
+def test_pattern_and_next_tokens_are_hugging_faces() -> None:
+    record = record_of()
+    model = wb.load("tiny")
+    model.hf.set_attn_implementation("eager")
+    reference = model.hf(record.ids[None], output_attentions=True)
+    np.testing.assert_allclose(record.pattern(wb.Head(1, 2)), reference.attentions[1][0, 2].detach(), atol=1e-5)
+    probabilities = reference.logits[0, -1].softmax(-1)
+    for token in record.next_tokens(3):
+        assert token.probability == pytest.approx(float(probabilities[token.id]), abs=1e-5)
+    assert [t.id for t in record.next_tokens(3)] == probabilities.topk(3).indices.tolist()
+
+
+def parts(record: PromptRecord, layer: int) -> tuple[Any, Any]:
+    """Hugging Face's attention and the heads' own weights, ``[d_model, head, d_head]``."""
+    attention = record.model.hf.model.layers[layer].self_attn
+    return attention, attention.o_proj.weight.unflatten(1, (record.model.n_heads, -1))
+
+
+def test_head_outputs_add_up_to_the_attention_output() -> None:
+    record = record_of()
+    out = wb.record(record.model, TEXT, ["attn_out"], 1, cache=False).clean["attn_out"][0][0]
+    total = torch.stack([record.head_output(wb.Head(1, j)) for j in range(record.model.n_heads)]).sum(0)
+    torch.testing.assert_close(total, out[-1], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_weighted_pattern_has_the_norms_of_value_outputs() -> None:
+    record, head, dest, src = record_of(), wb.Head(1, 2), 9, 4
+    attention, W_O = parts(record, 1)
+    normed: list[torch.Tensor] = []
+    handle = attention.v_proj.register_forward_pre_hook(lambda _, args: normed.append(args[0]))
+    record.model.hf(record.ids[None])
+    handle.remove()
+    group = record.model.n_heads // record.model.n_kv_heads
+    v = attention.v_proj(normed[0])[0, src].unflatten(0, (record.model.n_kv_heads, -1))[head.index // group]
+    expected = record.pattern(head)[dest, src] * float((W_O[:, head.index] @ v).norm())
+    assert record.value_weighted(head)[dest, src] == pytest.approx(expected, rel=1e-4)
+
+
+@torch.no_grad()
+def test_heads_and_the_rest_add_up_to_the_logit_difference() -> None:
+    """The heads' outputs, and the rest of the final residual without them, through the norm's scale."""
+    record = record_of()
+    hf = record.model.hf
+    logits = hf(record.ids[None]).logits[0, -1]
+    first, second = logits.topk(2).indices.tolist()
+    end = hf(record.ids[None], output_hidden_states=True).hidden_states[-1][0, -1]  # normed
+    raw = wb.record(record.model, TEXT, ["resid_post"], record.model.n_layers - 1, cache=False).clean["resid_post"][0][
+        0, -1
+    ]
+    scale = end / (raw * hf.model.norm.weight)  # one number, per dimension
+    heads = [wb.Head(i, j) for i in range(record.model.n_layers) for j in range(record.model.n_heads)]
+    rest = (raw - torch.stack([record.head_output(head) for head in heads]).sum(0)) * hf.model.norm.weight * scale
+    direction = hf.lm_head.weight[first] - hf.lm_head.weight[second]
+    total = record.scores["direct_logit_attribution"].sum() + float(rest @ direction)
+    assert total == pytest.approx(float(logits[first] - logits[second]), abs=1e-3)
+    head = wb.Head(1, 3)
+    through = hf.lm_head(record.head_output(head) * hf.model.norm.weight * scale)
+    table, order = record.logit_effects(head, 3), through.argsort(descending=True)
+    assert table["token"].tolist()[:3] == record.model.to_str_tokens(order[:3])
+    np.testing.assert_allclose(table["logit"][:3], through[order[:3]], atol=1e-4)
+    assert table["logit"].iloc[-1] == pytest.approx(float(through.min()), abs=1e-4)
+
+
+@torch.no_grad()
+def test_sizes_of_circuits_are_those_of_the_whole_matrices() -> None:
+    model = wb.load("tiny")
+    scores = ov_qk_summary(HeadWeights.of(model, wb.Head(1, 2)))
+    layer, group = model.hf.model.layers[1], model.n_heads // model.n_kv_heads
+    attention, gain = layer.self_attn, layer.input_layernorm.weight
+    Q = attention.q_proj.weight.unflatten(0, (model.n_heads, -1))[2] * gain
+    K, V = (w.weight.unflatten(0, (-1, Q.shape[0]))[2 // group] * gain for w in (attention.k_proj, attention.v_proj))
+    W_O = attention.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 2]
+    for name, whole in (("OV", V.T @ W_O.T), ("QK", Q.T @ K)):
+        squares = np.linalg.svd(whole.double().numpy(), compute_uv=False) ** 2
+        assert scores[name]["norm"] == pytest.approx(np.linalg.norm(whole), rel=1e-4)
+        assert scores[name]["rank"] == pytest.approx(squares.sum() ** 2 / (squares**2).sum(), rel=1e-4)
+        assert scores[name]["first"] == pytest.approx(squares.max() / squares.sum(), rel=1e-4)
+
+
+@torch.no_grad()
+def test_promoted_tokens_are_those_of_the_whole_ov_circuit() -> None:
+    model = wb.load("tiny")
+    hf, ids = model.hf, [90, 447, 137]
+    layer, group = hf.model.layers[0], model.n_heads // model.n_kv_heads
+    V = layer.self_attn.v_proj.weight.unflatten(0, (model.n_kv_heads, -1))[3 // group] * layer.input_layernorm.weight
+    W_O = layer.self_attn.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 3]
+    logits = hf.model.embed_tokens.weight[ids] @ V.T @ W_O.T @ (hf.lm_head.weight * hf.model.norm.weight).T
+    expected = [[model.tokenizer.decode(int(i)) for i in row] for row in logits.topk(4).indices]
+    assert promoted_tokens(model, HeadWeights.of(model, wb.Head(0, 3)), ids, 4) == expected
+
+
+def test_a_record_is_scored_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    model = wb.load("tiny")
+    ids = model.to_tokens(TEXT)[0].tolist()
+    first = PromptRecord(model, ids, cache=tmp_path)
+    monkeypatch.setattr(record_scores, "score_patterns", None)  # not called again
+    second = PromptRecord(model, ids, cache=tmp_path)
+    for name, score in first.scores.items():
+        np.testing.assert_array_equal(second.scores[name], score)
+    assert second.chance == first.chance and second.median_similarity == first.median_similarity
+
+
+def test_scores_of_a_few_heads_at_once_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = record_of()
+    monkeypatch.setattr(record_scores, "MAX_ENTRIES", 1)
+    for name, score in record_of().scores.items():
+        np.testing.assert_allclose(score, whole.scores[name], atol=1e-6)
+
+
+def test_without_a_cache_the_files_are_deleted_with_the_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    record = record_of()
+    assert len(list(tmp_path.rglob("*.safetensors"))) > 0
+    assert not any(isinstance(x, torch.Tensor) and x.numel() > 1_000 for x in vars(record).values())
+    del record
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_last_two_patterns_stay_in_memory() -> None:
+    record = record_of()
+    first = weakref.ref(record.pattern(wb.Head(0, 1)))
+    record.pattern(wb.Head(1, 1))
+    assert record.pattern(wb.Head(0, 1)) is first()
+    assert not np.array_equal(record.pattern(wb.Head(1, 1)), record.pattern(wb.Head(0, 1)))
+    record.pattern(wb.Head(1, 2))
+    record.pattern(wb.Head(1, 3))
+    assert first() is None
+
+
+def test_similarity_is_a_cosine_and_blank_for_the_head_itself() -> None:
+    record = record_of()
+    cosines = record.similarity(wb.Head(0, 1))
+    assert np.isnan(cosines[0, 1]) and np.nanmax(np.abs(cosines)) <= 1 + 1e-6
+    assert cosines[1, 2] == pytest.approx(record.similarity(wb.Head(1, 2))[0, 1], abs=1e-6)
+
+
+def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
+    n = 600
+    A = np.zeros((n, n))
+    A[599, 3], A[300, 299] = 0.5, -0.9
+    options: dict[str, Any] = {"title": "t", "scale": "attention"}
+    whole = pattern_chart.pattern_chart(A, ["x"] * n, **options)
+    assert whole.arrays[0].shape == (300, 300) and whole.arrays[0][299, 1] == 0.5 and whole.arrays[0][150, 149] == -0.9
+    assert "the largest of 2 × 2" in whole.options["subtitle"]
+    assert (
+        pattern_chart.block_names(n) == ["0 to 255", "256 to 511", "512 to 599"]
+        and pattern_chart.block_names(512) == []
+    )
+    part = pattern_chart.pattern_chart(A, ["x"] * n, block=(1, 1), **options)
+    assert part.arrays[0].shape == (256, 256) and part.arrays[0][44, 43] == -0.9 and part.labels[0][44] == "300 x"
+    off = pattern_chart.pattern_chart(A, ["x"] * n, block=(2, 0), **options)
+    assert off.arrays[0].shape == (88, 256) and off.arrays[0][87, 3] == 0.5
+    assert off.labels[1][87] == "599 x" and off.labels[0][3] == "3 x"
+    assert "positions 512 to 599 of 600; attended positions 0 to 255" in off.options["subtitle"]
+
+
+def test_the_figure_of_a_pattern_is_valid_for_plotly_and_its_labels_are_text() -> None:
+    A = np.array([[1.0, 0.0], [0.25, 0.75]])
+    chart = pattern_chart.pattern_chart(A, ["<b>a</b>", " b"], title="t", scale="attention", limit=2.0)
+    figure: Any = go.Figure(chart.plotly())  # every name and value is checked
+    trace = figure.to_dict()["data"][0]
+    np.testing.assert_array_equal(chart.plotly()["data"][0]["z"], A)
+    assert list(trace["x"]) == ["0 &lt;b&gt;a&lt;/b&gt;", "1 ·b"] and trace["zmax"] == 2
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        assert axis.showspikes and "across" in axis.spikemode and axis.title.text
+    signed = pattern_chart.pattern_chart(A - 1, ["a", "b"], title="t", scale="difference", signed=True).plotly()
+    assert signed["data"][0]["zmin"] == -signed["data"][0]["zmax"] == -1
+
+
+def test_downloads_hold_what_is_shown() -> None:
+    chart = pattern_chart.pattern_chart(np.array([[1.0, 0.0], [0.25, 0.75]]), ["a", " b"], title="t", scale="attention")
+    corner = "position (destination) \\ attended to (source)"  # the rows, and the columns
+    assert chart.csv().decode().splitlines() == [f"{corner},0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
+    assert b'"values": [[1.0, 0.0], [0.25, 0.75]]' in chart.json()
+    assert chart.image("png").startswith(b"\x89PNG") and b"<svg" in chart.image("svg")

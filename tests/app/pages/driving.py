@@ -1,0 +1,38 @@
+"""One page without the side bar, or all pages, without a browser; and runs that a test makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+from streamlit.testing.v1 import AppTest
+
+from workbench.findings import Report
+from workbench.runs.directory import RunDirectory
+
+#: Seconds of one run of the script at most: generous, so that a busy machine passes.
+TIMEOUT = 250
+PAGE = """
+from app import sidebar, url_state
+from app.pages import NAME
+with url_state.update_url():
+    SIDEBAR
+    NAME.page.render()
+"""
+
+
+def new_page(name: str, with_sidebar: bool = False) -> AppTest:
+    """The page of the file ``app/pages/NAME.py``."""
+    script = PAGE.replace("NAME", name).replace("SIDEBAR", 'sidebar.widgets(["tiny"])' if with_sidebar else "pass")
+    return AppTest.from_string(script, default_timeout=TIMEOUT)
+
+
+def make_run(value: float = 1.0) -> str:
+    """A run under ``runs``, with a hostile text in it; its name."""
+    frame = pd.DataFrame({"head": ["1.2", "<b>9.9</b>"], "value": [value, 2.0]})
+    figures = {"bars": go.Figure(go.Bar(x=["a"], y=[value]))}
+    with RunDirectory.create(Path("runs"), "circuit-reuse", {"model": "tiny", "n": 3}) as run:
+        run.add_report(Report("undecided", "Made up.\n<script>alert(1)</script>", {"heads": frame}, figures))
+    assert run.path is not None
+    return run.path.name

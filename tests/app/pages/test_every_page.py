@@ -1,0 +1,88 @@
+"""Every page renders on a machine without runs and on one with a run; a new page needs no other file."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import textwrap
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import app.pages
+from app import Home, models, page
+from app.page import PAGES
+from app.work import background
+from tests.app.circuits import made_runs
+from tests.app.pages.driving import TIMEOUT, make_run, new_page
+from tests.app.work.scripted_queue import ScriptedQueue
+from workbench.registry import ROOT
+
+NAMES = PAGES.names()
+#: All pages, on the one of that name.
+SWITCH = """
+import streamlit as st
+from app import sidebar, url_state
+from app.page import views
+
+by_name = views()
+view = st.navigation(list(by_name.values()))
+with url_state.update_url():
+    sidebar.widgets(["tiny"])
+    if not st.session_state.get("switched"):
+        st.session_state["switched"] = True
+        st.switch_page(by_name["NAME"])
+    view.run()
+"""
+
+
+@pytest.fixture(autouse=True)
+def tiny_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = ScriptedQueue()
+    monkeypatch.setattr(models, "available", lambda: ["tiny"])
+    for module in (background, Home):
+        monkeypatch.setattr(module, "job_queue", lambda: queue)
+
+
+def render(name: str) -> AppTest:
+    opened = new_page(name.replace("-", "_"), with_sidebar=True).run()
+    assert not opened.exception, opened.exception
+    assert not opened.error, [error.value for error in opened.error]
+    return opened
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_page_renders_without_runs(name: str) -> None:
+    render(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_page_renders_with_a_run(name: str) -> None:
+    made_runs.make_run("circuit-reuse", made_runs.committed("circuit-reuse"))
+    render(name)
+
+
+def examples() -> list[str]:
+    """A page as the documentation writes it: in the module `app.page`, and in CONTRIBUTING where it has one."""
+    lines = inspect.cleandoc(page.__doc__ or "").split("::\n", 1)[1].split("\n\nWidgets come")[0]
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [textwrap.dedent(lines), *(block for block in blocks if "page = Page(" in block)]
+
+
+@pytest.mark.parametrize("source", examples())
+@pytest.mark.parametrize("with_run", [False, True])
+def test_a_new_page_is_one_file(source: str, with_run: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = shutil.copytree(Path(app.pages.__file__).parent, tmp_path / "pages")
+    name = re.findall(r'page = Page\(\s*"([\w-]+)"', source)[0]
+    (folder / f"{name.replace('-', '_')}.py").write_text(source)
+    monkeypatch.setattr(PAGES, "_folder", folder)
+    monkeypatch.setattr(app.pages, "__path__", [*app.pages.__path__, str(folder)])
+    if with_run:
+        make_run()
+    opened = AppTest.from_string("from app.Home import main; main()", default_timeout=TIMEOUT).run()
+    assert not opened.exception
+    opened = AppTest.from_string(SWITCH.replace("NAME", name), default_timeout=TIMEOUT).run()
+    assert not opened.exception and not opened.error
+    assert len(opened.get("plotly_chart")) == with_run and bool(opened.info) != with_run

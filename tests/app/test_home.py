@@ -1,0 +1,150 @@
+"""The explorer's pages, as Streamlit runs them without a browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import workbench as wb
+from app import Home, models, sidebar, upload_store
+from app.heads.prompt_record import PromptRecord
+from app.page import pages
+from app.work import background
+from app.work.jobs import Job
+from workbench.errors import BadInput, UnknownName
+
+HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x$'
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AppTest:
+    monkeypatch.setenv(models.STARTED, json.dumps(["tiny"]))
+    monkeypatch.setattr(models, "available", lambda: ["tiny"])
+    monkeypatch.setattr(upload_store, "folder", lambda: tmp_path / "inputs")
+    # Not from the file: beside it lies a folder "pages", and AppTest would run a page of it alone the second time.
+    return AppTest.from_string("from app.Home import main; main()", default_timeout=250)
+
+
+def test_it_opens_on_something_worth_seeing(app: AppTest) -> None:
+    app.run()
+    assert not app.exception and not app.error
+    assert app.session_state[sidebar.PROMPT] == sidebar.DEFAULT_PROMPT and app.session_state[sidebar.MODEL] == "tiny"
+    assert pages()[0].name == "heads"
+    seen = PromptRecord(wb.load("tiny"), wb.load("tiny").to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
+    sizes = np.abs(seen.scores["direct_logit_attribution"])
+    layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
+    assert any(f"Head {layer}.{index}" in str(heading.value) for heading in app.subheader)
+    assert app.query_params["head"] == f"{layer}.{index}"
+
+
+def test_a_url_restores_model_prompt_and_head(app: AppTest) -> None:
+    app.query_params.update({"model": "tiny", "prompt": "Paul and Anna", "head": "1.2"})
+    app.run()
+    assert not app.exception
+    assert app.session_state[sidebar.PROMPT] == "Paul and Anna" and app.session_state[sidebar.HEAD] == "1.2"
+    assert any("Head 1.2" in str(heading.value) for heading in app.subheader)
+
+
+def test_a_url_to_a_model_that_is_not_here_shows_one_that_is(app: AppTest) -> None:
+    app.query_params.update({"model": "../../etc/passwd"})
+    app.run()
+    assert not app.exception and "not an option. Showing tiny" in app.warning[0].value.replace("\\", "")
+    assert app.session_state[sidebar.MODEL] == "tiny"
+
+
+def test_invalid_values_in_the_url_are_named(app: AppTest) -> None:
+    app.query_params.update({"prompt-input": "a" * 64, "score": "zzz"})
+    app.run()
+    message = " ".join(str(warning.value).replace("\\", "") for warning in app.warning)
+    assert not app.exception and "not on this machine" in message and "score=zzz, which is not an option" in message
+    assert app.session_state[sidebar.PROMPT] == sidebar.DEFAULT_PROMPT and not app.run().warning
+
+
+def test_a_too_long_text_is_refused_and_not_stored(app: AppTest, tmp_path: Path) -> None:
+    app.run()
+    app.text_area(key=sidebar.PROMPT).set_value("Mary " * 5_000).run()
+    assert not app.exception and "25,000 characters" in app.error[0].value.replace("\\", "")
+    assert not {"prompt", "prompt-input"} & set(app.query_params) and not list(tmp_path.glob("inputs/*"))
+
+
+def test_jobs_of_other_pages_are_shown_and_can_be_stopped(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[int] = []
+    running = [Job(3, "key", "running", 2, 6, "sweep", label="sweep of z"), Job(4, "other", label="scores")]
+
+    class Queue:
+        def unfinished(self, before: int | None = None) -> list[Job]:
+            return [job for job in running if before is None or job.id < before]
+
+        def get(self, number: int) -> Job:
+            return next(job for job in running if job.id == number)
+
+        def stop(self, number: int) -> None:
+            stopped.append(number)
+
+    for module in (background, Home):
+        monkeypatch.setattr(module, "job_queue", Queue)
+    app.run()
+    progress = [element.proto.text.replace("\\", "") for element in app.sidebar.get("progress")]
+    assert progress == ["sweep of z: sweep 2 of 6", "scores: waiting for sweep of z (2 of 6)"]
+    app.sidebar.button(key="stop-4").click().run()
+    assert stopped == [4]
+
+
+def test_a_long_prompt_goes_into_the_url_by_its_hash(app: AppTest) -> None:
+    text = "Mary and John " * 160
+    app.run()
+    app.text_area(key=sidebar.PROMPT).set_value(text).run()
+    assert not app.exception
+    name = app.query_params["prompt-input"]
+    assert "prompt" not in app.query_params and upload_store.load(name).decode() == text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({sidebar.PROMPT: ""}, "Prompt: it is empty"), ({sidebar.HEAD: "nonsense"}, "expected layer.head")],
+)
+def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest, values: dict[str, str], message: str) -> None:
+    app.run()
+    for key, value in values.items():
+        (app.text_area if key == sidebar.PROMPT else app.text_input)(key=key).set_value(value)
+    app.run()
+    assert not app.exception and message in app.error[0].value.replace("\\", "")
+    app.text_area(key=sidebar.PROMPT).set_value("Paul and Anna")
+    app.text_input(key=sidebar.HEAD).set_value("1.1").run()
+    assert not app.error and not app.exception
+
+
+def test_a_hostile_prompt_is_text(app: AppTest) -> None:
+    app.query_params.update({"prompt": HOSTILE})
+    app.run()
+    assert not app.exception
+    bodies = [html.proto.body for html in app.get("html") if "<style>" not in html.proto.body]
+    assert len(bodies) == 1 and "&lt;unk&gt;" in bodies[0]  # what the tiny model makes of it looks like a tag, too
+    assert "<unk" not in bodies[0] and "<script" not in bodies[0] and "<img" not in bodies[0]
+
+
+def test_only_models_that_are_offered_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "available", lambda: ["tiny"])
+    with pytest.raises(UnknownName):
+        models.load("/etc")
+
+
+@pytest.mark.parametrize("name", ["..", "a" * 64, "A" * 64, "../" + "a" * 61])
+def test_a_url_cannot_name_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(upload_store, "folder", lambda: tmp_path)
+    with pytest.raises(BadInput):
+        upload_store.load(name)
+
+
+def test_an_upload_that_was_changed_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(upload_store, "folder", lambda: tmp_path)
+    name = upload_store.save(b"text")
+    assert upload_store.load(name) == b"text"
+    (tmp_path / name).write_bytes(b"other")
+    with pytest.raises(BadInput, match="was changed"):
+        upload_store.load(name)
