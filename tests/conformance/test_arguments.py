@@ -122,6 +122,7 @@ TAKES: dict[str, set[str]] = {
     "Finding.results_version": {"huge"},
     "Finding.run": FUNCTIONS,
     "Finding.source": ANY_TEXT,
+    "Finding.tasks": {"[]", "[word]"},
     "Finding.thresholds": MAPPINGS,
     "Finding.title": ANY_TEXT,
     "Finding.report.settings": {"None", "{}"},
