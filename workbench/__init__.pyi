@@ -18,6 +18,7 @@ from .inputs.pairs import read_pairs as read_pairs
 from .inputs.pairs import task as task
 from .models import load as load
 from .models.language import HookedLM as HookedLM
+from .patching.attention import attention as attention
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
 from .patching.generate import generate as generate
@@ -31,7 +32,6 @@ from .patching.screen import screen as screen
 from .patching.sweep import sweep as sweep
 from .patching.sweep_sets import sweep_sets as sweep_sets
 from .plotting.attention_view import Attention as Attention
-from .plotting.attention_view import attention as attention
 from .results.circuit import Circuit as Circuit
 from .results.sweep import Sweep as Sweep
 from .runs.run import Run as Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench import arguments, statistics
 from workbench.cache import Store, store_of
 from workbench.cache.keys import digest, hash_inputs
+from workbench.cache.result_cache import ResultCache
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
@@ -22,6 +23,7 @@ from workbench.head_scores.result import HeadScores
 from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
 from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.capture import Capture
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
@@ -170,15 +172,14 @@ class _ScoreParts:
     def _patterns(self) -> Arrays:
         model = self.model
         resumable, ids = resolve_model(model), patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
-        n_heads = model.n_layers * model.n_heads
+        layers, n_heads = range(model.n_layers), model.n_layers * model.n_heads
         scores: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
         gram = torch.zeros(n_heads, n_heads)
         for batch in ids.split(BATCH_SIZE):
-            captured: dict[int, Tensor] = {}
-            taps = {model.hook_name("pattern", i): partial(captured.__setitem__, i) for i in range(model.n_layers)}
-            resumable.base_run(batch, {0: taps})
+            captured: Capture[int] = Capture()
+            resumable.base_run(batch, {0: {model.hook_name("pattern", i): captured.tap(i) for i in layers}})
             # [sequence, layer, head, dest, src]
-            A = torch.stack([captured[i] for i in range(model.n_layers)], 1).float()
+            A = torch.stack([captured[i] for i in layers], 1).float()
             for name, score in patterns.PATTERN_SCORES.items():
                 scores[name].append(score(A, PERIOD))
             for each in A:
@@ -205,17 +206,9 @@ class _ScoreParts:
         return asdict(task_scores(self.model, recorder, inputs, reading_out=reading_out))
 
     def _cached(
-        self, what: str, names: tuple[str, ...], arguments: tuple[Any, ...], make: Callable[[], Arrays]
+        self, what: str, names: tuple[str, ...], arguments: tuple[Any, ...], compute: Callable[[], Arrays]
     ) -> Arrays:
-        if self.store is None or self.identity is None:
-            return make()
-        keys = {name: digest(self.identity, "head scores", VERSION, what, name, *arguments) for name in names}
-        cached = self.store.read_many(list(keys.values()))
-        if len(cached) == len(names):
-            return {name: cached[key].numpy() for name, key in keys.items()}
-        arrays = make()
-        self.store.put("result", {name: ([key], torch.from_numpy(arrays[name])[None]) for name, key in keys.items()})
-        return arrays
+        return ResultCache(self.store, self.identity, "head scores", VERSION, what, *arguments).arrays(names, compute)
 
 
 def _values(of_patterns: Arrays, of_weights: Arrays, of_task: Arrays) -> Arrays:

@@ -1,0 +1,73 @@
+"""`attention`: one head's pattern on one prompt, with its tokens, to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from workbench import arguments
+from workbench.core import Head
+from workbench.patching.record import record
+from workbench.patching.resolve import resolve_model, unpaired
+
+if TYPE_CHECKING:
+    from workbench.plotting.attention_view import Attention
+
+
+def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
+    """One head's attention on one prompt; in a notebook the result shows itself.
+
+    Args:
+        model: a `HookedLM`.
+        prompt: a text, or its token ids.
+        layer, head: which head; query heads are counted.
+        cache: as in `workbench.record`.
+
+    Raises:
+        UsageError: no such layer or head, or a text that has no tokens.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> view = wb.attention(model, "Then, Mary and John", layer=1, head=3)
+        >>> view.table(dest=-1, k=2).columns.tolist()
+        ['source', 'token', 'weight']
+    """
+    from workbench.plotting.attention_view import Attention
+
+    resolve_model(model)
+    layer = arguments.index("layer", layer, model.n_layers, "layer")
+    head = arguments.index("head", head, model.n_heads, "head")
+    if isinstance(prompt, str):
+        arguments.text("prompt", prompt)
+        task: Any = prompt
+        ids = model.to_tokens(prompt)[0]
+    else:
+        ids = _ids(prompt, model.cfg.d_vocab)
+        task = unpaired(model, [ids])
+    pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
+    words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
+    return Attention(
+        tuple(words), pattern.float().cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
+    )
+
+
+def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
+    """One prompt's token ids.
+
+    Raises:
+        UsageError: something else.
+    """
+
+    expected = "a text, or the token ids of one prompt, [pos]"
+    try:
+        ids = torch.as_tensor(prompt)
+    except (TypeError, ValueError, RuntimeError):
+        raise arguments.refusal("prompt", prompt, expected) from None
+    if ids.ndim != 1 or not len(ids) or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise arguments.refusal("prompt", prompt, expected)
+    if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
+        raise arguments.refusal("prompt", prompt, f"token ids from 0 to {d_vocab - 1}")
+    return ids.long()
