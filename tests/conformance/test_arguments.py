@@ -125,6 +125,7 @@ TAKES: dict[str, set[str]] = {
     "Finding.tasks": {"[]", "[word]"},
     "Finding.thresholds": MAPPINGS,
     "Finding.title": ANY_TEXT,
+    "Finding.report.model": {"None"},  # a finding of no model is for tests
     "Finding.report.settings": {"None", "{}"},
     "Finding.settings.changes": {"{}"},
     "Head.index": {"0", "huge"},

@@ -89,7 +89,7 @@ class Finding:
         Raises:
             UnknownName, UsageError: as `settings` does.
         """
-        if not hasattr(model, "provenance"):
+        if model is not None and not hasattr(model, "provenance"):
             raise arguments.refusal("model", model, "a model of the workbench", "Use wb.load(name).")
         arguments.function("progress", progress)
         changes = {} if settings is None else settings
