@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,13 +52,12 @@ class Chart:
     def plotly(self) -> Any:
         """For the page. Plotly interprets HTML tags, and a token may look like one."""
         labels = [[escape_html(label) for label in axis] for axis in self.labels]
-        return getattr(charts, self.kind.capitalize())(*self.arrays, *labels, **self.options).figure()
+        return self._chart(labels).figure()
 
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
         stream = io.BytesIO()
-        chart = getattr(charts, self.kind.capitalize())(*self.arrays, *self.labels, **self.options)
-        chart.picture().savefig(stream, format=ending, dpi=200)
+        self._chart(self.labels).picture().savefig(stream, format=ending, dpi=200)
         return stream.getvalue()
 
     def table(self) -> pd.DataFrame:
@@ -83,6 +83,9 @@ class Chart:
         fields = {"kind": self.kind, **self.options, "labels": self.labels, **self.metadata}
         data = {name: array for name, array in zip(names, self.arrays, strict=True)}
         return json.dumps(jsonable({**fields, **data}), ensure_ascii=False).encode()
+
+    def _chart(self, labels: Sequence[list[str]]) -> Any:
+        return getattr(charts, self.kind.capitalize())(*self.arrays, *labels, **self.options)
 
 
 def show_chart(chart: Chart, key: str, name: str) -> None:

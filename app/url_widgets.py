@@ -101,12 +101,12 @@ def _render(
     return value
 
 
-def _warn_if_replaced(key: str, text: str, parsed: Any, displayed: str) -> None:
+def _warn_if_replaced(key: str, text: str, parsed: Any, text_used: str) -> None:
     """Say so where the URL holds something that is no option, or a number out of range."""
     if parsed is None:
-        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is not an option. Showing {displayed}.")
+        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is not an option. Showing {text_used}.")
     elif type(parsed) is int and parsed != int(text):
-        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is out of range. Showing {displayed}.")
+        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is out of range. Showing {text_used}.")
 
 
 def _one_of(options: Sequence[str]) -> Callable[[str], str | None]:

@@ -17,7 +17,7 @@ from workbench.results.sweep import Sweep
 
 KINDS = ("zero", "mean", "resample")
 #: Heads of the heatmap.
-N_PLOTTED = 24
+IN_CHART = 24
 #: Two ablations → the rank correlation of the heads' changes.
 Agreement = dict[tuple[str, str], Quantity]
 
@@ -80,13 +80,13 @@ def heatmap(sweeps: Mapping[str, Sweep], title: str) -> Heatmap:
     """The heads that matter most by any ablation, a row for each ablation."""
     changes = np.array([sweeps[kind].mean_delta for kind in KINDS])
     flat, labels = changes.reshape(len(KINDS), -1), [str(Head(i, j)) for i, j in np.ndindex(*changes.shape[1:])]
-    order = np.argsort(-np.abs(flat).max(0), kind="stable")[:N_PLOTTED]
+    order = np.argsort(-np.abs(flat).max(0), kind="stable")[:IN_CHART]
     return Heatmap(
         flat[:, order],
         [labels[i] for i in order],
         list(KINDS),
         title=f"{title} · n = {sweeps['mean'].n}",
-        subtitle=f"the {N_PLOTTED} heads that matter most by any ablation, ablated one at a time at every position",
+        subtitle=f"the {IN_CHART} heads that matter most by any ablation, ablated one at a time at every position",
         scale="change of the logit difference (logits)",
         x_title="layer.head",
         y_title="ablation",

@@ -56,7 +56,9 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str) -> N
             shapes = [f"{_shape(side)} in {side.model_name}" for side in (first, second)]
             st.info(f"No difference per head: {', '.join(shapes)}.")
         elif two_heads and score_name != SIMILARITY:
-            st.info("Both grids show the same scores. A click selects the first head on the left, the second here.")
+            st.info(
+                "Both grids show the same scores. Click the left one for the first head, the right one for the second."
+            )
         elif same_score:
             st.info("This score is the same for every prompt.")
         else:

@@ -61,12 +61,12 @@ def score(model: Any, key: str) -> Score:
     if sweep.info.get("model") != model.provenance.get("name") or max(layers) >= model.n_layers:
         raise UsageError("The newest sweep is of another model. Run one of this model on the page Patching.")
     quantity = sweep.quantity(None)
-    words = style.chart_text(sweep, quantity)
+    labels = style.chart_text(sweep, quantity)
     swept_values, swept_texts, p = sweep_results.by_head(sweep, quantity)
     shape = (model.n_layers, model.n_heads)
     values, texts = np.full(shape, np.nan), np.full(shape, "not in the sweep", dtype=object)
     values[np.ix_(layers, heads)], texts[np.ix_(layers, heads)] = swept_values, swept_texts
     significant = frozenset(Head(layers[i], heads[j]) for i, j in zip(*np.nonzero(p <= style.ALPHA), strict=True))
     largest = " The largest over positions." if "position" in sweep.axes else ""
-    note = f"{words.title}. {words.subtitle}.{largest} 0: no effect. Framed: p ≤ {style.ALPHA}. {words.note}"
-    return Score(values, "Patching effect", words.scale, note, (), True, texts, significant)
+    note = f"{labels.title}. {labels.subtitle}.{largest} 0: no effect. Framed: p ≤ {style.ALPHA}. {labels.note}"
+    return Score(values, "Patching effect", labels.scale, note, (), True, texts, significant)

@@ -57,12 +57,12 @@ def show_sweep(
         group: how many heads share one key/value head; a click on that selects the first of them.
     """
     quantity = sweep.quantity(None)
-    words = style.chart_text(sweep, quantity)
+    labels = style.chart_text(sweep, quantity)
     if {"head", "kv_head"} & set(sweep.axes):
-        _grid(sweep, quantity, words, selected, marked, on_pick, group)
+        _grid(sweep, quantity, labels, selected, marked, on_pick, group)
     else:
         st.plotly_chart(sweep.figure(), key="sweep-figure", config=PLOTLY_CONFIG)
-    st.caption(words.note)
+    st.caption(labels.note)
     if sweep.effect_note:
         st.caption(sweep.effect_note)
     download_buttons(SweepDownload(sweep), "sweep", "sweep")
@@ -110,7 +110,7 @@ def _task_warning(clean: tuple[float, ...]) -> str:
 def _grid(
     sweep: wb.Sweep,
     quantity: str,
-    words: style.ChartText,
+    labels: style.ChartText,
     selected: Head,
     marked: frozenset[Head],
     on_pick: Callable[[Head], None],
@@ -133,9 +133,9 @@ def _grid(
 
     head_grid(
         values,
-        title=words.subtitle[:1].upper() + words.subtitle[1:],
-        note=words.title,
-        units=words.scale,
+        title=labels.subtitle[:1].upper() + labels.subtitle[1:],
+        note=labels.title,
+        units=labels.scale,
         texts=texts,
         selected=Head(selected.layer, selected.index // group) if is_kv else selected,
         marked=frozenset() if is_kv else marked,

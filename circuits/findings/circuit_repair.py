@@ -37,9 +37,9 @@ def run(study: Study) -> Report:
     """Settings: n: prompts of Colored Objects. n_circuit: prompts of IOI on which the heads are found. percent: the
     share of heads of a stage. seed: of the draws. random_sets: sets of random heads, and of random tokens."""
     settings, percent = study.settings, study.settings["percent"]
-    discovery, pairs = study.pairs(FROM, settings["n_circuit"]), study.pairs(TO, study.n)
-    study.gate(discovery)
-    stages = stages_of(study, discovery, percent, only=("logits", "mover-query"))
+    searched, pairs = study.pairs(FROM, settings["n_circuit"]), study.pairs(TO, study.n)
+    study.gate(searched)
+    stages = stages_of(study, searched, percent, only=("logits", "mover-query"))
     heads = repair.repairing(stages, percent)
     if not heads:
         raise NotJudged(f"no inhibition head and no negative mover was found on {FROM}")
@@ -61,7 +61,7 @@ def run(study: Study) -> Report:
     return study.report(
         judge(finding.thresholds, gain=repair.quantity(rows[repair.ALL], "gain"), beyond=beyond),
         [
-            f"Heads found on {FROM} (n = {len(discovery)}): {', '.join(f'{h} ({role})' for h, role in heads.items())}.",
+            f"Heads found on {FROM} (n = {len(searched)}): {', '.join(f'{h} ({role})' for h, role in heads.items())}.",
             *repair.in_words(table, shifts, alone),
             f"Best control: {control['edits']}, accuracy {control['accuracy']:.2f}.",
             *published.values_in_words(known),
@@ -72,7 +72,7 @@ def run(study: Study) -> Report:
             "heads": pd.DataFrame(
                 {"task": FROM, "stage": "logits" if role == "negative mover" else "mover-query"}
                 | head_columns(head)
-                | {"role": role, "n": len(discovery)}
+                | {"role": role, "n": len(searched)}
                 for head, role in heads.items()
             ),
             "summary": summary_table(

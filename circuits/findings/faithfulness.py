@@ -34,9 +34,9 @@ def run(study: Study) -> Report:
     subsets for completeness. seed: of all draws."""
     model, settings, task = study.model, study.settings, study.settings["task"]
     both = study.pairs(task, study.n + settings["n_circuit"])
-    discovery, test = both.of(range(settings["n_circuit"])), both.of(range(settings["n_circuit"], len(both)))
+    search_pairs, test = both.of(range(settings["n_circuit"])), both.of(range(settings["n_circuit"], len(both)))
     study.gate(both)
-    roles = circuit_of(study, settings["circuit"], task, discovery, settings["percent"])
+    roles = circuit_of(study, settings["circuit"], task, search_pairs, settings["percent"])
     every = frozenset(Head(i, j) for i in range(model.n_layers) for j in range(model.n_heads))
     circuit = frozenset(head for heads in roles.values() for head in heads)
     if not circuit or not circuit <= every:
@@ -52,7 +52,7 @@ def run(study: Study) -> Report:
     tests = CircuitTests.of(sweep, roles)
     faithfulness, completeness, minimality = tests.faithfulness(), tests.completeness(), tests.minimality()
     known = published.values_beside(study.model_name, finding.name, task, {"faithfulness": faithfulness})
-    source = f"from {settings['circuit']}" if settings["circuit"] else f"found on n = {len(discovery)} other prompts"
+    source = f"from {settings['circuit']}" if settings["circuit"] else f"found on n = {len(search_pairs)} other prompts"
     return study.report(
         judge(finding.thresholds, enough=faithfulness, control=(faithfulness, tests.control)),
         [
@@ -64,7 +64,7 @@ def run(study: Study) -> Report:
             "faithfulness": tests.table().assign(n=sweep.n),
             "completeness": completeness.assign(n=sweep.n),
             "minimality": minimality.assign(n=sweep.n),
-            "heads": heads_table(roles, task, len(discovery)),
+            "heads": heads_table(roles, task, len(search_pairs)),
             "summary": summary_table({"faithfulness": faithfulness}, sweep.n),
             **({"published_values": known} if len(known) else {}),
         },

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import Home, models, sidebar, upload_store
+from app.heads import score_grid
 from app.heads.prompt_record import PromptRecord
 from app.page import pages
 from app.work import background
@@ -148,3 +149,15 @@ def test_an_upload_that_was_changed_is_not_used(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / name).write_bytes(b"other")
     with pytest.raises(BadInput, match="was changed"):
         upload_store.load(name)
+
+
+def test_a_bug_is_named_and_the_page_stays_usable(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> str:
+        raise KeyError("score")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score_grid, "score_widget", broken)
+        app.run()
+    message = app.error[0].value.replace("\\", "")
+    assert message == "Internal error (KeyError). The traceback is in the terminal."
+    assert not app.exception and not app.run().error

@@ -33,7 +33,7 @@ def texts_of_a_page(server: Server) -> str:
     request.rerun_script.query_string = "head=1.2"
     url = server.url.replace("http://", "ws://") + "/_stcore/stream"
     texts: list[str] = []
-    with connect(url, origin=server.url, subprotocols=["streamlit"], max_size=None) as socket:  # pyright: ignore[reportArgumentType] (a str is one)
+    with connect(url, origin=server.url, subprotocols=["streamlit"], max_size=None) as socket:  # pyright: ignore[reportArgumentType] - a str is one
         socket.send(request.SerializeToString())
         for data in socket:
             message = ForwardMsg.FromString(data if isinstance(data, bytes) else data.encode())

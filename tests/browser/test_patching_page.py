@@ -94,7 +94,7 @@ def test_heads_added_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server:
     hooks = [(plain_hooks.output_projection(hf, "llama", i), "input", without(j)) for i, j in ((23, 3), (20, 0))]
     with torch.no_grad():
         before = hf(ids).logits[0, -1].softmax(-1)
-        with plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType]
+        with plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType] - hooks as a list of tuples
             after = hf(ids).logits[0, -1].softmax(-1)
     tokens = [model().tokenizer.decode([i]) for i in before.topk(8).indices.tolist()]
     assert data["labels"][0][0] == visible(tokens[0])

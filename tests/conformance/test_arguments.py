@@ -122,8 +122,10 @@ TAKES: dict[str, set[str]] = {
     "Finding.results_version": {"huge"},
     "Finding.run": FUNCTIONS,
     "Finding.source": ANY_TEXT,
+    "Finding.tasks": {"[]", "[word]"},
     "Finding.thresholds": MAPPINGS,
     "Finding.title": ANY_TEXT,
+    "Finding.report.model": {"None"},  # a finding of no model is for tests
     "Finding.report.settings": {"None", "{}"},
     "Finding.settings.changes": {"{}"},
     "Head.index": {"0", "huge"},

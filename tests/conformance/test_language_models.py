@@ -201,14 +201,14 @@ def test_two_threads_get_what_one_gets() -> None:
     alone = [model.run_with_hooks(IDS, fwd_hooks=hooks) for hooks in edits]
     wrong: list[int] = []
 
-    def work(order: list[int]) -> None:
+    def work(indices: list[int]) -> None:
         for _ in range(15):
-            for i in order:
+            for i in indices:
                 logits = model.run_with_hooks(IDS, fwd_hooks=edits[i]) if edits[i] else model(IDS)
                 if not torch.equal(logits, alone[i]):
                     wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(order,)) for order in ([0, 3, 1], [2, 1, 3])]
+    threads = [threading.Thread(target=work, args=(indices,)) for indices in ([0, 3, 1], [2, 1, 3])]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -29,3 +29,8 @@ def test_every_folder_of_the_map_exists() -> None:
 
 def test_every_folder_is_on_the_map() -> None:
     assert [folder for package in MAPPED for folder in folders(package) if folder not in MAP] == []
+
+
+def test_every_file_and_folder_that_the_text_names_exists() -> None:
+    for name in re.findall(r"`((?:workbench|circuits|data|app|tests|docs|examples)/[\w./-]+)`", TEXT):
+        assert (ROOT / name).exists() or "my_" in name or "NAME" in name, name

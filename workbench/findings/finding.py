@@ -62,6 +62,8 @@ class Finding:
         for name in ("thresholds", "defaults", "full"):
             arguments.mapping(name, getattr(self, name), "a mapping from names")
         arguments.function("run", self.run, optional=False)
+        if arguments.sequence("tasks", self.tasks, "names of tasks"):
+            object.__setattr__(self, "tasks", arguments.texts("tasks", self.tasks, "names of tasks"))
         arguments.whole_number("results_version", self.results_version, at_least=1)
 
     def settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class Finding:
         Raises:
             UnknownName, UsageError: as `settings` does.
         """
-        if not hasattr(model, "provenance"):
+        if model is not None and not hasattr(model, "provenance"):
             raise arguments.refusal("model", model, "a model of the workbench", "Use wb.load(name).")
         arguments.function("progress", progress)
         changes = {} if settings is None else settings

@@ -22,8 +22,8 @@ def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
         i, j = sorted((at[row["task_a"]], at[row["task_b"]]))
         assert trace.z[i][j] == float(row["jaccard"]) and trace.z[j][i] == float(row["null_95"])
         text = trace.customdata[i][j]
-        assert f"[{float(row['low']):.2f}, {float(row['high']):.2f}]" in text
-        assert f"95 % below {float(row['null_95']):.2f}" in text and f"p = {float(row['p_value']):.2g}" in text
+        assert f"[{float(row['low']):z.2f}, {float(row['high']):z.2f}]" in text
+        assert f"95 % below {float(row['null_95']):z.2f}" in text and f"p = {float(row['p_value']):.2g}" in text
     split_halves = {row["task"]: row["split_half"] for row in rows_of("circuit-reuse", "tasks")}
     assert trace.z[at["ioi"]][at["ioi"]] == pytest.approx(float(split_halves["ioi"]))
     ten = matrices.overlap(run, 10.0)
@@ -69,7 +69,7 @@ def test_the_cross_ablation_matrix_is_less_its_random_control_and_centred_on_zer
     for row in rows_of("circuit-reuse", "cross_ablation"):
         i, j = at[row["ablated"]], at[row["measured"]]
         assert trace.z[i][j] == float(row["beyond_random"])
-        assert f"random heads of its layers {float(row['random']):.2f}" in trace.customdata[i][j]
+        assert f"random heads of its layers {float(row['random']):z.2f}" in trace.customdata[i][j]
     assert trace.zmin == -trace.zmax
     data = json.loads(matrix.json())
     assert len(data["rows"]) == 64 and {"random", "random_low", "random_high"} <= set(data["rows"][0])
@@ -88,8 +88,8 @@ def test_a_table_that_is_not_as_findings_write_it_is_refused() -> None:
 def test_the_summary_of_a_circuit_has_a_control() -> None:
     text = " ".join(summary_lines(make_run("circuit-reuse", committed("circuit-reuse")), "ioi"))
     [row] = [r for r in rows_of("circuit-reuse", "cross_ablation") if r["ablated"] == r["measured"] == "ioi"]
-    assert f"{float(row['damage']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]" in text
-    assert f"{float(row['random']):.2f} ({float(row['random_low']):.2f} to {float(row['random_high']):.2f})" in text
+    assert f"{float(row['damage']):z.2f} [{float(row['low']):z.2f}, {float(row['high']):z.2f}]" in text
+    assert f"{float(row['random']):z.2f} ({float(row['random_low']):z.2f} to {float(row['random_high']):z.2f})" in text
     text = " ".join(summary_lines(make_run("faithfulness", committed("faithfulness")), "ioi"))
     shares = [float(r["share"]) for r in rows_of("faithfulness", "faithfulness") if "random" in r["set"]]
-    assert f"{len(shares)} random circuits {min(shares):.2f} to {max(shares):.2f}" in text
+    assert f"{len(shares)} random circuits {min(shares):z.2f} to {max(shares):z.2f}" in text

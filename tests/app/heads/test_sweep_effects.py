@@ -49,7 +49,7 @@ def test_the_newest_sweep_colours_the_heads(app: AppTest) -> None:
     assert values(grid)[1, 2] == pytest.approx(1, abs=0.02) and grid["marked"] == [[1, 2]]
     assert grid["low"] == -grid["high"] and "0 = corrupt run" in grid["units"] and "n = 12" in grid["note"]
     message = grid["texts"][2][1]
-    assert f"[{sweep.effect_low[1, 2]:.3g}, {sweep.effect_high[1, 2]:.3g}]" in message  # type: ignore[index]
+    assert f"[{sweep.effect_low[1, 2]:.3g}, {sweep.effect_high[1, 2]:.3g}]" in message  # type: ignore[index] - a sweep with a source has effects
     assert f"p = {sweep.p_value[1, 2]:.2g}" in message and sweep.p_value[1, 2] < 0.05
     again = grids(opened(AppTest.from_string(SCRIPT, default_timeout=TIMEOUT), **app.query_params))["grid"]
     assert again == grid  # from the URL alone

@@ -28,11 +28,11 @@ def new_page(name: str, with_sidebar: bool = False) -> AppTest:
     return AppTest.from_string(script, default_timeout=TIMEOUT)
 
 
-def make_run(value: float = 1.0) -> str:
+def make_run(value: float = 1.0, finding: str = "circuit-reuse") -> str:
     """A run under ``runs``, with a hostile text in it; its name."""
     frame = pd.DataFrame({"head": ["1.2", "<b>9.9</b>"], "value": [value, 2.0]})
     figures = {"bars": go.Figure(go.Bar(x=["a"], y=[value]))}
-    with RunDirectory.create(Path("runs"), "circuit-reuse", {"model": "tiny", "n": 3}) as run:
+    with RunDirectory.create(Path("runs"), finding, {"model": "tiny", "n": 3}) as run:
         run.add_report(Report("undecided", "Made up.\n<script>alert(1)</script>", {"heads": frame}, figures))
     assert run.path is not None
     return run.path.name

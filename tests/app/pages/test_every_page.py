@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+import sys
 import textwrap
 from pathlib import Path
 
@@ -76,11 +77,13 @@ def examples() -> list[str]:
 def test_a_new_page_is_one_file(source: str, with_run: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = shutil.copytree(Path(app.pages.__file__).parent, tmp_path / "pages")
     name = re.findall(r'page = Page\(\s*"([\w-]+)"', source)[0]
-    (folder / f"{name.replace('-', '_')}.py").write_text(source)
+    module = name.replace("-", "_")
+    (folder / f"{module}.py").write_text(source)
+    monkeypatch.delitem(sys.modules, f"app.pages.{module}", raising=False)  # of another example of that name
     monkeypatch.setattr(PAGES, "_folder", folder)
     monkeypatch.setattr(app.pages, "__path__", [*app.pages.__path__, str(folder)])
     if with_run:
-        make_run()
+        make_run(finding=re.findall(r'newest_run\("([\w-]+)"\)', source)[0])
     opened = AppTest.from_string("from app.Home import main; main()", default_timeout=TIMEOUT).run()
     assert not opened.exception
     opened = AppTest.from_string(SWITCH.replace("NAME", name), default_timeout=TIMEOUT).run()

@@ -40,7 +40,7 @@ def test_heads_in_the_url_are_ablated_as_plain_hooks_ablate_them(app: AppTest) -
 
     hooks = [(plain_hooks.output_projection(model.hf, "llama", i), "input", without(j)) for i, j in ((0, 1), (1, 2))]
     ids = torch.tensor([edited.ids])
-    with torch.no_grad(), plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType]
+    with torch.no_grad(), plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType] - hooks as a list of tuples
         expected = model.hf(ids).logits[0, -1]
     with torch.no_grad():
         before = model.hf(ids).logits[0, -1]
@@ -87,7 +87,7 @@ def test_the_script_gives_what_the_page_shows(app: AppTest) -> None:
     text = app.code[0].value
     names: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()):
-        exec(text, names)  # noqa: S102 (the script is what is tested)
+        exec(text, names)  # noqa: S102 - the script is what is tested
     assert strongest_cells(app)["cell"].tolist() == [str(head) for head in names["sweep"].top(8)]
     differences = re.search(r"pair: (-?[\d.]+) before, (-?[\d.]+) after", kl_caption(app))
     assert differences is not None

@@ -25,11 +25,11 @@ TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
     ("arguments", "message"),
     [
         ({"positions": []}, "expected at least one position"),
-        ({"by": "position", "site": "resid_mid", "positions": ["S", "S"]}, "each position once, and 'S' is repeated"),
+        ({"by": "position", "site": "resid_mid", "positions": ["S", "S"]}, "'S' is repeated. Give each position once"),
         ({"layers": [1, 1]}, "1 is repeated"),
-        ({**TO_NOWHERE, "attend_to": {1: float("nan")}}, "finite weights"),
-        ({**TO_NOWHERE, "attend_to": {1: float("inf")}}, "finite weights"),
-        ({**TO_NOWHERE, "attend_to": ()}, "at least one position"),
+        ({**TO_NOWHERE, "attend_to": {1: float("nan")}}, r"attend_to\[1\]=.*: expected a number"),
+        ({**TO_NOWHERE, "attend_to": {1: float("inf")}}, r"attend_to\[1\]=.*: expected a number"),
+        ({**TO_NOWHERE, "attend_to": ()}, "at least one of them"),
     ],
 )
 def test_sweeps(arguments: dict[str, Any], message: str) -> None:

@@ -42,8 +42,8 @@ def test_a_scatter_leaves_out_what_has_no_value_and_draws_the_line() -> None:
     points, line = figure.data
     assert list(points.customdata) == ["a", "b", "c"] and list(line.y) == pytest.approx([1, 5])
     assert line.name == "y = 1 + 2 x, r = 1.00"
-    (line,) = chart.picture().axes[0].get_lines()
-    np.testing.assert_allclose(np.asarray(line.get_ydata(), float), [1, 5])
+    (line_artist,) = chart.picture().axes[0].get_lines()
+    np.testing.assert_allclose(np.asarray(line_artist.get_ydata(), float), [1, 5])
 
 
 def test_a_scatter_of_one_point_has_no_line() -> None:

@@ -105,7 +105,7 @@ def test_a_setting_is_named_with_its_problem() -> None:
 def test_a_finding_that_states_nothing_is_told_what_to_state() -> None:
     ablation: wb.Finding = FINDINGS["head-ablation"]
     lines = problems(check_finding, replace(ablation, question="Which", claim="", thresholds={}, defaults={"k": 1}))
-    for expected in ("question='Which'", "claim=''", "thresholds={}", "no 'n' and no 'seed'"):
+    for expected in ("question='Which'", "claim=''", "thresholds is empty", "no 'n' and no 'seed'"):
         assert expected in "\n".join(lines)
 
 
