@@ -140,9 +140,9 @@ def test_an_unknown_hook_is_refused_with_the_nearest_name(family: str) -> None:
         model.run_with_cache(IDS, names_filter=["blocks.1.attn.hook_z", "blocks.1.attn.hook_zz"])
     with pytest.raises(UsageError, match="matches none"):
         model.run_with_cache(IDS, names_filter=lambda name: False)
-    with pytest.raises(UsageError, match="Unknown site"):
+    with pytest.raises(UsageError, match="expected the name of a site"):
         model.hook_name("result", 0)
-    with pytest.raises(UsageError, match="layers 0 to 2"):
+    with pytest.raises(UsageError, match="expected a layer from 0 to 2"):
         model.hook_name("z", 3)
     assert torch.equal(model(IDS), logits_of(nudged(family)))
 

@@ -95,7 +95,10 @@ def test_without_a_second_model_the_page_says_so(app: AppTest) -> None:
 
 @pytest.mark.parametrize(
     ("query", "message"),
-    [({"differs": "head", "head2": "nonsense"}, "not a head"), ({"prompt2-input": "0" * 64}, "not on this machine")],
+    [
+        ({"differs": "head", "head2": "nonsense"}, "expected a head"),
+        ({"prompt2-input": "0" * 64}, "not on this machine"),
+    ],
 )
 def test_an_invalid_second_side_in_the_url_is_one_line(app: AppTest, query: dict[str, str], message: str) -> None:
     opened(app, compare="yes", **query)

@@ -275,7 +275,7 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
         run(model, INPUTS, [Edit("v", 0, head=2)])
     with pytest.raises(UsageError, match="head=-1: expected a whole number of at least 0"):
         run(model, INPUTS, [Edit("z", 0, head=-1)])
-    with pytest.raises(UsageError, match="Layer 3"):
+    with pytest.raises(UsageError, match="expected a layer from 0 to 2"):
         run(model, INPUTS, [Edit("z", 3, head=0)])
     with pytest.raises(UsageError, match="no position 'IO'"):
         run(model, INPUTS, [Edit("z", 0, head=0, position="IO")])

@@ -97,7 +97,7 @@ def test_top_and_table() -> None:
     assert sum(table["confirmed"]) == 9 and all(table["estimate"].notna())
     assert all(table["mean_delta"].notna() == table["confirmed"])
     assert screen.top(2) == screen.exact.top(2) and len(screen.top(percent=20)) == len(full.top(percent=20))
-    with pytest.raises(UsageError, match="Only 9 heads were run exactly, and the top 10 are needed: raise confirm"):
+    with pytest.raises(UsageError, match="expected at most 9 heads, not 10, because 9 heads were run exactly"):
         screen.top(10)
     assert "9 of 18 cells run exactly, chosen by attribution" in repr(screen)
     assert "9 of 18 cells run exactly" in screen._repr_html_()
@@ -183,7 +183,7 @@ def test_the_command_screens(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--screen", "atribution"], "attribution"),
         (["--confirm", "0.3"], "--confirm belongs to --screen"),
-        (["--screen", "attribution", "--confirm", "2"], "above 0 and of at most 1"),
+        (["--screen", "attribution", "--confirm", "2"], "above 0 and at most 1"),
     ],
 )
 def test_the_command_refuses_in_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
