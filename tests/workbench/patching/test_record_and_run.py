@@ -275,17 +275,17 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
         run(model, INPUTS, [Edit("v", 0, head=2)])
     with pytest.raises(UsageError, match="head=-1: expected a whole number of at least 0"):
         run(model, INPUTS, [Edit("z", 0, head=-1)])
-    with pytest.raises(UsageError, match="expected a layer from 0 to 2"):
+    with pytest.raises(UsageError, match=r"edits\[0\].layer=3: expected a layer from 0 to 2"):
         run(model, INPUTS, [Edit("z", 3, head=0)])
-    with pytest.raises(UsageError, match="no position 'IO'"):
+    with pytest.raises(UsageError, match="position='IO': expected one of S, end"):
         run(model, INPUTS, [Edit("z", 0, head=0, position="IO")])
-    with pytest.raises(UsageError, match="outside"):
+    with pytest.raises(UsageError, match="position=40: expected a position from -9 to 8"):
         run(model, INPUTS, [Edit("z", 0, head=0, position=40)])
     with pytest.raises(UsageError, match=r"wb\.pairs"):
         run(model, texts, [Edit("z", 0)])
     with pytest.raises(UsageError, match="'clean' or 'corrupt'"):
         run(model, INPUTS, [Edit("z", 0)], base="other")
-    with pytest.raises(UsageError, match="tokeniser"):
+    with pytest.raises(UsageError, match="because the model has no tokenizer"):
         run(model, "a text", [])
     assert torch.equal(run(model, INPUTS, []).logits, run(model, INPUTS, []).base_logits)
     with pytest.raises(UsageError, match="left out"):

@@ -97,7 +97,9 @@ def test_top_and_table() -> None:
     assert sum(table["confirmed"]) == 9 and all(table["estimate"].notna())
     assert all(table["mean_delta"].notna() == table["confirmed"])
     assert screen.top(2) == screen.exact.top(2) and len(screen.top(percent=20)) == len(full.top(percent=20))
-    with pytest.raises(UsageError, match="expected at most 9 heads, not 10, because 9 heads were run exactly"):
+    with pytest.raises(
+        UsageError, match=r"k=10: expected at most 9 heads, not 10, because 9 heads were run exactly\. Raise confirm"
+    ):
         screen.top(10)
     assert "9 of 18 cells run exactly, chosen by attribution" in repr(screen)
     assert "9 of 18 cells run exactly" in screen._repr_html_()

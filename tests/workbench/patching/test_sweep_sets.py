@@ -111,5 +111,5 @@ def test_what_cannot_be_made_is_refused() -> None:
         wb.sweep_sets(model, INPUTS, {"a": [wb.Head(0, 1)]}, edit="men")
     with pytest.raises(UsageError, match="base="):
         wb.sweep_sets(model, INPUTS, {"a": []}, base="other")
-    with pytest.raises(UsageError, match=r"expected wb\.Head and wb\.Edit"):
+    with pytest.raises(UsageError, match=r"sets\['a'\]='9\.6': expected wb\.Head and wb\.Edit"):
         wb.sweep_sets(model, INPUTS, {"a": ["9.6"]})  # pyright: ignore[reportArgumentType] - a wrong type on purpose

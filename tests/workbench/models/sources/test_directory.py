@@ -48,7 +48,7 @@ def test_shards_and_dtypes(tmp_path):
     assert sources.resolve(tmp_path / "model", dtype=torch.float64).hf_model.dtype == torch.float64
     with pytest.raises(UsageError, match="dtype='int8': expected 'float32'"):
         sources.resolve(tmp_path / "model", dtype="int8")
-    with pytest.raises(UsageError, match="device='abacus'"):
+    with pytest.raises(UsageError, match="device='abacus': expected a device"):
         sources.resolve(tmp_path / "model", device="abacus")
 
 
