@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,8 +24,8 @@ def randoms(*shapes: tuple[int, ...]) -> list[Tensor]:
 @pytest.mark.parametrize("softcap", [None, 2.0])
 def test_it_is_hugging_faces_eager_attention(softcap: float | None) -> None:
     query, keys, values = randoms((2, HEADS, 5, SIZE), (2, KV, 5, SIZE), (2, KV, 5, SIZE))
-    layer = nn.Module()
-    layer.num_key_value_groups = GROUP  # pyright: ignore[reportAttributeAccessIssue]  # what the function asks a layer for
+    layer: Any = nn.Module()
+    layer.num_key_value_groups = GROUP
     mask = torch.full((5, 5), -1e9, dtype=torch.float64).triu(1)[None, None]
     expected, _ = eager_attention_forward(layer, query, keys, values, mask, scaling=SCALE, softcap=softcap)
     z = reference_attention.attention(query, [(keys, values)], mask, SCALE, softcap=softcap)
