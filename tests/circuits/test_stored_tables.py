@@ -32,8 +32,8 @@ def test_a_finding_gives_its_stored_tables(name: str) -> None:
         f"{name} gives other results than those stored in {place}.\n"
         + "\n".join(lines[:20])
         + f"\n({len(lines)} differences)\nIf nothing was meant to change, this is a bug. If it was: raise "
-        "results_version in the finding (a change of the engine: RESULTS_VERSION in workbench/findings.py), then run "
-        f"`{COMMAND} {name}` and `make results`."
+        "results_version in the finding (a change of the engine: RESULTS_VERSION in workbench/findings/finding.py), "
+        f"then run `{COMMAND} {name}` and `make results`."
     )
 
 

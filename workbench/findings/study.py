@@ -159,8 +159,8 @@ class Study:
 
         Args:
             lines: what was measured, in words, each number with its interval and n.
-            tables: by name; ``summary`` (`summary_table`) is read by the documentation, ``heads`` (`head_columns` and a
-                role) by `Circuit.from_run`.
+            tables: by name; ``summary`` (`summary_table`) is read by the documentation, ``heads`` (`head_columns`,
+                ``task``, ``stage`` and, if it has roles, ``role``) by `Circuit.from_run`.
             charts: by name, each drawn by Plotly and by matplotlib.
             data: the prompts that were measured; their hashes go into ``run.json``.
         """

@@ -58,8 +58,11 @@ class Metric:
         required = self.required_tokens(example)
 
         def columns(ids: tuple[int, ...]) -> Tensor:
-            indices = ids if required is None else [required.index(i) for i in ids]
-            return torch.tensor(indices, device=logits.device)
+            if required is not None and (unnamed := set(ids) - set(required)):
+                raise UsageError(
+                    f"metric={self.name}: score reads token {min(unnamed)}, which tokens does not name. Name it there."
+                )
+            return torch.tensor(ids if required is None else [required.index(i) for i in ids], device=logits.device)
 
         scores = self.score(logits, example, columns)
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:1]:

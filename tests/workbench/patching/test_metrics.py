@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from tests.families import hooked, paired
 from workbench.core import Edit
-from workbench.errors import BadInput, UnknownName
+from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.patching.metric import Example, Metric, resolve_metric
 from workbench.patching.run import run
 from workbench.patching.sweep import sweep
@@ -72,6 +73,24 @@ def test_names_and_callables() -> None:
     assert isinstance(metric, Metric)
     assert metric(LOGITS, Example(2, (), (), ())).tolist() == [2.0, 0.0]
     assert all(METRICS[name].name == name and METRICS[name].units for name in METRICS.names())
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_every_metric_names_all_tokens_that_its_score_depends_on(name: str) -> None:
+    metric, logits = METRICS[name], torch.randn(20, 30, generator=torch.Generator().manual_seed(0))
+    example = Example(0, answer=(3, 7), wrong=(11,), options=(3, 7, 11, 19), reference=logits[0])
+    required = metric.required_tokens(example)
+    on_all = dataclasses.replace(metric, tokens=None)(logits, example)
+    on_required = metric(logits if required is None else logits[:, list(required)], example)
+    assert torch.allclose(on_all, on_required), "score depends on logits that tokens does not name: leave tokens out"
+
+
+def test_a_token_that_is_not_named_is_refused() -> None:
+    metric = Metric(
+        "m", "logits", lambda logits, example, columns: logits[:, columns(example.wrong)[0]], lambda e: e.answer
+    )
+    with pytest.raises(UsageError, match="metric=m: score reads token 2, which tokens does not name"):
+        metric(torch.zeros(1, 1), Example(0, (1,), (2,), ()))
 
 
 @pytest.mark.parametrize("name", METRICS.names())
