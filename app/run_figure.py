@@ -13,7 +13,9 @@ from app.downloadable import PLOTLY_CONFIG, download_button
 from app.figure_table import table
 from app.messages import escape_markdown
 from app.plotly_text import fit_title
+from workbench import arguments
 from workbench.errors import WorkbenchError
+from workbench.registry import FINDINGS
 from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
 
@@ -25,7 +27,12 @@ _CONFIG = PLOTLY_CONFIG | {"toImageButtonOptions": {"format": "svg"}}
 
 
 def newest_run(finding: str) -> Run | None:
-    """The newest run of a finding on this machine; where there is none, a line says how to make one."""
+    """The newest run of a finding on this machine; where there is none, a line says how to make one.
+
+    Raises:
+        UnknownName: no finding of that name.
+    """
+    arguments.one_of("finding", finding, FINDINGS.names())
     for path in finished_runs():
         with suppress(WorkbenchError):
             run = Run.read_header(path)

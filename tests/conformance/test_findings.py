@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import workbench as wb
 from circuits.findings import circuit_repair
 from workbench.findings import Quantity, Report, Study, Threshold, judge, summary_table
+from workbench.plotting.charts import Chart, Heatmap, Scatter
 from workbench.registry import FINDINGS
 from workbench.testing import check_finding
 
@@ -21,11 +23,11 @@ def test_a_finding_is_complete(name: str) -> None:
     check_finding(name)
 
 
-def run_of_nothing(study: Study) -> Report:
+def run_of_nothing(study: Study, value: float = 1.0, **charts: Chart) -> Report:
     """A run that measures nothing and reports it in full."""
-    gain = Quantity(1.0, 0.5, 1.5)
+    gain = Quantity(value, 0.5, 1.5)
     tables = {"summary": summary_table({"gain": gain}, 6)}
-    return study.report(judge(study.finding.thresholds, gain=gain), [], tables=tables)
+    return study.report(judge(study.finding.thresholds, gain=gain), [], tables=tables, charts=charts)
 
 
 COMPLETE = wb.Finding(
@@ -60,6 +62,35 @@ def test_a_finding_of_a_few_lines_is_complete() -> None:
 def test_what_a_finding_lacks_is_said_to_its_author(changes: dict, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_finding(replace(COMPLETE, **changes))
+
+
+def test_a_finding_that_draws_unseeded_numbers_is_found() -> None:
+    def draws(study: Study) -> Report:
+        return run_of_nothing(study, np.random.default_rng().normal())
+
+    with pytest.raises(AssertionError, match=r"other numbers in summary.value. Draw from study.seed, and nothing else"):
+        check_finding(replace(COMPLETE, run=draws))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"title": ""}, "the figure 'gain' has no title"),
+        ({"x_title": ""}, "the figure 'gain' has no title at its x axis"),
+        ({"y_title": ""}, "the figure 'gain' has no title at its y axis"),
+    ],
+)
+def test_a_chart_without_its_words_is_found(words: dict[str, str], message: str) -> None:
+    titles = {"title": "Gain · tiny · n = 6", "x_title": "copy score", "y_title": "gain (logits)"} | words
+    chart = Scatter(np.arange(4.0), np.arange(4.0), list("abcd"), **titles)
+    with pytest.raises(AssertionError, match=message):
+        check_finding(replace(COMPLETE, run=lambda study: run_of_nothing(study, gain=chart)))
+
+
+def test_the_colours_of_a_heatmap_need_their_quantity() -> None:
+    chart = Heatmap(np.zeros((2, 2)), ["a", "b"], ["c", "d"], title="Gain · tiny · n = 6")
+    with pytest.raises(AssertionError, match="the figure 'gain' does not say what its colours are"):
+        check_finding(replace(COMPLETE, run=lambda study: run_of_nothing(study, gain=chart)))
 
 
 @pytest.mark.parametrize(

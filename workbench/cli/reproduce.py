@@ -51,6 +51,9 @@ def reproduce(
     chosen = [check_name("task", word, TASKS.names(), "See workbench tasks.") for word in split_list(tasks, "--tasks")]
     check_model(model)
     finding = FINDINGS[name]
+    if chosen and "tasks" not in finding.defaults:
+        do = f"Give --set task={chosen[0]}." if "task" in finding.defaults else "It draws from tasks of its own."
+        raise UsageError(f"--tasks {tasks}: {name} does not compare tasks. {do}")
     requested: dict[str, Any] = {
         **(finding.full if full else {}),
         "seed": seed,

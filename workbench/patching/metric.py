@@ -86,7 +86,7 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
     return Metric(name, name, lambda logits, example, _: metric(logits, example))
 
 
-def check_metric(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs, argument: str = "task") -> Metric:
+def metric_for(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs, argument: str = "task") -> Metric:
     """The metric, once it is clear that these inputs can be measured by it.
 
     Raises:

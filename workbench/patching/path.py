@@ -27,7 +27,7 @@ from workbench.models.resumable import ResumableModel
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
-from workbench.patching.metric import Metric, check_metric
+from workbench.patching.metric import Metric, metric_for
 from workbench.patching.path_batch import PathBatch
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
@@ -88,7 +88,7 @@ def path_patch(
         metric=metric,
     )
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    resolved_metric = check_metric(metric, inputs)
+    resolved_metric = metric_for(metric, inputs)
     if not resumable.resumes or resumable.n_steps > 1:
         raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
     by_layer = _receivers_by_layer(resumable, receivers)

@@ -19,7 +19,7 @@ from workbench.models.resumable import ResumableModel
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.grid import cells_of, check_axes
 from workbench.patching.measure import Measurement
-from workbench.patching.metric import Metric, check_metric
+from workbench.patching.metric import Metric, metric_for
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_mean_over, resolve_model, result_info
 from workbench.patching.settings import SweepSettings
@@ -58,7 +58,7 @@ class Plan:
         settings = replace(settings, mean_over=resolve_mean_over(settings.mean_over, model))
         cells, labels = cells_of(resumable, inputs, settings)
         selected = _selected(cells, labels, settings.where)
-        return cls(model, resumable, inputs, settings, check_metric(settings.metric, inputs), selected, labels)
+        return cls(model, resumable, inputs, settings, metric_for(settings.metric, inputs), selected, labels)
 
     @property
     def shape(self) -> tuple[int, ...]:

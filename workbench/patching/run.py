@@ -18,7 +18,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.patching.batches import BATCH_SIZE, batches
 from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits, edit_list
-from workbench.patching.metric import Example, Metric, check_metric
+from workbench.patching.metric import Example, Metric, metric_for
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model
@@ -61,7 +61,7 @@ class Outcome:
             UsageError: the unedited run is needed and was left out.
         """
         base = arguments.flag("base", base)
-        metric, logits = check_metric(metric, self.inputs), self.base_logits if base else self.logits
+        metric, logits = metric_for(metric, self.inputs), self.base_logits if base else self.logits
         reference = self.base_logits if metric.reference else logits
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):

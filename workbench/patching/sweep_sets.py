@@ -21,7 +21,7 @@ from workbench.patching.cone import EditedRun
 from workbench.patching.edits import Edits
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
-from workbench.patching.metric import Metric, check_metric
+from workbench.patching.metric import Metric, metric_for
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_mean_over, resolve_model, result_info
@@ -77,7 +77,7 @@ def sweep_sets(
     settings = SetSettings(edit, base, metric, resolve_mean_over(mean_over, model), seed, memory_gb)
     edits_of = _edits_by_set(sets, edit)
     inputs = task_inputs if base == "clean" else task_inputs.swapped()
-    resolved_metric = check_metric(metric, task_inputs)
+    resolved_metric = metric_for(metric, task_inputs)
     distinct = list(dict.fromkeys(item for items in edits_of.values() for item in items))
     members = [[distinct.index(item) for item in items] for items in edits_of.values()]
     patches = any(item.kind == "patch" for item in distinct)

@@ -101,7 +101,7 @@ class Run:
         """A table, read now. Raises `UnknownName` for a table that the run does not have."""
         import pandas as pd
 
-        _known("table", name, self.table_names)
+        self._has("table", name, self.table_names)
         data = self.data(f"tables/{name}.parquet")
         try:
             return pd.read_parquet(io.BytesIO(data))
@@ -112,7 +112,7 @@ class Run:
         """An interactive figure, read now."""
         import plotly.io
 
-        _known("figure", name, self.figure_names)
+        self._has("figure", name, self.figure_names)
         where = f"{self.path}: figure {name!r}"
         parse_json(text := self.data(f"figures/{name}.json"), where)
         try:
@@ -122,7 +122,7 @@ class Run:
 
     def picture(self, name: str) -> bytes:
         """A still figure as PNG."""
-        _known("picture", name, self.picture_names)
+        self._has("picture", name, self.picture_names)
         return self.data(f"figures/{name}.png")
 
     def data(self, name: str) -> bytes:
@@ -164,6 +164,12 @@ class Run:
         except OSError as error:
             raise BadInput(f"{target} cannot be written: {error.strerror or error}.") from None
 
+    def _has(self, kind: str, name: str, names: tuple[str, ...]) -> None:
+        if arguments.text("name", name) not in names:
+            listed = f"a {kind} of the run {self.path.name}: {arguments.listing(names)}"
+            expected = listed if names else f"a {kind}, and the run {self.path.name} has none"
+            raise UnknownName(kind, name, names, argument="name", expected=expected)
+
     def _names(self, folder: str, ending: str) -> tuple[str, ...]:
         paths = map(PurePosixPath, self.hashes)
         return tuple(sorted(p.stem for p in paths if str(p.parent) == folder and p.suffix == ending))
@@ -180,9 +186,3 @@ def _entry(line: str, folder: Path) -> tuple[str, str]:
     if not match or ".." in match[2].split("/") or match[2].startswith("/"):
         raise BadInput(f"{folder / DONE}: {line[:120]!r} is no line of a SHA-256 and a path inside the directory.")
     return match[2], match[1]
-
-
-def _known(kind: str, name: str, known: tuple[str, ...]) -> None:
-    arguments.text("name", name)
-    if name not in known:
-        raise UnknownName(kind, name, known, argument="name", expected=f"a {kind} of this run")

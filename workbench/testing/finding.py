@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from workbench.errors import WorkbenchError
 from workbench.findings import VERDICTS, Finding, Report, Threshold
 from workbench.registry import FINDINGS
@@ -20,12 +23,13 @@ QUICK = {"n": 6}
 
 
 def check_finding(finding: Finding | str, model: Any = None, settings: Mapping[str, Any] | None = None) -> None:
-    """Check a finding as the test suite checks those of ``circuits/findings``: what it states, and one quick run.
+    """Check a finding as the test suite checks those of ``circuits/findings``: what it states, and two
+    quick runs with the same settings, which must agree.
 
     Args:
         finding: a finding, or the name of one.
         model: what to run it on; the bundled model ``tiny`` by default.
-        settings: of that run, besides ``n=6``.
+        settings: of these runs, besides ``n=6``.
 
     Raises:
         AssertionError: everything that is wrong, each with what to write instead.
@@ -81,6 +85,8 @@ def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator
             yield "its run was not written."
             return
         yield from _run_is_complete(report, Run.read(run.path), config)
+    yield from _charts_are_labelled(report)
+    yield from _runs_agree(report, finding.report(model, config))
 
 
 def _run_is_complete(report: Report, run: Run, config: Mapping[str, Any]) -> Iterator[str]:
@@ -107,3 +113,47 @@ def _run_is_complete(report: Report, run: Run, config: Mapping[str, Any]) -> Ite
             yield f"the table {name!r} is not read back as it was written. Use plain columns with names."
     if missing := set(report.figures) - set(run.figure_names):
         yield f"the figures {', '.join(sorted(missing))} are not in the run."
+
+
+def _charts_are_labelled(report: Report) -> Iterator[str]:
+    """A title; the quantity with its unit at every axis of numbers, and beside the colours of a heatmap."""
+    for name, figure in report.figures.items():
+        layout, traces = figure.to_dict()["layout"], figure.to_dict()["data"]
+        if not _text(layout):
+            yield f"the figure {name!r} has no title. Write what is drawn, the model and n: title=…"
+        for axis in ("x", "y"):
+            if not _text(layout.get(f"{axis}axis", {})) and any(_is_numeric(trace.get(axis)) for trace in traces):
+                yield f"the figure {name!r} has no title at its {axis} axis. Write the quantity and its unit."
+        if any(trace["type"] == "heatmap" and not _text(trace.get("colorbar", {})) for trace in traces):
+            yield f"the figure {name!r} does not say what its colours are. Write the quantity and its unit: scale=…"
+
+
+def _text(part: Mapping[str, Any]) -> str:
+    """The title of a figure, an axis or a colour bar."""
+    return (part.get("title") or {}).get("text") or ""
+
+
+def _is_numeric(values: Any) -> bool:
+    return values is not None and np.issubdtype(np.asarray(values).dtype, np.number)
+
+
+def _runs_agree(first: Report, second: Report) -> Iterator[str]:
+    for name, frame in first.tables.items():
+        again = second.tables.get(name)
+        if again is None or list(again.columns) != list(frame.columns) or len(again) != len(frame):
+            yield f"a second run with the same seed has another table {name!r}. Draw from study.seed, and nothing else."
+            continue
+        for column in frame:
+            if not _same(frame[column], again[column]):
+                yield (
+                    f"a second run with the same seed has other numbers in {name}.{column}. Draw from study.seed, and "
+                    "nothing else."
+                )
+                break
+
+
+def _same(first: pd.Series, second: pd.Series) -> bool:
+    """Equal, numbers within rounding: threads may add in another order."""
+    if pd.api.types.is_numeric_dtype(first) and pd.api.types.is_numeric_dtype(second):
+        return bool(np.allclose(first.astype(float), second.astype(float), rtol=1e-4, atol=1e-4, equal_nan=True))
+    return first.astype(str).tolist() == second.astype(str).tolist()

@@ -19,7 +19,9 @@ PAIRS = 150
 #: Draws after which a task that gave fewer is taken to have no more.
 DRAWS = 5000
 STAGES = ("logits", "mover-value", "mover-query", "earlier")
-RELATIONS = ("ioi", "near", "distant", "studied", "other")
+#: Relations to IOI of a new task; and those that are one task's own.
+RELATIONS = ("near", "distant", "other")
+RESERVED = {"ioi": "ioi", "studied": "colored-objects"}
 
 
 def check_task(subject: Task | str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
@@ -103,7 +105,7 @@ def _describes_itself(subject: Task) -> Iterator[str]:
         yield "title is empty. Write a few words for headings."
     if not isinstance(subject.question, str) or not subject.question.endswith("?"):
         yield f"question={subject.question!r} is no question. Write one that ends in '?'."
-    if subject.relation not in RELATIONS:
+    if subject.relation not in RELATIONS and RESERVED.get(subject.relation) != subject.name:
         yield f"relation={subject.relation!r} is none of {', '.join(RELATIONS)}. It says how near the task is to IOI."
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 from streamlit.testing.v1 import AppTest
 
-from workbench.findings import Report
+import workbench as wb
+from workbench.findings import NotJudged, Report, Study
+from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory
 
 #: Seconds of one run of the script at most: generous, so that a busy machine passes.
@@ -36,3 +39,14 @@ def make_run(value: float = 1.0, finding: str = "circuit-reuse") -> str:
         run.add_report(Report("undecided", "Made up.\n<script>alert(1)</script>", {"heads": frame}, figures))
     assert run.path is not None
     return run.path.name
+
+
+def make_run_not_judged(finding: str) -> None:
+    """A run of a model that does not do the task: a reason, and neither figures nor heads."""
+
+    def refuses(study: Study) -> Report:
+        raise NotJudged("the model does not do the task")
+
+    subject = replace(FINDINGS[finding], run=refuses)
+    with RunDirectory.create(Path("runs"), finding, {"model": "tiny", "n": 3}) as run:
+        run.add_report(subject.report(wb.load("tiny")))

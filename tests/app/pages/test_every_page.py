@@ -17,7 +17,7 @@ from app import Home, models, page
 from app.page import PAGES
 from app.work import background
 from tests.app.circuits import made_runs
-from tests.app.pages.driving import TIMEOUT, make_run, new_page
+from tests.app.pages.driving import TIMEOUT, make_run, make_run_not_judged, new_page
 from tests.app.work.scripted_queue import ScriptedQueue
 from workbench.registry import ROOT
 
@@ -59,9 +59,25 @@ def test_every_page_renders_without_runs(name: str) -> None:
     render(name)
 
 
+def findings_of(name: str) -> list[str]:
+    """The findings whose newest run a page shows."""
+    source = Path(app.pages.__file__).with_name(f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    return re.findall(r'newest_run\("([\w-]+)"\)', source)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_page_renders_with_a_run(name: str) -> None:
+def test_every_page_renders_with_runs(name: str) -> None:
+    """One of circuit-reuse, which the page Circuits draws, and one of each finding that the page names."""
     made_runs.make_run("circuit-reuse", made_runs.committed("circuit-reuse"))
+    for finding in findings_of(name):
+        make_run(finding=finding)
+    render(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_page_renders_with_runs_that_are_not_judged(name: str) -> None:
+    for finding in {"circuit-reuse", *findings_of(name)}:
+        make_run_not_judged(finding)
     render(name)
 
 

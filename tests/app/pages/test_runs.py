@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from app.run_figure import newest_run
 from tests.app.pages.driving import make_run, new_page
+from workbench.errors import UnknownName
 from workbench.findings import Report
 from workbench.runs.directory import RunDirectory
 
@@ -91,6 +92,11 @@ def test_a_run_without_figures_says_so() -> None:
     app = new_page("runs")
     app.query_params["part"] = "Figures"
     assert "no figures" in app.run().info[0].value
+
+
+def test_the_newest_run_of_an_unknown_finding_is_refused() -> None:
+    with pytest.raises(UnknownName, match=r"finding='head-ablatoin': .* Did you mean 'head-ablation'"):
+        newest_run("head-ablatoin")
 
 
 def test_the_newest_run_of_a_finding_is_the_one_that_can_be_read() -> None:
