@@ -43,16 +43,16 @@ def installed_packages_are_read_once() -> None:
 @pytest.fixture
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many inputs each base run of a language model had."""
-    from workbench.models.resumable_layers import ResumableLM
+    from workbench.models.resumable_layers import ResumableLayers
 
     batch_sizes: list[int] = []
-    original = ResumableLM.base_run
+    original = ResumableLayers.base_run
 
-    def base_run(self: ResumableLM, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def base_run(self: ResumableLayers, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         batch_sizes.append(len(inputs))
         return original(self, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(ResumableLM, "base_run", base_run)
+    monkeypatch.setattr(ResumableLayers, "base_run", base_run)
     return batch_sizes
 
 

@@ -21,9 +21,10 @@ from workbench.cache import Store, store_of
 from workbench.core import Head
 from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
+from workbench.models.prompts import unpaired
 from workbench.models.taps import norm_scale
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import model_identity, resolve_model, unpaired
+from workbench.patching.resolve import model_identity, resolve_model
 
 
 @dataclass(frozen=True)

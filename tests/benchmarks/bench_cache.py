@@ -212,18 +212,18 @@ def two_processes(settings: Settings) -> Result:
 
 
 def child_share(model_name: str, n: str, folder: str) -> dict[str, Any]:
-    from workbench.models.resumable_layers import ResumableLM
+    from workbench.models.resumable_layers import ResumableLayers
 
     model, pairs = workbench.load(model_name), pairs_of("colored_objects", int(n))
     inputs = _distinct(pairs.inputs(model.tokenizer))
     model.identity.current()
-    runs, real = [], ResumableLM.base_run
+    runs, real = [], ResumableLayers.base_run
 
     def base_run(self: Any, inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         runs.append(len(inputs))
         return real(self, inputs, *args, **kwargs)
 
-    ResumableLM.base_run = base_run
+    ResumableLayers.base_run = base_run
     print("ready", flush=True)
     sys.stdin.readline()
     workbench.record(model, inputs, sites=["z"], cache=folder)

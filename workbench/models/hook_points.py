@@ -16,7 +16,7 @@ from transformer_lens.hook_points import HookPoint
 from workbench.models.anatomy import find, projection
 
 if TYPE_CHECKING:
-    from workbench.models.language import HookedLM
+    from workbench.models.hooked import HookedModel
 
 
 class Unregistered:
@@ -42,7 +42,7 @@ class AttentionHooks(nn.Module):
     """Hook points of one attention layer, and its weights: ``W_Q [head, d_model, d_head]``, ``W_K``, ``W_V`` with KV
     heads, ``W_O [head, d_head, d_model]``. Attention is ``z_h W_O[h]`` summed over heads, plus ``b_O``."""
 
-    def __init__(self, model: HookedLM, layer: int) -> None:
+    def __init__(self, model: HookedModel, layer: int) -> None:
         super().__init__()
         self.wrapped = Unregistered(model.attentions[layer])
         self.anatomy, self.shape = model.anatomy, (model.n_heads, model.n_kv_heads, model.d_head)
@@ -100,7 +100,7 @@ class BlockHooks(nn.Module):
     #: TransformerLens's logit lens checks whether a layer's output is the residual stream itself.
     hook_out_is_single_residual_stream = True
 
-    def __init__(self, model: HookedLM, layer: int) -> None:
+    def __init__(self, model: HookedModel, layer: int) -> None:
         super().__init__()
         for name in model.block_hooks:
             setattr(self, name, HookPoint())

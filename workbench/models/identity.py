@@ -25,7 +25,7 @@ from workbench.cache import CacheNotice
 from workbench.cache.keys import context
 
 if TYPE_CHECKING:
-    from workbench.models.language import HookedLM
+    from workbench.models.hooked import HookedModel
 
 #: Configuration fields that say where a model comes from, not what it computes.
 _NAME_FIELDS = ("_name_or_path", "name_or_path", "transformers_version", "architectures")
@@ -34,7 +34,7 @@ _NAME_FIELDS = ("_name_or_path", "name_or_path", "transformers_version", "archit
 class Identity:
     """The identity of one model in memory, kept up to date."""
 
-    def __init__(self, model: HookedLM) -> None:
+    def __init__(self, model: HookedModel) -> None:
         self.model = model
         self._state: tuple[Any, ...] = ()
         self._weights = b""
@@ -48,8 +48,11 @@ class Identity:
         if state != self._state:
             self._weights, self._state = self._hash(), state
         model = self.model
+        own_code, facts = _hash_own_files(model), model.identity_facts()
         return context(
             {
+                **({"own code": own_code} if own_code else {}),
+                **({"facts": facts} if facts else {}),
                 "weights": self._weights.hex(),
                 "modules": _hash_code(model.hf),
                 "dtype": str(model.dtype),
@@ -92,13 +95,12 @@ class Identity:
 
     def _hash(self) -> bytes:
         tensors = self._tensors()
-        config: dict[str, Any] = {k: v for k, v in self.model.hf.config.to_dict().items() if k not in _NAME_FIELDS}
+        config = getattr(self.model.hf, "config", None)
+        described = {} if config is None else _plain_config(config)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             sums = list(pool.map(lambda pair: hashlib.blake2b(_bytes(pair[1]), digest_size=16).hexdigest(), tensors))
-        described = [
-            (name, str(x.dtype), tuple(x.shape), total) for (name, x), total in zip(tensors, sums, strict=True)
-        ]
-        text = repr((type(self.model.hf).__name__, sorted(config.items(), key=str), described))
+        weights = [(name, str(x.dtype), tuple(x.shape), total) for (name, x), total in zip(tensors, sums, strict=True)]
+        text = repr((type(self.model.hf).__name__, sorted(described.items(), key=str), weights))
         return hashlib.blake2b(text.encode(), digest_size=20).digest()
 
 
@@ -115,6 +117,32 @@ def _hash_code(model: nn.Module) -> str:
             for function in (kind.forward, inspect.unwrap(kind.forward)):
                 state.update(repr(_code(getattr(function, "__code__", None))).encode())
     return state.hexdigest()
+
+
+#: Packages whose code is known by their version.
+_LIBRARIES = ("torch", "transformers", "transformer_lens", "workbench", "peft", "diffusers", "timm")
+
+
+def _hash_own_files(model: HookedModel) -> str:
+    """A hash of the files (or notebook cells) in which classes of the user's own are written: those of modules, and of
+    the hooked model itself. Their functions may call others there. Empty where every class is a library's."""
+    classes = {type(model), *(type(module) for module in model.hf.modules())}
+    own = [kind for kind in classes if kind.__module__.partition(".")[0] not in _LIBRARIES]
+    texts = sorted({_source(kind) for kind in own})
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest() if texts else ""
+
+
+def _source(kind: type) -> str:
+    try:
+        with open(inspect.getfile(kind), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, TypeError):
+        return repr([(name, _code(getattr(value, "__code__", None))) for name, value in sorted(vars(kind).items())])
+
+
+def _plain_config(config: Any) -> dict[str, Any]:
+    settings = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return {name: value for name, value in settings.items() if name not in _NAME_FIELDS}
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Language models as `ResumableModel`: exact resumption through unmodified Hugging Face layers.
+"""Models that run their layers once, as `ResumableModel`: exact resumption through unmodified layers.
 
 A base run holds, per decoder layer, the arguments it was called with, its input, and the keys, values and mask of its
 attention. To resume at layer L and position p, the layer is called on the stored input from p on, with its
@@ -8,14 +8,13 @@ attention function. This works for any family: none of its arithmetic is repeate
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from transformers.cache_utils import Cache
 
@@ -26,7 +25,7 @@ from workbench.models.prefix_attention import Prefix
 from workbench.models.resumable import StopForward, Stream, Tap, TapsFrom
 
 if TYPE_CHECKING:
-    from workbench.models.language import HookedLM
+    from workbench.models.hooked import HookedModel
 
 
 class UnknownArgument(UnsupportedModel):
@@ -34,35 +33,39 @@ class UnknownArgument(UnsupportedModel):
 
 
 @dataclass
-class LanguageBaseRun:
-    """A base run of ids ``[batch, pos]``; `streams[i]` enters layer i, the last one leaves the last layer."""
+class LayersRun:
+    """A base run of inputs ``[batch, pos, ...]``.
 
-    ids: Int[Tensor, "batch pos"]
+    Attributes:
+        streams: what enters each layer, and what leaves the last one.
+        calls: the other arguments of each layer. rest: what layers return besides the stream, None for nothing.
+        attention_inputs: keys, values and mask of each layer.
+    """
+
+    inputs: Shaped[Tensor, "batch pos *rest"]
     streams: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     attention_inputs: list[AttentionInputs] = field(default_factory=list)
+    rest: tuple[Any, ...] | None = None
 
     @property
     def size(self) -> int:
-        return self.ids.shape[0]
+        return self.inputs.shape[0]
 
     @property
     def length(self) -> int:
-        return self.ids.shape[1]
+        return self.inputs.shape[1]
 
 
-class ResumableLM:
-    """`workbench.models.resumable.ResumableModel` over a `HookedLM`; one sampling step."""
+class ResumableLayers:
+    """`workbench.models.resumable.ResumableModel` over a `workbench.models.hooked.HookedModel`; one step."""
 
     n_steps = 1
 
-    def __init__(self, model: HookedLM) -> None:
+    def __init__(self, model: HookedModel) -> None:
         self.model = model
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
         self.causal, self.resumes = model.causal, model.resumable
-        # Only the last position's logits are computed: those of a full prompt are much work for a small model.
-        takes_logits_to_keep = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
-        self._last = {"logits_to_keep": 1} if takes_logits_to_keep else {}
 
     @property
     def device(self) -> torch.device:
@@ -73,9 +76,9 @@ class ResumableLM:
         return self.model.hook_name(site, layer)
 
     def base_run(
-        self, inputs: Int[Tensor, "batch pos"], taps: Mapping[int, Mapping[str, Tap]] | None = None
-    ) -> LanguageBaseRun:
-        model, base = self.model, LanguageBaseRun(inputs.to(self.model.device))
+        self, inputs: Shaped[Tensor, "batch pos *rest"], taps: Mapping[int, Mapping[str, Tap]] | None = None
+    ) -> LayersRun:
+        model, base = self.model, LayersRun(inputs.to(self.model.device))
         edits = {i: AttentionEdits(on_inputs=base.attention_inputs.append) for i in range(self.n_layers)}
         handles = []
 
@@ -85,6 +88,7 @@ class ResumableLM:
 
         def capture_output(_: Any, args: Any, output: Any) -> None:
             base.streams.append(output[0] if isinstance(output, tuple) else output)
+            base.rest = output[1:] if isinstance(output, tuple) else None
 
         try:
             with torch.no_grad(), model.running((taps or {}).get(0, {}), edits):
@@ -94,16 +98,16 @@ class ResumableLM:
                     for i in range(self.n_layers)
                 ]
                 handles.append(model.layer(self.n_layers - 1).register_forward_hook(capture_output))
-                model.hf.base_model(base.ids, use_cache=False)
+                model.run_layers(base.inputs)
         finally:
             for handle in handles:
                 handle.remove()
         return base
 
-    def truncate(self, base: LanguageBaseRun, length: int) -> LanguageBaseRun:
+    def truncate(self, base: LayersRun, length: int) -> LayersRun:
         return _truncated(base, length)
 
-    def embed(self, inputs: Int[Tensor, "batch pos"]) -> Stream:
+    def embed(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Stream:
         embedded: list[Tensor] = []
 
         def capture_input(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -113,17 +117,17 @@ class ResumableLM:
         handle = self.model.layer(0).register_forward_pre_hook(capture_input, with_kwargs=True)
         try:
             with torch.no_grad(), self.model.lock, suppress(StopForward):
-                self.model.hf.base_model(inputs.to(self.model.device), use_cache=False)
+                self.model.run_layers(inputs.to(self.model.device))
         finally:
             handle.remove()
         return (embedded[0],)
 
-    def stream_at(self, base: LanguageBaseRun, depth: int, rows: Int[Tensor, "row"], start: int) -> Stream:
+    def stream_at(self, base: LayersRun, depth: int, rows: Int[Tensor, "row"], start: int) -> Stream:
         return (base.streams[depth][rows, start:],)
 
     def block(
         self,
-        base: LanguageBaseRun,
+        base: LayersRun,
         depth: int,
         rows: Int[Tensor, "row"],
         start: int,
@@ -135,8 +139,9 @@ class ResumableLM:
     ) -> Stream:
         last = base.length - 1
         prefix = self._prefix(base, depth, rows, start) if frozen is None else None
-        # Only the last position is read out, so the last layer needs no more of the others than keys and values.
-        if depth == self.n_layers - 1 and start < last and prefix is not None and self.causal and not all_positions:
+        # Where only the last position is read out, the last layer needs no more of the others than keys and values.
+        only_last = self.causal and self.model.reads_last_position and not all_positions
+        if depth == self.n_layers - 1 and start < last and prefix is not None and only_last:
             prefix = self._keys_until(base, depth, rows, start, stream[0], taps, prefix, expand)
             stream, start = (stream[0][:, -1:],), last
         edits = AttentionEdits(prefix=prefix, frozen=frozen, expand=expand)
@@ -144,24 +149,24 @@ class ResumableLM:
 
     def readout(
         self,
-        base: LanguageBaseRun,
+        base: LayersRun,
         rows: Int[Tensor, "row"],
         stream: Stream,
         tokens: Int[Tensor, "n"] | None = None,
     ) -> Float[Tensor, "row n"]:
-        return self.model.unembed(stream[0][:, -1], tokens)
+        return self.model.read_out(base.inputs[rows], stream[0], tokens, base.rest)
 
     def full_forward(
         self,
-        inputs: Int[Tensor, "row pos"],
+        inputs: Shaped[Tensor, "row pos *rest"],
         taps: Mapping[int, Mapping[str, Tap]],
         tokens: Int[Tensor, "n"] | None = None,
         expand: Mapping[int, frozenset[str]] | None = None,
     ) -> Float[Tensor, "row n"]:
         edits = {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
         with torch.no_grad(), self.model.running(taps.get(0, {}), edits):
-            logits = self.model.hf(inputs.to(self.model.device), use_cache=False, **self._last).logits[:, -1]
-        return logits if tokens is None else logits[:, tokens]
+            outputs = self.model.outputs(inputs.to(self.model.device))
+        return outputs if tokens is None else outputs[:, tokens]
 
     @contextmanager
     def weights_frozen(self) -> Iterator[None]:
@@ -179,7 +184,7 @@ class ResumableLM:
         """What the cache keys of this model's activations begin with; None where nothing may be cached now."""
         return self.model.identity.current()
 
-    def pattern_formula(self, base: LanguageBaseRun, layer: int) -> PatternFormula | None:
+    def pattern_formula(self, base: LayersRun, layer: int) -> PatternFormula | None:
         """How a layer computed its pattern in a base run; None where that takes more than rotated q and k."""
         return formula_of(self.model.attentions[layer], base.attention_inputs[layer])
 
@@ -187,7 +192,7 @@ class ResumableLM:
 
     def _call(
         self,
-        base: LanguageBaseRun,
+        base: LayersRun,
         layer: int,
         rows: Int[Tensor, "row"],
         start: int,
@@ -200,14 +205,14 @@ class ResumableLM:
             output = self.model.layer(layer)(stream, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
-    def _prefix(self, base: LanguageBaseRun, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
+    def _prefix(self, base: LayersRun, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
         inputs = base.attention_inputs[layer]
         examples = None if base.size == 1 else rows
         return Prefix(start, inputs.keys[:, :, :start], inputs.values[:, :, :start], inputs.mask, examples)
 
     def _keys_until(
         self,
-        base: LanguageBaseRun,
+        base: LayersRun,
         layer: int,
         rows: Int[Tensor, "row"],
         start: int,
@@ -230,7 +235,7 @@ class ResumableLM:
         return replace(prefix, own_keys=own[0].keys[:, :, :-1], own_values=own[0].values[:, :, :-1])
 
     def _cut(
-        self, base: LanguageBaseRun, layer: int, rows: Int[Tensor, "row"], start: int
+        self, base: LayersRun, layer: int, rows: Int[Tensor, "row"], start: int
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = base.calls[layer]
         mask = base.attention_inputs[layer].mask
@@ -241,7 +246,7 @@ class ResumableLM:
         return _each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)
 
 
-def _truncated(base: LanguageBaseRun, length: int) -> LanguageBaseRun:
+def _truncated(base: LayersRun, length: int) -> LayersRun:
     """The first `length` positions of a base run, as a base run."""
     rows = torch.arange(base.size)
     inputs, calls = [], []
@@ -253,7 +258,7 @@ def _truncated(base: LanguageBaseRun, length: int) -> LanguageBaseRun:
             return mask if x is full.mask else _cut_positions(x, base, rows, 0, length)
 
         calls.append((_each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)))
-    return LanguageBaseRun(base.ids[:, :length], [x[:, :length] for x in base.streams], calls, inputs)
+    return LayersRun(base.inputs[:, :length], [x[:, :length] for x in base.streams], calls, inputs, base.rest)
 
 
 def _without_mask(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,15 +284,18 @@ def _each_tensor(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
     return value
 
 
-def _cut_positions(
-    x: Tensor, base: LanguageBaseRun, rows: Int[Tensor, "row"], start: int, end: int | None = None
-) -> Tensor:
-    """Positions `start` to `end` of a per-position argument ``[pos]`` or ``[1 or batch, pos, ...]``."""
+def _cut_positions(x: Tensor, base: LayersRun, rows: Int[Tensor, "row"], start: int, end: int | None = None) -> Tensor:
+    """Positions `start` to `end` of an argument ``[pos]`` or ``[1 or batch, pos, ...]``, and the rows' own entries of
+    one of inputs, ``[batch, ...]``."""
     if x.ndim == 1:
-        return x[start:end] if x.shape[0] == base.length else x
+        return x[start:end] if x.shape[0] == base.length else _of_rows(x, base, rows)
     if base.length not in x.shape:
-        return x
+        return _of_rows(x, base, rows)
     if x.shape[1] != base.length or x.shape[0] not in (1, base.size):
         raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be cut to positions.")
-    x = x[:, start:end]
-    return x if x.shape[0] == 1 else x[rows]
+    return _of_rows(x[:, start:end], base, rows)
+
+
+def _of_rows(x: Tensor, base: LayersRun, rows: Int[Tensor, "row"]) -> Tensor:
+    """The rows' entries of an argument with one for each input; any other argument is the same for all."""
+    return x[rows] if base.size > 1 and x.ndim > 0 and x.shape[0] == base.size else x

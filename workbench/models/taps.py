@@ -19,15 +19,15 @@ from workbench.errors import HookError, UnknownName
 from workbench.models.attention_hook import AttentionEdits, Tap, set_edits
 
 if TYPE_CHECKING:
-    from workbench.models.language import HookedLM
+    from workbench.models.hooked import HookedModel
 
 Handles = list[Any]
-Installer = Callable[["HookedLM", int, Tap], Handles]
+Installer = Callable[["HookedModel", int, Tap], Handles]
 
 
 @contextmanager
 def tapped(
-    model: HookedLM,
+    model: HookedModel,
     taps: Mapping[str, Tap],
     *,
     attention_edits: Mapping[int, AttentionEdits] | None = None,
@@ -123,7 +123,7 @@ def on_output(module: nn.Module, tap: Tap) -> Handles:
     return [module.register_forward_hook(hook)]
 
 
-def _resid_mid(model: HookedLM, layer: int, tap: Tap) -> Handles:
+def _resid_mid(model: HookedModel, layer: int, tap: Tap) -> Handles:
     """The residual stream between the branches. It has no module of its own: an edit is written into the attention
     branch's output, so that the skip connection carries it as well."""
     stream: list[Tensor] = []
@@ -141,7 +141,7 @@ def _resid_mid(model: HookedLM, layer: int, tap: Tap) -> Handles:
     return on_input(block, stream.append) + on_output(model.part(layer, model.anatomy.attn_out), branch)
 
 
-def _pos_embed(model: HookedLM, layer: int, tap: Tap) -> Handles:
+def _pos_embed(model: HookedModel, layer: int, tap: Tap) -> Handles:
     """Positions' embeddings, one copy a row (Hugging Face looks them up once for the whole batch)."""
     sizes: list[int] = []
 
@@ -155,7 +155,7 @@ def _pos_embed(model: HookedLM, layer: int, tap: Tap) -> Handles:
 def _heads_of(projection: str, kv: bool) -> Installer:
     """A projection's output, split into heads."""
 
-    def install(model: HookedLM, layer: int, tap: Tap) -> Handles:
+    def install(model: HookedModel, layer: int, tap: Tap) -> Handles:
         anatomy, d_head = model.anatomy, model.d_head
         n_heads = model.n_kv_heads if kv else model.n_heads
 
@@ -180,7 +180,7 @@ def _heads_of(projection: str, kv: bool) -> Installer:
 
 
 def _normed(which: str) -> Installer:
-    def install(model: HookedLM, layer: int, tap: Tap) -> Handles:
+    def install(model: HookedModel, layer: int, tap: Tap) -> Handles:
         def heads_first(x: Tensor) -> Tensor | None:
             new = tap(x.transpose(1, 2))
             return None if new is None else new.transpose(1, 2)
@@ -191,10 +191,10 @@ def _normed(which: str) -> Installer:
     return install
 
 
-def _scale(where: Callable[[HookedLM, int], nn.Module]) -> Installer:
+def _scale(where: Callable[[HookedModel, int], nn.Module]) -> Installer:
     """The norm's denominator, ``[batch, pos, 1]``: the standard deviation (LayerNorm) or root mean square (RMSNorm)."""
 
-    def install(model: HookedLM, layer: int, tap: Tap) -> Handles:
+    def install(model: HookedModel, layer: int, tap: Tap) -> Handles:
         module = where(model, layer)
 
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

@@ -16,7 +16,7 @@ from workbench.models.hook_points import bias_of
 from workbench.models.taps import norm_eps
 
 if TYPE_CHECKING:
-    from workbench.models.language import HookedLM
+    from workbench.models.hooked import HookedModel
 
 
 class TransformerLensTools:
@@ -73,29 +73,10 @@ class TransformerLensTools:
         rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
         return rows * self.norm_weight(self.module(self.anatomy.final_norm))
 
-    def norm_weight(self: Any, norm: nn.Module) -> Float[Tensor, "d_model"]:
-        """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
-        probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
-        probe[..., ::2] = -1  # mean 0, mean square 1
-        out = norm(probe)[0, 0] - getattr(norm, "bias", torch.zeros((), device=self.device))
-        return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
 
-    def accumulated_bias(
-        self: Any, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
-    ) -> Float[Tensor, "d_model"]:
-        """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
-        attention's."""
-        total = torch.zeros(self.d_model, device=self.device, dtype=self.dtype)
-        for i in range(layer + mlp_input):
-            total = total + self.blocks[i].attn.b_O
-            if include_mlp_biases and i < layer:
-                total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
-        return total
-
-
-def transformer_lens_config(model: HookedLM) -> TransformerLensConfig:
+def transformer_lens_config(model: HookedModel) -> TransformerLensConfig:
     """The model's sizes as a TransformerLens configuration."""
-    config, norm = model.hf.config.get_text_config(), model.module(model.anatomy.final_norm)
+    config, norm = model.config, find(model.hf, model.anatomy.final_norm) if model.anatomy.final_norm else None
     return TransformerLensConfig(
         d_model=model.d_model,
         d_head=model.d_head,
@@ -103,7 +84,7 @@ def transformer_lens_config(model: HookedLM) -> TransformerLensConfig:
         n_ctx=int(getattr(config, "max_position_embeddings", 0) or 0),
         n_heads=model.n_heads,
         d_mlp=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None),
-        d_vocab=int(config.vocab_size),
+        d_vocab=model.n_outputs,
         device=str(model.device),
         default_prepend_bos=False,
         n_key_value_heads=model.n_kv_heads if model.n_kv_heads != model.n_heads else None,
@@ -113,6 +94,6 @@ def transformer_lens_config(model: HookedLM) -> TransformerLensConfig:
         act_fn=str(getattr(config, "hidden_act", None) or getattr(config, "activation_function", None) or "gelu"),
         gated_mlp=bool(model.anatomy.mlp) and find(model.part(0, model.anatomy.mlp), "gate_proj") is not None,
         uses_rms_norm=not isinstance(norm, nn.LayerNorm),
-        eps=norm_eps(norm),
+        eps=1e-5 if norm is None else norm_eps(norm),
         dtype=model.dtype,
     )

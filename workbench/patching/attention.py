@@ -10,8 +10,9 @@ from torch import Tensor
 
 from workbench import arguments
 from workbench.core import Head
+from workbench.models.prompts import unpaired
 from workbench.patching.record import record
-from workbench.patching.resolve import resolve_model, unpaired
+from workbench.patching.resolve import resolve_model
 
 if TYPE_CHECKING:
     from workbench.plotting.attention_view import Attention

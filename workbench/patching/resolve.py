@@ -6,28 +6,23 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
 from workbench import arguments
 from workbench.cache import Store
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
-from workbench.models.language import HookedLM
+from workbench.models.hooked import HookedModel
 from workbench.models.resumable import ResumableModel
-from workbench.models.resumable_layers import ResumableLM
 
 
 def resolve_model(model: Any) -> ResumableModel:
-    """What the engine runs: a `HookedLM` as a `ResumableModel`, and a `ResumableModel` as it is."""
-    if isinstance(model, HookedLM):
+    """What the engine runs: a `HookedModel` as a `ResumableModel`, and a `ResumableModel` as it is."""
+    if isinstance(model, HookedModel):
         if model.has_active_hooks():
             raise UsageError(
                 "Hooks are active on this model (add_hook, or `with model.hooks(...)`), and recordings, sweeps and "
                 "runs do not apply them: give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
             )
-        return ResumableLM(model)
+        return model.resumable_form()
     if isinstance(model, ResumableModel):
         return model
     do = "Use wb.load(name) or wb.HookedLM(model, tokenizer)."
@@ -35,43 +30,17 @@ def resolve_model(model: Any) -> ResumableModel:
 
 
 def resolve_inputs(task: Any, model: Any, argument: str = "task") -> PairedInputs:
-    """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are.
+    """Inputs of a task, of pairs, or of whatever else the model takes; inputs as they are.
 
     Raises:
         UsageError: something else, named as the `argument` that holds it.
     """
+    prepare = getattr(model, "prepare", None)
+    if prepare is not None:
+        return prepare(task, argument)
     if isinstance(task, PairedInputs):
         return task
-    texts: list[Any] = [task] if isinstance(task, str) else list(task) if isinstance(task, list | tuple) else []
-    if texts and all(isinstance(text, str) for text in texts):
-        if getattr(model, "tokenizer", None) is None:
-            raise arguments.refusal(argument, task, "tokenised wb.PairedInputs", because="the model has no tokenizer")
-        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
-        if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
-            raise arguments.refusal(argument, task, "texts that have tokens", because=f"{empty[0]!r} has none")
-        return unpaired(model, ids, texts)
-    tokenise: Any = getattr(task, "inputs", None)
-    if tokenise is None or isinstance(task, type):
-        do = "Use wb.task(name), wb.pairs(...), wb.read_pairs(path) or texts."
-        raise arguments.refusal(argument, task, "a task, pairs or texts", do)
-    if getattr(model, "tokenizer", None) is None:
-        raise arguments.refusal(argument, task, "tokenised wb.PairedInputs", because="the model has no tokenizer")
-    return tokenise(model.tokenizer, max_length=model.cfg.n_ctx or None)
-
-
-def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str] = ()) -> PairedInputs:
-    """Prompts that stand alone: no answers, and both runs of each are the same.
-
-    Raises:
-        UsageError: one is longer than the model's context.
-    """
-    longest = getattr(getattr(model, "cfg", None), "n_ctx", 0)
-    if longest and (long := [len(row) for row in ids if len(row) > longest]):
-        raise UsageError(f"A text has {long[0]} tokens, and this model takes {longest} at most: shorten it.")
-    nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
-    ends = tuple({"end": len(row) - 1} for row in ids)
-    both = tuple((text, text) for text in texts)
-    return PairedInputs("texts", tuple(ids), tuple(ids), nothing, nothing, nothing, ends, both)
+    raise arguments.refusal(argument, task, "wb.PairedInputs", because="the model does not say how to make them")
 
 
 def resolve_layers(layers: Any, n_layers: int) -> tuple[int, ...]:
@@ -117,21 +86,7 @@ def model_identity(resumable: ResumableModel, store: Store | None) -> bytes | No
 
 def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
     """What every result reports about its model and inputs (JSON-able)."""
-    info: dict[str, Any] = {
-        "task": inputs.name,
-        "n": len(inputs),
-        "seed": inputs.seed,
-        "dropped": inputs.dropped,
-        "bos": inputs.bos,
-        "versions": {name: version(name) for name in ("torch", "transformers", "transformer-lens")},
-    }
-    if isinstance(model, HookedLM):
-        info |= {
-            "model": model.provenance.get("name"),
-            "model_sha256": model.provenance.get("sha256"),
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": str(model.device),
-            "attention": model.attention_implementation,
-            "exact": "resumed" if model.resumable else "full forwards",
-        }
-    return info
+    versions = {name: version(name) for name in ("torch", "transformers", "transformer-lens")}
+    info: dict[str, Any] = {"task": inputs.name, "n": len(inputs), "seed": inputs.seed, "dropped": inputs.dropped}
+    about = model.about(inputs) if isinstance(model, HookedModel) else {}
+    return {**info, "versions": versions, **about}

@@ -211,13 +211,13 @@ sys.path.insert(0, ".")
 torch.set_num_threads(1)
 import workbench as wb
 from tests.families import hooked, paired
-from workbench.models.resumable_layers import ResumableLM
+from workbench.models.resumable_layers import ResumableLayers
 model, task = hooked("llama"), paired(160, lengths=(9,))
-counted, real = [], ResumableLM.base_run
+counted, real = [], ResumableLayers.base_run
 def base_run(self, inputs, *args, **kwargs):
     counted.append(len(inputs))
     return real(self, inputs, *args, **kwargs)
-ResumableLM.base_run = base_run
+ResumableLayers.base_run = base_run
 print("ready", flush=True)
 sys.stdin.readline()
 wb.record(model, task, ["z", "resid_post"], cache=sys.argv[1])

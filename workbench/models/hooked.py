@@ -1,0 +1,340 @@
+"""`HookedModel`: a transformer whose heads can be recorded and edited, whatever its inputs are.
+
+A modality is a subclass that says what its inputs are and what its metrics read: `workbench.models.language.HookedLM`
+is one. ``docs/own-model.md`` brings a model of one's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from transformer_lens import ActivationCache, HookedRootModule
+from transformer_lens.hook_points import HookPoint
+
+from workbench import arguments
+from workbench.core import SITES
+from workbench.errors import UnknownName, UnsupportedModel, UsageError
+from workbench.models import attention_hook, sdpa_attention, self_check
+from workbench.models.anatomy import find
+from workbench.models.attention_hook import AttentionEdits, Tap
+from workbench.models.hook_points import BlockHooks, Norm, bias_of
+from workbench.models.identity import Identity
+from workbench.models.modality import Modality
+from workbench.models.taps import norm_eps, tapped
+
+
+class HookedModel(Modality, HookedRootModule):
+    """A transformer whose every head can be recorded and edited: what does not depend on the kind of its inputs, which
+    a subclass gives (`workbench.models.modality.Modality`).
+
+    With no active hook a call is the wrapped model's own forward. Inputs are tensors ``[batch, pos, ...]``.
+
+    Args:
+        hf: the model in memory, a stack of layers each of which calls an attention function: Hugging Face's
+            ``AttentionInterface``, or ``torch.nn.functional.scaled_dot_product_attention``. It is not modified.
+        processor: what turns texts or images into inputs (a tokeniser, an image processor), or None.
+        provenance: where the weights come from (JSON-able), reported in every result.
+        check: run the load-time self-check (`workbench.models.self_check.check`).
+
+    Attributes:
+        hf, processor, provenance: the arguments.
+        modality: what its inputs are: ``"language"``, ``"vision"``, ...
+        n_layers, n_heads, n_kv_heads, d_head, d_model: sizes.
+        n_outputs: how many numbers `outputs` gives for an input: the vocabulary, or the classes.
+        causal: whether a position attends only to itself and earlier ones.
+        resumable: whether the self-check proved that the model resumes from any layer and position exactly; where
+            it did not, sweeps recompute full forwards (`why_not_resumable` says why).
+
+    Raises:
+        UnsupportedModel: the self-check failed; the message gives the reason.
+    """
+
+    hf: Any
+    attentions: list[nn.Module]
+    blocks: Any
+
+    def __init__(
+        self,
+        hf: nn.Module,
+        processor: Any = None,
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        check: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(hf, nn.Module):
+            raise arguments.refusal("hf", hf, "a torch module")
+        if provenance is not None:
+            arguments.mapping("provenance", provenance, "a mapping that says where the weights come from")
+        check = arguments.flag("check", check)
+        object.__setattr__(self, "hf", hf)  # outside the tree of hook points
+        self.processor: Any = processor
+        self.lock = threading.RLock()
+        self.anatomy, self.listed = self.parts_of(hf)
+        self._require_parts()
+        self.n_layers, self.n_heads, self.n_kv_heads, self.d_head, self.d_model = self.sizes()
+        object.__setattr__(self, "attentions", [self.part(i, self.anatomy.attention) for i in range(self.n_layers)])
+        self._attach(hf)
+        self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
+        self.attention_hooks, self.block_hooks = self._available_hooks()
+        self.blocks = nn.ModuleList(BlockHooks(self, i) for i in range(self.n_layers))
+        if self.anatomy.embed:
+            self.hook_embed = HookPoint()
+        if self.anatomy.position_embed:
+            self.hook_pos_embed = HookPoint()
+        if self.anatomy.final_norm:
+            self.ln_final = Norm(self.module(self.anatomy.final_norm))
+        self.setup()
+        self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
+        self.n_outputs = self.count_outputs()
+        self.cfg = self.transformer_lens_config()
+        self.provenance: dict[str, Any] = {"name": str(getattr(hf, "name_or_path", "") or "in memory")}
+        self.provenance.update(provenance or {})
+        self.train(hf.training)  # hook points too: TransformerLens's tools look at every module
+        self.resumable, self.why_not_resumable = True, ""
+        self.identity = Identity(self)
+        if check:
+            self_check.check(self)
+
+    # --- runs and hooks ---------------------------------------------------------------------------------------------
+
+    def forward(self, input: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch n_outputs"]:
+        """The outputs, with the active hooks applied."""
+        with self.lock, self.running(self._active_hooks()):
+            return self.outputs(input.to(self.device))
+
+    @contextmanager
+    def running(
+        self,
+        taps: Mapping[str, Tap],
+        attention_edits: Mapping[int, AttentionEdits] | None = None,
+        must_fire: bool = True,
+    ) -> Iterator[None]:
+        """Hold the model for one run with `taps` (hook name → function) in place. A second thread waits."""
+        with self.lock:
+            if not taps and not attention_edits:
+                yield
+                return
+            before = [config._attn_implementation for config in self._configs]
+            try:
+                for config in self._configs:
+                    config._attn_implementation_internal = self._registered
+                with ExitStack() as stack:
+                    if not self._configs:
+                        stack.enter_context(sdpa_attention.answered(self.attentions))
+                    stack.enter_context(tapped(self, taps, attention_edits=attention_edits, must_fire=must_fire))
+                    yield
+            finally:
+                for config, name in zip(self._configs, before, strict=True):
+                    config._attn_implementation_internal = name
+
+    def run_with_cache(
+        self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        """As in TransformerLens: the output and an `ActivationCache` of every hook point that fired.
+
+        Raises:
+            UnknownName: `names_filter` names a hook point that the model does not have.
+            UsageError: `names_filter` matches none of them.
+        """
+        requested: Any = kwargs.get("names_filter")
+        if isinstance(requested, str) or callable(requested):
+            requested = [requested]
+        names: list[Any] = list(requested or ())
+        for name in names:
+            self._require(name)
+        output, cache = super().run_with_cache(*args, **kwargs)
+        if not return_cache_object:
+            return output, cache
+        activations = ActivationCache(cache, self)
+        return output, activations.remove_batch_dim() if remove_batch_dim else activations
+
+    @contextmanager
+    def hooks(self, *args: Any, **kwargs: Any) -> Iterator[HookedModel]:
+        """As in TransformerLens; another thread's calls wait until these hooks are gone."""
+        with self.lock, super().hooks(*args, **kwargs):
+            yield self
+
+    def has_active_hooks(self) -> bool:
+        """Whether any hook point has a hook."""
+        return bool(self._active_hooks())
+
+    def _active_hooks(self) -> dict[str, Tap]:
+        return {name: point for name, point in self.hook_dict.items() if point.has_hooks()}
+
+    def _enable_hook(self, name: str | Callable[[str], bool], hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
+        self._require(name)
+        super()._enable_hook(name, hook, dir)
+
+    def _require(self, name: str | Callable[[str], bool]) -> None:
+        if isinstance(name, str) and name not in self.hook_dict:
+            raise UnknownName("site", name, self.hook_dict)
+        if callable(name) and not any(name(hook_name) for hook_name in self.hook_dict):
+            raise UsageError(f"The filter {name!r} matches none of the model's {len(self.hook_dict)} hook points.")
+
+    # --- sites ----------------------------------------------------------------------------------------------------
+
+    def hook_name(self, site: str, layer: int) -> str:
+        """The full hook name of a short site name (``z``) or of a name inside a block (``attn.hook_q``).
+
+        ``q`` and ``k`` are what attention receives: after rotary where the model rotates.
+
+        Raises:
+            UnknownName: the model has no such site.
+        """
+        part = SITES.get(arguments.text("site", site, "the name of a site"), site)
+        layer = arguments.index("layer", layer, self.n_layers, "layer")
+        if not self.anatomy.rotary:
+            part = part.replace("hook_rot_", "hook_")
+        name = f"blocks.{layer}.{part}"
+        if name not in self.hook_dict:
+            parts = {hook.split(".", 2)[2] for hook in self.hook_dict if hook.startswith("blocks.0.")}
+            short = {s for s in SITES if f"blocks.{layer}.{SITES[s]}" in self.hook_dict} | parts
+            hint = "This model has no such site." if site in SITES else ""
+            raise UnknownName("site", site, short, hint, argument="site")
+        return name
+
+    def attention_site(self, part: str) -> str | None:
+        """The tap inside the attention function that serves a name such as ``attn.hook_z``; None for other sites."""
+        sites = {
+            "attn.hook_v": "v",
+            "attn.hook_attn_scores": "scores",
+            "attn.hook_pattern": "pattern",
+            "attn.hook_z": "z",
+        }
+        prefix = "attn.hook_rot_" if self.anatomy.rotary else "attn.hook_"
+        return {**sites, prefix + "q": "q", prefix + "k": "k"}.get(part)
+
+    def drop_hooks(self, *parts: str) -> None:
+        """Leave out hook points of every layer that this model does not have after all."""
+        for block in self.blocks:
+            for part in parts:
+                if hasattr(block, part):
+                    delattr(block, part)
+        self.setup()
+        self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
+
+    def _available_hooks(self) -> tuple[list[str], list[str]]:
+        a = self.anatomy
+        raw = bool(a.fused and a.fused_layout == "per_head") or bool(a.query and a.key)
+        attention = [
+            *(["hook_q", "hook_k"] if raw or not a.rotary else []),
+            *(["hook_q_normed", "hook_k_normed"] if a.query_norm else []),
+            *(["hook_rot_q", "hook_rot_k"] if a.rotary else []),
+            *["hook_v", "hook_attn_scores", "hook_pattern", "hook_z"],
+        ]
+        sequential = not a.parallel and bool(a.attn_out and a.mlp_out)
+        block = [
+            "hook_resid_pre",
+            *(["hook_attn_out"] if a.attn_out else []),
+            *(["hook_resid_mid"] if sequential else []),
+            *(["hook_mlp_out"] if a.mlp_out else []),
+            "hook_resid_post",
+        ]
+        return attention, block
+
+    def _ordered_hooks(self) -> Iterable[str]:
+        yield from (name for name in ("hook_embed", "hook_pos_embed") if name in self.hook_dict)
+        parts = ["hook_resid_pre", "ln1.hook_scale", *(f"attn.{h}" for h in self.attention_hooks)]
+        parts += ["hook_attn_out", "hook_resid_mid", "ln2.hook_scale", "hook_mlp_out", "hook_resid_post"]
+        for layer in range(self.n_layers):
+            yield from (name for part in parts if (name := f"blocks.{layer}.{part}") in self.hook_dict)
+        yield from (name for name in ("ln_final.hook_scale",) if name in self.hook_dict)
+
+    # --- parts of the wrapped model --------------------------------------------------------------------------
+
+    def module(self, name: str) -> nn.Module:
+        """A submodule of the wrapped model."""
+        return self.hf.get_submodule(name)
+
+    def layer(self, index: int) -> nn.Module:
+        """A layer."""
+        return self.module(f"{self.anatomy.layers}.{index}")
+
+    def part(self, layer: int, name: str) -> nn.Module:
+        """A part of a layer."""
+        return self.layer(layer).get_submodule(name)
+
+    def norm_weight(self, norm: nn.Module) -> Float[Tensor, "d_model"]:
+        """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
+        probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
+        probe[..., ::2] = -1  # mean 0, mean square 1
+        out = norm(probe)[0, 0] - getattr(norm, "bias", torch.zeros((), device=self.device))
+        return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
+
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, "d_model"]:
+        """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
+        attention's."""
+        total = torch.zeros(self.d_model, device=self.device, dtype=self.dtype)
+        for i in range(layer + mlp_input):
+            total = total + self.blocks[i].attn.b_O
+            if include_mlp_biases and i < layer:
+                total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
+        return total
+
+    def _require_parts(self) -> None:
+        anatomy = self.anatomy
+        if not anatomy.layers or not anatomy.attention:
+            raise UnsupportedModel(
+                f"No layers with attention were found in {type(self.hf).__name__}. {self.where_parts_are_named}"
+            )
+
+    def _attach(self, hf: Any) -> None:
+        """Have the attention modules call `hooked_attention`: by name where transformers looks their function up, else
+        in the place of PyTorch's function (`workbench.models.sdpa_attention`)."""
+        configs = [getattr(hf, "config", None), self.config, *(getattr(a, "config", None) for a in self.attentions)]
+        by_name = {id(config): config for config in configs if hasattr(config, "_attn_implementation")}
+        self._configs = list(by_name.values())
+        if not self._configs:
+            self.attention_implementation = "sdpa"
+            for module in self.attentions:
+                attention_hook.attach(module, sdpa_attention.implementation)
+            return
+        name = self._configs[-1]._attn_implementation or "eager"
+        name = name.removeprefix(attention_hook.PREFIX)
+        self.attention_implementation = name
+        self._registered = attention_hook.register(name)
+        for module in self.attentions:
+            attention_hook.attach(module, attention_hook.implementation_of(module, name))
+
+    # --- torch.nn.Module over the wrapped model ----------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.hf.parameters() if p.is_floating_point())
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return self.hf.parameters(recurse)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.hf.named_parameters(*args, **kwargs)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self.hf.state_dict(*args, **kwargs)
+
+    def to(self, *args: Any, **kwargs: Any) -> HookedModel:
+        self.hf.to(*args, **kwargs)
+        self.cfg = self.transformer_lens_config()
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HookedModel:
+        """What ``double()``, ``half()``, ``cuda()`` and the like are made of: done to the wrapped model."""
+        self.hf._apply(fn, recurse)
+        self.cfg = self.transformer_lens_config()
+        return self
+
+    def train(self, mode: bool = True) -> HookedModel:
+        self.hf.train(mode)
+        return super().train(mode)

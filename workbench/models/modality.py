@@ -1,0 +1,168 @@
+"""`Modality`: what the engine needs to know of a model beyond its layers: its inputs, its parts, and what metrics read.
+
+The three that have no default say where the model has its parts, what its outputs are, and what random inputs look
+like. Nothing here depends on hooks.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from transformer_lens.config import TransformerLensConfig
+
+from workbench import arguments
+from workbench.errors import UnsupportedModel
+from workbench.inputs.paired import PairedInputs
+from workbench.models.anatomy import Anatomy
+from workbench.models.layers_left_out import layers_left_out
+from workbench.models.resumable import ResumableModel, StopForward
+from workbench.models.resumable_layers import ResumableLayers
+from workbench.models.transformer_lens_api import transformer_lens_config
+
+
+class Sizes(NamedTuple):
+    """What a model's layers count: `n_kv_heads` key/value heads serve `n_heads` query heads of width `d_head`."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_model: int
+
+
+class Modality:
+    """Mixed into `workbench.models.hooked.HookedModel`. A modality is a subclass of that with `parts_of`, `outputs` and
+    `trial`, and `sizes` where the model has no Hugging Face configuration; the rest has defaults."""
+
+    #: What the inputs are; head scores, catalogue entries and pages say which modalities they apply to.
+    modality: ClassVar[str] = "other"
+    #: Whether metrics read the last position alone, so that the last layer need not compute the others.
+    reads_last_position: ClassVar[bool] = False
+
+    #: For a refusal: where to name the parts of a model that were not found.
+    where_parts_are_named: ClassVar[str] = "Its parts_of may name the wrong modules."
+
+    hf: Any
+    lock: threading.RLock
+    n_layers: int
+    provenance: dict[str, Any]
+    resumable: bool
+    attention_implementation: str
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the hooked layers, None where the model has none."""
+        return getattr(self.hf, "config", None)
+
+    def sizes(self) -> Sizes:
+        """The sizes of the layers, from the configuration."""
+        config = self.config
+        if config is None:
+            raise UnsupportedModel(
+                f"{type(self.hf).__name__} has no configuration. Give the sizes of its layers in {type(self).__name__}."
+                "sizes."
+            )
+        heads, width = int(config.num_attention_heads), int(config.hidden_size)
+        kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        d_head = int(getattr(config, "head_dim", None) or width // heads)
+        return Sizes(int(config.num_hidden_layers), heads, kv_heads, d_head, width)
+
+    def parts_of(self, hf: Any) -> tuple[Anatomy, bool]:
+        """Where the model has its parts, and whether that is known rather than guessed: what is wrong with a known
+        place is an error, and a guessed one is left out with a warning."""
+        raise NotImplementedError(f"{type(self).__name__}.parts_of says where the model has its parts.")
+
+    def outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch n_outputs"]:
+        """What metrics read of complete forwards: logits of classes, or of the token after the last position."""
+        raise NotImplementedError(f"{type(self).__name__}.outputs gives what metrics read.")
+
+    def trial(self) -> Shaped[Tensor, "batch pos *rest"]:
+        """Two random inputs for the self-check, of a length in use."""
+        raise NotImplementedError(f"{type(self).__name__}.trial gives random inputs for the self-check.")
+
+    def trial_outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch *n"]:
+        """What the self-check compares, with and without hooks."""
+        return self.outputs(inputs)
+
+    @torch.no_grad()
+    def count_outputs(self) -> int:
+        """How many numbers `outputs` gives for an input."""
+        return int(self.outputs(self.trial()).shape[-1])
+
+    def run_layers(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
+        """A forward as far as the end of the last layer."""
+
+        def stop(*_: Any) -> None:
+            raise StopForward
+
+        handle = self.layer(self.n_layers - 1).register_forward_hook(stop)  # after the hooks that read that layer
+        try:
+            with suppress(StopForward):
+                self.outputs(inputs)
+        finally:
+            handle.remove()
+
+    def read_out(
+        self,
+        inputs: Shaped[Tensor, "row pos *rest"],
+        stream: Float[Tensor, "row some_pos d_model"],
+        entries: Shaped[Tensor, "n"] | None = None,
+        rest: tuple[Any, ...] | None = None,
+    ) -> Float[Tensor, "row n"]:
+        """The outputs, or some entries of them, for a residual stream that leaves the last layer: the model's own
+        forward with its layers left out, so that norms, scales, caps, pooling and heads stay the model's own.
+
+        Args:
+            inputs: those of the rows.
+            rest: what the layers return besides the stream, None where they return the stream alone.
+        """
+        with self.lock, layers_left_out(self, stream, rest):
+            outputs = self.outputs(inputs)
+        return outputs if entries is None else outputs[:, entries]
+
+    def choose_readout(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
+        """For the self-check: find out whether a cheaper readout than that gives the same; none is known here."""
+
+    def resumable_form(self) -> ResumableModel:
+        """What the engine runs."""
+        return ResumableLayers(self)
+
+    def prepare(self, task: Any, argument: str = "task") -> PairedInputs:
+        """Inputs for the engine, of whatever a user may pass for them; `argument` is what it was passed for.
+
+        Raises:
+            UsageError: something that is none.
+        """
+        if isinstance(task, PairedInputs):
+            return task
+        raise arguments.refusal(argument, task, "wb.PairedInputs", because=f"this is a model of {self.modality} inputs")
+
+    def labels(self, inputs: Shaped[Tensor, "pos *rest"]) -> tuple[str, ...]:
+        """A label for each position of one input, for tables and figures: its index."""
+        return tuple(map(str, range(len(inputs))))
+
+    def about(self, inputs: PairedInputs) -> dict[str, Any]:
+        """What a result says of the model and of its inputs (JSON-able)."""
+        return {
+            "model": self.provenance.get("name"),
+            "model_sha256": self.provenance.get("sha256"),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "attention": self.attention_implementation,
+            "exact": "resumed" if self.resumable else "full forwards",
+        }
+
+    def identity_facts(self) -> dict[str, Any]:
+        """What else changes the model's numbers, besides its weights, configuration, code and versions (JSON-able)."""
+        return {}
+
+    def transformer_lens_config(self) -> TransformerLensConfig:
+        """The sizes as a TransformerLens configuration."""
+        return transformer_lens_config(self)

@@ -1,0 +1,98 @@
+"""Attention modules that call PyTorch's ``scaled_dot_product_attention`` themselves, as plain torch models do.
+
+While such a module runs, that one call is answered by `workbench.models.attention_hook.hooked_attention`, so that it is
+hooked and resumed by the same function as every other model. How the module projects, norms and rotates stays its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from workbench.models.attention_hook import hooked_attention
+
+_POSITIONAL = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+
+
+def implementation(
+    module: nn.Module,
+    query: Float[Tensor, "batch head dest d_head"],
+    key: Float[Tensor, "batch kv_head src d_head"],
+    value: Float[Tensor, "batch kv_head src d_head"],
+    mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    enable_gqa: bool = False,
+) -> tuple[Float[Tensor, "batch dest head d_head"], None]:
+    """PyTorch's function, called as Hugging Face calls attention functions."""
+    z = F.scaled_dot_product_attention(
+        query, key, value, mask, dropout, is_causal, scale=scaling, enable_gqa=enable_gqa
+    )
+    return z.transpose(1, 2), None
+
+
+class _Answer(TorchFunctionMode):
+    """Answers the attention call of one module; every other function is PyTorch's own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        named = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+        z, _ = hooked_attention(
+            self.module,
+            named["query"],
+            named["key"],
+            named["value"],
+            _by_head(named.get("attn_mask")),
+            scaling=named.get("scale"),
+            dropout=named.get("dropout_p", 0.0),
+            is_causal=named.get("is_causal", False),
+            enable_gqa=named.get("enable_gqa", False),
+        )
+        return z.transpose(1, 2)
+
+
+def _by_head(mask: Tensor | None) -> Tensor | None:
+    """A mask as ``[batch, head, dest, src]``, each of the first two may be 1."""
+    while mask is not None and mask.ndim < 4:
+        mask = mask[None] if mask.ndim == 2 else mask[:, None]
+    return mask
+
+
+@contextmanager
+def answered(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """While it lasts, the attention calls of these modules go through `hooked_attention`."""
+    own = [module.__dict__.get("forward") for module in modules]
+    try:
+        for module in modules:
+            module.forward = _answering(module, module.forward)
+        yield
+    finally:
+        for module, forward in zip(modules, own, strict=True):
+            if forward is None:
+                del module.forward
+            else:
+                module.forward = forward
+
+
+def _answering(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def answering(*args: Any, **kwargs: Any) -> Any:
+        with _Answer(module):
+            return forward(*args, **kwargs)
+
+    return answering
