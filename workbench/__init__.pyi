@@ -17,7 +17,10 @@ from .inputs.pairs import pairs as pairs
 from .inputs.pairs import read_pairs as read_pairs
 from .inputs.pairs import task as task
 from .models import load as load
+from .models.anatomy import Anatomy as Anatomy
+from .models.hooked import HookedModel as HookedModel
 from .models.language import HookedLM as HookedLM
+from .models.modality import Sizes as Sizes
 from .patching.attention import attention as attention
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate

@@ -1,6 +1,6 @@
-"""Tokenised inputs as the engine sees them: ids, answers and positions, with no text in the way.
+"""Inputs as the engine sees them: a tensor of positions each, answers, and names of positions.
 
-The engine knows only these. Tokenisation happens at the edge (`workbench.inputs.pairs`).
+An input is ``[pos, ...]``: ids of tokens, flattened patches of an image. Texts become inputs in `workbench.inputs.pairs`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from workbench import arguments
 
 @dataclass(frozen=True)
 class Group:
-    """Prompts that may share a batch: one length, one first difference. `members` index the whole list."""
+    """Examples that may share a batch: one length and, for causal models, one first difference (0 for others).
+    `members` index the whole list."""
 
     length: int
     first_difference: int
@@ -27,14 +28,16 @@ class Group:
 
 @dataclass(frozen=True)
 class PairedInputs:
-    """Clean/corrupt token sequences with their answers; entry i of every field belongs to example i.
+    """Clean and corrupt inputs with their answers; entry i of every field belongs to example i.
 
     Attributes:
         name: the task's name, or "pairs".
-        clean, corrupt: ids ``[pos]`` of each example, equal lengths within an example.
-        answer, wrong: ids of the right and the wrong answers (several are averaged in logits, summed in probability).
+        clean, corrupt: ``[pos, ...]`` of each example (ids ``[pos]`` of tokens, patches ``[pos, pixel]`` of an image),
+            of equal shapes within an example.
+        answer, wrong: ids of the right and the wrong answers, tokens or classes (several are averaged in logits,
+            summed in probability). Left out, there are none: metrics that compare answers are then refused.
         options: ids of all candidates, empty where the task names none.
-        positions: named positions of each example, always with ``"end"``, the last one.
+        positions: named positions of each example; those of a prompt have ``"end"``, the last one.
         texts: the clean and the corrupt text, for people.
         dropped: how many sampled prompts the tokeniser's filter refused.
         bos: the beginning-of-sequence token in every prompt, or None.
@@ -52,10 +55,10 @@ class PairedInputs:
     name: str
     clean: tuple[Shaped[Tensor, "pos *rest"], ...]
     corrupt: tuple[Shaped[Tensor, "pos *rest"], ...]
-    answer: tuple[tuple[int, ...], ...]
-    wrong: tuple[tuple[int, ...], ...]
-    options: tuple[tuple[int, ...], ...]
-    positions: tuple[Mapping[str, int], ...]
+    answer: tuple[tuple[int, ...], ...] = ()
+    wrong: tuple[tuple[int, ...], ...] = ()
+    options: tuple[tuple[int, ...], ...] = ()
+    positions: tuple[Mapping[str, int], ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
     dropped: int = 0
     bos: str | None = None
@@ -68,6 +71,9 @@ class PairedInputs:
             rows = arguments.sequence(name, getattr(self, name), "a tensor for each example")
             if not rows or not all(isinstance(row, Tensor) and len(row) for row in rows):
                 raise arguments.refusal(name, getattr(self, name), "a tensor for each example, at least one")
+        for name, nothing in (("answer", ()), ("wrong", ()), ("options", ()), ("positions", {})):
+            if getattr(self, name) == ():
+                object.__setattr__(self, name, tuple(nothing for _ in self.clean))
         names = ["corrupt", "answer", "wrong", "options", "positions"]
         for name in names if isinstance(self.texts, tuple) and not self.texts else [*names, "texts"]:
             entries = arguments.sequence(name, getattr(self, name), "one entry for each example")
@@ -111,13 +117,15 @@ class PairedInputs:
         """The same pairs with their clean and corrupt runs exchanged."""
         return replace(self, clean=self.corrupt, corrupt=self.clean)
 
-    def groups(self, at_most: int | None = None) -> list[Group]:
-        """Examples of one (length, first difference), in the order met, `at_most` a group.
+    def groups(self, at_most: int | None = None, causal: bool = True) -> list[Group]:
+        """Examples of one length and, where attention is causal, one first difference, in the order met, `at_most` a
+        group. Where it is not, nothing can be left out before the first difference, and one would only split batches.
 
-        The cut depends on the list of prompts alone.
+        The cut depends on the list of inputs alone.
         """
         at_most = arguments.whole_number("at_most", at_most, at_least=1, optional=True)
-        keys = [(len(ids), first) for ids, first in zip(self.clean, self.first_difference, strict=True)]
+        firsts = self.first_difference if arguments.flag("causal", causal) else [0] * len(self)
+        keys = [(len(x), first) for x, first in zip(self.clean, firsts, strict=True)]
         return [
             Group(length, first, part)
             for length, first in dict.fromkeys(keys)

@@ -16,49 +16,72 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Dotted names; those of a layer's parts are relative to the layer, projections' to the attention module.
+    """Dotted names of a model's parts; those of a layer's parts are relative to the layer, projections' to the
+    attention module. What a model does not have stays empty: its hook points are then left out.
 
     Attributes:
-        layers: the list of decoder layers.
+        layers: the list of layers.
         embed, final_norm, unembed: the two ends of the residual stream; position_embed where positions are learned.
         attention, mlp: the two branches of a layer.
         attn_out, mlp_out: the modules whose outputs join the residual stream (Gemma norms after each branch).
         norm1, norm2: the norms before the branches.
-        query, key: projections before rotary, empty where `fused` or without rotary.
+        query, key, value: projections, empty where `fused`.
         output, mlp_output: the projections that end the branches (relative to attention and MLP).
         fused: the one matrix of q, k and v, and whether it is laid out ``"blocks"`` (all q, all k, all v) or
             ``"per_head"`` (q, k and v of each head in turn).
         query_norm, key_norm: norms of q and k before rotary, and whether heads come before positions there.
         rotary: whether q and k are rotated between projection and attention.
         parallel: the MLP reads the layer's input, so that there is no ``resid_mid``.
+
+    Examples:
+        >>> parts = wb.Anatomy(layers="encoder.layers", attention="attn", attn_out="attn", output="proj")
+        >>> parts.mlp_out
+        ''
     """
 
-    layers: str = "model.layers"
-    embed: str = "model.embed_tokens"
+    layers: str = ""
+    embed: str = ""
     position_embed: str = ""
-    final_norm: str = "model.norm"
-    unembed: str = "lm_head"
-    attention: str = "self_attn"
-    mlp: str = "mlp"
-    attn_out: str = "self_attn"
-    mlp_out: str = "mlp"
-    norm1: str = "input_layernorm"
-    norm2: str = "post_attention_layernorm"
-    query: str = "q_proj"
-    key: str = "k_proj"
-    value: str = "v_proj"
-    output: str = "o_proj"
-    mlp_output: str = "down_proj"
+    final_norm: str = ""
+    unembed: str = ""
+    attention: str = ""
+    mlp: str = ""
+    attn_out: str = ""
+    mlp_out: str = ""
+    norm1: str = ""
+    norm2: str = ""
+    query: str = ""
+    key: str = ""
+    value: str = ""
+    output: str = ""
+    mlp_output: str = ""
     fused: str = ""
     fused_layout: str = "blocks"
     query_norm: str = ""
     key_norm: str = ""
     heads_first: bool = False
-    rotary: bool = True
+    rotary: bool = False
     parallel: bool = False
 
 
-LLAMA = Anatomy()
+LLAMA = Anatomy(
+    layers="model.layers",
+    embed="model.embed_tokens",
+    final_norm="model.norm",
+    unembed="lm_head",
+    attention="self_attn",
+    mlp="mlp",
+    attn_out="self_attn",
+    mlp_out="mlp",
+    norm1="input_layernorm",
+    norm2="post_attention_layernorm",
+    query="q_proj",
+    key="k_proj",
+    value="v_proj",
+    output="o_proj",
+    mlp_output="down_proj",
+    rotary=True,
+)
 GEMMA = replace(
     LLAMA, norm2="pre_feedforward_layernorm", attn_out="post_attention_layernorm", mlp_out="post_feedforward_layernorm"
 )
@@ -67,17 +90,16 @@ GPT2 = Anatomy(
     embed="transformer.wte",
     position_embed="transformer.wpe",
     final_norm="transformer.ln_f",
+    unembed="lm_head",
     attention="attn",
+    mlp="mlp",
     attn_out="attn",
+    mlp_out="mlp",
     norm1="ln_1",
     norm2="ln_2",
-    query="",
-    key="",
-    value="",
     output="c_proj",
     mlp_output="c_proj",
     fused="c_attn",
-    rotary=False,
 )
 GPT_NEOX = Anatomy(
     layers="gpt_neox.layers",
@@ -85,14 +107,16 @@ GPT_NEOX = Anatomy(
     final_norm="gpt_neox.final_layer_norm",
     unembed="embed_out",
     attention="attention",
+    mlp="mlp",
     attn_out="attention",
-    query="",
-    key="",
-    value="",
+    mlp_out="mlp",
+    norm1="input_layernorm",
+    norm2="post_attention_layernorm",
     output="dense",
     mlp_output="dense_4h_to_h",
     fused="query_key_value",
     fused_layout="per_head",
+    rotary=True,
     parallel=True,
 )
 
@@ -147,6 +171,7 @@ def discover(model: Any) -> Anatomy:
         value=_first(attention_module, "v_proj"),
         output=_first(attention_module, "o_proj", "out_proj", "dense", "c_proj"),
         mlp_output=_first(find(layer, mlp) if layer is not None and mlp else None, "down_proj", "fc2", "c_proj", "w2"),
+        rotary=True,
         parallel=_first(layer, "post_attention_layernorm", "ln_2", "norm2") == "",
     )
 

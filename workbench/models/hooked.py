@@ -1,7 +1,7 @@
 """`HookedModel`: a transformer whose heads can be recorded and edited, whatever its inputs are.
 
 A modality is a subclass that says what its inputs are and what its metrics read: `workbench.models.language.HookedLM`
-is one. ``docs/own-model.md`` brings a model of one's own.
+is one. ``docs/howto/any-model.md`` brings a model of one's own.
 """
 
 from __future__ import annotations
@@ -281,11 +281,20 @@ class HookedModel(Modality, HookedRootModule):
         return total
 
     def _require_parts(self) -> None:
+        """Every part that the anatomy names has to be there."""
         anatomy = self.anatomy
-        if not anatomy.layers or not anatomy.attention:
-            raise UnsupportedModel(
-                f"No layers with attention were found in {type(self.hf).__name__}. {self.where_parts_are_named}"
-            )
+        outer = ("layers", "embed", "position_embed", "final_norm")
+        of_layer = ("attention", "mlp", "attn_out", "mlp_out", "norm1", "norm2")
+        of_attention = ("query", "key", "value", "output", "fused", "query_norm", "key_norm")
+        attention = ".".join(filter(None, (anatomy.layers, "0", anatomy.attention)))
+        for prefix, fields in (("", outer), (f"{anatomy.layers}.0.", of_layer), (f"{attention}.", of_attention)):
+            for field in fields:
+                name = getattr(anatomy, field)
+                if (name and find(self.hf, prefix + name) is None) or (not name and field in ("layers", "attention")):
+                    raise UnsupportedModel(
+                        f"{type(self.hf).__name__} has no module {prefix + name!r} for {field}. "
+                        f"Name it in {type(self).__name__}.parts."
+                    )
 
     def _attach(self, hf: Any) -> None:
         """Have the attention modules call `hooked_attention`: by name where transformers looks their function up, else

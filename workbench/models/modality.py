@@ -26,7 +26,12 @@ from workbench.models.transformer_lens_api import transformer_lens_config
 
 
 class Sizes(NamedTuple):
-    """What a model's layers count: `n_kv_heads` key/value heads serve `n_heads` query heads of width `d_head`."""
+    """The sizes of a model's layers: `n_kv_heads` key/value heads serve `n_heads` query heads of width `d_head`.
+
+    Examples:
+        >>> wb.Sizes(n_layers=6, n_heads=4, n_kv_heads=4, d_head=16, d_model=64).d_head
+        16
+    """
 
     n_layers: int
     n_heads: int
@@ -36,16 +41,21 @@ class Sizes(NamedTuple):
 
 
 class Modality:
-    """Mixed into `workbench.models.hooked.HookedModel`. A modality is a subclass of that with `parts_of`, `outputs` and
-    `trial`, and `sizes` where the model has no Hugging Face configuration; the rest has defaults."""
+    """Mixed into `workbench.models.hooked.HookedModel`, which is what `self` is. A modality is a subclass of that with
+    `parts` (or `parts_of`), `outputs` and `trial`, and `sizes` where the model has no Hugging Face configuration; the
+    rest has defaults."""
 
     #: What the inputs are; head scores, catalogue entries and pages say which modalities they apply to.
     modality: ClassVar[str] = "other"
+    #: Where the model has its parts.
+    parts: ClassVar[Anatomy] = Anatomy()
+    #: What `outputs` are; a metric says which it reads.
+    outputs_are: ClassVar[str] = "logits"
     #: Whether metrics read the last position alone, so that the last layer need not compute the others.
     reads_last_position: ClassVar[bool] = False
 
     #: For a refusal: where to name the parts of a model that were not found.
-    where_parts_are_named: ClassVar[str] = "Its parts_of may name the wrong modules."
+    where_parts_are_named: ClassVar[str] = "Its parts may name the wrong modules."
 
     hf: Any
     lock: threading.RLock
@@ -77,7 +87,7 @@ class Modality:
     def parts_of(self, hf: Any) -> tuple[Anatomy, bool]:
         """Where the model has its parts, and whether that is known rather than guessed: what is wrong with a known
         place is an error, and a guessed one is left out with a warning."""
-        raise NotImplementedError(f"{type(self).__name__}.parts_of says where the model has its parts.")
+        return self.parts, True
 
     def outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch n_outputs"]:
         """What metrics read of complete forwards: logits of classes, or of the token after the last position."""
@@ -96,7 +106,7 @@ class Modality:
         """How many numbers `outputs` gives for an input."""
         return int(self.outputs(self.trial()).shape[-1])
 
-    def run_layers(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
+    def run_layers(self: Any, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
         """A forward as far as the end of the last layer."""
 
         def stop(*_: Any) -> None:
@@ -110,7 +120,7 @@ class Modality:
             handle.remove()
 
     def read_out(
-        self,
+        self: Any,
         inputs: Shaped[Tensor, "row pos *rest"],
         stream: Float[Tensor, "row some_pos d_model"],
         entries: Shaped[Tensor, "n"] | None = None,
@@ -130,7 +140,7 @@ class Modality:
     def choose_readout(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
         """For the self-check: find out whether a cheaper readout than that gives the same; none is known here."""
 
-    def resumable_form(self) -> ResumableModel:
+    def resumable_form(self: Any) -> ResumableModel:
         """What the engine runs."""
         return ResumableLayers(self)
 
@@ -163,6 +173,6 @@ class Modality:
         """What else changes the model's numbers, besides its weights, configuration, code and versions (JSON-able)."""
         return {}
 
-    def transformer_lens_config(self) -> TransformerLensConfig:
+    def transformer_lens_config(self: Any) -> TransformerLensConfig:
         """The sizes as a TransformerLens configuration."""
         return transformer_lens_config(self)

@@ -59,7 +59,13 @@ def attribution(plan: Plan, progress: Progress | None = None) -> Sweep:
 
     uncached = ResultCache(None, None)
     measurement = measure(
-        plan.inputs, len(plan.cells), compute, results=uncached, progress=counter, steps_per_example=1
+        plan.inputs,
+        len(plan.cells),
+        compute,
+        causal=plan.resumable.causal,
+        results=uncached,
+        progress=counter,
+        steps_per_example=1,
     )
     return plan.sweep(measurement, screen="attribution", cells=len(plan.cells) * len(plan.inputs))
 

@@ -50,6 +50,7 @@ def measure(
     n_edits: int,
     compute: Callable[[Group], Measurement],
     *,
+    causal: bool,
     results: ResultCache,
     progress: ProgressCounter,
     steps_per_example: int,
@@ -57,6 +58,9 @@ def measure(
     """`compute` every batch that the result cache lacks; all batches together, in the order of `inputs`.
 
     `compute` reports to `progress` itself; a batch that was read counts as `steps_per_example` steps an example.
+
+    Args:
+        causal: whether the model is: its batches have one first difference.
     """
     n = len(inputs)
     base, source, edited, skipped = np.empty(n), np.empty(n), np.empty((n, n_edits)), np.empty(n)
@@ -67,5 +71,5 @@ def measure(
         if cached:
             progress(steps_per_example * len(rows))
 
-    results.for_each(inputs.groups(BATCH_SIZE), inputs, lambda batch: compute(batch).to_array(), fill)
+    results.for_each(inputs.groups(BATCH_SIZE, causal), inputs, lambda batch: compute(batch).to_array(), fill)
     return Measurement(base, source, edited, round(skipped.sum()))

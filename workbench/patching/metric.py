@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -42,6 +43,8 @@ class Metric:
         score: ``f(logits [row, n], example, columns) -> [row]`` where ``columns(ids)`` are the columns of token ids.
         tokens: the ids whose logits are needed, or None when all of them are.
         reference: whether the clean run's logits are needed.
+        answers: whether it compares the example's answers.
+        reads: what it reads, which the model's outputs have to be.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Metric:
     score: Callable[[Float[Tensor, "row n"], Example, Columns], Float[Tensor, "row"]]
     tokens: Callable[[Example], tuple[int, ...]] | None = None
     reference: bool = False
+    answers: bool = True
+    reads: str = "logits"
 
     def required_tokens(self, example: Example) -> tuple[int, ...] | None:
         """Ids whose logits the metric needs, sorted, or None for the whole vocabulary."""
@@ -83,18 +88,24 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
     if not callable(metric):
         return METRICS[arguments.one_of("metric", metric, METRICS.names(), do=do)]
     name = getattr(metric, "__name__", "metric")
-    return Metric(name, name, lambda logits, example, _: metric(logits, example))
+    return Metric(name, name, lambda logits, example, _: metric(logits, example), answers=False)
 
 
-def metric_for(metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs, argument: str = "task") -> Metric:
-    """The metric, once it is clear that these inputs can be measured by it.
+def metric_for(
+    metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs, model: Any = None, argument: str = "task"
+) -> Metric:
+    """The metric, once it is clear that these inputs, and the model if there is one, can be measured by it.
 
     Raises:
         UnknownName: no metric of that name.
-        UsageError: it is one of ours that compares answers, and the inputs have none.
+        UsageError: it compares answers, and the inputs have none; or the model's outputs are not what it reads.
     """
     resolved = resolve_metric(metric)
-    if isinstance(metric, str) and not resolved.reference and not all(inputs.answer):
-        why, do = f"metric={metric!r} compares them", "Use wb.task(name) or wb.pairs(...)."
+    if resolved.answers and not all(inputs.answer):
+        why, do = f"metric={resolved.name!r} compares them", "Use wb.task(name) or wb.pairs(...)."
         raise arguments.refusal(argument, inputs, "pairs with answers", do, because=why)
+    outputs = getattr(model, "outputs_are", "logits")
+    if isinstance(metric, str | Metric) and resolved.reads != outputs:
+        why = f"the model's outputs are {outputs}"
+        raise arguments.refusal("metric", resolved.name, f"a metric that reads {outputs}", because=why)
     return resolved

@@ -88,7 +88,7 @@ def path_patch(
         metric=metric,
     )
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    resolved_metric = metric_for(metric, inputs)
+    resolved_metric = metric_for(metric, inputs, model)
     if not resumable.resumes or resumable.n_steps > 1:
         raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
     by_layer = _receivers_by_layer(resumable, receivers)
@@ -106,7 +106,15 @@ def path_patch(
     identity = model_identity(resumable, store) if settings.is_cacheable else None
     key = () if identity is None else (BATCH_SIZE, "path patch", by_layer and list(by_layer.items()))
     results = ResultCache(store, identity, *key, settings.cache_key() if identity is not None else ())
-    measurement = measure(inputs, n_layers * n_heads, compute, results=results, progress=counter, steps_per_example=1)
+    measurement = measure(
+        inputs,
+        n_layers * n_heads,
+        compute,
+        causal=resumable.causal,
+        results=results,
+        progress=counter,
+        steps_per_example=1,
+    )
     names = [f"{layer}.{head}" for layer, heads in by_layer.items() for head in heads] if by_layer else "logits"
     info = {
         "site": "z",

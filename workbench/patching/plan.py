@@ -58,7 +58,7 @@ class Plan:
         settings = replace(settings, mean_over=resolve_mean_over(settings.mean_over, model))
         cells, labels = cells_of(resumable, inputs, settings)
         selected = _selected(cells, labels, settings.where)
-        return cls(model, resumable, inputs, settings, metric_for(settings.metric, inputs), selected, labels)
+        return cls(model, resumable, inputs, settings, metric_for(settings.metric, inputs, model), selected, labels)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -113,6 +113,12 @@ def sweep(
         return Measurement(np.array(batch.base_scores), source, edited, skipped)
 
     measurement = measure(
-        inputs, len(cells), compute, results=plan.results(store), progress=counter, steps_per_example=len(cells)
+        inputs,
+        len(cells),
+        compute,
+        causal=plan.resumable.causal,
+        results=plan.results(store),
+        progress=counter,
+        steps_per_example=len(cells),
     )
     return plan.sweep(measurement, cells=len(cells) * len(inputs), skipped_cells=round(measurement.skipped))

@@ -77,7 +77,7 @@ def sweep_sets(
     settings = SetSettings(edit, base, metric, resolve_mean_over(mean_over, model), seed, memory_gb)
     edits_of = _edits_by_set(sets, edit)
     inputs = task_inputs if base == "clean" else task_inputs.swapped()
-    resolved_metric = metric_for(metric, task_inputs)
+    resolved_metric = metric_for(metric, task_inputs, model)
     distinct = list(dict.fromkeys(item for items in edits_of.values() for item in items))
     members = [[distinct.index(item) for item in items] for items in edits_of.values()]
     patches = any(item.kind == "patch" for item in distinct)
@@ -103,7 +103,13 @@ def sweep_sets(
         return Measurement(np.array(base_batch.base_scores), source, edited, 0)
 
     measurement = measure(
-        inputs, len(edits_of), compute, results=results, progress=counter, steps_per_example=len(edits_of)
+        inputs,
+        len(edits_of),
+        compute,
+        causal=resumable.causal,
+        results=results,
+        progress=counter,
+        steps_per_example=len(edits_of),
     )
     info = {
         "by": ["set"],

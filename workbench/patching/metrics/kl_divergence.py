@@ -13,4 +13,4 @@ def score(logits: Tensor, example: Example, columns: Columns) -> Tensor:
     return (clean.exp() * (clean - logits.log_softmax(-1))).sum(-1)
 
 
-metric = Metric("kl_divergence", "nats", score, reference=True)
+metric = Metric("kl_divergence", "nats", score, reference=True, answers=False)

@@ -1,0 +1,333 @@
+"""Models that the workbench does not know, hooked in this file alone: an unmodified vision transformer of transformers,
+and plain torch modules that call PyTorch's attention function. All in float64, against plain hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ViTConfig, ViTForImageClassification
+
+import workbench as wb
+from tests.oracle.plain_hooks import edited, head_slice
+from workbench.errors import UnsupportedModel, UsageError
+
+SIDE, PATCH, CHANNELS, CLASSES = 12, 4, 3, 6
+LAYERS, HEADS, D_HEAD = 3, 4, 8
+SIZES = wb.Sizes(LAYERS, HEADS, HEADS, D_HEAD, HEADS * D_HEAD)
+
+
+# --- the models -------------------------------------------------------------------------------------------------------
+
+
+class HookedViT(wb.HookedModel):
+    """Positions: CLS, a row of zeros, then the patches, each its pixels in one row."""
+
+    modality = "vision"
+    parts = wb.Anatomy(
+        layers="vit.layers",
+        embed="vit.embeddings",
+        final_norm="vit.layernorm",
+        attention="attention",
+        mlp="mlp",
+        attn_out="attention",
+        mlp_out="mlp",
+        norm1="layernorm_before",
+        norm2="layernorm_after",
+        query="q_proj",
+        key="k_proj",
+        value="v_proj",
+        output="o_proj",
+        mlp_output="fc2",
+    )
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        pixels = F.fold(inputs[:, 1:].mT, SIDE, PATCH, stride=PATCH)
+        return self.hf(pixel_values=pixels).logits
+
+    def trial(self) -> Tensor:
+        return pictures(2, seed=9)
+
+    def labels(self, inputs: Tensor) -> tuple[str, ...]:
+        side = SIDE // PATCH
+        return ("cls", *(f"{i // side},{i % side}" for i in range(side * side)))
+
+
+class Attention(nn.Module):
+    def __init__(self, causal: bool) -> None:
+        super().__init__()
+        self.causal, width = causal, HEADS * D_HEAD
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        z = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out(z.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    def __init__(self, causal: bool) -> None:
+        super().__init__()
+        width = HEADS * D_HEAD
+        self.norm1, self.norm2, self.attn = nn.LayerNorm(width), nn.LayerNorm(width), Attention(causal)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Net(nn.Module):
+    """A plain torch transformer: causal, read at its last position; or not, read as the mean over positions."""
+
+    def __init__(self, causal: bool) -> None:
+        super().__init__()
+        width = HEADS * D_HEAD
+        self.causal, self.enter, self.norm = causal, nn.Linear(PATCH**2 * CHANNELS, width), nn.LayerNorm(width)
+        self.places = nn.Parameter(torch.randn(16, width))
+        self.blocks = nn.ModuleList(Block(causal) for _ in range(LAYERS))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x) + self.places[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        return self.head(x[:, -1] if self.causal else x.mean(1)) * 3  # a scale that no table of families knows
+
+
+class HookedNet(wb.HookedModel):
+    parts = wb.Anatomy(
+        layers="blocks",
+        embed="enter",
+        final_norm="norm",
+        attention="attn",
+        mlp="mlp",
+        attn_out="attn",
+        mlp_out="mlp",
+        norm1="norm1",
+        norm2="norm2",
+        fused="qkv",
+        output="out",
+        mlp_output="2",
+    )
+
+    def sizes(self) -> wb.Sizes:
+        return SIZES
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        return self.hf(inputs)
+
+    def trial(self) -> Tensor:
+        return pictures(2, seed=9)
+
+
+# --- what they are tested on ------------------------------------------------------------------------------------------
+
+
+def pictures(n: int, seed: int) -> Tensor:
+    shape, generator = (n, 1 + (SIDE // PATCH) ** 2, PATCH**2 * CHANNELS), torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    x[:, 0] = 0
+    return x
+
+
+@dataclass(frozen=True)
+class Case:
+    """A hooked model, and the same module with the ends that plain hooks need."""
+
+    model: wb.HookedModel
+    project: Callable[[int], nn.Module]
+
+    def outputs(self, inputs: Tensor, *edits: tuple[int, Callable[[Tensor], Tensor]]) -> Tensor:
+        """The outputs with z of some layers edited, by plain hooks on the output projections."""
+        with torch.no_grad(), edited(*((self.project(layer), "input", change) for layer, change in edits)):
+            return type(self.model).outputs(self.model, inputs)
+
+    def z(self, inputs: Tensor) -> list[Tensor]:
+        seen: dict[int, Tensor] = {}
+
+        def reading(layer: int) -> Callable[[Tensor], Tensor]:
+            return lambda x: seen.setdefault(layer, x.clone())
+
+        self.outputs(inputs, *((layer, reading(layer)) for layer in range(LAYERS)))
+        return [seen[layer] for layer in range(LAYERS)]
+
+
+def make(kind: str) -> Case:
+    torch.manual_seed(0)
+    if kind == "vit":
+        sizes = {"hidden_size": HEADS * D_HEAD, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
+        image = {"image_size": SIDE, "patch_size": PATCH, "num_channels": CHANNELS, "num_labels": CLASSES}
+        vit = ViTForImageClassification(ViTConfig(**sizes, **image, intermediate_size=64)).eval().double()
+        for parameter in vit.parameters():  # random weights of that size move nothing
+            parameter.data.mul_(8).add_(0.01)
+        return Case(HookedViT(vit), lambda layer: vit.get_submodule(f"vit.layers.{layer}.attention.o_proj"))
+    net = Net(causal=kind == "causal net").eval().double()
+    return Case(HookedNet(net), lambda layer: net.get_submodule(f"blocks.{layer}.attn.out"))
+
+
+@pytest.fixture(scope="module", params=["vit", "net", "causal net"])
+def case(request: pytest.FixtureRequest) -> Case:
+    return make(request.param)
+
+
+def pairs(n: int = 5) -> wb.PairedInputs:
+    """Pictures that differ in one patch, another one in each."""
+    clean = pictures(n, seed=1)
+    corrupt, other = clean.clone(), pictures(n, seed=2)
+    for i in range(n):
+        corrupt[i, 2 + i] = other[i, 2 + i]
+    answer, wrong = (tuple((((i + shift) % CLASSES),) for i in range(n)) for shift in (0, 2))
+    last = {"cls": 0, "end": clean.shape[1] - 1}
+    return wb.PairedInputs("pictures", tuple(clean), tuple(corrupt), answer, wrong, positions=(last,) * n)
+
+
+def differences(outputs: Tensor, inputs: wb.PairedInputs) -> np.ndarray:
+    rows = zip(outputs.double(), inputs.answer, inputs.wrong, strict=True)
+    return np.array([float(row[answer[0]] - row[wrong[0]]) for row, answer, wrong in rows])
+
+
+def stacked(rows: Any) -> Tensor:
+    return torch.stack(list(rows))
+
+
+# --- the tests --------------------------------------------------------------------------------------------------------
+
+
+def test_without_hooks_and_when_everything_is_read_the_model_is_untouched(case: Case) -> None:
+    x = pictures(3, seed=4)
+    expected = case.outputs(x)
+    assert torch.equal(case.model(x), expected)
+    output, cache = case.model.run_with_cache(x)
+    assert torch.allclose(output, expected, atol=1e-9)
+    assert set(cache) == set(case.model.hook_dict)
+    assert not any("forward" in vars(module) for module in case.model.hf.modules())
+    for layer, z in enumerate(case.z(x)):
+        assert torch.allclose(cache[f"blocks.{layer}.attn.hook_z"].flatten(2), z, atol=1e-9)
+
+
+def test_causality_is_found(case: Case) -> None:
+    assert case.model.causal == getattr(case.model.hf, "causal", False)
+    assert case.model.resumable, case.model.why_not_resumable
+
+
+def test_a_sweep_is_exact(case: Case) -> None:
+    inputs = pairs()
+    swept = wb.sweep(case.model, inputs, direction="noise", cache=False)
+    clean, source = stacked(inputs.clean), case.z(stacked(inputs.corrupt))
+    assert swept.base == pytest.approx(differences(case.outputs(clean), inputs), abs=1e-9)
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+
+            def patch(z: Tensor, layer: int = layer, columns: slice = head_slice(head, D_HEAD)) -> Tensor:
+                z = z.clone()
+                z[..., columns] = source[layer][..., columns]
+                return z
+
+            expected = differences(case.outputs(clean, (layer, patch)), inputs)
+            assert swept.values[layer, head] == pytest.approx(expected, abs=1e-9)
+    assert np.abs(swept.delta).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"edit": "zero"},
+        {"edit": "mean"},
+        {"edit": "resample"},
+        {"site": "v"},
+        {"site": "resid_mid", "by": "position", "positions": "all"},
+        {"site": "pattern", "edit": "pattern", "attend_to": [0], "positions": ["end"]},
+        {"metric": "kl_divergence", "direction": "noise"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_sweep_is_a_run_with_that_edit(case: Case, settings: dict[str, Any]) -> None:
+    inputs = pairs()
+    swept = wb.sweep(case.model, inputs, cache=False, **settings)
+    site, kind = settings.get("site", "z"), settings.get("edit", "patch")
+    base = "corrupt" if swept.info["direction"] == "denoise" else "clean"
+    for layer in range(LAYERS):
+        position = 3 if "position" in swept.axes else settings.get("positions", [None])[0]
+        head = None if site == "resid_mid" else 1
+        attend_to = tuple(settings["attend_to"]) if "attend_to" in settings else None
+        edit = wb.Edit(site, layer, head, position=position, kind=kind, attend_to=attend_to)
+        out = wb.run(case.model, inputs, [edit], base=base, cache=False)
+        expected = out.scores(settings.get("metric", "logit_difference")).numpy()
+        index = (layer, 3) if "position" in swept.axes else (layer, 1)
+        assert swept.values[index] == pytest.approx(expected, abs=1e-9)
+
+
+def test_direct_effects_are_those_of_plain_hooks(case: Case) -> None:
+    """Path patching to the outputs: one head's z of the corrupt run, every other head's z frozen, MLPs recomputed."""
+    inputs = pairs()
+    patched = wb.path_patch(case.model, inputs, freeze="all", position="cls", cache=False)
+    clean = stacked(inputs.clean)
+    own, source = case.z(clean), case.z(stacked(inputs.corrupt))
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+
+            def frozen(index: int, sender: tuple[int, int] = (layer, head)) -> Callable[[Tensor], Tensor]:
+                def change(_: Tensor) -> Tensor:
+                    z, columns = own[index].clone(), head_slice(sender[1], D_HEAD)
+                    if index == sender[0]:
+                        z[:, 0, columns] = source[index][:, 0, columns]
+                    return z
+
+                return change
+
+            outputs = case.outputs(clean, *((index, frozen(index)) for index in range(LAYERS)))
+            assert patched.values[layer, head] == pytest.approx(differences(outputs, inputs), abs=1e-9)
+
+
+def test_recordings_screens_and_the_cache(case: Case, tmp_path: Path) -> None:
+    inputs = pairs()
+    kept, computed = (wb.record(case.model, inputs, ["z", "v", "pattern"], cache=store) for store in (tmp_path, False))
+    for site in ("z", "v", "pattern"):
+        for i in range(len(inputs)):
+            assert torch.allclose(kept.clean[site][i], computed.clean[site][i], atol=1e-9)
+    z, v, pattern = (computed.corrupt[site][0] for site in ("z", "v", "pattern"))
+    assert torch.allclose(torch.einsum("lhds,lshx->ldhx", pattern, v), z, atol=1e-9)
+    first = wb.sweep(case.model, inputs, cache=tmp_path)
+    assert np.array_equal(first.values, wb.sweep(case.model, inputs, cache=tmp_path).values)
+    screened = wb.screen(case.model, inputs, confirm=0.5, cache=False)
+    exact = np.isfinite(screened.exact.values).all(-1)
+    assert exact.any()
+    assert screened.exact.values[exact] == pytest.approx(first.values[exact], abs=1e-9)
+
+
+def test_batches_of_a_model_that_is_not_causal_are_not_split_by_the_first_difference(case: Case) -> None:
+    inputs = pairs()
+    groups = inputs.groups(8, case.model.causal)
+    assert len(groups) == (len(inputs) if case.model.causal else 1)
+
+
+def test_what_it_cannot_do_is_refused_in_one_line(case: Case) -> None:
+    with pytest.raises(UsageError, match=r"task='Mary': expected wb.PairedInputs, because this is a model of"):
+        wb.sweep(case.model, "Mary")
+    alone = wb.PairedInputs("pictures", pairs().clean, pairs().corrupt)
+    with pytest.raises(UsageError, match=r"pairs with answers, because metric='logit_difference' compares them"):
+        wb.sweep(case.model, alone)
+    assert wb.sweep(case.model, alone, metric="kl_divergence", direction="noise", cache=False).delta.max() > 0
+
+
+def test_a_part_that_is_not_there_is_named() -> None:
+    class Wrong(HookedNet):
+        parts = wb.Anatomy(layers="blocks", attention="attention")
+
+    with pytest.raises(UnsupportedModel, match=r"Net has no module 'blocks.0.attention' for attention"):
+        Wrong(Net(causal=True).eval())
+
+
+def test_labels() -> None:
+    model = make("vit").model
+    assert model.labels(pairs().clean[0])[:3] == ("cls", "0,0", "0,1")
+    assert make("net").model.labels(pairs().clean[0])[:3] == ("0", "1", "2")
