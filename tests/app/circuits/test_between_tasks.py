@@ -92,4 +92,4 @@ def test_the_summary_of_a_circuit_has_a_control() -> None:
     assert f"{float(row['random']):z.2f} ({float(row['random_low']):z.2f} to {float(row['random_high']):z.2f})" in text
     text = " ".join(summary_lines(make_run("faithfulness", committed("faithfulness")), "ioi"))
     shares = [float(r["share"]) for r in rows_of("faithfulness", "faithfulness") if "random" in r["set"]]
-    assert f"{len(shares)} random circuits {min(shares):z.2f} to {max(shares):z.2f}" in text
+    assert f"{len(shares)} random circuits keep {min(shares):z.2f} to {max(shares):z.2f}" in text

@@ -184,7 +184,7 @@ def test_the_command_screens(capsys: pytest.CaptureFixture[str]) -> None:
     ("options", "message"),
     [
         (["--screen", "atribution"], "attribution"),
-        (["--confirm", "0.3"], "--confirm belongs to --screen"),
+        (["--confirm", "0.3"], "--confirm is only for --screen"),
         (["--screen", "attribution", "--confirm", "2"], "above 0 and at most 1"),
     ],
 )
