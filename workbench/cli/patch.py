@@ -169,7 +169,7 @@ def _target(out: Path | None) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error.strerror or error}. Name another place.") from None
+        raise BadInput(f"--out {out} cannot be written: {error.strerror or error}. Choose another path.") from None
     return out
 
 

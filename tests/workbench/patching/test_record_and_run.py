@@ -44,7 +44,7 @@ def test_a_recording_is_a_list_of_prompts_over_layers() -> None:
     assert "4 prompts" in repr(rec)
     with pytest.raises(UnknownName, match="recorded site"):
         rec.clean["v"]
-    with pytest.raises(TypeError, match="index the prompt first"):
+    with pytest.raises(TypeError, match="Index the prompt first"):
         rec.clean["z"]["a"]  # pyright: ignore[reportCallIssue, reportArgumentType] - a wrong type on purpose
     with pytest.raises(AttributeError, match=r"\[0\]\.shape"):
         rec.clean["z"].shape  # noqa: B018 - reading it is the test

@@ -234,9 +234,9 @@ def file_of(tensors=GOOD, metadata=METADATA, format="workbench.sweep/1") -> byte
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no whole safetensors"),
-        (file_of()[:-8], "no whole safetensors"),
-        ((2**60).to_bytes(8, "little") + b"{}", "no whole safetensors"),
+        (b"", "not a complete safetensors"),
+        (file_of()[:-8], "not a complete safetensors"),
+        ((2**60).to_bytes(8, "little") + b"{}", "not a complete safetensors"),
         (to_bytes(GOOD), "format"),
         (file_of(format="other"), "format"),
         (file_of({**GOOD, "more": np.zeros(1)}), "'more'"),

@@ -194,7 +194,7 @@ def test_names_become_file_names_and_config_must_be_json(tmp_path):
         RunDirectory.create(tmp_path, "../f", {})
     with pytest.raises(UsageError, match="no JSON form"):
         RunDirectory.create(tmp_path, "f", {"x": object()})
-    with RunDirectory.create(tmp_path, "f", {}) as run, pytest.raises(UsageError, match="small letters"):
+    with RunDirectory.create(tmp_path, "f", {}) as run, pytest.raises(UsageError, match="lower-case letters"):
         run.add_table("a/b", TABLE)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="--out"):
