@@ -39,8 +39,10 @@ def matrix(
         title=f"Overlap of circuits · {model} · n = {n} per task",
         subtitle=f"top {percent:g} % of heads per stage · above the diagonal: Jaccard index · below: 95th "
         "percentile of layer-matched random circuits · on it: circuits from two halves of the task's own prompts",
-        scale="Jaccard index of the heads",
+        scale="overlap (Jaccard index of the heads)",
         note="Grey: no value. Only stages that both tasks have are compared.",
+        x_title="task",
+        y_title="task",
         limit=1.0,
         diverging=False,
         show_values=True,
@@ -64,7 +66,7 @@ def bars(overlaps: pd.DataFrame, *, model: str, n: int, percent: float) -> Bars:
         title=f"Overlap of pairs of tasks · {model} · n = {n} per task",
         subtitle=f"top {percent:g} % of heads per stage · 95 % bootstrap intervals over prompts, with the receivers "
         "of the full sample",
-        scale="Jaccard index of the heads",
+        scale="overlap (Jaccard index of the heads)",
         note="Near pairs first, then distant ones, then the rest, as declared beforehand.",
         reference=columns["null_95"],
         reference_name="95th percentile of layer-matched random circuits",

@@ -169,8 +169,8 @@ def _resumes(model: HookedLM, ids: Tensor) -> None:
     if reason:
         model.resumable, model.why_not_resumable = False, reason
         warnings.warn(
-            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute full "
-            "forwards (exact, but slower).",
+            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps run full "
+            "forward passes (exact, but slower).",
             stacklevel=5,
         )
 

@@ -71,7 +71,7 @@ def _check_variant(subject: Task, tokenizer: Any) -> Iterator[str]:
         yield failure
         return
     if len(pairs) < PAIRS:
-        yield f"draws only {len(pairs)} different pairs, and a task needs {PAIRS}. Draw from more words or templates."
+        yield f"draws {len(pairs)} different pairs, and a task needs {PAIRS}. Draw from more words or templates."
     yield from _is_fixed_by_its_seed(subject, len(pairs))
     wrong = list(_pairs_are_complete(subject, pairs))
     yield from wrong

@@ -134,7 +134,7 @@ def test_one_damaged_block_is_lost_alone(filled: Store) -> None:
     assert filled.verify()[:2] == (5, 0)
     for ending in ("", "-wal", "-shm"):
         (filled.folder / f"{NAME}{ending}").unlink(missing_ok=True)
-    with pytest.warns(CacheNotice, match="entered"):
+    with pytest.warns(CacheNotice, match="checked and added"):
         store = Store(filled.folder)
     assert set(store.read_many(KEYS)) == set(KEYS) - {KEYS[2]}
 

@@ -48,7 +48,7 @@ def test_nesting_bombs_are_refused():
         deep = {"a": deep}
     with pytest.raises(UntrustedModel, match="nested more than"):
         trust.check_config(deep, "config.json")
-    with pytest.raises(UntrustedModel, match="holds a list"):
+    with pytest.raises(UntrustedModel, match="contains a list"):
         trust.parse_json(b"[]", "config.json")
 
 

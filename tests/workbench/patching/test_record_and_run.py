@@ -288,6 +288,6 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
     with pytest.raises(UsageError, match="because the model has no tokenizer"):
         run(model, "a text", [])
     assert torch.equal(run(model, INPUTS, []).logits, run(model, INPUTS, []).base_logits)
-    with pytest.raises(UsageError, match="left out"):
+    with pytest.raises(UsageError, match="no unedited run"):
         run(model, INPUTS, [], unedited=False).scores("kl_divergence")
     assert run(model, texts, [Edit("z", 0, kind="zero")]).logits.shape == (4, VOCABULARY)

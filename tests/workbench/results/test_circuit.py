@@ -39,8 +39,8 @@ def test_saved_and_loaded(tmp_path):
     ("change", "message"),
     [
         ({"format": "x"}, "format"),
-        ({"name": 1}, "texts"),
-        ({"heads": [["9.6"]]}, "list of 2 texts"),
+        ({"name": 1}, "strings"),
+        ({"heads": [["9.6"]]}, "list of 2 strings"),
         ({"heads": {}}, "must be lists"),
         ({"heads": [["9-6", "mover"]]}, "expected a head"),
         ({"heads": [["-1.6", "mover"]]}, "expected a head"),

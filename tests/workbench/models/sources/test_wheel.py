@@ -109,8 +109,8 @@ def test_an_altered_wheel_is_refused_with_both_hashes(listed, monkeypatch):
         ({}, "has no member"),
         ({"../" + MEMBER: b"x" * 8}, "has no member"),
         ({"/" + MEMBER: b"x" * 8}, "has no member"),
-        ({MEMBER: b"x" * 9}, "claims 9 bytes, 8 were expected"),
-        ({MEMBER: b"x" * 7}, "claims 7 bytes, 8 were expected"),
+        ({MEMBER: b"x" * 9}, "claims 9 bytes, expected 8"),
+        ({MEMBER: b"x" * 7}, "claims 7 bytes, expected 8"),
     ],
 )
 def test_archives_that_are_not_the_wheel_are_refused(tmp_path, members, message):
