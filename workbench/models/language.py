@@ -147,7 +147,7 @@ class HookedLM(TransformerLensTools, HookedRootModule):
             loss = _loss(logits, ids, attention_mask)
             return loss if return_type == "loss" else (logits, loss)
         if return_type not in ("logits", None):
-            raise UsageError(f"return_type {return_type!r}: use 'logits', 'loss', 'both' or None.")
+            raise UsageError(f"return_type={return_type!r}: expected 'logits', 'loss', 'both' or None.")
         return logits if return_type else None
 
     @contextmanager

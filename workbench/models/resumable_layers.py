@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class UnknownArgument(UnsupportedModel):
-    """A layer takes a per-position argument that cannot be cut to positions."""
+    """A layer takes a per-position argument that cannot be sliced by position."""
 
 
 @dataclass
@@ -288,6 +288,6 @@ def _cut_positions(
     if base.length not in x.shape:
         return x
     if x.shape[1] != base.length or x.shape[0] not in (1, base.size):
-        raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be cut to positions.")
+        raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be sliced by position.")
     x = x[:, start:end]
     return x if x.shape[0] == 1 else x[rows]

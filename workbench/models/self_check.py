@@ -79,7 +79,7 @@ def _patterns_sum_to_one(model: HookedLM, ids: Tensor) -> None:
     with model.running(taps):
         recomputed = model.hf(ids, use_cache=False).logits
     if not _close(recomputed, model.hf(ids, use_cache=False).logits):
-        raise _refuse(model, "attention computed from q, k and v explicitly does not give the model's logits.")
+        raise _refuse(model, "attention computed explicitly from q, k and v does not give the model's logits.")
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     for layer, total in sums.items():
         if total.shape[1] != model.n_heads:
@@ -169,8 +169,8 @@ def _resumes(model: HookedLM, ids: Tensor) -> None:
     if reason:
         model.resumable, model.why_not_resumable = False, reason
         warnings.warn(
-            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute full "
-            "forwards (exact, but slower).",
+            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps run full "
+            "forward passes (exact, but slower).",
             stacklevel=5,
         )
 

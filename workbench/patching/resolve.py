@@ -25,7 +25,7 @@ def resolve_model(model: Any) -> ResumableModel:
         if model.has_active_hooks():
             raise UsageError(
                 "Hooks are active on this model (add_hook, or `with model.hooks(...)`), and recordings, sweeps and "
-                "runs do not apply them: give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
+                "runs do not apply them. Give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
             )
         return ResumableLM(model)
     if isinstance(model, ResumableModel):
@@ -67,7 +67,7 @@ def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str]
     """
     longest = getattr(getattr(model, "cfg", None), "n_ctx", 0)
     if longest and (long := [len(row) for row in ids if len(row) > longest]):
-        raise UsageError(f"A text has {long[0]} tokens, and this model takes {longest} at most: shorten it.")
+        raise UsageError(f"A text has {long[0]} tokens, and this model's context length is {longest}. Shorten it.")
     nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
     ends = tuple({"end": len(row) - 1} for row in ids)
     both = tuple((text, text) for text in texts)
