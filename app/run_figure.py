@@ -38,7 +38,9 @@ def newest_run(finding: str) -> Run | None:
             run = Run.read_header(path)
             if run.facts.get("finding") == finding:
                 return run
-    st.info(f"No run of {escape_markdown(finding)} on this machine. Make one: `workbench reproduce {finding}`.")
+    st.info(
+        f"There is no run of {escape_markdown(finding)} on this machine. Make one: `workbench reproduce {finding}`."
+    )
     return None
 
 

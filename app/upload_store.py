@@ -34,7 +34,7 @@ def save(data: bytes) -> str:
         BadInput: it is too large.
     """
     if len(data) > MAX_BYTES:
-        raise BadInput(f"Upload: {len(data) / 1e6:.1f} MB, and the limit is {MAX_BYTES / 1e6:.0f} MB. Shorten it.")
+        raise BadInput(f"Upload: {len(data) / 1e6:.1f} MB, and the limit is {MAX_BYTES / 1e6:.0f} MB. Upload less.")
     name = hashlib.sha256(data).hexdigest()
     path = folder() / name
     if not path.exists():

@@ -49,8 +49,8 @@ class AblationCurve:
         return Lines(
             {str(order): Line(*(part[column].to_numpy(float) for column in columns)) for order, part in rows},
             title=f"{title} · n = {self.table['n'].iloc[0]}",
-            subtitle="the first k heads of each order set to their means at every position",
-            x_title="k, heads ablated (log scale)",
+            subtitle="the first k heads of each order ablated to their means at every position",
+            x_title="k, number of heads ablated (log scale)",
             y_title="share of the logit difference that is left",
             note="Bands: 95 % bootstrap intervals over prompts.",
             log_x=True,

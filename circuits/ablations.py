@@ -86,7 +86,8 @@ def heatmap(sweeps: Mapping[str, Sweep], title: str) -> Heatmap:
         [labels[i] for i in order],
         list(KINDS),
         title=f"{title} · n = {sweeps['mean'].n}",
-        subtitle=f"the {IN_CHART} heads that matter most by any ablation, ablated one at a time at every position",
+        subtitle=f"the {IN_CHART} heads with the largest change under any ablation, ablated one by one at all "
+        "positions",
         scale="change of the logit difference (logits)",
         x_title="layer.head",
         y_title="ablation",

@@ -75,9 +75,9 @@ class CircuitTests:
             high,
             list(self.faithful),
             title=title,
-            subtitle="every head outside the set ablated to its mean · 1: as good as the whole model, 0: as no heads",
-            scale="share of the logit difference",
-            note="Random circuits: as many heads in each layer.",
+            subtitle="heads outside the set ablated to their means · 1: as good as the whole model, 0: as no heads",
+            scale="faithfulness (share of the logit difference kept)",
+            note="Random circuits have the same number of heads in each layer.",
         )
 
     def completeness(self) -> pd.DataFrame:

@@ -160,7 +160,7 @@ def chart(table: pd.DataFrame, title: str, subtitle: str) -> Bars:
         title=title,
         subtitle=subtitle,
         scale="accuracy over the whole vocabulary",
-        note="Intervals: Wilson, 95 %.",
+        note="95 % Wilson intervals over prompts.",
     )
 
 

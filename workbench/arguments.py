@@ -84,7 +84,7 @@ def flag(name: str, value: Any) -> bool:
     raise refusal(name, value, "True or False")
 
 
-def text(name: str, value: Any, what: str = "a text", *, empty: bool = False, do: str = "") -> str:
+def text(name: str, value: Any, what: str = "a string", *, empty: bool = False, do: str = "") -> str:
     """A text; an empty one only where `empty` allows it."""
     if not isinstance(value, str):
         raise refusal(name, value, what, do)
@@ -108,7 +108,7 @@ def file_path(name: str, value: Any, what: str = "a path") -> Path:
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise refusal(name, value, what)
     if not (path := os.fspath(value)) or "\0" in path:
-        raise refusal(name, value, f"{what} that is not empty and holds no NUL")
+        raise refusal(name, value, f"{what} that is not empty and contains no NUL")
     return Path(path)
 
 

@@ -71,8 +71,8 @@ def parse_head(name: str, text: Any) -> Head:
         UsageError: anything else, by the `name` of the argument that it was given for.
     """
     if not isinstance(text, str):
-        why, do = "9.1 and 9.10 are one number", "Write it in quotes, or read the column as text."
-        raise arguments.refusal(name, text, "text such as '9.10'", do, because=why)
+        why, do = "9.1 and 9.10 are the same number", "Write it in quotes, or read the column as strings."
+        raise arguments.refusal(name, text, "a string such as '9.10'", do, because=why)
     layer, dot, index = text.strip().partition(".")
     if not (dot and layer.isdecimal() and index.isdecimal() and len(layer + index) < 10):
         raise arguments.refusal(name, text, "a head", "Write layer.head, such as '9.6'.")
@@ -114,23 +114,23 @@ class Edit:
     def __post_init__(self) -> None:
         put = object.__setattr__
         if not isinstance(self.site, str) or (self.site not in SITES and "hook_" not in self.site):
-            arguments.one_of("site", self.site, SITES, do="A hook name inside a block is a site, too.")
+            arguments.one_of("site", self.site, SITES, do="A hook name inside a block is a site too.")
         put(self, "layer", arguments.whole_number("layer", self.layer, at_least=0))
         put(self, "head", arguments.whole_number("head", self.head, at_least=0, optional=True))
         put(self, "position", arguments.position("position", self.position, optional=True))
         put(self, "step", arguments.whole_number("step", self.step, at_least=0))
         if not callable(self.kind):
-            arguments.one_of("kind", self.kind, EDIT_KINDS, do="A function of the activation is a kind, too.")
+            arguments.one_of("kind", self.kind, EDIT_KINDS, do="A function of the activation is a kind too.")
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
             raise arguments.refusal("head", self.head, "None", because=f"the site {self.site!r} has no heads")
         if self.attend_to is not None:
             put(self, "attend_to", attended(self.attend_to))
         if self.kind == "pattern" and self.attend_to is None:
-            raise arguments.refusal("attend_to", None, "positions", because="kind='pattern' replaces a row by them")
+            raise arguments.refusal("attend_to", None, "positions", because="kind='pattern' forces attention onto them")
         if self.kind != "pattern" and self.attend_to is not None:
             raise arguments.refusal("attend_to", self.attend_to, "None", because="only kind='pattern' uses it")
         if self.kind == "pattern" and self.site != "pattern":
-            raise arguments.refusal("site", self.site, "'pattern'", because="kind='pattern' edits that site")
+            raise arguments.refusal("site", self.site, "'pattern'", because="kind='pattern' edits this site")
 
 
 def attended(attend_to: Any) -> tuple[int | str, ...] | Mapping[int | str, float]:

@@ -89,11 +89,11 @@ class Registry(Generic[Entry]):
             raise
         except Exception as error:
             raise BrokenEntry(
-                f"{path} cannot be loaded: {type(error).__name__}: {error}. It has to end in {self.kind} = …"
+                f"{path} cannot be loaded: {type(error).__name__}: {error}. It must end in {self.kind} = …"
             ) from error
         if getattr(entry, "name", name) != name:
             raise BrokenEntry(
-                f"{path} names its {self.kind} {entry.name!r}; a file is the {self.kind} it is named after: {name!r}."
+                f"{path} names its {self.kind} {entry.name!r}, and its file name requires {name!r}. Make them the same."
             )
         return entry
 

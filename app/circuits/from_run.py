@@ -57,19 +57,19 @@ EFFECT, LOSS = "effect", "loss without it"
 PATCHED = (
     "Effect: the mean change of the metric when the sender’s corrupt output reaches the receivers along its direct "
     "paths, divided by mean(corrupt − clean). 0: no change, 1: as in the corrupt run. Above 0 the head supports the "
-    "answer, below 0 (triangle, dashed) it opposes it. p is corrected for the number of heads; hollow: p > 0.05."
+    "answer, below 0 (triangle, dashed) it opposes it. p is corrected for the number of heads; hollow marker: p > 0.05."
 )
 JOINT = (
-    "A sender is measured on all receivers of its stage together: its line ends at Q, K or V, and dotted lines, which "
-    "have no value, lead from there to the receivers. It reaches receivers of higher layers only."
+    "A sender’s effect is measured on all receivers of its stage together: its line ends at Q, K or V, and dotted "
+    "lines, which have no value, lead from there to the receivers. A sender reaches only receivers in higher layers."
 )
 NO_RECEIVERS = "This run’s tables do not list the receivers."
 EDGES = "Lines: the run’s edges, which have no values."
 NO_STAGES = "No lines: this run’s tables do not say which heads write to which."
 NO_EFFECTS = "The run has no effects, so all markers have the same size."
 MINIMALITY = (
-    "Size: the largest share of the whole model’s logit difference that the circuit loses without the head (table "
-    "minimality, 95 % interval over prompts)."
+    "Marker size: the largest share of the whole model’s logit difference that the circuit loses without the head "
+    "(table minimality, 95 % interval over prompts)."
 )
 ROWS = "Layers without a marker are left out."
 
@@ -112,7 +112,7 @@ def graph_of_run(
         lanes,
         title=f"Circuit of {circuit.name}",
         subtitle=_subtitle(run, circuit, heads),
-        columns="stage of path patching: where the heads write" if staged else "role",
+        columns="path-patching stage (where the heads write)" if staged else "role",
         quantity=quantity,
         note=" ".join([*notes, ROWS]),
         selected=selected,
@@ -258,7 +258,7 @@ def _subtitle(run: Run, circuit: Circuit, heads: pd.DataFrame) -> str:
     is_input = isinstance(config, dict) and config.get("circuit")  # an input of the finding, not a result
     percent = config.get("percent") if isinstance(config, dict) and not is_input else None
     parts.append("circuit from a file" if is_input else "")
-    parts.append(f"top {percent:g} % of each stage" if isinstance(percent, int | float) else "")
+    parts.append(f"top {percent:g} % of heads per stage" if isinstance(percent, int | float) else "")
     return " · ".join(filter(None, parts))
 
 

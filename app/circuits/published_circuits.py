@@ -16,8 +16,8 @@ from workbench.runs.run import Run
 #: The tables that findings write for a model with published heads, and their headings.
 TABLES: Mapping[str, str] = {
     "published_heads": "Published heads, with their effect and rank in this run",
-    "published_overlaps": "Published overlaps, with this run’s",
-    "published_values": "Published values, with this run’s",
+    "published_overlaps": "Published overlaps, and those of this run",
+    "published_values": "Published values, and those of this run",
 }
 #: How certain a published value is, in words; "memory" is never called checked.
 CERTAINTY: Mapping[str, str] = {

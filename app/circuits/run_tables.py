@@ -102,8 +102,8 @@ def _of_tasks(run: Run, task: str) -> list[str]:
         lines += [
             f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:z.2f}, "
             f"n = {row['n']:.0f}.",
-            f"Jaccard index of the circuits of two split halves of the prompts {row['split_half']:z.2f}, of resampled "
-            f"prompts {row['bootstrap_jaccard']:z.2f}.",
+            f"Jaccard index of the circuits from two split halves of the prompts {row['split_half']:z.2f}, from "
+            f"resampled prompts {row['bootstrap_jaccard']:z.2f}.",
         ]
     return lines
 
@@ -116,9 +116,9 @@ def _ablated(run: Run, task: str) -> list[str]:
     numbers = ["damage", "low", "high", *(control if has_control else [])]
     frame = read_columns(run, "cross_ablation", ["ablated", "measured"], numbers)
     rows = [row for row in rows_where(frame, "ablated", task) if str(row["measured"]) == task]
-    random = "random heads of its layers lose {random:z.2f} ({random_low:z.2f} to {random_high:z.2f})"
+    random = "ablating random heads of the same layers removes {random:z.2f} ({random_low:z.2f} to {random_high:z.2f})"
     return [
-        f"Ablating it loses {_interval(row, 'damage')} of the logit difference; "
+        f"Ablating it removes {_interval(row, 'damage')} of the logit difference; "
         f"{random.format(**row) if has_control else 'no control'}."
         for row in rows
     ]
@@ -129,7 +129,7 @@ def _faithful(run: Run) -> list[str]:
         return []
     rows = read_columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
     random = [row["share"] for row in rows if str(row["set"]).startswith("random circuit")]
-    control = f"{len(random)} random circuits {min(random):z.2f} to {max(random):z.2f}" if random else "no control"
+    control = f"{len(random)} random circuits keep {min(random):z.2f} to {max(random):z.2f}" if random else "no control"
     return [
         f"Alone it keeps {_interval(row, 'share')} of the logit difference (faithfulness); {control}."
         for row in rows

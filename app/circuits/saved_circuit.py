@@ -24,7 +24,7 @@ MAX_TEXT = 100
 def upload_widget() -> None:
     """The upload, and what is wrong with it."""
     st.file_uploader(
-        "A circuit saved as JSON (`Circuit.save`, or the page Patching)",
+        "A circuit saved as JSON (by `Circuit.save` or on the Patching page)",
         "json",
         key=_UPLOAD,
         on_change=_open_upload,

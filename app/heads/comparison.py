@@ -54,13 +54,13 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str) -> N
     with right:
         if not same_shape(first, second):
             shapes = [f"{_shape(side)} in {side.model_name}" for side in (first, second)]
-            st.info(f"No difference per head: {', '.join(shapes)}.")
+            st.info(f"No difference is shown, because the models differ in shape: {', '.join(shapes)}.")
         elif two_heads and score_name != SIMILARITY:
             st.info(
                 "Both grids show the same scores. Click the left one for the first head, the right one for the second."
             )
         elif same_score:
-            st.info("This score is the same for every prompt.")
+            st.info("This score does not depend on the prompt.")
         else:
             metadata = {"first": first.metadata, "second": second.metadata}
             score = difference(left_score, right_score)
@@ -88,7 +88,7 @@ def _patterns(first: Selection, second: Selection, kind: str) -> None:
             _pattern_difference(first, second, values, pattern_kind, block)
         else:
             lengths = f"{len(first.record)} and {len(second.record)}"
-            st.info(f"No difference of patterns: the prompts have {lengths} tokens.")
+            st.info(f"No difference is shown, because the prompts have {lengths} tokens.")
     with right:
         _next_tokens(first, second, kind)
 
@@ -115,7 +115,7 @@ def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
         return
     detail.show_table(next_tokens(first.record, second.record))
     if kind == MODEL:
-        st.caption("None: the model has no such token.")
+        st.caption("None: the model’s vocabulary does not have this token.")
     if first.model_name == second.model_name:
         distance = float((first.record.probabilities - second.record.probabilities).abs().sum()) / 2
         st.caption(f"Total variation distance {distance:.3f} (0: equal distributions, 1: no token in common).")

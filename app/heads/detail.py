@@ -23,7 +23,7 @@ TOP_POSITIONS = 6
 #: Rows of a table.
 ROWS = 8
 #: Kind of pattern → what its colour bar measures.
-SCALES = {"attention": "attention", "value-weighted": "attention × norm of the value output"}
+SCALES = {"attention": "attention weight", "value-weighted": "attention weight × ‖v W_O‖"}
 _DEST, _DEST_OF = "dest", "dest-of"
 
 
@@ -90,7 +90,7 @@ def show_tables(selection: Selection) -> None:
     output_column, next_column, similar_column = st.columns(3)
     record, head = selection.record, selection.head
     with output_column:
-        help_text = "The logits that the head’s output at the last position raises and lowers most."
+        help_text = "The tokens whose logits the head’s output at the last position raises and lowers most."
         st.markdown("**Effect on logits**", help=help_text)
         effects = record.logit_effects(head, ROWS // 2)
         show_table(effects.assign(token=[visible(token) for token in effects["token"]]))
@@ -100,7 +100,8 @@ def show_tables(selection: Selection) -> None:
     with similar_column:
         median = record.median_similarity
         help_text = (
-            f"Cosine of patterns, each less the uniform pattern. Two heads of this prompt: {median:.3f} (median)."
+            "Cosine of the patterns, after subtracting the uniform pattern from each. Median over all pairs of heads "
+            f"on this prompt: {median:.3f}."
         )
         st.markdown("**Most similar heads**", help=help_text)
         show_table(similar_heads_table(record.similarity(head)))

@@ -72,7 +72,7 @@ def score(model_scores: ModelScores, listed: str) -> Score:
     if name.startswith("ioi_copy"):
         levels["random tokens"] = float(scores.info["read_out_chance"])
     finite = {label: level for label, level in levels.items() if np.isfinite(level)}
-    note = "Chance: " + ", ".join(f"{label} {level:z.3g}" for label, level in finite.items()) + "."
+    note = "Chance level: " + ", ".join(f"{label} {level:z.3g}" for label, level in finite.items()) + "."
     signed = bool(np.nanmin(values) < 0)
     source, _, quantity = label.partition(": ")
     title = f"{quantity[0].upper()}{quantity[1:]} ({source if source != 'weights' else 'weights alone'})"

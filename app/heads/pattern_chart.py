@@ -106,7 +106,7 @@ def pattern_chart(
         values, rows, columns = pattern[dest, src], names[dest], names[src]
         options = laid_out(values[:1, :1], names[:1])[2]
         ranges = [f"{part.start} to {min(part.stop, len(tokens)) - 1}" for part in (dest, src)]
-        options["subtitle"] = f"positions {ranges[0]} of {len(tokens)}; attended positions {ranges[1]}"
+        options["subtitle"] = f"destination positions {ranges[0]} of {len(tokens)}; source positions {ranges[1]}"
     options |= {"title": title, "scale": scale, "diverging": signed}
     if limit is not None:
         options["limit"] = limit

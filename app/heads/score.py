@@ -15,7 +15,7 @@ from workbench.core import Head
 from workbench.head_scores.result import UNITS
 
 SIMILARITY = "similarity"
-NO_VALUE = "No value yet: the scores are computed in the background. Heads can be selected meanwhile."
+NO_VALUE = "No values yet: the scores are being computed in the background. You can select heads meanwhile."
 #: Scores of the prompt alone, available at once: name → label.
 PROMPT_SCORES = {
     "previous_token": "previous token",
@@ -60,20 +60,20 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
     title, units = PROMPT_SCORES[name].capitalize(), UNITS[name]
     if name == SIMILARITY:
         level = record.median_similarity
-        note = f"0: unrelated. Two heads of this prompt have |cosine| {level:.3g} (median over all pairs)."
+        note = f"0: unrelated patterns. Median |cosine| over all pairs of heads on this prompt: {level:.3g}."
         return Score(record.similarity(head), title, units, note, [-level, level], signed=True)
     values, level = record.scores[name], record.chance[name]
     if name == ATTRIBUTION:
         first, second = record.next_tokens(2)
         note = (
-            f"To the logit of {first.token!r} minus that of {second.token!r}. 0: no direct effect. Mean |value| "
-            f"{np.abs(values).mean():.3g}; {level:.3g} with uniform attention."
+            f"Direct effect on the logit of {first.token!r} minus the logit of {second.token!r}. 0: no direct effect. "
+            f"Mean |value| over heads: {np.abs(values).mean():.3g}; with uniform attention: {level:.3g}."
         )
         return Score(values, title, units, note, [-level, level], signed=True)
     if np.isnan(level):
         note = "No value: no token occurs twice in this prompt. Use a prompt with a repeated token."
         return Score(values, title, units, note)
-    return Score(values, title, units, f"Chance: uniform attention {level:z.3g}.", [level])
+    return Score(values, title, units, f"Chance level: uniform attention {level:z.3g}.", [level])
 
 
 def difference(first: Score, second: Score) -> Score:

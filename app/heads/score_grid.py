@@ -40,7 +40,7 @@ def selected_score(selection: Selection, name: str) -> Score:
         return empty_score(shape, title, NO_VALUE) if scores is None else model_scores.score(scores, name)
     key = sweep_effect.newest_sweep_key(selection.model_name)
     if key is None:
-        return empty_score(shape, title, "No sweep of this model yet. Run one on the page Patching.")
+        return empty_score(shape, title, "There is no sweep of this model yet. Run one on the Patching page.")
     with show_errors():
         return sweep_effect.score(selection.model, key)
     return empty_score(shape, title, "")

@@ -56,10 +56,10 @@ def score(model: Any, key: str) -> Score:
     """
     sweep = sweep_results.load_sweep(result_path(SWEEPS, key))
     if sweep.axes not in AXES:
-        raise UsageError(f"The newest sweep is by {' × '.join(sweep.axes)}. Run one by head on the page Patching.")
+        raise UsageError(f"The newest sweep is by {' × '.join(sweep.axes)}. Run one by head on the Patching page.")
     layers, heads = (list(map(int, sweep.labels[axis])) for axis in ("layer", "head"))
     if sweep.info.get("model") != model.provenance.get("name") or max(layers) >= model.n_layers:
-        raise UsageError("The newest sweep is of another model. Run one of this model on the page Patching.")
+        raise UsageError("The newest sweep is of another model. Run one of this model on the Patching page.")
     quantity = sweep.quantity(None)
     labels = style.chart_text(sweep, quantity)
     swept_values, swept_texts, p = sweep_results.by_head(sweep, quantity)
@@ -67,6 +67,6 @@ def score(model: Any, key: str) -> Score:
     values, texts = np.full(shape, np.nan), np.full(shape, "not in the sweep", dtype=object)
     values[np.ix_(layers, heads)], texts[np.ix_(layers, heads)] = swept_values, swept_texts
     significant = frozenset(Head(layers[i], heads[j]) for i, j in zip(*np.nonzero(p <= style.ALPHA), strict=True))
-    largest = " The largest over positions." if "position" in sweep.axes else ""
-    note = f"{labels.title}. {labels.subtitle}.{largest} 0: no effect. Framed: p ≤ {style.ALPHA}. {labels.note}"
+    largest = " Each cell is the largest value over positions." if "position" in sweep.axes else ""
+    note = f"{labels.title}. {labels.subtitle}.{largest} 0: no effect. Framed cells: p ≤ {style.ALPHA}. {labels.note}"
     return Score(values, "Patching effect", labels.scale, note, (), True, texts, significant)

@@ -72,19 +72,19 @@ def mean_score(scores: HeadScores, name: str) -> Score:
     intervals = [f", 95 % [{a:z.3g}, {b:z.3g}]" if used > 1 else "" for a, b in bounds]
     texts = [f"{v:z.3g} {units}{interval}" for v, interval in zip(values.ravel(), intervals, strict=True)]
     by_head = np.array(texts, dtype=object).reshape(values.shape)
-    rough = f" Intervals over {used} prompts are rough." if used > 1 else " One prompt gives no interval."
+    rough = f" Intervals over {used} prompts are rough." if used > 1 else " With one prompt there is no interval."
     caveat = rough if used < FEW_PROMPTS else ""
     metadata = {"task": task, "n": n, "seed": scores.info.get("seed"), "low": low.T, "high": high.T}
     if name == ATTRIBUTION:
         level = float(np.abs(scores.uniform[name]).mean())
         note = (
-            f"To the answer’s logit minus the wrong answer’s. 0: no direct effect. Mean |value| "
-            f"{np.abs(values).mean():.3g}; {level:.3g} with uniform attention.{caveat}"
+            "Direct effect on the answer’s logit minus the wrong answer’s. 0: no direct effect. Mean |value| over "
+            f"heads: {np.abs(values).mean():.3g}; with uniform attention: {level:.3g}.{caveat}"
         )
         return Score(values, title, units, note, [-level, level], signed=True, texts=by_head, metadata=metadata)
     level = float(scores.uniform[name])
-    subset = "" if used == n else f" Over the {used} prompts in which a token occurs twice."
-    note = f"Chance: uniform attention {level:z.3g}.{subset}{caveat}"
+    subset = "" if used == n else f" Mean over the {used} prompts in which a token occurs twice."
+    note = f"Chance level: uniform attention {level:z.3g}.{subset}{caveat}"
     return Score(values, title, units, note, [level], texts=by_head, metadata=metadata)
 
 

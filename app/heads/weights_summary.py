@@ -55,7 +55,7 @@ def size_table(selection: Selection, scores: ModelScores | None) -> pd.DataFrame
         rows.append({"": label} | {name: circuit[quantity] for name, circuit in circuits.items()})
         if scores is not None and quantity != "first":
             levels = {name: scores.chance[f"{name.lower()}_{quantity}"]["random"] for name in circuits}
-            rows.append({"": "… of random weights"} | levels)
+            rows.append({"": "… with random weights"} | levels)
     return pd.DataFrame(rows)
 
 
@@ -80,7 +80,7 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
     text_of = dict(zip(record.ids[positions].tolist(), texts, strict=True))
     st.markdown(
         "**OV circuit per token** (weights alone)",
-        help="For the tokens with the most attention: the tokens that the head promotes through W_E, W_V, W_O and W_U. "
+        help="For the most attended tokens: the tokens that the head promotes through W_E, W_V, W_O and W_U. "
         "Positions, and what earlier layers add to a token, are left out.",
     )
     promoted = promoted_tokens(selection.model, _weights(selection.model_name, selection.head), ids, PROMOTED)
@@ -104,6 +104,6 @@ def _weights(model_name: str, head: Head) -> HeadWeights:
 def _copy_score_text(model_scores: ModelScores, head: Head) -> str:
     value, chance = model_scores.scores["copy_score"][head.layer, head.index], model_scores.chance["copy_score"]
     return (
-        f"Copy score {value:z.3f}. 1: raises the tokens that it attends to, −1: lowers them. Random weights: "
-        f"{chance['random']:z.3f}, 95th percentile {chance['random_95']:z.3f}."
+        f"Copy score {value:z.3f}. 1: the head raises the logits of the tokens it attends to, −1: it lowers them. "
+        f"Random weights: mean {chance['random']:z.3f}, 95th percentile {chance['random_95']:z.3f}."
     )

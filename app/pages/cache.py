@@ -20,9 +20,9 @@ def render() -> None:
         for line in errors:
             st.text(line)
     budget = folder.budget(store.folder, store.index.size())
-    help_text = "Whole files are deleted, so that less than this may be left."
+    help_text = "Whole files are deleted, so less than this may be left."
     keep = st.number_input("Keep at most (GB)", 0.0, value=round(budget / 1e9, 1), step=0.5, key="keep", help=help_text)
-    if st.button("Delete the least recently used", key="gc"):
+    if st.button("Delete the least recently used entries", key="gc"):
         freed = store.trim(int(keep * 1e9), spare_pinned=True)
         st.success(f"{freed / 1e6:.1f} MB deleted, {store.index.size() / 1e6:.1f} MB left.")
     with numbers:  # as they are after all that

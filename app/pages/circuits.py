@@ -39,7 +39,7 @@ def render() -> None:
     opened = saved_circuit.opened_circuit()
     names = [*([OPENED] if opened else []), *runs]
     if not names:
-        st.info(f"No run with a circuit on this machine. {MAKE_A_RUN} Or open a saved circuit.")
+        st.info(f"There is no run with a circuit on this machine. {MAKE_A_RUN} Or open a saved circuit.")
         with show_errors():
             _published("")
         return
@@ -169,7 +169,7 @@ def _overlap(run: Run) -> None:
     selected = url_widgets.segments("Heads of each stage", [as_in_run, *percents], PERCENT)
     matrix = matrices.overlap(run, percents.get(selected))
     if not len(matrix.rows):
-        st.info("The model does fewer than two of this run’s tasks, so there is no pair to compare.")
+        st.info("The model can do fewer than two of this run’s tasks, so there is no pair to compare.")
         return
     table = matrices.beyond_null(matrix.rows)
     above, whole = (table["above_null"] != "no").sum(), (table["above_null"] == "whole interval").sum()
@@ -187,13 +187,19 @@ def _ablation(run: Run) -> None:
         return
     matrix = matrices.cross_ablation(run)
     if not len(matrix.rows):
-        st.info("The model does none of this run’s tasks, so there is no circuit to ablate.")
+        st.info("The model can do none of this run’s tasks, so there is no circuit to ablate.")
         return
     note = (
-        "damage: the lost share of the logit difference, with its interval low to high. random: the mean over random "
-        "sets of heads, random_low and random_high their range. beyond_random: damage minus that mean."
+        "damage: the share of the logit difference that is lost, with its interval from low to high. random: the mean "
+        "damage over random sets of heads, random_low to random_high: its range. beyond_random: damage minus random."
     )
-    _show(matrix, "cross-ablation", "Damage, compared with random heads of the same layers", matrix.rows, note)
+    _show(
+        matrix,
+        "cross-ablation",
+        "Share of the logit difference lost, compared with random heads of the same layers",
+        matrix.rows,
+        note,
+    )
 
 
 def _show(matrix: matrices.Matrix, name: str, heading: str, table: pd.DataFrame, note: str) -> None:

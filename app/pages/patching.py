@@ -56,7 +56,7 @@ def render() -> None:
 
 def _sweep(model: Any, sweep: wb.Sweep | None, head: Head, arguments: Mapping[str, Any]) -> None:
     if sweep is None:
-        st.info("The sweep’s heatmap appears here. Heads can be added to the set and edited meanwhile.")
+        st.info("The sweep’s heatmap will appear here. You can already add heads to the set and edit them.")
         return
     if warning := sweep_view.task_warning(sweep, arguments.get("direction") == "denoise"):
         st.warning(warning)
@@ -98,7 +98,7 @@ def _manual_edits(
         st.code(script, language="python")
     everywhere = at == manual_edits.EVERYWHERE
     if overridden := forced_rows.overridden_heads(rows, heads, everywhere, len(edited.ids) - 1):
-        st.warning(f"Also in the set, so that the forced row has no effect: {', '.join(overridden)}.")
+        st.warning(f"These heads are also in the set, so their forced row has no effect: {', '.join(overridden)}.")
     with chart, show_errors():
         parts = [f"{_counted(len(heads), 'head')} {kinds[kind]}, {at}"] if heads else []
         parts += [_counted(len(rows), "forced row")] if rows else []
@@ -117,7 +117,7 @@ def _change(
     if change.logit_differences is not None:
         before, after = change.logit_differences
         difference = f" Logit difference of the pair: {before:z.3f} before, {after:z.3f} after."
-    st.caption(f"KL(before ‖ after) {change.kl:z.3g} nats.{difference} One prompt, so no interval.")
+    st.caption(f"KL(before ‖ after) {change.kl:z.3g} nats.{difference} With one prompt there is no interval.")
 
 
 def _counted(n: int, noun: str) -> str:

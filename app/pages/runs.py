@@ -26,7 +26,7 @@ def render() -> None:
     """The list, and the selected run."""
     paths = {path.name: path for path in finished_runs()}
     if not paths:
-        st.info("No run on this machine yet. Make one: `workbench reproduce circuit-reuse`.")
+        st.info("There is no run on this machine yet. Make one: `workbench reproduce circuit-reuse`.")
         return
     names = list(paths)
     name = url_widgets.select("Run", names, "run")

@@ -36,7 +36,7 @@ def current_heads(model: Any) -> Roles:
         heads = _from_url()
         st.session_state[_HEADS] = heads
         if missing := _missing(model, heads):
-            url_state.warn(f"The URL has set={missing}, which this model lacks. Left out.")
+            url_state.warn(f"The URL has set={missing}, which this model does not have. Left out.")
     heads = st.session_state[_HEADS]
     return {head: role for head, role in heads.items() if _has(model, head)}
 
@@ -160,7 +160,7 @@ def _load_upload(model: Any) -> None:
         return
     other_model = circuit.model not in ("", sidebar.model_name())
     notes = [f"This is a circuit of {circuit.model}."] if other_model else []
-    notes += [f"This model lacks {missing}. Left out."] if missing else []
+    notes += [f"This model does not have {missing}. Left out."] if missing else []
     st.session_state[_NOTE] = " ".join(notes)
     set_heads({head: role for head, role in heads.items() if _has(model, head)})
 

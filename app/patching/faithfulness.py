@@ -17,9 +17,9 @@ from workbench.runs.run import Run
 #: Prompts that are measured, and random circuits for comparison.
 PROMPTS, RANDOM_CIRCUITS = 20, 20
 HELP = (
-    f"Runs the finding faithfulness. On {PROMPTS} prompts that the sweep has not used, only the circuit, its parts, "
-    f"its complement or one of {RANDOM_CIRCUITS} random circuits of the same layers is left intact; other heads are "
-    "ablated."
+    f"Runs the finding faithfulness on {PROMPTS} prompts that the sweep has not used: all heads are ablated except "
+    "those of one set. The sets are the circuit, its parts, its complement and "
+    f"{RANDOM_CIRCUITS} random circuits of the same layers."
 )
 BUTTON = {"icon": ":material/straighten:", "help": HELP}
 
@@ -64,4 +64,4 @@ def _show_run(run: Run) -> None:
     if first is not None:
         st.metric("Faithfulness", f"{first['share']:z.2f} [{first['low']:z.2f}, {first['high']:z.2f}]")
     st.code(run.summary, language=None, wrap_lines=True)
-    st.caption(escape_markdown(f"Stored as the run {run.path.name}. See the pages Runs and Circuits."))
+    st.caption(escape_markdown(f"Stored as run {run.path.name}. See the Runs and Circuits pages."))

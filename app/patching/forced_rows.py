@@ -112,7 +112,9 @@ def _warn_if_left_out(text: str, model: Any, length: int) -> None:
     entries = [(part, _parse_row(part)) for part in text.split(",") if part]
     left_out = [part[:_QUOTED] for part, row in entries if row is None or not row.fits(model, length)]
     if left_out:
-        url_state.warn(f"The URL has force={','.join(left_out)[:_QUOTED]}, which this prompt or model lacks. Left out.")
+        url_state.warn(
+            f"The URL has force={','.join(left_out)[:_QUOTED]}, which this prompt or model does not have. Left out."
+        )
 
 
 def _add(row: ForcedRow) -> None:

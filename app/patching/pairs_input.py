@@ -45,8 +45,8 @@ def _own_pairs() -> str:
     stored = st.session_state[_STORED]
     stored_table = pd.DataFrame(pairs_table.to_table(pairs_table.load_rows(stored)), columns=list(pairs_table.COLUMNS))
     st.caption(
-        "Clean and corrupt prompt have equally many tokens. An answer is one token, mostly with a leading space, "
-        "which is written and typed as ·. Separate several answers by |."
+        "The clean and corrupt prompts must have the same number of tokens. An answer is one token, usually with a "
+        "leading space, which is shown and typed as ·. Separate several answers with |."
     )
     editor = f"pairs-{stored}-{st.session_state[_EDITOR]}"
     edited = st.data_editor(stored_table, num_rows="dynamic", hide_index=True, key=editor)
@@ -87,7 +87,10 @@ def _upload() -> None:
     try:
         pairs = read_pairs(upload.getvalue(), PurePath(upload.name).name)
         if len(pairs) > MAX_PROMPTS:
-            raise UsageError(f"{upload.name}: {len(pairs)} pairs, and the limit here is {MAX_PROMPTS}. Use wb.sweep.")
+            raise UsageError(
+                f"{upload.name}: {len(pairs)} pairs, and the limit here is {MAX_PROMPTS}. Use fewer pairs, or "
+                "wb.sweep in Python."
+            )
         st.session_state[_STORED] = pairs_table.save_rows(pairs_table.to_rows(pairs.items))
     except WorkbenchError as error:
         st.session_state[_ERROR] = str(error)

@@ -31,13 +31,13 @@ def sweep_widgets() -> dict[str, Any]:
     """The widgets of a sweep, as the arguments of `workbench.sweep`."""
     site_column, by_column, edit_column, metric_column = st.columns(4)
     with site_column:
-        help_text = "Activation to edit. z is the weighted sum of values, before W_O."
+        help_text = "Activation to edit. z is a head’s attention-weighted sum of values, before W_O."
         site = url_widgets.select("Site", list(SITES), "site", default="z", help=help_text)
     axes_names = ["head", "head × position", "position"] if has_heads(site) else ["layer", "layer × position"]
     with by_column:
-        by = url_widgets.select("By", axes_names, "by", help="One edit for each of these in each layer.")
+        by = url_widgets.select("By", axes_names, "by", help="In each layer, one edit for each of these.")
     with edit_column:
-        help_text = "denoise: clean activations into the corrupt run. noise: corrupt ones into the clean run."
+        help_text = "denoise: clean activations into the corrupt run. noise: corrupt activations into the clean run."
         edit = url_widgets.select("Edit", list(EDITS), "edit", help=help_text)
     with metric_column:
         names, label = METRICS.names(), lambda name: name.replace("_", " ")

@@ -103,8 +103,8 @@ def _task_warning(clean: tuple[float, ...]) -> str:
     bounds = f" [{low:z.3g}, {high:z.3g}]" if interval else ""
     number = f"the mean logit difference of the clean prompts is {values.mean():z.3g}{bounds}"
     if values.mean() > 0:
-        return f"The model may not do this task: {number}, and the interval includes 0. Use more prompts."
-    return f"The model does not do this task: {number}, not above 0. Effects of heads mean little then."
+        return f"The model may not be able to do this task: {number}, and the interval includes 0. Use more prompts."
+    return f"The model cannot do this task: {number}, not above 0. Effects of heads then mean little."
 
 
 def _grid(

@@ -15,7 +15,7 @@ from typing import Any
 from workbench import registry
 
 #: The error of a job whose process died.
-WORKER_ENDED = "The worker process ended. What was computed is cached: start again to continue."
+WORKER_ENDED = "The worker process ended unexpectedly. What was computed is cached: start again to continue."
 #: States that are final.
 FINAL_STATES = ("done", "stopped", "failed")
 

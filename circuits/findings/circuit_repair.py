@@ -1,13 +1,13 @@
-"""Does an edit of a few heads, found on one task, mend another?
+"""Does editing a few heads that were found on one task repair another task?
 
-The repair of Merullo, Eickhoff & Pavlick (ICLR 2024, arXiv 2310.08744, section 5), as a general operation. On IOI the
-inhibition heads and negative movers are found by path patching. On Colored Objects, at the last position, the attention
-row of each of them is replaced: 0 everywhere and 1/2 on each of the two wrong colours of the question, which such heads
-would tell the movers to leave alone. Everything else runs freely.
+The repair of Merullo, Eickhoff & Pavlick (ICLR 2024, arXiv 2310.08744, section 5), as a procedure for any model. The
+inhibition heads and negative movers are found on IOI by path patching. On Colored Objects, the attention row of each of
+these heads at the last position is replaced: 1/2 on each of the two wrong colours of the question and 0 elsewhere, so
+that the heads inhibit the wrong colours. Everything else runs freely.
 
-Controls: random heads of the same layers with the same rows; the same heads onto the right colour; the same heads onto
-random tokens of the question; each head alone. Tables: ``accuracy`` (a row for each set of edits), ``movers`` (what
-each mover of IOI attends to before and after), ``heads``, ``summary``.
+Controls: random heads of the same layers with the same rows; the same heads forced onto the right colour; the same
+heads forced onto random tokens of the question; each head alone. Tables: ``accuracy`` (one row per set of edits),
+``movers`` (what each mover of IOI attends to before and after), ``heads``, ``summary``.
 """
 
 from __future__ import annotations

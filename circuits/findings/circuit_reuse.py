@@ -1,15 +1,15 @@
 """Do related tasks use the same attention heads?
 
 The study of Merullo, Eickhoff & Pavlick (ICLR 2024, arXiv 2310.08744), as a procedure for any model and any tasks:
-the tasks that the model does (`workbench.findings.gate`), four stages of path patching each (`circuits.stages`), the
-top heads of every stage, and what each pair of tasks shares, beside layer-matched random circuits and a bootstrap
-interval over prompts (`circuits.overlap`). Near and distant pairs are declared in `circuits.reuse.verdict`, with the
-verdict's rule.
+select the tasks that the model can do (`workbench.findings.gate`), run four stages of path patching on each
+(`circuits.stages`), take the top heads of every stage, and measure the overlap of each pair of tasks, compared with
+layer-matched random circuits and with a bootstrap interval over prompts (`circuits.overlap`). Near and distant pairs
+are declared in `circuits.reuse.verdict`, with the verdict's rule.
 
-Then every circuit is ablated and every task measured (`circuits.ablation`), beside random heads of the same layers: an
-overlap says that heads are shared, an ablation whether they matter.
+Then every circuit is ablated and every task measured (`circuits.ablation`), with random heads of the same layers as the
+control: overlap shows that heads are shared, ablation whether they matter.
 
-Tables: ``overlap`` (a row for each pair), ``overlap_percent`` (the same at 1, 2, 5 and 10 %), ``overlap_stage``,
+Tables: ``overlap`` (one row per pair), ``overlap_percent`` (the same at 1, 2, 5 and 10 %), ``overlap_stage``,
 ``cross_ablation``, ``tasks``, ``stages``, ``heads``, ``summary``; for a model with published heads ``published_heads``
 and ``published_overlaps``.
 """

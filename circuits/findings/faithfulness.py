@@ -5,15 +5,15 @@ are ablated at every position to their means over prompts of the task (the varia
 has one). ``F(S)`` is the mean logit difference when only the heads S are left; MLPs always run.
 
 - Faithfulness: ``(F(C) − F(∅)) / (F(all) − F(∅))`` of the circuit C: 1 when it does as well as the whole model, 0 when
-  no better than no heads at all.
+  it does no better than no heads at all.
 - Completeness: for sets K of the circuit's heads (each role, and random subsets), ``|F(all − K) − F(C − K)|``, as a
-  share of ``F(all) − F(∅)``: 0 when the rest of the model has nothing that steps in.
-- Minimality: for each head v of the circuit, the largest ``|F(C − K − v) − F(C − K)|`` over K = ∅ and the others of
-  its role, as the same share: heads near 0 are not needed.
+  share of ``F(all) − F(∅)``: 0 when nothing in the rest of the model steps in for K.
+- Minimality: for each head v of the circuit, the largest ``|F(C − K − v) − F(C − K)|`` over K = ∅ and K = the other
+  heads of its role, as the same share: heads near 0 are not needed.
 
-Control: random circuits with as many heads in each layer. The circuit is found by path patching on other prompts of the
-same task, unless one is given (a circuit file, or a run directory). Tables: ``faithfulness``, ``completeness``,
-``minimality``, ``heads``, ``summary``.
+Control: random circuits with the same number of heads in each layer. The circuit is found by path patching on other
+prompts of the same task, unless one is given (a circuit file, or a run directory). Tables: ``faithfulness``,
+``completeness``, ``minimality``, ``heads``, ``summary``.
 """
 
 from __future__ import annotations

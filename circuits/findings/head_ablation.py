@@ -1,12 +1,13 @@
 """Which heads does a task need, and do three ways of ablating a head agree?
 
-Every head is ablated on its own at every position: its z set to zero, to its mean (per named position, else per index
-within one length), or to that of another prompt of the same length. The heads are ranked by the drop of the metric on
-one set of prompts; on another set, heads are then ablated together, those that matter most first, those that matter
-least first, and in random orders.
+Every head is ablated alone at every position: its z is set to zero, to its mean (per named position, or else per index
+among prompts of the same length), or to its value in another prompt of the same length. The heads are ranked by how far
+the metric drops on one set of prompts. On another set, heads are then ablated together: those that matter most first,
+those that matter least first, and in random orders.
 
-Tables: ``heads_ablated`` (a row a head: the change by each ablation, with interval and p-value), ``agreement`` (rank
-correlation of each two ablations), ``curve`` (what is left after ablating the first k of an order), ``summary``.
+Tables: ``heads_ablated`` (one row per head: the change under each ablation, with interval and p-value), ``agreement``
+(rank correlation of each pair of ablations), ``curve`` (what is left after ablating the first k heads of an order),
+``summary``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """By which heads does a model identify the indirect object, and what steps in when its movers are gone?
 
-The circuit of Wang et al. (ICLR 2023, arXiv 2211.00593) as a procedure for any model: four stages of path patching and
-a fifth into the keys of the induction heads; a head has a role when it stands out in the role's stage (top share, p
-below 0.05) and attends and writes as the role asks (`circuits.ioi.roles`). Others are listed as "unexplained".
+The circuit of Wang et al. (ICLR 2023, arXiv 2211.00593) as a procedure for any model: four stages of path patching, and
+a fifth into the keys of the induction heads. A head has a role when it stands out in the role's stage (top share, p
+below 0.05) and attends and writes as the role requires (`circuits.ioi.roles`). Others are listed as "unexplained".
 
-Backup: the movers are set to their means, and the logit difference measured with everything else free, and with the z
-of the backup heads frozen to what it was in the unedited run. Backup heads are those whose direct logit attribution
-rises most when the movers are gone, found on other prompts. Control: as many random heads of the same layers frozen
-instead.
+Backup: the movers are ablated to their means, and the logit difference is measured twice: with everything else free,
+and with the z of the backup heads frozen at its value in the unedited run. Backup heads are those whose direct logit
+attribution rises most when the movers are ablated; they are found on other prompts. Control: the same number of random
+heads of the same layers, frozen instead.
 
 Tables: ``heads``, ``backup``, ``backup_heads``, ``summary``.
 """

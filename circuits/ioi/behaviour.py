@@ -105,13 +105,13 @@ def chart(heads: list[Described], title: str) -> Heatmap:
         [f"{source} → {target}" for source, target in columns],
         [f"{d.head} {d.role} ({d.stage})" for d in heads],
         title=title,
-        subtitle="heads that stand out in a stage of path patching, with the roles that their behaviour gives them",
-        scale="mean attention",
-        x_title="from → to",
-        y_title="head",
+        subtitle="heads significant in a stage of path patching, with the roles that their behaviour gives them",
+        scale="mean attention weight",
+        x_title="attending → attended position",
+        y_title="head, role (stage)",
         diverging=False,
         show_values=True,
-        note="Grey: the target comes after the source.",
+        note="Grey: no value, because the attended position comes after the attending one.",
     )
 
 

@@ -20,14 +20,15 @@ def matrix(
     hover = np.full(values.shape, "no value", dtype=object)
     for task, i in at.items():
         values[i, i] = split_half.get(task, np.nan)
-        hover[i, i] = f"<b>{task}</b><br>two halves of its prompts share {values[i, i]:.2f}"
+        hover[i, i] = f"<b>{task}</b><br>circuits from two halves of its prompts: {values[i, i]:.2f}"
     for row in overlaps.to_dict("records"):
         i, j = sorted((at[row["task_a"]], at[row["task_b"]]))
         values[i, j], values[j, i] = row["jaccard"], row["null_95"]
         text = (
             f"<b>{row['task_a']} with {row['task_b']}</b> ({row['pair']})<br>{row['shared']} of {row['union']} heads "
-            f"shared: {Quantity(row['jaccard'], row['low'], row['high'])}<br>layer-matched {row['null']:.2f}, "
-            f"95 % below {row['null_95']:.2f}<br>p = {row['p_value']:.2g}, over the stages {row['stages']}"
+            f"shared: {Quantity(row['jaccard'], row['low'], row['high'])}<br>layer-matched null: mean "
+            f"{row['null']:.2f}, 95th percentile {row['null_95']:.2f}<br>p = {row['p_value']:.2g}, over the stages "
+            f"{row['stages']}"
         )
         hover[i, j] = hover[j, i] = text
     return Heatmap(
@@ -35,11 +36,13 @@ def matrix(
         tasks,
         tasks,
         hover=hover,
-        title=f"Overlap of circuits · {model} · n = {n} a task",
-        subtitle=f"top {percent:g} % of heads a stage · above the diagonal: Jaccard index · below: 95th "
-        "percentile of layer-matched random circuits · on it: two halves of the task's own prompts",
-        scale="Jaccard index of the heads",
+        title=f"Overlap of circuits · {model} · n = {n} per task",
+        subtitle=f"top {percent:g} % of heads per stage · above the diagonal: Jaccard index · below: 95th "
+        "percentile of layer-matched random circuits · on it: circuits from two halves of the task's own prompts",
+        scale="overlap (Jaccard index of the heads)",
         note="Grey: no value. Only stages that both tasks have are compared.",
+        x_title="task",
+        y_title="task",
         limit=1.0,
         diverging=False,
         show_values=True,
@@ -60,10 +63,11 @@ def bars(overlaps: pd.DataFrame, *, model: str, n: int, percent: float) -> Bars:
         low,
         high,
         names,
-        title=f"Overlap of pairs of tasks · {model} · n = {n} a task",
-        subtitle=f"top {percent:g} % of heads a stage · bootstrap over prompts, receivers as in the full sample",
-        scale="Jaccard index of the heads",
-        note="Near pairs first, then distant ones, then the rest: declared beforehand.",
+        title=f"Overlap of pairs of tasks · {model} · n = {n} per task",
+        subtitle=f"top {percent:g} % of heads per stage · 95 % bootstrap intervals over prompts, with the receivers "
+        "of the full sample",
+        scale="overlap (Jaccard index of the heads)",
+        note="Near pairs first, then distant ones, then the rest, as declared beforehand.",
         reference=columns["null_95"],
         reference_name="95th percentile of layer-matched random circuits",
     )
@@ -85,19 +89,19 @@ def damage(ablated: pd.DataFrame, tasks: Sequence[str], *, model: str, n: int, p
         if "random" in row:
             hover[where] += (
                 f"<br>random heads of its layers {row['random']:z.2f} ({row['random_low']:z.2f} to "
-                f"{row['random_high']:z.2f})<br>beyond them "
+                f"{row['random_high']:z.2f})<br>damage beyond them "
                 f"{Quantity(row['beyond_random'], row['beyond_low'], row['beyond_high'])}"
             )
-    what = "less that of random heads of the same layers" if quantity == "beyond_random" else "without a control"
+    what = "minus that of random heads of the same layers" if quantity == "beyond_random" else "without a control"
     return Heatmap(
         values,
         tasks,
         tasks,
         hover=hover,
-        title=f"Cross-task ablation · {model} · n = {n} a task",
-        subtitle=f"top {percent:g} % of heads a stage, ablated to their means at every position · damage: the share "
+        title=f"Cross-task ablation · {model} · n = {n} per task",
+        subtitle=f"top {percent:g} % of heads per stage, ablated to their means at every position · damage: the share "
         f"of the logit difference that is lost, {what}",
-        scale="share of the logit difference",
+        scale="share of the logit difference lost",
         note="Rows: the circuit that is ablated. Columns: the task that is measured. 1: nothing is left.",
         x_title="measured task",
         y_title="ablated circuit of",

@@ -61,7 +61,7 @@ def draw(rng: random.Random) -> Pair:
 task = Task(
     name="colored-objects",
     title="Colored Objects",
-    question="Which colour has the object in the question?",
+    question="What colour is the object in the question?",
     draw=draw,
     positions=POSITIONS,
     stages={"logits": "end", "mover-value": "query", "mover-query": "end", "earlier": "query"},

@@ -39,7 +39,7 @@ def draw(rng: random.Random) -> Pair:
 task = Task(
     name="subject-verb-agreement",
     title="Subject-verb agreement",
-    question="Does the verb agree with the subject, past a noun of the other number?",
+    question="Does the verb agree with the subject despite a noun of the other number in between?",
     draw=draw,
     positions=POSITIONS,
     stages={"logits": "end", "mover-value": "subject", "mover-query": "end"},

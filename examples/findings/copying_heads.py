@@ -4,7 +4,7 @@ For every head: its copy score (from the weights alone, from -1 to 1) and its di
 prompts (in logits). The claim is about their rank correlation over heads. Control: the copy scores shuffled within each
 layer, which keeps whatever the layers have in common.
 
-Tables: ``copying`` (a row a head), ``summary``. To use it, copy this file to ``circuits/findings``.
+Tables: ``copying`` (one row per head), ``summary``. To use it, copy this file to ``circuits/findings``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def run(study: Study) -> Report:
         writing.ravel(),
         names,
         title=f"Copying and writing the answer · {study.model_name} · {task} · n = {study.n}",
-        subtitle="a point a head, and the least-squares line",
-        x_title="copy score (share of eigenvalues, from weights)",
+        subtitle="one point per head, and the least-squares line",
+        x_title="copy score (Σ Re λ / Σ |λ|, from the weights)",
         y_title="direct logit attribution (logits)",
         note=f"Rank correlation {correlation}, 95 % bootstrap interval over heads.",
     )

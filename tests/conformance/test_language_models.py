@@ -151,7 +151,7 @@ def test_an_unknown_hook_is_refused_with_the_nearest_name(family: str) -> None:
 def test_a_changed_shape_is_an_error_at_every_hook(family: str) -> None:
     model = HookedLM(nudged(family))
     for name in model.hook_dict:
-        with pytest.raises(HookError, match="keeps the shape"):
+        with pytest.raises(HookError, match="must keep the shape"):
             model.run_with_hooks(IDS, fwd_hooks=[(name, lambda x, hook: x[:, :1])])
     assert not hooks_of(model.hf)
     assert torch.equal(model(IDS), logits_of(nudged(family)))

@@ -265,7 +265,7 @@ def test_branches_that_do_not_add_up_are_left_out_with_a_warning() -> None:
 
 def test_a_family_that_does_not_resume_is_swept_by_whole_forwards() -> None:
     config = transformers.CohereConfig(**SIZES, logit_scale=0.25)
-    with pytest.warns(UserWarning, match="recompute full forwards"):
+    with pytest.warns(UserWarning, match="run full forward passes"):
         model = HookedLM(shaken(config))
     assert not model.resumable
     compare_z(model, shaken(config), "llama")

@@ -227,8 +227,8 @@ def test_a_sweep_is_exact(case: Case) -> None:
     for layer in range(LAYERS):
         for head in range(HEADS):
 
-            def patch(z: Tensor, layer: int = layer, columns: slice = head_slice(head, D_HEAD)) -> Tensor:
-                z = z.clone()
+            def patch(z: Tensor, layer: int = layer, head: int = head) -> Tensor:
+                z, columns = z.clone(), head_slice(head, D_HEAD)
                 z[..., columns] = source[layer][..., columns]
                 return z
 

@@ -46,7 +46,9 @@ def switched_off_everywhere() -> bool:
     """
     setting = os.environ.get("WORKBENCH_CACHE", "").lower()
     if setting not in (*ON, *OFF):
-        raise UsageError(f"WORKBENCH_CACHE={setting!r}: say on or off (WORKBENCH_CACHE_DIR names the folder).")
+        raise UsageError(
+            f"WORKBENCH_CACHE={setting!r}: expected on or off. Use WORKBENCH_CACHE_DIR to name the folder."
+        )
     return setting in OFF
 
 
@@ -76,6 +78,6 @@ def budget(folder: Path, used: int) -> int:
         except ValueError:
             size = -1.0
         if not 0 <= size < float("inf"):
-            raise UsageError(f"WORKBENCH_CACHE_GB={setting!r} is no number of gigabytes (0 or more).")
+            raise UsageError(f"WORKBENCH_CACHE_GB={setting!r}: expected a number of gigabytes, 0 or more.")
         return int(size * 1e9)
     return min(MOST, (shutil.disk_usage(folder).free + used) // 5)

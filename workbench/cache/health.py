@@ -93,9 +93,9 @@ def tidy(folder: Path, index: Index, notes: list[str]) -> None:
     actions = [
         f"{count} {what}"
         for count, what in (
-            (entered, "shards that no index knew were checked and entered"),
-            (removed, "unfinished files of dead processes were removed"),
-            (len(gone), "shards that are gone were forgotten"),
+            (entered, "shards that were missing from the index were checked and added"),
+            (removed, "unfinished files of processes that have ended were removed"),
+            (len(gone), "shards whose files are missing were removed from the index"),
         )
         if count
     ]

@@ -116,17 +116,17 @@ def blocks(path: Path) -> tuple[str, list[Block]]:
     metadata = parse_json(header.metadata.get(FIELD, "null"), str(path))
     known = metadata.get("blocks") if isinstance(metadata, dict) and metadata.get("format") == FORMAT else None
     if not isinstance(known, dict):
-        raise BadInput(f"{path} is no shard of the activation cache.")
+        raise BadInput(f"{path} is not a shard of the activation cache.")
     try:
         listed = [block for tensor in header.tensors for block in _blocks(path.name, tensor, known[tensor.name])]
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: a damaged header ({error}).") from None
+        raise BadInput(f"{path}: the header is damaged ({error}).") from None
     return str(metadata.get("kind")), listed
 
 
 def _blocks(shard: str, tensor: Tensor, rows: Sequence[Sequence[str]]) -> Iterator[Block]:
     if not tensor.shape or len(rows) != tensor.shape[0]:
-        raise ValueError(f"{tensor.name!r} has not as many keys as rows")
+        raise ValueError(f"{tensor.name!r} does not have one key per row")
     size = (tensor.end - tensor.begin) // max(1, len(rows))
     for i, (key, total) in enumerate(rows):
         at = tensor.begin + i * size
@@ -145,7 +145,7 @@ def read(path: Path, start: int, size: int) -> Bytes:
     try:
         # Looked at first: touching a page past the end of a file kills the process.
         if not 0 <= start <= start + size <= os.fstat(handle).st_size:
-            raise ValueError(f"{path} does not hold bytes {start} to {start + size}")
+            raise ValueError(f"{path} does not contain bytes {start} to {start + size}")
         if not size:
             return np.empty(0, np.uint8)
         with mmap.mmap(handle, before + size, access=mmap.ACCESS_READ, offset=start - before) as view:

@@ -76,7 +76,7 @@ class Store:
             raise Unusable(str(error)) from error
         self._closer = weakref.finalize(self, _close, self.index, self._touched, self.readonly, os.getpid())
         if self.readonly and not readonly:
-            self.notes.append("it can only be read, so nothing new is stored.")
+            self.notes.append("it is read-only, so nothing new is stored.")
         if self.notes:
             warnings.warn(f"Cache {self.folder}: {' '.join(self.notes)}", CacheNotice, stacklevel=3)
 
@@ -132,7 +132,7 @@ class Store:
             self._change(lambda: self.index.replace(from_header))
             return shards.tensor_of(from_header, data)
         self._change(lambda: self.index.drop(block.key))
-        self._warn(f"left out a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
+        self._warn(f"dropped a damaged block (byte {block.start} of {block.shard}); it is computed again when needed.")
         return None
 
     def _path(self, name: str) -> Path:
@@ -162,7 +162,9 @@ class Store:
         except (OSError, sqlite3.Error, BadInput) as error:
             self.full = True
             reason = getattr(error, "strerror", None) or str(error)
-            self._warn(f"nothing more is stored ({reason}); computing continues. 'workbench cache gc' makes room.")
+            self._warn(
+                f"nothing more is stored ({reason}); the computation continues. 'workbench cache gc' makes room."
+            )
             return False
         return True
 
@@ -222,7 +224,7 @@ class Store:
                     if self._read(block) is not None:
                         intact += 1
                     else:
-                        wrong.append(f"{name}: the block at byte {block.start} is damaged or gone")
+                        wrong.append(f"{name}: the block at byte {block.start} is damaged or missing")
         return intact, len(wrong), wrong
 
     @classmethod

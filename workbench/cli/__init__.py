@@ -30,7 +30,7 @@ BAD_INPUT, INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 3, 70, 130, 141, 143
 app = typer.Typer(
     name="workbench",
     help="Record, patch and compare attention heads.",
-    epilog="Exit codes: 0 done, 1 claim not supported, 2 usage, 3 bad or untrusted input, 4 not run, "
+    epilog="Exit codes: 0 done, 1 claim not supported, 2 usage error, 3 bad or untrusted input, 4 not run, "
     "70 internal error, 130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stderr is None:  # closed by the caller
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if out is None:
-        print("workbench: there is no standard output to answer on.", file=sys.stderr)
+        print("workbench: standard output is closed, so there is nowhere to print the answer.", file=sys.stderr)
         return BAD_INPUT
     warnings.formatwarning = lambda message, *_, **__: f"workbench: {message}\n"  # one line, without our source
     if threading.current_thread() is threading.main_thread():
@@ -105,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("WORKBENCH_DEBUG") == "1":
             raise
-        text = f"unexpected {type(error).__name__}: {_message(error)} (WORKBENCH_DEBUG=1 shows where; please report it)"
+        hint = "WORKBENCH_DEBUG=1 shows the traceback; please report it"
+        text = f"unexpected {type(error).__name__}: {_message(error)} ({hint})"
         return _fail(error, text, INTERNAL, as_json, out)
 
 
@@ -114,7 +115,7 @@ def _message(error: Exception) -> str:
         return str(error).strip()
     text, context = error.format_message().strip(), getattr(error, "ctx", None)
     stop = "" if text.endswith((".", "?", ")")) else "."
-    return f"{text}{stop} '{getattr(context, 'command_path', 'workbench')} --help' shows what there is."
+    return f"{text}{stop} '{getattr(context, 'command_path', 'workbench')} --help' shows the usage."
 
 
 def _describe(error: OSError) -> str:

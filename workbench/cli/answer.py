@@ -16,7 +16,7 @@ from workbench.io.tables import number
 if TYPE_CHECKING:
     from rich.console import Console
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only one JSON object on stdout.")]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ verbs = typer.Typer(help="The activation cache: cache path, stats, verify, gc.",
 
 @verbs.command("path")
 def path(as_json: AsJson = False) -> Answer:
-    """Print the cache's folder."""
+    """Print the path of the cache folder."""
     from workbench.cache import folder
 
     where = str(folder.default())
@@ -58,7 +58,7 @@ def stats(as_json: AsJson = False) -> Answer:
 
 @verbs.command("verify")
 def verify(as_json: AsJson = False) -> Answer:
-    """Check every block; damaged ones are dropped and will be computed again."""
+    """Check every block and drop the damaged ones. They are computed again when needed."""
     from workbench.cache import users_store
 
     store = users_store()
@@ -67,7 +67,7 @@ def verify(as_json: AsJson = False) -> Answer:
     def show(console: Any) -> None:
         for line in wrong:
             console.print(line)
-        console.print(f"{sound} blocks are sound, {lost} were damaged and dropped.")
+        console.print(f"{sound} blocks are intact, {lost} were damaged and dropped.")
 
     return Answer({"path": str(store.folder), "sound": sound, "lost": lost, "wrong": wrong}, show, 3 if lost else 0)
 
@@ -76,18 +76,18 @@ def verify(as_json: AsJson = False) -> Answer:
 def gc(
     keep_gb: Annotated[
         float | None,
-        typer.Option("--keep", metavar="GB", min=0, help="Shrink the cache to this size (by default its limit)."),
+        typer.Option("--keep", metavar="GB", min=0, help="Shrink the cache to this size (default: its size limit)."),
     ] = None,
     give_up: Annotated[bool, typer.Option("--give-up", help="Also drop what unfinished runs need.")] = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Evict the least recently used entries until the rest fits: activations before results."""
+    """Evict the least recently used entries. Activations are evicted before results."""
     if keep_gb is not None and not math.isfinite(keep_gb):
-        raise UsageError(f"--keep {keep_gb}: give a number of gigabytes.")
+        raise UsageError(f"--keep {keep_gb}: expected a number of gigabytes.")
     keep = None if keep_gb is None else int(keep_gb * 1e9)
     store, before = _store_with_room(keep)
     if not store.writable:
-        raise UsageError(f"{store.folder} cannot be written, so nothing can be dropped there.")
+        raise UsageError(f"{store.folder} is not writable, so nothing can be dropped from it.")
     if give_up:
         for run in store.index.pinned():
             store.index.unpin(run)
@@ -98,7 +98,7 @@ def gc(
     def show(console: Any) -> None:
         console.print(f"{gone / 1e6:.1f} MB dropped, {left / 1e6:.1f} MB left.")
         if unfinished:
-            console.print(f"Entries of the unfinished {', '.join(unfinished)} stay; --give-up drops them, too.")
+            console.print(f"Entries of the unfinished {', '.join(unfinished)} were kept; --give-up drops them too.")
 
     return Answer(document, show)
 

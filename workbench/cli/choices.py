@@ -14,9 +14,10 @@ from workbench.models import catalog
 from workbench.registry import TASKS
 
 Model = Annotated[
-    str, typer.Option("--model", metavar="M", help="Name (workbench models list), directory, .gguf file or hub id.")
+    str,
+    typer.Option("--model", metavar="M", help="Model: name (workbench models list), directory, .gguf file or hub id."),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor fill the cache.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read from nor write to the cache.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Random seed.")]
 
 
@@ -39,7 +40,7 @@ def split_list(text: str | None, option: str = "") -> list[str]:
     """``"S1, end"`` as ``["S1", "end"]``; with an `option`, text without a name is refused."""
     parts = [word.strip() for word in (text or "").split(",") if word.strip()]
     if option and text is not None and not parts:
-        raise UsageError(f"{option} {text!r} names nothing. Leave it out, or name something.")
+        raise UsageError(f"{option} {text!r}: expected at least one name. Give one, or leave the option out.")
     return parts
 
 
@@ -56,7 +57,7 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) 
         raise UsageError("Give either --task NAME (workbench tasks lists them) or --pairs FILE.")
     if pairs is not None:
         if n is not None:
-            raise UsageError("--n counts a task's prompts; every pair of a file is used.")
+            raise UsageError("--n is only for --task: every pair of a file is used. Leave it out.")
         return wb.read_pairs(pairs)
     check_name("task", str(task), TASKS.names(), "See workbench tasks.")
     options: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
@@ -81,7 +82,7 @@ def caching(enabled: bool, say: Callable[[str], object]) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         if (store.misses > misses or store.hits > hits) and store.writable:
-            say("Finished work is in the cache. Run the same command again; it continues where it stopped.")
+            say("Finished work is in the cache. Run the same command again to resume where it stopped.")
         raise
     hits, misses = store.hits - hits, store.misses - misses
     if hits:

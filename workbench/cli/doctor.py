@@ -12,7 +12,7 @@ from workbench.cli.answer import Answer, AsJson, table
 
 
 def doctor(as_json: AsJson = False) -> Answer:
-    """Check package versions, disk space, the cache and the installed models."""
+    """Check package versions, disk space, cache and models."""
     checks = [*_versions(), *_machine(), _cache(), _models()]
 
     def show(console: Any) -> None:

@@ -43,10 +43,10 @@ ENVIRONMENT = {
 
 def explore(
     model: Model = DEFAULT,
-    port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="The port, on 127.0.0.1 alone.")] = 8501,
+    port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port on 127.0.0.1.")] = 8501,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> int:
-    """Browse and patch heads in a web page, on this machine alone. Ctrl-C stops it."""
+    """Browse and patch heads in a web page on this machine. Ctrl-C stops it."""
     check_model(model)
     if importlib.util.find_spec("streamlit") is None:
         raise BadInput("The explorer needs Streamlit. Install it: pip install 'attention-workbench[explorer]'.")

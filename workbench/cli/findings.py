@@ -13,7 +13,7 @@ def findings(as_json: AsJson = False) -> Answer:
     rows = [{"name": name, "title": FINDINGS.summary(name)} for name in FINDINGS.names()]
 
     def show(console: Any) -> None:
-        console.print(table(("name", "what it asks"), [(row["name"], row["title"]) for row in rows]))
+        console.print(table(("name", "question"), [(row["name"], row["title"]) for row in rows]))
         console.print("Run one:  workbench reproduce NAME")
 
     return Answer({"findings": rows}, show)

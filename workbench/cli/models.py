@@ -27,20 +27,22 @@ def list_models(as_json: AsJson = False) -> Answer:
             (r["name"], r["status"], _count(r["parameters"]), _size(r["size"]), _licence(r), _origin(r)) for r in rows
         ]
         console.print(table(columns, cells, right=("parameters", "file")))
-        console.print(f"The default is {catalog.DEFAULT}. A directory, a .gguf file or a hub id works like a name.")
+        console.print(
+            f"The default is {catalog.DEFAULT}. In place of a name, a directory, a .gguf file or a hub id works too."
+        )
 
     return Answer({"default": catalog.DEFAULT, "models": rows}, show)
 
 
 @verbs.command("fetch")
 def fetch_model(
-    name: Annotated[str, typer.Argument(help="A name of the catalogue.")],
+    name: Annotated[str, typer.Argument(help="The name of a model in the catalogue.")],
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="You have read the licence and accept its terms.")
     ] = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Fetch a model, check its SHA-256 and save it in the user's cache directory."""
+    """Fetch a model, check its SHA-256 hash and save it."""
     check_name("model", name, catalog.entries())
     from workbench.models import sources
 
@@ -66,7 +68,7 @@ def _row(entry: catalog.Entry) -> dict[str, Any]:
 
 
 def _licence(row: dict[str, Any]) -> str:
-    return f"{row['licence']} (to be accepted)" if row["acceptance_needed"] else row["licence"]
+    return f"{row['licence']} (must be accepted)" if row["acceptance_needed"] else row["licence"]
 
 
 def _origin(row: dict[str, Any]) -> str:

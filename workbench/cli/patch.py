@@ -40,48 +40,55 @@ AXES = ("layer", "head", "position")
 
 def patch(
     task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks lists them).")] = None,
-    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
+    ] = None,
     model: Model = DEFAULT,
     site: Annotated[
         str,
-        typer.Option(metavar="SITE", help=f"Activation to edit: {', '.join(SITES)}, or a hook name in a block."),
+        typer.Option(metavar="SITE", help=f"Activation to edit: {', '.join(SITES)}, or the name of a hook in a block."),
     ] = "z",
     by: Annotated[
         str, typer.Option(metavar="AXES", help="Axes besides the layer: head, position, head,position or layer.")
     ] = "head",
-    edit: Annotated[str, typer.Option(metavar="KIND", help="patch, zero, mean or resample.")] = "patch",
+    edit: Annotated[str, typer.Option(metavar="KIND", help="Edit: patch, zero, mean or resample.")] = "patch",
     direction: Annotated[
         str | None,
         typer.Option(
-            metavar="D", help="Of patch edits: denoise (clean values into the corrupt run; default) or noise."
+            metavar="D",
+            help="For patch edits: denoise (clean values into the corrupt run; the default) or noise (the reverse).",
         ),
     ] = None,
     metric: Annotated[
-        str, typer.Option(metavar="NAME", help=f"One of {', '.join(METRICS.names())}.")
+        str, typer.Option(metavar="NAME", help=f"Metric: {', '.join(METRICS.names())}.")
     ] = "logit_difference",
     positions: Annotated[
-        str | None, typer.Option(metavar="P,Q", help="Named positions or indices, such as S2,end.")
+        str | None, typer.Option(metavar="P,Q", help="Positions by name or index, such as S2,end.")
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
     seed: Seed = 0,
     screen: Annotated[
         str | None,
         typer.Option(
-            metavar="METHOD", help=f"Estimate every cell first, by {' or '.join(SCREENS)}, and run only the best."
+            metavar="METHOD",
+            help=f"Estimate every cell first, by {' or '.join(SCREENS)}, and run only the strongest exactly.",
         ),
     ] = None,
     confirm: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of --screen: the share of cells to run (0.25).")
+        float | None,
+        typer.Option(metavar="SHARE", help="With --screen: the share of cells to run exactly (default: 0.25)."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="A .safetensors file, or a folder in which a run directory is made."),
+        typer.Option(
+            metavar="PATH", help="A .safetensors file to write, or a folder in which to make a run directory."
+        ),
     ] = None,
     no_cache: NoCache = False,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of cells to list.")] = 10,
     as_json: AsJson = False,
 ) -> Answer:
-    """Edit one site at a time and measure what each edit changes."""
+    """Edit one site at a time and measure how each edit changes the metric."""
     _check(site, by, edit, direction, metric)
     _check_screen(screen, confirm)
     check_model(model)
@@ -128,9 +135,9 @@ def _check_screen(screen: str | None, confirm: float | None) -> None:
     if screen is not None:
         check_name("screen method", screen, SCREENS)
     if confirm is not None and screen is None:
-        raise UsageError("--confirm belongs to --screen: name a method, or leave it out.")
+        raise UsageError("--confirm is only for --screen. Give --screen METHOD, or leave --confirm out.")
     if confirm is not None and not 0 < confirm <= 1:
-        raise UsageError(f"--confirm {confirm:g}: a share of the cells, above 0 and at most 1.")
+        raise UsageError(f"--confirm {confirm:g}: expected a share of the cells, above 0 and at most 1.")
 
 
 def _check(site: str, by: str, edit: str, direction: str | None, metric: str) -> None:
@@ -142,7 +149,7 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
     if direction is not None:
         check_name("direction", direction, DIRECTIONS)
     if direction == "denoise" and edit != "patch":
-        raise UsageError(f"--direction denoise belongs to patch edits; {edit} edits the clean run. Leave it out.")
+        raise UsageError(f"--direction denoise is only for patch edits; {edit} edits the clean run. Leave it out.")
     check_name("metric", metric, METRICS.names())
     for axis in split_list(by, "--by"):
         check_name("axis", axis, AXES)
@@ -162,7 +169,7 @@ def _target(out: Path | None) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error.strerror or error}. Name another place.") from None
+        raise BadInput(f"--out {out} cannot be written: {error.strerror or error}. Choose another path.") from None
     return out
 
 
@@ -185,7 +192,7 @@ def _write(sweep: Sweep, target: Path, top: int) -> str:
 
 def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
-    source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the run the values come from"
+    source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
     console.print(
         f"{info['model']}, {info['task']}: {info['edit']} {info['site']}, {info['direction']}, n = {sweep.n}. "
         f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
@@ -207,9 +214,9 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
     if sweep.n < FEWEST:
-        console.print(f"n = {sweep.n}: an interval from so few prompts is hardly more than their range.")
+        console.print(f"n = {sweep.n}: an interval from so few prompts is little more than their range.")
     smallest = f"{sweep.smallest_p_value:.2g}"
-    console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible is {smallest}.")
+    console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible p is {smallest}.")
     if sweep.effect_note:
         console.print(sweep.effect_note)
     if path:

@@ -16,17 +16,21 @@ from workbench.models.catalog import DEFAULT
 
 
 def record(
-    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks).")] = None,
-    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="A task (workbench tasks lists them).")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
+    ] = None,
     model: Model = DEFAULT,
-    sites: Annotated[str, typer.Option(metavar="A,B", help=f"Of {', '.join(SITES)}, or hook names in a block.")] = "z",
-    layers: Annotated[str | None, typer.Option(metavar="L,M-N", help="Such as 0,4-7; all by default.")] = None,
-    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="How many prompts of the task.")] = None,
+    sites: Annotated[
+        str, typer.Option(metavar="A,B", help=f"Sites to record: {', '.join(SITES)}, or names of hooks in a block.")
+    ] = "z",
+    layers: Annotated[str | None, typer.Option(metavar="L,M-N", help="Layers, such as 0,4-7 (default: all).")] = None,
+    n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cost and record nothing.")] = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Record activations into the cache, where every later call finds them."""
+    """Record activations into the cache, for later calls to read."""
     chosen = split_list(sites, "--sites")
     for site in chosen:
         if "hook_" not in site:

@@ -18,33 +18,38 @@ from workbench.registry import FINDINGS, TASKS
 
 
 def reproduce(
-    name: Annotated[str | None, typer.Argument(help="A finding's name (workbench findings).")] = None,
+    name: Annotated[str | None, typer.Argument(help="The name of a finding (workbench findings lists them).")] = None,
     model: Model = DEFAULT,
     n: Annotated[
         int | None, typer.Option("--n", min=1, help="Prompts per task (default: the finding's own number).")
     ] = None,
     seed: Seed = 0,
-    tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks.")] = None,
+    tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Use only these tasks.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Another setting of the finding, such as task=greater-than."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Change another setting of the finding, such as task=greater-than."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run directory is made.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder in which to make the run directory.")] = Path("runs"),
     again: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help="Repeat a run without the cache, and compare.")
+        str | None,
+        typer.Option("--from", metavar="RUN", help="Repeat this run without the cache, and compare the results."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Run the long form, with more controls.")] = False,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Run a finding on a model and answer by its verdict, or repeat a run and say whether it agrees."""
+    """Run a finding, or repeat a run. The exit code gives the verdict, or whether the repetition agrees."""
     if (name is None) == (again is None):
         raise UsageError("Give either a finding's NAME (workbench findings lists them) or --from RUN.")
     if again is not None:
         options = {"--n": n is not None, "--seed": seed != 0, "--tasks": tasks is not None, "--full": full}
         options["--set"] = bool(settings)
         if conflicts := [option for option, is_set in {**options, "--model": model != DEFAULT}.items() if is_set]:
-            raise UsageError(f"{conflicts[0]} does not go with --from: a repetition has the settings of its run.")
+            raise UsageError(
+                f"{conflicts[0]} cannot be used with --from: a repetition has the same settings as its run."
+            )
         return _repeat(again, out)
     assert name is not None
     check_name("finding", name, FINDINGS.names(), "See workbench findings.")
@@ -76,7 +81,7 @@ def _settings(items: list[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"--set {item}: give NAME=VALUE, such as task=greater-than.")
         if name in ("n", "seed", "tasks"):
-            raise UsageError(f"--set {item}: this setting has an option of its own, --{name}.")
+            raise UsageError(f"--set {item}: this setting has its own option, --{name}. Use that.")
         check_name("setting", name, defaults, "The finding's page in the documentation lists them.")
         default = defaults[name]
         if isinstance(default, list | tuple):
@@ -111,7 +116,7 @@ def _repeat(which: str, out: Path) -> Answer:
     old = Run.read(find_run(which, out))
     config = dict(old.facts.get("config") or {})
     name, model = str(old.facts.get("finding")), str(config.pop("model", ""))
-    check_name("finding", name, FINDINGS.names(), f"{old.path} is no run of a finding.")
+    check_name("finding", name, FINDINGS.names(), f"{old.path} is not a run of a finding.")
     check_model(model)
     answer = _run(name, model, config, out, cached=False, repeats=old.path.name)
     new = Run.read(answer.document["run_dir"])

@@ -15,10 +15,11 @@ verbs = typer.Typer(help="Inspect runs: runs list, show ID, diff A B, export ID.
 Id = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help="A run's name, a part of it, its directory, or latest (the newest that repeats no other)."
+        metavar="ID",
+        help="A run's name, part of its name, its directory, or latest (the newest that is not a repetition).",
     ),
 ]
-Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Another folder of runs to search.")]
+Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The folder of runs to search.")]
 
 
 @verbs.command("list")
@@ -59,7 +60,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
 
 @verbs.command("show")
 def show_run(name: Id, root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
-    """Show a run's report and where its numbers come from, after checking every file of it."""
+    """Show a run's report and provenance. All its files are checked first."""
     run = _run(name, root)
     document = {
         "path": str(run.path),
@@ -80,12 +81,12 @@ def show_run(name: Id, root: Root = Path("runs"), as_json: AsJson = False) -> An
 
 @verbs.command("diff")
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A run, as in runs show.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run.")],
     root: Root = Path("runs"),
     as_json: AsJson = False,
 ) -> Answer:
-    """Show in what two runs differ: configuration, versions, verdict, and each table's numbers (exit code 1 if any)."""
+    """Show how two runs differ. Compares configuration, versions, verdict and tables; exit code 1 if tables differ."""
     from workbench.runs.compare import compare, config_differences
 
     a, b = _run(first, root), _run(second, root)
@@ -93,7 +94,7 @@ def diff(
 
     def show(console: Any) -> None:
         for key, (x, y) in facts.items():
-            console.print(f"{key}: {x} against {y}")
+            console.print(f"{key}: {x} vs {y}")
         console.print(agreement(tables))
 
     agree = all(t.agrees for t in tables)
@@ -104,11 +105,13 @@ def diff(
 @verbs.command("export")
 def export(
     name: Id,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A new .zip file (by default ID.zip here).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The .zip file to make (default: ID.zip in this folder).")
+    ] = None,
     root: Root = Path("runs"),
     as_json: AsJson = False,
 ) -> Answer:
-    """Pack a run into one file, after checking every file of it."""
+    """Pack a run into one .zip file. All its files are checked first."""
     run = _run(name, root)
     target = out or Path(f"{run.path.name}.zip")
     run.export(target)

@@ -22,25 +22,27 @@ ENDINGS = (".csv", ".parquet", ".safetensors")
 
 
 def scores(
-    task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A task, for what heads do on it (ioi by default).")
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Task for the task scores (default: ioi).")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
     ] = None,
-    pairs: Annotated[Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object a line.")] = None,
     model: Model = DEFAULT,
     n: Annotated[
-        int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task (25 by default).")
+        int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task (default: 25).")
     ] = None,
     seed: Seed = 0,
-    sort: Annotated[str | None, typer.Option(metavar="SCORE", help="List heads by this score alone.")] = None,
+    sort: Annotated[str | None, typer.Option(metavar="SCORE", help="List heads by this score only.")] = None,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of heads to list.")] = 5,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=f"Write the whole table ({', '.join(ENDINGS)}).")
+        Path | None, typer.Option(metavar="FILE", help=f"Write the whole table to this file ({', '.join(ENDINGS)}).")
     ] = None,
-    no_random: Annotated[bool, typer.Option("--no-random", help="Leave out the model with random weights.")] = False,
+    no_random: Annotated[
+        bool, typer.Option("--no-random", help="Leave out the chance level from random weights.")
+    ] = False,
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Score every head of a model: patterns, weights, and what it does on a task, each beside its chance level."""
+    """Score every head by its patterns, weights and effect on a task. Each score is shown with its chance level."""
     check_model(model)
     if task is None and pairs is None:
         task = "ioi"
@@ -99,17 +101,21 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
         levels = [level[column] for column in ("uniform", "random", "random_95")]
         rows.append((name, strongest, *levels))
     console.print(
-        table(("score", "strongest heads", "uniform", "random", "95 %"), rows, right=("uniform", "random", "95 %"))
+        table(
+            ("score", "strongest heads", "uniform", "random", "random 95th"),
+            rows,
+            right=("uniform", "random", "random 95th"),
+        )
     )
     console.print(
-        "uniform: a head that attends evenly to what it may see; random: heads of the same model with random weights, "
-        "their mean and 95th percentile."
+        "uniform: a head that attends uniformly to all positions it can see. random: the heads of the same model with "
+        "random weights, their mean and 95th percentile."
     )
     end = result.lens.iloc[-1]
     columns = ("logit_difference", "logit_difference_low", "logit_difference_high")
     difference, low, high = (number(end[column], ".2f") for column in columns)
     console.print(
-        f"Logit lens: the answer stands above the wrong one from {_depth(result)} on; at the end "
+        f"Logit lens: the answer's logit is above the wrong answer's {_depth(result)}; at the end the difference is "
         f"{difference} [{low}, {high}] logits."
     )
     if out is not None:
@@ -120,4 +126,4 @@ def _depth(result: HeadScores) -> str:
     """From which depth on the interval of the logit difference stays above 0."""
     above = (result.lens["logit_difference_low"] > 0).tolist()
     last_below = max((i for i, good in enumerate(above) if not good), default=-1)
-    return result.lens["before"].iloc[last_below + 1] if last_below + 1 < len(above) else "nowhere"
+    return f"from {result.lens['before'].iloc[last_below + 1]} on" if last_below + 1 < len(above) else "nowhere"

@@ -34,8 +34,8 @@ class TaskCheck:
         """A line for people; empty where the task is done, or nothing is known."""
         if self.status not in ("unclear", "not done"):
             return ""
-        start = "It is unclear whether the model does" if self.status == "unclear" else "The model does not do"
-        return f"{start} this task: {self.reason}. Effects on it mean little."
+        start = "It is unclear whether the model can do" if self.status == "unclear" else "The model cannot do"
+        return f"{start} this task: {self.reason}. Effects measured on it mean little."
 
 
 def check_task(sweep: Sweep, pairs: Sequence[Pair]) -> TaskCheck:

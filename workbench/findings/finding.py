@@ -102,7 +102,7 @@ class Finding:
         if n >= FEWEST:
             return report
         return report.with_judgement(
-            Judgement("not judged", f"n = {n} prompts are too few; give at least {FEWEST} (--n {FEWEST})")
+            Judgement("not judged", f"n = {n} prompts are too few; use at least {FEWEST} (--n {FEWEST})")
         )
 
     def _with_changes(self, argument: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,5 +132,5 @@ def _same_kind(value: Any, default: Any) -> bool:
 
 def _kind(default: Any) -> str:
     """What is expected in the place of a default, in words."""
-    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
     return kinds.get(type(default), "a list")

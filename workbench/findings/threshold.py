@@ -65,7 +65,7 @@ class Threshold:
             control: the measured control, where `above` is a text.
         """
         if isinstance(self.above, str) == (control is None):
-            raise UsageError(f"Threshold({self.quantity!r}): give a control when above is a text, and only then.")
+            raise UsageError(f"Threshold({self.quantity!r}): expected a control when above is a string, and only then.")
         if self.at_least is not None:
             status = self._status(quantity, self.at_least - 1, self.at_least - 1)
             surely = "" if quantity.low == quantity.value else f", {quantity.low:g} of them surely"
@@ -105,7 +105,9 @@ def judge(
         UsageError: a threshold without its quantity, or a quantity without its threshold.
     """
     if set(thresholds) != set(measured):
-        raise UsageError(f"judge: thresholds are {sorted(thresholds)}, measured are {sorted(measured)}: give each one.")
+        raise UsageError(
+            f"judge: thresholds are {sorted(thresholds)}, measured are {sorted(measured)}: expected the same names."
+        )
     outcomes: dict[Status, list[str]] = {"met": [], "open": [], "refuted": []}
     for name, threshold in thresholds.items():
         value = measured[name]

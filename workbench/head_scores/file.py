@@ -62,12 +62,12 @@ def _check_metadata(metadata: Any) -> None:
         and isinstance(metadata["lens"], list)
         and all(isinstance(row, dict) for row in metadata["lens"])
     ):
-        raise BadInput("the metadata must hold info (a mapping), lens (rows) and order (names).")
+        raise BadInput("the metadata must contain info (a mapping), lens (rows) and order (names).")
 
 
 def _check_shapes(fields: dict[str, dict[str, Any]], order: list[str]) -> None:
     if not order or set(order) != set(fields["values"]):
-        raise BadInput("the names in order are not those of the values.")
+        raise BadInput("the names in order are not the names of the values.")
     shape = fields["values"][order[0]].shape
     expected = {"values": shape, "uniform": shape, "random": shape, "samples": shape, "pairs": (np.prod(shape),) * 2}
     for field, arrays in fields.items():

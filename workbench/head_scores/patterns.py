@@ -91,7 +91,7 @@ def repeated_tokens(model: Any, n: int = 20, period: int = 50, seed: int = 0) ->
     special = set(getattr(tokenizer, "all_special_ids", ()))
     among = [i for i in (IDS if size > IDS.stop else range(size)) if i not in special]
     if len(among) < period:
-        raise UsageError(f"{period} different random tokens are needed, and the vocabulary has {len(among)}.")
+        raise UsageError(f"the scores need {period} different random tokens, and the vocabulary has only {len(among)}.")
     draw = random.Random(f"repeated tokens/{seed}")
     start = [] if tokenizer is None else tokenizer("")["input_ids"][:1]
     rows = []

@@ -63,7 +63,7 @@ def _json(text: str, name: str) -> list[Row]:
         return []
     entries = _parse(text, name)
     if not isinstance(entries, list):
-        raise BadInput(f"{name}: a list of objects was expected, found {type(entries).__name__}. Write [{{…}}, {{…}}].")
+        raise BadInput(f"{name}: expected a list of objects, found {type(entries).__name__}. Write [{{…}}, {{…}}].")
     return [(f"{name} entry {i}", _object(entry, f"{name} entry {i}")) for i, entry in enumerate(entries, start=1)]
 
 
@@ -75,7 +75,9 @@ def _csv(text: str, name: str) -> list[Row]:
         for row in reader:
             where = f"{name} line {reader.line_num}"
             if None in row or None in row.values():
-                raise BadInput(f"{where}: not as many cells as the header. Quote a cell that holds a comma.")
+                raise BadInput(
+                    f"{where}: expected as many cells as the header has. Quote a cell that contains a comma."
+                )
             rows.append((where, {key: _cell(key, cell) for key, cell in row.items()}))
     except csv.Error as error:
         raise BadInput(f"{name} line {reader.line_num}: not valid CSV ({error}).") from None
@@ -91,9 +93,11 @@ def _parse(text: str, where: str) -> Any:
         return json.loads(text, object_pairs_hook=lambda fields: _once(fields, where))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
-        raise BadInput(f"{where}: not valid JSON ({error.msg} at {place}). Write one JSON object a pair.") from None
+        raise BadInput(f"{where}: not valid JSON ({error.msg} at {place}). Write one JSON object per pair.") from None
     except (ValueError, RecursionError):  # a number of thousands of digits, brackets nested by the thousand
-        raise BadInput(f"{where}: JSON out of bounds. Write one flat JSON object a pair.") from None
+        raise BadInput(
+            f"{where}: JSON nested too deeply, or a number too large. Write one flat JSON object per pair."
+        ) from None
 
 
 def _once(fields: list[tuple[str, Any]], where: str) -> dict[str, Any]:
@@ -106,5 +110,5 @@ def _once(fields: list[tuple[str, Any]], where: str) -> dict[str, Any]:
 def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise BadInput(f'{where}: an object was expected, found {kind}. Write {{"clean": …, "corrupt": …, …}}.')
+        raise BadInput(f'{where}: expected an object, found {kind}. Write {{"clean": …, "corrupt": …, …}}.')
     return value

@@ -1,6 +1,6 @@
 """Inputs as the engine sees them: a tensor of positions each, answers, and names of positions.
 
-An input is ``[pos, ...]``: ids of tokens, flattened patches of an image. Texts become inputs in `workbench.inputs.pairs`.
+An input is ``[pos, ...]``: ids of tokens, flattened patches of an image. `workbench.inputs.pairs` makes them of texts.
 """
 
 from __future__ import annotations

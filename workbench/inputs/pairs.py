@@ -187,9 +187,9 @@ class Pairs:
         items = arguments.sequence("items", self.items, "pairs")
         if not items or not all(isinstance(item, Pair) for item in items):
             raise arguments.refusal("items", self.items, "a list of wb.Pair, at least one")
-        where = arguments.texts("where", self.where, "where each pair comes from, as texts")
+        where = arguments.texts("where", self.where, "where each pair comes from, as strings")
         if len(where) != len(items):
-            raise arguments.refusal("where", self.where, f"{len(items)} texts, one a pair")
+            raise arguments.refusal("where", self.where, f"{len(items)} strings, one per pair")
         arguments.text("name", self.name)
         object.__setattr__(self, "items", items)
         object.__setattr__(self, "where", where)
@@ -290,7 +290,7 @@ def pairs(
     columns: dict[str, Any] = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
     columns |= {name: column for name, column in (("options", options), ("positions", positions)) if column is not None}
     for name, column in columns.items():
-        columns[name] = entries = arguments.sequence(name, column, "a list with one entry a pair")
+        columns[name] = entries = arguments.sequence(name, column, "a list with one entry per pair")
         if name in ("clean", "corrupt") and not all(isinstance(entry, str) for entry in entries):
             raise arguments.refusal(name, column, "a list of texts")
         if name == "options" and entries and all(isinstance(entry, str) for entry in entries):
@@ -299,7 +299,7 @@ def pairs(
             size = max(1, len(columns["clean"]))
             why = f"clean has {len(columns['clean'])}" if name != "clean" else ""
             expected = f"{size} {'entries' if size > 1 else 'entry'} or more" if name == "clean" else f"{size} entries"
-            raise arguments.refusal(name, column, expected, "Give one entry a pair in each list.", because=why)
+            raise arguments.refusal(name, column, expected, "Give one entry per pair in each list.", because=why)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return _pairs_from_rows([(f"pair {i}", row) for i, row in enumerate(rows, start=1)], "pairs")
 
@@ -344,7 +344,7 @@ def check_tokenizer(tokenizer: Any) -> Any:
 
 
 def _check_texts_by_name(name: str, value: Any) -> None:
-    what = "a mapping from names to texts"
+    what = "a mapping from names to strings"
     if not all(isinstance(text, str) for item in arguments.mapping(name, value, what).items() for text in item):
         raise arguments.refusal(name, value, what)
 

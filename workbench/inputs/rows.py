@@ -93,7 +93,7 @@ def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
     _notice_spaces(texts["clean"], words, where)
     options = _texts(row["options"], "options", bad) if row.get("options") else ()
     if options and (absent := [word for word in (*words["answer"], *words["wrong"]) if word not in options]):
-        do = "List all candidates, the answer and the wrong one among them."
+        do = "List all candidates, including the answer and the wrong answer."
         raise bad(f"{absent[0]!r} is not among the options {list(options)}", do)
     positions = _spans(row.get("positions") or {}, texts["clean"], bad)
     return Pair(texts["clean"], texts["corrupt"], words["answer"], words["wrong"], options, positions)
@@ -119,13 +119,15 @@ def _notice_spaces(clean: str, words: Mapping[str, tuple[str, ...]], where: str)
 
 def _text(value: Any, name: str, bad: Any) -> str:
     if not isinstance(value, str):
-        raise bad(f"{name} is {_kind(value)}", "Write it as a text.")
+        raise bad(f"{name} is {_kind(value)}", "Write it as a string.")
     if not value:
-        raise bad(f"{name} is empty", "Write the text.")
+        raise bad(f"{name} is empty", "Write some text.")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise bad(f"{name} holds half of a character ({value!r:.60})", "Write it in valid Unicode.") from None
+        raise bad(
+            f"{name} contains half of a character, a lone surrogate ({value!r:.60})", "Write it in valid Unicode."
+        ) from None
     return value
 
 
@@ -133,9 +135,9 @@ def _texts(value: Any, name: str, bad: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (_text(value, name, bad),)
     if not isinstance(value, list | tuple):
-        raise bad(f"{name} is {_kind(value)}", "Write a text, or a list of texts.")
+        raise bad(f"{name} is {_kind(value)}", "Write a string, or a list of strings.")
     if not value:
-        raise bad(f"{name} is an empty list", "Write at least one text.")
+        raise bad(f"{name} is an empty list", "Write at least one string.")
     words = tuple(_text(entry, name, bad) for entry in value)
     if twice := [word for word in words if words.count(word) > 1]:
         raise bad(f"{name} lists {twice[0]!r} twice", "List each once.")

@@ -41,7 +41,7 @@ def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded
     for name, ids in (("clean", clean), ("corrupt", corrupt)):
         if max_length is not None and len(ids) > max_length:
             raise BadInput(
-                f"{name} has {len(ids):,} tokens, and the model's context holds {max_length:,}. Shorten the prompt."
+                f"{name} has {len(ids):,} tokens, and the model's context length is {max_length:,}. Shorten the prompt."
             )
     if len(clean) != len(corrupt):
         raise _unequal(tokenizer, clean, corrupt)
@@ -55,7 +55,7 @@ def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded
 
     answer, wrong = answers(pair.answer, "answer"), answers(pair.wrong, "wrong")
     if set(answer) & set(wrong):
-        raise BadInput(f"answer {pair.answer} and wrong {pair.wrong} share a token here. Choose words that differ.")
+        raise BadInput(f"answer {pair.answer} and wrong {pair.wrong} share a token. Choose words that differ.")
     options = answers(pair.options, "option")
     return Encoded(clean, corrupt, answer, wrong, options, _positions(pair, tokenizer, len(clean)))
 
@@ -95,7 +95,7 @@ def default_bos(tokenizer: Any) -> str | None:
 def _ids(tokenizer: Any, text: str) -> list[int]:
     ids = list(tokenizer(text)["input_ids"])
     if not ids:
-        raise BadInput(f"{text!r:.60} has no tokens. Write a prompt.")
+        raise BadInput(f"{text!r:.60} has no tokens. Write a longer prompt.")
     return ids
 
 
@@ -108,8 +108,8 @@ def _unequal(tokenizer: Any, clean: list[int], corrupt: list[int]) -> BadInput:
     before, after = _shared_ends(clean, corrupt)
     parts = [_preview(tokenizer, ids[before : len(ids) - after]) for ids in (clean, corrupt)]
     return BadInput(
-        f"clean has {len(clean)} tokens and corrupt {len(corrupt)}; they must have equally many. Where they differ, "
-        f"clean has {parts[0]} and corrupt {parts[1]}. Exchange words for others of the same number of tokens."
+        f"clean has {len(clean)} tokens and corrupt {len(corrupt)}; they must have the same number. Where they differ, "
+        f"clean has {parts[0]} and corrupt {parts[1]}. Use words with the same number of tokens."
     )
 
 
@@ -136,7 +136,7 @@ def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str
         problem = f"{what} {word!r} is {len(follows)} tokens: {_preview(tokenizer, follows)}"
     else:
         joined = whole[_shared_ends(ids, whole)[0] :]
-        problem = f"{what} {word!r} runs together with the prompt's end, as {_preview(tokenizer, joined)}"
+        problem = f"{what} {word!r} merges with the end of the prompt, as {_preview(tokenizer, joined)}"
     raise BadInput(f"{problem}; it must be one token after the prompt. {_advice(tokenizer, prompt, word)}")
 
 
@@ -146,7 +146,7 @@ def _advice(tokenizer: Any, prompt: str, word: str) -> str:
         ids = _ids(tokenizer, bare)
         whole = list(tokenizer(bare + spaced)["input_ids"])
         if whole[: len(ids)] == ids and len(whole) == len(ids) + 1:
-            move = "Take the space off the prompt's end: with" if bare != prompt else "With"
+            move = "Remove the space from the end of the prompt: with" if bare != prompt else "With"
             return f"{move} a leading space, {spaced!r}, it is one token."
     return "Choose a word that is one token."
 
@@ -155,17 +155,15 @@ def _positions(pair: Pair, tokenizer: Any, length: int) -> dict[str, int]:
     indices: dict[str, int] = {}
     if pair.positions:
         if not tokenizer.is_fast:
-            raise BadInput(
-                "named positions need a fast tokeniser, one that knows its tokens' characters. Leave them out."
-            )
+            raise BadInput("named positions need a fast tokeniser, which maps tokens to characters. Leave them out.")
         clean, corrupt = _offsets(tokenizer, pair.clean), _offsets(tokenizer, pair.corrupt)
         for name, span in pair.positions.items():
             indices[name] = _token_at(clean, span, name)
             other = pair.corrupt_positions.get(name) or _counterpart(span, pair.clean, pair.corrupt)
             if other and (corrupt_index := _token_at(corrupt, other, name)) != indices[name]:
                 raise BadInput(
-                    f"position {name!r} is token {indices[name]} in clean and {corrupt_index} in corrupt. Exchange "
-                    "words for others of the same number of tokens, each in its place."
+                    f"position {name!r} is token {indices[name]} in clean and {corrupt_index} in corrupt. Replace "
+                    "words by others with the same number of tokens."
                 )
     return {**indices, "end": length - 1}
 

@@ -62,32 +62,33 @@ class ArrayFile:
 
         path = arguments.file_path("path", path)
         if not path.is_file():
-            raise BadInput(f"{path} does not exist or is no file.")
+            raise BadInput(f"{path} does not exist or is not a file.")
         arrays: dict[str, np.ndarray] = {}
         try:
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata()
                 if not header or header.get("format") != self.format or self.field not in header:
                     raise BadInput(
-                        f"{path}: the metadata do not name the format {self.format!r}; write such files with "
+                        f"{path}: the metadata do not name the format {self.format!r}. Write such files with "
                         f"{self.writer}."
                     )
                 metadata = parse_json(header[self.field], str(path))
                 for name in file.keys():
                     dtype = file.get_slice(name).get_dtype()
                     if not self.is_array(name) or dtype != "F64":
-                        raise BadInput(f"{path}: holds {name!r} as {dtype}; expected {self.arrays}, as F64.")
+                        raise BadInput(f"{path}: contains {name!r} as {dtype}; expected {self.arrays}, as F64.")
                     arrays[name] = file.get_tensor(name)
         except SafetensorError as error:
             raise BadInput(
-                f"{path} is no whole safetensors file ({error}): it is truncated, altered or something else."
+                f"{path} is not a complete safetensors file ({error}): it is truncated or altered, or has another "
+                "format."
             ) from None
         try:
             result = build(metadata, arrays)
         except (BadInput, UsageError) as error:
             raise BadInput(f"{path}: {error}") from None
         if header.get("sha256") != sha256_of_arrays(header[self.field], arrays):
-            raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not fit its content.")
+            raise BadInput(f"{path} was altered since it was saved: its SHA-256 does not match its content.")
         return result
 
 

@@ -45,7 +45,8 @@ def jsonable(value: Any) -> Any:
     if tolist is not None:
         return jsonable(tolist())
     raise UsageError(
-        f"{value!r} ({type(value).__name__}) has no JSON form: give numbers, texts, lists or mappings of them."
+        f"{value!r} ({type(value).__name__}) cannot be written as JSON. Give numbers, strings, or lists or mappings "
+        "of these."
     )
 
 
@@ -56,11 +57,11 @@ def parse_json(text: str | bytes, what: str) -> Any:
         BadInput: with `what` (a path) and the problem.
     """
     if len(text) > JSON_BYTES:
-        raise BadInput(f"{what}: {len(text)} bytes of JSON, at most {JSON_BYTES} are read.")
+        raise BadInput(f"{what}: {len(text)} bytes of JSON, and at most {JSON_BYTES} are read.")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{what} is not JSON ({str(error) or 'nested too deeply'}).") from None
+        raise BadInput(f"{what} is not valid JSON ({str(error) or 'nested too deeply'}).") from None
     level: list[Any] = [value]
     for _ in range(JSON_DEPTH):
         level = [item for node in level if isinstance(node, dict | list) for item in _children(node)]
@@ -77,11 +78,11 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
     """
     path = arguments.file_path("path", path)
     if not path.is_file():
-        raise BadInput(f"{path} does not exist or is no file.")
+        raise BadInput(f"{path} does not exist or is not a file.")
     with path.open("rb") as stream:
         data = read_at_most(stream, limit + 1)
     if len(data) > limit:
-        raise BadInput(f"{path} is larger than the {limit} bytes that are read of such a file.")
+        raise BadInput(f"{path} is larger than {limit} bytes, the limit for such a file.")
     return data
 
 
@@ -134,7 +135,7 @@ def save_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
         return write_atomic(path, data)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise BadInput(f"{str(path)!r} cannot be written: {reason}. Name another place.") from None
+        raise BadInput(f"{str(path)!r} cannot be written: {reason}. Choose another path.") from None
 
 
 def sync(path: str | os.PathLike[str]) -> None:

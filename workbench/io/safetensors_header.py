@@ -60,7 +60,7 @@ def read(path: Path) -> Header:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(LIMIT, size - 8):
             raise UntrustedModel(
-                f"{path} is no safetensors file: its header claims {length:,} bytes, the file has {size:,} "
+                f"{path} is not a safetensors file: its header claims {length:,} bytes, the file has {size:,} "
                 f"(at most {LIMIT:,} are accepted)."
             )
         header = trust.parse_json(file.read(length), f"The header of {path}")
@@ -76,7 +76,7 @@ def read(path: Path) -> Header:
         raise UntrustedModel(f"{path} has {size:,} bytes; its header describes {end:,}. It is truncated or altered.")
     metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise UntrustedModel(f"{path}: its metadata are no texts.")
+        raise UntrustedModel(f"{path}: its metadata are not strings.")
     return Header(tensors, metadata)
 
 

@@ -22,14 +22,14 @@ NESTING_LIMIT = 32
 
 #: Keys that make a loader import or fetch code, wherever in a configuration they stand.
 _CODE = {
-    "auto_map": "it names Python code to be run",
-    "custom_pipelines": "it names Python code to be run",
-    "trust_remote_code": "it asks for code from elsewhere to be trusted",
+    "auto_map": "it names Python code to run",
+    "custom_pipelines": "it names Python code to run",
+    "trust_remote_code": "it asks to trust code from elsewhere",
     "_attn_implementation_internal": "it makes transformers load an attention kernel from elsewhere",
     "_experts_implementation_internal": "it makes transformers load a kernel from elsewhere",
     "kernel_config": "it makes transformers load kernels from elsewhere",
     "fusion_config": "it replaces modules of the model",
-    "transformers_weights": "it names another file of weights",
+    "transformers_weights": "it names another weights file",
 }
 #: Keys that choose an implementation; built-in ones are harmless, anything else is fetched as a kernel.
 _IMPLEMENTATION = {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
@@ -56,7 +56,7 @@ def parse_json(data: bytes, where: object) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UntrustedModel(f"{where} is not a JSON file: {error}") from None
     if not isinstance(value, dict):
-        raise UntrustedModel(f"{where} holds a {type(value).__name__}, not a JSON object.")
+        raise UntrustedModel(f"{where} contains a {type(value).__name__}, not a JSON object.")
     return value
 
 
@@ -96,11 +96,11 @@ def _check_key(key: str, value: Any, path: str, where: object) -> None:
     if key in _CODE:
         reason = _CODE[key]
     elif key in _IMPLEMENTATION and (not isinstance(value, str | None) or value not in _BUILT_IN):
-        reason = f"its value {value!r} is no built-in implementation and would be fetched from elsewhere"
+        reason = f"its value {value!r} is not a built-in implementation and would be fetched from elsewhere"
     else:
         return
     raise UntrustedModel(
-        f"{where} contains {path!r}: {reason}. The workbench runs only architectures that transformers itself holds; "
+        f"{where} contains {path!r}: {reason}. The workbench runs only architectures that are part of transformers; "
         f"if this model is one of them, remove the key, otherwise build the model in Python and wrap it with HookedLM."
     )
 
@@ -123,19 +123,19 @@ def weight_files(folder: Path) -> list[Path]:
         for name in names:
             check_member(name, index, suffix=".safetensors")
             if not (folder / name).is_file():
-                raise UntrustedModel(f"{index} names {name}, which is not there: the download was cut short.")
+                raise UntrustedModel(f"{index} names {name}, which is missing: the download is incomplete.")
         return [folder / name for name in names]
     others = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _REFUSED)
     if others:
         raise UntrustedModel(pickles(folder, others))
-    raise UntrustedModel(f"{folder} holds no weights: expected {WEIGHTS}, or {WEIGHTS_INDEX} and its shards.")
+    raise UntrustedModel(f"{folder} contains no weights: expected {WEIGHTS}, or {WEIGHTS_INDEX} and its shards.")
 
 
 def pickles(where: object, names: list[str]) -> str:
     """The message about weights in a format that can run code when it is opened."""
     return (
-        f"{where} holds weights only as {', '.join(names[:4])}. Such files can run code when they are opened, so they "
-        "are refused; the workbench reads safetensors and GGUF. Convert them where that is no danger (a throw-away "
+        f"{where} has weights only as {', '.join(names[:4])}. Such files can run code when they are opened, so they "
+        "are refused; the workbench reads safetensors and GGUF. Convert them where this does no harm (a throw-away "
         "container): load the model with transformers there and call model.save_pretrained(FOLDER), which writes "
         f"{WEIGHTS}; then give that FOLDER."
     )

@@ -100,7 +100,7 @@ def parse(data: bytes) -> Mapping[str, Entry]:
         tables = tomllib.loads(data.decode("utf-8"))
         return MappingProxyType({name: _entry(name, table) for name, table in tables.items()})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BadInput(f"This is no catalogue of models: {error}.") from None
+        raise BadInput(f"This is not a catalogue of models: {error}.") from None
 
 
 @cache

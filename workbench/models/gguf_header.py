@@ -73,7 +73,7 @@ def read(path: Path) -> Header:
     """
     size = path.stat().st_size
     if size < 24:
-        raise UntrustedModel(f"{path} is no GGUF file: it has {size} bytes, the header alone takes 24.")
+        raise UntrustedModel(f"{path} is not a GGUF file: it has {size} bytes, and the header alone takes 24.")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         return _Reader(path, view).header()
 
@@ -91,7 +91,7 @@ class _Reader:
 
     def need(self, count: int, what: str) -> None:
         if count > self.size - self.at:
-            raise self.refuse(f"{what} needs {count:,} bytes, {self.size - self.at:,} are left")
+            raise self.refuse(f"{what} needs {count:,} bytes, and {self.size - self.at:,} are left")
 
     def number(self, kind: str, what: str) -> Any:
         width = struct.calcsize(kind)
@@ -103,7 +103,7 @@ class _Reader:
     def count(self, limit: int, what: str) -> int:
         value = self.number("Q", what)
         if value > limit:
-            raise self.refuse(f"{what} is {value:,}, at most {limit:,} are accepted")
+            raise self.refuse(f"{what} is {value:,}, and the limit is {limit:,}")
         return value
 
     def string(self, what: str, limit: int = STRING_LIMIT) -> str:
@@ -168,7 +168,7 @@ class _Reader:
         name = self.string("a tensor's name", limit=1 << 10)
         dimensions = self.number("I", f"the number of dimensions of {name!r}")
         if not 1 <= dimensions <= 4:
-            raise self.refuse(f"tensor {name!r} has {dimensions} dimensions, 1 to 4 are accepted")
+            raise self.refuse(f"tensor {name!r} has {dimensions} dimensions, and 1 to 4 are accepted")
         shape = tuple(self.number("Q", f"the shape of {name!r}") for _ in range(dimensions))
         if min(shape) < 1 or max(shape) >= 1 << 40:
             raise self.refuse(f"tensor {name!r} has the shape {list(shape)}")
@@ -176,14 +176,14 @@ class _Reader:
         if kind not in _TYPES:
             raise self.refuse(f"tensor {name!r} has the unknown type {kind}")
         if shape[0] % _TYPES[kind][0]:
-            raise self.refuse(f"tensor {name!r}: rows of {shape[0]} are no multiple of its type's {_TYPES[kind][0]}")
+            raise self.refuse(f"tensor {name!r}: rows of {shape[0]} are not a multiple of its type's {_TYPES[kind][0]}")
         return name, shape, kind, self.number("Q", f"the offset of {name!r}")
 
     def ranges(self, entries: list[tuple[str, tuple[int, ...], int, int]], alignment: Any) -> tuple[Tensor, ...]:
         if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 16 or alignment & (alignment - 1):
-            raise self.refuse(f"the alignment {alignment!r} is no power of two up to {1 << 16:,}")
+            raise self.refuse(f"the alignment {alignment!r} is not a power of two up to {1 << 16:,}")
         if len({name for name, *_ in entries}) != len(entries):
-            raise self.refuse("a tensor's name occurs twice")
+            raise self.refuse("a tensor name occurs twice")
         base = _up(self.at, alignment)
         tensors, expected = [], 0
         for name, shape, kind, offset in sorted(entries, key=lambda entry: entry[3]):
@@ -191,7 +191,7 @@ class _Reader:
             length = math.prod(shape) // per_block * width
             if offset != expected:
                 relation = "overlaps the tensor before it" if offset < expected else "leaves a gap"
-                raise self.refuse(f"tensor {name!r} {relation}: it starts at {offset:,}, {expected:,} was expected")
+                raise self.refuse(f"tensor {name!r} {relation}: it starts at {offset:,}, expected {expected:,}")
             if base + offset + length > self.size:
                 raise self.refuse(
                     f"tensor {name!r} of shape {list(shape)} ends at byte {base + offset + length:,}, outside the "

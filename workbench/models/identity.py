@@ -67,7 +67,7 @@ class Identity:
     def _why_not_cacheable(self) -> str:
         hf: nn.Module = self.model.hf
         if hf.training:
-            return "the model is in training mode (model.eval() ends it)"
+            return "the model is in training mode (call model.eval())"
         if self.model.has_active_hooks():
             return "hooks are active on the model"
         for name, module in hf.named_modules():
@@ -76,7 +76,7 @@ class Identity:
                 return f"foreign hooks are active on {name or type(module).__name__}"
         for name, parameter in hf.named_parameters():
             if parameter.is_inference():
-                return f"{name} has no version counter, so that a change would go unnoticed"
+                return f"{name} has no version counter, so a change would go unnoticed"
         return ""
 
     def _tensors(self) -> list[tuple[str, Tensor]]:

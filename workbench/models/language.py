@@ -108,7 +108,7 @@ class HookedLM(TransformerLensTools, HookedModel):
             loss = _loss(logits, ids, attention_mask)
             return loss if return_type == "loss" else (logits, loss)
         if return_type not in ("logits", None):
-            raise UsageError(f"return_type {return_type!r}: use 'logits', 'loss', 'both' or None.")
+            raise UsageError(f"return_type={return_type!r}: expected 'logits', 'loss', 'both' or None.")
         return logits if return_type else None
 
     # --- what the engine needs of a language model --------------------------------------------------------------------

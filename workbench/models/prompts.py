@@ -50,7 +50,7 @@ def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str]
     """
     longest = model.cfg.n_ctx
     if longest and (long := [len(row) for row in ids if len(row) > longest]):
-        raise UsageError(f"A text has {long[0]} tokens, and this model takes {longest} at most: shorten it.")
+        raise UsageError(f"A text has {long[0]} tokens, and this model's context length is {longest}. Shorten it.")
     nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
     ends = tuple({"end": len(row) - 1} for row in ids)
     both = tuple((text, text) for text in texts)

@@ -101,7 +101,7 @@ def grouped_product(
     the whole batch shares, it is one large product for each of b's heads."""
     (batch, heads), kv = a.shape[:2], b.shape[1]
     if heads % kv:
-        raise ValueError(f"{heads} query heads cannot share {kv} key/value heads")
+        raise ValueError(f"{heads} query heads cannot share {kv} key/value heads: expected a multiple")
     if b.shape[0] == batch:
         product = rearrange(a, "batch (kv group) dest m -> batch kv (group dest) m", kv=kv) @ b
         return rearrange(product, "batch kv (group dest) n -> batch (kv group) dest n", group=heads // kv)

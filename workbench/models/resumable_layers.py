@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class UnknownArgument(UnsupportedModel):
-    """A layer takes a per-position argument that cannot be cut to positions."""
+    """A layer takes a per-position argument that cannot be sliced by position."""
 
 
 @dataclass
@@ -292,7 +292,7 @@ def _cut_positions(x: Tensor, base: LayersRun, rows: Int[Tensor, "row"], start: 
     if base.length not in x.shape:
         return _of_rows(x, base, rows)
     if x.shape[1] != base.length or x.shape[0] not in (1, base.size):
-        raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be cut to positions.")
+        raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be sliced by position.")
     return _of_rows(x[:, start:end], base, rows)
 
 

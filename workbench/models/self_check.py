@@ -74,7 +74,7 @@ def _patterns_sum_to_one(model: HookedModel, inputs: Tensor) -> None:
     with model.running(taps):
         recomputed = model.trial_outputs(inputs)
     if not close(recomputed, model.trial_outputs(inputs)):
-        raise _refuse(model, "attention computed from q, k and v explicitly does not give the model's outputs.")
+        raise _refuse(model, "attention computed explicitly from q, k and v does not give the model's outputs.")
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     for layer, total in sums.items():
         if total.shape[1] != model.n_heads:
@@ -176,8 +176,8 @@ def _resumes(model: HookedModel, inputs: Tensor) -> None:
     if reason:
         model.resumable, model.why_not_resumable = False, reason
         warnings.warn(
-            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps recompute full "
-            "forwards (exact, but slower).",
+            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps run full "
+            "forward passes (exact, but slower).",
             stacklevel=5,
         )
 

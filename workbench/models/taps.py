@@ -85,7 +85,7 @@ def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
         if not isinstance(new, Tensor) or new.shape != shape:
             returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise HookError(
-                f"The edit at {name} gave {returned} where {tuple(shape)} came in: an edit keeps the shape."
+                f"The edit at {name} gave {returned} where {tuple(shape)} came in. An edit must keep the shape."
             )
         return new.to(x.dtype)
 

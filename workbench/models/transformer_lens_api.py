@@ -37,7 +37,7 @@ class TransformerLensTools:
         if len({len(row) for row in rows}) != 1:
             lengths = ", ".join(str(len(row)) for row in rows)
             raise UsageError(
-                f"Texts of {lengths} tokens do not stack: pass ids with an attention_mask, or one at a time."
+                f"Texts of {lengths} tokens cannot be stacked: pass ids with an attention_mask, or one at a time."
             )
         return torch.tensor(rows, dtype=torch.long, device=self.device)
 

@@ -36,11 +36,11 @@ def attribution(plan: Plan, progress: Progress | None = None) -> Sweep:
         UsageError: the metric has no gradient (an accuracy), or the model does not resume.
     """
     if not plan.resumable.resumes:
-        raise UsageError("Attribution needs a model that resumes exactly, and this one does not: use sweep.")
+        raise UsageError("Attribution needs a model whose runs resume exactly, and this model's do not. Use wb.sweep.")
     if plan.metric.reference and plan.settings.direction == "noise":
         raise UsageError(
-            f"{plan.metric.name} has its least value, and gradient 0, in the clean run, which is the one edited here: "
-            "use method='bfloat16', or another metric."
+            f"{plan.metric.name} is at its minimum, with gradient 0, in the clean run, which is the run edited here. "
+            "Use method='bfloat16', or another metric."
         )
     counter = ProgressCounter(len(plan.inputs), "attribution", progress)
     values = None if plan.settings.edit == "patch" else plan.values()
@@ -119,7 +119,7 @@ def _gradients(plan: Plan, batch: SweepBatch, prompts: Sequence[int]) -> tuple[d
         total = torch.stack([batch.scorer.scores(k, readout[j, None]).sum() for j, k in enumerate(prompts)]).sum()
         if not total.requires_grad:
             raise UsageError(
-                f"The metric {plan.metric.name!r} has no gradient, so attribution cannot estimate it: use "
+                f"The metric {plan.metric.name!r} has no gradient, so attribution cannot estimate it. Use "
                 "method='bfloat16', or a metric such as logit_difference."
             )
         gradients = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)

@@ -169,8 +169,8 @@ class CachedRecording:
         a recording larger than the budget is read all the same."""
         if self.resumable.identity() != self.identity:
             raise UsageError(
-                f"What was recorded of prompt {prompt + 1} is no longer in the cache, and the model has changed since: "
-                "record it again."
+                f"The recording of prompt {prompt + 1} is no longer in the cache, and the model has changed since "
+                "then. Record it again."
             )
         batch = self._batch_of[prompt]
         activations = self.compute(batch)

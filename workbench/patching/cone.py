@@ -258,7 +258,7 @@ def _apply_group(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> 
         if not isinstance(new, Tensor) or new.shape != old[0].shape:
             returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise HookError(
-                f"The edit at {write.hook} gave {returned} for {tuple(old[0].shape)}: an edit keeps the shape."
+                f"The edit at {write.hook} gave {returned} for {tuple(old[0].shape)}. An edit must keep the shape."
             )
         new = new[None]
     else:

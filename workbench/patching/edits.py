@@ -49,8 +49,10 @@ class Edits:
         for i, edit in enumerate(edits):
             _check(recorder, edit, f"edits[{i}]")
         if inputs.corrupt is inputs.clean and any(edit.kind == "patch" for edit in edits):
-            why = "kind='patch' takes its values from the other run of a pair, and texts alone have none"
-            raise arguments.refusal("edits", list(edits), "edits of another kind", "Or use wb.pairs.", because=why)
+            why = "kind='patch' takes its values from the other run of a pair, and single texts have no other run"
+            raise arguments.refusal(
+                "edits", list(edits), "edits of another kind", "To patch, use wb.pairs.", because=why
+            )
         return cls(recorder, inputs, edits, resolve_mean_over(mean_over, model), seed)
 
     def edited_run(self, i: int) -> EditedRun:

@@ -60,10 +60,10 @@ def generate(
     arguments.whole_number("max_new_tokens", max_new_tokens, at_least=0)
     kinds = {edit.kind for edit in requested if isinstance(edit.kind, str)}
     if refused := kinds & {"patch", "resample"}:
-        why = f"{min(refused)!r} takes its values from another run, and there is none"
+        why = f"{min(refused)!r} takes its values from another run, and here there is none"
         raise arguments.refusal("edits", list(requested), "edits of other kinds", because=why)
     if "mean" in kinds and mean_over is None:
-        why = "a mean is taken over them, at all their positions"
+        why = "kind='mean' takes the mean over them, at all positions"
         raise arguments.refusal("mean_over", None, "inputs whose activations are averaged", because=why)
     if "mean" in kinds or mean_over is not None:
         mean_over = resolve_inputs(mean_over, model, "mean_over")
@@ -71,7 +71,7 @@ def generate(
     if not len(ids):
         raise arguments.refusal("prompt", prompt, "a prompt that has tokens")
     if (room := model.cfg.n_ctx - len(ids)) < max_new_tokens and model.cfg.n_ctx:
-        why = f"the prompt has {len(ids)} tokens and the model's context holds {model.cfg.n_ctx}"
+        why = f"the prompt has {len(ids)} tokens and the context length of the model is {model.cfg.n_ctx}"
         raise arguments.refusal("max_new_tokens", max_new_tokens, f"at most {max(0, room)}", because=why)
     resumable, start = resolve_model(model), len(ids)
     fixed = [_with_fixed_mean(model, edit, mean_over) for edit in requested]

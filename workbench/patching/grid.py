@@ -74,7 +74,7 @@ def named_positions(inputs: PairedInputs, positions: Any) -> Sequence[int | str]
     if len(lengths) > 1:
         raise UsageError(
             f"These prompts have {', '.join(map(str, lengths))} tokens and no shared named positions, so a position "
-            "axis has no meaning: give positions=[...] by name, or prompts of one length."
+            "axis has no meaning. Give positions=[...] by name, or prompts of one length."
         )
     return range(lengths[0])
 

@@ -54,8 +54,8 @@ def need_memory(amount: int) -> None:
         return
     if amount > free:
         raise BadInput(
-            f"The rest of this recording needs {amount / 1e9:.1f} GB of memory, as nothing more can be stored on the "
-            f"disk, and {free / 1e9:.1f} GB are free. Make room (workbench cache gc), or record less."
+            f"The rest of this recording needs {amount / 1e9:.1f} GB of memory, because nothing more can be stored on "
+            f"the disk, and {free / 1e9:.1f} GB are free. Make room (workbench cache gc), or record less."
         )
 
 

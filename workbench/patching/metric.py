@@ -65,13 +65,14 @@ class Metric:
         def columns(ids: tuple[int, ...]) -> Tensor:
             if required is not None and (unnamed := set(ids) - set(required)):
                 raise UsageError(
-                    f"metric={self.name}: score reads token {min(unnamed)}, which tokens does not name. Name it there."
+                    f"metric={self.name}: score reads the logit of token {min(unnamed)}, which tokens does not "
+                    "return. Return it there."
                 )
             return torch.tensor(ids if required is None else [required.index(i) for i in ids], device=logits.device)
 
         scores = self.score(logits, example, columns)
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:1]:
-            expected = f"one number a row, a tensor of shape ({logits.shape[0]},)"
+            expected = f"one number per row, a tensor of shape ({logits.shape[0]},)"
             raise UsageError(f"metric={self.name}: returned {arguments.as_typed(scores)}, expected {expected}.")
         return scores
 
@@ -84,7 +85,7 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
     """
     if isinstance(metric, Metric):
         return metric
-    do = "A function f(logits, example) of your own is a metric, too."
+    do = "A function f(logits, example) of your own is a metric too."
     if not callable(metric):
         return METRICS[arguments.one_of("metric", metric, METRICS.names(), do=do)]
     name = getattr(metric, "__name__", "metric")

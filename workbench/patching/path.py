@@ -90,7 +90,9 @@ def path_patch(
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     resolved_metric = metric_for(metric, inputs, model)
     if not resumable.resumes or resumable.n_steps > 1:
-        raise UsageError("Path patching needs a model with one step that resumes exactly; this one does not.")
+        raise UsageError(
+            "Path patching needs a model with one sampling step whose runs resume exactly; this model is not one."
+        )
     by_layer = _receivers_by_layer(resumable, receivers)
     n_layers, n_heads = resumable.n_layers, resumable.n_heads
     base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)

@@ -60,7 +60,7 @@ class PromptActivations(Sequence[Tensor]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not hasattr(index, "__index__"):
             raise TypeError(
-                f"prompt {index!r}: a recording is a list with one tensor a prompt; index the prompt first, then the "
+                f"prompt {index!r}: a recording is a list with one tensor per prompt. Index the prompt first, then the "
                 "tensor, or stack prompts of one length with .stack(site)."
             )
         index = operator.index(index)
@@ -70,8 +70,8 @@ class PromptActivations(Sequence[Tensor]):
         return torch.stack(tensors) if self._layers else tensors[0]
 
     def __getattr__(self, name: str) -> NoReturn:
-        hint = f": it is one tensor a prompt, see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
-        raise AttributeError(f"what was recorded at a site has no {name!r}{hint}")
+        hint = f". It is one tensor per prompt: see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
+        raise AttributeError(f"the recording of a site has no {name!r}{hint}")
 
     def __repr__(self) -> str:
         return f"<{len(self)} prompts of {', '.join(self._hooks[:1])}{', …' * (len(self._hooks) > 1)}>"
@@ -117,7 +117,7 @@ class RecordedRun(Mapping[str, PromptActivations]):
         shapes = {tuple(t.shape) for t in tensors}
         if len(shapes) > 1:  # positions are the first axis along which prompts can differ
             lengths = sorted(next(set(sizes) for sizes in zip(*shapes, strict=True) if len(set(sizes)) > 1))
-            raise BadInput(f"Prompts of {', '.join(map(str, lengths))} tokens do not stack: use the list.")
+            raise BadInput(f"Prompts of {', '.join(map(str, lengths))} tokens cannot be stacked. Use the list.")
         return torch.stack(tensors)
 
 

@@ -20,7 +20,7 @@ def resolve_model(model: Any) -> ResumableModel:
         if model.has_active_hooks():
             raise UsageError(
                 "Hooks are active on this model (add_hook, or `with model.hooks(...)`), and recordings, sweeps and "
-                "runs do not apply them: give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
+                "runs do not apply them. Give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
             )
         return model.resumable_form()
     if isinstance(model, ResumableModel):

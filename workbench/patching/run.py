@@ -49,7 +49,7 @@ class Outcome:
             UsageError: the unedited run was left out.
         """
         if self.plain is None:
-            raise UsageError("The unedited run was left out of this outcome: call run without unedited=False.")
+            raise UsageError("This outcome has no unedited run. Call wb.run without unedited=False.")
         return self.plain
 
     def scores(

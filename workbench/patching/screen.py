@@ -141,9 +141,9 @@ def _bfloat16(model: Any, inputs: Any, arguments: SweepArguments, progress: Prog
 
     resolve_model(model)  # refuses what a sweep refuses
     if not isinstance(model, HookedLM):
-        raise UsageError("method='bfloat16' is for language models: use method='attribution'.")
+        raise UsageError("method='bfloat16' is only for language models. Use method='attribution'.")
     if not has_bfloat16(model.device):
-        raise UsageError("This processor does not compute in bfloat16: use method='attribution'.")
+        raise UsageError("This processor does not support bfloat16. Use method='attribution'.")
     estimate = sweep(in_bfloat16(model), inputs, cache=False, progress=progress, **arguments)
     return replace(estimate, info={**estimate.info, "screen": "bfloat16"})
 

@@ -109,10 +109,12 @@ class SweepSettings(Settings):
         if self.attend_to is not None:
             object.__setattr__(self, "attend_to", attended(self.attend_to))
         if self.edit == "pattern" and self.attend_to is None:
-            raise refusal("attend_to", None, "positions", because="edit='pattern' replaces a row by them")
+            raise refusal("attend_to", None, "positions", because="edit='pattern' forces attention onto them")
         for name, edit in ONLY_FOR.items():
             if getattr(self, name) is not None and self.edit != edit:
-                raise refusal(name, getattr(self, name), "None", "Leave it out.", because=f"it is for edit={edit!r}")
+                raise refusal(
+                    name, getattr(self, name), "None", "Leave it out.", because=f"it is only for edit={edit!r}"
+                )
         whole_number("seed", self.seed, at_least=0)
         number("memory_gb", self.memory_gb, above=0)
         object.__setattr__(self, "by", tuple(axis for axis in AXES if axis in axes))

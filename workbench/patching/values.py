@@ -107,9 +107,7 @@ class Mean:
             return torch.stack([self._recorded[i][depth][reference.positions[i][str(name)]] for i in named]).mean(0)
         same = [i for i in range(len(reference)) if len(reference.clean[i]) == length]
         if not same:
-            raise BadInput(
-                f"No input of the set that means are taken over has {length} tokens. Use mean_over='positions'."
-            )
+            raise BadInput(f"There is no prompt of {length} tokens to take the mean over. Use mean_over='positions'.")
         return torch.stack([self._recorded[i][depth][position] for i in same]).mean(0)
 
 
@@ -132,8 +130,8 @@ class Resample:
         for length, members in by_length.items():
             if len(members) < 2:
                 raise BadInput(
-                    f"Resampling needs two prompts of each length, and prompt {members[0] + 1} is the only one of "
-                    f"{length} tokens. Use more prompts, or edit='mean'."
+                    f"Resample ablation needs two prompts of each length, and prompt {members[0] + 1} is the only one "
+                    f"of {length} tokens. Use more prompts, or edit='mean'."
                 )
             shuffled = members[:]
             generator.shuffle(shuffled)
@@ -159,7 +157,7 @@ class AttentionWeights:
         weights = positions if isinstance(positions, Mapping) else {key: 1 / len(positions) for key in positions}
         row = torch.zeros(length)
         if not weights or not all(math.isfinite(weight) for weight in weights.values()):
-            raise UsageError(f"attend_to={positions!r}: give at least one position, and finite weights.")
+            raise UsageError(f"attend_to={positions!r}: expected at least one position, and finite weights.")
         for position, weight in weights.items():
             row[position_of(self.inputs, example, position, "attend_to")] += weight
         return row

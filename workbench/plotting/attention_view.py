@@ -75,7 +75,7 @@ class Attention:
         """The pattern as a chart."""
         values, names, words = laid_out(self.pattern, numbered(self.tokens))
         title = f"Attention of head {self.head}" + (f" · {self.model}" if self.model else "")
-        return Heatmap(values, names, names, title=title, scale="attention", limit=1.0, **words)
+        return Heatmap(values, names, names, title=title, scale="attention weight", limit=1.0, **words)
 
     def _at(self, dest: int) -> int:
         last = len(self.tokens) - 1
@@ -122,11 +122,11 @@ def laid_out(
 ) -> tuple[np.ndarray, list[str], dict[str, Any]]:
     """A pattern as it is drawn, pooled where it is large, with its labels and the words that every picture has."""
     size = -(-len(names) // FULL)
-    subtitle = "each row is a position, its columns are what it attends to"
+    subtitle = "each row: the attention of one destination over the source positions"
     words = {
-        "subtitle": subtitle + ("" if size == 1 else f"; pooled: each cell is the largest of {size} × {size}"),
-        "x_title": "attended to (source)",
-        "y_title": "position (destination)",
+        "subtitle": subtitle + ("" if size == 1 else f"; pooled: each cell is the largest value of {size} × {size}"),
+        "x_title": "source position (attended to)",
+        "y_title": "destination position",
         "diverging": False,
     }
     return pooled(pattern, size), list(names)[::size], words

@@ -59,7 +59,7 @@ def chart_text(sweep: Sweep, quantity: str) -> ChartText:
     info = sweep.info
     title = " · ".join([*(str(info[key]) for key in ("model", "task") if info.get(key)), f"n = {sweep.n}"])
     least = sweep.smallest_p_value
-    note = f"p-values are corrected for the number of cells; the smallest possible here is {least:.2g}."
+    note = f"p-values are corrected for the number of cells; the smallest possible p is {least:.2g}."
     if least > ALPHA:
         note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more prompts. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:

@@ -50,7 +50,7 @@ def picture(sweep: Sweep, quantity: str) -> Picture:
     """The sweep as a matplotlib figure, the values of the strongest cells written into them."""
     text, labelled = style.chart_text(sweep, quantity), style.strongest_cells(sweep)
     if len(sweep.axes) > 1 and labelled.any():
-        text = text.with_note(f"Numbers: the strongest cells with p ≤ {style.ALPHA:g}. {text.note}")
+        text = text.with_note(f"Numbers in cells: the strongest with p ≤ {style.ALPHA:g}. {text.note}")
     if len(sweep.axes) < 3:
         return _chart(sweep, quantity, text, labelled).picture()
     values = getattr(sweep, quantity)

@@ -134,12 +134,12 @@ class Circuit:
         """The inverse of `json`; raises `BadInput`, naming `what`."""
         arguments.text("what", what, empty=True)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise BadInput(f"{what}: does not name the format {FORMAT!r}; write such files with Circuit.save.")
+            raise BadInput(f"{what}: does not name the format {FORMAT!r}. Write such files with Circuit.save.")
         if lacking := {"name", "model", "heads", "edges", "provenance"} - set(data):
-            raise BadInput(f"{what}: the field {sorted(lacking)[0]!r} is missing; write such files with Circuit.save.")
+            raise BadInput(f"{what}: the field {sorted(lacking)[0]!r} is missing. Write such files with Circuit.save.")
         name, model, provenance = data["name"], data["model"], data["provenance"]
         if not isinstance(name, str) or not isinstance(model, str) or not isinstance(provenance, dict):
-            raise BadInput(f"{what}: the fields 'name' and 'model' must be texts, and 'provenance' a mapping.")
+            raise BadInput(f"{what}: the fields 'name' and 'model' must be strings, and 'provenance' a mapping.")
         heads = [(_head(h, what), role) for h, role in _rows(data.get("heads"), 2, what)]
         edges = [_edge(sender, receiver, into, what) for sender, receiver, into in _rows(data.get("edges"), 3, what)]
         return cls(name, model, tuple(heads), tuple(edges), provenance)
@@ -155,7 +155,9 @@ class Circuit:
 
         run = Run.read(arguments.file_path("path", path, "the path of a run directory"))
         if "heads" not in run.table_names:
-            raise BadInput(f"{path}: this run of {run.facts.get('finding')!r} has no table 'heads', so no circuit.")
+            raise BadInput(
+                f"{path}: this run of {run.facts.get('finding')!r} has no table 'heads', so it has no circuit."
+            )
         heads = _records(run.table("heads"), HEAD_COLUMNS, f"{path}, table heads")
         edges = _records(run.table("edges"), EDGE_COLUMNS, f"{path}, table edges") if "edges" in run.table_names else []
         where, model = f"{path}, its tables", run.facts.get("model", "")
@@ -190,7 +192,7 @@ class Circuit:
         if task is None and len(circuits) == 1:
             return next(iter(circuits.values()))
         if task is None:
-            why = f"{path} holds circuits of several tasks" if circuits else f"{path} holds no circuit"
+            why = f"{path} has circuits of several tasks" if circuits else f"{path} has no circuit"
             raise arguments.refusal("task", None, f"one of {', '.join(circuits) or 'no task'}", because=why)
         if task not in circuits:
             expected = f"a task that has a circuit in {path}: {arguments.listing(list(circuits))}"
@@ -211,12 +213,12 @@ def _is_head_and_role(pair: Any) -> bool:
 def _records(frame: pd.DataFrame, columns: Iterable[str], what: str) -> list[dict[str, Any]]:
     missing = [c for c in columns if c not in frame.columns]
     if missing:
-        raise BadInput(f"{what}: columns {missing} are missing, found {list(frame.columns)}.")
+        raise BadInput(f"{what}: the columns {missing} are missing; found {list(frame.columns)}.")
     for column in ("head", "sender", "receiver"):
         if column in columns and not all(isinstance(head, str) for head in frame[column]):
             raise BadInput(
-                f"{what}: column {column!r} holds numbers; expected text, because 9.1 and 9.10 are one number. Read "
-                "CSV files with dtype={'head': str}."
+                f"{what}: column {column!r} contains numbers; expected strings, because 9.1 and 9.10 are the same "
+                "number. Read CSV files with dtype={'head': str}."
             )
     return [row for row in frame.to_dict("records") if row.get("in_circuit", True)]
 
@@ -226,7 +228,7 @@ def _rows(value: Any, width: int, what: str) -> list[list[str]]:
         raise BadInput(f"{what}: heads and edges must be lists.")
     for row in value:
         if not isinstance(row, list) or len(row) != width or not all(isinstance(item, str) for item in row):
-            raise BadInput(f"{what}: {str(row)[:80]} is not a list of {width} texts.")
+            raise BadInput(f"{what}: {str(row)[:80]} is not a list of {width} strings.")
     return value
 
 

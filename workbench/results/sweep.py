@@ -151,14 +151,14 @@ class Sweep:
     @property
     def effect_note(self) -> str:
         """Why effects or intervals are missing; empty when nothing is."""
-        notes = ["One example: no interval can be given."] if self.n == 1 else []
+        notes = ["There is only one example, so there is no interval."] if self.n == 1 else []
         if self.gap is None:
-            notes.append(f"A {self.info.get('edit', 'edit')} edit has no source run: read mean_delta.")
+            notes.append(f"A {self.info.get('edit', 'edit')} edit has no source run. Read mean_delta.")
         elif self._no_effect:
-            notes.append(f"{self._no_effect}: no effect is given, read mean_delta.")
+            notes.append(f"{self._no_effect}, so the effect is not defined. Read mean_delta.")
         partly = int((np.isfinite(self.delta).any(axis=-1) & ~statistics.finite_rows(self.delta)).sum())
         if partly:
-            notes.append(f"{partly} cells are blank because the metric is not finite for some of their examples.")
+            notes.append(f"{partly} cells have no value, because the metric is not finite for some of their examples.")
         return " ".join(notes)
 
     @property
@@ -195,10 +195,10 @@ class Sweep:
         if self._ratio.gap_holds_zero:
             return (
                 f"The mean of source − base is {number(mean)} with the 95 % interval [{number(low)}, {number(high)}], "
-                "which holds 0"
+                "which contains 0"
             )
         same = np.abs(self.gap).max() <= ROUNDING * max(1.0, float(np.abs(self.base).max()))
-        return "Source and base have the same metric, as far as float32 can tell" if same else ""
+        return "Source and base have the same metric to float32 precision" if same else ""
 
     # --- cells and heads
 
@@ -234,7 +234,7 @@ class Sweep:
             UsageError: the sweep has no heads, or not exactly one of `k` and `percent` is given.
         """
         if not {"head", "kv_head"} & set(self.axes):
-            raise UsageError(f"This sweep has the axes {self.axes} and no heads to rank: sweep with by='head'.")
+            raise UsageError(f"This sweep has the axes {self.axes} and no heads to rank. Sweep with by='head'.")
         k = arguments.whole_number("k", k, at_least=1, optional=True)
         percent = arguments.number("percent", percent, above=0, at_most=100, optional=True)
         if (k is None) == (percent is None):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ARRAYS = ("values", "base", "source")
 FILE = ArrayFile(
-    "workbench.sweep/1", "sweep", "Sweep.save", "values, base and perhaps source", is_array=ARRAYS.__contains__
+    "workbench.sweep/1", "sweep", "Sweep.save", "values, base and optionally source", is_array=ARRAYS.__contains__
 )
 
 
@@ -34,7 +34,7 @@ def load(path: str | PathLike[str], sweep_class: type[Sweep]) -> Sweep:
 
     def build(metadata: Any, arrays: dict[str, np.ndarray]) -> Sweep:
         if not {"values", "base"} <= set(arrays):
-            raise BadInput(f"holds {sorted(arrays)}; expected at least values and base.")
+            raise BadInput(f"contains {sorted(arrays)}; expected at least values and base.")
         return sweep_class(arrays["values"], arrays["base"], arrays.get("source"), **_fields(metadata))
 
     return FILE.load(path, build)
@@ -42,9 +42,9 @@ def load(path: str | PathLike[str], sweep_class: type[Sweep]) -> Sweep:
 
 def _fields(metadata: Any) -> dict[str, Any]:
     if not isinstance(metadata, dict) or set(metadata) != {"axes", "labels", "info"}:
-        raise BadInput("the metadata must hold axes, labels and info.")
+        raise BadInput("the metadata must contain axes, labels and info.")
     axes, labels, info = metadata["axes"], metadata["labels"], metadata["info"]
     labelled = isinstance(labels, dict) and all(is_texts(names) for names in labels.values())
     if not (is_texts(axes) and labelled and isinstance(info, dict)):
-        raise BadInput("axes must be a list of texts, labels a list of texts for each axis, info a mapping.")
+        raise BadInput("axes must be a list of strings, labels a list of strings for each axis, and info a mapping.")
     return {"axes": tuple(axes), "labels": {axis: tuple(names) for axis, names in labels.items()}, "info": info}

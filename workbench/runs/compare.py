@@ -54,7 +54,7 @@ def _table(name: str, a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Tab
     from pandas.api.types import is_numeric_dtype
 
     if list(a.columns) != list(b.columns) or len(a) != len(b):
-        return TableDifference(name, f"{a.shape[0]} rows of {a.shape[1]} columns against {b.shape[0]} of {b.shape[1]}")
+        return TableDifference(name, f"{a.shape[0]} rows of {a.shape[1]} columns, and {b.shape[0]} of {b.shape[1]}")
     largest, beyond, words = 0.0, 0, 0
     for column in a.columns:
         x, y = a[column], b[column]

@@ -87,7 +87,7 @@ class RunDirectory:
             partial = _first_free(lambda suffix: root / f".{name}{suffix}.partial-{os.getpid()}", Path.mkdir)
         except OSError as error:
             raise BadInput(
-                f"No run directory can be made in {root}: {error.strerror or error}. Name another with --out."
+                f"No run directory can be made in {root}: {error.strerror or error}. Choose another with --out."
             ) from None
         return cls(root, name, partial, {**facts, **provenance()})
 
@@ -107,7 +107,7 @@ class RunDirectory:
         """Write a Plotly figure as JSON, a matplotlib one as PNG; returns the path of the PNG, or else of the JSON."""
         _check_name(name, "figure")
         if figure is None and picture is None:
-            raise UsageError(f"Figure {name!r}: give a Plotly figure, a matplotlib picture, or both.")
+            raise UsageError(f"Figure {name!r}: expected a Plotly figure, a matplotlib figure, or both.")
         folder = self._folder("figures")
         written = folder / f"{name}.json"
         if figure is not None:
@@ -219,7 +219,8 @@ class RunProgress:
 def _check_name(name: str, what: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,79}", name):
         raise UsageError(
-            f"{what} name {name!r}: use small letters, digits, '-' and '_' (at most 80), it becomes a file name."
+            f"{what} name {name!r}: expected lower-case letters, digits, '-' and '_', at most 80, because it becomes "
+            "a file name."
         )
 
 

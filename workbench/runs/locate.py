@@ -50,7 +50,7 @@ def find_run(name: str, root: str | os.PathLike[str] = "runs") -> Path:
         return next((path for path in runs if not _repeats(path)), runs[0])
     matches = [path for path in runs if path.name == name] or [path for path in runs if name and name in path.name]
     if len(matches) > 1:
-        raise BadInput(f"{len(matches)} runs are called like {name!r}: {', '.join(path.name for path in matches[:5])}.")
+        raise BadInput(f"{len(matches)} runs match {name!r}: {', '.join(path.name for path in matches[:5])}.")
     if not matches:
         raise UnknownName("run", name, [path.name for path in runs], "See workbench runs list.")
     return matches[0]

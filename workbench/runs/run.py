@@ -66,7 +66,7 @@ class Run:
         """Open a run directory after checking ``run.json`` alone; other files are checked when they are read."""
         folder = arguments.file_path("path", path, "the path of a run directory")
         if not (folder / DONE).is_file():
-            raise BadInput(f"{folder} holds no 'done' marker: it is no run directory, or its run never finished.")
+            raise BadInput(f"{folder} has no file 'done': it is not a run directory, or its run never finished.")
         hashes = dict(
             _entry(line, folder)
             for line in read_file(folder / DONE, JSON_BYTES).decode("utf-8", "replace").splitlines()
@@ -106,7 +106,7 @@ class Run:
         try:
             return pd.read_parquet(io.BytesIO(data))
         except (ValueError, OSError) as error:
-            raise BadInput(f"{self.path}: table {name!r} is no Parquet file ({error}).") from None
+            raise BadInput(f"{self.path}: table {name!r} is not a Parquet file ({error}).") from None
 
     def figure(self, name: str) -> Figure:
         """An interactive figure, read now."""
@@ -118,7 +118,7 @@ class Run:
         try:
             return plotly.io.from_json(text.decode(), output_type="Figure")
         except (ValueError, TypeError) as error:
-            raise BadInput(f"{where} is no Plotly figure ({error}).") from None
+            raise BadInput(f"{where} is not a Plotly figure ({error}).") from None
 
     def picture(self, name: str) -> bytes:
         """A still figure as PNG."""
@@ -153,7 +153,7 @@ class Run:
         if target.suffix != ".zip":
             raise arguments.refusal("target", str(target), "a file that ends in .zip")
         if target.exists():
-            raise UsageError(f"{target} exists already: name a new file (--out), or remove it.")
+            raise UsageError(f"{target} already exists. Choose a new file (--out), or remove it.")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
             for name in self.hashes:
@@ -184,5 +184,5 @@ class Run:
 def _entry(line: str, folder: Path) -> tuple[str, str]:
     match = re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9._/-]+)", line)
     if not match or ".." in match[2].split("/") or match[2].startswith("/"):
-        raise BadInput(f"{folder / DONE}: {line[:120]!r} is no line of a SHA-256 and a path inside the directory.")
+        raise BadInput(f"{folder / DONE}: {line[:120]!r} is not a SHA-256 followed by a path inside the directory.")
     return match[2], match[1]

@@ -49,21 +49,21 @@ def _states_its_claim(finding: Finding) -> Iterator[str]:
     if not finding.title:
         yield "title is empty. Write a few words for headings."
     if not finding.question.endswith("?"):
-        yield f"question={finding.question!r} is no question. Write one that ends in '?'."
+        yield f"question={finding.question!r} is not a question. Write one that ends in '?'."
     if not finding.claim.endswith("."):
-        yield f"claim={finding.claim!r} is no sentence. Say what *supported* would mean, before you run it."
+        yield f"claim={finding.claim!r} is not a sentence. Say what *supported* would mean, before you run it."
     if not finding.source:
         yield "source is empty. Name the paper, or say that there is none."
     if not finding.thresholds:
-        yield "thresholds is empty. Name each number that the verdict compares with, as a Threshold."
+        yield "thresholds is empty. Give a Threshold for each number that decides the verdict."
     for name, threshold in finding.thresholds.items():
         if not isinstance(threshold, Threshold):
-            yield f"thresholds[{name!r}]={threshold!r} is no Threshold. Write Threshold('what is measured', above=0)."
+            yield f"thresholds[{name!r}]={threshold!r} is not a Threshold. Write Threshold('quantity', above=0)."
     if missing := [name for name in ("n", "seed") if name not in finding.defaults]:
         names = " and no ".join(map(repr, missing))
         yield f"defaults has no {names}. Give a number of prompts and a seed: n=25, seed=0."
     if unknown := sorted(set(finding.full) - set(finding.defaults)):
-        yield f"full has {', '.join(unknown)}, and defaults has not. Add each setting to defaults."
+        yield f"full has {', '.join(unknown)}, which defaults does not have. Add each setting to defaults."
 
 
 def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator
             yield f"its run with {dict(settings)} raises {type(error).__name__}: {error}"
             return
         if run.path is None:
-            yield "its run was not written."
+            yield "its run directory was not written."
             return
         yield from _run_is_complete(report, Run.read(run.path), config)
     yield from _charts_are_labelled(report)
@@ -91,26 +91,26 @@ def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator
 
 def _run_is_complete(report: Report, run: Run, config: Mapping[str, Any]) -> Iterator[str]:
     if report.verdict not in VERDICTS:
-        yield f"its verdict {report.verdict!r} is none of {', '.join(VERDICTS)}."
+        yield f"its verdict is {report.verdict!r}; expected {' or '.join(VERDICTS)}."
     if f"n = {config['n']}" not in run.summary:
         yield f"its summary does not say 'n = {config['n']}'. Return study.report(...), which writes it."
     if report.verdict.capitalize() not in run.summary:
         yield f"its summary does not say {report.verdict!r}. Return study.report(...), which writes the verdict."
     if only_one := set(report.figures) ^ set(report.pictures):
         names = ", ".join(sorted(only_one))
-        yield f"{names}: in figures or in pictures alone. Give charts to study.report(charts=…), which draws both."
+        yield f"{names}: only in figures, or only in pictures. Give charts to study.report(charts=…), which draws both."
     if not {"quantity", "value", "n"} <= set(report.tables.get("summary", ())):
         yield "it has no table 'summary' with the columns quantity, value and n. Add summary_table({'quantity': …}, n)."
     for name, columns in {"heads": HEAD_COLUMNS, "edges": EDGE_COLUMNS}.items():
         frame = report.tables.get(name, ())
         if len(frame) and (absent := [column for column in columns if column not in frame]):
             yield (
-                f"the table {name!r} has no {', '.join(absent)}, and Circuit.from_run reads them. Add them "
+                f"the table {name!r} has no {', '.join(absent)}, which Circuit.from_run needs. Add them "
                 "(head_columns names a head), or give the table another name."
             )
     for name, frame in report.tables.items():
         if name not in run.table_names or set(run.table(name).columns) != set(frame.columns):
-            yield f"the table {name!r} is not read back as it was written. Use plain columns with names."
+            yield f"the table {name!r} changes when it is written and read back. Use plain named columns."
     if missing := set(report.figures) - set(run.figure_names):
         yield f"the figures {', '.join(sorted(missing))} are not in the run."
 

@@ -75,7 +75,7 @@ class _Checked:
 
     def is_untouched(self) -> Iterator[str]:
         if not torch.equal(self.model(self.ids), self.expected):
-            yield "without hooks its logits are not those of the unwrapped model, bit for bit."
+            yield "without hooks, its logits are not bit-identical to those of the unwrapped model."
         if hooked := _hooked_modules(self.model.hf):
             yield f"wrapping leaves forward hooks on its modules: {', '.join(hooked[:3])}."
 
@@ -87,7 +87,7 @@ class _Checked:
             if name not in cache:
                 yield f"the hook point {name} never fires. Its anatomy may name another module (FAMILIES)."
             elif tuple(cache[name].shape) != (shape := self._shape(name)):
-                yield f"the hook point {name} has the shape {tuple(cache[name].shape)}, and {shape} is expected."
+                yield f"the hook point {name} has the shape {tuple(cache[name].shape)}, expected {shape}."
         names = [name for name in self.model.hook_dict if not name.endswith(EXPLICIT)]
         if self._moves_when_read(names):
             names = [name for name in names if self._moves_when_read([name])]
@@ -99,7 +99,7 @@ class _Checked:
 
         model, inputs = self.model, self._pairs()
         sweep = wb.sweep(model, inputs, direction="noise", cache=False)
-        how = "resumed from the edited layer" if model.resumable else "by full forwards"
+        how = "resumed from the edited layer" if model.resumable else "by full forward passes"
         for layer in range(model.n_layers):
             head = layer % model.n_heads
             plain = self._patched_by_plain_hooks(layer, head)
@@ -108,10 +108,10 @@ class _Checked:
             if torch.equal(plain, self.expected[:, -1]):
                 yield f"patching head {layer}.{head} by plain PyTorch hooks changes nothing."
             if not self._close(whole, plain):
-                yield f"patching head {layer}.{head} does not give the logits that plain PyTorch hooks give."
+                yield f"patching head {layer}.{head} does not give the same logits as plain PyTorch hooks."
             swept = torch.tensor(sweep.values[layer, head]) - (plain[:, 0] - plain[:, 1]).double().cpu()
             if swept.abs().max() > 2 * self._limit(plain):
-                yield f"a sweep, {how}, does not give what a full forward with head {layer}.{head} patched gives."
+                yield f"a sweep, {how}, does not give the same as a full forward pass with head {layer}.{head} patched."
 
     def leaves_nothing_behind(self) -> Iterator[str]:
         def fails(x: Tensor, hook: object) -> Tensor:
@@ -125,11 +125,11 @@ class _Checked:
         for what, hook in attempts.items():
             try:
                 self.model.run_with_hooks(self.ids, fwd_hooks=[(name, hook)])
-                yield f"a hook that {what} is no error."
+                yield f"a hook that {what} does not raise an error."
             except (ZeroDivisionError, WorkbenchError):
                 pass
             if _hooked_modules(self.model.hf) or not torch.equal(self.model(self.ids), self.expected):
-                yield f"a hook that {what} leaves something behind on the model."
+                yield f"a hook that {what} is left on the model afterwards."
 
     def _pairs(self) -> Any:
         """The prompts as pairs whose metric is the difference of the logits of tokens 0 and 1."""

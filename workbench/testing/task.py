@@ -61,7 +61,9 @@ def _variants(subject: Task) -> Iterator[tuple[str, Task]]:
             try:
                 variant = replace(subject, settings={**chosen, setting: value}, **changes)
             except TypeError as error:
-                raise AssertionError(f"variants[{setting!r}][{value!r}] names no fields of a task: {error}.") from None
+                raise AssertionError(
+                    f"variants[{setting!r}][{value!r}] sets fields that a task does not have: {error}."
+                ) from None
             yield f"with {setting}={value!r}: ", variant
 
 
@@ -88,12 +90,12 @@ def _draw(subject: Task) -> tuple[list[Pair], str]:
         try:
             pair = subject.draw(rng, **subject.settings)
         except UsageError as error:
-            return [], f"draw makes a pair that is none. {error}"
+            return [], f"draw makes an invalid pair. {error}"
         except Exception as error:
             settings = "".join(f", {name}" for name in subject.settings)
-            return [], f"draw(rng{settings}) raises {type(error).__name__}: {error}. It has to return a Pair."
+            return [], f"draw(rng{settings}) raises {type(error).__name__}: {error}. It must return a Pair."
         if not isinstance(pair, Pair):
-            return [], f"draw returns {type(pair).__name__}. It has to return a Pair."
+            return [], f"draw returns {type(pair).__name__}. It must return a Pair."
         pairs.setdefault((pair.clean, pair.corrupt), pair)
         if len(pairs) == PAIRS:
             break
@@ -104,9 +106,9 @@ def _describes_itself(subject: Task) -> Iterator[str]:
     if not isinstance(subject.title, str) or not subject.title:
         yield "title is empty. Write a few words for headings."
     if not isinstance(subject.question, str) or not subject.question.endswith("?"):
-        yield f"question={subject.question!r} is no question. Write one that ends in '?'."
+        yield f"question={subject.question!r} is not a question. Write one that ends in '?'."
     if subject.relation not in RELATIONS and RESERVED.get(subject.relation) != subject.name:
-        yield f"relation={subject.relation!r} is none of {', '.join(RELATIONS)}. It says how near the task is to IOI."
+        yield f"relation={subject.relation!r}: expected {' or '.join(RELATIONS)}. It says how close the task is to IOI."
 
 
 def _is_fixed_by_its_seed(subject: Task, most: int) -> Iterator[str]:
@@ -114,11 +116,11 @@ def _is_fixed_by_its_seed(subject: Task, most: int) -> Iterator[str]:
     before = random.getstate()
     first = replace(subject, n=size, seed=7).examples()
     if random.getstate() != before:
-        yield "draw uses Python's global random numbers. Draw from the rng that it is given, and nothing else."
+        yield "draw uses Python's global random numbers. Draw only from the rng that it is given."
     if replace(subject, n=size, seed=7).examples() != first:
-        yield "draw gives other pairs for the same seed. Draw from the rng that it is given, and nothing else."
+        yield "draw gives different pairs for the same seed. Draw only from the rng that it is given."
     elif replace(subject, n=max(1, size // 4), seed=7).examples() != first[: max(1, size // 4)]:
-        yield "the first pairs of a long draw are not those of a short one. Keep nothing between two draws."
+        yield "the first pairs of a long draw are not those of a short one. Keep no state between draws."
     if most > 1 and replace(subject, n=size, seed=8).examples() == first:
         yield "draw gives the same pairs for every seed. Draw from the rng that it is given."
 
@@ -139,7 +141,7 @@ def _texts(_: Task, pair: Pair) -> str:
 
 def _answers(_: Task, pair: Pair) -> str:
     both = set(pair.answer) & set(pair.wrong)
-    return f"has {min(both)!r} as an answer and as a wrong one. They have to differ." if both else ""
+    return f"has {min(both)!r} both as an answer and as a wrong answer. They must differ." if both else ""
 
 
 def _options(_: Task, pair: Pair) -> str:
@@ -183,7 +185,7 @@ def _stages_are_named(subject: Task) -> Iterator[str]:
         if stage not in STAGES:
             yield f"stages names {stage!r}. The stages are {', '.join(STAGES)}."
         if position not in subject.positions:
-            yield f"stages[{stage!r}]={position!r} is none of positions={subject.positions}. Name one of them."
+            yield f"stages[{stage!r}]={position!r} is not in positions={subject.positions}. Name one of these."
 
 
 def _can_be_read(subject: Task, pairs: Sequence[Pair], tokenizer: Any, stages: bool) -> Iterator[str]:
@@ -213,7 +215,8 @@ def _can_be_read(subject: Task, pairs: Sequence[Pair], tokenizer: Any, stages: b
             if inputs.positions[i][position] < first:
                 yield (
                     f"stages[{stage!r}]={position!r} comes before the first token that differs, in "
-                    f"{readable[i].clean!r:.60}: nothing can change there. Name a later position, or leave it out."
+                    f"{readable[i].clean!r:.60}: nothing can change there. Name a later position, or leave the stage "
+                    "out."
                 )
                 break
 

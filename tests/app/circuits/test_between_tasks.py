@@ -23,7 +23,7 @@ def test_the_overlap_matrix_is_the_table_with_nulls() -> None:
         assert trace.z[i][j] == float(row["jaccard"]) and trace.z[j][i] == float(row["null_95"])
         text = trace.customdata[i][j]
         assert f"[{float(row['low']):z.2f}, {float(row['high']):z.2f}]" in text
-        assert f"95 % below {float(row['null_95']):z.2f}" in text and f"p = {float(row['p_value']):.2g}" in text
+        assert f"95th percentile {float(row['null_95']):z.2f}" in text and f"p = {float(row['p_value']):.2g}" in text
     split_halves = {row["task"]: row["split_half"] for row in rows_of("circuit-reuse", "tasks")}
     assert trace.z[at["ioi"]][at["ioi"]] == pytest.approx(float(split_halves["ioi"]))
     ten = matrices.overlap(run, 10.0)
@@ -92,4 +92,4 @@ def test_the_summary_of_a_circuit_has_a_control() -> None:
     assert f"{float(row['random']):z.2f} ({float(row['random_low']):z.2f} to {float(row['random_high']):z.2f})" in text
     text = " ".join(summary_lines(make_run("faithfulness", committed("faithfulness")), "ioi"))
     shares = [float(r["share"]) for r in rows_of("faithfulness", "faithfulness") if "random" in r["set"]]
-    assert f"{len(shares)} random circuits {min(shares):z.2f} to {max(shares):z.2f}" in text
+    assert f"{len(shares)} random circuits keep {min(shares):z.2f} to {max(shares):z.2f}" in text

@@ -44,8 +44,8 @@ def test_an_opened_file_is_shown_and_named_in_the_url() -> None:
 
 
 BAD_FILES = [
-    (b"no json", "is not JSON"),
-    (b"\xff\xfe\x00", "is not JSON"),
+    (b"no json", "is not valid JSON"),
+    (b"\xff\xfe\x00", "is not valid JSON"),
     (b"{}", "does not name the format"),
     (circuit_file(heads=[["99999.0", "mover"]]), "which no model has"),
     (circuit_file(heads=[["1.0", "\ud800"]]), "lone surrogate"),

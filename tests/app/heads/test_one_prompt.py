@@ -42,7 +42,7 @@ def test_a_long_prompt_is_pooled_and_any_block_of_it_is_shown(app: AppTest, monk
     row = record.pattern(wb.Head(0, 0))
     opened(app, prompt=text, head="0.0")
     figure = figures(app)["pattern"]
-    assert "largest of" in figure["layout"]["title"]["subtitle"]["text"] and len(figure["data"][0]["x"]) <= 20
+    assert "largest value of" in figure["layout"]["title"]["subtitle"]["text"] and len(figure["data"][0]["x"]) <= 20
     app.selectbox(key="block").set_value("20 to 29").run()
     assert figures(app)["pattern"]["data"][0]["x"][0].startswith("20 ")
     app.selectbox(key="among").set_value("0 to 9").run()

@@ -194,7 +194,7 @@ def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
     options: dict[str, Any] = {"title": "t", "scale": "attention"}
     whole = pattern_chart.pattern_chart(A, ["x"] * n, **options)
     assert whole.arrays[0].shape == (300, 300) and whole.arrays[0][299, 1] == 0.5 and whole.arrays[0][150, 149] == -0.9
-    assert "the largest of 2 × 2" in whole.options["subtitle"]
+    assert "the largest value of 2 × 2" in whole.options["subtitle"]
     assert (
         pattern_chart.block_names(n) == ["0 to 255", "256 to 511", "512 to 599"]
         and pattern_chart.block_names(512) == []
@@ -204,7 +204,7 @@ def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
     off = pattern_chart.pattern_chart(A, ["x"] * n, block=(2, 0), **options)
     assert off.arrays[0].shape == (88, 256) and off.arrays[0][87, 3] == 0.5
     assert off.labels[1][87] == "599 x" and off.labels[0][3] == "3 x"
-    assert "positions 512 to 599 of 600; attended positions 0 to 255" in off.options["subtitle"]
+    assert "destination positions 512 to 599 of 600; source positions 0 to 255" in off.options["subtitle"]
 
 
 def test_the_figure_of_a_pattern_is_valid_for_plotly_and_its_labels_are_text() -> None:
@@ -222,7 +222,7 @@ def test_the_figure_of_a_pattern_is_valid_for_plotly_and_its_labels_are_text() -
 
 def test_downloads_hold_what_is_shown() -> None:
     chart = pattern_chart.pattern_chart(np.array([[1.0, 0.0], [0.25, 0.75]]), ["a", " b"], title="t", scale="attention")
-    corner = "position (destination) \\ attended to (source)"  # the rows, and the columns
+    corner = "destination position \\ source position (attended to)"  # the rows, and the columns
     assert chart.csv().decode().splitlines() == [f"{corner},0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
     assert b'"values": [[1.0, 0.0], [0.25, 0.75]]' in chart.json()
     assert chart.image("png").startswith(b"\x89PNG") and b"<svg" in chart.image("svg")

@@ -39,7 +39,7 @@ def saved(sweep: Sweep, key: str = "a" * 64) -> str:
 
 def test_without_a_sweep_the_page_says_where_to_run_one(app: AppTest) -> None:
     grid = grids(opened(app, score="patching_effect"))["grid"]
-    assert "page Patching" in grid["note"] and np.isnan(values(grid)).all()
+    assert "Patching page" in grid["note"] and np.isnan(values(grid)).all()
 
 
 def test_the_newest_sweep_colours_the_heads(app: AppTest) -> None:
@@ -75,7 +75,7 @@ def test_over_positions_the_largest_effect_is_shown(app: AppTest) -> None:
     app.session_state[NEWEST] = {"tiny": saved(swept("layer", "head", "position"))}
     grid = grids(opened(app, score="patching_effect"))["grid"]
     assert values(grid)[1, 2] == pytest.approx(1, abs=0.02)
-    assert grid["texts"][2][1].endswith("at 1") and "largest over positions" in grid["note"]
+    assert grid["texts"][2][1].endswith("at 1") and "largest value over positions" in grid["note"]
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_a_sweep_of_some_layers_leaves_the_others_blank() -> None:
 @pytest.mark.parametrize("key", ["../../etc/passwd", "b" * 64, "A" * 64])
 def test_a_url_cannot_name_another_file_as_a_sweep(app: AppTest, key: str) -> None:
     grid = grids(opened(app, score="patching_effect", **{sweep_effect.PARAM + "tiny": key}))["grid"]
-    assert "page Patching" in grid["note"]
+    assert "Patching page" in grid["note"]

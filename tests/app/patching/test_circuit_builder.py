@@ -48,7 +48,7 @@ def test_a_circuit_of_another_model_says_what_is_left_out(app: AppTest) -> None:
     upload(app, json.dumps(other.json()).encode())
     assert app.query_params["set"] == "0.1:mover" and not app.error
     note = app.warning[0].value.replace("\\", "")
-    assert "circuit of large" in note and "lacks 99.0" in note
+    assert "circuit of large" in note and "does not have 99.0" in note
 
 
 def test_a_circuit_without_heads_of_this_model_leaves_the_set(app: AppTest) -> None:
@@ -65,7 +65,7 @@ def test_a_url_with_an_invalid_set_is_named(app: AppTest) -> None:
 def test_heads_in_the_url_that_the_model_lacks_are_named(app: AppTest) -> None:
     app.query_params["set"] = "0.1,99.0"
     (warning,) = [warning.value.replace("\\", "") for warning in rerun(app).warning]
-    assert "set=99.0, which this model lacks" in warning and app.query_params["set"] == "0.1"
+    assert "set=99.0, which this model does not have" in warning and app.query_params["set"] == "0.1"
     assert not rerun(app).warning
 
 

@@ -89,7 +89,7 @@ def test_a_file_that_is_cut_is_a_miss_even_while_it_is_open(filled: Store, cut: 
     assert filled.read(KEYS[0]) is not None
     path = shard_of(filled)
     os.truncate(path, max(0, path.stat().st_size - cut))
-    with pytest.warns(CacheNotice, match="left out a damaged block"):
+    with pytest.warns(CacheNotice, match="dropped a damaged block"):
         assert filled.read(KEYS[5]) is None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CacheNotice)
@@ -128,13 +128,13 @@ def test_one_damaged_block_is_lost_alone(filled: Store) -> None:
     data = bytearray(shard_of(filled).read_bytes())
     data[place.start] ^= 1
     shard_of(filled).write_bytes(data)
-    with pytest.warns(CacheNotice, match="left out a damaged block"):
+    with pytest.warns(CacheNotice, match="dropped a damaged block"):
         stored = filled.read_many(KEYS)
     assert set(stored) == set(KEYS) - {KEYS[2]}
     assert filled.verify()[:2] == (5, 0)
     for ending in ("", "-wal", "-shm"):
         (filled.folder / f"{NAME}{ending}").unlink(missing_ok=True)
-    with pytest.warns(CacheNotice, match="entered"):
+    with pytest.warns(CacheNotice, match="checked and added"):
         store = Store(filled.folder)
     assert set(store.read_many(KEYS)) == set(KEYS) - {KEYS[2]}
 
@@ -152,7 +152,7 @@ def test_an_index_that_is_gone_is_built_anew(filled: Store) -> None:
     filled.close()
     for path in filled.folder.glob(f"{NAME}*"):
         path.unlink()
-    with pytest.warns(CacheNotice, match="1 shards that no index knew were checked and entered"):
+    with pytest.warns(CacheNotice, match="1 shards that were missing from the index were checked and added"):
         store = Store(filled.folder)
     stored = store.read(KEYS[2])
     assert stored is not None and torch.equal(stored, rows()[2])
@@ -185,7 +185,7 @@ def test_what_a_dead_writer_left_is_removed_and_a_living_ones_is_not(filled: Sto
     dead.write_bytes(b"half")
     with living.open("wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.warns(CacheNotice, match="1 unfinished files of dead processes were removed"):
+        with pytest.warns(CacheNotice, match="1 unfinished files of processes that have ended were removed"):
             Store(filled.folder)
         assert not dead.exists() and living.exists()
 

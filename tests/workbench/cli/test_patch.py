@@ -120,6 +120,6 @@ def test_patch_says_so_in_one_line_and_in_json(run, swept):
         and check["status"] == "not done"
         and "logit difference of the clean prompts 0 [0, 0]" in check["reason"]
     )
-    assert sum("does not do this task" in line for line in err.splitlines()) == 1
-    assert "does not do" not in run("patch", "--task", "ioi", "--metric", "accuracy")[2]
+    assert sum("cannot do this task" in line for line in err.splitlines()) == 1
+    assert "cannot do" not in run("patch", "--task", "ioi", "--metric", "accuracy")[2]
     assert TaskCheck().warning == ""

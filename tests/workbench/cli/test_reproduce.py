@@ -122,7 +122,7 @@ def test_other_settings_are_given_by_name(run, finding, tmp_path):
         ("points=0", "above 0"),
         ("percent=nan", "above 0"),
         ("task=io", "Did you mean 'ioi'?"),
-        ("n=3", "an option of its own, --n"),
+        ("n=3", "its own option, --n"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_one_line(run, finding, tmp_path, arguments, message):

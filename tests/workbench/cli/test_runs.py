@@ -141,7 +141,7 @@ def test_a_run_is_packed_into_one_file(run: Call, tmp_path: Path) -> None:
         archive.extractall(tmp_path / "unpacked")
     assert Run.read(tmp_path / "unpacked" / path.name).facts["verdict"] == "supported"
     code, document, _ = run("runs", "export", "latest")
-    assert code == 2 and "exists already" in document["error"]["message"]
+    assert code == 2 and "already exists" in document["error"]["message"]
     assert run("runs", "show", "")[0] == 2
     assert run("runs", "export", "latest", "--out", "x.tar")[0] == 2
 

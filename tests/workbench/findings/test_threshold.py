@@ -64,5 +64,5 @@ def test_thresholds_and_quantities_go_together() -> None:
         judge({"gain": ABOVE}, loss=Quantity(1))
     with pytest.raises(UsageError, match="either above or at_least"):
         Threshold("gain")
-    with pytest.raises(UsageError, match="give a control when above is a text"):
+    with pytest.raises(UsageError, match="expected a control when above is a string"):
         CONTROL.check(Quantity(1))

@@ -56,7 +56,7 @@ def test_one_list_of_options_serves_all_pairs() -> None:
     [
         (
             {"answer": "mary", "wrong": " tom"},
-            "pair 1: answer 'mary' runs together with the prompt's end, as [' tom', 'ary']; it must be one token after "
+            "pair 1: answer 'mary' merges with the end of the prompt, as [' tom', 'ary']; it must be one token after "
             "the prompt. With a leading space, ' mary', it is one token.",
         ),
         (
@@ -71,18 +71,18 @@ def test_one_list_of_options_serves_all_pairs() -> None:
         ),
         (
             {"clean": "a tom b ", "corrupt": "a mary b ", "answer": "tom"},
-            "pair 1: answer 'tom' runs together with the prompt's end, as [' tom']; it must be one token after the "
-            "prompt. Take the space off the prompt's end: with a leading space, ' tom', it is one token.",
+            "pair 1: answer 'tom' merges with the end of the prompt, as [' tom']; it must be one token after the "
+            "prompt. Remove the space from the end of the prompt: with a leading space, ' tom', it is one token.",
         ),
         (
             {"clean": "a ar", "corrupt": "b ar", "answer": "y"},
-            "pair 1: answer 'y' runs together with the prompt's end, as ['ary']; it must be one token after the "
+            "pair 1: answer 'y' merges with the end of the prompt, as ['ary']; it must be one token after the "
             "prompt. Choose a word that is one token.",
         ),
         (
             {"corrupt": "a xy b to"},
-            "pair 1: clean has 5 tokens and corrupt 7; they must have equally many. Where they differ, clean has "
-            "[' tom'] and corrupt [' ', 'x', 'y']. Exchange words for others of the same number of tokens.",
+            "pair 1: clean has 5 tokens and corrupt 7; they must have the same number. Where they differ, clean has "
+            "[' tom'] and corrupt [' ', 'x', 'y']. Use words with the same number of tokens.",
         ),
         (
             {"options": [" tom", " mary", " bob"]},
@@ -100,20 +100,20 @@ def test_what_a_tokeniser_refuses(changes: dict[str, object], message: str) -> N
 
 def test_the_answer_is_checked_after_both_prompts() -> None:
     # "om" is one token after "x", but after " t" the tokeniser would have read " tom".
-    with pytest.raises(BadInput, match="'om' runs together with the prompt's end, as"):
+    with pytest.raises(BadInput, match="'om' merges with the end of the prompt, as"):
         one(clean="a x", corrupt="a t", answer="om", wrong="y").inputs(merging("o m", "Ġ t", "Ġt om", "Ġ x"))
 
 
 def test_a_position_must_fall_on_the_same_token_in_both_prompts() -> None:
     moved = Pair("a xy b tom", "a tom b xy", (" tom",), (" mary",), (), {"b": (5, 6)}, {"b": (6, 7)})
-    with pytest.raises(BadInput, match=r"here: position 'b' is token 5 in clean and 3 in corrupt\. Exchange words"):
+    with pytest.raises(BadInput, match=r"here: position 'b' is token 5 in clean and 3 in corrupt\. Replace words"):
         Pairs((moved,), ("here",)).inputs(merging(*MERGES))
 
 
 def test_a_prompt_longer_than_the_context_is_refused() -> None:
     with pytest.raises(BadInput) as refused:
         one().inputs(merging(*MERGES), max_length=4)
-    expected = "pair 1: clean has 5 tokens, and the model's context holds 4. Shorten the prompt."
+    expected = "pair 1: clean has 5 tokens, and the model's context length is 4. Shorten the prompt."
     assert str(refused.value) == expected
     assert len(one().inputs(merging(*MERGES), max_length=5)) == 1
 
@@ -124,22 +124,23 @@ def test_a_tokeniser_that_closes_every_text_is_refused() -> None:
 
 
 BAD_LINES = [
-    ('{"clean": "a"', "not valid JSON (Expecting ',' delimiter at column 14). Write one JSON object a pair."),
-    ("[1]", 'an object was expected, found list. Write {"clean": …, "corrupt": …, …}.'),
-    ("[" * 100_000, "JSON out of bounds. Write one flat JSON object a pair."),
+    ('{"clean": "a"', "not valid JSON (Expecting ',' delimiter at column 14). Write one JSON object per pair."),
+    ("[1]", 'expected an object, found list. Write {"clean": …, "corrupt": …, …}.'),
+    ("[" * 100_000, "JSON nested too deeply, or a number too large. Write one flat JSON object per pair."),
     ({"corrupt": ...}, "the field 'corrupt' is missing (found: clean, answer, wrong). A pair needs clean, corrupt, "
      "answer, wrong."),
     ({"anwser": " tom"}, "unknown field 'anwser'. Did you mean 'answer'?"),
     ({"xyz": 1}, "unknown field 'xyz'. The fields are clean, corrupt, answer, wrong, options, positions."),
-    ({"clean": 3}, "clean is a number. Write it as a text."),
-    ({"clean": ""}, "clean is empty. Write the text."),
-    ({"answer": None}, "answer is null. Write a text, or a list of texts."),
-    ({"answer": []}, "answer is an empty list. Write at least one text."),
+    ({"clean": 3}, "clean is a number. Write it as a string."),
+    ({"clean": ""}, "clean is empty. Write some text."),
+    ({"answer": None}, "answer is null. Write a string, or a list of strings."),
+    ({"answer": []}, "answer is an empty list. Write at least one string."),
     ({"answer": [" tom", " tom"]}, "answer lists ' tom' twice. List each once."),
     ({"answer": " mary"}, "' mary' is both the answer and wrong. They must differ."),
-    ({"wrong": "\ud800"}, "wrong holds half of a character ('\\ud800'). Write it in valid Unicode."),
-    ({"options": [" tom", " bob"]}, "' mary' is not among the options [' tom', ' bob']. List all candidates, the "
-     "answer and the wrong one among them."),
+    ({"wrong": "\ud800"}, "wrong contains half of a character, a lone surrogate ('\\ud800'). Write it in valid "
+     "Unicode."),
+    ({"options": [" tom", " bob"]}, "' mary' is not among the options [' tom', ' bob']. List all candidates, "
+     "including the answer and the wrong answer."),
     ({"positions": [1]}, "positions is a list. Write an object from name to [start, end] or to a word."),
     ({"positions": {"S": [4, 99]}}, "position 'S' is [4, 99]. Give [start, end] with 0 <= start < end <= 10, the "
      "characters of clean, or a word of it."),
@@ -189,14 +190,14 @@ def test_json_and_csv_hold_the_same_pairs(tmp_path: Path) -> None:
     )
     read = [read_pairs(path).items for path in files]
     assert read == [one(options=[" tom", " mary"]).items] * 3
-    with pytest.raises(BadInput, match=r"my\.csv line 3: not as many cells as the header"):
+    with pytest.raises(BadInput, match=r"my\.csv line 3: expected as many cells as the header has"):
         read_pairs(written(tmp_path, header, cells, "a tom, or not", name="my.csv"))
 
 
 def test_lists_of_unequal_lengths_are_refused() -> None:
     with pytest.raises(UsageError, match=r"corrupt=\['a'\]: expected 2 entries, because clean has 2"):
         pairs(["a", "b"], ["a"], [" x"], [" y"])
-    with pytest.raises(UsageError, match="clean='a': expected a list with one entry a pair"):
+    with pytest.raises(UsageError, match="clean='a': expected a list with one entry per pair"):
         pairs("a", "b", "c", "d")
 
 

@@ -47,7 +47,7 @@ def test_a_name_that_is_no_site_is_refused(site: str) -> None:
 
 
 def test_a_metric_gives_one_number_a_row() -> None:
-    with pytest.raises(UsageError, match=r"returned 0, expected one number a row"):
+    with pytest.raises(UsageError, match=r"returned 0, expected one number per row"):
         wb.sweep(MODEL, TASK, metric=lambda logits, example: 0)  # pyright: ignore[reportArgumentType] - a wrong type on purpose
 
 
@@ -57,7 +57,7 @@ def test_rounding_is_no_gap_to_divide_by() -> None:
         values=np.array([[base + 7e-6]]), base=base, source=base + 4e-6, axes=("layer", "head"), labels={}, info={}
     )
     assert sweep.effect is not None and np.isnan(sweep.effect).all()
-    assert "as far as float32 can tell" in sweep.effect_note
+    assert "to float32 precision" in sweep.effect_note
 
 
 def test_a_task_file_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

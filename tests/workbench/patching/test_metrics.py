@@ -78,7 +78,7 @@ def test_a_token_that_is_not_named_is_refused() -> None:
     metric = Metric(
         "m", "logits", lambda logits, example, columns: logits[:, columns(example.wrong)[0]], lambda e: e.answer
     )
-    with pytest.raises(UsageError, match="metric=m: score reads token 2, which tokens does not name"):
+    with pytest.raises(UsageError, match="metric=m: score reads the logit of token 2, which tokens does not return"):
         metric(torch.zeros(1, 1), Example(0, (1,), (2,), ()))
 
 

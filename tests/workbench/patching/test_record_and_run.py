@@ -44,7 +44,7 @@ def test_a_recording_is_a_list_of_prompts_over_layers() -> None:
     assert "4 prompts" in repr(rec)
     with pytest.raises(UnknownName, match="recorded site"):
         rec.clean["v"]
-    with pytest.raises(TypeError, match="index the prompt first"):
+    with pytest.raises(TypeError, match="Index the prompt first"):
         rec.clean["z"]["a"]  # pyright: ignore[reportCallIssue, reportArgumentType] - a wrong type on purpose
     with pytest.raises(AttributeError, match=r"\[0\]\.shape"):
         rec.clean["z"].shape  # noqa: B018 - reading it is the test
@@ -288,6 +288,6 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
     with pytest.raises(UsageError, match="because the model has no tokenizer"):
         run(model, "a text", [])
     assert torch.equal(run(model, INPUTS, []).logits, run(model, INPUTS, []).base_logits)
-    with pytest.raises(UsageError, match="left out"):
+    with pytest.raises(UsageError, match="no unedited run"):
         run(model, INPUTS, [], unedited=False).scores("kl_divergence")
     assert run(model, texts, [Edit("z", 0, kind="zero")]).logits.shape == (4, VOCABULARY)

@@ -71,7 +71,7 @@ def test_texts_longer_than_the_context() -> None:
     model = wb.load("tiny")
     longest = model.cfg.n_ctx
     for call in (lambda text: wb.attention(model, text, 0, 0), lambda text: wb.record(model, text)):
-        with pytest.raises(UsageError, match=f"takes {longest} at most"):
+        with pytest.raises(UsageError, match=f"context length is {longest}"):
             call("Mary " * (longest + 1))
 
 
@@ -133,7 +133,7 @@ def test_too_few_prompts_are_not_judged(verdict: Verdict, n: int) -> None:
     report = finding.report(None, {"n": n})
     if n < FEWEST:
         assert report.verdict == "not judged" and report.exit_code == 0
-        assert report.summary == f"Numbers.\n\nNot judged: n = {n} prompts are too few; give at least 6 (--n 6)."
+        assert report.summary == f"Numbers.\n\nNot judged: n = {n} prompts are too few; use at least 6 (--n 6)."
     else:
         assert report.verdict == verdict and report.summary.endswith("because.")
 

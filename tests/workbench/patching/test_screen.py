@@ -123,14 +123,14 @@ def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], error: type[E
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bfloat16, "has_bfloat16", lambda device: False)
-    with pytest.raises(UsageError, match="use method='attribution'"):
+    with pytest.raises(UsageError, match="Use method='attribution'"):
         wb.screen(hooked("llama"), INPUTS, method="bfloat16")
 
 
 def test_attribution_needs_a_model_that_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
     model = hooked("llama")
     monkeypatch.setattr(model, "resumable", False)
-    with pytest.raises(UsageError, match="resumes exactly"):
+    with pytest.raises(UsageError, match="resume exactly"):
         wb.screen(model, INPUTS)
 
 
@@ -184,7 +184,7 @@ def test_the_command_screens(capsys: pytest.CaptureFixture[str]) -> None:
     ("options", "message"),
     [
         (["--screen", "atribution"], "attribution"),
-        (["--confirm", "0.3"], "--confirm belongs to --screen"),
+        (["--confirm", "0.3"], "--confirm is only for --screen"),
         (["--screen", "attribution", "--confirm", "2"], "above 0 and at most 1"),
     ],
 )

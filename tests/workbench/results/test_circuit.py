@@ -39,8 +39,8 @@ def test_saved_and_loaded(tmp_path):
     ("change", "message"),
     [
         ({"format": "x"}, "format"),
-        ({"name": 1}, "texts"),
-        ({"heads": [["9.6"]]}, "list of 2 texts"),
+        ({"name": 1}, "strings"),
+        ({"heads": [["9.6"]]}, "list of 2 strings"),
         ({"heads": {}}, "must be lists"),
         ({"heads": [["9-6", "mover"]]}, "expected a head"),
         ({"heads": [["-1.6", "mover"]]}, "expected a head"),
@@ -94,7 +94,7 @@ def test_a_run_without_circuits_is_refused(tmp_path):
         run.add_table("heads", pd.DataFrame({"task": ["ioi"]}))
     with pytest.raises(BadInput, match="columns"):
         Circuit.from_run(tmp_path / run.name)
-    with pytest.raises(BadInput, match="'head' holds numbers"):  # 9.6 and 9.60 would be the same
+    with pytest.raises(BadInput, match="'head' contains numbers"):  # 9.6 and 9.60 would be the same
         Circuit.from_run(run_with(tmp_path, [(*row[:4], float(row[4]), *row[5:]) for row in ROWS]))
     with RunDirectory.create(tmp_path, "g", {}) as run:
         pass

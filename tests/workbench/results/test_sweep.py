@@ -69,16 +69,16 @@ def test_a_gap_around_zero_gives_nan_and_says_why():
     sweep = make()
     sweep = replace(sweep, source=sweep.base + np.random.default_rng(1).normal(0, 1, N))
     assert sweep.effect is not None and np.isnan(sweep.effect).all()
-    assert "holds 0" in sweep.effect_note and sweep.quantity(None) == "mean_delta"
+    assert "contains 0" in sweep.effect_note and sweep.quantity(None) == "mean_delta"
     assert np.isfinite(sweep.delta_low[0, 0])
 
 
 def test_one_example():
     sweep = make(n=1)
-    assert np.isnan(sweep.delta_low).all() and "One example" in sweep.effect_note
+    assert np.isnan(sweep.delta_low).all() and "only one example" in sweep.effect_note
     assert sweep.effect is not None and sweep.effect[0, 0] == pytest.approx(-0.5, abs=0.2)
     assert sweep.p_value[0, 0] == 1
-    assert "One example" in sweep._repr_html_() and sweep.figure() and sweep.picture()
+    assert "only one example" in sweep._repr_html_() and sweep.figure() and sweep.picture()
 
 
 def test_a_cell_with_one_infinite_example_is_blank_and_counted():
@@ -234,22 +234,22 @@ def file_of(tensors=GOOD, metadata=METADATA, format="workbench.sweep/1") -> byte
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no whole safetensors"),
-        (file_of()[:-8], "no whole safetensors"),
-        ((2**60).to_bytes(8, "little") + b"{}", "no whole safetensors"),
+        (b"", "not a complete safetensors"),
+        (file_of()[:-8], "not a complete safetensors"),
+        ((2**60).to_bytes(8, "little") + b"{}", "not a complete safetensors"),
         (to_bytes(GOOD), "format"),
         (file_of(format="other"), "format"),
         (file_of({**GOOD, "more": np.zeros(1)}), "'more'"),
         (file_of({**GOOD, "base": np.zeros(3, np.float32)}), "F32"),
         (file_of({"values": np.zeros((2, 3))}), "values and base"),
         (file_of({**GOOD, "base": np.zeros(4)}), "expected the shape"),
-        (file_of(metadata="["), "not JSON"),
-        (file_of(metadata="[" * 100_000), "not JSON"),
+        (file_of(metadata="["), "not valid JSON"),
+        (file_of(metadata="[" * 100_000), "not valid JSON"),
         (file_of(metadata='{"axes": ["layer"], "labels": {}, "info": ' + '{"a":' * 50 + "1" + "}" * 51), "deeper"),
-        (file_of(metadata={**METADATA, "axes": [1]}), "list of texts"),
+        (file_of(metadata={**METADATA, "axes": [1]}), "list of strings"),
         (file_of(metadata={**METADATA, "axes": ["layer", "layer"]}), "in this order"),
         (file_of(metadata={**METADATA, "labels": {"layer": ["0"]}}), "expected 2 different labels"),
-        (file_of(metadata={**METADATA, "more": 1}), "must hold"),
+        (file_of(metadata={**METADATA, "more": 1}), "must contain"),
     ],
 )
 def test_files_that_are_not_as_written_are_refused(data, message, tmp_path):
@@ -262,7 +262,7 @@ def test_files_that_are_not_as_written_are_refused(data, message, tmp_path):
 def test_a_missing_file_and_info_that_is_no_json(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         Sweep.load(tmp_path / "none")
-    with pytest.raises(UsageError, match="no JSON form"):
+    with pytest.raises(UsageError, match="cannot be written as JSON"):
         replace(make(), info={"x": object()}).save(tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
 

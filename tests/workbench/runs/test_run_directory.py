@@ -192,9 +192,9 @@ def test_a_table_altered_after_opening_is_refused(tmp_path):
 def test_names_become_file_names_and_config_must_be_json(tmp_path):
     with pytest.raises(UsageError, match="file name"):
         RunDirectory.create(tmp_path, "../f", {})
-    with pytest.raises(UsageError, match="no JSON form"):
+    with pytest.raises(UsageError, match="cannot be written as JSON"):
         RunDirectory.create(tmp_path, "f", {"x": object()})
-    with RunDirectory.create(tmp_path, "f", {}) as run, pytest.raises(UsageError, match="small letters"):
+    with RunDirectory.create(tmp_path, "f", {}) as run, pytest.raises(UsageError, match="lower-case letters"):
         run.add_table("a/b", TABLE)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="--out"):

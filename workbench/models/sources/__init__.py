@@ -177,10 +177,10 @@ def _need_licence(entry: Entry, accept_licence: str | bool | None) -> None:
 def _load_entry(entry: Entry, options: dict[str, Any], accept_licence: str | bool | None, progress: Progress) -> Loaded:
     from workbench.models.sources import directory
 
-    mend = f"To mend it: workbench models fetch {entry.name}"
+    mend = f"To fix it, run: workbench models fetch {entry.name}"
     if entry.source == "bundled":
         expected = {entry.file: entry.sha256} if entry.sha256 else None
-        mend = f"To mend it, restore {entry.path} from the project's repository or reinstall the package."
+        mend = f"To fix it, restore {entry.path} from the project's repository or reinstall the package."
         provenance = _provenance(entry) | {"sha256": entry.sha256} if entry.sha256 else _provenance(entry)
         return directory.load(_bundled(entry), provenance=provenance, expected=expected, mend=mend, **options)
     if entry.source == "hub":
@@ -218,7 +218,7 @@ def _load_hub(entry: Entry, options: dict[str, Any]) -> Loaded:
         provenance["source"] = f"{entry.origin}, placed by hand"
         return directory.load(placed, provenance=provenance, **options)
     snapshot = hub.fetch(entry.repo, entry.revision, placed)
-    mend = f"To mend it, delete {snapshot.parent.parent} and load the model again."
+    mend = f"To fix it, delete {snapshot.parent.parent} and load the model again."
     expected = hub.blob_hashes(snapshot)
     provenance["revision"] = hub.commit(snapshot)
     return directory.load(snapshot, provenance=provenance, expected=expected, mend=mend, **options)
@@ -231,7 +231,7 @@ def _load_file(path: Path, name: str, options: dict[str, Any], progress: Progres
         raise UntrustedModel(trust.pickles(path.parent, [path.name]))
     if path.suffix.lower() != ".gguf":
         raise UntrustedModel(
-            f"{path} is no .gguf file. Give a .gguf file, or the directory with config.json and model.safetensors."
+            f"{path} is not a .gguf file. Give a .gguf file, or the directory with config.json and model.safetensors."
         )
     digest = store.sha256(path)
     stored_as = f"gguf-{digest[:24]}"
@@ -241,7 +241,7 @@ def _load_file(path: Path, name: str, options: dict[str, Any], progress: Progres
             target = store.install(stored_as, lambda temporary: gguf.convert(path, temporary, digest, progress))
             seal = store.read_seal(target) or {}
     provenance = {"name": name, "source": "gguf file", "licence": None, "file": path.name, "sha256": digest}
-    return _load_sealed(target, seal, provenance, f"To mend it, delete {target} and load the file again.", options)
+    return _load_sealed(target, seal, provenance, f"To fix it, delete {target} and load the file again.", options)
 
 
 def _bundled(entry: Entry) -> Path:

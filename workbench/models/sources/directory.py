@@ -129,12 +129,12 @@ def build_config(settings: Mapping[str, Any], where: object) -> tuple[Pretrained
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise UnsupportedModel(
-            f"{where} says model_type {kind!r}, which transformers {version('transformers')} does not hold."
+            f"{where} says model_type {kind!r}, which transformers {version('transformers')} does not have."
         )
     try:
         config = CONFIG_MAPPING[kind].from_dict(dict(settings))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UntrustedModel(f"{where} is no valid {kind} configuration: {error}") from error
+        raise UntrustedModel(f"{where} is not a valid {kind} configuration: {error}") from error
     return config, causal_class(config, where)
 
 
@@ -143,7 +143,7 @@ def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedMode
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise UnsupportedModel(f"{where}: {config.model_type} is no causal language model that transformers holds.")
+        raise UnsupportedModel(f"{where}: transformers has no causal language model for {config.model_type}.")
     classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return classes[0] if isinstance(classes, tuple) else classes
 
@@ -169,7 +169,8 @@ def check_budget(config: Any, model_class: Any, elements: int, tensors: int, whe
     if required > elements or buffers > BUFFER_LIMIT:
         raise UntrustedModel(
             f"{where}: the configuration asks for {required:,} parameters and {buffers:,} bytes of buffers, the "
-            f"weights hold {elements:,} numbers. Files of different models lie together, or the download was cut short."
+            f"weights hold {elements:,} numbers. The folder mixes files of different models, or the download is "
+            "incomplete."
         )
 
 
@@ -188,7 +189,7 @@ def build_model(model_class: Any, config: Any, state: dict[str, Any], dtype: Any
                 output_loading_info=True,
             )
         except (RuntimeError, ValueError, TypeError) as error:
-            raise UntrustedModel(f"{where}: the weights do not fit the configuration: {error}") from error
+            raise UntrustedModel(f"{where}: the weights do not match the configuration: {error}") from error
     check_report(report, where)
     model.requires_grad_(False)
     return model.eval()

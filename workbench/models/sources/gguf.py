@@ -44,7 +44,8 @@ def convert(file: Path, target: Path, digest: str, progress: Progress) -> dict[s
     header = gguf_header.read(file)
     if header.architecture not in ARCHITECTURES:
         raise UnsupportedModel(
-            f"{file} has the architecture {header.architecture!r}; converted are {', '.join(ARCHITECTURES)}."
+            f"{file} has the architecture {header.architecture!r}, which cannot be converted. Supported are "
+            f"{', '.join(ARCHITECTURES)}."
         )
     store.need_space(4 * header.elements, file.name)
     link = target / file.name

@@ -55,7 +55,7 @@ def fetch(repo: str, revision: str | None, by_hand: Path) -> Path:
         f"{constants.HF_HUB_CACHE} (HF_HOME moves it)."
     )
     if constants.HF_HUB_OFFLINE:
-        raise NotAvailable(f"{repo} is not in the hub cache and HF_HUB_OFFLINE forbids to fetch it. {advice}")
+        raise NotAvailable(f"{repo} is not in the hub cache and HF_HUB_OFFLINE forbids fetching it. {advice}")
     try:
         # One plain request; the download below would retry for a minute.
         info = HfApi().model_info(repo, revision=revision, timeout=_TIMEOUT, files_metadata=True)
@@ -80,7 +80,7 @@ def files_to_download(siblings: list[Any], repo: str) -> list[str]:
         names = [name for name in names if name == trust.WEIGHTS or not name.startswith("model")]
     if not any(name.endswith(".safetensors") for name in names):
         others = [name for name in top if trust.is_refused_format(Path(name))]
-        nothing = f"hub {repo} holds no model.safetensors at its top level."
+        nothing = f"hub {repo} has no model.safetensors at its top level."
         raise UntrustedModel(trust.pickles(f"hub {repo}", others) if others else nothing)
     return names
 

@@ -43,7 +43,7 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, str]
     for path in paths:
         tensors = safetensors_header.read(path).tensors
         if repeated := sorted(set(state) & {tensor.name for tensor in tensors}):
-            raise UntrustedModel(f"{path} holds {repeated[0]!r}, which another file of the model holds as well.")
+            raise UntrustedModel(f"{path} contains {repeated[0]!r}, and so does another file of the model.")
         with FileIO(path) as file, _Hasher() as hasher:
             hasher.add(_header_bytes(file, path))
             for tensor in tensors:

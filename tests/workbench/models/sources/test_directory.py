@@ -84,7 +84,11 @@ def test_truncated_weights_are_refused(directory):
         ({"num_hidden_layers": 10**7}, UntrustedModel, "10000000 layers"),
         ({"num_hidden_layers": 4}, UntrustedModel, "the configuration asks for"),
         ({"intermediate_size": 10**9}, UntrustedModel, "the configuration asks for"),
-        ({"num_hidden_layers": 1, "intermediate_size": 60}, UntrustedModel, "do not fit|missing or have another shape"),
+        (
+            {"num_hidden_layers": 1, "intermediate_size": 60},
+            UntrustedModel,
+            "do not match|missing or have another shape",
+        ),
         ({"model_type": "no-such-model"}, UnsupportedModel, "model_type 'no-such-model'"),
         ({"model_type": "vit"}, UnsupportedModel, "no causal language model"),
     ],

