@@ -14,9 +14,10 @@ import streamlit as st
 from PIL import Image
 
 from app import models, render_time, sidebar, url_state
-from app.messages import show_error, show_errors
+from app.messages import escape_markdown, show_error, show_errors
 from app.page import pages, views
 from app.work.background import job_queue, show_other_jobs
+from workbench.models import catalog
 from workbench.plotting import style
 
 #: Streamlit leaves a wide margin above each page, puts the length of a text over the text's last line, and cuts long
@@ -50,10 +51,19 @@ def main() -> None:
 def _render(view: Any) -> None:
     try:
         with show_errors():
-            view.run()
+            if why_not := _why_not(view):
+                st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
+            else:
+                view.run()
     except Exception as error:  # a bug: the server's log has the traceback, and the page stays usable
         render_time.LOG.exception("the page %s", view.title)
         show_error(f"Internal error ({type(error).__name__}). The traceback is in the terminal.")
+
+
+def _why_not(view: Any) -> str:
+    name = sidebar.model_name()
+    page = next((page for page in pages() if page.title == view.title), None)  # a hidden page redirects to the first
+    return "" if page is None else page.why_not(name, catalog.modality_of(name))
 
 
 @cache

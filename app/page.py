@@ -37,6 +37,7 @@ class Page:
         name: as in the URL (``heads``).
         title, icon: in the navigation; the icon is the name of a Material symbol.
         order: pages are listed by it.
+        modalities: of the models that the page is about; empty for every one, or where it is about none.
         render: renders the page; called in every run of the script while the page is open.
     """
 
@@ -45,6 +46,13 @@ class Page:
     icon: str
     order: int
     render: Callable[[], None]
+    modalities: tuple[str, ...] = ()
+
+    def why_not(self, model: str, modality: str) -> str:
+        """Why the page cannot be rendered for a model of that name and modality; empty where it can."""
+        if not self.modalities or modality in self.modalities:
+            return ""
+        return f"This page is for {' and '.join(self.modalities)} models, and {model} is a {modality} model."
 
 
 #: The pages, by name.

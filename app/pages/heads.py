@@ -58,4 +58,4 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
         weights_summary.show_ov_tokens(selection, dest)
 
 
-page = Page("heads", "Heads", "grid_view", 1, render)
+page = Page("heads", "Heads", "grid_view", 1, render, modalities=("language",))

@@ -18,6 +18,7 @@ from app.page import pages
 from app.work import background
 from app.work.jobs import Job
 from workbench.errors import BadInput, UnknownName
+from workbench.models import catalog
 
 HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x$'
 
@@ -161,3 +162,10 @@ def test_a_bug_is_named_and_the_page_stays_usable(app: AppTest, monkeypatch: pyt
     message = app.error[0].value.replace("\\", "")
     assert message == "Internal error (KeyError). The traceback is in the terminal."
     assert not app.exception and not app.run().error
+
+
+def test_a_page_for_other_models_says_so(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "modality_of", lambda name: "vision")
+    app.run()
+    assert not app.exception and not app.subheader
+    assert "This page is for language models, and tiny is a vision model" in app.info[0].value

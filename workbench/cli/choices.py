@@ -29,11 +29,14 @@ def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> st
     return name
 
 
-def check_model(name: str) -> str:
-    """Refuse at once a plain word that is no name in the catalogue and nothing on the disk."""
+def check_model(name: str, modalities: tuple[str, ...] = ("language",)) -> str:
+    """Refuse at once a plain word that is not in the catalogue and not on the disk, and a model of another modality."""
     if "/" in name or name.endswith(".gguf") or Path(name).exists():
         return name
-    return check_name("model", name, catalog.entries(), "A directory, a .gguf file or a hub id (owner/name) works too.")
+    check_name("model", name, catalog.entries(), "A directory, a .gguf file or a hub id (owner/name) works too.")
+    if (modality := catalog.modality_of(name)) not in modalities:
+        raise UsageError(f"--model {name}: expected a {' or '.join(modalities)} model. This is a {modality} model.")
+    return name
 
 
 def split_list(text: str | None, option: str = "") -> list[str]:

@@ -14,6 +14,7 @@ import typer
 from workbench import registry
 from workbench.cli.choices import Model, check_model
 from workbench.errors import BadInput, UsageError
+from workbench.models import catalog
 from workbench.models.catalog import DEFAULT
 
 #: Settings of the server: for one user on this machine.
@@ -47,7 +48,7 @@ def explore(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> int:
     """Browse and patch heads in a web page on this machine. Ctrl-C stops it."""
-    check_model(model)
+    check_model(model, tuple(catalog.MODALITIES))
     if importlib.util.find_spec("streamlit") is None:
         raise BadInput("The explorer needs Streamlit. Install it: pip install 'attention-workbench[explorer]'.")
     if _is_in_use(port):

@@ -55,6 +55,7 @@ def fetch_model(
 def _row(entry: catalog.Entry) -> dict[str, Any]:
     return {
         "name": entry.name,
+        "modality": entry.modality,
         "parameters": entry.parameters,
         "size": entry.size,
         "licence": entry.licence,

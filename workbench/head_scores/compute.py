@@ -19,8 +19,9 @@ from workbench.cache.result_cache import ResultCache
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
-from workbench.head_scores.result import HeadScores
+from workbench.head_scores.result import SCORES, HeadScores
 from workbench.inputs.paired import PairedInputs
+from workbench.models.hooked import HookedModel
 from workbench.models.language import HookedLM
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.capture import Capture
@@ -124,8 +125,11 @@ def inputs_with_answers(prompts: Any, model: Any, argument: str = "task") -> Pai
     Raises:
         UsageError: it is no language model, or they have none.
     """
-    if not isinstance(model, HookedLM):
-        raise arguments.refusal("model", model, "a language model", "Use wb.load(name).")
+    if not isinstance(model, HookedModel):
+        raise arguments.refusal("model", model, "a model of the workbench", "Use wb.load(name).")
+    if missing := [name for name, kind in SCORES.items() if kind.modalities and model.modality not in kind.modalities]:
+        why = f"{missing[0]} and {len(missing) - 1} other scores are defined on tokens"
+        raise arguments.refusal("model", model, f"a language model, not one of {model.modality} inputs", because=why)
     inputs = resolve_inputs(prompts, model, argument)
     if not len(inputs) or not all(inputs.answer):
         do = "Use wb.task(name) or wb.pairs(...)."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -24,27 +24,39 @@ if TYPE_CHECKING:
 
     from workbench.plotting.charts import Heatmap
 
-#: What each score is in, and whether it can be negative.
-UNITS: Mapping[str, str] = {
-    "previous_token": "attention",
-    "duplicate_token": "attention",
-    "induction": "attention",
-    "sink": "attention",
-    "locality": "attention",
-    "entropy": "nats",
-    "similarity": "cosine",
-    "copy_score": "Σ Re λ / Σ |λ|",
-    "ioi_copy": "share of names",
-    "ioi_copy_negative": "share of names",
-    "direct_logit_attribution": "logits",
-    "q_composition": "ratio of norms",
-    "k_composition": "ratio of norms",
-    "v_composition": "ratio of norms",
-    "ov_norm": "Frobenius norm",
-    "qk_norm": "Frobenius norm",
-    "ov_rank": "effective rank",
-    "qk_rank": "effective rank",
+#: Models of tokens, whose positions have a next one.
+LANGUAGE = ("language",)
+
+
+class ScoreKind(NamedTuple):
+    """A score's unit, and the modalities of the models that have it; empty for every one."""
+
+    units: str
+    modalities: tuple[str, ...] = ()
+
+
+SCORES: Mapping[str, ScoreKind] = {
+    "previous_token": ScoreKind("attention", LANGUAGE),
+    "duplicate_token": ScoreKind("attention", LANGUAGE),
+    "induction": ScoreKind("attention", LANGUAGE),
+    "sink": ScoreKind("attention"),
+    "locality": ScoreKind("attention"),
+    "entropy": ScoreKind("nats"),
+    "similarity": ScoreKind("cosine"),
+    "copy_score": ScoreKind("Σ Re λ / Σ |λ|", LANGUAGE),
+    "ioi_copy": ScoreKind("share of names", LANGUAGE),
+    "ioi_copy_negative": ScoreKind("share of names", LANGUAGE),
+    "direct_logit_attribution": ScoreKind("logits", LANGUAGE),
+    "q_composition": ScoreKind("ratio of norms"),
+    "k_composition": ScoreKind("ratio of norms"),
+    "v_composition": ScoreKind("ratio of norms"),
+    "ov_norm": ScoreKind("Frobenius norm"),
+    "qk_norm": ScoreKind("Frobenius norm"),
+    "ov_rank": ScoreKind("effective rank"),
+    "qk_rank": ScoreKind("effective rank"),
 }
+#: What each score is in.
+UNITS: Mapping[str, str] = {name: kind.units for name, kind in SCORES.items()}
 #: Scores that are of a task.
 ON_TASK = ("ioi_copy", "ioi_copy_negative", "direct_logit_attribution")
 

@@ -1,8 +1,9 @@
-"""Models: `load` returns any catalogue name, hub id, directory or GGUF file as a `HookedLM`."""
+"""Models: `load` returns any catalogue name, hub id, directory or GGUF file as a `HookedModel` of its modality."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def load(
     accept_licence: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> HookedLM:
-    """Load a language model with hooks.
+    """Load a model with hooks. It has what makes its inputs with it: a language model its tokeniser.
 
     Args:
         name: a name of the catalogue (``workbench models list``), a hub id, a directory, or a ``.gguf`` file.
@@ -37,8 +38,9 @@ def load(
         >>> model.n_layers, model.n_heads, model.n_kv_heads
         (2, 8, 4)
     """
-    from workbench.models.language import HookedLM
+    from workbench.models.catalog import MODALITIES, modality_of
     from workbench.models.sources import resolve
 
     loaded = resolve(name, device=device, dtype=dtype, accept_licence=accept_licence, progress=progress)
-    return HookedLM(loaded.hf_model, loaded.tokenizer, loaded.provenance)
+    module, hooked = MODALITIES[modality_of(str(name))]
+    return getattr(import_module(module), hooked)(loaded.hf_model, loaded.processor, loaded.provenance)

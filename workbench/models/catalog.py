@@ -18,6 +18,9 @@ from workbench.errors import BadInput, UnknownName
 #: What `workbench.load` and the command line use when no model is named.
 DEFAULT = "smollm2-135m-instruct-q4"
 
+#: Modality → the class that hooks its models, as module and name.
+MODALITIES: Mapping[str, tuple[str, str]] = {"language": ("workbench.models.language", "HookedLM")}
+
 
 @dataclass(frozen=True)
 class Wheel:
@@ -44,6 +47,7 @@ class Entry:
         file: the published weights file.
         licence, licence_url: SPDX identifier (or name) and where the text is.
         family: the architecture, as transformers calls it.
+        modality: what its inputs are, one of `MODALITIES`.
         parameters: how many numbers the model holds, None where it is not published.
         sha256: of `file`, as 64 hexadecimal digits; None where it is not pinned.
         size: bytes of `file`; approximate for hub models.
@@ -64,6 +68,7 @@ class Entry:
     sha256: str | None = None
     size: int | None = None
     terms: str = ""
+    modality: str = "language"
     wheels: tuple[Wheel, ...] = ()
     repo: str = ""
     revision: str | None = None
@@ -87,6 +92,8 @@ def _entry(name: str, table: Mapping[str, Any]) -> Entry:
     fields = dict(table)
     fields["wheels"] = tuple(Wheel(**wheel) for wheel in fields.pop("wheels", ()))
     fields["terms"] = fields.get("terms", "").strip()
+    if (modality := fields.get("modality", "language")) not in MODALITIES:
+        raise ValueError(f"{name}: modality={modality!r} is none of {', '.join(MODALITIES)}")
     return Entry(name=name, **fields)
 
 
@@ -114,3 +121,8 @@ def get(name: str) -> Entry:
     if name not in entries():
         raise UnknownName("model", name, entries())
     return entries()[name]
+
+
+def modality_of(name: str) -> str:
+    """The modality of a model by its name in the catalogue; whatever has no name there is a language model."""
+    return entries()[name].modality if name in entries() else "language"

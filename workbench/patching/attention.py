@@ -12,7 +12,7 @@ from workbench import arguments
 from workbench.core import Head
 from workbench.models.prompts import unpaired
 from workbench.patching.record import record
-from workbench.patching.resolve import resolve_model
+from workbench.patching.resolve import require_language
 
 if TYPE_CHECKING:
     from workbench.plotting.attention_view import Attention
@@ -38,7 +38,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     """
     from workbench.plotting.attention_view import Attention
 
-    resolve_model(model)
+    require_language(model, "wb.attention shows tokens")
     layer = arguments.index("layer", layer, model.n_layers, "layer")
     head = arguments.index("head", head, model.n_heads, "head")
     if isinstance(prompt, str):

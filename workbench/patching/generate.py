@@ -16,7 +16,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits, edit_list
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import resolve_inputs, resolve_model
+from workbench.patching.resolve import require_language, resolve_inputs, resolve_model
 from workbench.patching.values import Mean
 
 
@@ -54,7 +54,8 @@ def generate(
         >>> text.startswith("Then, Mary and")
         True
     """
-    resumable, requested = resolve_model(model), edit_list("edits", edits)
+    require_language(model, "wb.generate continues a text")
+    requested = edit_list("edits", edits)
     if not isinstance(prompt, str) and not (isinstance(prompt, Tensor) and prompt.ndim == 1):
         raise arguments.refusal("prompt", prompt, "one prompt, a text or a tensor of its token ids, [pos]")
     arguments.whole_number("max_new_tokens", max_new_tokens, at_least=0)

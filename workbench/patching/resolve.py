@@ -29,6 +29,17 @@ def resolve_model(model: Any) -> ResumableModel:
     raise arguments.refusal("model", model, "a model of the workbench", do)
 
 
+def require_language(model: Any, why: str) -> None:
+    """Refuse a model that is no language model, because of `why`, and one with active hooks.
+
+    Raises:
+        UsageError: either.
+    """
+    resolve_model(model)
+    if getattr(model, "modality", "") != "language":
+        raise arguments.refusal("model", model, "a language model", "Use wb.load(name).", because=why)
+
+
 def resolve_inputs(task: Any, model: Any, argument: str = "task") -> PairedInputs:
     """Inputs of a task, of pairs, or of whatever else the model takes; inputs as they are.
 

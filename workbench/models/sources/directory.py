@@ -34,14 +34,14 @@ class Loaded:
     """A model ready for use: evaluation mode, parameters without gradients.
 
     Attributes:
-        hf_model: the unmodified Hugging Face causal language model.
-        tokenizer: its tokenizer.
+        hf_model: the unmodified Hugging Face model.
+        processor: what makes its inputs, of a language model its tokenizer.
         provenance: JSON-able: name, source, licence, file and sha256 (of the published weights), weights_sha256 and
             config_sha256 (of what was loaded), parameters, dtype, device, torch and transformers.
     """
 
     hf_model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    processor: PreTrainedTokenizerBase
     provenance: dict[str, Any]
 
 
