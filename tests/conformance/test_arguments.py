@@ -130,6 +130,8 @@ TAKES: dict[str, set[str]] = {
     "Finding.settings.changes": {"{}"},
     "Head.index": {"0", "huge"},
     "Head.layer": {"0", "huge"},
+    **{f"Anatomy.{field.name}": ANY_TEXT for field in dataclasses.fields(wb.Anatomy) if field.default == ""},
+    **{f"Anatomy.{name}": {"True"} for name in ("heads_first", "rotary", "parallel")},
     "HookedLM.check": {"True"},
     "HookedLM.provenance": {"None", *MAPPINGS},
     "Outcome.scores.base": {"True"},
@@ -201,6 +203,8 @@ TAKES: dict[str, set[str]] = {
 MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
 #: TransformerLens's or torch's own, with their meaning there.
 OWN_METHODS = {"HookedLM": {"hook_name"}}
+#: To be subclassed: `HookedLM` is one.
+BASES = {"HookedModel"}
 #: Called by findings' own machinery, not by people.
 INTERNAL = {"Report.with_judgement"}
 
@@ -259,6 +263,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Edit": lambda: wb.Edit("z", 0, 0),
     "Estimate": lambda: wb.estimate(model(), task(), cache=False),
     "Finding": lambda: wb.Finding("a", "A", "A?", "A.", {}, returns_report, {"n": 6, "seed": 0}),
+    "Anatomy": lambda: wb.Anatomy(layers="blocks", attention="attn"),
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
@@ -270,6 +275,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Report": lambda: wb.Report("undecided", "n = 2"),
     "Run": lambda: wb.Run.read(run_folder()),
     "Screen": lambda: wb.screen(model(), task(), cache=False),
+    "Sizes": lambda: wb.Sizes(2, 4, 4, 8, 32),
     "Sweep": sweep,
     "Task": task,
 }
@@ -317,6 +323,7 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HeadScores.save": lambda: {"path": "scores.safetensors"},
     "HeadScores.top": lambda: {"score": "locality"},
     "HookedLM": lambda: {"hf": model().hf},
+    "Sizes": lambda: {"n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "d_head": 8, "d_model": 32},
     "HookedLM.hook_name": lambda: {"site": "z"},
     "Pair": lambda: {"clean": "a", "corrupt": "b", "answer": ("c",), "wrong": ("d",)},
     "Pairs": lambda: {"items": (PAIR,), "where": ("pair 1",)},
@@ -388,7 +395,7 @@ def calls() -> Iterator[Call]:
         if not inspect.isclass(value):
             yield Call(name, lambda value=value: value, _parameters(value))
             continue
-        if issubclass(value, Exception):
+        if issubclass(value, Exception) or name in BASES:
             continue
         if name not in MADE_BY_CALLS:
             yield Call(name, lambda value=value: value, _parameters(value))

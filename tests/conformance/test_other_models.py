@@ -263,13 +263,31 @@ def test_branches_that_do_not_add_up_are_left_out_with_a_warning() -> None:
         assert np.abs(result.delta).max() > 1e-2
 
 
-def test_a_family_that_does_not_resume_is_swept_by_whole_forwards() -> None:
-    config = transformers.CohereConfig(**SIZES, logit_scale=0.25)
-    with pytest.warns(UserWarning, match="run full forward passes"):
-        model = HookedLM(shaken(config))
-    assert not model.resumable
-    compare_z(model, shaken(config), "llama")
-    assert sweep(model, paired(2)).info["exact"] == "full forwards"
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.CohereConfig(**SIZES, logit_scale=0.25),
+        transformers.GraniteConfig(**SIZES, logits_scaling=8.0),
+        transformers.LlamaConfig(**SIZES),
+    ],
+    ids=lambda config: config.model_type,
+)
+@pytest.mark.parametrize("metric", ["logit_difference", "kl_divergence"])
+def test_a_family_that_scales_its_logits_is_read_out_by_its_own_forward(config: Any, metric: str) -> None:
+    model = HookedLM(shaken(config))
+    assert model.resumable and model.unembeds == (config.model_type == "llama")
+    inputs = paired(3)
+    result = sweep(model, inputs, metric=metric, cache=False)
+    assert result.info["exact"] == "resumed"
+    for layer, head in [(0, 1), (1, 5), (2, 3)]:
+        out = run(model, inputs, [Edit("z", layer, head=head)], base="corrupt", cache=False)
+        expected = out.scores(metric)
+        if metric == "kl_divergence":  # from the clean run, which is not the one that is edited here
+            clean = run(model, inputs, [], unedited=False, cache=False).logits.log_softmax(-1)
+            expected = (clean.exp() * (clean - out.logits.log_softmax(-1))).sum(-1)
+        assert result.values[layer, head] == pytest.approx(expected.numpy(), abs=1e-4)
+    if metric == "logit_difference":
+        compare_z(model, shaken(config), "llama")
 
 
 def test_a_family_that_hides_its_attention_is_refused_with_the_reason() -> None:

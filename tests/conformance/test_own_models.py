@@ -310,6 +310,36 @@ def test_batches_of_a_model_that_is_not_causal_are_not_split_by_the_first_differ
     assert len(groups) == (len(inputs) if case.model.causal else 1)
 
 
+class CountingBlock(Block):
+    """Its attention reads positions, counted from the start of what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x) + torch.arange(x.shape[1]).to(x)[:, None] / 10)
+        return x + self.mlp(self.norm2(x))
+
+
+def test_a_model_that_does_not_resume_is_swept_by_full_forwards() -> None:
+    torch.manual_seed(0)
+    net = Net(causal=True).double().eval()
+    net.blocks = nn.ModuleList(CountingBlock(causal=True) for _ in range(LAYERS)).double()
+    with pytest.warns(UserWarning, match="resuming from the middle"):
+        model = HookedNet(net)
+    assert not model.resumable
+    case, inputs = Case(model, lambda layer: net.get_submodule(f"blocks.{layer}.attn.out")), pairs()
+    swept = wb.sweep(model, inputs, direction="noise", cache=False)
+    assert swept.info["exact"] == "full forwards"
+    source = case.z(stacked(inputs.corrupt))
+
+    def patch(z: Tensor) -> Tensor:
+        z, columns = z.clone(), head_slice(2, D_HEAD)
+        z[..., columns] = source[1][..., columns]
+        return z
+
+    expected = differences(case.outputs(stacked(inputs.clean), (1, patch)), inputs)
+    assert swept.values[1, 2] == pytest.approx(expected, abs=1e-9)
+    assert np.abs(swept.delta).max() > 0.01
+
+
 def test_what_it_cannot_do_is_refused_in_one_line(case: Case) -> None:
     with pytest.raises(UsageError, match=r"task='Mary': expected wb.PairedInputs, because this is a model of"):
         wb.sweep(case.model, "Mary")

@@ -7,11 +7,13 @@ its attention by who calls the attention function, the rest by the usual names. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import nn
+
+from workbench import arguments
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Anatomy:
         query_norm, key_norm: norms of q and k before rotary, and whether heads come before positions there.
         rotary: whether q and k are rotated between projection and attention.
         parallel: the MLP reads the layer's input, so that there is no ``resid_mid``.
+
+    Raises:
+        UsageError: a name that is not a string, or a layout that is neither.
 
     Examples:
         >>> parts = wb.Anatomy(layers="encoder.layers", attention="attn", attn_out="attn", output="proj")
@@ -62,6 +67,15 @@ class Anatomy:
     heads_first: bool = False
     rotary: bool = False
     parallel: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool):
+                object.__setattr__(self, field.name, arguments.flag(field.name, value))
+            else:
+                arguments.text(field.name, value, "the dotted name of a module", empty=True)
+        arguments.one_of("fused_layout", self.fused_layout, ("blocks", "per_head"))
 
 
 LLAMA = Anatomy(

@@ -53,6 +53,11 @@ class HookedModel(Modality, HookedRootModule):
 
     Raises:
         UnsupportedModel: the self-check failed; the message gives the reason.
+
+    Examples:
+        >>> model = wb.load("tiny")  # of a modality that is there; docs/howto/any-model.md makes another
+        >>> isinstance(model, wb.HookedModel), model.modality
+        (True, 'language')
     """
 
     hf: Any
@@ -78,7 +83,9 @@ class HookedModel(Modality, HookedRootModule):
         self.lock = threading.RLock()
         self.anatomy, self.listed = self.parts_of(hf)
         self._require_parts()
-        self.n_layers, self.n_heads, self.n_kv_heads, self.d_head, self.d_model = self.sizes()
+        sizes = self.sizes()
+        self.n_layers, self.n_heads, self.n_kv_heads = sizes.n_layers, sizes.n_heads, sizes.n_kv_heads
+        self.d_head, self.d_model = sizes.d_head, sizes.d_model
         object.__setattr__(self, "attentions", [self.part(i, self.anatomy.attention) for i in range(self.n_layers)])
         self._attach(hf)
         self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)

@@ -117,6 +117,11 @@ class HookedLM(TransformerLensTools, HookedModel):
     def config(self) -> Any:
         return self.hf.config.get_text_config()
 
+    @property
+    def final_softcap(self) -> float | None:
+        """The cap of the logits, ``cap · tanh(logits / cap)``; None for none."""
+        return getattr(self.config, "final_logit_softcapping", None)
+
     def parts_of(self, hf: Any) -> tuple[Anatomy, bool]:
         return anatomy_of(hf)
 
@@ -175,7 +180,7 @@ class HookedLM(TransformerLensTools, HookedModel):
         else:
             bias = getattr(head, "bias", None)
             logits = F.linear(x, head.weight[tokens], None if bias is None else bias[tokens])
-        cap = getattr(self.config, "final_logit_softcapping", None)
+        cap = self.final_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def choose_readout(self, inputs: Int[Tensor, "batch pos"]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -25,8 +26,12 @@ from workbench.models.resumable_layers import ResumableLayers
 from workbench.models.transformer_lens_api import transformer_lens_config
 
 
-class Sizes(NamedTuple):
+@dataclass(frozen=True)
+class Sizes:
     """The sizes of a model's layers: `n_kv_heads` key/value heads serve `n_heads` query heads of width `d_head`.
+
+    Raises:
+        UsageError: one is not a whole number from 1 to 2³¹.
 
     Examples:
         >>> wb.Sizes(n_layers=6, n_heads=4, n_kv_heads=4, d_head=16, d_model=64).d_head
@@ -38,6 +43,10 @@ class Sizes(NamedTuple):
     n_kv_heads: int
     d_head: int
     d_model: int
+
+    def __post_init__(self) -> None:
+        for name, size in vars(self).copy().items():
+            object.__setattr__(self, name, arguments.whole_number(name, size, at_least=1, at_most=2**31))
 
 
 class Modality:
