@@ -20,10 +20,10 @@ def test_a_metric_passes_its_checks(name: str) -> None:
 @pytest.mark.parametrize(
     ("score", "tokens", "message"),
     [
-        (lambda logits, e, columns: logits[:, columns(e.wrong)[0]], lambda e: e.answer, "which tokens does not name"),
+        (lambda logits, e, columns: logits[:, columns(e.wrong)[0]], lambda e: e.answer, "which tokens does not"),
         (lambda logits, e, columns: logits.sum(-1), lambda e: e.answer, "depends on logits that tokens does not name"),
         (lambda logits, e, columns: logits[:, 3] - logits[:, 3].mean(), None, "depends on the other rows"),
-        (lambda logits, e, columns: logits[:, 3:5], None, "returned .*, expected one number a row"),
+        (lambda logits, e, columns: logits[:, 3:5], None, "returned .*, expected one number per row"),
         (lambda logits, e, columns: logits[:, e.nonsense], None, "raises AttributeError"),
     ],
 )
