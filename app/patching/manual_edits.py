@@ -19,7 +19,7 @@ from app import models, sidebar, task_inputs, url_widgets
 from app.downloadable import Chart
 from app.patching.forced_rows import ForcedRow
 from workbench.core import Edit, Head
-from workbench.patching.resolve import unpaired
+from workbench.models.prompts import unpaired
 from workbench.plotting.attention_view import visible
 
 PROMPT = "prompt"

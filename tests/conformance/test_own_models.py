@@ -164,9 +164,17 @@ class Case:
 def make(kind: str) -> Case:
     torch.manual_seed(0)
     if kind == "vit":
-        sizes = {"hidden_size": HEADS * D_HEAD, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
-        image = {"image_size": SIDE, "patch_size": PATCH, "num_channels": CHANNELS, "num_labels": CLASSES}
-        vit = ViTForImageClassification(ViTConfig(**sizes, **image, intermediate_size=64)).eval().double()
+        config = ViTConfig(
+            hidden_size=HEADS * D_HEAD,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=64,
+            image_size=SIDE,
+            patch_size=PATCH,
+            num_channels=CHANNELS,
+            num_labels=CLASSES,
+        )
+        vit = ViTForImageClassification(config).eval().double()
         for parameter in vit.parameters():  # random weights of that size move nothing
             parameter.data.mul_(8).add_(0.01)
         return Case(HookedViT(vit), lambda layer: vit.get_submodule(f"vit.layers.{layer}.attention.o_proj"))
@@ -256,7 +264,7 @@ def test_every_kind_of_sweep_is_a_run_with_that_edit(case: Case, settings: dict[
     site, kind = settings.get("site", "z"), settings.get("edit", "patch")
     base = "corrupt" if swept.info["direction"] == "denoise" else "clean"
     for layer in range(LAYERS):
-        position = 3 if "position" in swept.axes else settings.get("positions", [None])[0]
+        position = 3 if "position" in swept.axes else (settings.get("positions") or [None])[0]
         head = None if site == "resid_mid" else 1
         attend_to = tuple(settings["attend_to"]) if "attend_to" in settings else None
         edit = wb.Edit(site, layer, head, position=position, kind=kind, attend_to=attend_to)

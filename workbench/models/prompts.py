@@ -51,7 +51,5 @@ def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str]
     longest = model.cfg.n_ctx
     if longest and (long := [len(row) for row in ids if len(row) > longest]):
         raise UsageError(f"A text has {long[0]} tokens, and this model's context length is {longest}. Shorten it.")
-    nothing: tuple[tuple[int, ...], ...] = tuple(() for _ in ids)
-    ends = tuple({"end": len(row) - 1} for row in ids)
-    both = tuple((text, text) for text in texts)
-    return PairedInputs("texts", tuple(ids), tuple(ids), nothing, nothing, nothing, ends, both)
+    rows, both = tuple(ids), tuple((text, text) for text in texts)
+    return PairedInputs("texts", rows, rows, positions=tuple({"end": len(row) - 1} for row in rows), texts=both)

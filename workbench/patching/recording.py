@@ -129,7 +129,7 @@ class Recording:
     Examples:
         >>> recording = wb.record(wb.load("tiny"), "Then, Mary and John", ["pattern"])
         >>> recording
-        Recording(pattern at 2 layers, clean and corrupt runs of 1 prompts)
+        Recording(pattern at 2 layers, runs of 1 prompts)
         >>> recording.clean["blocks.1.attn.hook_pattern"][0].shape  # [head, dest, src]
         torch.Size([8, 5, 5])
     """

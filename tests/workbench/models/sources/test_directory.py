@@ -20,7 +20,7 @@ def test_a_directory_gives_the_logits_of_transformers_itself(directory):
     assert not loaded.hf_model.training
     assert not any(parameter.requires_grad for parameter in loaded.hf_model.parameters())
     assert loaded.hf_model.lm_head.weight is loaded.hf_model.model.embed_tokens.weight
-    assert loaded.tokenizer("the the").input_ids == [small_models.WORDS.index("the"), small_models.WORDS.index("Ġthe")]
+    assert loaded.processor("the the").input_ids == [small_models.WORDS.index("the"), small_models.WORDS.index("Ġthe")]
     json.dumps(loaded.provenance)
     assert loaded.provenance["sha256"] == store.sha256(directory / "model.safetensors")
     assert loaded.provenance["dtype"] == "float32" and loaded.provenance["family"] == "llama"

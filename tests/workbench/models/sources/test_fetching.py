@@ -75,8 +75,8 @@ def test_the_default_model_is_fetched_once_and_completes_a_sentence(monkeypatch)
     assert loaded.provenance["parameters"] == catalog.get(catalog.DEFAULT).parameters
 
     text = "When Mary and John went to the store, John gave a drink to"
-    ids = loaded.tokenizer(text, return_tensors="pt").input_ids
-    assert loaded.tokenizer.decode(ids[0]) == text  # no token is added before the text
+    ids = loaded.processor(text, return_tensors="pt").input_ids
+    assert loaded.processor.decode(ids[0]) == text  # no token is added before the text
     with torch.no_grad():
         best = loaded.hf_model(ids).logits[0, -1].argmax()
-    assert loaded.tokenizer.decode(best) == " Mary"
+    assert loaded.processor.decode(best) == " Mary"

