@@ -81,9 +81,9 @@ def test_a_finding_that_draws_unseeded_numbers_is_found() -> None:
         ({"y_title": ""}, "the figure 'gain' has no title at its y axis"),
     ],
 )
-def test_a_chart_without_its_words_is_found(words: dict[str, str], message: str) -> None:
+def test_a_chart_without_its_words_is_found(words: dict[str, Any], message: str) -> None:
     titles: dict[str, Any] = {"title": "Gain · tiny · n = 6", "x_title": "copy score", "y_title": "gain (logits)"}
-    chart = Scatter(np.arange(4.0), np.arange(4.0), list("abcd"), **titles | words)
+    chart = Scatter(np.arange(4.0), np.arange(4.0), list("abcd"), **(titles | words))
     with pytest.raises(AssertionError, match=message):
         check_finding(replace(COMPLETE, run=lambda study: run_of_nothing(study, gain=chart)))
 
