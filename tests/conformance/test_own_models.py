@@ -172,8 +172,8 @@ def make(kind: str) -> Case:
             image_size=SIDE,
             patch_size=PATCH,
             num_channels=CHANNELS,
-            num_labels=CLASSES,
         )
+        config.num_labels = CLASSES
         vit = ViTForImageClassification(config).eval().double()
         for parameter in vit.parameters():  # random weights of that size move nothing
             parameter.data.mul_(8).add_(0.01)

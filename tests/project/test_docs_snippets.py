@@ -71,7 +71,7 @@ def bridge() -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
     loaded = resolve(TINY)
-    return TransformerBridge.boot_transformers(TINY, hf_model=loaded.hf_model, tokenizer=loaded.tokenizer)
+    return TransformerBridge.boot_transformers(TINY, hf_model=loaded.hf_model, tokenizer=loaded.processor)
 
 
 @cache
@@ -79,7 +79,7 @@ def traced() -> Any:
     from nnsight import TransformersModel
 
     loaded = resolve(TINY)
-    return TransformersModel(loaded.hf_model, tokenizer=loaded.tokenizer)
+    return TransformersModel(loaded.hf_model, tokenizer=loaded.processor)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
