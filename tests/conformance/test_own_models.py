@@ -3,6 +3,8 @@ and plain torch modules that call PyTorch's attention function. All in float64, 
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,26 @@ class Net(nn.Module):
         return self.head(x[:, -1] if self.causal else x.mean(1)) * 3  # a scale that no table of families knows
 
 
+class ConditionedBlock(Block):
+    """Scaled by a condition with one entry per input, as a diffusion transformer's blocks are."""
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x) * (1 + condition[:, None]))
+        return x + self.mlp(self.norm2(x))
+
+
+class ConditionedNet(Net):
+    def __init__(self) -> None:
+        super().__init__(causal=False)
+        self.blocks = nn.ModuleList(ConditionedBlock(causal=False) for _ in range(LAYERS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        condition, x = self.enter(x).mean(1), self.enter(x) + self.places[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.head(self.norm(x).mean(1) * condition)
+
+
 class HookedNet(wb.HookedModel):
     parts = wb.Anatomy(
         layers="blocks",
@@ -178,11 +200,11 @@ def make(kind: str) -> Case:
         for parameter in vit.parameters():  # random weights of that size move nothing
             parameter.data.mul_(8).add_(0.01)
         return Case(HookedViT(vit), lambda layer: vit.get_submodule(f"vit.layers.{layer}.attention.o_proj"))
-    net = Net(causal=kind == "causal net").eval().double()
+    net = (ConditionedNet() if kind == "conditioned net" else Net(causal=kind == "causal net")).eval().double()
     return Case(HookedNet(net), lambda layer: net.get_submodule(f"blocks.{layer}.attn.out"))
 
 
-@pytest.fixture(scope="module", params=["vit", "net", "causal net"])
+@pytest.fixture(scope="module", params=["vit", "net", "causal net", "conditioned net"])
 def case(request: pytest.FixtureRequest) -> Case:
     return make(request.param)
 
@@ -222,6 +244,10 @@ def test_without_hooks_and_when_everything_is_read_the_model_is_untouched(case: 
         assert torch.allclose(cache[f"blocks.{layer}.attn.hook_z"].flatten(2), z, atol=1e-9)
 
 
+def test_it_passes_the_checks_of_every_model(case: Case) -> None:
+    wb.testing.check_model(case.model)
+
+
 def test_causality_is_found(case: Case) -> None:
     assert case.model.causal == getattr(case.model.hf, "causal", False)
     assert case.model.resumable, case.model.why_not_resumable
@@ -242,7 +268,7 @@ def test_a_sweep_is_exact(case: Case) -> None:
 
             expected = differences(case.outputs(clean, (layer, patch)), inputs)
             assert swept.values[layer, head] == pytest.approx(expected, abs=1e-9)
-    assert np.abs(swept.delta).max() > 0.01
+    assert np.abs(swept.delta).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -345,7 +371,7 @@ def test_a_model_that_does_not_resume_is_swept_by_full_forwards() -> None:
 
     expected = differences(case.outputs(stacked(inputs.clean), (1, patch)), inputs)
     assert swept.values[1, 2] == pytest.approx(expected, abs=1e-9)
-    assert np.abs(swept.delta).max() > 0.01
+    assert np.abs(swept.delta).max() > 1e-3
 
 
 def test_what_it_cannot_do_is_refused_in_one_line(case: Case) -> None:
@@ -363,6 +389,37 @@ def test_a_part_that_is_not_there_is_named() -> None:
 
     with pytest.raises(UnsupportedModel, match=r"Net has no module 'blocks.0.attention' for attention"):
         Wrong(Net(causal=True).eval())
+
+
+def test_what_the_modality_adds_is_in_the_keys(tmp_path: Path) -> None:
+    class Sampled(HookedNet):
+        def identity_facts(self) -> dict[str, Any]:
+            return {"sampler": self.sampler}
+
+    net, keys = make("net").model.hf, []
+    for sampler in ("euler", "euler", "heun"):
+        model = Sampled(net)
+        model.sampler = sampler
+        keys.append(model.identity.current())
+    assert keys[0] == keys[1] != keys[2] and keys[0] != HookedNet(net).identity.current()
+
+
+def test_the_file_of_a_class_is_in_the_keys(tmp_path: Path) -> None:
+    file, keys = tmp_path / "mine.py", []
+    for scale in (1.0, 2.0):
+        file.write_text(
+            "from tests.conformance import test_own_models as own\n\n\ndef scaled(x):\n    return x * "
+            f"{scale}\n\n\nclass Mine(own.Net):\n    def forward(self, x):\n        return scaled(super().forward(x))\n"
+        )
+        spec = importlib.util.spec_from_file_location("mine", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["mine"] = module
+        spec.loader.exec_module(module)
+        torch.manual_seed(0)
+        keys.append(HookedNet(module.Mine(causal=False).eval().double()).identity.current())
+        del sys.modules["mine"]
+    assert keys[0] != keys[1]
 
 
 def test_labels() -> None:

@@ -1,4 +1,4 @@
-"""`check_model`: what a hooked model promises, checked with random tokens and plain PyTorch hooks."""
+"""`check_model`: what a hooked model promises, checked with random inputs and plain PyTorch hooks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.testing.problems import raise_problems, run_in_order
 
-#: Prompts, and tokens of each.
-PROMPTS, LENGTH = 2, 9
-#: The clean and the corrupt prompts share so many tokens at their start.
-SAME = 2
 #: What sums in another order may move logits by, as a share of the largest one.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
 #: Fused attention never forms these, so that reading them computes the layer in another way.
@@ -25,11 +21,11 @@ EXPLICIT = ("hook_attn_scores", "hook_pattern")
 
 
 def check_model(model: Any) -> None:
-    """Check a `HookedLM`, or a causal language model that can be wrapped in one.
+    """Check a `HookedModel` of any modality, or a causal language model that can be wrapped in a `HookedLM`.
 
-    Without hooks the logits are those of the unwrapped model, bit for bit; every hook point fires, in its shape, and
-    reading changes nothing; patching a head gives the logits that plain PyTorch hooks give; a sweep, which resumes from
-    the edited layer, gives those of full forwards; nothing is left behind by an error.
+    Without hooks the outputs are those of the unwrapped model, bit for bit; every hook point fires, in its shape, and
+    reading changes nothing; patching a head gives the outputs that plain PyTorch hooks give; a sweep, which resumes
+    from the edited layer, gives those of full forwards; nothing is left behind by an error.
 
     Raises:
         AssertionError: everything that does not hold, each with where to look.
@@ -37,9 +33,10 @@ def check_model(model: Any) -> None:
     Examples:
         >>> wb.testing.check_model(wb.load("tiny"))
     """
+    from workbench.models.hooked import HookedModel
     from workbench.models.language import HookedLM
 
-    if not isinstance(model, HookedLM):
+    if not isinstance(model, HookedModel):
         try:
             model = HookedLM(model)
         except WorkbenchError as error:
@@ -52,46 +49,41 @@ def check_model(model: Any) -> None:
 
 @dataclass(frozen=True)
 class _Checked:
-    """A model with the prompts that it is checked on, and what it makes of them unwrapped."""
+    """A model with the inputs that it is checked on, and what it makes of them unwrapped."""
 
     model: Any
-    clean: Int[Tensor, "prompt pos"]
-    corrupt: Int[Tensor, "prompt pos"]
-    expected: Float[Tensor, "prompt pos d_vocab"]
+    clean: Shaped[Tensor, "input pos *rest"]
+    corrupt: Shaped[Tensor, "input pos *rest"]
+    expected: Float[Tensor, "input *n"]
 
     @classmethod
     def of(cls, model: Any) -> _Checked:
-        generator = torch.Generator().manual_seed(0)
-        clean = torch.randint(0, model.cfg.d_vocab, (PROMPTS, LENGTH), generator=generator)
-        corrupt = clean.clone()
-        corrupt[:, SAME:] = (corrupt[:, SAME:] + 1) % model.cfg.d_vocab
+        """The model's own trial inputs; the second half of a corrupt one is that of the clean one, reversed."""
         with torch.no_grad():
-            expected = model.hf(clean.to(model.device), use_cache=False).logits
-        return cls(model, clean, corrupt, expected)
-
-    @property
-    def ids(self) -> Int[Tensor, "prompt pos"]:
-        return self.clean.to(self.model.device)
+            clean = model.trial()
+            corrupt, middle = clean.clone(), clean.shape[1] // 2
+            corrupt[:, middle:] = clean[:, middle:].flip(1)
+            return cls(model, clean, corrupt, model.trial_outputs(clean))
 
     def is_untouched(self) -> Iterator[str]:
-        if not torch.equal(self.model(self.ids), self.expected):
-            yield "without hooks, its logits are not bit-identical to those of the unwrapped model."
+        if not torch.equal(self.model(self.clean), self.expected):
+            yield "without hooks, its outputs are not bit-identical to those of the unwrapped model."
         if hooked := _hooked_modules(self.model.hf):
             yield f"wrapping leaves forward hooks on its modules: {', '.join(hooked[:3])}."
 
     def every_hook_fires(self) -> Iterator[str]:
-        logits, cache = self.model.run_with_cache(self.ids)
-        if not self._close(logits, self.expected):
-            yield "its logits change when every hook point is read."
+        outputs, cache = self.model.run_with_cache(self.clean)
+        if not self._close(outputs, self.expected):
+            yield "its outputs change when every hook point is read."
         for name in self.model.hook_dict:
             if name not in cache:
-                yield f"the hook point {name} never fires. Its anatomy may name another module (FAMILIES)."
+                yield f"the hook point {name} never fires. {self.model.where_parts_are_named}"
             elif tuple(cache[name].shape) != (shape := self._shape(name)):
                 yield f"the hook point {name} has the shape {tuple(cache[name].shape)}, expected {shape}."
         names = [name for name in self.model.hook_dict if not name.endswith(EXPLICIT)]
         if self._moves_when_read(names):
             names = [name for name in names if self._moves_when_read([name])]
-            yield f"its logits change when {', '.join(names[:3]) or 'several hook points'} are read."
+            yield f"its outputs change when {', '.join(names[:3]) or 'several hook points'} are read."
 
     def edits_are_right(self) -> Iterator[str]:
         """One head of each layer, patched from the corrupt run, against plain PyTorch hooks on full forwards."""
@@ -99,16 +91,17 @@ class _Checked:
 
         model, inputs = self.model, self._pairs()
         sweep = wb.sweep(model, inputs, direction="noise", cache=False)
+        unedited = model.outputs(self.clean)
         how = "resumed from the edited layer" if model.resumable else "by full forward passes"
         for layer in range(model.n_layers):
             head = layer % model.n_heads
             plain = self._patched_by_plain_hooks(layer, head)
             edits = [wb.Edit("z", layer, head)]
             whole = wb.run(model, inputs, edits, cache=False, unedited=False).logits.to(plain)
-            if torch.equal(plain, self.expected[:, -1]):
+            if torch.equal(plain, unedited):
                 yield f"patching head {layer}.{head} by plain PyTorch hooks changes nothing."
             if not self._close(whole, plain):
-                yield f"patching head {layer}.{head} does not give the same logits as plain PyTorch hooks."
+                yield f"patching head {layer}.{head} does not give the same outputs as plain PyTorch hooks."
             swept = torch.tensor(sweep.values[layer, head]) - (plain[:, 0] - plain[:, 1]).double().cpu()
             if swept.abs().max() > 2 * self._limit(plain):
                 yield f"a sweep, {how}, does not give the same as a full forward pass with head {layer}.{head} patched."
@@ -124,31 +117,28 @@ class _Checked:
         name = self.model.hook_name("z", self.model.n_layers - 1)
         for what, hook in attempts.items():
             try:
-                self.model.run_with_hooks(self.ids, fwd_hooks=[(name, hook)])
+                self.model.run_with_hooks(self.clean, fwd_hooks=[(name, hook)])
                 yield f"a hook that {what} does not raise an error."
             except (ZeroDivisionError, WorkbenchError):
                 pass
-            if _hooked_modules(self.model.hf) or not torch.equal(self.model(self.ids), self.expected):
+            if _hooked_modules(self.model.hf) or not torch.equal(self.model(self.clean), self.expected):
                 yield f"a hook that {what} is left on the model afterwards."
 
     def _pairs(self) -> Any:
-        """The prompts as pairs whose metric is the difference of the logits of tokens 0 and 1."""
+        """The inputs as pairs whose metric is the difference of outputs 0 and 1."""
         import workbench as wb
 
-        one = tuple((0,) for _ in range(PROMPTS))
-        two = tuple((1,) for _ in range(PROMPTS))
-        ends = tuple({"end": LENGTH - 1} for _ in range(PROMPTS))
-        nothing = tuple(() for _ in range(PROMPTS))
-        return wb.PairedInputs("random tokens", tuple(self.clean), tuple(self.corrupt), one, two, nothing, ends)
+        one, two = (tuple((index,) for _ in self.clean) for index in (0, 1))
+        return wb.PairedInputs("random inputs", tuple(self.clean), tuple(self.corrupt), one, two)
 
-    def _patched_by_plain_hooks(self, layer: int, head: int) -> Float[Tensor, "prompt d_vocab"]:
-        """The last position's logits of the clean run, with one head's z taken from the corrupt run."""
+    def _patched_by_plain_hooks(self, layer: int, head: int) -> Float[Tensor, "input n_outputs"]:
+        """The outputs of the clean run, with one head's z taken from the corrupt run."""
         model = self.model
         module = model.attentions[layer].get_submodule(model.anatomy.output)
         part = slice(head * model.d_head, (head + 1) * model.d_head)
         source: list[Tensor] = []
         with _before(module, lambda z: source.append(z[..., part].clone())):
-            model.hf(self.corrupt.to(model.device), use_cache=False)
+            model.outputs(self.corrupt)
 
         def patch(z: Tensor) -> Tensor:
             z = z.clone()
@@ -156,29 +146,29 @@ class _Checked:
             return z
 
         with _before(module, patch):
-            return model.hf(self.ids, use_cache=False).logits[:, -1]
+            return model.outputs(self.clean)
 
     def _moves_when_read(self, names: Sequence[str]) -> bool:
         hooks = [(name, lambda x, hook: None) for name in names]
-        return not torch.equal(self.model.run_with_hooks(self.ids, fwd_hooks=hooks), self.expected)
+        return not torch.equal(self.model.run_with_hooks(self.clean, fwd_hooks=hooks), self.expected)
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        model, part = self.model, name.rsplit(".", 1)[-1]
+        model, part, (size, length) = self.model, name.rsplit(".", 1)[-1], self.clean.shape[:2]
         if part.endswith("scale"):
-            return PROMPTS, LENGTH, 1
+            return size, length, 1
         if part in EXPLICIT:
-            return PROMPTS, model.n_heads, LENGTH, LENGTH
+            return size, model.n_heads, length, length
         if part in ("hook_v", "hook_k", "hook_k_normed", "hook_rot_k"):
-            return PROMPTS, LENGTH, model.n_kv_heads, model.d_head
+            return size, length, model.n_kv_heads, model.d_head
         if part in ("hook_q", "hook_q_normed", "hook_rot_q", "hook_z"):
-            return PROMPTS, LENGTH, model.n_heads, model.d_head
-        return PROMPTS, LENGTH, model.d_model
+            return size, length, model.n_heads, model.d_head
+        return size, length, model.d_model
 
     def _close(self, a: Tensor, b: Tensor) -> bool:
         return bool((a - b).abs().max() <= self._limit(b))
 
-    def _limit(self, logits: Tensor) -> float:
-        return TOLERANCE.get(self.expected.dtype, 1e-4) * max(1e-3, float(logits.abs().max()))
+    def _limit(self, outputs: Tensor) -> float:
+        return TOLERANCE.get(self.expected.dtype, 1e-4) * max(1e-3, float(outputs.abs().max()))
 
 
 def _before(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> ExitStack:
