@@ -4,7 +4,7 @@ cannot be forgotten there."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
 
 import numpy as np
@@ -24,13 +24,15 @@ from workbench.arguments import (
     whole_number,
 )
 from workbench.cache.keys import digest, hash_inputs
-from workbench.core import EDIT_KINDS, attended
+from workbench.core import ARGUMENT_OF, EDIT_KINDS, checked_argument, vector_hash
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.metric import Metric
 
-AXES = ("layer", "head", "position")
+AXES = ("step", "layer", "head", "position")
 #: Arguments that belong to one kind of edit, and are refused with any other.
-ONLY_FOR = {"attend_to": "pattern", "mean_over": "mean"}
+ONLY_FOR = {name: kind for kind, (name, _, _) in ARGUMENT_OF.items()} | {"mean_over": "mean"}
+#: Of a field that came after results had been cached: left out, it is not in the key, so that they stay valid.
+LATER = {"later": True}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,10 @@ class Settings:
         return not any(callable(getattr(self, field.name)) for field in fields(self))
 
     def cache_key(self) -> tuple[Any, ...]:
-        """Every field, by name."""
-        return tuple((field.name, _hashable(getattr(self, field.name))) for field in fields(self))
+        """Every field, by name; a later one (`LATER`) where it is set."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        left_out = {field.name for field in fields(self) if "later" in field.metadata and values[field.name] is None}
+        return tuple((name, _hashable(value)) for name, value in values.items() if name not in left_out)
 
 
 class SweepArguments(TypedDict, total=False):
@@ -59,7 +63,11 @@ class SweepArguments(TypedDict, total=False):
     heads: Sequence[int] | int | None
     positions: Sequence[int | str] | int | str | None
     attend_to: Any
+    factor: float | None
+    vector: Tensor | None
+    u: float | None
     mean_over: Any
+    steps: Sequence[int] | int | None
     where: np.ndarray | None
     seed: int
     memory_gb: float
@@ -87,6 +95,10 @@ class SweepSettings(Settings):
     where: Any = None
     seed: int = 0
     memory_gb: float = 1.0
+    steps: Any = field(default=None, metadata=LATER)
+    factor: Any = field(default=None, metadata=LATER)
+    vector: Any = field(default=None, metadata=LATER)
+    u: Any = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         text("site", self.site)
@@ -106,10 +118,11 @@ class SweepSettings(Settings):
             )
         if self.positions is not None:
             object.__setattr__(self, "positions", _positions(self.positions))
-        if self.attend_to is not None:
-            object.__setattr__(self, "attend_to", attended(self.attend_to))
-        if self.edit == "pattern" and self.attend_to is None:
-            raise refusal("attend_to", None, "positions", because="edit='pattern' replaces a row by them")
+        for kind, (name, expected, use) in ARGUMENT_OF.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, checked_argument(name, getattr(self, name)))
+            elif self.edit == kind:
+                raise refusal(name, None, expected, because=f"edit={kind!r} {use}")
         for name, edit in ONLY_FOR.items():
             if getattr(self, name) is not None and self.edit != edit:
                 raise refusal(name, getattr(self, name), "None", "Leave it out.", because=f"it is for edit={edit!r}")
@@ -134,6 +147,9 @@ class SweepSettings(Settings):
             info["resample_seed"] = self.seed
         if self.attend_to is not None:
             info["attend_to"] = str(self.attend_to)
+        info |= {name: value for name in ("factor", "u") if (value := getattr(self, name)) is not None}
+        if self.vector is not None:
+            info["vector"] = {"shape": list(self.vector.shape), "hash": vector_hash(self.vector)}
         return info
 
 
@@ -207,6 +223,8 @@ def _positions(positions: Any) -> Any:
 def _hashable(value: Any) -> Any:
     if isinstance(value, PairedInputs):
         return hash_inputs(value).hex()
+    if isinstance(value, Tensor):
+        return digest(value).hex()
     if isinstance(value, np.ndarray):
         return [str(value.dtype), list(value.shape), digest(value.tobytes()).hex()]
     if isinstance(value, Mapping):
