@@ -154,7 +154,7 @@ class Edit:
         for kind, (name, expected, use) in ARGUMENT_OF.items():
             value = getattr(self, name)
             if value is not None:
-                put(self, name, value := checked_argument(name, value))
+                put(self, name, checked_argument(name, value))
             if self.kind == kind and value is None:
                 raise arguments.refusal(name, None, expected, because=f"kind={kind!r} {use}")
             if self.kind != kind and value is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import workbench as wb
 from tests.families import paired
@@ -53,6 +54,17 @@ CHANGES: list[dict[str, Any]] = [
     {"edit": "mean", "mean_over": paired(3)},
     {"edit": "pattern", "site": "pattern", "attend_to": {0: 1.0}},
     {"edit": "pattern", "site": "pattern", "attend_to": {"0": 1.0}},
+    {"edit": "scale", "factor": 0.5},
+    {"edit": "scale", "factor": 1},
+    {"edit": "add", "vector": torch.ones(2)},
+    {"edit": "add", "vector": torch.ones(2).double()},
+    {"edit": "add", "vector": torch.ones(1, 2)},
+    {"edit": "add", "vector": torch.zeros(2)},
+    {"edit": "identity", "u": 0.5},
+    {"edit": "identity", "u": 1},
+    {"steps": 0},
+    {"steps": [0, 1]},
+    {"by": ["step", "head"]},
     {"where": np.ones((1, 2), bool)},
     {"where": np.ones((2, 1), bool)},
     {"seed": 1},
@@ -64,6 +76,16 @@ def test_a_changed_argument_is_another_key() -> None:
     keys = [digest(*SweepSettings(**arguments).cache_key()) for arguments in CHANGES]
     assert len(set(keys)) == len(keys)
     assert keys == [digest(*SweepSettings(**arguments).cache_key()) for arguments in CHANGES]
+
+
+def test_results_that_were_cached_before_a_setting_existed_stay_valid() -> None:
+    """A later field is in the key only where it is set."""
+    later = {f.name for f in fields(SweepSettings) if "later" in f.metadata}
+    assert later == {"steps", "factor", "vector", "u"}
+    names = [name for name, _ in SweepSettings().cache_key()]
+    assert names == [f.name for f in fields(SweepSettings) if f.name not in later]
+    assert digest(*SweepSettings().cache_key()).hex() == "a97c12c8a739306371925c862fe05fe5abec233e"
+    assert digest(*SweepSettings(edit="mean", mean_over="positions", by="position").cache_key()).hex() == "cb84bab00ed0a43627c14b2affc9906816345230"
 
 
 def test_functions_of_ones_own_are_not_cached() -> None:
