@@ -322,6 +322,14 @@ def test_a_small_edits_effect_is_its_estimate(by: list[str]) -> None:
     exact = wb.sweep(resumable, DOUBLE, by=by, edit="scale", factor=1 - small)
     np.testing.assert_allclose(exact.delta / small, estimate.delta, atol=1e-4)
     assert np.abs(estimate.delta).max() > 1e-2
+    estimate = wb.screen(resumable, DOUBLE, by=by, edit="add", vector=VECTOR, confirm=0.1).estimate
+    exact = wb.sweep(resumable, DOUBLE, by=by, edit="add", vector=small * VECTOR)
+    np.testing.assert_allclose(exact.delta / small, estimate.delta, atol=1e-4)
+    rows: dict[str, Any] = {"site": "pattern", "edit": "identity", "by": by, "positions": [0, 4]}
+    estimate = wb.screen(resumable, DOUBLE, u=1, confirm=0.1, **rows).estimate
+    exact = wb.sweep(resumable, DOUBLE, u=small, **rows)
+    np.testing.assert_allclose(exact.delta / small, estimate.delta, atol=1e-4)
+    assert np.abs(estimate.delta).max() > 1e-2
 
 
 def test_what_a_model_does_not_have_is_refused_in_one_line() -> None:

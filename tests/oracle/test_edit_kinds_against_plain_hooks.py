@@ -180,10 +180,10 @@ def test_what_the_kinds_are_together(family: str) -> None:
         assert np.abs(nothing.delta).max() < 1e-4 < np.abs(zero.delta).max()
     assert np.abs(wb.sweep(model, INPUTS, site="pattern", edit="identity", u=0).delta).max() < 1e-4
     vector = vector_for("z", None)
-    there_and_back = [wb.Edit("z", 1, 2, kind="add", vector=sign * vector) for sign in (1, -1)]
-    out = wb.run(model, INPUTS, there_and_back)
+    opposites = [wb.Edit("z", 1, 2, kind="add", vector=sign * vector) for sign in (1, -1)]
+    out = wb.run(model, INPUTS, opposites)
     assert torch.allclose(out.logits, out.base_logits, atol=1e-4)
-    assert (wb.run(model, INPUTS, there_and_back[:1]).logits - out.base_logits).abs().max() > 1e-2
+    assert (wb.run(model, INPUTS, opposites[:1]).logits - out.base_logits).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("kind", ["zero", "scale", "add", "identity"])
@@ -255,7 +255,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: wb.Edit("pattern", 0, kind="identity", u=1.1), "u=1.1: expected a number from 0 to 1"),
     (lambda: wb.Edit("z", 0, kind="identity", u=1), "site='z': expected 'pattern', because kind='identity' edits"),
     (lambda: wb.sweep(hooked("llama"), INPUTS, edit="scale"), "factor=None: expected a number, because edit='scale'"),
-    (lambda: wb.sweep(hooked("llama"), INPUTS, factor=1), r"factor=1\.0: expected None, because it is for edit='scale'"),
+    (
+        lambda: wb.sweep(hooked("llama"), INPUTS, factor=1),
+        r"factor=1\.0: expected None, because it is for edit='scale'",
+    ),
     (
         lambda: wb.sweep(hooked("llama"), INPUTS, edit="identity", u=1),
         "site='z': expected 'pattern', because edit='ide",

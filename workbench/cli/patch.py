@@ -162,14 +162,14 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
 
 def _check_argument_of(edit: str, site: str, numbers: Mapping[str, float | None]) -> None:
     """The number that an edit takes is there, and no other's."""
-    for name, number in numbers.items():
+    for name, value in numbers.items():
         kind = next(kind for kind, argument in ARGUMENT_OF.items() if argument[0] == name)
-        if edit == kind and number is None:
+        if edit == kind and value is None:
             raise UsageError(f"--edit {edit} needs --{name}, {ARGUMENT_OF[kind][1]}.")
-        if edit != kind and number is not None:
+        if edit != kind and value is not None:
             raise UsageError(f"--{name} belongs to {kind} edits, and this is {edit}. Leave it out.")
-        if number is not None:
-            checked_argument(name, number)
+        if value is not None:
+            checked_argument(name, value)
     if edit in PATTERN_KINDS and site != "pattern":
         raise UsageError(f"--edit {edit} changes attention rows: give --site pattern.")
 

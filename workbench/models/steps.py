@@ -44,3 +44,9 @@ def resolve_steps(name: str, steps: Any, n_steps: int) -> tuple[int, ...]:
         if n_steps > 1:
             raise
     raise refusal(name, steps, "0 or None", "Leave it out.", because="this model runs its layers once")
+
+
+def steps_info(resumable: ResumableModel, steps: Any) -> dict[str, Any]:
+    """What a result reports of its steps; nothing where the model has one."""
+    n_steps = resumable.n_steps
+    return {"steps": list(resolve_steps("steps", steps, n_steps)), "n_steps": n_steps} if n_steps > 1 else {}

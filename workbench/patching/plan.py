@@ -16,7 +16,7 @@ from workbench.cache.keys import hash_inputs
 from workbench.cache.result_cache import ResultCache
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel
-from workbench.models.steps import resolve_steps
+from workbench.models.steps import steps_info
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.grid import cells_of, check_axes
 from workbench.patching.measure import Measurement
@@ -139,9 +139,7 @@ class Plan:
             values[cell.index] = edited
         by = [axis.removeprefix("kv_") for axis in self.labels]
         metric = {"metric": self.metric.name, "units": self.metric.units}
-        n_steps = self.resumable.n_steps
-        if n_steps > 1:
-            info |= {"steps": list(resolve_steps("steps", self.settings.steps, n_steps)), "n_steps": n_steps}
+        info |= steps_info(self.resumable, self.settings.steps)
         return Sweep(
             values=values,
             base=measurement.base,

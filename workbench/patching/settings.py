@@ -4,7 +4,7 @@ cannot be forgotten there."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypedDict
 
 import numpy as np
@@ -31,7 +31,7 @@ from workbench.patching.metric import Metric
 AXES = ("step", "layer", "head", "position")
 #: Arguments that belong to one kind of edit, and are refused with any other.
 ONLY_FOR = {name: kind for kind, (name, _, _) in ARGUMENT_OF.items()} | {"mean_over": "mean"}
-#: Of a field that came after results had been cached: left out, it is not in the key, so that they stay valid.
+#: Of a field that came after results had been cached: its default is not in the key, so that they stay valid.
 LATER = {"later": True}
 
 
@@ -45,10 +45,9 @@ class Settings:
         return not any(callable(getattr(self, field.name)) for field in fields(self))
 
     def cache_key(self) -> tuple[Any, ...]:
-        """Every field, by name; a later one (`LATER`) where it is set."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        left_out = {field.name for field in fields(self) if "later" in field.metadata and values[field.name] is None}
-        return tuple((name, _hashable(value)) for name, value in values.items() if name not in left_out)
+        """Every field, by name; a later one (`LATER`) where it is not its default."""
+        values = [(field, getattr(self, field.name)) for field in fields(self)]
+        return tuple((f.name, _hashable(value)) for f, value in values if not (_is_later(f) and _is_default(f, value)))
 
 
 class SweepArguments(TypedDict, total=False):
@@ -168,8 +167,12 @@ class PathSettings(Settings):
     mlps: str = "recompute"
     share_kv: bool = False
     metric: Any = "logit_difference"
+    by: Any = field(default="head", metadata=LATER)
+    steps: Any = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
+        axes = {one_of("by", axis, ("head", "step")) for axis in texts("by", self.by, "axes")}
+        object.__setattr__(self, "by", "head" if axes == {"head"} else ("step", "head"))
         one_of("into", self.into, ("q", "k", "v"))
         position("position", self.position)
         one_of("direction", self.direction, ("noise", "denoise"))
@@ -179,7 +182,7 @@ class PathSettings(Settings):
 
     def as_info(self) -> dict[str, Any]:
         """What a result reports of them, JSON-able."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metric"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "metric" and not _is_later(f)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +209,14 @@ class SetSettings(Settings):
     def as_info(self) -> dict[str, Any]:
         """What a result reports of them, JSON-able."""
         return {"edit": self.edit, "base": self.base, "memory_gb": self.memory_gb}
+
+
+def _is_later(setting: Field[Any]) -> bool:
+    return "later" in setting.metadata
+
+
+def _is_default(setting: Field[Any], value: Any) -> bool:
+    return value is None if setting.default is None else bool(value == setting.default)
 
 
 def _positions(positions: Any) -> Any:

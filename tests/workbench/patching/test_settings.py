@@ -85,7 +85,10 @@ def test_results_that_were_cached_before_a_setting_existed_stay_valid() -> None:
     names = [name for name, _ in SweepSettings().cache_key()]
     assert names == [f.name for f in fields(SweepSettings) if f.name not in later]
     assert digest(*SweepSettings().cache_key()).hex() == "a97c12c8a739306371925c862fe05fe5abec233e"
-    assert digest(*SweepSettings(edit="mean", mean_over="positions", by="position").cache_key()).hex() == "cb84bab00ed0a43627c14b2affc9906816345230"
+    assert (
+        digest(*SweepSettings(edit="mean", mean_over="positions", by="position").cache_key()).hex()
+        == "cb84bab00ed0a43627c14b2affc9906816345230"
+    )
 
 
 def test_functions_of_ones_own_are_not_cached() -> None:
