@@ -20,6 +20,7 @@ from tests.conformance.toys import D_HEAD, HEADS, ResumableToy, Toy, ToyBaseRun,
 from tests.oracle.plain_hooks import head_slice
 from workbench.cache.keys import digest
 from workbench.errors import UnknownName, UsageError
+from workbench.models.pattern_formula import PatternFormula
 from workbench.models.resumable import Tap
 from workbench.models.steps import at_step, hook_at_depth, split_step
 
@@ -222,6 +223,30 @@ def test_recordings_with_and_without_a_cache_are_equal_and_some_steps_can_be_rec
     with pytest.raises(UsageError, match=r"steps=3: expected a step from 0 to 2, because there are 3 steps\."):
         wb.record(resumable, PICTURES, steps=3)
     assert wb.estimate(resumable, PICTURES, cache=False).size > 2 * wb.estimate(resumable, PICTURES, steps=0).size
+
+
+class ToyWithFormula(CachedToy):
+    """A toy that says how its patterns follow from q and k, in the depths that it was asked for."""
+
+    def __init__(self, toy: Toy) -> None:
+        super().__init__(toy)
+        self.depths: list[int] = []
+
+    def pattern_formula(self, base: ToyBaseRun, depth: int) -> PatternFormula:
+        self.depths.append(depth)
+        return PatternFormula(scale=D_HEAD**-0.5, causal=False)
+
+
+def test_a_pattern_that_follows_a_formula_is_computed_from_q_and_k_of_its_step(tmp_path: Path) -> None:
+    plain, resumable = CachedToy(Toy(n_steps=3)), ToyWithFormula(Toy(n_steps=3))
+    expected = wb.record(plain, PICTURES, ["pattern"], cache=False).clean
+    for _ in range(2):
+        rec = wb.record(resumable, PICTURES, ["pattern"], cache=tmp_path).clean
+        assert torch.allclose(rec.stack("pattern"), expected.stack("pattern"), atol=1e-6)
+    assert set(resumable.depths) == set(range(9))
+    step = rec["blocks.2.attn.hook_pattern@1"][0]
+    assert torch.allclose(step, expected["pattern"][0][1, 2], atol=1e-6)
+    assert not torch.allclose(step, expected["pattern"][0][0, 2], atol=1e-3)
 
 
 def test_a_model_with_one_step_has_plain_names() -> None:

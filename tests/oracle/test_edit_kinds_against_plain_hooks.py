@@ -55,7 +55,7 @@ def vector_for(site: str, n_heads: int | None) -> Tensor:
     return 2 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-def changed(kind: str, x: Tensor, position: int, vector: Tensor | None) -> Tensor:
+def changed(kind: str, x: Tensor, position: int, vector: Any) -> Tensor:
     """One position's activation (a pattern's ``[..., src]``) after the edit."""
     if kind == "scale":
         return FACTOR * x

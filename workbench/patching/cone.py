@@ -29,11 +29,8 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class EachPosition:
-    """A change of each position by itself, so that the others need not be computed for it.
-
-    Attributes:
-        change: ``f(activation [pos, ...], positions [pos]) -> [pos, ...]``; a pattern is ``[dest, ..., src]``.
-    """
+    """A change of each position by itself, so that no other has to be computed for it:
+    ``change(activation [pos, ...], positions [pos]) -> [pos, ...]``, where a pattern is ``[dest, ..., src]``."""
 
     change: Callable[[Tensor, Int[Tensor, "pos"]], Tensor]
 
