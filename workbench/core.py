@@ -5,8 +5,10 @@ Nothing here imports torch, so ``data`` and the command line may use these types
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from workbench import arguments
@@ -31,9 +33,18 @@ HEAD_SITES = frozenset({"q", "k", "v", "z", "pattern"})
 #: Sites whose head axis counts key/value heads.
 KV_SITES = frozenset({"k", "v"})
 
-EDIT_KINDS = ("patch", "zero", "mean", "resample", "pattern")
+EDIT_KINDS = ("patch", "zero", "mean", "resample", "scale", "add", "pattern", "identity")
 #: Those that take their values from other runs.
 RECORDED_KINDS = ("patch", "mean", "resample")
+#: Those that edit attention rows.
+PATTERN_KINDS = ("pattern", "identity")
+#: Kind → the argument that it takes and no other kind does, what that is, and what the kind does with it.
+ARGUMENT_OF = {
+    "scale": ("factor", "a number", "multiplies by it"),
+    "add": ("vector", "a tensor of one position's shape", "adds it"),
+    "pattern": ("attend_to", "positions", "forces attention onto them"),
+    "identity": ("u", "a number from 0 to 1", "moves a row so far"),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -88,12 +99,22 @@ class Edit:
         layer: the layer, counted from 0.
         head: the head (the KV head for ``k`` and ``v``); ``None`` edits every head.
         position: an index, a named position of the task (``"S2"``, ``"end"``), or ``None`` for all positions.
-            For ``pattern`` it is the destination row.
-        kind: ``patch`` (from the other run of the pair), ``zero``, ``mean``, ``resample``, ``pattern``, or a
-            callable ``f(activation) -> activation`` that keeps the shape (applied per prompt).
+            For ``pattern`` and ``identity`` it is the destination row.
+        kind: ``patch`` (from the other run of the pair), ``zero``, ``mean``, ``resample``, ``scale``
+            (``x · factor``), ``add`` (``x + vector``), ``pattern`` (a row of weights), ``identity`` (row i becomes
+            ``(1 − u) · row + u · onehot(i)``), or a callable ``f(activation) -> activation`` that keeps the shape
+            (applied per prompt).
         attend_to: for ``pattern``: the positions (indices or names) that share the row uniformly, or a mapping
             from position to weight.
-        step: the sampling step (diffusion models only).
+        step: the sampling step or steps (diffusion models); ``None`` edits every step.
+        factor: for ``scale``: any finite number. 0 is ``zero``.
+        vector: for ``add``: a tensor of one position's shape at that site: ``[d_head]`` with a head, ``[head, d_head]``
+            or ``[d_model]`` without; a copy is stored.
+        u: for ``identity``: from 0 (the row as it is) to 1 (each position sees itself alone, so that z = v).
+
+    Raises:
+        UnknownName: no such site or kind.
+        UsageError: an argument of another type, one that belongs to another kind, or one that the kind needs.
 
     Examples:
         >>> edit = wb.Edit("z", 1, head=3, position="S2", kind="zero")
@@ -101,6 +122,8 @@ class Edit:
         ('z', 1, 3)
         >>> wb.run(wb.load("tiny"), wb.task("ioi", n=6), [edit]).scores().shape
         torch.Size([6])
+        >>> wb.Edit("pattern", 1, head=3, kind="identity", u=0.5).u
+        0.5
     """
 
     site: str
@@ -109,7 +132,12 @@ class Edit:
     position: int | str | None = None
     kind: str | Callable[[Any], Any] = "patch"
     attend_to: tuple[int | str, ...] | Mapping[int | str, float] | None = None
-    step: int = 0
+    step: int | tuple[int, ...] | None = None
+    factor: float | None = None
+    vector: Any = field(default=None, compare=False)
+    u: float | None = None
+    #: A hash of the vector's numbers and precision: what compares and names it.
+    vector_hash: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -118,19 +146,65 @@ class Edit:
         put(self, "layer", arguments.whole_number("layer", self.layer, at_least=0))
         put(self, "head", arguments.whole_number("head", self.head, at_least=0, optional=True))
         put(self, "position", arguments.position("position", self.position, optional=True))
-        put(self, "step", arguments.whole_number("step", self.step, at_least=0))
+        put(self, "step", _steps("step", self.step))
         if not callable(self.kind):
             arguments.one_of("kind", self.kind, EDIT_KINDS, do="A function of the activation is a kind too.")
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
             raise arguments.refusal("head", self.head, "None", because=f"the site {self.site!r} has no heads")
-        if self.attend_to is not None:
-            put(self, "attend_to", attended(self.attend_to))
-        if self.kind == "pattern" and self.attend_to is None:
-            raise arguments.refusal("attend_to", None, "positions", because="kind='pattern' forces attention onto them")
-        if self.kind != "pattern" and self.attend_to is not None:
-            raise arguments.refusal("attend_to", self.attend_to, "None", because="only kind='pattern' uses it")
-        if self.kind == "pattern" and self.site != "pattern":
-            raise arguments.refusal("site", self.site, "'pattern'", because="kind='pattern' edits this site")
+        for kind, (name, expected, use) in ARGUMENT_OF.items():
+            value = getattr(self, name)
+            if value is not None:
+                put(self, name, checked_argument(name, value))
+            if self.kind == kind and value is None:
+                raise arguments.refusal(name, None, expected, because=f"kind={kind!r} {use}")
+            if self.kind != kind and value is not None:
+                raise arguments.refusal(name, value, "None", because=f"only kind={kind!r} uses it")
+        if self.vector is not None:
+            put(self, "vector_hash", vector_hash(self.vector))
+        if self.kind in PATTERN_KINDS and self.site != "pattern":
+            raise arguments.refusal("site", self.site, "'pattern'", because=f"kind={self.kind!r} edits this site")
+
+
+def checked_argument(name: str, value: Any) -> Any:
+    """The value of an argument that belongs to one kind of edit (`ARGUMENT_OF`).
+
+    Raises:
+        UsageError: something else.
+    """
+    if name == "attend_to":
+        return attended(value)
+    if name == "vector":
+        return _vector(name, value)
+    return arguments.number(name, value, at_least=0, at_most=1) if name == "u" else arguments.number(name, value)
+
+
+def vector_hash(vector: Any) -> str:
+    """A hash of a tensor's numbers, shape and precision."""
+    return blake2b(repr((str(vector.dtype), vector.tolist())).encode(), digest_size=20).hexdigest()
+
+
+def _vector(name: str, value: Any) -> Any:
+    """A copy of a tensor of finite numbers; torch itself is not imported here."""
+    expected = "a tensor of one position's shape, [d_head], [head, d_head] or [d_model]"
+    if isinstance(value, type) or not all(hasattr(value, method) for method in ("is_floating_point", "detach")):
+        raise arguments.refusal(name, value, expected)
+    if not value.is_floating_point() or value.ndim not in (1, 2) or not value.numel():
+        raise arguments.refusal(name, value, expected)
+    if not all(math.isfinite(number) for number in value.flatten().tolist()):
+        raise arguments.refusal(name, value, "finite numbers")
+    return value.detach().clone()
+
+
+def _steps(name: str, value: Any) -> int | tuple[int, ...] | None:
+    """None, a step, or several."""
+    if not hasattr(value, "__len__"):
+        return arguments.whole_number(name, value, at_least=0, optional=True)
+    entries = arguments.sequence(name, value, "a sampling step, several of them, or None for all")
+    if not entries:
+        raise arguments.refusal(name, value, "at least one step", "Leave it out for all of them.")
+    steps = tuple(arguments.whole_number(name, entry, at_least=0) for entry in entries)
+    arguments.each_once(name, value, steps, "step")
+    return steps
 
 
 def attended(attend_to: Any) -> tuple[int | str, ...] | Mapping[int | str, float]:

@@ -97,6 +97,9 @@ TAKES_EVERYWHERE: dict[str, set[str]] = {
     "head": {"0"},
     "k": {"huge"},
     "percent": {"0.5"},
+    "steps": {"None", "0"},
+    "factor": {"-1", "0", "0.5", "huge"},
+    "u": {"0", "0.5"},
 }
 #: What a parameter of one call takes of them besides.
 TAKES: dict[str, set[str]] = {
@@ -113,7 +116,7 @@ TAKES: dict[str, set[str]] = {
     "Edit.kind": FUNCTIONS,
     "Edit.layer": {"0", "huge"},
     "Edit.position": {"-1", "0", "huge", *TEXTS, "None"},
-    "Edit.step": {"0", "huge"},
+    "Edit.step": {"0", "huge", "None"},
     "Finding.claim": ANY_TEXT,
     "Finding.defaults": MAPPINGS,
     "Finding.full": MAPPINGS,
@@ -309,6 +312,9 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "Circuit.save": lambda: {"path": "circuit.json"},
     "Edit": lambda: {"site": "z"},
     "Edit.attend_to": lambda: {"site": "pattern", "kind": "pattern"},
+    "Edit.factor": lambda: {"kind": "scale"},
+    "Edit.vector": lambda: {"kind": "add"},
+    "Edit.u": lambda: {"site": "pattern", "kind": "identity"},
     "Finding": lambda: {
         **{"name": "a", "title": "A", "question": "A?", "claim": "A."},
         **{"thresholds": {}, "run": returns_report, "defaults": {"n": 6}},
@@ -352,9 +358,15 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "path_patch": lambda: {"receivers": [wb.Head(1, 0)]},
     "read_pairs": lambda: {"path": pairs_file()},
     "sweep.attend_to": lambda: {"edit": "pattern", "site": "pattern"},
+    "sweep.factor": lambda: {"edit": "scale"},
+    "sweep.vector": lambda: {"edit": "add"},
+    "sweep.u": lambda: {"edit": "identity", "site": "pattern"},
     "sweep.mean_over": lambda: {"edit": "mean"},
     "sweep.positions": lambda: {"by": ["head", "position"]},
     "screen.attend_to": lambda: {"edit": "pattern", "site": "pattern"},
+    "screen.factor": lambda: {"edit": "scale"},
+    "screen.vector": lambda: {"edit": "add"},
+    "screen.u": lambda: {"edit": "identity", "site": "pattern"},
     "screen.mean_over": lambda: {"edit": "mean"},
     "task": lambda: {"name": "ioi"},
 }

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,10 @@ PARALLEL = {"gpt_neox"}
 SITES_OF = {family: [site for site in SITES if not (site == "resid_mid" and family in PARALLEL)] for family in FAMILIES}
 FAMILY_SITES = [(family, site) for family in FAMILIES for site in SITES_OF[family]]
 ATTEND_TO = (0, 1)
-#: Values that may be inserted. Means of rotated q and k over several positions have no counterpart before rotary.
-KINDS = ("patch", "zero", "mean", "resample", "function")
+#: Values that may be inserted. Means of rotated q and k over several positions have no counterpart before rotary, and
+#: sums with a vector have none.
+KINDS = ("patch", "zero", "mean", "resample", "function", "scale", "add")
+FACTOR, U = -0.5, 0.6
 
 
 @cache
@@ -39,6 +42,21 @@ def pair_of_models(family: str, dtype: torch.dtype = torch.float32) -> tuple[Hoo
 def flipped(x: Tensor) -> Tensor:
     """Linear and the same at every position, so that it may come before rotary."""
     return -1.5 * x
+
+
+def vector_of(size: int) -> Tensor:
+    """What is added to each head, or to the residual stream."""
+    return torch.linspace(-2, 2, size)
+
+
+def arguments_of(kind: str, site: str, by: Any, model: HookedLM) -> dict[str, Any]:
+    """What the kind takes."""
+    if kind != "add":
+        return {"pattern": {"attend_to": ATTEND_TO}, "scale": {"factor": FACTOR}, "identity": {"u": U}}.get(kind, {})
+    if site not in HEAD_SITES:
+        return {"vector": vector_of(model.d_model)}
+    vector, n_heads = vector_of(model.d_head), model.n_kv_heads if site == "v" else model.n_heads
+    return {"vector": vector if "head" in by else vector.expand(n_heads, -1)}
 
 
 class Expected:
@@ -76,6 +94,12 @@ class Expected:
             return lambda position, x: torch.zeros_like(x)
         if self.kind == "function":
             return lambda position, x: flipped(x)
+        if self.kind == "scale":
+            return lambda position, x: FACTOR * x
+        if self.kind == "add":
+            return lambda position, x: x + vector_of(x.shape[-1])
+        if self.kind == "identity":
+            return lambda position, x: (1 - U) * x + U * torch.eye(x.shape[-1])[position]
         if self.kind == "pattern":
             row = torch.zeros(len(inputs.clean[example]))
             row[list(ATTEND_TO)] = 1 / len(ATTEND_TO)
@@ -135,8 +159,9 @@ def test_patching_each_site_is_exact_and_matters(family: str, site: str) -> None
 @st.composite
 def experiments(draw: st.DrawFn) -> dict:
     site = draw(st.sampled_from(list(SITES)))
-    kinds = [kind for kind in KINDS if not (kind == "mean" and site in ("q", "k"))]
-    kind = draw(st.sampled_from([*kinds, "pattern"] if site == "pattern" else kinds))
+    kinds = [kind for kind in KINDS if not (kind in ("mean", "add") and site in ("q", "k"))]
+    of_pattern = [kind for kind in kinds if kind != "add"] + ["pattern", "identity"]
+    kind = draw(st.sampled_from(of_pattern if site == "pattern" else kinds))
     if site == "pattern" and kind == "mean":
         kind = "zero"  # rows of several lengths have no mean
     axes = [["head"], ["head", "position"], ["position"], []] if site in HEAD_SITES else [["position"], []]
@@ -175,7 +200,7 @@ def test_a_sweep_is_full_forwards(family: str, experiment: dict) -> None:
         edit=flipped if kind == "function" else kind,
         direction=experiment["direction"],
         positions=experiment["positions"],
-        attend_to=ATTEND_TO if kind == "pattern" else None,
+        **arguments_of(kind, site, by, model),
         memory_gb=experiment["memory_gb"],
         seed=experiment["seed"],
     )

@@ -89,7 +89,9 @@ def test_a_toy_tower_is_swept_exactly(n_steps: int, site: str, by: str | list[st
     toy = Toy(n_steps=n_steps)
     resumable = ResumableToy(toy)
     assert isinstance(resumable, ResumableModel)
-    result = sweep(resumable, INPUTS, site=site, by=by, positions="all" if "position" in by else None)
+    by = [by] if isinstance(by, str) else by
+    axes = by if n_steps == 1 else ["step", *by]
+    result = sweep(resumable, INPUTS, site=site, by=axes, positions="all" if "position" in by else None)
     assert result.values.shape[0] == (n_steps if n_steps > 1 else 3)
     draw = random.Random(0)
     for _ in range(12):
@@ -105,7 +107,7 @@ def test_a_toy_tower_is_swept_exactly(n_steps: int, site: str, by: str | list[st
         value = float(logits[INPUTS.answer[example][0]] - logits[INPUTS.wrong[example][0]])
         assert result.source is not None
         assert result.source[example] == pytest.approx(value, abs=1e-4)
-    if site == "z" and by == "head":
+    if site == "z" and by == ["head"]:
         # The layer half of the cone: a row passes only the depths from its own on.
         depths = 3 * n_steps
         assert resumable.layers_run <= len(INPUTS) * (HEADS * depths * (depths + 1) // 2)
@@ -117,7 +119,8 @@ def test_other_edits_on_toys_equal_run(n_steps: int, edit: str) -> None:
     resumable = ResumableToy(Toy(n_steps=n_steps))
     site = "pattern" if edit == "pattern" else "z"
     attend = (0, "end") if edit == "pattern" else None
-    result = sweep(resumable, INPUTS, site=site, edit=edit, attend_to=attend)
+    by = "head" if n_steps == 1 else ["step", "head"]
+    result = sweep(resumable, INPUTS, site=site, by=by, edit=edit, attend_to=attend)
     for step, layer, head in [(0, 1, 2), (n_steps - 1, 2, 0)]:
         out = run(resumable, INPUTS, [Edit(site, layer, head=head, kind=edit, attend_to=attend, step=step)])
         cell = result.values[(step, layer, head) if n_steps > 1 else (layer, head)]

@@ -328,6 +328,7 @@ def test_recordings_screens_and_the_cache(case: Case, tmp_path: Path) -> None:
     for site in ("z", "v", "pattern"):
         for i in range(len(inputs)):
             assert torch.allclose(kept.clean[site][i], computed.clean[site][i], atol=1e-9)
+    assert computed.corrupt is not None
     z, v, pattern = (computed.corrupt[site][0] for site in ("z", "v", "pattern"))
     assert torch.allclose(torch.einsum("lhds,lshx->ldhx", pattern, v), z, atol=1e-9)
     first = wb.sweep(case.model, inputs, cache=tmp_path)
@@ -391,16 +392,13 @@ def test_a_part_that_is_not_there_is_named() -> None:
         Wrong(Net(causal=True).eval())
 
 
-def test_what_the_modality_adds_is_in_the_keys(tmp_path: Path) -> None:
+def test_what_the_modality_adds_is_in_the_keys() -> None:
     class Sampled(HookedNet):
         def identity_facts(self) -> dict[str, Any]:
-            return {"sampler": self.sampler}
+            return {"sampler": self.processor}
 
-    net, keys = make("net").model.hf, []
-    for sampler in ("euler", "euler", "heun"):
-        model = Sampled(net)
-        model.sampler = sampler
-        keys.append(model.identity.current())
+    net = make("net").model.hf
+    keys = [Sampled(net, sampler).identity.current() for sampler in ("euler", "euler", "heun")]
     assert keys[0] == keys[1] != keys[2] and keys[0] != HookedNet(net).identity.current()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ from workbench.cli.choices import (
     parse_position,
     split_list,
 )
-from workbench.core import EDIT_KINDS, SITES
+from workbench.core import ARGUMENT_OF, EDIT_KINDS, PATTERN_KINDS, SITES, checked_argument
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
 from workbench.io.files import jsonable
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 DIRECTIONS = ("denoise", "noise")
 SCREENS = ("attribution", "bfloat16")
 AXES = ("layer", "head", "position")
+#: Edits that can be typed; of the others, add takes a tensor, and pattern positions and weights.
+KINDS = tuple(kind for kind in EDIT_KINDS if kind not in ("add", "pattern"))
 
 
 def patch(
@@ -51,7 +54,12 @@ def patch(
     by: Annotated[
         str, typer.Option(metavar="AXES", help="Axes besides the layer: head, position, head,position or layer.")
     ] = "head",
-    edit: Annotated[str, typer.Option(metavar="KIND", help="Edit: patch, zero, mean or resample.")] = "patch",
+    edit: Annotated[str, typer.Option(metavar="KIND", help=f"Edit: {', '.join(KINDS)}.")] = "patch",
+    factor: Annotated[float | None, typer.Option(metavar="F", help="Of scale edits: what to multiply by.")] = None,
+    u: Annotated[
+        float | None,
+        typer.Option("--u", metavar="U", help="Of identity edits (site pattern): 0 to 1, how far a row moves."),
+    ] = None,
     direction: Annotated[
         str | None,
         typer.Option(
@@ -90,6 +98,7 @@ def patch(
 ) -> Answer:
     """Edit one site at a time and measure how each edit changes the metric."""
     _check(site, by, edit, direction, metric)
+    _check_argument_of(edit, site, {"factor": factor, "u": u})
     _check_screen(screen, confirm)
     check_model(model)
     inputs = inputs_from(task, pairs, n, seed)
@@ -103,6 +112,8 @@ def patch(
             "site": site,
             "by": split_list(by),
             "edit": edit,
+            "factor": factor,
+            "u": u,
             "direction": direction,
             "metric": metric,
             "positions": [parse_position(word) for word in split_list(positions, "--positions")] or None,
@@ -143,9 +154,10 @@ def _check_screen(screen: str | None, confirm: float | None) -> None:
 def _check(site: str, by: str, edit: str, direction: str | None, metric: str) -> None:
     if "hook_" not in site:
         check_name("site", site, SITES)
-    if edit == "pattern":
-        raise UsageError("edit 'pattern' needs the weights of the row: use wb.sweep(..., attend_to=...) in Python.")
-    check_name("edit", edit, [kind for kind in EDIT_KINDS if kind != "pattern"])
+    if edit in set(EDIT_KINDS) - set(KINDS):
+        name, what, _ = ARGUMENT_OF[edit]
+        raise UsageError(f"edit {edit!r} needs {what}: use wb.sweep(..., {name}=...) in Python.")
+    check_name("edit", edit, KINDS)
     if direction is not None:
         check_name("direction", direction, DIRECTIONS)
     if direction == "denoise" and edit != "patch":
@@ -153,6 +165,20 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
     check_name("metric", metric, METRICS.names())
     for axis in split_list(by, "--by"):
         check_name("axis", axis, AXES)
+
+
+def _check_argument_of(edit: str, site: str, numbers: Mapping[str, float | None]) -> None:
+    """The number that an edit takes is there, and no other's."""
+    for name, value in numbers.items():
+        kind = next(kind for kind, argument in ARGUMENT_OF.items() if argument[0] == name)
+        if edit == kind and value is None:
+            raise UsageError(f"--edit {edit} needs --{name}, {ARGUMENT_OF[kind][1]}.")
+        if edit != kind and value is not None:
+            raise UsageError(f"--{name} belongs to {kind} edits, and this is {edit}. Leave it out.")
+        if value is not None:
+            checked_argument(name, value)
+    if edit in PATTERN_KINDS and site != "pattern":
+        raise UsageError(f"--edit {edit} changes attention rows: give --site pattern.")
 
 
 def _target(out: Path | None) -> Path | None:

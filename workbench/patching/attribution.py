@@ -1,7 +1,7 @@
 """Attribution patching: what every edit of a sweep would change, to first order, from one backward pass a prompt.
 
-``change ≈ Σ (value − own) · ∂ metric / ∂ activation``, summed over the positions and dimensions that the edit writes,
-with the gradient taken in the unedited run (Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy, arXiv
+``change ≈ Σ (value − own) · ∂ metric / ∂ activation``, summed over the steps, positions and dimensions that the edit
+writes, with the gradient taken in the unedited run (Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy, arXiv
 2310.10348). Exact only where the metric is linear in the activation: a screen, not a measurement.
 """
 
@@ -20,6 +20,7 @@ from workbench.errors import UsageError
 from workbench.inputs.paired import Group
 from workbench.models.resumable import Tap
 from workbench.patching.capture import Capture
+from workbench.patching.cone import EachPosition
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import VECTORS, keep_freed_memory
 from workbench.patching.plan import Plan
@@ -78,15 +79,18 @@ def _changes(plan: Plan, batch: SweepBatch) -> Float[np.ndarray, "cell prompt"]:
         prompts = range(len(batch.members))[at : at + size]
         activations, gradients = _gradients(plan, batch, prompts)
         for depth in plan.depths:
-            cells = [(c, cell) for c, cell in enumerate(plan.cells) if cell.depth == depth]
+            cells = [(c, cell) for c, cell in enumerate(plan.cells) if depth in cell.depths]
             for j, k in enumerate(prompts):
                 source, activation = batch.source_values[k], activations[depth][j]
-                value = source(activation) if callable(source) else source[depth]
+                if isinstance(source, EachPosition):
+                    value = source(activation, batch.first)
+                else:
+                    value = source(activation) if callable(source) else source[depth]
                 # Per position from the first that can change on, and per head: the sum over its dimensions.
                 change = ((value - activation) * gradients[depth][j]).sum(-1).double().cpu().numpy()
                 for c, cell in cells:
                     of_head = change if cell.head is None else change[:, cell.head]
-                    changes[c, k] = sum(
+                    changes[c, k] += sum(
                         of_head.sum() if position is None else of_head[position - batch.first].sum()
                         for position in batch.positions(k, cell, plan.shared_positions)
                         if position is None or position >= batch.first

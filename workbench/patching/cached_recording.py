@@ -19,6 +19,8 @@ from workbench.cache.keys import activation, digest
 from workbench.cache.work_queue import compute_missing, share_cores
 from workbench.errors import UsageError
 from workbench.models.pattern_formula import PatternFormula
+from workbench.models.steps import hook_at_depth, split_step
+from workbench.models.taps import split
 from workbench.patching.batches import batches
 from workbench.patching.capture import RunEdits, capture_hooks
 from workbench.patching.memory import need_memory
@@ -112,11 +114,7 @@ class CachedRecording:
         activations, base = capture_hooks(self.resumable, self.ids, batch, required, self.edits)
         without_formula = []
         for hook in patterns:
-            formula = (
-                self.resumable.pattern_formula(base, int(hook.split(".")[1]))
-                if hasattr(self.resumable, "pattern_formula")
-                else None
-            )
+            formula = self.resumable.pattern_formula(base, self._depth(hook))
             self._formulas[len(self.ids[batch[0]]), hook] = formula
             if formula is None:
                 without_formula.append(hook)
@@ -180,15 +178,20 @@ class CachedRecording:
     # --- patterns -------------------------------------------------------------------------------------------------
 
     def _by_formula(self, hook: str) -> bool:
-        return self.edits is None and hook.endswith(PATTERN)
+        """Whether it is a pattern for which the model may give a formula."""
+        if self.edits is not None or not hasattr(self.resumable, "pattern_formula"):
+            return False
+        return split_step(hook)[0].endswith(PATTERN)
+
+    def _depth(self, hook: str) -> int:
+        name, step = split_step(hook)
+        return (step or 0) * self.resumable.n_layers + split(name)[0]
 
     def _source_hooks(self, hook: str) -> tuple[str, ...]:
         if not self._by_formula(hook):
             return (hook,)
-        if not hasattr(self.resumable, "pattern_formula"):
-            return ()
-        layer = int(hook.split(".")[1])
-        return self.resumable.hook_name("q", layer), self.resumable.hook_name("k", layer)
+        query, key = (hook_at_depth(self.resumable, site, self._depth(hook)) for site in ("q", "k"))
+        return query, key
 
     def _stored_hooks(self, hook: str, prompt: int) -> tuple[str, ...]:
         """The hooks whose activations are stored for `hook`: q and k for a pattern with a formula."""

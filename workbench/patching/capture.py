@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.models.resumable import ResumableModel, Tap
+from workbench.models.steps import split_step
 from workbench.patching.cone import EditedRun, Observer, full_forward_taps
 
 Key = TypeVar("Key", bound=Hashable)
@@ -78,8 +79,13 @@ def capture_hooks(
     hooks: Iterable[str],
     edits: RunEdits | None = None,
 ) -> tuple[Capture[str], Any]:
-    """Activations at hook names of inputs of one length, ``[input, ...]``, in the first sampling step; and the run."""
+    """Activations of inputs of one length, ``[input, ...]``, by the names under which they are stored (with the step
+    where the model has several); and the run."""
     activations: Capture[str] = Capture(Tensor.contiguous)
     runs = [] if edits is None else [edits.edited_run(i) for i in members]
-    taps, _ = full_forward_taps(model, runs, {name: activations.observer(name) for name in hooks})
+    observed: dict[int, dict[str, Observer]] = {}
+    for name in hooks:
+        hook, step = split_step(name)
+        observed.setdefault(step or 0, {})[hook] = activations.observer(name)
+    taps, _ = full_forward_taps(model, runs, observed)
     return activations, model.base_run(torch.stack([inputs[i] for i in members]), taps)

@@ -28,6 +28,18 @@ CHUNK = 2048
 
 
 @dataclass(frozen=True)
+class EachPosition:
+    """A change of each position by itself, so that no other has to be computed for it:
+    ``change(activation [pos, ...], positions [pos]) -> [pos, ...]``, where a pattern is ``[dest, ..., src]``."""
+
+    change: Callable[[Tensor, Int[Tensor, "pos"]], Tensor]
+
+    def __call__(self, x: Shaped[Tensor, "pos *rest"], first: int = 0) -> Shaped[Tensor, "pos *rest"]:
+        """The changed activation of the positions from `first` on."""
+        return self.change(x, torch.arange(first, first + len(x), device=x.device))
+
+
+@dataclass(frozen=True)
 class Write:
     """One edit of one run at one site.
 
@@ -37,7 +49,7 @@ class Write:
         position: the position (for a pattern the destination), or None for all.
         value: what is written. With a position: its activation (``[d_head]``, ``[head, d_head]``, ``[d_model]``, or for
             a pattern ``[src]``). Without: one for each position, the first of them at `first`. Or a function of the
-            current activation.
+            current activation (of all positions at once, or of `EachPosition`).
         first: the position of ``value[0]``.
     """
 
@@ -52,7 +64,7 @@ class Write:
     @property
     def needs_all_positions(self) -> bool:
         """Whether the value is a function that may read several positions at once."""
-        return self.position is None and callable(self.value) and self.value is not torch.zeros_like
+        return self.position is None and callable(self.value) and not isinstance(self.value, EachPosition)
 
 
 @dataclass(frozen=True)
@@ -183,11 +195,12 @@ def _joined(
 
 
 def full_forward_taps(
-    resumable: ResumableModel, runs: Sequence[EditedRun], observed: Mapping[str, Observer] | None = None
+    resumable: ResumableModel, runs: Sequence[EditedRun], observed: Mapping[int, Mapping[str, Observer]] | None = None
 ) -> tuple[dict[int, dict[str, Tap]], dict[int, frozenset[str]]]:
     """Taps (step → hook → tap) that apply each run's writes in one full forward of a batch of those runs, and which
-    layers' k and v are to be expanded; in the first step, `observed` sees the activations after the writes."""
-    by_step: dict[int, list[tuple[int, Write]]] = {0: []} if observed else {}
+    layers' k and v are to be expanded; `observed` (step → hook → observer) sees the activations after the writes."""
+    observed = observed or {}
+    by_step: dict[int, list[tuple[int, Write]]] = {step: [] for step in observed}
     expand: dict[int, frozenset[str]] = {}
     for row, run in enumerate(runs):
         for write in run.writes:
@@ -195,7 +208,7 @@ def full_forward_taps(
             by_step.setdefault(step, []).append((row, write))
             if write.expand:
                 expand[layer] = expand.get(layer, frozenset()) | {write.expand}
-    taps = {step: taps_for(writes, 0, observed if step == 0 else None) for step, writes in by_step.items()}
+    taps = {step: taps_for(writes, 0, observed.get(step)) for step, writes in by_step.items()}
     return taps, expand
 
 
@@ -254,7 +267,12 @@ def _apply_group(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> 
         index.append(torch.tensor([w.head for _, w in writes]))
     old = per_position[tuple(index)]
     if callable(write.value):
-        new = write.value(old[0])
+        if not isinstance(write.value, EachPosition):
+            new = write.value(old[0])
+        elif write.position is None:
+            new = write.value(old[0], max(first, write.first))
+        else:
+            new = write.value(old, write.position)[0]
         if not isinstance(new, Tensor) or new.shape != old[0].shape:
             returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise HookError(

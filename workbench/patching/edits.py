@@ -13,10 +13,11 @@ from workbench import arguments
 from workbench.cache.keys import digest, hash_inputs
 from workbench.core import Edit
 from workbench.inputs.paired import PairedInputs
+from workbench.models.steps import resolve_steps
 from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_mean_over
-from workbench.patching.sites import has_heads, has_kv_heads
+from workbench.patching.sites import check_vector, has_heads, has_kv_heads
 from workbench.patching.values import AttentionWeights, Values, ValuesByDepth, position_of, values_of
 
 
@@ -43,7 +44,7 @@ class Edits:
 
         Raises:
             UnknownName: no such site.
-            UsageError: a head or layer that does not exist, or a patch without a pair.
+            UsageError: a head, layer or step that does not exist, a patch without a pair, or a vector of another shape.
         """
         edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed, at_least=0)
         for i, edit in enumerate(edits):
@@ -57,8 +58,15 @@ class Edits:
 
     def edited_run(self, i: int) -> EditedRun:
         """What the edits write in the run of one input."""
+        return EditedRun(i, tuple(write for writes in self.writes(i) for write in writes))
+
+    def writes(self, i: int) -> list[tuple[Write, ...]]:
+        """What each edit writes in the run of one input: one write a step."""
         values = {key: source.of(i) for key, source in self._sources.items()}
-        return EditedRun(i, tuple(self._write(i, edit, values[_key(edit)]) for edit in self.edits))
+        return [
+            tuple(self._write(i, edit, depth, values[_source_key(edit)]) for depth in self._depths(edit))
+            for edit in self.edits
+        ]
 
     def key(self, i: int) -> bytes | None:
         """A hash of the edits of one input and of all that their values come from; None where one is the user's own
@@ -71,9 +79,10 @@ class Edits:
 
     def _key_parts(self, i: int, edit: Edit) -> list[Any]:
         """Everything that can change what one edit writes in the run of one input."""
+        resumable = self.recorder.resumable
         target = [
-            self.recorder.resumable.hook_name(edit.site, edit.layer),
-            edit.step,
+            resumable.hook_name(edit.site, edit.layer),
+            steps_key(edit, resumable.n_steps),
             edit.head,
             self._position(i, edit),
         ]
@@ -86,6 +95,8 @@ class Edits:
             source = (self.seed, i, self._inputs_hash)
         elif edit.attend_to is not None:
             source = (AttentionWeights(self.inputs, edit.attend_to).weights(i),)
+        else:
+            source = argument_key(edit)
         return [[*target, edit.kind], *source]
 
     @cached_property
@@ -106,7 +117,7 @@ class Edits:
         """Where the values come from; edits of one kind at one site share a source, recorded at all depths together."""
         depths: dict[Hashable, set[int]] = {}
         for edit in self.edits:
-            depths.setdefault(_key(edit), set()).add(self._depth(edit))
+            depths.setdefault(_source_key(edit), set()).update(self._depths(edit))
         return {
             key: values_of(
                 edit.kind,
@@ -116,20 +127,25 @@ class Edits:
                 sorted(depths[key]),
                 source=self.inputs.corrupt,
                 attend_to=edit.attend_to,
+                factor=edit.factor,
+                vector=edit.vector,
+                u=edit.u,
                 mean_over=self.mean_over,
                 seed=self.seed,
             )
-            for key, edit in {_key(edit): edit for edit in self.edits}.items()
+            for key, edit in {_source_key(edit): edit for edit in self.edits}.items()
         }
 
-    def _depth(self, edit: Edit) -> int:
-        return edit.step * self.recorder.resumable.n_layers + edit.layer
+    def _depths(self, edit: Edit) -> tuple[int, ...]:
+        resumable = self.recorder.resumable
+        steps = resolve_steps("step", edit.step, resumable.n_steps)
+        return tuple(step * resumable.n_layers + edit.layer for step in steps)
 
     def _position(self, i: int, edit: Edit) -> int | None:
         return None if edit.position is None else position_of(self.inputs, i, edit.position)
 
-    def _write(self, i: int, edit: Edit, values: ValuesByDepth | Callable[[Tensor], Tensor]) -> Write:
-        depth, position = self._depth(edit), self._position(i, edit)
+    def _write(self, i: int, edit: Edit, depth: int, values: ValuesByDepth | Callable[[Tensor], Tensor]) -> Write:
+        position = self._position(i, edit)
         value = values if callable(values) else values[depth]
         if not callable(value):
             value = value if edit.head is None else value[:, edit.head]
@@ -152,14 +168,28 @@ def edit_list(name: str, edits: Any) -> tuple[Edit, ...]:
     return cast(tuple[Edit, ...], entries)
 
 
-def _key(edit: Edit) -> Hashable:
-    weights = edit.attend_to
-    return edit.site, edit.kind, tuple(weights.items()) if isinstance(weights, Mapping) else weights
+def steps_key(edit: Edit, n_steps: int) -> int | tuple[int, ...]:
+    """An edit's steps in cache keys: of a model with one step 0, whether it was written or not."""
+    steps = resolve_steps("step", edit.step, n_steps)
+    return steps[0] if len(steps) == 1 else steps
+
+
+def argument_key(edit: Edit) -> tuple[Any, ...]:
+    """The number or vector that belongs to an edit's kind in cache keys; empty where it has none."""
+    return tuple(value for value in (edit.factor, edit.vector_hash or None, edit.u) if value is not None)
+
+
+def _source_key(edit: Edit) -> Hashable:
+    weights = tuple(edit.attend_to.items()) if isinstance(edit.attend_to, Mapping) else edit.attend_to
+    return edit.site, edit.kind, weights, argument_key(edit)
 
 
 def _check(recorder: Recorder, edit: Edit, name: str) -> None:
     resumable = recorder.resumable
     resumable.hook_name(edit.site, arguments.index(f"{name}.layer", edit.layer, resumable.n_layers, "layer"))
+    resolve_steps(f"{name}.step", edit.step, resumable.n_steps)
+    if edit.vector is not None:
+        check_vector(f"{name}.vector", edit.vector, edit.site, edit.head is not None)
     if edit.head is None:
         return
     if not has_heads(edit.site):

@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench import arguments
 from workbench.cache import store_of
+from workbench.models.steps import at_step, resolve_steps
 from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_layers, resolve_model, site_hooks
 
@@ -41,14 +42,27 @@ class Estimate:
 
 
 def count_cached(
-    model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None = None, *, cache: Any = None
+    model: Any,
+    task: Any,
+    sites: Sequence[str],
+    layers: Sequence[int] | None = None,
+    *,
+    steps: Sequence[int] | int | None = None,
+    cache: Any = None,
 ) -> int:
     """How many of the runs that `workbench.record` would record are completely in the cache."""
-    return sum(len(batch) for source, batch in _batches(model, task, sites, layers, cache) if _has(source, batch))
+    batches = _batches(model, task, sites, layers, steps, cache)
+    return sum(len(batch) for source, batch in batches if _has(source, batch))
 
 
 def estimate(
-    model: Any, task: Any, sites: Sequence[str] = ("z",), layers: Sequence[int] | None = None, *, cache: Any = None
+    model: Any,
+    task: Any,
+    sites: Sequence[str] = ("z",),
+    layers: Sequence[int] | None = None,
+    *,
+    steps: Sequence[int] | int | None = None,
+    cache: Any = None,
 ) -> Estimate:
     """What `workbench.record` with the same arguments would cost. One batch is run for timing (and not stored).
 
@@ -59,7 +73,7 @@ def estimate(
         (12, True)
     """
     prompts, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
-    for source, batch in _batches(model, task, sites, layers, cache):
+    for source, batch in _batches(model, task, sites, layers, steps, cache):
         prompts += len(batch)
         if _has(source, batch):
             cached += len(batch)
@@ -75,13 +89,24 @@ def estimate(
 
 
 def _batches(
-    model: Any, task: Any, sites: Sequence[str], layers: Sequence[int] | None, cache: Any
+    model: Any,
+    task: Any,
+    sites: Sequence[str],
+    layers: Sequence[int] | None,
+    steps: Sequence[int] | int | None,
+    cache: Any,
 ) -> Iterator[tuple[CachedRecording, list[int]]]:
     """The batches of a recording, each with the recording of its run."""
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     selected = resolve_layers(layers, resumable.n_layers)
     sites = arguments.texts("sites", sites, "names of sites")
-    hooks = [hook for per_layer in site_hooks(resumable, sites, selected).values() for hook in per_layer]
+    n_steps = resumable.n_steps
+    hooks = [
+        at_step(hook, step, n_steps)
+        for step in resolve_steps("steps", steps, n_steps)
+        for per_layer in site_hooks(resumable, sites, selected).values()
+        for hook in per_layer
+    ]
     identity = model_identity(resumable, store)
     for ids in [inputs.clean] if inputs.corrupt is inputs.clean else [inputs.clean, inputs.corrupt]:
         source = CachedRecording(resumable, store if identity else None, identity or b"", ids, hooks)

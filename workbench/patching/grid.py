@@ -7,12 +7,13 @@ from itertools import product
 from typing import Any
 
 from workbench.arguments import indices, refusal
-from workbench.core import SITES
+from workbench.core import PATTERN_KINDS, SITES
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.resumable import ResumableModel
+from workbench.models.steps import resolve_steps
 from workbench.patching.settings import SweepSettings
-from workbench.patching.sites import has_heads, has_kv_heads
+from workbench.patching.sites import check_vector, has_heads, has_kv_heads
 from workbench.patching.sweep_batch import Cell
 
 
@@ -21,8 +22,11 @@ def check_axes(settings: SweepSettings) -> None:
     site = settings.site
     if "head" in settings.by and not has_heads(site) and (site in SITES or "hook_" in site):
         raise refusal("by", "head", "'layer' or 'position'", because=f"site {site!r} has no heads")
-    if settings.edit == "pattern" and site != "pattern":
-        raise refusal("site", site, "'pattern'", because="edit='pattern' replaces attention rows")
+    if settings.edit in PATTERN_KINDS and site != "pattern":
+        change = "replaces" if settings.edit == "pattern" else "changes"
+        raise refusal("site", site, "'pattern'", because=f"edit={settings.edit!r} {change} attention rows")
+    if settings.vector is not None:
+        check_vector("vector", settings.vector, site, "head" in settings.by)
 
 
 def cells_of(
@@ -46,20 +50,23 @@ def cells_of(
                 raise refusal("positions", settings.positions, f"each position once, and {position!r} is repeated")
     for layer in layers:
         resumable.hook_name(site, layer)
-    steps = range(resumable.n_steps)
-    labels: dict[str, tuple[str, ...]] = {"step": tuple(map(str, steps))} if len(steps) > 1 else {}
+    selected = resolve_steps("steps", settings.steps, resumable.n_steps)
+    if "step" in axes and resumable.n_steps == 1:
+        raise refusal("by", "step", "'layer', 'head' or 'position'", because="this model runs its layers once")
+    steps = [(step,) for step in selected] if "step" in axes else [selected]
+    labels: dict[str, tuple[str, ...]] = {"step": tuple(map(str, selected))} if "step" in axes else {}
     labels["layer"] = tuple(map(str, layers))
     if "head" in axes:
         labels["kv_head" if is_kv else "head"] = tuple(map(str, heads))
     if "position" in axes:
         labels["position"] = tuple(map(str, positions))
     cells = []
-    for (s, step), (i, layer), (j, head), (k, position) in product(
+    for (s, of_cell), (i, layer), (j, head), (k, position) in product(
         enumerate(steps), enumerate(layers), enumerate(heads), enumerate(positions)
     ):
-        index = [i] if len(steps) == 1 else [s, i]
-        index += [j] * ("head" in axes) + [k] * ("position" in axes)
-        cells.append(Cell(tuple(index), step * resumable.n_layers + layer, head, position))
+        index = [s] * ("step" in axes) + [i] + [j] * ("head" in axes) + [k] * ("position" in axes)
+        depths = tuple(step * resumable.n_layers + layer for step in of_cell)
+        cells.append(Cell(tuple(index), depths, head, position))
     return cells, labels
 
 

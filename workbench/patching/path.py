@@ -6,7 +6,8 @@ other heads' z frozen to the base run's, MLPs recomputing, and capture the recei
 again with only those inputs patched in, and measure.
 
 All senders share one pass through the layers (`workbench.patching.cone`), and where only one position can change, no
-attention is recomputed at all.
+attention is recomputed at all. In a model with several sampling steps a path may also lead from one step to the next,
+through what the steps hand on (an image that is denoised): that part is recomputed, as MLPs are.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from workbench.core import Head, parse_head
 from workbench.errors import UsageError
 from workbench.inputs.paired import Group
 from workbench.models.resumable import ResumableModel
+from workbench.models.steps import steps_info
 from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.grid import cells_of
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric, metric_for
 from workbench.patching.path_batch import PathBatch
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
-from workbench.patching.settings import PathSettings
+from workbench.patching.settings import PathSettings, SweepSettings
 from workbench.results.sweep import Sweep
 
 
@@ -48,6 +51,8 @@ def path_patch(
     mlps: Literal["recompute", "freeze"] = "recompute",
     share_kv: bool = False,
     metric: str | Metric | Callable[..., Tensor] = "logit_difference",
+    by: str | Sequence[str] = "head",
+    steps: Sequence[int] | int | None = None,
     cache: Any = None,
     progress: Progress | None = None,
 ) -> Sweep:
@@ -56,6 +61,10 @@ def path_patch(
     Senders are the heads of all layers strictly below the receivers' (for several receivers: those that have one above
     them, and reach only these); all heads when `receivers` is None, which means the final residual stream. Heads that
     send nothing are NaN.
+
+    In a model with several sampling steps a sender is a head in every step at once (or in one step at a time, with
+    ``by=["step", "head"]``: ``values[step, layer, head, example]``), the receivers receive in every step, and *below*
+    counts depth, step · layers + layer: a head of a late layer reaches an early one in the next step.
 
     Args:
         receivers: heads whose input is patched (``Head(23, 3)``, ``"23.3"`` or ``(23, 3)``); for ``k`` and ``v`` query
@@ -67,10 +76,12 @@ def path_patch(
             (the reuse study); ``"all"`` freezes z and patches the receivers at every position (the first IOI paper).
         mlps: ``"recompute"``, or ``"freeze"`` to the base run.
         share_kv: patch k or v of the receivers' full KV group instead of giving the receiver a copy of its own.
+        by: ``"head"``, or ``["step", "head"]`` for one sampling step at a time.
+        steps: the sampling steps of the senders; all by default.
         metric, cache, progress: see `workbench.sweep`.
 
     Raises:
-        UsageError: no head lies below the receivers, or the model does not resume exactly.
+        UsageError: no head lies below the receivers, the model does not resume exactly, or has no such step.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -86,31 +97,31 @@ def path_patch(
         mlps=mlps,
         share_kv=share_kv,
         metric=metric,
+        by=by,
+        steps=steps,
     )
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     resolved_metric = metric_for(metric, inputs, model)
-    if not resumable.resumes or resumable.n_steps > 1:
-        raise UsageError(
-            "Path patching needs a model with one sampling step whose runs resume exactly; this model is not one."
-        )
+    if not resumable.resumes:
+        raise UsageError("Path patching needs a model whose runs resume exactly; this model is not one.")
+    cells, labels = cells_of(resumable, inputs, SweepSettings(by=settings.by, steps=steps))
     by_layer = _receivers_by_layer(resumable, receivers)
-    n_layers, n_heads = resumable.n_layers, resumable.n_heads
+    by_depth = _in_every_step(resumable, by_layer)
     base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)
     counter = ProgressCounter(len(inputs), "path patching", progress)
 
     def compute(group: Group) -> Measurement:
         batch = PathBatch(resumable, inputs, group, base_ids, source_ids, resolved_metric, settings)
-        values, skipped = batch.run(by_layer)
+        values, skipped = batch.run(cells, by_depth)
         counter(len(group.members))
-        base, source = np.array(batch.base_scores), np.array(batch.source_scores)
-        return Measurement(base, source, values.reshape(len(values), -1), skipped)
+        return Measurement(np.array(batch.base_scores), np.array(batch.source_scores), values, skipped)
 
     identity = model_identity(resumable, store) if settings.is_cacheable else None
     key = () if identity is None else (BATCH_SIZE, "path patch", by_layer and list(by_layer.items()))
     results = ResultCache(store, identity, *key, settings.cache_key() if identity is not None else ())
     measurement = measure(
         inputs,
-        n_layers * n_heads,
+        len(cells),
         compute,
         causal=resumable.causal,
         results=results,
@@ -120,7 +131,7 @@ def path_patch(
     names = [f"{layer}.{head}" for layer, heads in by_layer.items() for head in heads] if by_layer else "logits"
     info = {
         "site": "z",
-        "by": ["layer", "head"],
+        "by": list(labels),
         "edit": "path patch",
         "receivers": names,
         **settings.as_info(),
@@ -130,12 +141,12 @@ def path_patch(
         "skipped_cells": round(measurement.skipped),
     }
     return Sweep(
-        values=np.ascontiguousarray(measurement.edited.T).reshape(n_layers, n_heads, len(inputs)),
+        values=np.ascontiguousarray(measurement.edited.T).reshape(*map(len, labels.values()), len(inputs)),
         base=measurement.base,
         source=measurement.source,
-        axes=("layer", "head"),
-        labels={"layer": tuple(map(str, range(n_layers))), "head": tuple(map(str, range(n_heads)))},
-        info=result_info(model, inputs) | info,
+        axes=tuple(labels),
+        labels=labels,
+        info=result_info(model, inputs) | info | steps_info(resumable, steps),
     )
 
 
@@ -155,9 +166,17 @@ def _receivers_by_layer(
                 because=f"there are {resumable.n_layers} layers of {resumable.n_heads} heads, and no {receiver}",
             )
         by_layer.setdefault(receiver.layer, []).append(receiver.index)
-    if not by_layer or max(by_layer) == 0:
+    if not by_layer or (max(by_layer) == 0 and resumable.n_steps == 1):
         raise refusal("receivers", receivers, "a head above layer 0", because="no head sends to layer 0")
     return dict(sorted(by_layer.items()))
+
+
+def _in_every_step(resumable: ResumableModel, by_layer: dict[int, list[int]] | None) -> dict[int, list[int]] | None:
+    """Depth → receiver heads, in the order of depths."""
+    if by_layer is None:
+        return None
+    starts = range(0, resumable.n_layers * resumable.n_steps, resumable.n_layers)
+    return {start + layer: heads for start in starts for layer, heads in by_layer.items()}
 
 
 def heads_of(name: str, heads: Any) -> list[Head]:

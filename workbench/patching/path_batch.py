@@ -16,10 +16,11 @@ from workbench.patching.capture import Capture, taps_at
 from workbench.patching.cone import EditedRun, Observer, Write, run_edited
 from workbench.patching.metric import Metric
 from workbench.patching.settings import PathSettings
+from workbench.patching.sweep_batch import Cell
 from workbench.patching.values import position_of
 
-#: One sender in one prompt of the batch: (prompt, layer, head).
-Sender = tuple[int, int, int]
+#: One sender in one prompt of the batch.
+Sender = tuple[int, Cell]
 
 
 class PathBatch(BatchRuns):
@@ -27,7 +28,7 @@ class PathBatch(BatchRuns):
 
     Attributes:
         positions: that position, of each prompt.
-        base_z, source_z: layer → z of the base and of the source runs, ``[prompt, pos, head, d_head]``.
+        base_z, source_z: depth → z of the base and of the source runs, ``[prompt, pos, head, d_head]``.
     """
 
     def __init__(
@@ -40,15 +41,15 @@ class PathBatch(BatchRuns):
         metric: Metric,
         settings: PathSettings,
     ) -> None:
-        self.settings, layers = settings, range(resumable.n_layers)
+        self.settings, self.depths = settings, range(resumable.n_layers * resumable.n_steps)
         self.positions = [position_of(inputs, i, settings.position) for i in group.members]
-        self.z_hook = [resumable.hook_name("z", layer) for layer in layers]
+        self.z_hook = [resumable.hook_name("z", depth % resumable.n_layers) for depth in self.depths]
         self.base_z, self.source_z = Capture[int](), Capture[int]()
         self._mlp_out: Capture[int] = Capture()
-        super().__init__(resumable, inputs, group, base_ids, metric, taps_at(resumable, self.base_z, "z", layers))
+        super().__init__(resumable, inputs, group, base_ids, metric, taps_at(resumable, self.base_z, "z", self.depths))
         if not resumable.causal or (metric.reference and not self.base_is_clean):
             source = self.stacked(source_ids)
-            run, self.source_z = self.run_and_capture(source, "z", layers, lambda x: x)
+            run, self.source_z = self.run_and_capture(source, "z", self.depths, lambda x: x)
             clean = (self.ids, self.base) if self.base_is_clean else (source, run)
             self.base_scores = self.score(self.readout(*clean, None) if metric.reference else None)
             self.source_scores = self.scores(source, run)
@@ -56,28 +57,29 @@ class PathBatch(BatchRuns):
             self.base_scores = self.score()
             hooks = dict(enumerate(self.z_hook))
             self.source_scores, changed = self.resume_sources(source_ids, hooks, lambda x: x)
-            for layer, z in changed.items():
-                self.source_z[layer] = self.base_z[layer].clone()
-                self.source_z[layer][:, self.first_difference :] = z
+            for depth, z in changed.items():
+                self.source_z[depth] = self.base_z[depth].clone()
+                self.source_z[depth][:, self.first_difference :] = z
 
-    def run(self, receivers: Mapping[int, Sequence[int]] | None) -> tuple[Float[np.ndarray, "prompt layer head"], int]:
+    def run(
+        self, cells: Sequence[Cell], receivers: Mapping[int, Sequence[int]] | None
+    ) -> tuple[Float[np.ndarray, "prompt cell"], int]:
         """Each prompt's metric for each sender, NaN for heads that are none, and how many of them needed no run.
 
         Args:
-            receivers: layer → heads; None for the final residual stream.
+            cells: a head each, at one depth or several.
+            receivers: depth → heads; None for the final residual stream.
         """
-        n_layers, n_heads = self.resumable.n_layers, self.resumable.n_heads
-        values = np.full((len(self.members), n_layers, n_heads), np.nan)
-        top = n_layers if receivers is None else max(receivers)
+        values = np.full((len(self.members), len(cells)), np.nan)
+        top = len(self.depths) if receivers is None else max(receivers)
+        index = {cell: c for c, cell in enumerate(cells)}
         skipped = 0
         for position in sorted(set(self.positions)):
             prompts = [k for k, own in enumerate(self.positions) if own == position]
-            senders = [(k, layer, head) for k in prompts for layer in range(top) for head in range(n_heads)]
-            for sender in senders:
-                values[sender] = self.base_scores[sender[0]]
-            changed = [
-                s for s in senders if not torch.equal(self._z(self.base_z, s, position), self._source(s, position))
-            ]
+            senders = [(k, cell) for k in prompts for cell in cells if min(cell.depths) < top]
+            for k, cell in senders:
+                values[k, index[cell]] = self.base_scores[k]
+            changed = [sender for sender in senders if self._is_changed(sender, position)]
             skipped += len(senders) - len(changed)
             runs = [self._sender_run(sender, position, receivers is not None) for sender in changed]
             if receivers is not None:
@@ -85,31 +87,39 @@ class PathBatch(BatchRuns):
             else:
                 frozen = self.base_z.__getitem__ if self._attention_is_frozen(position, False) else None
                 scores = self._run_edited(runs, position if self.resumable.causal else 0, frozen)
-            for sender, score in zip(changed, scores, strict=True):
-                values[sender] = score
+            for (k, cell), score in zip(changed, scores, strict=True):
+                values[k, index[cell]] = score
         return values, skipped
 
     def _sender_run(self, sender: Sender, position: int, to_heads: bool) -> EditedRun:
         """The run in which one sender's z is patched and the other heads' are frozen."""
-        k, layer, head = sender
-        n_layers = self.resumable.n_layers
-        writes = [Write(layer, self.z_hook[layer], self._source(sender, position), head, position)]
+        k, cell = sender
+        first, writes = min(cell.depths), []
         is_frozen = self._attention_is_frozen(position, to_heads)
-        if not is_frozen:
-            for later in range(layer + 1, n_layers):
-                writes.append(Write(later, self.z_hook[later], self.base_z[later][k][position], None, position))
+        for depth in self.depths[first:]:
+            if depth > first and not is_frozen:
+                writes.append(Write(depth, self.z_hook[depth], self.base_z[depth][k][position], None, position))
+            if depth in cell.depths:
+                value = self._z(self.source_z, sender, depth, position)
+                writes.append(Write(depth, self.z_hook[depth], value, cell.head, position))
         if self.settings.mlps == "freeze":
-            for later in range(layer, n_layers):
-                hook, out = self.resumable.hook_name("mlp_out", later), self._base_mlp_out(later)[k]
-                value, write_at = (out[position], position) if is_frozen else (out, None)
-                writes.append(Write(later, hook, value, None, write_at))
+            for depth in self.depths[first:]:
+                hook = self.resumable.hook_name("mlp_out", depth % self.resumable.n_layers)
+                out = self._base_mlp_out(depth)[k]
+                value, write_at = (out[position], position) if is_frozen and self._one_step else (out, None)
+                writes.append(Write(depth, hook, value, None, write_at))
         return EditedRun(k, tuple(writes))
+
+    @property
+    def _one_step(self) -> bool:
+        """Whether nothing but attention leads from one position to another; steps may hand on anything."""
+        return self.resumable.n_steps == 1
 
     def _attention_is_frozen(self, position: int, to_heads: bool) -> bool:
         """Whether every z that matters is the base run's: then no attention is computed. With one position frozen that
         holds there, and heads receive nowhere else."""
         is_last = self.resumable.causal and position == self.base.length - 1
-        return self.settings.freeze == "all" or to_heads or is_last
+        return self.settings.freeze == "all" or (self._one_step and (to_heads or is_last))
 
     def _patch_receivers(
         self, runs: list[EditedRun], senders: list[Sender], position: int, receivers: Mapping[int, Sequence[int]]
@@ -120,15 +130,15 @@ class PathBatch(BatchRuns):
         first = position if resumable.causal else 0
         if one_position and resumable.causal:  # nothing after the position matters
             base = resumable.truncate(base, position + 1)
-            base_z = {layer: x[:, : position + 1] for layer, x in base_z.items()}
-        hooks = {layer: resumable.hook_name(settings.into, layer) for layer in receivers}
+            base_z = {depth: x[:, : position + 1] for depth, x in base_z.items()}
+        hooks = {depth: resumable.hook_name(settings.into, depth % resumable.n_layers) for depth in receivers}
         inputs: dict[int, Shaped[Tensor, "run pos head d_head"]] = {}
 
-        def observer(layer: int) -> Observer:
+        def observer(depth: int) -> Observer:
             def observe(indices: Sequence[int], _first: int, x: Tensor) -> None:
-                if layer not in inputs:
-                    inputs[layer] = x.new_empty(n_runs, *x.shape[1:])
-                inputs[layer][list(indices)] = x
+                if depth not in inputs:
+                    inputs[depth] = x.new_empty(n_runs, *x.shape[1:])
+                inputs[depth][list(indices)] = x
 
             return observe
 
@@ -138,23 +148,23 @@ class PathBatch(BatchRuns):
             base,
             below,
             first,
-            frozen=base_z.__getitem__,
-            observe={(layer, hooks[layer]): observer(layer) for layer in receivers},
+            frozen=base_z.__getitem__ if self._attention_is_frozen(position, True) else None,
+            observe={(depth, hooks[depth]): observer(depth) for depth in receivers},
             stop=max(receivers) + 1,
             read=lambda _indices, _readout: None,
         )
         group = resumable.n_heads // resumable.n_kv_heads if settings.into in ("k", "v") else 1
         expand = settings.into if group > 1 and not settings.share_kv else ""
         patched = []
-        for row, (k, sender_layer, _) in enumerate(senders):
+        for row, (k, sender) in enumerate(senders):
             writes = []
-            for layer, heads in receivers.items():
-                if layer <= sender_layer:
+            for depth, heads in receivers.items():
+                if depth <= min(sender.depths):
                     continue
                 for head in dict.fromkeys(h // group for h in heads) if settings.share_kv else heads:
-                    value = inputs[layer][row, :, head if settings.share_kv else head // group]
+                    value = inputs[depth][row, :, head if settings.share_kv else head // group]
                     value, write_at = (value[position - first], position) if one_position else (value, None)
-                    writes.append(Write(layer, hooks[layer], value, head, write_at, first, expand))
+                    writes.append(Write(depth, hooks[depth], value, head, write_at, first, expand))
             patched.append(EditedRun(k, tuple(writes)))
         return self._run_edited(patched, first, None)
 
@@ -165,18 +175,17 @@ class PathBatch(BatchRuns):
         return scores
 
     def _is_changed(self, sender: Sender, position: int) -> bool:
-        return not torch.equal(self._z(self.base_z, sender, position), self._source(sender, position))
-
-    def _source(self, sender: Sender, position: int) -> Float[Tensor, "d_head"]:
-        return self._z(self.source_z, sender, position)
+        return not all(
+            torch.equal(self._z(self.base_z, sender, depth, position), self._z(self.source_z, sender, depth, position))
+            for depth in sender[1].depths
+        )
 
     @staticmethod
-    def _z(z: Mapping[int, Tensor], sender: Sender, position: int) -> Float[Tensor, "d_head"]:
-        k, layer, head = sender
-        return z[layer][k, position, head]
+    def _z(z: Mapping[int, Tensor], sender: Sender, depth: int, position: int) -> Float[Tensor, "d_head"]:
+        k, cell = sender
+        return z[depth][k, position, cell.head]
 
-    def _base_mlp_out(self, layer: int) -> Float[Tensor, "prompt pos d_model"]:
+    def _base_mlp_out(self, depth: int) -> Float[Tensor, "prompt pos d_model"]:
         if not self._mlp_out:
-            layers = range(self.resumable.n_layers)
-            _, self._mlp_out = self.run_and_capture(self.ids, "mlp_out", layers, lambda x: x)
-        return self._mlp_out[layer]
+            _, self._mlp_out = self.run_and_capture(self.ids, "mlp_out", self.depths, lambda x: x)
+        return self._mlp_out[depth]

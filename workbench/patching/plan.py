@@ -16,6 +16,7 @@ from workbench.cache.keys import hash_inputs
 from workbench.cache.result_cache import ResultCache
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel
+from workbench.models.steps import steps_info
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.grid import cells_of, check_axes
 from workbench.patching.measure import Measurement
@@ -73,7 +74,7 @@ class Plan:
     @cached_property
     def depths(self) -> list[int]:
         """Depths that are edited."""
-        return sorted({cell.depth for cell in self.cells})
+        return sorted({depth for cell in self.cells for depth in cell.depths})
 
     def identity(self, store: Store | None) -> bytes | None:
         """The model's identity for cache keys; None where nothing can be cached."""
@@ -85,7 +86,8 @@ class Plan:
         identity = self.identity(store)
         if identity is None:
             return ResultCache(None, None)
-        cells = [(cell.depth, cell.head, cell.position) for cell in self.cells]
+        depths = [cell.depths[0] if len(cell.depths) == 1 else cell.depths for cell in self.cells]
+        cells = [(depth, cell.head, cell.position) for depth, cell in zip(depths, self.cells, strict=True)]
         inputs_hash = hash_inputs(self.inputs) if self.settings.edit in ("mean", "resample") else b""
         return ResultCache(store, identity, BATCH_SIZE, "sweep", cells, self.settings.cache_key(), inputs_hash)
 
@@ -99,6 +101,9 @@ class Plan:
             settings.site,
             self.depths,
             attend_to=settings.attend_to,
+            factor=settings.factor,
+            vector=settings.vector,
+            u=settings.u,
             mean_over=settings.mean_over,
             seed=settings.seed,
         )
@@ -132,8 +137,9 @@ class Plan:
         values = np.full((*self.shape, len(measurement.base)), np.nan)
         for cell, edited in zip(self.cells, measurement.edited.T, strict=True):
             values[cell.index] = edited
-        by = [axis.removeprefix("kv_") for axis in self.labels if axis != "step"]
+        by = [axis.removeprefix("kv_") for axis in self.labels]
         metric = {"metric": self.metric.name, "units": self.metric.units}
+        info |= steps_info(self.resumable, self.settings.steps)
         return Sweep(
             values=values,
             base=measurement.base,

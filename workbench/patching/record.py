@@ -8,6 +8,7 @@ from typing import Any
 from workbench import arguments
 from workbench.cache import store_of
 from workbench.core import Edit
+from workbench.models.steps import at_step, resolve_steps
 from workbench.patching.edits import Edits, edit_list
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
@@ -28,6 +29,7 @@ def record(
     sites: Sequence[str] = ("z",),
     layers: Sequence[int] | int | None = None,
     *,
+    steps: Sequence[int] | int | None = None,
     edits: Sequence[Edit] | Edit = (),
     mean_over: Any = None,
     seed: int = 0,
@@ -44,6 +46,10 @@ def record(
         task: a task, pairs, `PairedInputs`, a text or a list of texts.
         sites: short site names, or hook names inside a block.
         layers: which layers; all by default.
+        steps: which sampling steps, of a model that runs its layers in several; all by default. They are then the first
+            axis of an activation, of a site's (``rec.clean["z"][0]``, ``[step, layer, pos, head, d_head]``) and of a
+            hook's (``rec.clean["blocks.2.attn.hook_z"][0]``, ``[step, pos, head, d_head]``); and
+            ``rec.clean["blocks.2.attn.hook_z@3"][0]`` is step 3 alone.
         edits: edits under which to record: in both runs of a pair, each taking the values of ``patch`` from the other.
             Activations under an edit by your own function are not cached.
         mean_over, seed: of ``mean`` and ``resample`` edits, see `workbench.run`.
@@ -52,7 +58,7 @@ def record(
 
     Raises:
         UnknownName: the model has no such site.
-        UsageError: a layer that does not exist, or an edit that cannot be made.
+        UsageError: a layer or step that does not exist, or an edit that cannot be made.
         BadInput: the disk is full and the rest does not fit into memory.
 
     Examples:
@@ -63,11 +69,12 @@ def record(
     """
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     sites = arguments.texts("sites", sites, "names of sites")
-    layers = resolve_layers(layers, resumable.n_layers)
+    layers, steps = resolve_layers(layers, resumable.n_layers), resolve_steps("steps", steps, resumable.n_steps)
     edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed, at_least=0)
     mean_over = resolve_mean_over(mean_over, model)
     hooks = site_hooks(resumable, sites, layers)
-    names = [hook for per_layer in hooks.values() for hook in per_layer]
+    plain_names, n_steps = [hook for per_layer in hooks.values() for hook in per_layer], resumable.n_steps
+    names = [at_step(hook, step, n_steps) for step in steps for hook in plain_names]
     paired = inputs.corrupt is not inputs.clean
     runs = [inputs, inputs.swapped()] if paired else [inputs]
     recorder = Recorder(resumable, store, model_identity(resumable, store))
@@ -75,5 +82,5 @@ def record(
     recorded = []
     for run in runs:
         run_edits = Edits.of(recorder, run, edits, mean_over, seed, model) if edits else None
-        recorded.append(RecordedRun(recorder.source(run.clean, names, done, run_edits), hooks))
-    return Recording(recorded[0], recorded[1] if paired else None, sites, layers, edits)
+        recorded.append(RecordedRun(recorder.source(run.clean, names, done, run_edits), hooks, steps, n_steps))
+    return Recording(recorded[0], recorded[1] if paired else None, sites, layers, edits, steps)

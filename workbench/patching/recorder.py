@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workbench.cache import Store
 from workbench.models.resumable import ResumableModel
+from workbench.models.steps import hook_at_depth
 from workbench.patching.batches import batches
 from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.capture import Capture, RunEdits, capture_hooks, taps_at
@@ -33,7 +34,7 @@ class Recorder:
         progress: Callable[[int], object] = lambda _: None,
         edits: RunEdits | None = None,
     ) -> Source:
-        """Activations at hook names in the first sampling step, under `edits` if there are any."""
+        """Activations at hooks (with the step where the model has several), under `edits` if there are any."""
         cacheable = edits is None or edits.key(0) is not None
         if self.store is not None and self.identity is not None and cacheable and len(inputs):
             recording = CachedRecording(self.resumable, self.store, self.identity, inputs, hooks, edits)
@@ -52,7 +53,7 @@ class Recorder:
     ) -> list[dict[int, Shaped[Tensor, "pos *rest"]]]:
         """One site of each input at some depths, positions first: ``[pos, ...]``, a pattern ``[dest, head, src]``."""
         if self.identity is not None:
-            hooks = [self.resumable.hook_name(site, depth) for depth in depths]  # one step: a depth is a layer
+            hooks = [hook_at_depth(self.resumable, site, depth) for depth in depths]
             source = self.source(inputs, hooks)
             rows = [dict(zip(depths, source.read(hooks, i), strict=True)) for i in range(len(inputs))]
         else:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workbench.core import Edit
 from workbench.errors import BadInput, UnknownName
+from workbench.models.steps import at_step
 
 
 class Source(Protocol):
@@ -43,10 +44,10 @@ class InMemory:
 
 
 class PromptActivations(Sequence[Tensor]):
-    """One tensor a prompt, each read on access: of one hook, or of a site's layers ``[layer, ...]``."""
+    """One tensor a prompt, each read on access: of one hook, or of several, stacked to leading axes of `shape`."""
 
-    def __init__(self, source: Source, hooks: Sequence[str], layers: bool) -> None:
-        self._source, self._hooks, self._layers = source, hooks, layers
+    def __init__(self, source: Source, hooks: Sequence[str], shape: Sequence[int]) -> None:
+        self._source, self._hooks, self._shape = source, hooks, tuple(shape)
 
     def __len__(self) -> int:
         return self._source.prompts
@@ -67,7 +68,7 @@ class PromptActivations(Sequence[Tensor]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"prompt {index} of {len(self)}")
         tensors = self._source.read(self._hooks, index % len(self))
-        return torch.stack(tensors) if self._layers else tensors[0]
+        return torch.stack(tensors).unflatten(0, self._shape) if self._shape else tensors[0]
 
     def __getattr__(self, name: str) -> NoReturn:
         hint = f". It is one tensor per prompt: see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
@@ -82,19 +83,34 @@ class RecordedRun(Mapping[str, PromptActivations]):
 
     ``run["z"]`` is a sequence with one tensor a prompt, ``[layer, pos, head, d_head]`` over the recorded layers;
     ``run["blocks.9.attn.hook_z"]`` the same for one layer, ``[pos, head, d_head]``. Patterns are ``[head, dest, src]``.
-    With a cache each tensor is read from it on access, and is a copy of your own.
+    Where the model runs its layers in several sampling steps, the recorded steps are the first axis of both, and
+    ``run["blocks.9.attn.hook_z@3"]`` is step 3. With a cache each tensor is read from it on access, and is a copy of
+    your own.
+
+    Args:
+        sites: site → its plain hook names, one a layer.
+        steps: the recorded steps, of `n_steps`.
     """
 
-    def __init__(self, source: Source, sites: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, source: Source, sites: Mapping[str, Sequence[str]], steps: Sequence[int] = (0,), n_steps: int = 1
+    ) -> None:
         self._source, self._sites = source, sites
-        self._hooks = [hook for hooks in sites.values() for hook in hooks]
+        of_steps = (len(steps),) if n_steps > 1 else ()
+        #: Name → the stored hooks behind it, and the leading axes that they are stacked to.
+        self._names: dict[str, tuple[list[str], tuple[int, ...]]] = {}
+        for site, hooks in sites.items():
+            stored = [at_step(hook, step, n_steps) for step in steps for hook in hooks]
+            self._names[site] = stored, (*of_steps, len(hooks))
+        for hook in dict.fromkeys(hook for hooks in sites.values() for hook in hooks):
+            self._names[hook] = [at_step(hook, step, n_steps) for step in steps], of_steps
+            self._names |= {f"{hook}@{step}": ([at_step(hook, step, n_steps)], ()) for step in steps}
 
     def __getitem__(self, site: str) -> PromptActivations:
-        if site in self._sites and site not in self._hooks:
-            return PromptActivations(self._source, self._sites[site], layers=True)
-        if site in self._hooks:
-            return PromptActivations(self._source, [site], layers=False)
-        raise UnknownName("recorded site", site, [*self._sites, *self._hooks])
+        if site not in self._names:
+            stored = [hook for hooks, shape in self._names.values() for hook in hooks if not shape]
+            raise UnknownName("recorded site", site, [*self._sites, *dict.fromkeys(stored)])
+        return PromptActivations(self._source, *self._names[site])
 
     @property
     def prompts(self) -> int:
@@ -123,7 +139,7 @@ class RecordedRun(Mapping[str, PromptActivations]):
 
 @dataclass(frozen=True)
 class Recording:
-    """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`, under
+    """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`, in `steps`, under
     `edits`.
 
     Examples:
@@ -139,11 +155,13 @@ class Recording:
     sites: tuple[str, ...]
     layers: tuple[int, ...]
     edits: tuple[Edit, ...] = ()
+    steps: tuple[int, ...] = (0,)
 
     def __repr__(self) -> str:
         runs = "clean and corrupt runs" if self.corrupt is not None else "runs"
         under = f" under {len(self.edits)} edits" if self.edits else ""
+        steps = f" in steps {', '.join(map(str, self.steps))}" if self.steps != (0,) else ""
         return (
-            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers, {runs} of {self.clean.prompts} "
+            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers{steps}, {runs} of {self.clean.prompts} "
             f"prompts{under})"
         )

@@ -108,7 +108,7 @@ def run(
 
     Raises:
         UnknownName: no such site.
-        UsageError: a head, layer or position that does not exist, or a patch without a pair.
+        UsageError: a head, layer, position or step that does not exist, or a patch without a pair.
 
     Examples:
         >>> model = wb.load("tiny")

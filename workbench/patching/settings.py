@@ -24,13 +24,13 @@ from workbench.arguments import (
     whole_number,
 )
 from workbench.cache.keys import digest, hash_inputs
-from workbench.core import EDIT_KINDS, attended
+from workbench.core import ARGUMENT_OF, EDIT_KINDS, checked_argument, vector_hash
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.metric import Metric
 
-AXES = ("layer", "head", "position")
+AXES = ("step", "layer", "head", "position")
 #: Arguments that belong to one kind of edit, and are refused with any other.
-ONLY_FOR = {"attend_to": "pattern", "mean_over": "mean"}
+ONLY_FOR = {name: kind for kind, (name, _, _) in ARGUMENT_OF.items()} | {"mean_over": "mean"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,11 @@ class SweepArguments(TypedDict, total=False):
     heads: Sequence[int] | int | None
     positions: Sequence[int | str] | int | str | None
     attend_to: Any
+    factor: float | None
+    vector: Tensor | None
+    u: float | None
     mean_over: Any
+    steps: Sequence[int] | int | None
     where: np.ndarray | None
     seed: int
     memory_gb: float
@@ -87,6 +91,10 @@ class SweepSettings(Settings):
     where: Any = None
     seed: int = 0
     memory_gb: float = 1.0
+    steps: Any = None
+    factor: Any = None
+    vector: Any = None
+    u: Any = None
 
     def __post_init__(self) -> None:
         text("site", self.site)
@@ -106,10 +114,11 @@ class SweepSettings(Settings):
             )
         if self.positions is not None:
             object.__setattr__(self, "positions", _positions(self.positions))
-        if self.attend_to is not None:
-            object.__setattr__(self, "attend_to", attended(self.attend_to))
-        if self.edit == "pattern" and self.attend_to is None:
-            raise refusal("attend_to", None, "positions", because="edit='pattern' forces attention onto them")
+        for kind, (name, expected, use) in ARGUMENT_OF.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, checked_argument(name, getattr(self, name)))
+            elif self.edit == kind:
+                raise refusal(name, None, expected, because=f"edit={kind!r} {use}")
         for name, edit in ONLY_FOR.items():
             if getattr(self, name) is not None and self.edit != edit:
                 raise refusal(
@@ -136,6 +145,9 @@ class SweepSettings(Settings):
             info["resample_seed"] = self.seed
         if self.attend_to is not None:
             info["attend_to"] = str(self.attend_to)
+        info |= {name: value for name in ("factor", "u") if (value := getattr(self, name)) is not None}
+        if self.vector is not None:
+            info["vector"] = {"shape": list(self.vector.shape), "hash": vector_hash(self.vector)}
         return info
 
 
@@ -154,8 +166,12 @@ class PathSettings(Settings):
     mlps: str = "recompute"
     share_kv: bool = False
     metric: Any = "logit_difference"
+    by: Any = "head"
+    steps: Any = None
 
     def __post_init__(self) -> None:
+        axes = {one_of("by", axis, ("head", "step")) for axis in texts("by", self.by, "axes")}
+        object.__setattr__(self, "by", "head" if axes == {"head"} else ("step", "head"))
         one_of("into", self.into, ("q", "k", "v"))
         position("position", self.position)
         one_of("direction", self.direction, ("noise", "denoise"))
@@ -165,7 +181,8 @@ class PathSettings(Settings):
 
     def as_info(self) -> dict[str, Any]:
         """What a result reports of them, JSON-able."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metric"}
+        own = {"metric", "by", "steps"}  # a result has entries of its own for these
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +226,8 @@ def _positions(positions: Any) -> Any:
 def _hashable(value: Any) -> Any:
     if isinstance(value, PairedInputs):
         return hash_inputs(value).hex()
+    if isinstance(value, Tensor):
+        return digest(value).hex()
     if isinstance(value, np.ndarray):
         return [str(value.dtype), list(value.shape), digest(value.tobytes()).hex()]
     if isinstance(value, Mapping):

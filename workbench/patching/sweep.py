@@ -35,7 +35,11 @@ def sweep(
     heads: Sequence[int] | int | None = None,
     positions: Sequence[int | str] | int | str | None = None,
     attend_to: Any = None,
+    factor: float | None = None,
+    vector: Tensor | None = None,
+    u: float | None = None,
     mean_over: Any = None,
+    steps: Sequence[int] | int | None = None,
     where: np.ndarray | None = None,
     seed: int = 0,
     memory_gb: float = 1.0,
@@ -51,8 +55,11 @@ def sweep(
         model: a `HookedLM`, or any `ResumableModel`.
         task: a task, pairs, or tokenised `PairedInputs`.
         site: a short site name, or a hook name inside a block.
-        by: axes of the sweep besides the layer: ``"head"``, ``"position"``, both, or ``"layer"`` alone.
-        edit: ``patch``, ``zero``, ``mean``, ``resample``, ``pattern``, or a function of one prompt's activation.
+        by: axes of the sweep besides the layer: ``"head"``, ``"position"``, both, or ``"layer"`` alone; and ``"step"``
+            where the model runs its layers in several sampling steps. The axes come in the order step, layer, head,
+            position. Without ``"step"`` one edit is made in every step at once.
+        edit: ``patch``, ``zero``, ``mean``, ``resample``, ``scale``, ``add``, ``pattern``, ``identity`` (see
+            `workbench.core.Edit`), or a function of one prompt's activation.
         direction: for ``patch``: ``denoise`` (the corrupt run with clean values; the default) or ``noise`` (the clean
             run with corrupt values). The other edits' base is the clean run, and they take no direction but noise.
         metric: a name of `METRICS`, or ``f(logits [row, d_vocab], example) -> [row]``.
@@ -60,8 +67,10 @@ def sweep(
         positions: names or indices. Without ``by="position"`` all of them are edited at once (by default every
             position); with it they are the axis: by default the task's named positions, or every index where the task
             has none; ``"all"`` selects every index.
-        attend_to: for ``edit="pattern"``, see `workbench.core.Edit`.
+        attend_to, factor, vector, u: for ``edit="pattern"``, ``"scale"``, ``"add"`` and ``"identity"``, see
+            `workbench.core.Edit`. Every cell gets the same.
         mean_over: for ``edit="mean"``: other inputs, or ``"positions"``.
+        steps: the sampling steps that are edited, at once or (``by="step"``) one at a time; all by default.
         where: which cells of the grid (every axis but the examples) are run; the others are blank. All by default.
         seed: of resampling.
         memory_gb: the most memory that the edited runs may take at once; a smaller limit means smaller chunks.
@@ -77,6 +86,9 @@ def sweep(
         >>> sweep = wb.sweep(model, wb.task("ioi", n=6, seed=0))
         >>> sweep.values.shape, str(sweep.top(1)[0])  # [layer, head, example]
         ((2, 8, 6), '0.7')
+        >>> halved = wb.sweep(model, wb.task("ioi", n=6, seed=0), edit="scale", factor=0.5)
+        >>> halved.info["edit"], halved.info["factor"]
+        ('scale', 0.5)
     """
     settings = SweepSettings(
         site=site,
@@ -88,7 +100,11 @@ def sweep(
         heads=heads,
         positions=positions,
         attend_to=attend_to,
+        factor=factor,
+        vector=vector,
+        u=u,
         mean_over=mean_over,
+        steps=steps,
         where=where,
         seed=seed,
         memory_gb=memory_gb,

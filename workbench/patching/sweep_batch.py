@@ -23,10 +23,10 @@ from workbench.patching.values import Values, ValuesByDepth, position_of
 
 @dataclass(frozen=True)
 class Cell:
-    """One edit of a sweep: which head at which depth and at which of the task's positions."""
+    """One edit of a sweep: which head, at which depths (one a step) and at which of the task's positions."""
 
     index: tuple[int, ...]
-    depth: int
+    depths: tuple[int, ...]
     head: int | None
     position: int | str | None
 
@@ -103,7 +103,8 @@ class SweepBatch(BatchRuns):
             positions = [p for p in self.positions(k, cell, shared_positions) if p is None or p >= self.first]
             if not positions or self._changes_nothing(k, cell, positions):
                 continue
-            runs.append(EditedRun(k, tuple(self._write(k, cell, position) for position in positions)))
+            writes = (self._write(k, cell, depth, position) for depth in cell.depths for position in positions)
+            runs.append(EditedRun(k, tuple(writes)))
             indices.append((k, i))
             start = min(self.first if p is None else p for p in positions)
             starts.append(start if self.resumable.causal else 0)
@@ -147,24 +148,27 @@ class SweepBatch(BatchRuns):
             read(range(at, at + len(part)), self.resumable.full_forward(ids, taps, tokens, expand))
         return scores
 
-    def _write(self, k: int, cell: Cell, position: int | None) -> Write:
-        hook, values = self.hooks[cell.depth], self.source_values[k]
+    def _write(self, k: int, cell: Cell, depth: int, position: int | None) -> Write:
+        hook, values = self.hooks[depth], self.source_values[k]
         if callable(values):
-            return Write(cell.depth, hook, values, cell.head, position)
-        value = values[cell.depth]
+            return Write(depth, hook, values, cell.head, position)
+        value = values[depth]
         offset = self.length - len(value)
         value = value if cell.head is None else value[:, cell.head]
         value = value if position is None else value[position - offset]
-        return Write(cell.depth, hook, value, cell.head, position, offset)
+        return Write(depth, hook, value, cell.head, position, offset)
 
     def _changes_nothing(self, k: int, cell: Cell, positions: list[int | None]) -> bool:
         """Whether a cell's values are the base run's own."""
         if not self.changed:
             return False
-        changed = self.changed[cell.depth][k]
-        if cell.head is not None:
-            changed = changed[:, cell.head]
-        return not any((changed if p is None else changed[p - self.first]).any() for p in positions)
+        for depth in cell.depths:
+            changed = self.changed[depth][k]
+            if cell.head is not None:
+                changed = changed[:, cell.head]
+            if any((changed if p is None else changed[p - self.first]).any() for p in positions):
+                return False
+        return True
 
     def positions(
         self, k: int, cell: Cell, shared_positions: Sequence[int | str] | int | str | None

@@ -18,7 +18,7 @@ from workbench.core import Edit, Head
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.cone import EditedRun
-from workbench.patching.edits import Edits
+from workbench.patching.edits import Edits, argument_key, steps_key
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric, metric_for
@@ -84,11 +84,11 @@ def sweep_sets(
 
     cacheable = settings.is_cacheable and all(isinstance(item.kind, str) for item in distinct)
     identity = model_identity(resumable, store) if cacheable else None
+    edits = Edits.of(Recorder(resumable, store, identity), inputs, distinct, settings.mean_over, seed, model)
     results = ResultCache(None, None)
     if identity is not None:
-        key = [[_edit_key(item) for item in items] for items in edits_of.values()]
+        key = [[_edit_key(item, resumable.n_steps) for item in items] for items in edits_of.values()]
         results = ResultCache(store, identity, BATCH_SIZE, "sets", key, settings.cache_key(), hash_inputs(inputs))
-    edits = Edits.of(Recorder(resumable, store, identity), inputs, distinct, settings.mean_over, seed, model)
     counter = ProgressCounter(len(edits_of) * len(inputs), "sets of edits", progress)
 
     def compute(group: Group) -> Measurement:
@@ -142,12 +142,12 @@ def _run_sets(
     scores = np.repeat(np.array(batch.base_scores)[:, None], len(sets), 1)
     runs, indices, starts = [], [], []
     for k, i in enumerate(group.members):
-        writes = edits.edited_run(i).writes
+        writes = edits.writes(i)
         for s, members in enumerate(sets):
             if members:
-                runs.append(EditedRun(k, tuple(writes[m] for m in members)))
+                runs.append(EditedRun(k, tuple(write for m in members for write in writes[m])))
                 indices.append((k, s))
-                first = [_first_changed(edits.edits[m].kind, writes[m].position, group) for m in members]
+                first = [_first_changed(edits.edits[m].kind, writes[m][0].position, group) for m in members]
                 starts.append(min(first) if batch.resumable.causal else 0)
     progress(scores.size - len(runs))
     batch.run_by_start(runs, indices, starts, scores, progress)
@@ -174,13 +174,19 @@ def _edit(name: object, item: Any, kind: str) -> Edit:
     return instance(f"sets[{name!r}]", item, Edit, "wb.Head and wb.Edit")
 
 
-def _edit_key(edit: Edit) -> tuple[Any, ...]:
+def _edit_key(edit: Edit, n_steps: int) -> tuple[Any, ...]:
     weights = edit.attend_to
     weights = sorted(weights.items(), key=str) if isinstance(weights, Mapping) else weights
-    return edit.site, edit.layer, edit.step, edit.head, edit.position, edit.kind, weights
+    where = edit.site, edit.layer, steps_key(edit, n_steps), edit.head, edit.position
+    return *where, edit.kind, weights, *argument_key(edit)
 
 
 def _describe(edit: Edit) -> str:
     kind = edit.kind if isinstance(edit.kind, str) else getattr(edit.kind, "__name__", "function")
     where = f"{edit.layer}" if edit.head is None else str(Head(edit.layer, edit.head))
-    return f"{kind} {edit.site} {where}" + ("" if edit.position is None else f" at {edit.position}")
+    where += "" if edit.position is None else f" at {edit.position}"
+    if edit.step is not None:
+        steps = (edit.step,) if isinstance(edit.step, int) else edit.step
+        where += f" in step {', '.join(map(str, steps))}"
+    numbers = [f"{number:g}" for number in (edit.factor, edit.u) if number is not None]
+    return " ".join([kind, *numbers, edit.site, where])

@@ -1,5 +1,5 @@
-"""Where an edit's values come from: the other run, zero, a mean, other prompts, attention weights, or a
-function.
+"""Where an edit's values come from: the other run, a mean, other prompts, attention weights, or the activation itself
+(zero, scaled, moved by a vector or towards the identity, or by a function).
 
 A value is computed for one example and one depth, at all positions; `workbench.patching.cone.Write` picks from it.
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 from workbench.arguments import refusal
 from workbench.errors import BadInput, UsageError
 from workbench.inputs.paired import PairedInputs
+from workbench.patching.cone import EachPosition
 from workbench.patching.recorder import Recorder
 
 #: (depth, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
@@ -47,11 +48,61 @@ class OtherRun:
 
 
 @dataclass
-class Zero:
-    """Zeros."""
+class Changed:
+    """Each position's own activation, changed in the same way in every example."""
 
-    def of(self, example: int) -> Callable[[Tensor], Tensor]:
-        return torch.zeros_like
+    change: Callable[[Tensor, Tensor], Tensor]
+
+    def of(self, example: int) -> EachPosition:
+        return EachPosition(self.change)
+
+
+def zero(x: Tensor, _: Tensor) -> Tensor:
+    """Zeros."""
+    return torch.zeros_like(x)
+
+
+def scaled(factor: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """``x · factor``."""
+    return lambda x, _: x * factor
+
+
+def moved(vector: Shaped[Tensor, "*rest"]) -> Callable[[Tensor, Tensor], Tensor]:
+    """``x + vector``.
+
+    Raises:
+        UsageError: a position's activation has another shape.
+    """
+
+    def add(x: Shaped[Tensor, "pos *rest"], _: Tensor) -> Shaped[Tensor, "pos *rest"]:
+        expected = x.shape[x.ndim - vector.ndim :]
+        if x.ndim <= vector.ndim or vector.shape != expected:
+            what = f"a tensor of shape {tuple(expected)}"
+            raise refusal("vector", vector, what, because="that is the shape of one position at this site")
+        return x + vector.to(x)
+
+    return add
+
+
+@dataclass
+class Identity:
+    """Attention rows moved towards the identity: row i becomes ``(1 − u) · row + u · onehot(i)``. At u = 1 each
+    position sees itself alone, so that z = v (perturbed-attention guidance; Ahn et al. 2024, arXiv 2403.17377)."""
+
+    inputs: PairedInputs
+    u: float
+
+    def of(self, example: int) -> EachPosition:
+        length = len(self.inputs.clean[example])
+
+        def toward_identity(x: Float[Tensor, "dest *head src"], positions: Tensor) -> Float[Tensor, "dest *head src"]:
+            if x.shape[-1] != length:
+                why = f"a row has {x.shape[-1]} sources where the input has {length} positions"
+                raise refusal("u", self.u, "rows in which position i is source i", because=why)
+            own = torch.nn.functional.one_hot(positions, length).to(x)
+            return (1 - self.u) * x + self.u * own.view(len(x), *[1] * (x.ndim - 2), length)
+
+        return EachPosition(toward_identity)
 
 
 @dataclass
@@ -194,16 +245,25 @@ def values_of(
     *,
     source: Sequence[Tensor] = (),
     attend_to: Any = None,
+    factor: float | None = None,
+    vector: Tensor | None = None,
+    u: float | None = None,
     mean_over: PairedInputs | str | None = None,
     seed: int = 0,
 ) -> Values:
-    """The values of an edit of that kind (see `workbench.core.Edit`)."""
+    """The values of an edit of that kind, with the argument that the kind takes (see `workbench.core.Edit`)."""
     if not isinstance(kind, str):
         return Function(kind)
     if kind == "patch":
         return OtherRun(recorder, source, site, depths)
     if kind == "zero":
-        return Zero()
+        return Changed(zero)
+    if kind == "scale" and factor is not None:
+        return Changed(scaled(factor))
+    if kind == "add" and vector is not None:
+        return Changed(moved(vector))
+    if kind == "identity" and u is not None:
+        return Identity(inputs, u)
     if kind == "mean":
         reference = mean_over if isinstance(mean_over, PairedInputs) else inputs
         return Mean(recorder, inputs, reference, site, depths, over_positions=mean_over == "positions")

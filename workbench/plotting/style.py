@@ -154,7 +154,15 @@ def _subtitle(info: Mapping[str, Any]) -> str:
     else:
         what = " ".join(filter(None, [edit, site])) + (f" by {_listed(info['by'])}" if info.get("by") else "")
     direction = f"direction: {info['direction']}" if info.get("direction") else ""
-    return " · ".join(filter(None, [what, direction, str(info.get("metric", "")).replace("_", " ")]))
+    return " · ".join(filter(None, [what, _steps(info), direction, str(info.get("metric", "")).replace("_", " ")]))
+
+
+def _steps(info: Mapping[str, Any]) -> str:
+    """The sampling steps in which a sweep without a step axis makes each edit; empty for models with one step."""
+    n_steps, steps, by = info.get("n_steps", 1), info.get("steps", []), info.get("by") or ()
+    if n_steps == 1 or "step" in by:
+        return ""
+    return f"in all {n_steps} steps at once" if len(steps) == n_steps else f"in steps {_listed(steps, ', ')} at once"
 
 
 def _scale(info: Mapping[str, Any], quantity: str) -> str:

@@ -208,7 +208,7 @@ class Sweep:
             yield index, {a: self.labels[a][i] for a, i in zip(self.axes, index, strict=True)}
 
     def name(self, index: tuple[int, ...]) -> str:
-        """A cell as people write it: ``9.6``, ``9.kv1``, ``9.6 at S2``, ``layer 9 at end``."""
+        """A cell as people write it: ``9.6``, ``9.kv1``, ``9.6 at S2``, ``9.6 in step 3``, ``layer 9 at end``."""
         sizes = self.values.shape[:-1]
         entries = arguments.sequence("index", index, f"a cell's index, one number for each of {', '.join(self.axes)}")
         if len(entries) != len(sizes):
@@ -218,7 +218,8 @@ class Sweep:
         if "set" in at:
             return at["set"]
         name = head_name(at) or " ".join(f"{a} {at[a]}" for a in ("layer", "head", "kv_head") if a in at)
-        return " at ".join(filter(None, [name, at.get("position")]))
+        name += f" in step {at['step']}" if "step" in at else ""
+        return " at ".join(filter(None, [name.strip(), at.get("position")]))
 
     def ranking(self) -> Float[np.ndarray, "*cells"]:
         """What cells are ranked by: ``|mean_delta|``, which orders them as |effect| does. NaN for blank cells."""
@@ -227,8 +228,8 @@ class Sweep:
     def top(self, k: int | None = None, *, percent: float | None = None) -> list[Head]:
         """The `k` heads, or the top `percent` % (``max(1, round(k·L·H))``), with the largest |effect|, largest first.
 
-        With a position axis a head counts with its largest position. Blank heads never appear. In a sweep over
-        key/value heads `Head.index` counts those.
+        With a step or a position axis a head counts with the largest of its cells. Blank heads never appear. In a sweep
+        over key/value heads `Head.index` counts those.
 
         Raises:
             UsageError: the sweep has no heads, or not exactly one of `k` and `percent` is given.
@@ -260,6 +261,8 @@ class Sweep:
         columns: dict[str, Any] = {}
         if "set" in self.axes:
             columns["set"] = [at["set"] for at in places]
+        if "step" in self.axes:
+            columns["step"] = [int(at["step"]) for at in places]
         if "layer" in self.axes:
             columns["layer"] = [int(at["layer"]) for at in places]
         if {"head", "kv_head"} & set(self.axes):

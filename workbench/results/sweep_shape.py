@@ -10,7 +10,7 @@ from workbench.arguments import refusal
 if TYPE_CHECKING:
     from workbench.results.sweep import Sweep
 
-#: Named sets of edits are an axis of their own; sampling steps come next (diffusion models only).
+#: Named sets of edits are an axis of their own; sampling steps come next (models that run their layers several times).
 AXES = ("set", "step", "layer", "head", "kv_head", "position")
 
 

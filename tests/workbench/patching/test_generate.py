@@ -53,6 +53,32 @@ def test_edits_hold_for_every_new_token() -> None:
     assert not torch.equal(wb.generate(model, IDS, max_new_tokens=6), ids)
 
 
+def test_scaled_heads_and_rows_moved_to_the_diagonal_hold_for_every_new_token() -> None:
+    """Also at the positions that are new: one head is scaled, another sees its own position alone from the end on."""
+    model, plain = HookedLM(nudged("llama")), Plain(nudged("llama"), "llama")
+    model.hf.generation_config.eos_token_id = None
+    edits = [
+        wb.Edit("z", 0, head=1, kind="scale", factor=-1),
+        wb.Edit("pattern", 2, head=4, position="end", kind="identity", u=1),
+    ]
+    ids = IDS
+    for _ in range(6):
+        values: list[Tensor] = []
+
+        def turn(x: Tensor) -> None:
+            x[:, 1] *= -1
+
+        plain.logits(ids, ("z", 0, turn), ("v", 2, lambda x, values=values: values.append(x.clone())))
+
+        def copy(x: Tensor, own: Tensor = values[0][:, 1]) -> None:
+            x[len(IDS) - 1 :, 4] = own[len(IDS) - 1 :]
+
+        token = plain.logits(ids, ("z", 0, turn), ("z", 2, copy)).argmax()
+        ids = torch.cat([ids, token[None]])
+    assert torch.equal(wb.generate(model, IDS, edits=edits, max_new_tokens=6), ids)
+    assert not torch.equal(wb.generate(model, IDS, max_new_tokens=6), ids)
+
+
 def test_a_mean_is_taken_over_all_positions() -> None:
     model = HookedLM(hugging_face("llama"))
     reference = paired(4)

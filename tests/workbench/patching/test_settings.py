@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import workbench as wb
 from tests.families import paired
@@ -53,6 +54,17 @@ CHANGES: list[dict[str, Any]] = [
     {"edit": "mean", "mean_over": paired(3)},
     {"edit": "pattern", "site": "pattern", "attend_to": {0: 1.0}},
     {"edit": "pattern", "site": "pattern", "attend_to": {"0": 1.0}},
+    {"edit": "scale", "factor": 0.5},
+    {"edit": "scale", "factor": 1},
+    {"edit": "add", "vector": torch.ones(2)},
+    {"edit": "add", "vector": torch.ones(2).double()},
+    {"edit": "add", "vector": torch.ones(1, 2)},
+    {"edit": "add", "vector": torch.zeros(2)},
+    {"edit": "identity", "u": 0.5},
+    {"edit": "identity", "u": 1},
+    {"steps": 0},
+    {"steps": [0, 1]},
+    {"by": ["step", "head"]},
     {"where": np.ones((1, 2), bool)},
     {"where": np.ones((2, 1), bool)},
     {"seed": 1},
