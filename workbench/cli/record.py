@@ -55,7 +55,7 @@ def record(
         if not dry_run:
             wb.record(loaded, inputs, chosen, which, progress=display)
         cached = count_cached(loaded, inputs, chosen, which)
-    whole = cached == cost.prompts
+    whole = cached == cost.runs
     document = {
         "model": model,
         "sites": chosen,
@@ -65,7 +65,7 @@ def record(
         "in_cache": cached,
         "path": str(store.folder),
     }
-    done = "Nothing was recorded (--dry-run)." if dry_run else f"{cached} of {cost.prompts} runs are in {store.folder}"
+    done = "Nothing was recorded (--dry-run)." if dry_run else f"{cached} of {cost.runs} runs are in {store.folder}"
     code = 0
     if not dry_run and not whole:
         done += ": the rest did not fit (workbench cache stats shows the budget, WORKBENCH_CACHE_GB sets it)"

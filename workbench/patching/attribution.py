@@ -1,4 +1,4 @@
-"""Attribution patching: what every edit of a sweep would change, to first order, from one backward pass a prompt.
+"""Attribution patching: what every edit of a sweep would change, to first order, from one backward pass per input.
 
 ``change ≈ Σ (value − own) · ∂ metric / ∂ activation``, summed over the steps, positions and dimensions that the edit
 writes, with the gradient taken in the unedited run (Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy, arXiv
@@ -71,8 +71,8 @@ def attribution(plan: Plan, progress: Progress | None = None) -> Sweep:
     return plan.sweep(measurement, screen="attribution", cells=len(plan.cells) * len(plan.inputs))
 
 
-def _changes(plan: Plan, batch: SweepBatch) -> Float[np.ndarray, "cell prompt"]:
-    """The estimated change of each prompt's metric by each cell's edit."""
+def _changes(plan: Plan, batch: SweepBatch) -> Float[np.ndarray, "cell input"]:
+    """The estimated change of each input's metric by each cell's edit."""
     changes = np.zeros((len(plan.cells), len(batch.members)))
     size = _prompts_at_once(plan, batch)
     for at in range(0, len(batch.members), size):
@@ -99,7 +99,7 @@ def _changes(plan: Plan, batch: SweepBatch) -> Float[np.ndarray, "cell prompt"]:
 
 
 def _gradients(plan: Plan, batch: SweepBatch, prompts: Sequence[int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """Some prompts' activations at every edited depth, and the gradients of their metrics with respect to them, from
+    """Some inputs' activations at every edited depth, and the gradients of their metrics with respect to them, from
     the first position that can change on: earlier activations are constants, from the base run."""
     resumable, base, start = plan.resumable, batch.base, batch.first
     leaves = Capture[int](lambda x: x if x.requires_grad else x.detach().requires_grad_())
@@ -134,7 +134,7 @@ def _gradients(plan: Plan, batch: SweepBatch, prompts: Sequence[int]) -> tuple[d
 
 
 def _prompts_at_once(plan: Plan, batch: SweepBatch) -> int:
-    """How many prompts' graphs fit into the memory limit: each holds every layer's activations."""
+    """How many inputs' graphs fit into the memory limit: each holds every layer's activations."""
     resumable: Any = plan.resumable
     d_model = getattr(getattr(resumable, "model", resumable), "d_model", 1024)
     layers = resumable.n_layers * resumable.n_steps

@@ -1,4 +1,4 @@
-"""The unedited runs of a batch: at most eight pairs of prompts of one length and first difference."""
+"""The unedited runs of a batch: at most eight pairs of inputs of one length and first difference."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class BatchRuns:
         self.base: Any = resumable.base_run(self.ids, taps) if resumable.resumes else None
         self.base_is_clean = base_ids is inputs.clean
 
-    def stacked(self, ids: Sequence[Tensor]) -> Shaped[Tensor, "prompt *input"]:
+    def stacked(self, ids: Sequence[Tensor]) -> Shaped[Tensor, "input *rest"]:
         """The batch's part of all ids."""
         return torch.stack([ids[i] for i in self.members])
 
-    def score(self, clean_logits: Float[Tensor, "prompt d_vocab"] | None = None) -> list[float]:
+    def score(self, clean_logits: Float[Tensor, "input d_vocab"] | None = None) -> list[float]:
         """Make the batch's scorer, and return the base runs' metrics."""
         if clean_logits is None and self.metric.reference:
             clean_logits = self._clean_logits()
@@ -62,14 +62,14 @@ class BatchRuns:
         self.scorer = Scorer(self.metric, examples)
         return self.scores(self.ids, self.base)
 
-    def _clean_logits(self) -> Float[Tensor, "prompt d_vocab"]:
+    def _clean_logits(self) -> Float[Tensor, "input d_vocab"]:
         if self.base_is_clean:
             return self.readout(self.ids, self.base, None)
         clean = self.stacked(self.inputs.clean)
         return self.readout(clean, self.resumable.base_run(clean) if self.resumable.resumes else None, None)
 
     @torch.no_grad()
-    def readout(self, ids: Tensor, base: Any, tokens: Tensor | None) -> Float[Tensor, "prompt n"]:
+    def readout(self, ids: Tensor, base: Any, tokens: Tensor | None) -> Float[Tensor, "input n"]:
         """What the metric is computed from, for unedited runs."""
         resumable, rows = self.resumable, torch.arange(len(ids))
         if base is None:

@@ -1,4 +1,4 @@
-"""How prompts are cut into batches of work: from their list alone, so that the same list gives the same bits."""
+"""How inputs are cut into batches of work: from their list alone, so that the same list gives the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording through the store: batches of at most eight prompts are computed once, stored, and read on access.
+"""Recording through the store: batches of at most eight inputs are computed once, stored, and read on access.
 
 A pattern is not stored: rotated q and k are, with the formula by which the layer computes it from them
 (`workbench.models.pattern_formula`). Where a layer follows no such formula, the pattern itself is stored.
@@ -29,7 +29,7 @@ PATTERN = "attn.hook_pattern"
 
 
 class CachedRecording:
-    """Activations at `hooks` of some prompts' runs, as a `workbench.patching.recording.Source`.
+    """Activations at `hooks` of some inputs' runs, as a `workbench.patching.recording.Source`.
 
     Under `edits` (all of them named, see `RunEdits.key`) patterns themselves are stored: they need not follow from q
     and k.
@@ -50,11 +50,11 @@ class CachedRecording:
         self._batch_of = {i: batch for batch in self.batches for i in batch}
         #: (length, hook) → the layer's formula, None where the pattern itself is stored.
         self._formulas: dict[tuple[int, str], PatternFormula | None] = {}
-        #: What the store had no room for: (hook, prompt) → activation.
+        #: What the store had no room for: (hook, input) → activation.
         self._memory: dict[tuple[str, int], Tensor] = {}
 
     @property
-    def prompts(self) -> int:
+    def n_inputs(self) -> int:
         return len(self.ids)
 
     # --- filling --------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class CachedRecording:
         return self.store.has_all([self._key(part, i) for part, i in parts if (part, i) not in self._memory])
 
     def compute(self, batch: list[int]) -> dict[str, Tensor]:
-        """The hooks to store of one batch → ``[prompt, ...]``; its patterns' formulas are noted on the way."""
+        """The hooks to store of one batch → ``[input, ...]``; its patterns' formulas are noted on the way."""
         patterns = [hook for hook in self.hooks if self._by_formula(hook)]
         required = dict.fromkeys(part for hook in self.hooks for part in self._source_hooks(hook))
         activations, base = capture_hooks(self.resumable, self.ids, batch, required, self.edits)
@@ -167,7 +167,7 @@ class CachedRecording:
         a recording larger than the budget is read all the same."""
         if self.resumable.identity() != self.identity:
             raise UsageError(
-                f"The recording of prompt {prompt + 1} is no longer in the cache, and the model has changed since "
+                f"The recording of input {prompt + 1} is no longer in the cache, and the model has changed since "
                 "then. Record it again."
             )
         batch = self._batch_of[prompt]

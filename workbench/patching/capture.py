@@ -22,7 +22,7 @@ class Capture(dict[Key, Tensor]):
 
         z = Capture()
         model.base_run(ids, {0: {model.hook_name("z", layer): z.tap(layer) for layer in layers}})
-        z[3]  # [prompt, pos, head, d_head]
+        z[3]  # [input, pos, head, d_head]
 
     Args:
         transform: applied to each activation before it is stored.

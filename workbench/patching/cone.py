@@ -1,12 +1,12 @@
 """The light cone: many edited runs in one pass through the layers.
 
 An edit at depth L and position p can change only depths ≥ L and, in a causal model, positions ≥ p. So the edited runs
-go through the layers together, those of several prompts too: each is a row of the batch and joins it at the input of
+go through the layers together, those of several inputs too: each is a row of the batch and joins it at the input of
 the depth of its first edit, carrying only positions from `start` on; rows that joined earlier pass through. Every depth
 is called once for each chunk of rows.
 
 The matrix work of an exact sweep over all heads, with w weights a layer, H heads, L layers and P = T − start positions,
-is ``2 w H P L (L + 1) / 2`` flop a prompt, against ``2 (w T L + vocabulary · d_model · T) H L`` for full forwards.
+is ``2 w H P L (L + 1) / 2`` flop per input, against ``2 (w T L + vocabulary · d_model · T) H L`` for full forwards.
 """
 
 from __future__ import annotations

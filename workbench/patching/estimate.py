@@ -19,26 +19,26 @@ class Estimate:
     """Bytes on the disk and seconds for what is not in the cache yet.
 
     Attributes:
-        prompts: runs to record, the two of a pair counted both; `cached` of them are in the cache.
+        runs: to record, the two of a pair counted both; `cached` of them are in the cache.
         size: bytes that the rest takes.
         seconds: how long it takes, from one batch that was timed; 0 where nothing is missing.
 
     Examples:
         >>> estimate = wb.estimate(wb.load("tiny"), wb.task("ioi", n=6), cache=False)
-        >>> estimate.prompts, estimate.cached
+        >>> estimate.runs, estimate.cached
         (12, 0)
     """
 
-    prompts: int
+    runs: int
     cached: int
     size: int
     seconds: float
 
     def __str__(self) -> str:
-        if self.cached == self.prompts:
-            return f"All {self.prompts} runs are in the cache."
+        if self.cached == self.runs:
+            return f"All {self.runs} runs are in the cache."
         already = f"; {self.cached} are in the cache" if self.cached else ""
-        return f"{self.prompts} runs{already}: about {self.size / 1e6:.1f} MB and {self.seconds:.0f} s for the rest."
+        return f"{self.runs} runs{already}: about {self.size / 1e6:.1f} MB and {self.seconds:.0f} s for the rest."
 
 
 def count_cached(
@@ -69,12 +69,12 @@ def estimate(
     Examples:
         >>> model = wb.load("tiny")
         >>> estimate = wb.estimate(model, wb.task("ioi", n=6), ["z", "pattern"], cache=False)
-        >>> estimate.prompts, estimate.size > 0  # both runs of each pair; bytes
+        >>> estimate.runs, estimate.size > 0  # both runs of each pair; bytes
         (12, True)
     """
-    prompts, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
+    runs, cached, tokens, size, seconds = 0, 0, 0, 0.0, 0.0
     for source, batch in _batches(model, task, sites, layers, steps, cache):
-        prompts += len(batch)
+        runs += len(batch)
         if _has(source, batch):
             cached += len(batch)
             continue
@@ -85,7 +85,7 @@ def estimate(
             size = sum(x.nbytes for x in source.compute(batch).values()) / n_tokens
             seconds = (time.perf_counter() - start) / n_tokens
         tokens += len(batch) * len(source.ids[batch[0]])
-    return Estimate(prompts, cached, round(size * tokens), seconds * tokens)
+    return Estimate(runs, cached, round(size * tokens), seconds * tokens)
 
 
 def _batches(

@@ -71,7 +71,7 @@ def cells_of(
 
 
 def named_positions(inputs: PairedInputs, positions: Any) -> Sequence[int | str]:
-    """The position axis: `positions`, the named positions that all prompts share, or every index."""
+    """The position axis: `positions`, the named positions that all inputs share, or every index."""
     if positions is not None and positions != "all":
         return [positions] if isinstance(positions, str | int) else list(positions)
     shared: set[str] = set.intersection(*(set(named) for named in inputs.positions)) if len(inputs) else set()
@@ -80,8 +80,8 @@ def named_positions(inputs: PairedInputs, positions: Any) -> Sequence[int | str]
     lengths = sorted({len(ids) for ids in inputs.clean})
     if len(lengths) > 1:
         raise UsageError(
-            f"These prompts have {', '.join(map(str, lengths))} tokens and no shared named positions, so a position "
-            "axis has no meaning. Give positions=[...] by name, or prompts of one length."
+            f"These inputs have {', '.join(map(str, lengths))} positions and no shared named positions, so a position "
+            "axis has no meaning. Give positions=[...] by name, or inputs of one length."
         )
     return range(lengths[0])
 

@@ -36,7 +36,7 @@ def chunk_for(resumable: ResumableModel, length: int, start: int, tokens: Tensor
     if rows < 1:
         raise UsageError(
             f"One edited run of {positions} positions needs about {per_row / 1e9:.2f} GB and memory_gb is "
-            f"{limit_gb:g}. Raise memory_gb, or use shorter prompts."
+            f"{limit_gb:g}. Raise memory_gb, or use shorter inputs."
         )
     return min(CHUNK, rows * positions)
 

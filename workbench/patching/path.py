@@ -1,8 +1,8 @@
 """Path patching: what a head sends to later heads, or to the logits, directly.
 
 Procedure (Wang et al. 2022, arXiv 2211.00593; the variant that freezes one position is Merullo et al. 2024,
-arXiv 2310.08744): (1) run the base prompt with the sender's z at one position replaced by the source run's and the
-other heads' z frozen to the base run's, MLPs recomputing, and capture the receivers' inputs; (2) run the base prompt
+arXiv 2310.08744): (1) run the base input with the sender's z at one position replaced by the source run's and the
+other heads' z frozen to the base run's, MLPs recomputing, and capture the receivers' inputs; (2) run the base input
 again with only those inputs patched in, and measure.
 
 All senders share one pass through the layers (`workbench.patching.cone`), and where only one position can change, no

@@ -19,16 +19,16 @@ from workbench.patching.settings import PathSettings
 from workbench.patching.sweep_batch import Cell
 from workbench.patching.values import position_of
 
-#: One sender in one prompt of the batch.
+#: One sender in one input of the batch.
 Sender = tuple[int, Cell]
 
 
 class PathBatch(BatchRuns):
-    """A batch whose senders' z is patched at one position of each prompt.
+    """A batch whose senders' z is patched at one position of each input.
 
     Attributes:
-        positions: that position, of each prompt.
-        base_z, source_z: depth → z of the base and of the source runs, ``[prompt, pos, head, d_head]``.
+        positions: that position, of each input.
+        base_z, source_z: depth → z of the base and of the source runs, ``[input, pos, head, d_head]``.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class PathBatch(BatchRuns):
 
     def run(
         self, cells: Sequence[Cell], receivers: Mapping[int, Sequence[int]] | None
-    ) -> tuple[Float[np.ndarray, "prompt cell"], int]:
-        """Each prompt's metric for each sender, NaN for heads that are none, and how many of them needed no run.
+    ) -> tuple[Float[np.ndarray, "input cell"], int]:
+        """Each input's metric for each sender, NaN for heads that are none, and how many of them needed no run.
 
         Args:
             cells: a head each, at one depth or several.
@@ -185,7 +185,7 @@ class PathBatch(BatchRuns):
         k, cell = sender
         return z[depth][k, position, cell.head]
 
-    def _base_mlp_out(self, depth: int) -> Float[Tensor, "prompt pos d_model"]:
+    def _base_mlp_out(self, depth: int) -> Float[Tensor, "input pos d_model"]:
         if not self._mlp_out:
             _, self._mlp_out = self.run_and_capture(self.ids, "mlp_out", self.depths, lambda x: x)
         return self._mlp_out[depth]

@@ -36,10 +36,10 @@ def record(
     cache: Any = None,
     progress: Progress | None = None,
 ) -> Recording:
-    """Record `sites` at `layers` (all by default) for every prompt: ``rec.clean``, and ``rec.corrupt`` for pairs.
+    """Record `sites` at `layers` (all by default) for every input: ``rec.clean``, and ``rec.corrupt`` for pairs.
 
     What the cache holds is not computed again; the rest is computed and stored. The activations themselves stay
-    on the disk and are read prompt by prompt, on access.
+    on the disk and are read input by input, on access.
 
     Args:
         model: a `HookedLM`, or any `ResumableModel`.

@@ -1,4 +1,4 @@
-"""Recorded activations by site or hook name, prompt by prompt, read on access."""
+"""Recorded activations by site or hook name, input by input, read on access."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ class Source(Protocol):
     """Where activations are read from: memory or the store."""
 
     @property
-    def prompts(self) -> int:
-        """How many prompts were recorded."""
+    def n_inputs(self) -> int:
+        """How many inputs were recorded."""
         ...
 
     def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
-        """The activation of one prompt at each hook, ``[pos, ...]``; a pattern is ``[head, dest, src]``."""
+        """The activation of one input at each hook, ``[pos, ...]``; a pattern is ``[head, dest, src]``."""
         ...
 
 
 class InMemory:
-    """Activations in memory: hook → one tensor a prompt."""
+    """Activations in memory: hook → one tensor per input."""
 
     def __init__(self, activations: Mapping[str, list[Tensor]]) -> None:
         self._activations = activations
 
     @property
-    def prompts(self) -> int:
+    def n_inputs(self) -> int:
         return len(next(iter(self._activations.values()), ()))
 
     def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
         return [self._activations[hook][prompt] for hook in hooks]
 
 
-class PromptActivations(Sequence[Tensor]):
-    """One tensor a prompt, each read on access: of one hook, or of several, stacked to leading axes of `shape`."""
+class InputActivations(Sequence[Tensor]):
+    """One tensor an input, each read on access: of one hook, or of several, stacked to leading axes of `shape`."""
 
     def __init__(self, source: Source, hooks: Sequence[str], shape: Sequence[int]) -> None:
         self._source, self._hooks, self._shape = source, hooks, tuple(shape)
 
     def __len__(self) -> int:
-        return self._source.prompts
+        return self._source.n_inputs
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
@@ -61,27 +61,27 @@ class PromptActivations(Sequence[Tensor]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not hasattr(index, "__index__"):
             raise TypeError(
-                f"prompt {index!r}: a recording is a list with one tensor per prompt. Index the prompt first, then the "
-                "tensor, or stack prompts of one length with .stack(site)."
+                f"input {index!r}: a recording is a list with one tensor per input. Index the input first, then the "
+                "tensor, or stack inputs of one length with .stack(site)."
             )
         index = operator.index(index)
         if not -len(self) <= index < len(self):
-            raise IndexError(f"prompt {index} of {len(self)}")
+            raise IndexError(f"input {index} of {len(self)}")
         tensors = self._source.read(self._hooks, index % len(self))
         return torch.stack(tensors).unflatten(0, self._shape) if self._shape else tensors[0]
 
     def __getattr__(self, name: str) -> NoReturn:
-        hint = f". It is one tensor per prompt: see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
+        hint = f". It is one tensor per input: see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
         raise AttributeError(f"the recording of a site has no {name!r}{hint}")
 
     def __repr__(self) -> str:
-        return f"<{len(self)} prompts of {', '.join(self._hooks[:1])}{', …' * (len(self._hooks) > 1)}>"
+        return f"<{len(self)} inputs of {', '.join(self._hooks[:1])}{', …' * (len(self._hooks) > 1)}>"
 
 
-class RecordedRun(Mapping[str, PromptActivations]):
-    """Recorded activations of one run of each prompt.
+class RecordedRun(Mapping[str, InputActivations]):
+    """Recorded activations of one run of each input.
 
-    ``run["z"]`` is a sequence with one tensor a prompt, ``[layer, pos, head, d_head]`` over the recorded layers;
+    ``run["z"]`` is a sequence with one tensor per input, ``[layer, pos, head, d_head]`` over the recorded layers;
     ``run["blocks.9.attn.hook_z"]`` the same for one layer, ``[pos, head, d_head]``. Patterns are ``[head, dest, src]``.
     Where the model runs its layers in several sampling steps, the recorded steps are the first axis of both, and
     ``run["blocks.9.attn.hook_z@3"]`` is step 3. With a cache each tensor is read from it on access, and is a copy of
@@ -106,16 +106,16 @@ class RecordedRun(Mapping[str, PromptActivations]):
             self._names[hook] = [at_step(hook, step, n_steps) for step in steps], of_steps
             self._names |= {f"{hook}@{step}": ([at_step(hook, step, n_steps)], ()) for step in steps}
 
-    def __getitem__(self, site: str) -> PromptActivations:
+    def __getitem__(self, site: str) -> InputActivations:
         if site not in self._names:
             stored = [hook for hooks, shape in self._names.values() for hook in hooks if not shape]
             raise UnknownName("recorded site", site, [*self._sites, *dict.fromkeys(stored)])
-        return PromptActivations(self._source, *self._names[site])
+        return InputActivations(self._source, *self._names[site])
 
     @property
-    def prompts(self) -> int:
-        """How many prompts were recorded."""
-        return self._source.prompts
+    def n_inputs(self) -> int:
+        """How many inputs were recorded."""
+        return self._source.n_inputs
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sites)
@@ -123,29 +123,29 @@ class RecordedRun(Mapping[str, PromptActivations]):
     def __len__(self) -> int:
         return len(self._sites)
 
-    def stack(self, site: str) -> Shaped[Tensor, "prompt *rest"]:
-        """All prompts as one tensor.
+    def stack(self, site: str) -> Shaped[Tensor, "input *rest"]:
+        """All inputs as one tensor.
 
         Raises:
-            BadInput: the prompts have several lengths.
+            BadInput: the inputs have several lengths.
         """
         tensors = list(self[site])
         shapes = {tuple(t.shape) for t in tensors}
-        if len(shapes) > 1:  # positions are the first axis along which prompts can differ
+        if len(shapes) > 1:  # positions are the first axis along which inputs can differ
             lengths = sorted(next(set(sizes) for sizes in zip(*shapes, strict=True) if len(set(sizes)) > 1))
-            raise BadInput(f"Prompts of {', '.join(map(str, lengths))} tokens cannot be stacked. Use the list.")
+            raise BadInput(f"Inputs of {', '.join(map(str, lengths))} positions cannot be stacked. Use the list.")
         return torch.stack(tensors)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Activations of a task's prompts: `clean` and, for paired prompts, `corrupt` runs, at `layers`, in `steps`, under
+    """Activations of a task's inputs: `clean` and, for paired inputs, `corrupt` runs, at `layers`, in `steps`, under
     `edits`.
 
     Examples:
         >>> recording = wb.record(wb.load("tiny"), "Then, Mary and John", ["pattern"])
         >>> recording
-        Recording(pattern at 2 layers, runs of 1 prompts)
+        Recording(pattern at 2 layers, runs of 1 inputs)
         >>> recording.clean["blocks.1.attn.hook_pattern"][0].shape  # [head, dest, src]
         torch.Size([8, 5, 5])
     """
@@ -162,6 +162,6 @@ class Recording:
         under = f" under {len(self.edits)} edits" if self.edits else ""
         steps = f" in steps {', '.join(map(str, self.steps))}" if self.steps != (0,) else ""
         return (
-            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers{steps}, {runs} of {self.clean.prompts} "
-            f"prompts{under})"
+            f"Recording({', '.join(self.sites)} at {len(self.layers)} layers{steps}, {runs} of {self.clean.n_inputs} "
+            f"inputs{under})"
         )

@@ -91,7 +91,7 @@ def screen(
     """Estimate every cell of a sweep, then run exactly the share of them with the largest estimated |mean change|.
 
     Args:
-        method: ``attribution`` (to first order, from one backward pass a prompt; needs a metric with a gradient), or
+        method: ``attribution`` (to first order, from one backward pass per input; needs a metric with a gradient), or
             ``bfloat16`` (the sweep itself in half precision, where the processor computes in it).
         confirm: the share of the grid's cells to run, above 0; the number is rounded up.
         cache: of the exact cells; estimates are not cached.

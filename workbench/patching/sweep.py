@@ -59,7 +59,7 @@ def sweep(
             where the model runs its layers in several sampling steps. The axes come in the order step, layer, head,
             position. Without ``"step"`` one edit is made in every step at once.
         edit: ``patch``, ``zero``, ``mean``, ``resample``, ``scale``, ``add``, ``pattern``, ``identity`` (see
-            `workbench.core.Edit`), or a function of one prompt's activation.
+            `workbench.core.Edit`), or a function of one input's activation.
         direction: for ``patch``: ``denoise`` (the corrupt run with clean values; the default) or ``noise`` (the clean
             run with corrupt values). The other edits' base is the clean run, and they take no direction but noise.
         metric: a name of `METRICS`, or ``f(logits [row, d_vocab], example) -> [row]``.

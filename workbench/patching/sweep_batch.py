@@ -35,8 +35,8 @@ class SweepBatch(BatchRuns):
     """A batch whose edits are made at one site; all of its edited runs are computed together.
 
     Attributes:
-        base_values: depth → the base runs' own activations, ``[prompt, pos, ...]``.
-        source_values: the inserted values, for each prompt: depth → ``[pos, ...]`` from `first` on, or a function.
+        base_values: depth → the base runs' own activations, ``[input, pos, ...]``.
+        source_values: the inserted values, for each input: depth → ``[pos, ...]`` from `first` on, or a function.
         first: the first position that the edits can change.
         changed: depth → which of the inserted values, from `first` on, are not the base run's own.
     """
@@ -55,7 +55,7 @@ class SweepBatch(BatchRuns):
         self.site, self.depths, self.memory_gb, self.first = site, depths, memory_gb, 0
         self.base_values: dict[int, Tensor] = Capture(self.positions_first)
         self.source_values: list[ValuesByDepth | Callable[[Tensor], Tensor]] = [{} for _ in group.members]
-        self.changed: dict[int, Bool[np.ndarray, "prompt pos *head"]] = {}
+        self.changed: dict[int, Bool[np.ndarray, "input pos *head"]] = {}
         self.hooks = {depth: resumable.hook_name(site, depth % resumable.n_layers) for depth in depths}
         taps = taps_at(resumable, self.base_values, site, depths)
         super().__init__(resumable, inputs, group, base_ids, metric, taps)
@@ -90,8 +90,8 @@ class SweepBatch(BatchRuns):
         cells: Sequence[Cell],
         shared_positions: Sequence[int | str] | int | str | None,
         progress: Callable[[int], object] = lambda _: None,
-    ) -> tuple[Float[np.ndarray, "prompt cell"], int]:
-        """Each prompt's metric after each cell's edit, and how many edits were not run because nothing can change.
+    ) -> tuple[Float[np.ndarray, "input cell"], int]:
+        """Each input's metric after each cell's edit, and how many edits were not run because nothing can change.
 
         Args:
             shared_positions: the positions of cells that have none of their own; None for every position.
@@ -118,7 +118,7 @@ class SweepBatch(BatchRuns):
         runs: Sequence[EditedRun],
         indices: Sequence[tuple[int, ...]],
         starts: Sequence[int],
-        scores: Float[np.ndarray, "prompt cell"],
+        scores: Float[np.ndarray, "input cell"],
         progress: Callable[[int], object],
     ) -> None:
         """Compute edited runs, those with the same first changed position together, and fill in ``scores[index]``."""
@@ -173,7 +173,7 @@ class SweepBatch(BatchRuns):
     def positions(
         self, k: int, cell: Cell, shared_positions: Sequence[int | str] | int | str | None
     ) -> list[int | None]:
-        """Where a cell's edit is made in the k-th prompt."""
+        """Where a cell's edit is made in the k-th input."""
         if cell.position is not None:
             return [position_of(self.inputs, self.members[k], cell.position, "positions")]
         if shared_positions is None or shared_positions == "all":
@@ -182,5 +182,5 @@ class SweepBatch(BatchRuns):
         return [position_of(self.inputs, self.members[k], position, "positions") for position in shared]
 
     def positions_first(self, x: Tensor) -> Tensor:
-        """``[prompt, pos, ...]``, patterns too."""
+        """``[input, pos, ...]``, patterns too."""
         return x.transpose(1, 2) if is_pattern(self.site) else x

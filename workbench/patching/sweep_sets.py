@@ -137,8 +137,8 @@ def _run_sets(
     edits: Edits,
     sets: Sequence[Sequence[int]],
     progress: Callable[[int], object],
-) -> Float[np.ndarray, "prompt set"]:
-    """Each prompt's metric after each set of edits; a set without any is the base run."""
+) -> Float[np.ndarray, "input set"]:
+    """Each input's metric after each set of edits; a set without any is the base run."""
     scores = np.repeat(np.array(batch.base_scores)[:, None], len(sets), 1)
     runs, indices, starts = [], [], []
     for k, i in enumerate(group.members):

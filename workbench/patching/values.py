@@ -1,4 +1,4 @@
-"""Where an edit's values come from: the other run, a mean, other prompts, attention weights, or the activation itself
+"""Where an edit's values come from: the other run, a mean, other inputs, attention weights, or the activation itself
 (zero, scaled, moved by a vector or towards the identity, or by a function).
 
 A value is computed for one example and one depth, at all positions; `workbench.patching.cone.Write` picks from it.
@@ -107,7 +107,7 @@ class Identity:
 
 @dataclass
 class Function:
-    """A function of the activation of one prompt."""
+    """A function of the activation of one input."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -158,13 +158,13 @@ class Mean:
             return torch.stack([self._recorded[i][depth][reference.positions[i][str(name)]] for i in named]).mean(0)
         same = [i for i in range(len(reference)) if len(reference.clean[i]) == length]
         if not same:
-            raise BadInput(f"There is no prompt of {length} tokens to take the mean over. Use mean_over='positions'.")
+            raise BadInput(f"There is no input of {length} positions to take the mean over. Use mean_over='positions'.")
         return torch.stack([self._recorded[i][depth][position] for i in same]).mean(0)
 
 
 @dataclass
 class Resample:
-    """Values of another clean prompt of the same length, drawn by seed; never the prompt itself."""
+    """Values of another clean input of the same length, drawn by seed; never the input itself."""
 
     recorder: Recorder
     inputs: PairedInputs
@@ -181,8 +181,8 @@ class Resample:
         for length, members in by_length.items():
             if len(members) < 2:
                 raise BadInput(
-                    f"Resample ablation needs two prompts of each length, and prompt {members[0] + 1} is the only one "
-                    f"of {length} tokens. Use more prompts, or edit='mean'."
+                    f"Resample ablation needs two inputs of each length, and input {members[0] + 1} is the only one "
+                    f"of {length} positions. Use more inputs, or edit='mean'."
                 )
             shuffled = members[:]
             generator.shuffle(shuffled)
@@ -227,11 +227,11 @@ def position_of(inputs: PairedInputs, example: int, position: int | str, argumen
     named, length = inputs.positions[example], len(inputs.clean[example])
     if isinstance(position, str):
         if position not in named:
-            why = f"those are the named positions of prompt {example + 1}"
+            why = f"those are the named positions of input {example + 1}"
             raise refusal(argument, position, f"one of {', '.join(sorted(named))}", because=why)
         return named[position]
     if not -length <= position < length:
-        why = f"prompt {example + 1} has {length} tokens"
+        why = f"input {example + 1} has {length} positions"
         raise refusal(argument, position, f"a position from {-length} to {length - 1}", because=why)
     return position % length
 

@@ -66,7 +66,7 @@ def test_a_sweep_that_fails_says_why_and_the_page_stays_usable(app: AppTest) -> 
     app.query_params.update({"n": "1", "edit": "resample"})  # from which other prompt?
     rerun(app).button(key="start-sweeps").click()
     rerun(rerun(app))
-    assert len(app.error) == 1 and "needs two prompts" in app.error[0].value and "\n" not in app.error[0].value
+    assert len(app.error) == 1 and "needs two inputs" in app.error[0].value and "\n" not in app.error[0].value
     app.selectbox(key="edit").set_value("zero")
     assert len(strongest_cells(run_sweep(app))) == 8 and not app.error
 

@@ -17,7 +17,7 @@ from workbench.models.language import HookedLM
 def test_changed_weights_are_noticed(tmp_path: Path) -> None:
     model = HookedLM(nudged("llama"))
     task = paired(2)
-    before = wb.record(model, task, cache=tmp_path).clean.prompts and model.identity.current()
+    before = wb.record(model, task, cache=tmp_path).clean.n_inputs and model.identity.current()
     weight = model.hf.get_parameter("model.layers.1.self_attn.o_proj.weight")
     original = weight.data.clone()
     weight.data[:, 2 * model.d_head : 3 * model.d_head] = 0  # one head, by the way that moves no version counter
