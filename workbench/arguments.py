@@ -36,6 +36,8 @@ def as_typed(value: Any) -> str:
         return f"<{type(value).__name__} of shape ({size}{',' if len(shape) == 1 else ''})>"
     if callable(value) and hasattr(value, "__name__"):
         return f"<function {value.__name__}>" if not isinstance(value, type) else value.__name__
+    if type(value).__module__ == "torch" and type(value).__name__ in ("dtype", "device"):
+        return str(value)
     if isinstance(value, int) and not -(10**LONGEST) < value < 10**LONGEST:
         return "<a huge number>"
     if isinstance(value, Integral | Real) and not isinstance(value, bool):

@@ -183,6 +183,7 @@ TAKES: dict[str, set[str]] = {
     "pairs.options": {"None", "[None]"},
     "pairs.positions": {"[None]"},
     "pairs.wrong": {"[word]"},
+    "path_patch.into": {"None"},
     "path_patch.position": {"-1", "0"},
     "path_patch.receivers": {"None"},
     "path_patch.share_kv": {"True"},

@@ -29,6 +29,7 @@ from workbench.io.files import jsonable
 from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
+from workbench.results import sweep_text
 
 if TYPE_CHECKING:
     from workbench.results.sweep import Sweep
@@ -194,7 +195,8 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
     source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
     console.print(
-        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}, {info['direction']}, n = {sweep.n}. "
+        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}{sweep_text.at_positions(sweep)}, "
+        f"{sweep_text.base_or_direction(sweep)}, n = {sweep.n}. "
         f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )
     cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])
@@ -213,7 +215,7 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     ]
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
-    if sweep.n < FEWEST:
+    if 1 < sweep.n < FEWEST:  # of one prompt effect_note speaks
         console.print(f"n = {sweep.n}: an interval from so few prompts is little more than their range.")
     smallest = f"{sweep.smallest_p_value:.2g}"
     console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible p is {smallest}.")

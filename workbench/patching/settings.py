@@ -147,7 +147,7 @@ class PathSettings(Settings):
         UnknownName, UsageError: an argument is none of its choices.
     """
 
-    into: str = "q"
+    into: str | None = None
     position: Any = "end"
     direction: str = "noise"
     freeze: str = "position"
@@ -156,7 +156,8 @@ class PathSettings(Settings):
     metric: Any = "logit_difference"
 
     def __post_init__(self) -> None:
-        one_of("into", self.into, ("q", "k", "v"))
+        one_of("into", self.into, ("q", "k", "v"), optional=True)
+        object.__setattr__(self, "into", self.into or "q")
         position("position", self.position)
         one_of("direction", self.direction, ("noise", "denoise"))
         one_of("freeze", self.freeze, ("position", "all"))

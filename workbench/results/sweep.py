@@ -18,7 +18,7 @@ from workbench import arguments, statistics
 from workbench.core import Head
 from workbench.errors import UsageError
 from workbench.io.tables import number
-from workbench.results import sweep_file
+from workbench.results import sweep_file, sweep_text
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
 if TYPE_CHECKING:
@@ -333,10 +333,12 @@ class Sweep:
 
     def __repr__(self) -> str:
         shape = " × ".join(f"{size} {axis}" for axis, size in zip(self.axes, self.values.shape, strict=False))
-        what = ", ".join(
-            str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info
-        )
-        return f"Sweep({shape}, n = {self.n}{', ' if what else ''}{what})"
+        words = {key: str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info}
+        if "site" in words:
+            words["site"] += sweep_text.at_positions(self)
+        if "direction" in words:
+            words["direction"] = sweep_text.base_or_direction(self)
+        return f"Sweep({', '.join([shape, f'n = {self.n}', *words.values()])})"
 
     def _repr_html_(self) -> str:
         from workbench.plotting import notebook

@@ -51,6 +51,14 @@ def test_texts_have_no_answers_to_measure(texts: Any) -> None:
     assert wb.sweep(model, texts, edit="zero", metric=lambda logits, example: logits[:, 0]).n == n
 
 
+@pytest.mark.parametrize("arguments", [{"into": "q"}, {"into": "v"}, {"share_kv": True}])
+def test_what_belongs_to_receivers_needs_receivers(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="because without receivers the heads' paths to the logits are patched"):
+        wb.path_patch(hooked("llama"), INPUTS, **arguments)
+    info = wb.path_patch(hooked("llama"), INPUTS, [wb.Head(2, 1)]).info
+    assert (info["into"], info["share_kv"]) == ("q", False)
+
+
 def test_attribution_of_a_least_value() -> None:
     cases: list[dict[str, Any]] = [{"direction": "noise"}, {"edit": "zero"}]
     for arguments in cases:
