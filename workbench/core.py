@@ -5,6 +5,7 @@ Nothing here imports torch, so ``data`` and the command line may use these types
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,21 @@ class Head:
         return parse_head("text", text)
 
 
+def check_site(name: str, site: str, layers: str) -> None:
+    """Refuse TransformerLens's full name of a hook, ``blocks.1.attn.hook_z``: the layer is an argument of its own.
+
+    Args:
+        layers: what the layer is given by, such as ``layers=[{}]``.
+    """
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", site):
+        layer, hook = match.groups()
+        short = next((short for short, part in SITES.items() if part == hook), hook)
+        value = [short] if name == "sites" else short
+        raise arguments.refusal(
+            name, site, "a site without its layer", f"Use {name}={value!r}, {layers.format(layer)}."
+        )
+
+
 def parse_head(name: str, text: Any) -> Head:
     """A head from ``"9.6"``.
 
@@ -115,12 +131,15 @@ class Edit:
         put = object.__setattr__
         if not isinstance(self.site, str) or (self.site not in SITES and "hook_" not in self.site):
             arguments.one_of("site", self.site, SITES, do="A hook name inside a block is a site too.")
+        check_site("site", self.site, "layer={}")
         put(self, "layer", arguments.whole_number("layer", self.layer, at_least=0))
         put(self, "head", arguments.whole_number("head", self.head, at_least=0, optional=True))
         put(self, "position", arguments.position("position", self.position, optional=True))
         put(self, "step", arguments.whole_number("step", self.step, at_least=0))
         if not callable(self.kind):
             arguments.one_of("kind", self.kind, EDIT_KINDS, do="A function of the activation is a kind too.")
+        else:
+            check_edit_function("kind", self.kind)
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
             raise arguments.refusal("head", self.head, "None", because=f"the site {self.site!r} has no heads")
         if self.attend_to is not None:
@@ -131,6 +150,12 @@ class Edit:
             raise arguments.refusal("attend_to", self.attend_to, "None", because="only kind='pattern' uses it")
         if self.kind == "pattern" and self.site != "pattern":
             raise arguments.refusal("site", self.site, "'pattern'", because="kind='pattern' edits this site")
+
+
+def check_edit_function(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function edit that does not take the activation alone, such as TransformerLens's ``f(z, hook)``."""
+    what = "a function of the activation alone"
+    arguments.function_of(name, function, 1, what, do="Write f(activation); TransformerLens's hook is not passed.")
 
 
 def attended(attend_to: Any) -> tuple[int | str, ...] | Mapping[int | str, float]:

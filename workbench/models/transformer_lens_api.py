@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.config import TransformerLensConfig
 
+from workbench.arguments import refusal
 from workbench.errors import UsageError
 from workbench.models.anatomy import find
 from workbench.models.hook_points import bias_of
@@ -25,15 +26,23 @@ class TransformerLensTools:
     def to_tokens(
         self: Any, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
     ) -> Int[Tensor, "batch pos"]:
-        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise."""
+        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise.
+
+        Raises:
+            UsageError: no tokens, ids outside the vocabulary, or texts of different lengths.
+        """
         if isinstance(input, Tensor):
-            return (input[None] if input.ndim == 1 else input).to(self.device)
+            return _checked_ids(input[None] if input.ndim == 1 else input, self.cfg.d_vocab).to(self.device)
+        texts = [input] if isinstance(input, str) else input
+        if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
+            raise refusal("input", input, "a text, a list of texts, or a tensor of token ids")
         if self.tokenizer is None:
             raise UsageError("This model has no tokeniser: pass ids, not text.")
-        texts = [input] if isinstance(input, str) else list(input)
         rows = [self.tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
         if prepend_bos:
             rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
+        if not all(rows):
+            raise refusal("input", input, "a text that has tokens")
         if len({len(row) for row in rows}) != 1:
             lengths = ", ".join(str(len(row)) for row in rows)
             raise UsageError(
@@ -91,6 +100,16 @@ class TransformerLensTools:
             if include_mlp_biases and i < layer:
                 total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
         return total
+
+
+def _checked_ids(ids: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:
+    if ids.ndim != 2 or not ids.numel() or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise refusal("input", ids, "token ids [batch, pos], at least one")
+    outside = ids[(ids < 0) | (ids >= d_vocab)]
+    if len(outside):
+        why = f"the vocabulary has {d_vocab} tokens, and {int(outside[0])} is not among them"
+        raise refusal("input", ids, f"token ids from 0 to {d_vocab - 1}", because=why)
+    return ids
 
 
 def transformer_lens_config(model: HookedLM) -> TransformerLensConfig:

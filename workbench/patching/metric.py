@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
-from workbench.registry import METRICS
+from workbench.registry import METRICS, TASKS
 
 #: From token ids to their columns among the logits that a metric receives.
 Columns = Callable[[tuple[int, ...]], Tensor]
@@ -83,6 +84,9 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
     do = "A function f(logits, example) of your own is a metric too."
     if not callable(metric):
         return METRICS[arguments.one_of("metric", metric, METRICS.names(), do=do)]
+    arguments.function_of(
+        "metric", metric, 2, "a function of the logits and the example", do="Write f(logits, example)."
+    )
     name = getattr(metric, "__name__", "metric")
     return Metric(name, name, lambda logits, example, _: metric(logits, example))
 
@@ -96,6 +100,10 @@ def metric_for(metric: str | Metric | Callable[..., Tensor], inputs: PairedInput
     """
     resolved = resolve_metric(metric)
     if isinstance(metric, str) and not resolved.reference and not all(inputs.answer):
+        typed: Any = [clean for clean, _ in inputs.texts] or inputs
+        typed = typed[0] if isinstance(typed, list) and len(typed) == 1 else typed
         why, do = f"metric={metric!r} compares them", "Use wb.task(name) or wb.pairs(...)."
-        raise arguments.refusal(argument, inputs, "pairs with answers", do, because=why)
+        if typed in TASKS.names():
+            do = f"{typed!r} is a text here: use wb.task({typed!r})."
+        raise arguments.refusal(argument, typed, "pairs with answers", do, because=why)
     return resolved

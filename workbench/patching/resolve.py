@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench import arguments
 from workbench.cache import Store
+from workbench.core import check_site
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
@@ -46,9 +47,9 @@ def resolve_inputs(task: Any, model: Any, argument: str = "task") -> PairedInput
     if texts and all(isinstance(text, str) for text in texts):
         if getattr(model, "tokenizer", None) is None:
             raise arguments.refusal(argument, task, "tokenised wb.PairedInputs", because="the model has no tokenizer")
-        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
-        if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
+        if empty := [text for text in texts if not model.tokenizer(text)["input_ids"]]:
             raise arguments.refusal(argument, task, "texts that have tokens", because=f"{empty[0]!r} has none")
+        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
         return unpaired(model, ids, texts)
     tokenise: Any = getattr(task, "inputs", None)
     if tokenise is None or isinstance(task, type):
@@ -102,6 +103,8 @@ def site_hooks(resumable: ResumableModel, sites: Sequence[str], layers: Sequence
     Raises:
         UnknownName: the model has no such site.
     """
+    for site in sites:
+        check_site("sites", site, "layers=[{}]")
     try:
         return {site: [resumable.hook_name(site, layer) for layer in layers] for site in sites}
     except UnknownName as error:

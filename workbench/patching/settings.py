@@ -13,7 +13,6 @@ from torch import Tensor
 from workbench.arguments import (
     each_once,
     flag,
-    function,
     number,
     one_of,
     position,
@@ -24,7 +23,7 @@ from workbench.arguments import (
     whole_number,
 )
 from workbench.cache.keys import digest, hash_inputs
-from workbench.core import EDIT_KINDS, attended
+from workbench.core import EDIT_KINDS, attended, check_edit_function, check_site
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.metric import Metric
 
@@ -89,11 +88,14 @@ class SweepSettings(Settings):
     memory_gb: float = 1.0
 
     def __post_init__(self) -> None:
-        text("site", self.site)
+        check_site("site", text("site", self.site), "layers=[{}]")
         if callable(self.edit):
-            function("edit", self.edit)
+            check_edit_function("edit", self.edit)
         else:
             one_of("edit", self.edit, EDIT_KINDS)
+        if isinstance(self.by, str) and "," in self.by:
+            names = [axis.strip() for axis in self.by.split(",")]
+            raise refusal("by", self.by, "an axis, or a list of axes", f"Use by={names!r}.")
         axes = {one_of("by", axis, AXES) for axis in texts("by", self.by, "axes")} | {"layer"}
         one_of("direction", self.direction, ("denoise", "noise"), optional=True)
         if self.direction == "denoise" and self.edit != "patch":

@@ -278,7 +278,7 @@ def test_a_missing_file_and_info_that_is_no_json(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         Sweep.load(tmp_path / "none")
     with pytest.raises(UsageError, match="cannot be written as JSON"):
-        replace(make(), info={"x": object()}).save(tmp_path / "s")
+        replace(make(), info={"x": object()}).save(tmp_path / "s.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -251,9 +251,12 @@ def pick_device(device: str | torch.device | None) -> torch.device:
         raise arguments.refusal("device", device, expected) from None
     try:
         torch.zeros(1, device=target).item()  # torch says in many ways what it cannot use; "meta" has no numbers
-    except Exception:
-        why = f"this installation of torch has no usable {str(target)!r} here"
-        raise arguments.refusal("device", str(device), expected, "Use device='cpu'.", because=why) from None
+    except Exception as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        usable = "a device that torch can use on this machine"
+        raise arguments.refusal(
+            "device", str(device), usable, "Use device='cpu'.", because=f"torch says: {reason}"
+        ) from None
     return target
 
 
