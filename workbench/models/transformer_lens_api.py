@@ -15,6 +15,7 @@ from workbench.errors import UsageError
 from workbench.models.anatomy import find
 from workbench.models.hook_points import bias_of
 from workbench.models.taps import norm_eps
+from workbench.models.token_text import token_text
 
 if TYPE_CHECKING:
     from workbench.models.language import HookedLM
@@ -58,8 +59,8 @@ class TransformerLensTools:
         return ids[0]
 
     def to_str_tokens(self: Any, input: str | Int[Tensor, "pos"]) -> list[str]:
-        """Each token of a text, or of ids, as text."""
-        return [self.tokenizer.decode(i) for i in self.to_tokens(input)[0].tolist()]
+        """Each token of a text, or of ids, as text; a byte that is no character of its own as ``<0xE6>``."""
+        return [token_text(self.tokenizer, i) for i in self.to_tokens(input)[0].tolist()]
 
     @property
     def W_U(self: Any) -> Float[Tensor, "d_model d_vocab"]:
