@@ -6,7 +6,7 @@ Nothing here imports torch, so ``data`` and the command line may use these types
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,24 @@ class Head:
     def parse(cls, text: str) -> Head:
         """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else."""
         return parse_head("text", text)
+
+
+def at_positions(info: Mapping[str, Any], axes: Collection[str]) -> str:
+    """Where a sweep's edits are made, from what its result reports: ``" at S2, end"`` where only some positions are
+    edited, all of them at once; empty for every position, and where positions are an axis."""
+    positions = info.get("positions")
+    if positions is None or positions == "all" or "position" in axes:
+        return ""
+    return f" at {', '.join(map(str, positions)) if isinstance(positions, list | tuple) else positions}"
+
+
+def base_or_direction(info: Mapping[str, Any], has_source: bool) -> str:
+    """``"denoise"`` or ``"noise"`` where the values of a sweep come from the other run; else the run that is edited,
+    ``"clean run"``, since other edits have no direction. Empty where it is not known."""
+    direction = str(info.get("direction") or "")
+    if has_source or not direction:
+        return direction
+    return "clean run" if direction == "noise" else "corrupt run"
 
 
 def check_site(name: str, site: str, layers: str) -> None:

@@ -22,14 +22,13 @@ from workbench.cli.choices import (
     parse_position,
     split_list,
 )
-from workbench.core import EDIT_KINDS, SITES
+from workbench.core import EDIT_KINDS, SITES, at_positions, base_or_direction
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
 from workbench.io.files import jsonable
 from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
-from workbench.results import sweep_text
 
 if TYPE_CHECKING:
     from workbench.results.sweep import Sweep
@@ -195,8 +194,8 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
     source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
     console.print(
-        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}{sweep_text.at_positions(sweep)}, "
-        f"{sweep_text.base_or_direction(sweep)}, n = {sweep.n}. "
+        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
+        f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}. "
         f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )
     cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.results import sweep_text
+from workbench.core import at_positions, base_or_direction
 
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression
@@ -156,8 +156,8 @@ def _subtitle(sweep: Sweep) -> str:
         what = f"path patching of {site} into {names}"
     else:
         by = f" by {_listed(info['by'])}" if info.get("by") else ""
-        what = " ".join(filter(None, [edit, site])) + sweep_text.at_positions(sweep) + by
-    direction = sweep_text.base_or_direction(sweep)
+        what = " ".join(filter(None, [edit, site])) + at_positions(info, sweep.axes) + by
+    direction = base_or_direction(info, sweep.source is not None)
     label = "base" if direction.endswith("run") else "direction"
     direction = f"{label}: {direction}" if direction else ""
     return " · ".join(filter(None, [what, direction, str(info.get("metric", "")).replace("_", " ")]))

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import arguments, statistics
-from workbench.core import Head
+from workbench.core import Head, at_positions, base_or_direction
 from workbench.errors import UsageError
 from workbench.io.tables import number
-from workbench.results import sweep_file, sweep_text
+from workbench.results import sweep_file
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
 if TYPE_CHECKING:
@@ -335,9 +335,9 @@ class Sweep:
         shape = " × ".join(f"{size} {axis}" for axis, size in zip(self.axes, self.values.shape, strict=False))
         words = {key: str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info}
         if "site" in words:
-            words["site"] += sweep_text.at_positions(self)
+            words["site"] += at_positions(self.info, self.axes)
         if "direction" in words:
-            words["direction"] = sweep_text.base_or_direction(self)
+            words["direction"] = base_or_direction(self.info, self.source is not None)
         return f"Sweep({', '.join([shape, f'n = {self.n}', *words.values()])})"
 
     def _repr_html_(self) -> str:
