@@ -77,7 +77,7 @@ def token_ids(model: Any, text: str | None = None, label: str = "Prompt") -> lis
 
 
 def selected_head(model: Any) -> Head:
-    """The selected head, or the nearest one where this model does not have it (a warning says so)."""
+    """The selected head; where this model does not have it, the nearest one is selected, with a warning."""
     text = str(st.session_state[HEAD])
     match = _HEAD.fullmatch(text.strip())
     if match is None:
@@ -85,7 +85,9 @@ def selected_head(model: Any) -> Head:
     requested = Head(*map(int, match.groups()))
     nearest = nearest_head(model, requested)
     if nearest != requested:
-        st.warning(f"This model has no head {requested}. Showing {nearest}.")
+        url_state.warn(f"This model has no head {requested}. Showing {nearest}.")
+        st.session_state[_SUGGESTED] = nearest  # so that the box shows it, too
+        st.rerun()
     return nearest
 
 

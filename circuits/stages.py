@@ -150,7 +150,7 @@ def patched(
         model,
         inputs,
         receivers,
-        into=step.into,
+        into=step.into if receivers is not None else None,
         position=position,
         direction="noise",
         freeze="position",

@@ -9,5 +9,5 @@ pairs = wb.pairs(
     wrong=[" Paul", " Mark"],
 )
 sweep = wb.sweep(model, pairs, site="z", by="head")
-print(sweep.table().sort_values("effect", ascending=False)[["layer", "head", "effect", "p_value"]].head(5))
+print(sweep.table().sort_values("effect", ascending=False)[["layer", "head", "effect"]].head(5))
 sweep.picture().savefig("heads.png")

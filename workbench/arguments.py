@@ -7,6 +7,7 @@ are not numbers here, and NaN and infinity are none. Nothing is imported for it:
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
@@ -36,6 +37,8 @@ def as_typed(value: Any) -> str:
         return f"<{type(value).__name__} of shape ({size}{',' if len(shape) == 1 else ''})>"
     if callable(value) and hasattr(value, "__name__"):
         return f"<function {value.__name__}>" if not isinstance(value, type) else value.__name__
+    if type(value).__module__ == "torch" and type(value).__name__ in ("dtype", "device"):
+        return str(value)
     if isinstance(value, int) and not -(10**LONGEST) < value < 10**LONGEST:
         return "<a huge number>"
     if isinstance(value, Integral | Real) and not isinstance(value, bool):
@@ -103,12 +106,14 @@ def texts(name: str, value: Any, what: str = "texts", *, do: str = "") -> tuple[
     return cast(tuple[str, ...], entries)
 
 
-def file_path(name: str, value: Any, what: str = "a path") -> Path:
-    """A path as text or `os.PathLike`."""
+def file_path(name: str, value: Any, what: str = "a path", *, ending: str = "") -> Path:
+    """A path as text or `os.PathLike`; of a file that is written, with its `ending`."""
     if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
         raise refusal(name, value, what)
     if not (path := os.fspath(value)) or "\0" in path:
         raise refusal(name, value, f"{what} that is not empty and contains no NUL")
+    if ending and Path(path).suffix.lower() != ending:
+        raise refusal(name, path, f"{what} that ends in {ending}")
     return Path(path)
 
 
@@ -265,3 +270,13 @@ def function(name: str, value: Any, *, optional: bool = True) -> Callable[..., A
     if not (callable(value) or (value is None and optional)):
         raise refusal(name, value, f"a function{' or None' if optional else ''}")
     return value
+
+
+def function_of(name: str, value: Callable[..., Any], parameters: int, what: str, *, do: str = "") -> None:
+    """Refuses a function that cannot be called with so many arguments; one that does not tell is accepted."""
+    try:
+        inspect.signature(value).bind(*range(parameters))
+    except TypeError:
+        raise refusal(name, value, what, do) from None
+    except ValueError:  # a built-in function
+        return

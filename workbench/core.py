@@ -6,7 +6,8 @@ Nothing here imports torch, so ``data`` and the command line may use these types
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -73,6 +74,39 @@ class Head:
     def parse(cls, text: str) -> Head:
         """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else."""
         return parse_head("text", text)
+
+
+def at_positions(info: Mapping[str, Any], axes: Collection[str]) -> str:
+    """Where a sweep's edits are made, from what its result reports: ``" at S2, end"`` where only some positions are
+    edited, all of them at once; empty for every position, and where positions are an axis."""
+    positions = info.get("positions")
+    if positions is None or positions == "all" or "position" in axes:
+        return ""
+    return f" at {', '.join(map(str, positions)) if isinstance(positions, list | tuple) else positions}"
+
+
+def base_or_direction(info: Mapping[str, Any], has_source: bool) -> str:
+    """``"denoise"`` or ``"noise"`` where the values of a sweep come from the other run; else the run that is edited,
+    ``"clean run"``, since other edits have no direction. Empty where it is not known."""
+    direction = str(info.get("direction") or "")
+    if has_source or not direction:
+        return direction
+    return "clean run" if direction == "noise" else "corrupt run"
+
+
+def check_site(name: str, site: str, layers: str) -> None:
+    """Refuse TransformerLens's full name of a hook, ``blocks.1.attn.hook_z``: the layer is an argument of its own.
+
+    Args:
+        layers: what the layer is given by, such as ``layers=[{}]``.
+    """
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", site):
+        layer, hook = match.groups()
+        short = next((short for short, part in SITES.items() if part == hook), hook)
+        value = [short] if name == "sites" else short
+        raise arguments.refusal(
+            name, site, "a site without its layer", f"Use {name}={value!r}, {layers.format(layer)}."
+        )
 
 
 def parse_head(name: str, text: Any) -> Head:
@@ -143,12 +177,15 @@ class Edit:
         put = object.__setattr__
         if not isinstance(self.site, str) or (self.site not in SITES and "hook_" not in self.site):
             arguments.one_of("site", self.site, SITES, do="A hook name inside a block is a site too.")
+        check_site("site", self.site, "layer={}")
         put(self, "layer", arguments.whole_number("layer", self.layer, at_least=0))
         put(self, "head", arguments.whole_number("head", self.head, at_least=0, optional=True))
         put(self, "position", arguments.position("position", self.position, optional=True))
         put(self, "step", _steps("step", self.step))
         if not callable(self.kind):
             arguments.one_of("kind", self.kind, EDIT_KINDS, do="A function of the activation is a kind too.")
+        else:
+            check_edit_function("kind", self.kind)
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
             raise arguments.refusal("head", self.head, "None", because=f"the site {self.site!r} has no heads")
         for kind, (name, expected, use) in ARGUMENT_OF.items():
@@ -205,6 +242,12 @@ def _steps(name: str, value: Any) -> int | tuple[int, ...] | None:
     steps = tuple(arguments.whole_number(name, entry, at_least=0) for entry in entries)
     arguments.each_once(name, value, steps, "step")
     return steps
+
+
+def check_edit_function(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function edit that does not take the activation alone, such as TransformerLens's ``f(z, hook)``."""
+    what = "a function of the activation alone"
+    arguments.function_of(name, function, 1, what, do="Write f(activation); TransformerLens's hook is not passed.")
 
 
 def attended(attend_to: Any) -> tuple[int | str, ...] | Mapping[int | str, float]:

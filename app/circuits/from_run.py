@@ -66,7 +66,8 @@ JOINT = (
 NO_RECEIVERS = "This run’s tables do not list the receivers."
 EDGES = "Lines: the run’s edges, which have no values."
 NO_STAGES = "No lines: this run’s tables do not say which heads write to which."
-NO_EFFECTS = "The run has no effects, so all markers have the same size."
+NO_EFFECTS = "This run’s tables give no effects of the heads, so all markers have the same size."
+ONLY_ROLES = "Only heads and their roles are given, no effects, so all markers have the same size."
 MINIMALITY = (
     "Marker size: the largest share of the whole model’s logit difference that the circuit loses without the head "
     "(table minimality, 95 % interval over prompts)."
@@ -134,7 +135,7 @@ def graph_of_circuit(circuit: Circuit, selected: Head | None = None, source: str
         lanes,
         title=f"Circuit of {circuit.name}",
         subtitle=f"{circuit.model} · {source}",
-        note=f"{note} It has no effects. {ROWS}",
+        note=f"{note} {ONLY_ROLES} {ROWS}",
         selected=selected,
     )
 

@@ -28,8 +28,10 @@ CERTAINTY: Mapping[str, str] = {
 }
 #: What these words mean.
 LEGEND = (
-    "In a repository: in the authors' scripts, or in a repository that reproduces them. Readings agree: two or more "
-    "independent readings of the paper agree. Not checked: from memory, not to be relied on."
+    "The column checked says where the published heads and numbers come from. In a repository: they stand in the "
+    "authors’ scripts, or in a repository that reproduces the paper. Readings agree: the paper was read independently "
+    "twice or more, with the same result. In the abstract: they stand in the paper’s abstract. Not checked: they were "
+    "written down from memory, so do not rely on them."
 )
 
 

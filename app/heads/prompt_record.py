@@ -23,6 +23,7 @@ from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.models.prompts import unpaired
 from workbench.models.taps import norm_scale
+from workbench.models.token_text import token_text
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_model
 
@@ -174,4 +175,4 @@ def likeliest_tokens(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> li
     best = logits.topk(k)
     probabilities = logits.softmax(-1)[best.indices].tolist()
     rows = zip(best.indices.tolist(), probabilities, best.values.tolist(), strict=True)
-    return [NextToken(model.tokenizer.decode([i]), i, p, logit) for i, p, logit in rows]
+    return [NextToken(token_text(model.tokenizer, i), i, p, logit) for i, p, logit in rows]

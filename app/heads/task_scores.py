@@ -16,6 +16,7 @@ from app.heads.selection import Selection, prompt_record
 from app.work.background import Background
 from app.work.result_files import TASK_SCORES, result_key
 from workbench.head_scores.result import UNITS, HeadScores
+from workbench.models.token_text import token_text
 from workbench.plotting.attention_view import visible
 
 PROMPT, TASK = "one prompt", "a task"
@@ -40,10 +41,11 @@ def prompt_selection(model_name: str, prompts: dict[str, Any]) -> Selection:
 
     def label(number: str) -> str:
         i = int(number) - 1
-        answers = [visible(model.tokenizer.decode([token])) for token in inputs.answer[i]]
+        answers = [visible(token_text(model.tokenizer, token)) for token in inputs.answer[i]]
         return f"{number}: {inputs.texts[i][0].replace(LINE, ' ↵ ')} → {', '.join(answers)}"
 
     number = url_widgets.select("Prompt in detail", numbers, "closely", format_func=label)
+    st.caption("The side bar’s prompt is not used here.")
     record = prompt_record(model_name, inputs.clean[int(number) - 1].tolist())
     return Selection(f"prompt {number}", model_name, model, record, sidebar.selected_head(model))
 

@@ -29,7 +29,11 @@ def show_summary(selection: Selection, stored_only: bool) -> None:
     Args:
         stored_only: the page already shows the progress of the background scores.
     """
-    st.markdown("**OV and QK circuits** (weights alone)")
+    st.markdown(
+        "**OV and QK circuits** (weights alone)",
+        help="σ₁² / Σσ²: the largest squared singular value as a share of the sum of all. Near 1 the circuit acts on "
+        "one direction alone; the smallest possible is 1 / rank.",
+    )
     background = model_scores.background(selection.model_name)
     scores = background.stored()
     show_table(size_table(selection, scores))

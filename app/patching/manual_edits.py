@@ -20,6 +20,7 @@ from app.downloadable import Chart
 from app.patching.forced_rows import ForcedRow
 from workbench.core import Edit, Head
 from workbench.models.prompts import unpaired
+from workbench.models.token_text import token_text
 from workbench.plotting.attention_view import visible
 
 PROMPT = "prompt"
@@ -74,7 +75,7 @@ class Change:
         """The likeliest tokens before and after, ordered by the larger of both: ``token, id, before, after``."""
         p, q = self.before.softmax(-1), self.after.softmax(-1)
         ids = dict.fromkeys([*p.topk(TOP_TOKENS).indices.tolist(), *q.topk(TOP_TOKENS).indices.tolist()])
-        rows = [(visible(model.tokenizer.decode([i])), i, float(p[i]), float(q[i])) for i in ids]
+        rows = [(visible(token_text(model.tokenizer, i)), i, float(p[i]), float(q[i])) for i in ids]
         rows.sort(key=lambda row: -max(row[2:]))
         return pd.DataFrame(rows, columns=["token", "id", "before", "after"])
 
@@ -95,7 +96,7 @@ def prompt_widget(model: Any, model_name: str, prompts: Mapping[str, Any], base:
         clean, corrupt = inputs.texts[int(name) - 1]
         return f"pair {name}: {clean if base == 'clean' else corrupt}"
 
-    name = url_widgets.select("Edit", names, "on", format_func=label)
+    name = url_widgets.select("On", names, "on", format_func=label)
     if name == PROMPT:
         return EditedPrompt(tuple(sidebar.token_ids(model)))
     i = int(name) - 1

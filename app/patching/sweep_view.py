@@ -76,7 +76,7 @@ def strongest_table(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
     values, p = getattr(sweep, quantity), sweep.p_value
     cells = [tuple(map(int, np.unravel_index(flat, values.shape))) for flat in order]
     rows = [(sweep.name(c), values[c], low[c], high[c], p[c]) for c in cells if np.isfinite(values[c])]
-    return pd.DataFrame(rows, columns=["cell", quantity.replace("_", " "), "low", "high", "p"])
+    return pd.DataFrame(rows, columns=["cell", quantity.replace("_", " "), "95 % low", "95 % high", "p"])
 
 
 def task_warning(sweep: wb.Sweep, denoise: bool) -> str:

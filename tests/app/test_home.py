@@ -52,6 +52,15 @@ def test_a_url_restores_model_prompt_and_head(app: AppTest) -> None:
     assert any("Head 1.2" in str(heading.value) for heading in app.subheader)
 
 
+def test_the_box_shows_the_head_that_is_shown(app: AppTest) -> None:
+    app.query_params.update({"model": "tiny", "head": "9.9"})
+    app.run()
+    assert not app.exception and app.text_input(key=sidebar.HEAD).value == "1.7"
+    assert app.query_params["head"] == "1.7"
+    (warning,) = app.warning
+    assert "no head 9.9. Showing 1.7" in str(warning.value).replace("\\", "")
+
+
 def test_a_url_to_a_model_that_is_not_here_shows_one_that_is(app: AppTest) -> None:
     app.query_params.update({"model": "../../etc/passwd"})
     app.run()

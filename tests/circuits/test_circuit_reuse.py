@@ -86,6 +86,11 @@ def test_chance_accuracy_does_not_pass() -> None:
     assert "0.50" in result.reason and "chance" in result.reason
 
 
+def test_three_prompts_are_too_few_to_tell() -> None:
+    result = gate(hooked("llama"), solved().of([0, 1, 2]), "near")
+    assert result.accuracy == 1 and not result.passed and result.status == "undecided with so few prompts"
+
+
 def test_a_corruption_that_does_not_move_the_metric_does_not_pass() -> None:
     inputs = solved()
     result = gate(hooked("llama"), replace(inputs, corrupt=inputs.clean), "near")
@@ -317,7 +322,7 @@ def test_a_run_can_be_repeated(stubs: None) -> None:
 
 def test_a_single_prompt_and_a_single_task_still_report(stubs: None) -> None:
     report = circuit_reuse.finding.report(hooked("llama"), {"n": 1, "tasks": [IOI]})
-    assert report.verdict == "not judged" and "not done by this model" in report.summary
+    assert report.verdict == "not judged" and "undecided with so few prompts" in report.summary
     assert len(report.tables["overlap"]) == 0 and "jaccard" in report.tables["overlap"].columns
 
 

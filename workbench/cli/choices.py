@@ -81,12 +81,19 @@ def caching(enabled: bool, say: Callable[[str], object]) -> Iterator[None]:
         yield
         return
     hits, misses = store.hits, store.misses
-    try:
+    with resumed_later(store, say):
         yield
-    except (KeyboardInterrupt, SystemExit):
-        if (store.misses > misses or store.hits > hits) and store.writable:
-            say("Finished work is in the cache. Run the same command again to resume where it stopped.")
-        raise
     hits, misses = store.hits - hits, store.misses - misses
     if hits:
         say(f"From the cache: {hits} of {hits + misses} batches of prompts.")
+
+
+@contextmanager
+def resumed_later(store: Any, say: Callable[[str], object]) -> Iterator[None]:
+    """At an interruption `say` that the same command continues, where the cache stores what is finished."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if store.writable:
+            say("Finished work is in the cache. Run the same command again to continue where it stopped.")
+        raise

@@ -23,7 +23,15 @@ from workbench.cli.choices import (
     parse_position,
     split_list,
 )
-from workbench.core import ARGUMENT_OF, EDIT_KINDS, PATTERN_KINDS, SITES, checked_argument
+from workbench.core import (
+    ARGUMENT_OF,
+    EDIT_KINDS,
+    PATTERN_KINDS,
+    SITES,
+    at_positions,
+    base_or_direction,
+    checked_argument,
+)
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
 from workbench.io.files import jsonable
@@ -220,7 +228,8 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
     source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
     console.print(
-        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}, {info['direction']}, n = {sweep.n}. "
+        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
+        f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}. "
         f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )
     cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])
@@ -239,7 +248,7 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     ]
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
-    if sweep.n < FEWEST:
+    if 1 < sweep.n < FEWEST:  # of one prompt effect_note speaks
         console.print(f"n = {sweep.n}: an interval from so few prompts is little more than their range.")
     smallest = f"{sweep.smallest_p_value:.2g}"
     console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible p is {smallest}.")

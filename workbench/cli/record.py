@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson
-from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, split_list
+from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, resumed_later, split_list
 from workbench.core import SITES
 from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
@@ -48,7 +48,7 @@ def record(
     store = store_of(None)
     if store is None or not store.writable:
         raise BadInput(f"The cache {folder.default()} cannot be written, so nothing can be recorded into it.")
-    with progress.on_stderr() as display:
+    with progress.on_stderr() as display, resumed_later(store, display.say):
         loaded = wb.load(model, progress=display)
         cost = estimate(loaded, inputs, chosen, which)
         display.say(str(cost))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.answer import Answer, AsJson, table
-from workbench.errors import BadInput
+from workbench.errors import BadInput, UsageError
 
 verbs = typer.Typer(help="Inspect runs: runs list, show ID, diff A B, export ID.", rich_markup_mode=None)
 
@@ -25,7 +25,7 @@ Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The folder of 
 @verbs.command("list")
 def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """List finished runs, newest first."""
-    from workbench.runs.locate import finished_runs
+    from workbench.runs.locate import NO_RUNS, finished_runs
     from workbench.runs.run import Run
 
     rows = []
@@ -53,7 +53,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     def show(console: Any) -> None:
         columns = ("id", "model", "n", "verdict", "seconds", "repeats")
         cells = [[r.get(c) if "damaged" not in r or c == "id" else "damaged" for c in columns] for r in rows]
-        console.print(table(columns, cells, right=("n", "seconds")) if rows else "There are no runs yet.")
+        console.print(table(columns, cells, right=("n", "seconds")) if rows else NO_RUNS)
 
     return Answer({"runs": rows}, show)
 
@@ -90,6 +90,8 @@ def diff(
     from workbench.runs.compare import compare, config_differences
 
     a, b = _run(first, root), _run(second, root)
+    if a.path.resolve() == b.path.resolve():
+        raise UsageError(f"{first!r} and {second!r} are the same run, {a.path.name}. Give two runs.")
     facts, tables = config_differences(a, b), compare(a, b)
 
     def show(console: Any) -> None:

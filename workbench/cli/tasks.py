@@ -8,6 +8,11 @@ from workbench import registry
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.registry import TASKS
 
+LEGEND = (
+    "to IOI: how close a task is to indirect object identification (ioi), declared before any result was seen: near, "
+    "distant or other; studied: the task that the study of circuit reuse compares with it."
+)
+
 
 def tasks(as_json: AsJson = False) -> Answer:
     """List the tasks: generators of prompt pairs."""
@@ -22,6 +27,7 @@ def tasks(as_json: AsJson = False) -> Answer:
     def show(console: Any) -> None:
         cells = [(r["name"], r["question"], ", ".join(r["positions"]), r["relation"], r["n"]) for r in rows]
         console.print(table(columns, cells, right=("n",)))
+        console.print(LEGEND)
         for entry in broken:
             console.print(entry["reason"])
         console.print("Try one:  workbench patch --task ioi")

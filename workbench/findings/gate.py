@@ -18,6 +18,8 @@ from workbench.registry import METRICS
 #: Prompts of one length in a forward.
 BATCH = 8
 DONE, NOT_DONE, NO_INPUTS = "done", "not done by this model", "does not apply"
+#: Of so few prompts that even without a mistake the interval would reach down to chance.
+TOO_FEW = "undecided with so few prompts"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def gate(
         reasons.append(f"accuracy {right / n:.2f} [{low:.2f}, {high:.2f}] is not above chance {chance:.2f}")
     if not (gap_low > 0 or gap_high < 0):
         reasons.append(f"corrupt prompts do not move the metric: {gaps.mean():+.2f} [{gap_low:+.2f}, {gap_high:+.2f}]")
+    too_few = not statistics.proportion_interval(n, n).low > chance
     return Gate(
         task=inputs.name,
         relation=str(inputs.meta.get("relation", "other")) if relation is None else relation,
@@ -111,7 +114,7 @@ def gate(
         gap=float(gaps.mean()),
         gap_low=float(gap_low),
         gap_high=float(gap_high),
-        status=NOT_DONE if reasons else DONE,
+        status=(TOO_FEW if too_few else NOT_DONE) if reasons else DONE,
         reason="; ".join(reasons),
     )
 

@@ -71,7 +71,10 @@ def _csv(text: str, name: str) -> list[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     try:
-        _once([(column, "") for column in reader.fieldnames or ()], f"{name} line 1")
+        header = list(reader.fieldnames or ())
+        if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
+            raise BadInput(f"{name} line 1: the columns are not separated by commas. Separate them by commas.")
+        _once([(column, "") for column in header], f"{name} line 1")
         for row in reader:
             where = f"{name} line {reader.line_num}"
             if None in row or None in row.values():

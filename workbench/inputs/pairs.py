@@ -82,7 +82,7 @@ class Task:
             arguments.text(name, getattr(self, name), empty=name != "name")
         arguments.function("draw", self.draw, optional=False)
         object.__setattr__(self, "n", arguments.whole_number("n", self.n, at_least=1, at_most=MOST_PAIRS))
-        object.__setattr__(self, "seed", arguments.whole_number("seed", self.seed))
+        object.__setattr__(self, "seed", arguments.whole_number("seed", self.seed, at_least=0))
         object.__setattr__(self, "positions", arguments.texts("positions", self.positions, "names"))
         for name in ("stages", "settings"):
             _check_texts_by_name(name, getattr(self, name))

@@ -39,9 +39,14 @@ class ArrayFile:
     is_array: Callable[[str], bool]
 
     def save(self, path: str | PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-        """Write arrays and JSON-able `metadata`, whole or not at all."""
+        """Write arrays and JSON-able `metadata`, whole or not at all.
+
+        Raises:
+            UsageError: `path` does not end in .safetensors.
+        """
         from safetensors.numpy import save as to_bytes
 
+        arguments.file_path("path", path, ending=".safetensors")
         named = {name: np.array(array, dtype=np.float64, order="C") for name, array in arrays.items()}
         text = json.dumps(jsonable(metadata), allow_nan=False)
         header = {"format": self.format, self.field: text, "sha256": sha256_of_arrays(text, named)}

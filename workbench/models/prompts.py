@@ -25,9 +25,9 @@ def prepare(model: Any, task: Any, argument: str) -> PairedInputs:
     texts: list[Any] = [task] if isinstance(task, str) else list(task) if isinstance(task, list | tuple) else []
     if texts and all(isinstance(text, str) for text in texts):
         _require_tokenizer(model, task, argument)
-        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
-        if empty := [text for text, row in zip(texts, ids, strict=True) if not len(row)]:
+        if empty := [text for text in texts if not model.tokenizer(text)["input_ids"]]:
             raise arguments.refusal(argument, task, "texts that have tokens", because=f"{empty[0]!r} has none")
+        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
         return unpaired(model, ids, texts)
     tokenise: Any = getattr(task, "inputs", None)
     if tokenise is None or isinstance(task, type):

@@ -10,10 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.config import TransformerLensConfig
 
+from workbench.arguments import refusal
 from workbench.errors import UsageError
 from workbench.models.anatomy import find
 from workbench.models.hook_points import bias_of
 from workbench.models.taps import norm_eps
+from workbench.models.token_text import token_text
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -25,15 +27,23 @@ class TransformerLensTools:
     def to_tokens(
         self: Any, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
     ) -> Int[Tensor, "batch pos"]:
-        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise."""
+        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise.
+
+        Raises:
+            UsageError: no tokens, ids outside the vocabulary, or texts of different lengths.
+        """
         if isinstance(input, Tensor):
-            return (input[None] if input.ndim == 1 else input).to(self.device)
+            return _checked_ids(input[None] if input.ndim == 1 else input, self.cfg.d_vocab).to(self.device)
+        texts = [input] if isinstance(input, str) else input
+        if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
+            raise refusal("input", input, "a text, a list of texts, or a tensor of token ids")
         if self.tokenizer is None:
             raise UsageError("This model has no tokeniser: pass ids, not text.")
-        texts = [input] if isinstance(input, str) else list(input)
         rows = [self.tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
         if prepend_bos:
             rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
+        if not all(rows):
+            raise refusal("input", input, "a text that has tokens")
         if len({len(row) for row in rows}) != 1:
             lengths = ", ".join(str(len(row)) for row in rows)
             raise UsageError(
@@ -49,8 +59,8 @@ class TransformerLensTools:
         return ids[0]
 
     def to_str_tokens(self: Any, input: str | Int[Tensor, "pos"]) -> list[str]:
-        """Each token of a text, or of ids, as text."""
-        return [self.tokenizer.decode(i) for i in self.to_tokens(input)[0].tolist()]
+        """Each token of a text, or of ids, as text; a byte that is no character of its own as ``<0xE6>``."""
+        return [token_text(self.tokenizer, i) for i in self.to_tokens(input)[0].tolist()]
 
     @property
     def W_U(self: Any) -> Float[Tensor, "d_model d_vocab"]:
@@ -72,6 +82,16 @@ class TransformerLensTools:
         index = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
         rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
         return rows * self.norm_weight(self.module(self.anatomy.final_norm))
+
+
+def _checked_ids(ids: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:
+    if ids.ndim != 2 or not ids.numel() or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise refusal("input", ids, "token ids [batch, pos], at least one")
+    outside = ids[(ids < 0) | (ids >= d_vocab)]
+    if len(outside):
+        why = f"the vocabulary has {d_vocab} tokens, and {int(outside[0])} is not among them"
+        raise refusal("input", ids, f"token ids from 0 to {d_vocab - 1}", because=why)
+    return ids
 
 
 def transformer_lens_config(model: HookedModel) -> TransformerLensConfig:

@@ -68,9 +68,9 @@ def generate(
         raise arguments.refusal("mean_over", None, "inputs whose activations are averaged", because=why)
     if "mean" in kinds or mean_over is not None:
         mean_over = resolve_inputs(mean_over, model, "mean_over")
-    ids = (model.to_tokens(prompt)[0] if isinstance(prompt, str) else prompt).cpu()
-    if not len(ids):
+    if not len(model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt):
         raise arguments.refusal("prompt", prompt, "a prompt that has tokens")
+    ids = (model.to_tokens(prompt)[0] if isinstance(prompt, str) else prompt).cpu()
     if (room := model.cfg.n_ctx - len(ids)) < max_new_tokens and model.cfg.n_ctx:
         why = f"the prompt has {len(ids)} tokens and the context length of the model is {model.cfg.n_ctx}"
         raise arguments.refusal("max_new_tokens", max_new_tokens, f"at most {max(0, room)}", because=why)

@@ -17,7 +17,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
-from workbench.registry import METRICS
+from workbench.registry import METRICS, TASKS
 
 #: From token ids to their columns among the logits that a metric receives.
 Columns = Callable[[tuple[int, ...]], Tensor]
@@ -88,6 +88,9 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
     do = "A function f(logits, example) of your own is a metric too."
     if not callable(metric):
         return METRICS[arguments.one_of("metric", metric, METRICS.names(), do=do)]
+    arguments.function_of(
+        "metric", metric, 2, "a function of the logits and the example", do="Write f(logits, example)."
+    )
     name = getattr(metric, "__name__", "metric")
     return Metric(name, name, lambda logits, example, _: metric(logits, example), answers=False)
 
@@ -103,8 +106,12 @@ def metric_for(
     """
     resolved = resolve_metric(metric)
     if resolved.answers and not all(inputs.answer):
+        typed: Any = [clean for clean, _ in inputs.texts] or inputs
+        typed = typed[0] if isinstance(typed, list) and len(typed) == 1 else typed
         why, do = f"metric={resolved.name!r} compares them", "Use wb.task(name) or wb.pairs(...)."
-        raise arguments.refusal(argument, inputs, "pairs with answers", do, because=why)
+        if typed in TASKS.names():
+            do = f"{typed!r} is a text here: use wb.task({typed!r})."
+        raise arguments.refusal(argument, typed, "pairs with answers", do, because=why)
     outputs = getattr(model, "outputs_are", "logits")
     if isinstance(metric, str | Metric) and resolved.reads != outputs:
         why = f"the model's outputs are {outputs}"

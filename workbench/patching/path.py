@@ -44,7 +44,7 @@ def path_patch(
     task: Any,
     receivers: Sequence[Head | str | tuple[int, int]] | None = None,
     *,
-    into: Literal["q", "k", "v"] = "q",
+    into: Literal["q", "k", "v"] | None = None,
     position: int | str = "end",
     direction: Literal["noise", "denoise"] = "noise",
     freeze: Literal["position", "all"] = "position",
@@ -69,7 +69,7 @@ def path_patch(
     Args:
         receivers: heads whose input is patched (``Head(23, 3)``, ``"23.3"`` or ``(23, 3)``); for ``k`` and ``v`` query
             heads, unless `share_kv`.
-        into: which input of the receivers.
+        into: which input of the receivers: ``q`` by default.
         position: where the senders' z is patched: a named position or an index.
         direction: ``noise`` (base: the clean run) or ``denoise`` (base: the corrupt run).
         freeze: ``"position"`` freezes the other heads' z at that position, where the receivers' input is patched too
@@ -81,7 +81,8 @@ def path_patch(
         metric, cache, progress: see `workbench.sweep`.
 
     Raises:
-        UsageError: no head lies below the receivers, the model does not resume exactly, or has no such step.
+        UsageError: no head lies below the receivers, `into` or `share_kv` without receivers, or the model does not
+            resume exactly or has no such step.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -100,6 +101,8 @@ def path_patch(
         by=by,
         steps=steps,
     )
+    if receivers is None:
+        _check_only_for_receivers(into, share_kv)
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     resolved_metric = metric_for(metric, inputs, model)
     if not resumable.resumes:
@@ -135,7 +138,7 @@ def path_patch(
         "edit": "path patch",
         "receivers": names,
         **settings.as_info(),
-        "into": into if receivers is not None else "resid_post",
+        "into": settings.into if receivers is not None else "resid_post",
         "metric": resolved_metric.name,
         "units": resolved_metric.units,
         "skipped_cells": round(measurement.skipped),
@@ -148,6 +151,14 @@ def path_patch(
         labels=labels,
         info=result_info(model, inputs) | info | steps_info(resumable, steps),
     )
+
+
+def _check_only_for_receivers(into: str | None, share_kv: bool) -> None:
+    """Refuse what would do nothing on the way to the logits."""
+    for name, value, none in (("into", into, None), ("share_kv", share_kv, False)):
+        if value != none:
+            why = "without receivers the heads' paths to the logits are patched"
+            raise refusal(name, value, str(none), "Give receivers=[...], or leave it out.", because=why)
 
 
 def _receivers_by_layer(

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench import arguments
 from workbench.cache import Store
+from workbench.core import check_site
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.hooked import HookedModel
@@ -82,6 +83,8 @@ def site_hooks(resumable: ResumableModel, sites: Sequence[str], layers: Sequence
     Raises:
         UnknownName: the model has no such site.
     """
+    for site in sites:
+        check_site("sites", site, "layers=[{}]")
     try:
         return {site: [resumable.hook_name(site, layer) for layer in layers] for site in sites}
     except UnknownName as error:

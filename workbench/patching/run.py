@@ -19,6 +19,7 @@ from workbench.patching.batches import BATCH_SIZE, batches
 from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits, edit_list
 from workbench.patching.metric import Example, Metric, metric_for
+from workbench.patching.notice import notice_nan
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model
@@ -96,6 +97,9 @@ def run(
 ) -> Outcome:
     """Run inputs with all `edits` at once, and without them.
 
+    Edits are made in the order of the list: of two at the same head, position and site the later one wins, and a
+    function gets what the earlier ones wrote.
+
     Args:
         model: a `HookedLM`, or any `ResumableModel`.
         inputs: a task, pairs, `PairedInputs`, a text or a list of texts.
@@ -138,5 +142,7 @@ def run(
             for i, row in zip(members, resumable.full_forward(batch, {}), strict=True):
                 plain[i] = row
         done(len(members))
+    if any(torch.isnan(row).any() for row in logits):
+        notice_nan((edit.kind for edit in edits), stacklevel=3)
     without = torch.stack(plain) if unedited else None
     return Outcome(torch.stack(logits), without, prepared, tuple(edits), getattr(model, "tokenizer", None))

@@ -13,7 +13,6 @@ from torch import Tensor
 from workbench.arguments import (
     each_once,
     flag,
-    function,
     number,
     one_of,
     position,
@@ -24,7 +23,7 @@ from workbench.arguments import (
     whole_number,
 )
 from workbench.cache.keys import digest, hash_inputs
-from workbench.core import ARGUMENT_OF, EDIT_KINDS, checked_argument, vector_hash
+from workbench.core import ARGUMENT_OF, EDIT_KINDS, check_edit_function, check_site, checked_argument, vector_hash
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.metric import Metric
 
@@ -97,11 +96,14 @@ class SweepSettings(Settings):
     u: Any = None
 
     def __post_init__(self) -> None:
-        text("site", self.site)
+        check_site("site", text("site", self.site), "layers=[{}]")
         if callable(self.edit):
-            function("edit", self.edit)
+            check_edit_function("edit", self.edit)
         else:
             one_of("edit", self.edit, EDIT_KINDS)
+        if isinstance(self.by, str) and "," in self.by:
+            names = [axis.strip() for axis in self.by.split(",")]
+            raise refusal("by", self.by, "an axis, or a list of axes", f"Use by={names!r}.")
         axes = {one_of("by", axis, AXES) for axis in texts("by", self.by, "axes")} | {"layer"}
         one_of("direction", self.direction, ("denoise", "noise"), optional=True)
         if self.direction == "denoise" and self.edit != "patch":
@@ -159,7 +161,7 @@ class PathSettings(Settings):
         UnknownName, UsageError: an argument is none of its choices.
     """
 
-    into: str = "q"
+    into: Any = None
     position: Any = "end"
     direction: str = "noise"
     freeze: str = "position"
@@ -172,7 +174,8 @@ class PathSettings(Settings):
     def __post_init__(self) -> None:
         axes = {one_of("by", axis, ("head", "step")) for axis in texts("by", self.by, "axes")}
         object.__setattr__(self, "by", "head" if axes == {"head"} else ("step", "head"))
-        one_of("into", self.into, ("q", "k", "v"))
+        one_of("into", self.into, ("q", "k", "v"), optional=True)
+        object.__setattr__(self, "into", self.into or "q")
         position("position", self.position)
         one_of("direction", self.direction, ("noise", "denoise"))
         one_of("freeze", self.freeze, ("position", "all"))

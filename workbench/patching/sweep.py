@@ -14,6 +14,7 @@ from workbench.inputs.paired import Group
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric
+from workbench.patching.notice import notice_nan
 from workbench.patching.plan import Plan
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.settings import SweepSettings
@@ -137,4 +138,6 @@ def sweep(
         progress=counter,
         steps_per_example=len(cells),
     )
+    if np.isnan(measurement.edited).any():
+        notice_nan([edit])
     return plan.sweep(measurement, cells=len(cells) * len(inputs), skipped_cells=round(measurement.skipped))

@@ -22,6 +22,7 @@ from workbench.patching.edits import Edits, argument_key, steps_key
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric, metric_for
+from workbench.patching.notice import notice_nan
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_mean_over, resolve_model, result_info
@@ -111,6 +112,8 @@ def sweep_sets(
         progress=counter,
         steps_per_example=len(edits_of),
     )
+    if np.isnan(measurement.edited).any():
+        notice_nan(item.kind for item in distinct)
     info = {
         "by": ["set"],
         "sets": {

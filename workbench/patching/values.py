@@ -228,7 +228,10 @@ def position_of(inputs: PairedInputs, example: int, position: int | str, argumen
     if isinstance(position, str):
         if position not in named:
             why = f"those are the named positions of input {example + 1}"
-            raise refusal(argument, position, f"one of {', '.join(sorted(named))}", because=why)
+            do = "An index, such as -1, works too."
+            if inputs.seed is None:  # pairs of one's own
+                do += " Pairs can name positions: wb.pairs(..., positions=[{'NAME': 'a word'}, ...])."
+            raise refusal(argument, position, f"one of {', '.join(sorted(named))}", do, because=why)
         return named[position]
     if not -length <= position < length:
         why = f"input {example + 1} has {length} positions"

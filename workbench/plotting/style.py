@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import at_positions, base_or_direction
+
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression
     from workbench.results.sweep import Sweep
@@ -64,7 +66,7 @@ def chart_text(sweep: Sweep, quantity: str) -> ChartText:
         note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more prompts. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
-    return ChartText(title, _subtitle(info), _scale(info, quantity), note)
+    return ChartText(title, _subtitle(sweep), _scale(info, quantity), note)
 
 
 def limit(values: np.ndarray) -> float:
@@ -145,15 +147,19 @@ def sparse_ticks(names: Sequence[str], at_most: int) -> tuple[list[int], list[st
     return list(range(0, len(names), step)), list(names[::step])
 
 
-def _subtitle(info: Mapping[str, Any]) -> str:
+def _subtitle(sweep: Sweep) -> str:
+    info = sweep.info
     site, edit = info.get("site", ""), str(info.get("edit", "edit"))
     if info.get("into"):
         receivers = info.get("receivers") or "logits"
         names = "the logits" if receivers == "logits" else f"{info['into']} of {_listed(receivers, ', ')}"
         what = f"path patching of {site} into {names}"
     else:
-        what = " ".join(filter(None, [edit, site])) + (f" by {_listed(info['by'])}" if info.get("by") else "")
-    direction = f"direction: {info['direction']}" if info.get("direction") else ""
+        by = f" by {_listed(info['by'])}" if info.get("by") else ""
+        what = " ".join(filter(None, [edit, site])) + at_positions(info, sweep.axes) + by
+    direction = base_or_direction(info, sweep.source is not None)
+    label = "base" if direction.endswith("run") else "direction"
+    direction = f"{label}: {direction}" if direction else ""
     return " · ".join(filter(None, [what, _steps(info), direction, str(info.get("metric", "")).replace("_", " ")]))
 
 

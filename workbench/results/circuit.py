@@ -117,7 +117,8 @@ class Circuit:
         return (json.dumps(self.json(), indent=2, allow_nan=False) + "\n").encode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the circuit as JSON."""
+        """Write the circuit as JSON, to a file that ends in .json."""
+        arguments.file_path("path", path, ending=".json")
         save_atomic(path, self.to_bytes())
 
     @classmethod

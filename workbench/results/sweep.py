@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import arguments, statistics
-from workbench.core import Head
+from workbench.core import Head, at_positions, base_or_direction
 from workbench.errors import UsageError
 from workbench.io.tables import number
 from workbench.results import sweep_file
@@ -336,10 +336,12 @@ class Sweep:
 
     def __repr__(self) -> str:
         shape = " × ".join(f"{size} {axis}" for axis, size in zip(self.axes, self.values.shape, strict=False))
-        what = ", ".join(
-            str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info
-        )
-        return f"Sweep({shape}, n = {self.n}{', ' if what else ''}{what})"
+        words = {key: str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info}
+        if "site" in words:
+            words["site"] += at_positions(self.info, self.axes)
+        if "direction" in words:
+            words["direction"] = base_or_direction(self.info, self.source is not None)
+        return f"Sweep({', '.join([shape, f'n = {self.n}', *words.values()])})"
 
     def _repr_html_(self) -> str:
         from workbench.plotting import notebook

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,14 @@ class TableDifference:
 
     Attributes:
         reason: why they cannot be compared (a table, column or row is missing), else empty.
-        largest: the largest absolute difference of a number.
+        largest: the largest absolute difference of a number; NaN where they cannot be compared.
         beyond: how many numbers differ beyond the tolerance, NaN in one alone included.
         words: how many other entries differ.
     """
 
     table: str
     reason: str = ""
-    largest: float = 0.0
+    largest: float = math.nan
     beyond: int = 0
     words: int = 0
 

@@ -13,6 +13,10 @@ from workbench.io.files import JSON_BYTES, parse_json, read_file, write_atomic
 from workbench.runs.layout import DONE
 from workbench.runs.run import Run
 
+#: A part of a run's name has at least so many characters: fewer are in any name, and more likely a slip.
+SHORTEST = 4
+NO_RUNS = "There are no runs yet. Make one with: workbench reproduce circuit-reuse"
+
 
 def remember(run: Path) -> None:
     """Note where a finished run is; nothing happens with ``WORKBENCH_CACHE=off``, or where that cannot be written."""
@@ -36,23 +40,29 @@ def finished_runs(root: str | os.PathLike[str] = "runs") -> list[Path]:
 
 
 def find_run(name: str, root: str | os.PathLike[str] = "runs") -> Path:
-    """The run directory of that path, name, or part of a name that only one run has; ``latest`` is the newest that is
-    no repetition of another (``reproduce --from``).
+    """The run directory of that path, name, or part of a name (of `SHORTEST` characters or more) that only one run
+    has; ``latest`` is the newest that is no repetition of another (``reproduce --from``).
 
     Raises:
         UnknownName: there is none; the nearest are suggested.
         BadInput: several have that part.
+        UsageError: there are no runs yet.
     """
     if name and (Path(name) / DONE).is_file():
         return Path(name)
     runs = finished_runs(root)
-    if name == "latest" and runs:
+    if not runs:
+        raise UsageError(NO_RUNS)
+    if name == "latest":
         return next((path for path in runs if not _repeats(path)), runs[0])
-    matches = [path for path in runs if path.name == name] or [path for path in runs if name and name in path.name]
+    matches = [path for path in runs if path.name == name]
+    if not matches and len(name) >= SHORTEST:
+        matches = [path for path in runs if name in path.name]
     if len(matches) > 1:
         raise BadInput(f"{len(matches)} runs match {name!r}: {', '.join(path.name for path in matches[:5])}.")
     if not matches:
-        raise UnknownName("run", name, [path.name for path in runs], "See workbench runs list.")
+        do = f"A part of a name has at least {SHORTEST} characters." if len(name) < SHORTEST else ""
+        raise UnknownName("run", name, [path.name for path in runs], f"{do} See workbench runs list.".strip())
     return matches[0]
 
 

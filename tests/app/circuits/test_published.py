@@ -26,6 +26,8 @@ def test_a_run_of_a_published_model_is_compared_with_it() -> None:
     assert not app.exception and not app.error and not app.info
     assert app.dataframe[0].value["checked"].tolist() == ["readings agree"]
     assert app.selectbox(key="circuit-published").value == "gpt2-medium"
+    assert any("The column checked says where the published heads" in caption.value for caption in app.caption)
+    assert any("no effects, so all markers have the same size" in caption.value for caption in app.caption)
     assert any("2310\\.08744" in caption.value for caption in app.caption)
     graph = from_run.graph_of_run(
         run, Circuit.from_run(run.path), None, published_circuits.published_roles("gpt2-medium", "ioi")

@@ -39,6 +39,7 @@ def test_the_grid_has_the_mean_over_the_prompts_with_its_interval(app: AppTest, 
     low, high = scores.interval("previous_token")
     assert f"[{low[1, 2]:.3g}, {high[1, 2]:.3g}]" in grid["texts"][2][1]
     assert "mean over 3 prompts of ioi" in grid["title"]
+    assert "The side bar’s prompt is not used here." in [caption.value for caption in app.caption]
     assert grid["levels"] == [pytest.approx(scores.uniform["previous_token"])]
     app.selectbox(key="score").set_value("direct_logit_attribution").run()
     grid = grids(app)["grid"]

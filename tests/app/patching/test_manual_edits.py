@@ -58,6 +58,7 @@ def test_a_pair_is_patched_from_its_other_run_and_its_logit_difference_shown(app
     heads = [Head(1, j) for j in range(4)]
     expected = wb.sweep_sets(wb.load("tiny"), prompts, {"set": heads}, edit="patch", base="corrupt", cache=False)
     assert f"{expected.base[1]:.3f} before, {expected.values[0, 1]:.3f} after" in caption
+    assert (app.selectbox(key="edit").label, app.selectbox(key="on").label) == ("Edit", "On")
 
 
 def test_a_row_is_forced_onto_tokens(app: AppTest) -> None:

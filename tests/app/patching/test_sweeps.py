@@ -25,7 +25,7 @@ def test_the_page_sweeps_and_shows_the_strongest_with_their_intervals(app: AppTe
     assert strongest["cell"].tolist() == [str(head) for head in best]
     assert expected.effect is not None and expected.effect_low is not None
     np.testing.assert_allclose(strongest["effect"], [expected.effect[h.layer, h.index] for h in best], atol=1e-5)
-    np.testing.assert_allclose(strongest["low"], [expected.effect_low[h.layer, h.index] for h in best], atol=1e-5)
+    np.testing.assert_allclose(strongest["95 % low"], [expected.effect_low[h.layer, h.index] for h in best], atol=1e-5)
 
 
 def test_a_url_shows_the_finished_sweep_at_once(app: AppTest, queue: InlineQueue) -> None:

@@ -127,6 +127,10 @@ def test_a_wrong_word_is_one_line_that_says_what_is_meant(run, no_model, monkeyp
 # --- listings
 
 
+def test_the_tasks_say_what_their_relation_is_to(run):
+    assert "\nto IOI: how close a task is to indirect object identification" in run("tasks")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "names"),
     [

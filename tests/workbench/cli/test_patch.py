@@ -51,6 +51,11 @@ def test_patch_prints_the_largest_cells_first(run, swept):
     assert (swept["inputs"].n, swept["inputs"].seed) == (25, 0)
 
 
+def test_the_header_says_where_the_edit_is_made(run, swept):
+    out = run("patch", "--task", "ioi", "--positions", "S2,end", "--direction", "noise")[1]
+    assert "stub, ioi: patch z at S2, end, noise, n = 12." in out
+
+
 def test_patch_as_json_is_one_object(run, swept):
     code, out, err = run("patch", "--task", "ioi", "--n", "3", "--seed", "4", "--json")
     document = json.loads(out)

@@ -131,7 +131,18 @@ def test_tables_of_other_shapes_and_other_words_do_not_agree(tmp_path: Path) -> 
     assert directory.path is not None
     heads, more = compare(a, Run.read(directory.path))
     assert (heads.words, heads.beyond) == (1, 1)  # another head, and a number where there was none
-    assert "only" in more.reason and not more.agrees
+    assert "only" in more.reason and not more.agrees and more.largest != more.largest
+
+
+def test_a_run_is_not_compared_with_itself(run: Call, tmp_path: Path) -> None:
+    code, document, _ = run("runs", "show", "latest")
+    assert code == 2 and document["error"]["message"].startswith("There are no runs yet. Make one with: workbench rep")
+    path = made(tmp_path / "runs", 0.5)
+    code, document, _ = run("runs", "diff", "latest", path.name)
+    assert code == 2 and f"are the same run, {path.name}" in document["error"]["message"]
+    code, document, _ = run("runs", "show", path.name[:3])
+    assert code == 2 and "at least 4 characters" in document["error"]["message"]
+    assert run("runs", "show", path.name[:4])[1]["path"] == str(path)
 
 
 def test_a_run_is_packed_into_one_file(run: Call, tmp_path: Path) -> None:

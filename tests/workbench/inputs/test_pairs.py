@@ -192,6 +192,9 @@ def test_json_and_csv_hold_the_same_pairs(tmp_path: Path) -> None:
     assert read == [one(options=[" tom", " mary"]).items] * 3
     with pytest.raises(BadInput, match=r"my\.csv line 3: expected as many cells as the header has"):
         read_pairs(written(tmp_path, header, cells, "a tom, or not", name="my.csv"))
+    for separator in ";\t":
+        with pytest.raises(BadInput, match=r"my\.csv line 1: the columns are not separated by commas\. Separate them"):
+            read_pairs(written(tmp_path, header.replace(",", separator), cells, name="my.csv"))
 
 
 def test_lists_of_unequal_lengths_are_refused() -> None:
@@ -212,6 +215,8 @@ def test_unknown_tasks_and_options_are_named() -> None:
         task("ioi", corruption="abd")
     with pytest.raises(UsageError, match="n=0: expected a whole number from 1"):
         task("ioi", n=0)
+    with pytest.raises(UsageError, match="seed=-1: expected a whole number of at least 0"):
+        task("ioi", seed=-1)
 
 
 def counting(*words: str) -> Task:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import workbench as wb
 from tests.families import hooked, paired
@@ -40,10 +42,24 @@ def test_denoising_belongs_to_patches() -> None:
     assert wb.sweep(MODEL, TASK).info["direction"] == "denoise"
 
 
-@pytest.mark.parametrize("site", ["hook_zz", "blocks.1.attn.hook_z"])
-def test_a_name_that_is_no_site_is_refused(site: str) -> None:
+def test_a_name_that_is_no_site_is_refused() -> None:
     with pytest.raises(UnknownName, match=r"attn\.hook_z"):
-        wb.sweep(MODEL, TASK, site=site)
+        wb.sweep(MODEL, TASK, site="hook_zz")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([], r"input=\[\]: expected a text, a list of texts"),
+        ("", "input='': expected a text that has tokens"),
+        (torch.tensor([[1, 589]]), "token ids from 0 to 588, because the vocabulary has 589 tokens, and 589 is not"),
+        (torch.tensor([[-1]]), "token ids from 0 to 588"),
+        (torch.zeros(1, 0).long(), "expected token ids"),
+    ],
+)
+def test_what_the_model_cannot_read_is_refused(tokens: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        wb.load("tiny")(tokens)
 
 
 def test_a_metric_gives_one_number_a_row() -> None:

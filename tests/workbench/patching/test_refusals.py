@@ -16,6 +16,7 @@ import workbench as wb
 from tests.families import hooked, paired
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST, Finding, Report, Study, Threshold, Verdict
+from workbench.patching.notice import EditNotice
 
 INPUTS = paired(4)
 TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
@@ -49,6 +50,77 @@ def test_texts_have_no_answers_to_measure(texts: Any) -> None:
     n = 1 if isinstance(texts, str) else 2
     assert wb.sweep(model, texts, edit="zero", metric="kl_divergence").n == n
     assert wb.sweep(model, texts, edit="zero", metric=lambda logits, example: logits[:, 0]).n == n
+
+
+@pytest.mark.parametrize("arguments", [{"into": "q"}, {"into": "v"}, {"share_kv": True}])
+def test_what_belongs_to_receivers_needs_receivers(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="because without receivers the heads' paths to the logits are patched"):
+        wb.path_patch(hooked("llama"), INPUTS, **arguments)
+    info = wb.path_patch(hooked("llama"), INPUTS, [wb.Head(2, 1)]).info
+    assert (info["into"], info["share_kv"]) == ("q", False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"site": "blocks.1.attn.hook_z"}, r"site='blocks.1.attn.hook_z': .* Use site='z', layers=\[1\]\.$"),
+        ({"by": "head,position"}, r"by='head,position': .* Use by=\['head', 'position'\]\.$"),
+        ({"edit": lambda z, hook: z}, "edit=.*: expected a function of the activation alone"),
+        ({"metric": lambda logits: logits[:, 0]}, r"metric=.* Write f\(logits, example\)\.$"),
+    ],
+)
+def test_habits_of_other_packages_are_answered(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        wb.sweep(hooked("llama"), INPUTS, **arguments)
+    if "site" in arguments:
+        with pytest.raises(UsageError, match=r"Use sites=\['z'\], layers=\[1\]"):
+            wb.record(hooked("llama"), INPUTS, arguments["site"])
+        with pytest.raises(UsageError, match="Use site='z', layer=1"):
+            wb.Edit(arguments["site"], 1)
+    if "edit" in arguments:
+        with pytest.raises(UsageError, match=r"kind=.*: expected a function of the activation alone"):
+            wb.Edit("z", 0, kind=arguments["edit"])
+
+
+def test_a_position_that_pairs_do_not_name() -> None:
+    pairs = wb.pairs(["So Mary met John"], ["So Anna met John"], answer=[" Mary"], wrong=[" Anna"])
+    with pytest.raises(UsageError, match=r"positions='S9': .* An index, such as -1, works too\. Pairs can name pos"):
+        wb.sweep(wb.load("tiny"), pairs, positions="S9")
+    with pytest.raises(UsageError, match=r"works too\.$"):
+        wb.sweep(hooked("llama"), INPUTS, positions="S9")
+
+
+def test_a_tasks_name_is_no_task() -> None:
+    for call in (wb.sweep, wb.path_patch, wb.screen):
+        with pytest.raises(UsageError, match=r"^task='ioi': .* 'ioi' is a text here: use wb\.task\('ioi'\)\.$"):
+            call(wb.load("tiny"), "ioi")
+    with pytest.raises(UsageError, match=r"^task='Mary and John': expected pairs with answers"):
+        wb.sweep(wb.load("tiny"), "Mary and John")
+
+
+def test_a_function_that_gives_nan_is_noticed() -> None:
+    model, nan = hooked("llama"), lambda z: z * float("nan")
+    with pytest.warns(EditNotice, match="After the edit <lambda> some numbers are NaN") as notices:
+        wb.sweep(model, INPUTS, edit=nan)
+    assert [notice.filename for notice in notices] == [__file__]  # once, where it was called
+    for call in (
+        lambda: wb.run(model, INPUTS, [wb.Edit("z", 0, kind=nan)]),
+        lambda: wb.sweep_sets(model, INPUTS, {"one": [wb.Edit("z", 0, kind=nan)]}),
+    ):
+        with pytest.warns(EditNotice) as notices:
+            call()
+        assert [notice.filename for notice in notices] == [__file__]
+
+
+def test_of_two_edits_of_one_place_the_later_one_wins() -> None:
+    model = hooked("llama")
+    zero, double = wb.Edit("z", 1, 2, "end", kind="zero"), wb.Edit("z", 1, 2, "end", kind=lambda z: 2 * z)
+
+    def scores(*edits: wb.Edit) -> torch.Tensor:
+        return wb.run(model, INPUTS, edits).scores()
+
+    assert torch.equal(scores(double, zero), scores(zero)) and torch.equal(scores(zero, double), scores(zero))
+    assert not torch.equal(scores(double), scores(zero))
 
 
 def test_attribution_of_a_least_value() -> None:
@@ -97,13 +169,25 @@ def test_one_edit_needs_no_list() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["", ".", "no/such/folder/s.safetensors"])
-def test_paths_that_cannot_be_written(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "path='': expected a path"),
+        (".", r"expected a path that ends in \.(safetensors|json)"),
+        ("table.csv", r"path='table.csv': expected a path that ends in \.(safetensors|json)"),
+        (Path("s"), r"path='s': expected a path that ends in \.(safetensors|json)"),
+        ("no/such/folder/s", "cannot be written"),
+    ],
+)
+def test_paths_that_cannot_be_written(
+    path: str | Path, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     sweep, circuit = wb.sweep(hooked("llama"), INPUTS), wb.Circuit("c", "m", ((wb.Head(1, 1), "mover"),))
-    for save in (sweep.save, circuit.save):
-        with pytest.raises((BadInput, UsageError), match="cannot be written" if path else "path='': expected a path"):
-            save(path)
+    for save, ending in ((sweep.save, ".safetensors"), (circuit.save, ".json")):
+        with pytest.raises((BadInput, UsageError), match=message):
+            save(f"{path}{ending}" if message == "cannot be written" else path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_saved_number_that_was_changed(tmp_path: Path) -> None:

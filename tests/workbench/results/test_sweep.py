@@ -65,6 +65,21 @@ def test_without_a_source_there_is_no_effect():
         sweep.figure("effect")
 
 
+@pytest.mark.parametrize("positions", ["S2", ["S2", "end"]])
+def test_it_says_where_the_edit_is_made_and_of_which_run(positions):
+    patched = make()
+    patched = replace(patched, info={**patched.info, "positions": positions})
+    zeroed = make(source=False)
+    zeroed = replace(zeroed, info={**zeroed.info, "positions": positions, "direction": "noise"})
+    where = "z at S2, end" if isinstance(positions, list) else "z at S2"
+    assert f", {where}, patch, denoise)" in repr(patched) and f", {where}, zero, clean run)" in repr(zeroed)
+    subtitles = [style.chart_text(sweep, "mean_delta").subtitle for sweep in (patched, zeroed)]
+    assert f"patch {where} by head · direction: denoise" in subtitles[0]
+    assert f"zero {where} by head · base: clean run" in subtitles[1] and zeroed.info["direction"] == "noise"
+    by_position = make(("layer", "position"))
+    assert " at " not in repr(replace(by_position, info={**by_position.info, "positions": positions}))
+
+
 def test_a_gap_around_zero_gives_nan_and_says_why():
     sweep = make()
     sweep = replace(sweep, source=sweep.base + np.random.default_rng(1).normal(0, 1, N))
@@ -263,7 +278,7 @@ def test_a_missing_file_and_info_that_is_no_json(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         Sweep.load(tmp_path / "none")
     with pytest.raises(UsageError, match="cannot be written as JSON"):
-        replace(make(), info={"x": object()}).save(tmp_path / "s")
+        replace(make(), info={"x": object()}).save(tmp_path / "s.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 

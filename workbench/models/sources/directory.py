@@ -233,7 +233,11 @@ def dtype_name(dtype: str | torch.dtype | None) -> str:
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """The torch device; None is the GPU where CUDA finds one, else the CPU."""
+    """The torch device; None is the GPU where CUDA finds one, else the CPU.
+
+    Raises:
+        UsageError: torch does not know the device, or cannot use it on this machine.
+    """
     import torch
 
     if device is None:
@@ -242,9 +246,18 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     if not isinstance(device, str | torch.device):
         raise arguments.refusal("device", device, expected)
     try:
-        return torch.device(device)
+        target = torch.device(device)
     except RuntimeError:
         raise arguments.refusal("device", device, expected) from None
+    try:
+        torch.zeros(1, device=target).item()  # torch says in many ways what it cannot use; "meta" has no numbers
+    except Exception as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        usable = "a device that torch can use on this machine"
+        raise arguments.refusal(
+            "device", str(device), usable, "Use device='cpu'.", because=f"torch says: {reason}"
+        ) from None
+    return target
 
 
 @contextmanager

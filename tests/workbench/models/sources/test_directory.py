@@ -48,8 +48,16 @@ def test_shards_and_dtypes(tmp_path):
     assert sources.resolve(tmp_path / "model", dtype=torch.float64).hf_model.dtype == torch.float64
     with pytest.raises(UsageError, match="dtype='int8': expected 'float32'"):
         sources.resolve(tmp_path / "model", dtype="int8")
+    with pytest.raises(UsageError, match=r"dtype=torch\.int8: expected 'float32'"):
+        sources.resolve(tmp_path / "model", dtype=torch.int8)
     with pytest.raises(UsageError, match="device='abacus': expected a device"):
         sources.resolve(tmp_path / "model", device="abacus")
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "cuda:99", "meta", torch.device("cuda:99")])
+def test_a_device_that_torch_cannot_use_here_is_refused(directory, device):
+    with pytest.raises(UsageError, match=rf"device='{device}': expected .*, because .* Use device='cpu'\.$"):
+        sources.resolve(directory, device=device)
 
 
 def change_config(directory, **changes):
