@@ -198,6 +198,22 @@ def find(root: nn.Module | None, name: str) -> nn.Module | None:
         return None
 
 
+def missing_part(model: nn.Module, anatomy: Anatomy) -> tuple[str, str] | None:
+    """The first part that the anatomy names and the model does not have, and which field names it; layers and attention
+    have to be named. None where all are there."""
+    outer = ("layers", "embed", "position_embed", "final_norm")
+    of_layer = ("attention", "mlp", "attn_out", "mlp_out", "norm1", "norm2")
+    of_attention = ("query", "key", "value", "output", "fused", "query_norm", "key_norm")
+    layer = f"{anatomy.layers}.0."
+    for prefix, names in (("", outer), (layer, of_layer), (f"{layer}{anatomy.attention}.", of_attention)):
+        for field in names:
+            name = getattr(anatomy, field)
+            required = field in ("layers", "attention")
+            if (name or required) and (not name or find(model, prefix + name) is None):
+                return prefix + name, field
+    return None
+
+
 def projection(weight: Any) -> torch.Tensor:
     """A projection's matrix as ``[d_out, d_in]`` (GPT-2's Conv1D stores its transpose)."""
     matrix = weight.weight

@@ -6,6 +6,7 @@ a name onto every module it finds); the weights here are views of theirs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +14,39 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from workbench.models.anatomy import find, projection
+from workbench.models.anatomy import Anatomy, find, projection
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
+
+
+def available_hooks(a: Anatomy) -> tuple[list[str], list[str]]:
+    """The hook points of an attention layer, and those of a block."""
+    raw = bool(a.fused and a.fused_layout == "per_head") or bool(a.query and a.key)
+    attention = [
+        *(["hook_q", "hook_k"] if raw or not a.rotary else []),
+        *(["hook_q_normed", "hook_k_normed"] if a.query_norm else []),
+        *(["hook_rot_q", "hook_rot_k"] if a.rotary else []),
+        *["hook_v", "hook_attn_scores", "hook_pattern", "hook_z"],
+    ]
+    sequential = not a.parallel and bool(a.attn_out and a.mlp_out)
+    block = [
+        "hook_resid_pre",
+        *(["hook_attn_out"] if a.attn_out else []),
+        *(["hook_resid_mid"] if sequential else []),
+        *(["hook_mlp_out"] if a.mlp_out else []),
+        "hook_resid_post",
+    ]
+    return attention, block
+
+
+def ordered_hooks(model: HookedModel) -> Iterator[str]:
+    """The model's hook points in the order in which they fire."""
+    parts = ["hook_resid_pre", "ln1.hook_scale", *(f"attn.{hook}" for hook in model.attention_hooks)]
+    parts += ["hook_attn_out", "hook_resid_mid", "ln2.hook_scale", "hook_mlp_out", "hook_resid_post"]
+    in_layers = [f"blocks.{layer}.{part}" for layer in range(model.n_layers) for part in parts]
+    names = ["hook_embed", "hook_pos_embed", *in_layers, "ln_final.hook_scale"]
+    return (name for name in names if name in model.hook_dict)
 
 
 class Unregistered:

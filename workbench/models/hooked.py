@@ -7,7 +7,7 @@ is one. ``docs/howto/any-model.md`` brings a model of one's own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
@@ -21,9 +21,9 @@ from workbench import arguments
 from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel, UsageError
 from workbench.models import attention_hook, sdpa_attention, self_check
-from workbench.models.anatomy import find
+from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
-from workbench.models.hook_points import BlockHooks, Norm, bias_of
+from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality
 from workbench.models.taps import norm_eps, tapped
@@ -89,7 +89,7 @@ class HookedModel(Modality, HookedRootModule):
         object.__setattr__(self, "attentions", [self.part(i, self.anatomy.attention) for i in range(self.n_layers)])
         self._attach(hf)
         self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
-        self.attention_hooks, self.block_hooks = self._available_hooks()
+        self.attention_hooks, self.block_hooks = available_hooks(self.anatomy)
         self.blocks = nn.ModuleList(BlockHooks(self, i) for i in range(self.n_layers))
         if self.anatomy.embed:
             self.hook_embed = HookPoint()
@@ -98,7 +98,7 @@ class HookedModel(Modality, HookedRootModule):
         if self.anatomy.final_norm:
             self.ln_final = Norm(self.module(self.anatomy.final_norm))
         self.setup()
-        self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
+        self.hook_order = {name: i for i, name in enumerate(ordered_hooks(self))}
         self.n_outputs = self.count_outputs()
         self.cfg = self.transformer_lens_config()
         self.provenance: dict[str, Any] = {"name": str(getattr(hf, "name_or_path", "") or "in memory")}
@@ -225,34 +225,7 @@ class HookedModel(Modality, HookedRootModule):
                 if hasattr(block, part):
                     delattr(block, part)
         self.setup()
-        self.hook_order = {name: i for i, name in enumerate(self._ordered_hooks())}
-
-    def _available_hooks(self) -> tuple[list[str], list[str]]:
-        a = self.anatomy
-        raw = bool(a.fused and a.fused_layout == "per_head") or bool(a.query and a.key)
-        attention = [
-            *(["hook_q", "hook_k"] if raw or not a.rotary else []),
-            *(["hook_q_normed", "hook_k_normed"] if a.query_norm else []),
-            *(["hook_rot_q", "hook_rot_k"] if a.rotary else []),
-            *["hook_v", "hook_attn_scores", "hook_pattern", "hook_z"],
-        ]
-        sequential = not a.parallel and bool(a.attn_out and a.mlp_out)
-        block = [
-            "hook_resid_pre",
-            *(["hook_attn_out"] if a.attn_out else []),
-            *(["hook_resid_mid"] if sequential else []),
-            *(["hook_mlp_out"] if a.mlp_out else []),
-            "hook_resid_post",
-        ]
-        return attention, block
-
-    def _ordered_hooks(self) -> Iterable[str]:
-        yield from (name for name in ("hook_embed", "hook_pos_embed") if name in self.hook_dict)
-        parts = ["hook_resid_pre", "ln1.hook_scale", *(f"attn.{h}" for h in self.attention_hooks)]
-        parts += ["hook_attn_out", "hook_resid_mid", "ln2.hook_scale", "hook_mlp_out", "hook_resid_post"]
-        for layer in range(self.n_layers):
-            yield from (name for part in parts if (name := f"blocks.{layer}.{part}") in self.hook_dict)
-        yield from (name for name in ("ln_final.hook_scale",) if name in self.hook_dict)
+        self.hook_order = {name: i for i, name in enumerate(ordered_hooks(self))}
 
     # --- parts of the wrapped model --------------------------------------------------------------------------
 
@@ -289,19 +262,11 @@ class HookedModel(Modality, HookedRootModule):
 
     def _require_parts(self) -> None:
         """Every part that the anatomy names has to be there."""
-        anatomy = self.anatomy
-        outer = ("layers", "embed", "position_embed", "final_norm")
-        of_layer = ("attention", "mlp", "attn_out", "mlp_out", "norm1", "norm2")
-        of_attention = ("query", "key", "value", "output", "fused", "query_norm", "key_norm")
-        attention = ".".join(filter(None, (anatomy.layers, "0", anatomy.attention)))
-        for prefix, fields in (("", outer), (f"{anatomy.layers}.0.", of_layer), (f"{attention}.", of_attention)):
-            for field in fields:
-                name = getattr(anatomy, field)
-                if (name and find(self.hf, prefix + name) is None) or (not name and field in ("layers", "attention")):
-                    raise UnsupportedModel(
-                        f"{type(self.hf).__name__} has no module {prefix + name!r} for {field}. "
-                        f"Name it in {type(self).__name__}.parts."
-                    )
+        if missing := missing_part(self.hf, self.anatomy):
+            name, field = missing
+            raise UnsupportedModel(
+                f"{type(self.hf).__name__} has no module {name!r} for {field}. Name it in {type(self).__name__}.parts."
+            )
 
     def _attach(self, hf: Any) -> None:
         """Have the attention modules call `hooked_attention`: by name where transformers looks their function up, else
