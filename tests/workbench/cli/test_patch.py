@@ -56,6 +56,12 @@ def test_the_header_says_where_the_edit_is_made(run, swept):
     assert "stub, ioi: patch z at S2, end, noise, n = 12." in out
 
 
+def test_one_prompt_has_one_line_about_its_interval(run):
+    code, out, _ = run("patch", "--task", "ioi", "--model", "tiny", "--n", "1", "--edit", "zero", "--no-cache")
+    assert code == 0 and "zero z, clean run, n = 1." in out
+    assert "only one example, so there is no interval" in out and "little more than their range" not in out
+
+
 def test_patch_as_json_is_one_object(run, swept):
     code, out, err = run("patch", "--task", "ioi", "--n", "3", "--seed", "4", "--json")
     document = json.loads(out)

@@ -54,7 +54,7 @@ def test_shards_and_dtypes(tmp_path):
         sources.resolve(tmp_path / "model", device="abacus")
 
 
-@pytest.mark.parametrize("device", ["mps", "xpu", "cuda:99", "meta", torch.device("cuda:99")])
+@pytest.mark.parametrize("device", ["xpu", "cuda:99", "meta", torch.device("cuda:99")])
 def test_a_device_that_torch_cannot_use_here_is_refused(directory, device):
     with pytest.raises(UsageError, match=rf"device='{device}': expected .*, because .* Use device='cpu'\.$"):
         sources.resolve(directory, device=device)
