@@ -1,5 +1,6 @@
 """Models that the workbench does not know, hooked in this file alone: an unmodified vision transformer of transformers,
-and plain torch modules that call PyTorch's attention function. All in float64, against plain hooks."""
+plain torch modules that call PyTorch's attention function, and a toy of several steps (more of it in `test_steps`). All
+in float64, against plain hooks."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 from transformers import ViTConfig, ViTForImageClassification
 
 import workbench as wb
+from tests.conformance.test_steps import DOUBLE, CachedToy, plain_value
+from tests.conformance.toys import Toy
 from tests.oracle.plain_hooks import edited, head_slice
 from workbench.errors import UnsupportedModel, UsageError
 
@@ -337,6 +340,29 @@ def test_recordings_screens_and_the_cache(case: Case, tmp_path: Path) -> None:
     exact = np.isfinite(screened.exact.values).all(-1)
     assert exact.any()
     assert screened.exact.values[exact] == pytest.approx(first.values[exact], abs=1e-9)
+
+
+def test_a_model_of_several_steps_in_all_of_these_ways(tmp_path: Path) -> None:
+    toy = Toy(n_steps=2).double()
+    model, last = CachedToy(toy), (1, LAYERS - 1)
+    swept = wb.sweep(model, DOUBLE, by=["step", "head"], cache=tmp_path)
+    for step, layer, head in ((0, 0, 1), (0, 2, 0), (1, 1, 1), (*last, 0)):
+        value = plain_value(toy, DOUBLE, "patch", "z", [step], layer, head, 1)
+        assert swept.values[step, layer, head, 1] == pytest.approx(value, abs=1e-9)
+    assert np.array_equal(swept.values, wb.sweep(CachedToy(toy), DOUBLE, by=["step", "head"], cache=tmp_path).values)
+    kept, computed = (wb.record(model, DOUBLE, ["z", "pattern"], cache=store) for store in (tmp_path, False))
+    for i, site in enumerate(("z", "pattern", "blocks.1.attn.hook_z@1")):
+        assert torch.allclose(kept.clean[site][i], computed.clean[site][i], atol=1e-9)
+    screened = wb.screen(model, DOUBLE, by=["step", "head"], confirm=0.5, cache=False)
+    exact = np.isfinite(screened.exact.values).all(-1)
+    assert screened.exact.values[exact] == pytest.approx(swept.values[exact], abs=1e-9)
+    # From the last layer of the last step every path is direct: its effect is that of patching the head.
+    paths = wb.path_patch(
+        model, DOUBLE, freeze="all", direction="denoise", position="end", by=["step", "head"], cache=False
+    )
+    ends = wb.sweep(model, DOUBLE, by=["step", "head"], positions="end", cache=False)
+    assert paths.values[last] == pytest.approx(ends.values[last], abs=1e-9)
+    assert np.abs(paths.delta[last]).max() > 1e-4
 
 
 def test_batches_of_a_model_that_is_not_causal_are_not_split_by_the_first_difference(case: Case) -> None:
