@@ -16,6 +16,8 @@ from tests.families import VOCABULARY, paired
 from tests.oracle.plain_hooks import Plain, head_slice
 from workbench.core import Edit
 from workbench.errors import UnsupportedModel
+from workbench.head_scores.random_weights import random_model
+from workbench.models.bfloat16 import in_bfloat16
 from workbench.models.language import HookedLM
 from workbench.models.resumable import ResumableModel
 from workbench.patching.record import record
@@ -264,6 +266,14 @@ def test_branches_that_do_not_add_up_are_left_out_with_a_warning() -> None:
         out = run(model, inputs, [Edit("z", 1, head=2)], base="corrupt")
         assert result.values[1, 2] == pytest.approx(out.scores().numpy(), abs=1e-4)
         assert np.abs(result.delta).max() > 1e-2
+
+
+def test_a_copy_takes_over_what_the_check_found() -> None:
+    with pytest.warns(UserWarning, match="left out"):
+        model = HookedLM(shaken(transformers.GraniteConfig(**SIZES, residual_multiplier=0.5, logits_scaling=8.0)))
+    for copy in (random_model(model), in_bfloat16(model)):
+        assert list(copy.hook_dict) == list(model.hook_dict)
+        assert (copy.unembeds, copy.resumable, copy.causal) == (False, True, True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 
 from workbench.models.language import HookedLM
+from workbench.models.self_check import adopt
 
 
 def random_model(model: HookedLM, seed: int = 0) -> HookedLM:
@@ -17,4 +18,6 @@ def random_model(model: HookedLM, seed: int = 0) -> HookedLM:
         torch.manual_seed(seed)
         hf = type(model.hf)(config)
     hf = hf.to(device=model.device, dtype=model.dtype).eval()
-    return HookedLM(hf, model.tokenizer, {"name": f"random weights of seed {seed}"}, check=False)
+    untrained = HookedLM(hf, model.tokenizer, {"name": f"random weights of seed {seed}"}, check=False)
+    adopt(untrained, model)
+    return untrained

@@ -7,6 +7,7 @@ import copy
 import torch
 
 from workbench.models.language import HookedLM
+from workbench.models.self_check import adopt
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -28,5 +29,5 @@ def in_bfloat16(model: HookedLM) -> HookedLM:
     with model.lock:
         hf = copy.deepcopy(model.hf).to(torch.bfloat16)
     converted = HookedLM(hf, model.tokenizer, model.provenance, check=False)
-    converted.resumable, converted.why_not_resumable = model.resumable, model.why_not_resumable
+    adopt(converted, model)
     return converted

@@ -105,6 +105,10 @@ class HookedModel(Modality, HookedRootModule):
         self.provenance.update(provenance or {})
         self.train(hf.training)  # hook points too: TransformerLens's tools look at every module
         self.resumable, self.why_not_resumable = True, ""
+        #: Whether `read_out` may take a shorter way (language models: the final norm and the unembedding alone).
+        self.unembeds = True
+        #: By layer, which of its arguments have an entry for each input; the self-check finds them.
+        self.row_arguments: dict[int, frozenset[int]] = {}
         self.identity = Identity(self)
         if check:
             self_check.check(self)

@@ -56,8 +56,6 @@ class HookedLM(TransformerLensTools, HookedModel):
     modality: ClassVar[str] = "language"
     reads_last_position: ClassVar[bool] = True
     where_parts_are_named: ClassVar[str] = "Its anatomy may need an entry in workbench.models.anatomy.FAMILIES."
-    #: Whether the final norm and the unembedding are all that comes after the layers; the self-check finds out.
-    unembeds: bool = True
 
     def __init__(
         self,

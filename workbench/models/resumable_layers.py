@@ -8,7 +8,7 @@ attention function. This works for any family: none of its arithmetic is repeate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from transformers.cache_utils import Cache
 
-from workbench.errors import UnsupportedModel
 from workbench.models.attention_hook import AttentionEdits, AttentionInputs
+from workbench.models.layer_arguments import cut_argument, each_tensor, without_mask
 from workbench.models.pattern_formula import PatternFormula, formula_of
 from workbench.models.prefix_attention import Prefix
 from workbench.models.resumable import StopForward, Stream, Tap, TapsFrom
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
-
-
-class UnknownArgument(UnsupportedModel):
-    """A layer takes a per-position argument that cannot be sliced by position."""
 
 
 @dataclass
@@ -84,7 +79,7 @@ class ResumableLayers:
 
         def capture_input(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             base.streams.append(args[0] if args else kwargs["hidden_states"])
-            base.calls.append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
+            base.calls.append((args[1:], without_mask(kwargs)))
 
         def capture_output(_: Any, args: Any, output: Any) -> None:
             base.streams.append(output[0] if isinstance(output, tuple) else output)
@@ -237,65 +232,24 @@ class ResumableLayers:
     def _cut(
         self, base: LayersRun, layer: int, rows: Int[Tensor, "row"], start: int
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = base.calls[layer]
-        mask = base.attention_inputs[layer].mask
+        mask, of_rows = base.attention_inputs[layer].mask, self.model.row_arguments.get(layer, frozenset())
 
-        def cut(x: Tensor) -> Tensor | None:
-            return None if x is mask else _cut_positions(x, base, rows, start)
+        def cut(index: int, x: Tensor) -> Tensor | None:
+            return None if x is mask else cut_argument(x, base, rows, slice(start, None), index in of_rows)
 
-        return _each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)
+        return each_tensor(base.calls[layer], cut)
 
 
 def _truncated(base: LayersRun, length: int) -> LayersRun:
     """The first `length` positions of a base run, as a base run."""
     rows = torch.arange(base.size)
     inputs, calls = [], []
-    for (args, kwargs), full in zip(base.calls, base.attention_inputs, strict=True):
+    for call, full in zip(base.calls, base.attention_inputs, strict=True):
         mask = None if full.mask is None else full.mask[:, :, :length, :length]
         inputs.append(AttentionInputs(full.keys[:, :, :length], full.values[:, :, :length], mask))
 
-        def cut(x: Tensor, full: AttentionInputs = full, mask: Tensor | None = mask) -> Tensor | None:
-            return mask if x is full.mask else _cut_positions(x, base, rows, 0, length)
+        def cut(_: int, x: Tensor, full: AttentionInputs = full, mask: Tensor | None = mask) -> Tensor | None:
+            return mask if x is full.mask else cut_argument(x, base, rows, slice(length), of_rows=False)
 
-        calls.append((_each_tensor(args, cut), _each_tensor(_without_mask(kwargs), cut)))
+        calls.append(each_tensor(call, cut))
     return LayersRun(base.inputs[:, :length], [x[:, :length] for x in base.streams], calls, inputs, base.rest)
-
-
-def _without_mask(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """A resumed layer takes its mask from what the base run's attention saw."""
-    return {name: None if name == "attention_mask" else value for name, value in kwargs.items()}
-
-
-def without_caches(value: Any) -> Any:
-    """A module's arguments with every cache left out, to call it once more."""
-    return _each_tensor(value, lambda x: x)
-
-
-def _each_tensor(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
-    """A layer's arguments with every tensor changed and every cache left out."""
-    if isinstance(value, Cache):
-        return None
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple | list):
-        return type(value)(_each_tensor(v, change) for v in value)
-    if isinstance(value, Mapping):
-        return {k: _each_tensor(v, change) for k, v in value.items()}
-    return value
-
-
-def _cut_positions(x: Tensor, base: LayersRun, rows: Int[Tensor, "row"], start: int, end: int | None = None) -> Tensor:
-    """Positions `start` to `end` of an argument ``[pos]`` or ``[1 or batch, pos, ...]``, and the rows' own entries of
-    one of inputs, ``[batch, ...]``."""
-    if x.ndim == 1:
-        return x[start:end] if x.shape[0] == base.length else _of_rows(x, base, rows)
-    if base.length not in x.shape:
-        return _of_rows(x, base, rows)
-    if x.shape[1] != base.length or x.shape[0] not in (1, base.size):
-        raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be sliced by position.")
-    return _of_rows(x[:, start:end], base, rows)
-
-
-def _of_rows(x: Tensor, base: LayersRun, rows: Int[Tensor, "row"]) -> Tensor:
-    """The rows' entries of an argument with one for each input; any other argument is the same for all."""
-    return x[rows] if base.size > 1 and x.ndim > 0 and x.shape[0] == base.size else x

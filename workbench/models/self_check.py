@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import UnsupportedModel, WorkbenchError
+from workbench.models.layer_arguments import row_arguments, without_caches
 from workbench.models.resumable import Tap, TapsFrom
-from workbench.models.resumable_layers import ResumableLayers, without_caches
+from workbench.models.resumable_layers import ResumableLayers
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -39,10 +40,20 @@ def check(model: HookedModel) -> None:
             _branches_add_up(model, inputs)
             _noise_in_z_matters(model, inputs)
             model.causal = _is_causal(model, inputs)
+            model.row_arguments = _row_arguments(model, inputs)
             model.choose_readout(inputs)
             _resumes(model, inputs)
     finally:
         model.hf.train(was_training)
+
+
+def adopt(model: HookedModel, checked: HookedModel) -> None:
+    """Take over what the check of a model with the same modules found: for copies, which are not checked again."""
+    model.resumable, model.why_not_resumable = checked.resumable, checked.why_not_resumable
+    model.causal, model.row_arguments, model.unembeds = checked.causal, checked.row_arguments, checked.unembeds
+    left_out = [hook for hook in model.block_hooks if f"blocks.0.{hook}" not in checked.hook_dict]
+    if left_out:
+        model.drop_hooks(*left_out)
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -145,6 +156,11 @@ def _is_causal(model: HookedModel, inputs: Tensor) -> bool:
     stream = ResumableLayers(model).base_run(torch.cat([inputs, other])).streams[-1][:, :-1]
     before, after = stream.chunk(2)
     return bool((before - after).abs().max() <= TOLERANCE.get(stream.dtype, 1e-4) / 10 * before.abs().max())
+
+
+def _row_arguments(model: HookedModel, inputs: Tensor) -> dict[int, frozenset[int]]:
+    resumable, larger = ResumableLayers(model), torch.cat([inputs, inputs[:1]])
+    return row_arguments(resumable.base_run(inputs), resumable.base_run(larger))
 
 
 def _first(output: Any) -> Tensor:
