@@ -40,7 +40,7 @@ def stage(subject: Subject, settings: Settings, receivers: Sequence[Head] | None
     into = None if receivers is None else [(head.layer, head.index) for head in receivers]
 
     def workbench_patch() -> workbench.Sweep:
-        return workbench.path_patch(model, prompts.pairs, receivers, into="q", cache=False)
+        return workbench.path_patch(model, prompts.pairs, receivers, cache=False)
 
     def rival_patch(lean: bool) -> Callable[[list[rivals.Cell]], np.ndarray]:
         return lambda of: rivals.published_path_patching(bridge, clean, corrupt, prompts, of, into, lean).numpy()

@@ -138,6 +138,7 @@ TAKES: dict[str, set[str]] = {
     "HookedLM.check": {"True"},
     "HookedLM.provenance": {"None", *MAPPINGS},
     "Outcome.scores.base": {"True"},
+    "PairedInputs.groups.causal": {"True"},
     "Pair.answer": ONE_TEXT,
     "Pair.clean": TEXTS,
     "Pair.corrupt": TEXTS,

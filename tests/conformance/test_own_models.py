@@ -327,10 +327,12 @@ def test_direct_effects_are_those_of_plain_hooks(case: Case) -> None:
 
 def test_recordings_screens_and_the_cache(case: Case, tmp_path: Path) -> None:
     inputs = pairs()
-    kept, computed = (wb.record(case.model, inputs, ["z", "v", "pattern"], cache=store) for store in (tmp_path, False))
+    cached, computed = (
+        wb.record(case.model, inputs, ["z", "v", "pattern"], cache=store) for store in (tmp_path, False)
+    )
     for site in ("z", "v", "pattern"):
         for i in range(len(inputs)):
-            assert torch.allclose(kept.clean[site][i], computed.clean[site][i], atol=1e-9)
+            assert torch.allclose(cached.clean[site][i], computed.clean[site][i], atol=1e-9)
     assert computed.corrupt is not None
     z, v, pattern = (computed.corrupt[site][0] for site in ("z", "v", "pattern"))
     assert torch.allclose(torch.einsum("lhds,lshx->ldhx", pattern, v), z, atol=1e-9)
@@ -350,9 +352,9 @@ def test_a_model_of_several_steps_in_all_of_these_ways(tmp_path: Path) -> None:
         value = plain_value(toy, DOUBLE, "patch", "z", [step], layer, head, 1)
         assert swept.values[step, layer, head, 1] == pytest.approx(value, abs=1e-9)
     assert np.array_equal(swept.values, wb.sweep(CachedToy(toy), DOUBLE, by=["step", "head"], cache=tmp_path).values)
-    kept, computed = (wb.record(model, DOUBLE, ["z", "pattern"], cache=store) for store in (tmp_path, False))
+    cached, computed = (wb.record(model, DOUBLE, ["z", "pattern"], cache=store) for store in (tmp_path, False))
     for i, site in enumerate(("z", "pattern", "blocks.1.attn.hook_z@1")):
-        assert torch.allclose(kept.clean[site][i], computed.clean[site][i], atol=1e-9)
+        assert torch.allclose(cached.clean[site][i], computed.clean[site][i], atol=1e-9)
     screened = wb.screen(model, DOUBLE, by=["step", "head"], confirm=0.5, cache=False)
     exact = np.isfinite(screened.exact.values).all(-1)
     assert screened.exact.values[exact] == pytest.approx(swept.values[exact], abs=1e-9)

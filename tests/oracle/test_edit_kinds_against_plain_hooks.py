@@ -257,7 +257,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: wb.sweep(hooked("llama"), INPUTS, edit="scale"), "factor=None: expected a number, because edit='scale'"),
     (
         lambda: wb.sweep(hooked("llama"), INPUTS, factor=1),
-        r"factor=1\.0: expected None, because it is for edit='scale'",
+        r"factor=1\.0: expected None, because it is only for edit='scale'",
     ),
     (
         lambda: wb.sweep(hooked("llama"), INPUTS, edit="identity", u=1),

@@ -121,7 +121,7 @@ def published(
 def test_every_sender_in_every_step_and_in_one(n_steps: int, freeze: Any, mlps: Any, into: Any) -> None:
     toy = toy_of(n_steps)
     receivers = None if into is None else RECEIVERS
-    arguments: dict[str, Any] = {"into": into or "q", "position": AT, "freeze": freeze, "mlps": mlps}
+    arguments: dict[str, Any] = {"into": into, "position": AT, "freeze": freeze, "mlps": mlps}
     plain: Any = (receivers, into or "q", freeze, mlps)
     together = wb.path_patch(ResumableToy(toy), PICTURES, receivers, **arguments)
     assert together.axes == ("layer", "head") and together.values.shape == (3, 3, 3)

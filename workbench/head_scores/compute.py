@@ -126,7 +126,7 @@ def inputs_with_answers(prompts: Any, model: Any, argument: str = "task") -> Pai
         UsageError: it is no language model, or they have none.
     """
     if not isinstance(model, HookedModel):
-        raise arguments.refusal("model", model, "a model of the workbench", "Use wb.load(name).")
+        raise arguments.refusal("model", model, "a language model", "Use wb.load(name).")
     if missing := [name for name, kind in SCORES.items() if kind.modalities and model.modality not in kind.modalities]:
         why = f"{missing[0]} and {len(missing) - 1} other scores are defined on tokens"
         raise arguments.refusal("model", model, f"a language model, not one of {model.modality} inputs", because=why)

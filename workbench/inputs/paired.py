@@ -72,7 +72,7 @@ class PairedInputs:
             if not rows or not all(isinstance(row, Tensor) and len(row) for row in rows):
                 raise arguments.refusal(name, getattr(self, name), "a tensor for each example, at least one")
         for name, nothing in (("answer", ()), ("wrong", ()), ("options", ()), ("positions", {})):
-            if getattr(self, name) == ():
+            if isinstance(entries := getattr(self, name), tuple) and not entries:
                 object.__setattr__(self, name, tuple(nothing for _ in self.clean))
         names = ["corrupt", "answer", "wrong", "options", "positions"]
         for name in names if isinstance(self.texts, tuple) and not self.texts else [*names, "texts"]:

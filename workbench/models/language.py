@@ -198,8 +198,8 @@ class HookedLM(TransformerLensTools, HookedModel):
         """Its tokens, as text."""
         return tuple(map(str, inputs.tolist())) if self.tokenizer is None else tuple(self.to_str_tokens(inputs))
 
-    def about(self, inputs: PairedInputs) -> dict[str, Any]:
-        return {"bos": inputs.bos, **super().about(inputs)}
+    def info(self, inputs: PairedInputs) -> dict[str, Any]:
+        return {"bos": inputs.bos, **super().info(inputs)}
 
 
 def _loss(logits: Tensor, ids: Tensor, mask: Tensor | None) -> Float[Tensor, ""]:

@@ -167,7 +167,7 @@ class Modality:
         """A label for each position of one input, for tables and figures: its index."""
         return tuple(map(str, range(len(inputs))))
 
-    def about(self, inputs: PairedInputs) -> dict[str, Any]:
+    def info(self, inputs: PairedInputs) -> dict[str, Any]:
         """What a result says of the model and of its inputs (JSON-able)."""
         return {
             "model": self.provenance.get("name"),

@@ -102,5 +102,5 @@ def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
     """What every result reports about its model and inputs (JSON-able)."""
     versions = {name: version(name) for name in ("torch", "transformers", "transformer-lens")}
     info: dict[str, Any] = {"task": inputs.name, "n": len(inputs), "seed": inputs.seed, "dropped": inputs.dropped}
-    about = model.about(inputs) if isinstance(model, HookedModel) else {}
-    return {**info, "versions": versions, **about}
+    own = model.info(inputs) if isinstance(model, HookedModel) else {}
+    return {**info, "versions": versions, **own}

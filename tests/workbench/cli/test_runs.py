@@ -54,7 +54,7 @@ def test_recording_says_what_it_costs_and_fills_the_cache(run: Call) -> None:
     record = ["record", "--task", "ioi", "--model", "tiny", "--n", "4", "--sites", "z,pattern", "--layers", "0-1"]
     code, document, err = run(*record, "--dry-run")
     assert (code, document["recorded"]) == (0, False)
-    assert document["estimate"]["prompts"] == 8 and document["estimate"]["cached"] == 0
+    assert document["estimate"]["runs"] == 8 and document["estimate"]["cached"] == 0
     assert "8 runs: about" in err
     size = document["estimate"]["size"]
     assert run("cache", "stats")[1]["kinds"] == []
@@ -295,7 +295,7 @@ def test_what_does_not_fit_is_not_said_to_be_kept(run: Call, monkeypatch: pytest
     record = ["record", "--task", "ioi", "--model", "tiny", "--n", "20", "--sites", "z,resid_pre"]
     monkeypatch.setenv("WORKBENCH_CACHE_GB", "0.0005")
     code, document, _ = run(*record)
-    assert code == 3 and document["in_cache"] < document["estimate"]["prompts"] == 40
+    assert code == 3 and document["in_cache"] < document["estimate"]["runs"] == 40
     assert run(*record, "--dry-run")[1]["estimate"]["cached"] == document["in_cache"]
     for wrong in ("abc", "-1", "nan"):
         monkeypatch.setenv("WORKBENCH_CACHE_GB", wrong)

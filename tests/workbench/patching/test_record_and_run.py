@@ -41,18 +41,18 @@ def test_a_recording_is_a_list_of_prompts_over_layers() -> None:
         assert torch.equal(run_["blocks.2.attn.hook_z"][3], run_["z"][3][1])
     assert not torch.equal(rec.clean["z"][0], rec.corrupt["z"][0])
     assert rec.layers == (0, 2)
-    assert "4 prompts" in repr(rec)
+    assert "4 inputs" in repr(rec)
     with pytest.raises(UnknownName, match="recorded site"):
         rec.clean["v"]
-    with pytest.raises(TypeError, match="Index the prompt first"):
+    with pytest.raises(TypeError, match="Index the input first"):
         rec.clean["z"]["a"]  # pyright: ignore[reportCallIssue, reportArgumentType] - a wrong type on purpose
     with pytest.raises(AttributeError, match=r"\[0\]\.shape"):
         rec.clean["z"].shape  # noqa: B018 - reading it is the test
-    with pytest.raises(BadInput, match="9, 11 tokens"):
+    with pytest.raises(BadInput, match="9, 11 positions"):
         rec.clean.stack("z")
-    with pytest.raises(BadInput, match="9, 11 tokens"):
+    with pytest.raises(BadInput, match="9, 11 positions"):
         rec.clean.stack("pattern")
-    with pytest.raises(BadInput, match="9, 11 tokens"):
+    with pytest.raises(BadInput, match="9, 11 positions"):
         rec.clean.stack("blocks.0.attn.hook_z")
     same = record(hooked("llama"), paired(3, lengths=(9,)), "z")
     assert tuple(same.clean.stack("z").shape) == (3, 3, 9, 6, 8)
@@ -236,7 +236,7 @@ def test_means_follow_named_positions_then_indices(llama: tuple[HookedLM, Plain]
         )
         assert torch.allclose(out.logits[0], expected, atol=1e-4)
     others = paired(2, lengths=(9,), seed=5)
-    with pytest.raises(BadInput, match=r"11 tokens.*mean_over='positions'"):
+    with pytest.raises(BadInput, match=r"11 positions.*mean_over='positions'"):
         run(model, INPUTS, [Edit("z", 1, kind="mean")], mean_over=others)
     out = run(model, paired(2, lengths=(9,)), [Edit("z", 1, head=2, position=6, kind="mean")], mean_over=others)
     mean = torch.stack([plain.read(ids, "z", 1)[6] for ids in others.clean]).mean(0)
@@ -262,7 +262,7 @@ def test_resampling_draws_another_prompt_of_the_same_length(llama: tuple[HookedL
         partners.add(tuple(partner_of))
         assert torch.equal(run(model, inputs, edits, seed=seed).logits, out.logits)
     assert len(partners) > 1
-    with pytest.raises(BadInput, match="only one of 11 tokens"):
+    with pytest.raises(BadInput, match="only one of 11 positions"):
         run(model, paired(3), edits)
 
 
