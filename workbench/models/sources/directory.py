@@ -143,7 +143,10 @@ def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedMode
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise UnsupportedModel(f"{where}: transformers has no causal language model for {config.model_type}.")
+        raise UnsupportedModel(
+            f"{where}: transformers has no causal language model for {config.model_type}, and only those are loaded by "
+            "name. Build the model in Python and hook it with a subclass of wb.HookedModel."
+        )
     classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return classes[0] if isinstance(classes, tuple) else classes
 

@@ -123,6 +123,15 @@ def test_names_and_files_that_are_no_models(tmp_path):
         sources.resolve(tmp_path / "empty")
 
 
+def test_a_model_that_is_no_language_model_is_refused_with_what_to_do(tmp_path):
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=12, patch_size=4
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match=r"no causal language model for vit.* hook it with a subclass"):
+        sources.resolve(tmp_path)
+
+
 def test_a_gguf_of_another_architecture_is_refused(tmp_path):
     from tests.workbench.io.test_trust import gguf, key, string
 
