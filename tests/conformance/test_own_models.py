@@ -60,6 +60,9 @@ class HookedViT(wb.HookedModel):
     def trial(self) -> Tensor:
         return pictures(2, seed=9)
 
+    def identity_facts(self) -> dict[str, Any]:
+        return {}
+
     def labels(self, inputs: Tensor) -> tuple[str, ...]:
         side = SIDE // PATCH
         return ("cls", *(f"{i // side},{i % side}" for i in range(side * side)))
@@ -143,6 +146,9 @@ class HookedNet(wb.HookedModel):
         output="out",
         mlp_output="2",
     )
+
+    def identity_facts(self) -> dict[str, Any]:
+        return {}
 
     def sizes(self) -> wb.Sizes:
         return SIZES
@@ -401,6 +407,134 @@ def test_a_model_that_does_not_resume_is_swept_by_full_forwards() -> None:
     expected = differences(case.outputs(stacked(inputs.clean), (1, patch)), inputs)
     assert swept.values[1, 2] == pytest.approx(expected, abs=1e-9)
     assert np.abs(swept.delta).max() > 1e-3
+
+
+class OtherNet(HookedNet):
+    """Reads what it should not: the class says how, in `change`."""
+
+    change = staticmethod(lambda x: x)
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        return self.hf(self.change(inputs))
+
+
+def other(change: Callable[[Tensor], Tensor]) -> type[wb.HookedModel]:
+    return type("OtherNet", (OtherNet,), {"change": staticmethod(change)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda x: torch.cat([x[:, :1], x], 1),
+            "layer 0 gets 11 positions where the inputs have 10. Give inputs a row",
+        ),
+        (lambda x: x - 0.5 * x.mean(0), "what the layers give for an input depends on the other inputs of its batch"),
+    ],
+    ids=["a position is added", "inputs are mixed"],
+)
+def test_streams_that_are_not_the_inputs_are_refused(change: Any, message: str) -> None:
+    with pytest.raises(UnsupportedModel, match=message):
+        other(change)(make("net").model.hf)
+
+
+class MaskedAttention(Attention):
+    """Hides positions by what their residual stream is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        length = x.shape[1]
+        seen = (x[..., 0] > 0)[:, None, None, :] | torch.eye(length, dtype=torch.bool)
+        if self.causal:
+            seen = seen & torch.ones(length, length, dtype=torch.bool).tril()
+        z = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.out(z.transpose(1, 2).flatten(2))
+
+
+class MeanNet(Net):
+    """Causal, and read as the mean over positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x) + self.places[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).mean(1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["mask from the stream", "causal, read at every position"])
+def test_masks_and_readouts_of_ones_own_are_exact(kind: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    net = (Net(causal=False) if kind.startswith("mask") else MeanNet(causal=True)).double().eval()
+    if kind.startswith("mask"):
+        for block in net.blocks:
+            block.attn = MaskedAttention(causal=False).double()
+    model = HookedNet(net)
+    assert model.resumable, model.why_not_resumable
+    case, inputs = Case(model, lambda layer: net.get_submodule(f"blocks.{layer}.attn.out")), pairs()
+    swept, source = wb.sweep(model, inputs, direction="noise", cache=False), case.z(stacked(inputs.corrupt))
+    for layer in range(LAYERS):
+
+        def patch(z: Tensor, layer: int = layer) -> Tensor:
+            z, columns = z.clone(), head_slice(1, D_HEAD)
+            z[..., columns] = source[layer][..., columns]
+            return z
+
+        expected = differences(case.outputs(stacked(inputs.clean), (layer, patch)), inputs)
+        assert swept.values[layer, 1] == pytest.approx(expected, abs=1e-9)
+
+
+class WithoutPlaces(Net):
+    """Positions have no places: the same patches in another order change nothing but their own outputs."""
+
+    def __init__(self) -> None:
+        super().__init__(causal=False)
+        self.places.data.zero_()
+
+
+def test_a_model_without_places_is_not_taken_for_a_causal_one() -> None:
+    torch.manual_seed(0)
+    model = HookedNet(WithoutPlaces().double().eval())
+    assert not model.causal and model.resumable
+
+
+def test_one_trial_input_is_refused() -> None:
+    class One(HookedNet):
+        def trial(self) -> Tensor:
+            return pictures(1, seed=9)
+
+    with pytest.raises(UnsupportedModel, match=r"One.trial: expected two different inputs"):
+        One(make("net").model.hf)
+
+
+def test_a_model_in_training_mode_is_refused() -> None:
+    model = make("net").model
+    model.train()
+    with pytest.raises(UsageError, match="in training mode"):
+        wb.sweep(model, pairs())
+
+
+def test_what_a_class_does_not_say_is_not_cached(tmp_path: Path) -> None:
+    class Silent(HookedNet):
+        def identity_facts(self) -> Any:
+            return wb.HookedModel.identity_facts(self)
+
+    with pytest.warns(UserWarning, match="Silent.identity_facts does not say what else the numbers depend on"):
+        assert Silent(make("net").model.hf).identity.current() is None
+
+
+def test_layers_that_are_not_as_said_are_refused() -> None:
+    net = make("net").model.hf
+
+    class Fewer(HookedNet):
+        def sizes(self) -> wb.Sizes:
+            return wb.Sizes(2, HEADS, HEADS, D_HEAD, HEADS * D_HEAD)
+
+    with pytest.raises(UnsupportedModel, match="has 3 modules in 'blocks', and n_layers is 2"):
+        Fewer(net)
+    net.blocks = nn.ModuleList([net.blocks[0]] * LAYERS)
+    with pytest.raises(UnsupportedModel, match="share an attention module"):
+        HookedNet(net)
 
 
 def test_what_it_cannot_do_is_refused_in_one_line(case: Case) -> None:

@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from workbench.errors import UnsupportedModel
+from workbench.errors import HookError, UnsupportedModel
 from workbench.models import prefix_attention, reference_attention
 from workbench.models.prefix_attention import Prefix
 
@@ -111,7 +111,9 @@ def hooked_attention(
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch dest head d_head"], Tensor | None]:
     """The function Hugging Face calls: edits and records around the implementation the model came with."""
-    layer = _LAYERS[module]
+    layer = _LAYERS.get(module)
+    if layer is None:
+        raise HookError(f"{type(module).__name__} calls attention outside the layers that the model's anatomy names.")
     edits = layer.edits
     if edits is None:
         return layer.implementation(module, query, key, value, attention_mask, **kwargs)
@@ -161,7 +163,7 @@ def _reference(
     prefix, dest, src = edits.prefix, query.shape[2], key.shape[2]
     sources = [(key, value)]
     if prefix is not None:
-        mask = None if prefix.mask is None else prefix.of_rows(prefix.mask)[:, :, -dest:]
+        mask = _resumed_mask(module, prefix, mask, dest)
         src += prefix.start
         if prefix.start:
             sources.insert(0, (prefix.of_rows(prefix.keys), prefix.of_rows(prefix.values)))
@@ -180,6 +182,23 @@ def _reference(
         edit_scores=lambda scores: _tap(edits, "scores", scores),
         edit_pattern=lambda pattern: _tap(edits, "pattern", pattern),
     )
+
+
+def _resumed_mask(module: nn.Module, prefix: Prefix, own: Tensor | None, dest: int) -> Tensor | None:
+    """The mask of a layer that resumes: the base run's, which has all positions. A module that makes its mask itself
+    makes it for the positions that it is given; of all positions that is the mask, of some it has to be the base run's.
+
+    Raises:
+        HookError: the mask follows from the residual stream, and cannot be had for the positions that are left out.
+    """
+    base = None if prefix.mask is None else prefix.of_rows(prefix.mask)[:, :, -dest:]
+    if own is None or base is None:
+        return base
+    if prefix.start == 0:
+        return own
+    if own.shape[-1] == base.shape[-1] - prefix.start and bool((own == base[..., prefix.start :]).all()):
+        return base
+    raise HookError(f"{type(module).__name__} makes its mask from its input, so that its layer cannot be resumed.")
 
 
 def _expanded(x: Tensor, n_heads: int, expand: bool) -> Tensor:

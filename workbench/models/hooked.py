@@ -87,6 +87,7 @@ class HookedModel(Modality, HookedRootModule):
         self.n_layers, self.n_heads, self.n_kv_heads = sizes.n_layers, sizes.n_heads, sizes.n_kv_heads
         self.d_head, self.d_model = sizes.d_head, sizes.d_model
         object.__setattr__(self, "attentions", [self.part(i, self.anatomy.attention) for i in range(self.n_layers)])
+        self._require_sizes()
         self._attach(hf)
         self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
         self.attention_hooks, self.block_hooks = available_hooks(self.anatomy)
@@ -270,6 +271,19 @@ class HookedModel(Modality, HookedRootModule):
             name, field = missing
             raise UnsupportedModel(
                 f"{type(self.hf).__name__} has no module {name!r} for {field}. Name it in {type(self).__name__}.parts."
+            )
+
+    def _require_sizes(self) -> None:
+        """As many layers as there are, each with an attention module of its own."""
+        layers: Any = self.module(self.anatomy.layers)
+        if len(layers) != self.n_layers:
+            raise UnsupportedModel(
+                f"{type(self.hf).__name__} has {len(layers)} modules in {self.anatomy.layers!r}, and n_layers is "
+                f"{self.n_layers}."
+            )
+        if len(set(map(id, self.attentions))) != self.n_layers:
+            raise UnsupportedModel(
+                f"Layers of {type(self.hf).__name__} share an attention module: none is edited alone."
             )
 
     def _attach(self, hf: Any) -> None:

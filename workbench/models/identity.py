@@ -70,6 +70,8 @@ class Identity:
             return "the model is in training mode (call model.eval())"
         if self.model.has_active_hooks():
             return "hooks are active on the model"
+        if self.model.identity_facts() is None:
+            return f"{type(self.model).__name__}.identity_facts does not say what else the numbers depend on"
         for name, module in hf.named_modules():
             hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
             if any(not _is_transformers_hook(hook) for hook in hooks) or "forward" in module.__dict__:

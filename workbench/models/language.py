@@ -18,7 +18,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hooked import HookedModel
 from workbench.models.prompts import prepare
-from workbench.models.resumable_layers import ResumableLayers
+from workbench.models.resumable_layers import LayersRun
 from workbench.models.self_check import close
 from workbench.models.transformer_lens_api import TransformerLensTools
 
@@ -181,8 +181,7 @@ class HookedLM(TransformerLensTools, HookedModel):
         cap = self.final_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def choose_readout(self, inputs: Int[Tensor, "batch pos"]) -> None:
-        base = ResumableLayers(self).base_run(inputs)
+    def choose_readout(self, base: LayersRun) -> None:
         stream = base.streams[-1]
         try:
             unembedded = self.unembed(stream[:, -1])
@@ -190,6 +189,10 @@ class HookedLM(TransformerLensTools, HookedModel):
             self.unembeds = False
             return
         self.unembeds = close(unembedded, super().read_out(base.inputs, stream, None, base.rest))
+
+    def identity_facts(self) -> dict[str, Any]:
+        """None besides those of every model: the modules are transformers'."""
+        return {}
 
     def prepare(self, task: Any, argument: str = "task") -> PairedInputs:
         return prepare(self, task, argument)

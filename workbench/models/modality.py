@@ -22,7 +22,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy
 from workbench.models.layers_left_out import layers_left_out
 from workbench.models.resumable import ResumableModel, StopForward
-from workbench.models.resumable_layers import ResumableLayers
+from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.transformer_lens_api import transformer_lens_config
 
 
@@ -146,8 +146,8 @@ class Modality:
             outputs = self.outputs(inputs)
         return outputs if entries is None else outputs[:, entries]
 
-    def choose_readout(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
-        """For the self-check: find out whether a cheaper readout than that gives the same; none is known here."""
+    def choose_readout(self, base: LayersRun) -> None:
+        """For the self-check: find out on a base run whether a cheaper readout gives the same; none is known here."""
 
     def resumable_form(self: Any) -> ResumableModel:
         """What the engine runs."""
@@ -178,9 +178,11 @@ class Modality:
             "exact": "resumed" if self.resumable else "full forwards",
         }
 
-    def identity_facts(self) -> dict[str, Any]:
-        """What else changes the model's numbers, besides its weights, configuration, code and versions (JSON-able)."""
-        return {}
+    def identity_facts(self) -> dict[str, Any] | None:
+        """What else changes the model's numbers (JSON-able), besides its weights, its configuration, plain attributes
+        of its modules and the files in which your classes are written: whatever `outputs` or a module reads from
+        elsewhere. None, the default, where that is not known: nothing is then cached."""
+        return None
 
     def transformer_lens_config(self: Any) -> TransformerLensConfig:
         """The sizes as a TransformerLens configuration."""

@@ -149,7 +149,10 @@ class ResumableLayers:
         stream: Stream,
         tokens: Int[Tensor, "n"] | None = None,
     ) -> Float[Tensor, "row n"]:
-        return self.model.read_out(base.inputs[rows], stream[0], tokens, base.rest)
+        resid, start = stream[0], base.length - stream[0].shape[1]
+        if start and not self.model.reads_last_position:  # earlier positions are the base run's
+            resid = torch.cat([base.streams[-1][rows, :start], resid], 1)
+        return self.model.read_out(base.inputs[rows], resid, tokens, base.rest)
 
     def full_forward(
         self,

@@ -77,6 +77,7 @@ def _by_head(mask: Tensor | None) -> Tensor | None:
 @contextmanager
 def answered(modules: Sequence[nn.Module]) -> Iterator[None]:
     """While it lasts, the attention calls of these modules go through `hooked_attention`."""
+    modules = list(dict.fromkeys(modules))
     own = [module.__dict__.get("forward") for module in modules]
     try:
         for module in modules:

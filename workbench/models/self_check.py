@@ -18,7 +18,7 @@ from torch import Tensor
 from workbench.errors import UnsupportedModel, WorkbenchError
 from workbench.models.layer_arguments import row_arguments, without_caches
 from workbench.models.resumable import Tap, TapsFrom
-from workbench.models.resumable_layers import ResumableLayers
+from workbench.models.resumable_layers import LayersRun, ResumableLayers
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -34,15 +34,23 @@ def check(model: HookedModel) -> None:
     model.hf.eval()
     try:
         inputs = model.trial()
+        if len(inputs) < 2 or torch.equal(inputs[0], inputs[1]):
+            raise UnsupportedModel(
+                f"{type(model).__name__}.trial: expected two different inputs, which prove more than one."
+            )
         with torch.no_grad():
-            _hooks_change_nothing(model, inputs)
-            _patterns_sum_to_one(model, inputs)
+            expected = _hooks_change_nothing(model, inputs)
+            _patterns_sum_to_one(model, inputs, expected)
             _branches_add_up(model, inputs)
             _noise_in_z_matters(model, inputs)
-            model.causal = _is_causal(model, inputs)
-            model.row_arguments = _row_arguments(model, inputs)
-            model.choose_readout(inputs)
-            _resumes(model, inputs)
+            reason = _why_not_resumable(model, inputs)
+        if reason:
+            model.resumable, model.why_not_resumable = False, reason
+            warnings.warn(
+                f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps run full forward passes "
+                "(exact, but slower).",
+                stacklevel=4,
+            )
     finally:
         model.hf.train(was_training)
 
@@ -66,7 +74,8 @@ def _refuse(model: HookedModel, reason: str) -> UnsupportedModel:
     return UnsupportedModel(f"{name} failed the load-time self-check: {reason} {model.where_parts_are_named}")
 
 
-def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
+def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> Tensor:
+    """Reading z moves nothing; returns the outputs."""
     expected = model.trial_outputs(inputs)
     called: list[int] = []
     taps = {f"blocks.{i}.attn.hook_z": lambda x, i=i: called.append(i) for i in range(model.n_layers)}
@@ -77,14 +86,15 @@ def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
         raise _refuse(model, f"layers {missing or called} do not call the attention function once each, in order.")
     if not torch.equal(expected, hooked):
         raise _refuse(model, f"reading z moves the outputs by {float((expected - hooked).abs().max()):.2g}.")
+    return expected
 
 
-def _patterns_sum_to_one(model: HookedModel, inputs: Tensor) -> None:
+def _patterns_sum_to_one(model: HookedModel, inputs: Tensor, expected: Tensor) -> None:
     sums: dict[int, Tensor] = {}
     taps = {f"blocks.{i}.attn.hook_pattern": lambda x, i=i: sums.update({i: x.sum(-1)}) for i in range(model.n_layers)}
     with model.running(taps):
         recomputed = model.trial_outputs(inputs)
-    if not close(recomputed, model.trial_outputs(inputs)):
+    if not close(recomputed, expected):
         raise _refuse(model, "attention computed explicitly from q, k and v does not give the model's outputs.")
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     for layer, total in sums.items():
@@ -146,33 +156,22 @@ def _noise_in_z_matters(model: HookedModel, inputs: Tensor) -> None:
             raise _refuse(model, f"changing z in layer {layer} does not change the attention module's output.")
 
 
-def _is_causal(model: HookedModel, inputs: Tensor) -> bool:
-    """Whether another last position changes nothing before it, whatever the attention modules' attributes say."""
-    others = [j for j in range(inputs.shape[1] - 1) if not torch.equal(inputs[:, j], inputs[:, -1])]
-    if not others:
-        return model.causal
-    other = inputs.clone()
-    other[:, -1] = inputs[:, others[0]]
-    stream = ResumableLayers(model).base_run(torch.cat([inputs, other])).streams[-1][:, :-1]
-    before, after = stream.chunk(2)
-    return bool((before - after).abs().max() <= TOLERANCE.get(stream.dtype, 1e-4) / 10 * before.abs().max())
-
-
-def _row_arguments(model: HookedModel, inputs: Tensor) -> dict[int, frozenset[int]]:
-    resumable, larger = ResumableLayers(model), torch.cat([inputs, inputs[:1]])
-    return row_arguments(resumable.base_run(inputs), resumable.base_run(larger))
-
-
 def _first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _resumes(model: HookedModel, inputs: Tensor) -> None:
-    """Two runs that resume one base run, together and by full forwards: one edited in the middle layer, and one
-    with other tokens from the middle position on."""
+def _why_not_resumable(model: HookedModel, inputs: Tensor) -> str:
+    """Why runs that resume a base run are not exact; empty where they are. Finds on the way whether attention is
+    causal, which arguments of a layer have an entry for each input, and whether there is a shorter readout.
+
+    Two runs of each input, resumed together and by full forwards: one of them edited in the middle layer, and one with
+    other content from the middle position on.
+    """
     resumable, middle, position = ResumableLayers(model), model.n_layers // 2, inputs.shape[1] // 2
     hook, other = model.hook_name("z", middle), inputs.clone()
-    other[:, position:] = other[:, position:].flip(1)
+    # The other input's end: the same end in another order would change nothing where no position has a place.
+    other[:, position:] = inputs.flip(0)[:, position:].flip(1)
+    both = torch.cat([inputs, other])
 
     def taps_from(first: int) -> dict[str, Tap]:
         def add_one(z: Tensor) -> Tensor:
@@ -183,32 +182,62 @@ def _resumes(model: HookedModel, inputs: Tensor) -> None:
 
         return {hook: add_one}
 
-    full = torch.cat([resumable.full_forward(inputs, {0: taps_from(0)}), resumable.full_forward(other, {})])
+    full = resumable.full_forward(both, {0: taps_from(0)})
     try:
-        resumed = _resumed(resumable, inputs, other, middle, position if model.causal else 0, taps_from)
-        reason = "" if close(resumed, full) else f"differs by {float((resumed - full).abs().max()):.2g}"
+        base, base_of_both = resumable.base_run(inputs), resumable.base_run(both)
+        _streams_are_of_the_inputs(model, base, base_of_both)
+        model.causal = _is_causal(base_of_both.streams[-1][:, :position])
+        model.row_arguments = row_arguments(base, base_of_both)
+        model.choose_readout(base)
+        resumable = ResumableLayers(model)
+        resumed = _resumed(resumable, base, other, middle, position if model.causal else 0, taps_from)
+    except _Refused as error:
+        raise _refuse(model, str(error)) from None
     except (WorkbenchError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        reason = f"failed ({error})"
-    if reason:
-        model.resumable, model.why_not_resumable = False, reason
-        warnings.warn(
-            f"{type(model.hf).__name__}: resuming from the middle {reason}, so sweeps run full "
-            "forward passes (exact, but slower).",
-            stacklevel=5,
-        )
+        return f"failed ({error})"
+    full = full[: len(resumed)]
+    return "" if close(resumed, full) else f"differs by {float((resumed - full).abs().max()):.2g}"
+
+
+class _Refused(Exception):
+    """What neither resuming nor full forwards can mend."""
+
+
+def _streams_are_of_the_inputs(model: HookedModel, base: LayersRun, base_of_both: LayersRun) -> None:
+    """Every layer carries the inputs' positions, and an input's stream is the same whatever else is in its batch."""
+    for layer, stream in enumerate(base.streams):
+        if stream.ndim != 3 or stream.shape[0] != base.size:
+            raise _Refused(f"layer {layer} gets {tuple(stream.shape)} for {base.size} inputs.")
+        if stream.shape[1] != base.length:
+            raise _Refused(
+                f"layer {layer} gets {stream.shape[1]} positions where the inputs have {base.length}. Give inputs a "
+                "row for each position that the model adds, and leave it out again in outputs."
+            )
+        if stream.shape[2] != model.d_model:
+            raise _Refused(f"layer {layer} gets a stream of width {stream.shape[2]}, and d_model is {model.d_model}.")
+    alone, together = base.streams[-1], base_of_both.streams[-1][: base.size]
+    if alone.dtype in (torch.float32, torch.float64) and not close(alone, together):
+        raise _Refused("what the layers give for an input depends on the other inputs of its batch.")
+
+
+def _is_causal(stream: Float[Tensor, "two_of_each pos d_model"]) -> bool:
+    """Whether other content later changes nothing at the positions before it, whatever the modules' attributes say."""
+    before, after = stream.chunk(2)
+    return bool((before - after).abs().max() <= TOLERANCE.get(stream.dtype, 1e-4) / 10 * before.abs().max())
 
 
 def _resumed(
-    resumable: ResumableLayers, inputs: Tensor, other: Tensor, middle: int, start: int, taps_from: TapsFrom
-) -> Float[Tensor, "run d_vocab"]:
-    """The readouts of a run that is edited in layer `middle`, and of one with other tokens from `start` on."""
-    base, once = resumable.base_run(inputs), torch.arange(len(inputs))
-    twice = torch.cat([once, once])
-    stream = tuple(part[:, start:] for part in resumable.embed(other))
-    for layer in range(middle):
-        stream = resumable.block(base, layer, once, start, stream, lambda _: {})
-    edited = resumable.stream_at(base, middle, once, start)
-    stream = tuple(torch.cat(parts) for parts in zip(edited, stream, strict=True))
+    resumable: ResumableLayers, base: LayersRun, other: Tensor, middle: int, start: int, taps_from: TapsFrom
+) -> Float[Tensor, "run n_outputs"]:
+    """The readouts of runs that are edited in layer `middle` and, of a causal model, of those with other content from
+    `start` on (other models never resume a base run with other content)."""
+    rows = once = torch.arange(base.size)
+    stream = resumable.stream_at(base, middle, once, start)
+    if resumable.causal:
+        others = tuple(part[:, start:] for part in resumable.embed(other))
+        for layer in range(middle):
+            others = resumable.block(base, layer, once, start, others, lambda _: {})
+        rows, stream = torch.cat([once, once]), tuple(torch.cat(parts) for parts in zip(stream, others, strict=True))
     for layer in range(middle, resumable.n_layers):
-        stream = resumable.block(base, layer, twice, start, stream, taps_from if layer == middle else lambda _: {})
-    return resumable.readout(base, twice, stream)
+        stream = resumable.block(base, layer, rows, start, stream, taps_from if layer == middle else lambda _: {})
+    return resumable.readout(base, rows, stream)

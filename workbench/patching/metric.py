@@ -112,6 +112,12 @@ def metric_for(
         if typed in TASKS.names():
             do = f"{typed!r} is a text here: use wb.task({typed!r})."
         raise arguments.refusal(argument, typed, "pairs with answers", do, because=why)
+    size = getattr(model, "n_outputs", None)
+    if size is not None and (
+        beyond := [i for ids in (*inputs.answer, *inputs.wrong) for i in ids if not 0 <= i < size]
+    ):
+        what = f"answers from 0 to {size - 1}, the model's outputs"
+        raise arguments.refusal(argument, inputs, what, because=f"one of these is {beyond[0]}")
     outputs = getattr(model, "outputs_are", "logits")
     if isinstance(metric, str | Metric) and resolved.reads != outputs:
         why = f"the model's outputs are {outputs}"

@@ -23,6 +23,8 @@ def resolve_model(model: Any) -> ResumableModel:
                 "Hooks are active on this model (add_hook, or `with model.hooks(...)`), and recordings, sweeps and "
                 "runs do not apply them. Give edits=[wb.Edit(...)], or remove the hooks with model.reset_hooks()."
             )
+        if model.hf.training:
+            raise UsageError("This model is in training mode, where runs may differ (dropout). Call model.eval().")
         return model.resumable_form()
     if isinstance(model, ResumableModel):
         return model

@@ -97,8 +97,8 @@ def run(
 ) -> Outcome:
     """Run inputs with all `edits` at once, and without them.
 
-    Edits are made in the order of the list: of two at the same head, position and site the later one wins, and a
-    function gets what the earlier ones wrote.
+    Edits are made in the order of the list: of two at the same head, position and site the later one overwrites what
+    the earlier one wrote, or starts from it if it is ``scale``, ``add``, ``identity`` or a function.
 
     Args:
         model: a `HookedLM`, or any `ResumableModel`.

@@ -231,6 +231,8 @@ def position_of(inputs: PairedInputs, example: int, position: int | str, argumen
             do = "An index, such as -1, works too."
             if inputs.seed is None:  # pairs of one's own
                 do += " Pairs can name positions: wb.pairs(..., positions=[{'NAME': 'a word'}, ...])."
+            if not named:
+                raise refusal(argument, position, "an index", because=f"input {example + 1} has no named positions")
             raise refusal(argument, position, f"one of {', '.join(sorted(named))}", do, because=why)
         return named[position]
     if not -length <= position < length:

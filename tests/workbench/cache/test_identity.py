@@ -110,6 +110,8 @@ def test_nothing_is_cached_under_hooks_in_training_or_without_version_counters(t
     handle.remove()
     model.hf.train()
     with pytest.warns(CacheNotice, match="training mode"):
+        assert model.identity.current() is None
+    with pytest.raises(UsageError, match="in training mode, where runs may differ"):
         wb.record(model, task, cache=tmp_path)
     model.hf.eval()
     assert store.index.counts() == {}
