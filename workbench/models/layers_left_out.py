@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.models.replaced_forwards import replaced_forwards
+
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
 
@@ -23,15 +25,5 @@ def layers_left_out(
         rest: what a layer returns after the stream, None where it returns the stream alone.
     """
     output = stream if rest is None else (stream, *rest)
-    layers = [model.layer(index) for index in range(model.n_layers)]
-    own = [layer.__dict__.get("forward") for layer in layers]  # some libraries have replaced it already
-    try:
-        for layer in layers:
-            layer.forward = lambda *_, **__: output
+    with replaced_forwards({model.layer(index): lambda *_, **__: output for index in range(model.n_layers)}):
         yield
-    finally:
-        for layer, forward in zip(layers, own, strict=True):
-            if forward is None:
-                del layer.forward
-            else:
-                layer.forward = forward

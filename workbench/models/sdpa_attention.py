@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from workbench.models.attention_hook import hooked_attention
+from workbench.models.replaced_forwards import replaced_forwards
 
 _POSITIONAL = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
@@ -77,18 +78,8 @@ def _by_head(mask: Tensor | None) -> Tensor | None:
 @contextmanager
 def answered(modules: Sequence[nn.Module]) -> Iterator[None]:
     """While it lasts, the attention calls of these modules go through `hooked_attention`."""
-    modules = list(dict.fromkeys(modules))
-    own = [module.__dict__.get("forward") for module in modules]
-    try:
-        for module in modules:
-            module.forward = _answering(module, module.forward)
+    with replaced_forwards({module: _answering(module, module.forward) for module in modules}):
         yield
-    finally:
-        for module, forward in zip(modules, own, strict=True):
-            if forward is None:
-                del module.forward
-            else:
-                module.forward = forward
 
 
 def _answering(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
