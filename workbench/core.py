@@ -198,8 +198,22 @@ class Edit:
                 raise arguments.refusal(name, value, "None", because=f"only kind={kind!r} uses it")
         if self.vector is not None:
             put(self, "vector_hash", vector_hash(self.vector))
-        if self.kind in PATTERN_KINDS and self.site != "pattern":
-            raise arguments.refusal("site", self.site, "'pattern'", because=f"kind={self.kind!r} edits this site")
+        check_kind_of_site(self.kind, self.site, "kind")
+
+
+def check_kind_of_site(kind: Any, site: str, name: str) -> None:
+    """Refuse an edit that has no meaning at a site; `name` is the argument that the kind was given for.
+
+    Raises:
+        UsageError: attention rows edited at another site, or a vector added to attention rows or scores.
+    """
+    if kind in PATTERN_KINDS and site != "pattern":
+        raise arguments.refusal("site", site, "'pattern'", because=f"{name}={kind!r} edits attention rows")
+    if kind == "add" and site.endswith(("pattern", "hook_attn_scores")):
+        do = "Give a function of the activation."
+        raise arguments.refusal(
+            "site", site, "a site with a vector at each position", do, because=f"{name}='add' adds one there"
+        )
 
 
 def checked_argument(name: str, value: Any) -> Any:

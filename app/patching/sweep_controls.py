@@ -23,7 +23,11 @@ EDITS = {
     "zero": {"edit": "zero"},
     "mean": {"edit": "mean"},
     "resample": {"edit": "resample"},
+    "scale × 2": {"edit": "scale", "factor": 2.0},
+    "scale × 0.5": {"edit": "scale", "factor": 0.5},
 }
+#: Of attention rows alone.
+PATTERN_EDITS = {"identity": {"edit": "identity", "u": 1.0}}
 BUTTON = {"type": "primary", "icon": ":material/play_arrow:"}
 
 
@@ -38,12 +42,15 @@ def sweep_widgets() -> dict[str, Any]:
         by = url_widgets.select("By", axes_names, "by", help="In each layer, one edit for each of these.")
     with edit_column:
         help_text = "denoise: clean activations into the corrupt run. noise: corrupt activations into the clean run."
-        edit = url_widgets.select("Edit", list(EDITS), "edit", help=help_text)
+        edits = EDITS | (PATTERN_EDITS if site == "pattern" else {})
+        if site == "pattern":
+            help_text += " identity: each position attends to itself alone."
+        edit = url_widgets.select("Edit", list(edits), "edit", help=help_text)
     with metric_column:
         names, label = METRICS.names(), lambda name: name.replace("_", " ")
         metric = url_widgets.select("Metric", names, "metric", default="logit_difference", format_func=label)
     axes = {"layer × position": "position"}.get(by, by).split(" × ")
-    return {"site": site, "by": axes if len(axes) > 1 else axes[0], **EDITS[edit], "metric": metric}
+    return {"site": site, "by": axes if len(axes) > 1 else axes[0], **edits[edit], "metric": metric}
 
 
 def sweep_result(

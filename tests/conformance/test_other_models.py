@@ -273,7 +273,7 @@ def test_a_copy_takes_over_what_the_check_found() -> None:
         model = HookedLM(shaken(transformers.GraniteConfig(**SIZES, residual_multiplier=0.5, logits_scaling=8.0)))
     for copy in (random_model(model), in_bfloat16(model)):
         assert list(copy.hook_dict) == list(model.hook_dict)
-        assert (copy.unembeds, copy.resumable, copy.causal) == (False, True, True)
+        assert (copy.short_readout, copy.resumable, copy.causal) == (False, True, True)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_copy_takes_over_what_the_check_found() -> None:
 @pytest.mark.parametrize("metric", ["logit_difference", "kl_divergence"])
 def test_a_family_that_scales_its_logits_is_read_out_by_its_own_forward(config: Any, metric: str) -> None:
     model = HookedLM(shaken(config))
-    assert model.resumable and model.unembeds == (config.model_type == "llama")
+    assert model.resumable and model.short_readout == (config.model_type == "llama")
     inputs = paired(3)
     result = sweep(model, inputs, metric=metric, cache=False)
     assert result.info["exact"] == "resumed"

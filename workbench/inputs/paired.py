@@ -82,7 +82,11 @@ class PairedInputs:
                 raise arguments.refusal(name, getattr(self, name), "one entry for each example", because=why)
         for name in ("answer", "wrong", "options"):
             if not all(isinstance(ids, tuple | list) and all(map(_is_id, ids)) for ids in getattr(self, name)):
-                raise arguments.refusal(name, getattr(self, name), "token ids for each example, [(3, 5), …]")
+                raise arguments.refusal(
+                    name,
+                    getattr(self, name),
+                    "indices of outputs (ids of tokens or classes) for each example, [(3, 5), …]",
+                )
         for i, (positions, ids) in enumerate(zip(self.positions, self.clean, strict=True)):
             named = arguments.mapping(f"positions[{i}]", positions, "a mapping from a name to an index")
             for place, index in named.items():

@@ -81,6 +81,7 @@ class HookedModel(Modality, HookedRootModule):
         object.__setattr__(self, "hf", hf)  # outside the tree of hook points
         self.processor: Any = processor
         self.lock = threading.RLock()
+        self._content = {}
         self.anatomy, self.listed = self.parts_of(hf)
         self._require_parts()
         sizes = self.sizes()
@@ -107,7 +108,7 @@ class HookedModel(Modality, HookedRootModule):
         self.train(hf.training)  # hook points too: TransformerLens's tools look at every module
         self.resumable, self.why_not_resumable = True, ""
         #: Whether `read_out` may take a shorter way (language models: the final norm and the unembedding alone).
-        self.unembeds = True
+        self.short_readout = True
         #: By layer, which of its arguments have an entry for each input; the self-check finds them.
         self.row_arguments: dict[int, frozenset[int]] = {}
         self.identity = Identity(self)
@@ -117,7 +118,14 @@ class HookedModel(Modality, HookedRootModule):
     # --- runs and hooks ---------------------------------------------------------------------------------------------
 
     def forward(self, input: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch n_outputs"]:
-        """The outputs, with the active hooks applied."""
+        """The outputs, with the active hooks applied.
+
+        Raises:
+            UsageError: inputs that are not as the model's `trial` is.
+        """
+        if not isinstance(input, Tensor) or input.ndim < 2:
+            raise arguments.refusal("input", input, "a tensor [input, position, ...]")
+        self.check_content("input", input[0])
         with self.lock, self.running(self._active_hooks()):
             return self.outputs(input.to(self.device))
 
@@ -222,6 +230,13 @@ class HookedModel(Modality, HookedRootModule):
         }
         prefix = "attn.hook_rot_" if self.anatomy.rotary else "attn.hook_"
         return {**sites, prefix + "q": "q", prefix + "k": "k"}.get(part)
+
+    def set_heads(self, n_kv_heads: int, d_head: int) -> None:
+        """Another number of KV heads and another width of heads than the configuration says."""
+        self.n_kv_heads, self.d_head = n_kv_heads, d_head
+        for block in self.blocks:
+            block.attn.shape = (self.n_heads, n_kv_heads, d_head)
+        self.cfg = self.transformer_lens_config()
 
     def drop_hooks(self, *parts: str) -> None:
         """Leave out hook points of every layer that this model does not have after all."""

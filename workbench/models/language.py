@@ -163,7 +163,7 @@ class HookedLM(TransformerLensTools, HookedModel):
     ) -> Float[Tensor, "row n"]:
         """As every model does; where the self-check showed that the final norm and the unembedding are all that comes
         after the layers, only the logits of `entries` are computed."""
-        if self.unembeds:
+        if self.short_readout:
             return self.unembed(stream[:, -1], entries)
         return super().read_out(inputs, stream, entries, rest)
 
@@ -186,9 +186,9 @@ class HookedLM(TransformerLensTools, HookedModel):
         try:
             unembedded = self.unembed(stream[:, -1])
         except (AttributeError, RuntimeError, TypeError):
-            self.unembeds = False
+            self.short_readout = False
             return
-        self.unembeds = close(unembedded, super().read_out(base.inputs, stream, None, base.rest))
+        self.short_readout = close(unembedded, super().read_out(base.inputs, stream, None, base.rest))
 
     def identity_facts(self) -> dict[str, Any]:
         """None besides those of every model: the modules are transformers'."""

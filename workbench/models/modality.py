@@ -17,6 +17,7 @@ from torch import Tensor
 from transformer_lens.config import TransformerLensConfig
 
 from workbench import arguments
+from workbench.arguments import as_typed
 from workbench.errors import UnsupportedModel
 from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy
@@ -66,6 +67,8 @@ class Modality:
     #: For a refusal: where to name the parts of a model that were not found.
     where_parts_are_named: ClassVar[str] = "Its parts may name the wrong modules."
 
+    #: By the model's dtype, the shape and dtype of what a position of an input holds.
+    _content: dict[torch.dtype, tuple[torch.Size, torch.dtype]]
     hf: Any
     lock: threading.RLock
     n_layers: int
@@ -100,11 +103,11 @@ class Modality:
 
     def outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch n_outputs"]:
         """What metrics read of complete forwards: logits of classes, or of the token after the last position."""
-        raise NotImplementedError(f"{type(self).__name__}.outputs gives what metrics read.")
+        raise UnsupportedModel(f"{type(self).__name__} has no outputs. Write outputs(self, inputs): what metrics read.")
 
     def trial(self) -> Shaped[Tensor, "batch pos *rest"]:
         """Two random inputs for the self-check, of a length in use."""
-        raise NotImplementedError(f"{type(self).__name__}.trial gives random inputs for the self-check.")
+        raise UnsupportedModel(f"{type(self).__name__} has no trial. Write trial(self): two random inputs.")
 
     def trial_outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch *n"]:
         """What the self-check compares, with and without hooks."""
@@ -112,8 +115,35 @@ class Modality:
 
     @torch.no_grad()
     def count_outputs(self) -> int:
-        """How many numbers `outputs` gives for an input."""
-        return int(self.outputs(self.trial()).shape[-1])
+        """How many numbers `outputs` gives for an input.
+
+        Raises:
+            UnsupportedModel: `outputs` or `trial` gives something else than a tensor of that shape.
+        """
+        name, trial = type(self).__name__, self.trial()
+        if not isinstance(trial, Tensor) or trial.ndim < 2:
+            raise UnsupportedModel(f"{name}.trial gave {as_typed(trial)}: expected a tensor [input, position, ...].")
+        outputs = self.outputs(trial)
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(trial):
+            raise UnsupportedModel(
+                f"{name}.outputs gave {as_typed(outputs)} for {len(trial)} inputs: expected a tensor [input, output]."
+            )
+        return outputs.shape[1]
+
+    def check_content(self, name: str, inputs: Shaped[Tensor, "pos *rest"]) -> None:
+        """Refuse an input whose positions do not hold what those of `trial` hold.
+
+        Raises:
+            UsageError: another width, or another dtype.
+        """
+        if self.dtype not in self._content:
+            trial = self.trial()
+            self._content[self.dtype] = trial.shape[2:], trial.dtype
+        shape, dtype = self._content[self.dtype]
+        if inputs.shape[1:] != shape or inputs.dtype != dtype:
+            expected = f"[position{''.join(f', {size}' for size in shape)}] of {dtype}"
+            do = f"This is {inputs.dtype}. Give inputs as {type(self).__name__}.trial does."
+            raise arguments.refusal(name, inputs, expected, do)
 
     def run_layers(self: Any, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
         """A forward as far as the end of the last layer."""
@@ -160,6 +190,9 @@ class Modality:
             UsageError: something that is none.
         """
         if isinstance(task, PairedInputs):
+            for name in ("clean", "corrupt"):
+                for i, row in enumerate(getattr(task, name)):
+                    self.check_content(f"{name}[{i}]", row)
             return task
         raise arguments.refusal(argument, task, "wb.PairedInputs", because=f"this is a model of {self.modality} inputs")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from workbench.errors import UnsupportedModel, WorkbenchError
 from workbench.models.layer_arguments import row_arguments, without_caches
+from workbench.models.modality import Modality
 from workbench.models.resumable import Tap, TapsFrom
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 
@@ -58,7 +59,12 @@ def check(model: HookedModel) -> None:
 def adopt(model: HookedModel, checked: HookedModel) -> None:
     """Take over what the check of a model with the same modules found: for copies, which are not checked again."""
     model.resumable, model.why_not_resumable = checked.resumable, checked.why_not_resumable
-    model.causal, model.row_arguments, model.unembeds = checked.causal, checked.row_arguments, checked.unembeds
+    model.causal, model.row_arguments, model.short_readout = (
+        checked.causal,
+        checked.row_arguments,
+        checked.short_readout,
+    )
+    model.set_heads(checked.n_kv_heads, checked.d_head)
     left_out = [hook for hook in model.block_hooks if f"blocks.0.{hook}" not in checked.hook_dict]
     if left_out:
         model.drop_hooks(*left_out)
@@ -81,9 +87,12 @@ def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> Tensor:
     taps = {f"blocks.{i}.attn.hook_z": lambda x, i=i: called.append(i) for i in range(model.n_layers)}
     with model.running(taps, must_fire=False):
         hooked = model.trial_outputs(inputs)
-    if called != list(range(model.n_layers)):
-        missing = sorted(set(range(model.n_layers)) - set(called))
-        raise _refuse(model, f"layers {missing or called} do not call the attention function once each, in order.")
+    calls = [called.count(layer) for layer in range(model.n_layers)]
+    other = next((layer for layer, n in enumerate(calls) if n != 1), None)
+    if other is not None:
+        raise _refuse(model, f"layer {other} calls the attention function {calls[other]} times in a forward, not once.")
+    if called != sorted(called):
+        raise _refuse(model, f"the layers call the attention function in the order {called}.")
     if not torch.equal(expected, hooked):
         raise _refuse(model, f"reading z moves the outputs by {float((expected - hooked).abs().max()):.2g}.")
     return expected
@@ -99,9 +108,7 @@ def _patterns_sum_to_one(model: HookedModel, inputs: Tensor, expected: Tensor) -
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     for layer, total in sums.items():
         if total.shape[1] != model.n_heads:
-            raise _refuse(
-                model, f"layer {layer} has {total.shape[1]} heads where the configuration says {model.n_heads}."
-            )
+            raise _refuse(model, f"layer {layer} has {total.shape[1]} heads, and n_heads is {model.n_heads}.")
         if not sinks and not close(total, torch.ones_like(total)):
             raise _refuse(model, f"the rows of layer {layer}'s pattern do not sum to one.")
 
@@ -124,7 +131,8 @@ def _branches_add_up(model: HookedModel, inputs: Tensor) -> None:
         if not close(pre + attention + mlp, post):
             reason = f"in layer {layer} the attention's and the MLP's outputs do not add up to the residual stream"
             if model.listed:
-                raise _refuse(model, reason + ".")
+                do = "Name the modules whose outputs are added as attn_out and mlp_out, or leave these two out."
+                raise _refuse(model, f"{reason}. {do}")
             warnings.warn(
                 f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=5
             )
@@ -186,6 +194,7 @@ def _why_not_resumable(model: HookedModel, inputs: Tensor) -> str:
     try:
         base, base_of_both = resumable.base_run(inputs), resumable.base_run(both)
         _streams_are_of_the_inputs(model, base, base_of_both)
+        _heads_are_as_said(model, base)
         model.causal = _is_causal(base_of_both.streams[-1][:, :position])
         model.row_arguments = row_arguments(base, base_of_both)
         model.choose_readout(base)
@@ -218,6 +227,20 @@ def _streams_are_of_the_inputs(model: HookedModel, base: LayersRun, base_of_both
     alone, together = base.streams[-1], base_of_both.streams[-1][: base.size]
     if alone.dtype in (torch.float32, torch.float64) and not close(alone, together):
         raise _Refused("what the layers give for an input depends on the other inputs of its batch.")
+
+
+def _heads_are_as_said(model: HookedModel, base: LayersRun) -> None:
+    """Keys and values have the KV heads and the width that the sizes say. Of sizes that only a configuration says, what
+    runs counts: latent attention gives every query head keys of its own, and values of another width."""
+    seen = {(inputs.values.shape[1], inputs.values.shape[3]) for inputs in base.attention_inputs}
+    if len(seen) > 1:
+        raise _Refused(f"its layers have KV heads of different numbers or widths, {sorted(seen)}.")
+    (n_kv_heads, d_head), said = seen.pop(), (model.n_kv_heads, model.d_head)
+    if (n_kv_heads, d_head) == said:
+        return
+    if type(model).sizes is not Modality.sizes or model.n_heads % n_kv_heads:
+        raise _Refused(f"its values are of {n_kv_heads} heads of width {d_head}, and n_kv_heads and d_head are {said}.")
+    model.set_heads(n_kv_heads, d_head)
 
 
 def _is_causal(stream: Float[Tensor, "two_of_each pos d_model"]) -> bool:

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from workbench.arguments import indices, refusal
-from workbench.core import PATTERN_KINDS, SITES
+from workbench.core import SITES, check_kind_of_site
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.resumable import ResumableModel
@@ -22,9 +22,7 @@ def check_axes(settings: SweepSettings) -> None:
     site = settings.site
     if "head" in settings.by and not has_heads(site) and (site in SITES or "hook_" in site):
         raise refusal("by", "head", "'layer' or 'position'", because=f"site {site!r} has no heads")
-    if settings.edit in PATTERN_KINDS and site != "pattern":
-        change = "replaces" if settings.edit == "pattern" else "changes"
-        raise refusal("site", site, "'pattern'", because=f"edit={settings.edit!r} {change} attention rows")
+    check_kind_of_site(settings.edit, site, "edit")
     if settings.vector is not None:
         check_vector("vector", settings.vector, site, "head" in settings.by)
 

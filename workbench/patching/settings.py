@@ -3,7 +3,7 @@ cannot be forgotten there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
@@ -23,7 +23,14 @@ from workbench.arguments import (
     whole_number,
 )
 from workbench.cache.keys import digest, hash_inputs
-from workbench.core import ARGUMENT_OF, EDIT_KINDS, check_edit_function, check_site, checked_argument, vector_hash
+from workbench.core import (
+    ARGUMENT_OF,
+    EDIT_KINDS,
+    check_edit_function,
+    check_site,
+    checked_argument,
+    vector_hash,
+)
 from workbench.inputs.paired import PairedInputs
 from workbench.patching.metric import Metric
 
@@ -116,16 +123,7 @@ class SweepSettings(Settings):
             )
         if self.positions is not None:
             object.__setattr__(self, "positions", _positions(self.positions))
-        for kind, (name, expected, use) in ARGUMENT_OF.items():
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, checked_argument(name, getattr(self, name)))
-            elif self.edit == kind:
-                raise refusal(name, None, expected, because=f"edit={kind!r} {use}")
-        for name, edit in ONLY_FOR.items():
-            if getattr(self, name) is not None and self.edit != edit:
-                raise refusal(
-                    name, getattr(self, name), "None", "Leave it out.", because=f"it is only for edit={edit!r}"
-                )
+        _check_arguments_of(self, self.edit, ONLY_FOR)
         whole_number("seed", self.seed, at_least=0)
         number("memory_gb", self.memory_gb, above=0)
         object.__setattr__(self, "by", tuple(axis for axis in AXES if axis in axes))
@@ -147,10 +145,7 @@ class SweepSettings(Settings):
             info["resample_seed"] = self.seed
         if self.attend_to is not None:
             info["attend_to"] = str(self.attend_to)
-        info |= {name: value for name in ("factor", "u") if (value := getattr(self, name)) is not None}
-        if self.vector is not None:
-            info["vector"] = {"shape": list(self.vector.shape), "hash": vector_hash(self.vector)}
-        return info
+        return info | _numbers_of(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,16 +197,45 @@ class SetSettings(Settings):
     mean_over: Any = None
     seed: int = 0
     memory_gb: float = 1.0
+    factor: Any = None
+    vector: Any = None
 
     def __post_init__(self) -> None:
-        one_of("edit", self.edit, ("mean", "zero", "resample", "patch"))
+        one_of("edit", self.edit, ("mean", "zero", "resample", "patch", "scale", "add"))
+        _check_arguments_of(self, self.edit, ("factor", "vector"))
         one_of("base", self.base, ("clean", "corrupt"))
         whole_number("seed", self.seed, at_least=0)
         number("memory_gb", self.memory_gb, above=0)
 
     def as_info(self) -> dict[str, Any]:
         """What a result reports of them, JSON-able."""
-        return {"edit": self.edit, "base": self.base, "memory_gb": self.memory_gb}
+        info: dict[str, Any] = {"edit": self.edit, "base": self.base, "memory_gb": self.memory_gb}
+        return info | _numbers_of(self)
+
+
+def _check_arguments_of(settings: Any, edit: Any, names: Collection[str]) -> None:
+    """Check the arguments that belong to one kind of edit: that of this edit is there, and no other's."""
+    for kind, (name, expected, use) in ARGUMENT_OF.items():
+        if name not in names:
+            continue
+        if getattr(settings, name) is not None:
+            object.__setattr__(settings, name, checked_argument(name, getattr(settings, name)))
+        elif edit == kind:
+            raise refusal(name, None, expected, because=f"edit={kind!r} {use}")
+    for name in names:
+        value, kind = getattr(settings, name), ONLY_FOR[name]
+        if value is not None and edit != kind:
+            raise refusal(name, value, "None", "Leave it out.", because=f"it is only for edit={kind!r}")
+
+
+def _numbers_of(settings: Any) -> dict[str, Any]:
+    """The number or vector that belongs to the edit, as a result reports it."""
+    numbers: dict[str, Any] = {
+        name: value for name in ("factor", "u") if (value := getattr(settings, name, None)) is not None
+    }
+    if settings.vector is not None:
+        numbers["vector"] = {"shape": list(settings.vector.shape), "hash": vector_hash(settings.vector)}
+    return numbers
 
 
 def _positions(positions: Any) -> Any:

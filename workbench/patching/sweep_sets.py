@@ -40,6 +40,8 @@ def sweep_sets(
     edit: str = "mean",
     base: str = "clean",
     metric: str | Metric | Callable[..., Tensor] = "logit_difference",
+    factor: float | None = None,
+    vector: Tensor | None = None,
     mean_over: Any = None,
     seed: int = 0,
     memory_gb: float = 1.0,
@@ -55,9 +57,10 @@ def sweep_sets(
         model: a `HookedLM`, or any `ResumableModel`.
         task: a task, pairs, or tokenised `PairedInputs`.
         sets: name → edits; a `Head` stands for `edit` of its z at every position. An empty set is the unedited run.
-        edit: what is done to heads: ``mean``, ``zero``, ``resample`` or ``patch``.
+        edit: what is done to heads: ``mean``, ``zero``, ``resample``, ``patch``, ``scale`` or ``add``.
         base: which run of a pair is edited: ``"clean"`` or ``"corrupt"``; ``patch`` takes its values from the other.
         metric: as in `workbench.sweep`.
+        factor, vector: for ``edit="scale"`` and ``edit="add"``, see `workbench.core.Edit`; every head gets the same.
         mean_over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
         seed: of ``resample`` edits.
         memory_gb: the most memory that the edited runs may take at once.
@@ -75,8 +78,8 @@ def sweep_sets(
         (2, 6)
     """
     resumable, task_inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
-    settings = SetSettings(edit, base, metric, resolve_mean_over(mean_over, model), seed, memory_gb)
-    edits_of = _edits_by_set(sets, edit)
+    settings = SetSettings(edit, base, metric, resolve_mean_over(mean_over, model), seed, memory_gb, factor, vector)
+    edits_of = _edits_by_set(sets, {"kind": edit, "factor": settings.factor, "vector": settings.vector})
     inputs = task_inputs if base == "clean" else task_inputs.swapped()
     resolved_metric = metric_for(metric, task_inputs, model)
     distinct = list(dict.fromkeys(item for items in edits_of.values() for item in items))
@@ -163,17 +166,17 @@ def _first_changed(kind: object, position: int | None, group: Group) -> int:
     return earliest if position is None else max(position, earliest)
 
 
-def _edits_by_set(sets: Any, kind: str) -> dict[str, tuple[Edit, ...]]:
+def _edits_by_set(sets: Any, of_heads: Mapping[str, Any]) -> dict[str, tuple[Edit, ...]]:
     if not mapping("sets", sets, "a mapping from names to heads or edits"):
         raise refusal("sets", sets, "at least one set", "Give a mapping from a name to the heads or edits of that set.")
     what = "a list of wb.Head and wb.Edit"
     lists = {name: sequence(f"sets[{name!r}]", items, what) for name, items in sets.items()}
-    return {str(name): tuple(_edit(name, item, kind) for item in items) for name, items in lists.items()}
+    return {str(name): tuple(_edit(name, item, of_heads) for item in items) for name, items in lists.items()}
 
 
-def _edit(name: object, item: Any, kind: str) -> Edit:
+def _edit(name: object, item: Any, of_heads: Mapping[str, Any]) -> Edit:
     if isinstance(item, Head):
-        return Edit("z", item.layer, item.index, kind=kind)
+        return Edit("z", item.layer, item.index, **of_heads)
     return instance(f"sets[{name!r}]", item, Edit, "wb.Head and wb.Edit")
 
 

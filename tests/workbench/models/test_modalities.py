@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import workbench as wb
-from tests.conformance.test_own_models import make
+from tests.conformance.own_models import make
 from workbench import cli
 from workbench.errors import BadInput, UsageError
 from workbench.head_scores.result import SCORES, UNITS

@@ -31,6 +31,7 @@ TO_NOWHERE = {"site": "pattern", "edit": "pattern", "positions": ["end"]}
         ({**TO_NOWHERE, "attend_to": {1: float("nan")}}, r"attend_to\[1\]=.*: expected a number"),
         ({**TO_NOWHERE, "attend_to": {1: float("inf")}}, r"attend_to\[1\]=.*: expected a number"),
         ({**TO_NOWHERE, "attend_to": ()}, "at least one of them"),
+        ({"edit": "add", "vector": torch.ones(9), "site": "pattern"}, "because edit='add' adds one there"),
     ],
 )
 def test_sweeps(arguments: dict[str, Any], message: str) -> None:

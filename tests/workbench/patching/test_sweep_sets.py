@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import workbench as wb
 from tests.conformance.toys import ResumableToy, Toy, pictures
@@ -51,6 +52,23 @@ def test_every_set_is_one_full_forward(family: str, edit: str, base: str) -> Non
         assert result.source is not None and np.abs(result.source - other).max() < 1e-4
     else:
         assert (result.source is None) == ("mixed" not in sets)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"edit": "scale", "factor": 0.5}, {"edit": "add", "vector": torch.ones(8)}], ids=str
+)
+def test_heads_of_a_set_are_scaled_or_added_to(numbers: dict[str, Any], tmp_path: Path) -> None:
+    model, heads = hooked("llama"), [wb.Head(0, 1), wb.Head(2, 4)]
+    result = wb.sweep_sets(model, INPUTS, {"two": heads}, **numbers, cache=tmp_path)
+    rest = {name: value for name, value in numbers.items() if name != "edit"}
+    edits = [wb.Edit("z", head.layer, head.index, kind=numbers["edit"], **rest) for head in heads]
+    assert np.abs(result.values[0] - wb.run(model, INPUTS, edits).scores().numpy()).max() < 1e-4
+    assert np.abs(result.delta).max() > 1e-2
+    doubled = {name: 2 * value for name, value in rest.items()}
+    other = wb.sweep_sets(model, INPUTS, {"two": heads}, edit=numbers["edit"], **doubled, cache=tmp_path)
+    assert np.abs(other.values - result.values).max() > 1e-2
+    with pytest.raises(UsageError, match="it is only for edit"):
+        wb.sweep_sets(model, INPUTS, {"two": heads}, edit="zero", **rest)
 
 
 def test_sets_are_cached_unless_an_edit_has_no_name(tmp_path: Path, forwards: list[int]) -> None:
