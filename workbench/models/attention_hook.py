@@ -2,15 +2,18 @@
 
 Hugging Face looks its attention up by name in ``AttentionInterface`` and calls
 ``f(module, query, key, value, attention_mask, **kwargs) -> (z [batch, pos, head, d_head], weights | None)``.
-We register one function per implementation that a model may have come with. A layer without edits calls that
-implementation itself, so its numbers stay Hugging Face's own; only a layer with an active hook on its pattern, or one
-that resumes from a prefix, is computed by `reference_attention` or `prefix_attention`.
+While a model runs with hooks, that lookup finds `hooked_attention` around the implementation that it names; the name in
+the configuration stays, since model files branch on it. A layer without edits calls the implementation itself, so its
+numbers stay Hugging Face's own; only a layer with an active hook on its pattern, or one that resumes from a prefix, is
+computed by `reference_attention` or `prefix_attention`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,8 +21,6 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from workbench.errors import HookError, UnsupportedModel
@@ -27,7 +28,8 @@ from workbench.models import prefix_attention, reference_attention
 from workbench.models.prefix_attention import Prefix
 
 Tap = Callable[[Tensor], Tensor | None]
-PREFIX = "workbench|"
+#: Hugging Face's signature: ``f(module, query, key, value, attention_mask, **kwargs) -> (z, weights | None)``.
+Implementation = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 @dataclass
@@ -35,7 +37,7 @@ class AttentionInputs:
     """What one layer's attention was called with in a run, to resume it."""
 
     keys: Float[Tensor, "batch kv_head pos d_head"]
-    values: Float[Tensor, "batch kv_head pos d_head"]
+    values: Float[Tensor, "batch kv_head pos d_value"]
     mask: Shaped[Tensor, "batch_or_1 head_or_1 dest src"] | None
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -60,63 +62,90 @@ class AttentionEdits:
     frozen: Float[Tensor, "batch pos head d_head"] | None = None
 
 
+#: Attention layers of hooked models → what they do differently now.
+_LAYERS: WeakKeyDictionary[nn.Module, AttentionEdits | None] = WeakKeyDictionary()
+_LOOKUP = threading.Lock()
+
+
 @dataclass
-class _Layer:
-    implementation: Callable[..., tuple[Tensor, Tensor | None]]
-    edits: AttentionEdits | None = None
+class _Answered:
+    """An implementation whose lookup is answered by `hooked_attention`: by how many runs, and what it found before."""
+
+    runs: int
+    implementation: Implementation | None
 
 
-_LAYERS: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
+_ANSWERED: dict[str | None, _Answered] = {}
 
 
-def register(implementation: str) -> str:
-    """Register our function beside `implementation` and return the name to put into ``config._attn_implementation``."""
-    name = PREFIX + implementation
-    if name not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(name, hooked_attention)
-        masks = ALL_MASK_ATTENTION_FUNCTIONS
-        AttentionMaskInterface.register(name, masks[implementation if implementation in masks else "eager"])
-    return name
+@contextmanager
+def answered(names: Collection[str | None]) -> Iterator[None]:
+    """While it lasts, whoever looks up one of these implementations in transformers finds `hooked_attention` around it.
+    Modules that are no layers of a hooked model get the implementation itself."""
+    functions: Any = ALL_ATTENTION_FUNCTIONS
+    with _LOOKUP:
+        for name in names:
+            if name not in _ANSWERED:
+                _ANSWERED[name] = _Answered(0, functions.get(name))
+                functions[name] = _around(name)
+            _ANSWERED[name].runs += 1
+    try:
+        yield
+    finally:
+        with _LOOKUP:
+            for name in names:
+                _ANSWERED[name].runs -= 1
+                if not _ANSWERED[name].runs:
+                    before = _ANSWERED.pop(name).implementation
+                    del functions[name]
+                    if functions.get(name) is not before:  # it was entered in this mapping alone
+                        functions[name] = before
 
 
-def implementation_of(module: nn.Module, name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """The attention function the model came with; the family's own one for ``eager``."""
-    if name in ALL_ATTENTION_FUNCTIONS:
-        return ALL_ATTENTION_FUNCTIONS[name]
-    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    if eager is None:
+def _around(name: str | None) -> Implementation:
+    def attention(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        implementation = implementation_of(module, name)
+        if module not in _LAYERS:
+            return implementation(module, *args, **kwargs)
+        return hooked_attention(implementation, module, *args, **kwargs)
+
+    return attention
+
+
+def implementation_of(module: nn.Module, name: str | None) -> Implementation:
+    """The attention function of that name; the family's own one for ``eager``.
+
+    Raises:
+        UnsupportedModel: the module's file has none.
+    """
+    found = _ANSWERED[name].implementation if name in _ANSWERED else ALL_ATTENTION_FUNCTIONS.get(name)
+    implementation = found or getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if implementation is None:
         raise UnsupportedModel(
             f"{type(module).__name__} computes its attention itself instead of calling Hugging Face's "
             "AttentionInterface, so its heads cannot be reached."
         )
-    return eager
-
-
-def attach(module: nn.Module, implementation: Callable[..., tuple[Tensor, Tensor | None]]) -> None:
-    """Register `module`, one attention layer, with `hooked_attention`."""
-    _LAYERS[module] = _Layer(implementation)
+    return implementation
 
 
 def set_edits(module: nn.Module, edits: AttentionEdits | None) -> None:
     """What one attention layer does from now on; None for what its model does."""
-    _LAYERS[module].edits = edits
+    _LAYERS[module] = edits
 
 
 def hooked_attention(
+    implementation: Implementation,
     module: nn.Module,
     query: Float[Tensor, "batch head dest d_head"],
     key: Float[Tensor, "batch kv_head src d_head"],
-    value: Float[Tensor, "batch kv_head src d_head"],
+    value: Float[Tensor, "batch kv_head src d_value"],
     attention_mask: Tensor | None,
     **kwargs: Any,
-) -> tuple[Float[Tensor, "batch dest head d_head"], Tensor | None]:
+) -> tuple[Float[Tensor, "batch dest head d_value"], Tensor | None]:
     """The function Hugging Face calls: edits and records around the implementation the model came with."""
-    layer = _LAYERS.get(module)
-    if layer is None:
-        raise HookError(f"{type(module).__name__} calls attention outside the layers that the model's anatomy names.")
-    edits = layer.edits
+    edits = _LAYERS[module]
     if edits is None:
-        return layer.implementation(module, query, key, value, attention_mask, **kwargs)
+        return implementation(module, query, key, value, attention_mask, **kwargs)
     n_heads, prefix = query.shape[1], edits.prefix
     query = _tap_heads(edits, "q", query)
     key = _tap_heads(edits, "k", _expanded(key, n_heads, "k" in edits.expand))
@@ -134,7 +163,7 @@ def hooked_attention(
     elif prefix is not None or edits.expand or has_pattern_edit:
         z = _reference(module, edits, query, key, value, attention_mask, **kwargs)
     else:
-        z, weights = layer.implementation(module, query, key, value, attention_mask, **kwargs)
+        z, weights = implementation(module, query, key, value, attention_mask, **kwargs)
     return _tap(edits, "z", z), weights
 
 
@@ -150,7 +179,7 @@ def _reference(
     edits: AttentionEdits,
     query: Float[Tensor, "batch head dest d_head"],
     key: Float[Tensor, "batch some_head own d_head"],
-    value: Float[Tensor, "batch other_head own d_head"],
+    value: Float[Tensor, "batch other_head own d_value"],
     mask: Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
@@ -158,7 +187,7 @@ def _reference(
     sliding_window: int | None = None,
     position_bias: Tensor | None = None,
     **kwargs: Any,
-) -> Float[Tensor, "batch dest head d_head"]:
+) -> Float[Tensor, "batch dest head d_value"]:
     """The reference form over the layer's own keys and, where the layer resumes, the prefix before them."""
     prefix, dest, src = edits.prefix, query.shape[2], key.shape[2]
     sources = [(key, value)]

@@ -26,6 +26,7 @@ from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality
+from workbench.models.proofs import Proofs
 from workbench.models.taps import norm_eps, tapped
 
 
@@ -111,7 +112,7 @@ class HookedModel(Modality, HookedRootModule):
         self.short_readout = True
         #: By layer, which of its arguments have an entry for each input; the self-check finds them.
         self.row_arguments: dict[int, frozenset[int]] = {}
-        self.identity = Identity(self)
+        self.identity, self.proofs = Identity(self), Proofs(self)
         if check:
             self_check.check(self)
 
@@ -141,18 +142,14 @@ class HookedModel(Modality, HookedRootModule):
             if not taps and not attention_edits:
                 yield
                 return
-            before = [config._attn_implementation for config in self._configs]
-            try:
-                for config in self._configs:
-                    config._attn_implementation_internal = self._registered
-                with ExitStack() as stack:
-                    if not self._configs:
-                        stack.enter_context(sdpa_attention.answered(self.attentions))
-                    stack.enter_context(tapped(self, taps, attention_edits=attention_edits, must_fire=must_fire))
-                    yield
-            finally:
-                for config, name in zip(self._configs, before, strict=True):
-                    config._attn_implementation_internal = name
+            with ExitStack() as stack:
+                if self._configs:
+                    names = {config._attn_implementation for config in self._configs}
+                    stack.enter_context(attention_hook.answered(names))
+                else:
+                    stack.enter_context(sdpa_attention.answered(self.attentions))
+                stack.enter_context(tapped(self, taps, attention_edits=attention_edits, must_fire=must_fire))
+                yield
 
     def run_with_cache(
         self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
@@ -307,17 +304,15 @@ class HookedModel(Modality, HookedRootModule):
         configs = [getattr(hf, "config", None), self.config, *(getattr(a, "config", None) for a in self.attentions)]
         by_name = {id(config): config for config in configs if hasattr(config, "_attn_implementation")}
         self._configs = list(by_name.values())
-        if not self._configs:
-            self.attention_implementation = "sdpa"
-            for module in self.attentions:
-                attention_hook.attach(module, sdpa_attention.implementation)
-            return
-        name = self._configs[-1]._attn_implementation or "eager"
-        name = name.removeprefix(attention_hook.PREFIX)
-        self.attention_implementation = name
-        self._registered = attention_hook.register(name)
         for module in self.attentions:
-            attention_hook.attach(module, attention_hook.implementation_of(module, name))
+            attention_hook.set_edits(module, None)
+            if self._configs:
+                attention_hook.implementation_of(module, self._configs[-1]._attn_implementation)
+
+    @property
+    def attention_implementation(self) -> str:
+        """The attention function that the model calls."""
+        return (self._configs[-1]._attn_implementation or "eager") if self._configs else "sdpa"
 
     # --- torch.nn.Module over the wrapped model ----------------------------------------------------------------
 

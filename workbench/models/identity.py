@@ -64,6 +64,14 @@ class Identity:
             }
         )
 
+    def of_code(self) -> str:
+        """A hash of what the model computes besides its weights: its configuration, its modules' classes and settings,
+        and its attention function."""
+        config = getattr(self.model.hf, "config", None)
+        described = {} if config is None else sorted(_plain_config(config).items(), key=str)
+        text = f"{_hash_code(self.model.hf)} {described!r} {self.model.attention_implementation}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
     def _why_not_cacheable(self) -> str:
         hf: nn.Module = self.model.hf
         if hf.training:

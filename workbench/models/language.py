@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +18,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hooked import HookedModel
 from workbench.models.prompts import prepare
+from workbench.models.proofs import next_length
 from workbench.models.resumable_layers import LayersRun
 from workbench.models.self_check import close
 from workbench.models.transformer_lens_api import TransformerLensTools
@@ -144,8 +145,19 @@ class HookedLM(TransformerLensTools, HookedModel):
         return self.hf(inputs, use_cache=False, **last).logits[:, -1]
 
     def trial(self) -> Int[Tensor, "batch pos"]:
+        return self._random_ids(TRIAL_LENGTH)
+
+    def proof_length(self, length: int) -> int:
+        """The next power of two, or number in the configuration that may be a length; at most the context length."""
+        longest = getattr(self.config, "max_position_embeddings", None) or length
+        return max(length, min(next_length(length, self.config, TRIAL_LENGTH), longest))
+
+    def proof_inputs(self, length: int, rows: Sequence[Tensor]) -> Int[Tensor, "two pos"]:
+        return self._random_ids(length)
+
+    def _random_ids(self, length: int) -> Int[Tensor, "two pos"]:
         generator = torch.Generator().manual_seed(0)
-        return torch.randint(0, self.n_outputs, (2, TRIAL_LENGTH), generator=generator).to(self.device)
+        return torch.randint(0, self.n_outputs, (2, length), generator=generator).to(self.device)
 
     def trial_outputs(self, inputs: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
         """The logits at every position."""

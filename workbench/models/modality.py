@@ -7,6 +7,7 @@ like. Nothing here depends on hooks.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -74,7 +75,6 @@ class Modality:
     n_layers: int
     provenance: dict[str, Any]
     resumable: bool
-    attention_implementation: str
     device: torch.device
     dtype: torch.dtype
 
@@ -179,6 +179,18 @@ class Modality:
     def choose_readout(self, base: LayersRun) -> None:
         """For the self-check: find out on a base run whether a cheaper readout gives the same; none is known here."""
 
+    def proof_length(self, length: int) -> int:
+        """At which length it is proven that runs of a length resume exactly (`workbench.models.proofs`): at that
+        length itself."""
+        return length
+
+    def proof_inputs(self, length: int, rows: Sequence[Tensor]) -> Shaped[Tensor, "two pos *rest"]:
+        """Two different inputs of a length for that proof: of the inputs in use, `rows`; of one alone, the second has
+        its positions in the reverse order."""
+        one, *others = [x for x in rows if len(x) == length]
+        other = next((x for x in others if not torch.equal(x, one)), one.flip(0))
+        return torch.stack([one, other]).to(self.device)
+
     def resumable_form(self: Any) -> ResumableModel:
         """What the engine runs."""
         return ResumableLayers(self)
@@ -200,7 +212,7 @@ class Modality:
         """A label for each position of one input, for tables and figures: its index."""
         return tuple(map(str, range(len(inputs))))
 
-    def info(self, inputs: PairedInputs) -> dict[str, Any]:
+    def info(self: Any, inputs: PairedInputs) -> dict[str, Any]:
         """What a result says of the model and of its inputs (JSON-able)."""
         return {
             "model": self.provenance.get("name"),
@@ -208,7 +220,7 @@ class Modality:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "attention": self.attention_implementation,
-            "exact": "resumed" if self.resumable else "full forwards",
+            "exact": "resumed" if self.proofs.known(inputs) else "full forwards",
         }
 
     def identity_facts(self) -> dict[str, Any] | None:

@@ -30,11 +30,11 @@ class Prefix:
 
     start: int
     keys: Float[Tensor, "example kv_head start d_head"]
-    values: Float[Tensor, "example kv_head start d_head"]
+    values: Float[Tensor, "example kv_head start d_value"]
     mask: Shaped[Tensor, "example_or_1 head_or_1 length length"] | None
     rows: Int[Tensor, "row"] | None = None
     own_keys: Float[Tensor, "row some_head earlier d_head"] | None = None
-    own_values: Float[Tensor, "row other_head earlier d_head"] | None = None
+    own_values: Float[Tensor, "row other_head earlier d_value"] | None = None
 
     def of_rows(self, x: Shaped[Tensor, "example *rest"]) -> Shaped[Tensor, "row_or_1 *rest"]:
         """One entry a row, or one for all."""

@@ -34,7 +34,7 @@ def attention(
     padded: bool = False,
     edit_scores: Callable[[Tensor], Tensor] = unchanged,
     edit_pattern: Callable[[Tensor], Tensor] = unchanged,
-) -> Float[Tensor, "batch dest head d_head"]:
+) -> Float[Tensor, "batch dest head d_value"]:
     """The attention function, with the scores and the pattern open to edits.
 
     Args:

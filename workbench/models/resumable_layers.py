@@ -24,6 +24,8 @@ from workbench.models.prefix_attention import Prefix
 from workbench.models.resumable import StopForward, Stream, Tap, TapsFrom
 
 if TYPE_CHECKING:
+    from workbench.cache import Store
+    from workbench.inputs.paired import PairedInputs
     from workbench.models.hooked import HookedModel
 
 
@@ -57,10 +59,24 @@ class ResumableLayers:
 
     n_steps = 1
 
-    def __init__(self, model: HookedModel) -> None:
+    def __init__(self, model: HookedModel, causal: bool | None = None) -> None:
         self.model = model
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
-        self.causal, self.resumes = model.causal, model.resumable
+        self.resumes = model.resumable
+        # Where a model does not resume nothing is taken for granted: full forwards leave no position out.
+        self.causal = model.causal and model.resumable if causal is None else causal
+
+    def prove(self, inputs: PairedInputs, store: Store | None, patterns: bool = False) -> None:
+        """Find out, before anything is resumed, whether that is exact at these inputs' lengths (once for each:
+        `workbench.models.proofs`). Where it is not, full forwards leave no position out.
+
+        Args:
+            store: where the verdict is kept.
+            patterns: of runs in which patterns are edited.
+        """
+        if self.resumes:
+            found = self.model.proofs.resumption(inputs, store, patterns)
+            self.causal, self.resumes = found.causal and found.resumes, found.resumes
 
     @property
     def device(self) -> torch.device:

@@ -25,14 +25,14 @@ def implementation(
     module: nn.Module,
     query: Float[Tensor, "batch head dest d_head"],
     key: Float[Tensor, "batch kv_head src d_head"],
-    value: Float[Tensor, "batch kv_head src d_head"],
+    value: Float[Tensor, "batch kv_head src d_value"],
     mask: Tensor | None,
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool = False,
     enable_gqa: bool = False,
-) -> tuple[Float[Tensor, "batch dest head d_head"], None]:
+) -> tuple[Float[Tensor, "batch dest head d_value"], None]:
     """PyTorch's function, called as Hugging Face calls attention functions."""
     z = F.scaled_dot_product_attention(
         query, key, value, mask, dropout, is_causal, scale=scaling, enable_gqa=enable_gqa
@@ -55,6 +55,7 @@ class _Answer(TorchFunctionMode):
             return func(*args, **kwargs)
         named = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
         z, _ = hooked_attention(
+            implementation,
             self.module,
             named["query"],
             named["key"],

@@ -12,14 +12,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from workbench.errors import UnsupportedModel, WorkbenchError
+from workbench.errors import UnsupportedModel
+from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments, without_caches
 from workbench.models.modality import Modality
-from workbench.models.resumable import Tap, TapsFrom
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
+from workbench.models.resumption import (
+    FAILURES,
+    changed_halfway,
+    first,
+    layers_alone,
+    prove_patterns,
+    prove_resumption,
+)
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -40,8 +47,9 @@ def check(model: HookedModel) -> None:
                 f"{type(model).__name__}.trial: expected two different inputs, which prove more than one."
             )
         with torch.no_grad():
-            expected = _hooks_change_nothing(model, inputs)
-            _patterns_sum_to_one(model, inputs, expected)
+            _hooks_change_nothing(model, inputs)
+            _patterns_sum_to_one(model, inputs)
+            model.proofs.rounding_was_said = warn_of_rounding(model, inputs)
             _branches_add_up(model, inputs)
             _noise_in_z_matters(model, inputs)
             reason = _why_not_resumable(model, inputs)
@@ -64,6 +72,7 @@ def adopt(model: HookedModel, checked: HookedModel) -> None:
         checked.row_arguments,
         checked.short_readout,
     )
+    model.proofs.of = checked.proofs
     model.set_heads(checked.n_kv_heads, checked.d_head)
     left_out = [hook for hook in model.block_hooks if f"blocks.0.{hook}" not in checked.hook_dict]
     if left_out:
@@ -80,8 +89,8 @@ def _refuse(model: HookedModel, reason: str) -> UnsupportedModel:
     return UnsupportedModel(f"{name} failed the load-time self-check: {reason} {model.where_parts_are_named}")
 
 
-def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> Tensor:
-    """Reading z moves nothing; returns the outputs."""
+def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
+    """Reading z moves nothing."""
     expected = model.trial_outputs(inputs)
     called: list[int] = []
     taps = {f"blocks.{i}.attn.hook_z": lambda x, i=i: called.append(i) for i in range(model.n_layers)}
@@ -95,16 +104,13 @@ def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> Tensor:
         raise _refuse(model, f"the layers call the attention function in the order {called}.")
     if not torch.equal(expected, hooked):
         raise _refuse(model, f"reading z moves the outputs by {float((expected - hooked).abs().max()):.2g}.")
-    return expected
 
 
-def _patterns_sum_to_one(model: HookedModel, inputs: Tensor, expected: Tensor) -> None:
+def _patterns_sum_to_one(model: HookedModel, inputs: Tensor) -> None:
+    """Attention computed explicitly is what every layer computes, and its rows sum to one."""
     sums: dict[int, Tensor] = {}
-    taps = {f"blocks.{i}.attn.hook_pattern": lambda x, i=i: sums.update({i: x.sum(-1)}) for i in range(model.n_layers)}
-    with model.running(taps):
-        recomputed = model.trial_outputs(inputs)
-    if not close(recomputed, expected):
-        raise _refuse(model, "attention computed explicitly from q, k and v does not give the model's outputs.")
+    if why_not := prove_patterns(model, inputs, lambda layer, pattern: sums.update({layer: pattern.sum(-1)})):
+        raise _refuse(model, f"attention computed explicitly from q, k and v is not the model's own: {why_not}.")
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     for layer, total in sums.items():
         if total.shape[1] != model.n_heads:
@@ -115,29 +121,27 @@ def _patterns_sum_to_one(model: HookedModel, inputs: Tensor, expected: Tensor) -
 
 def _branches_add_up(model: HookedModel, inputs: Tensor) -> None:
     """resid_post = resid_pre + attn_out + mlp_out in every layer."""
-    names = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
-    if any(f"blocks.0.{name}" not in model.hook_dict for name in names):
+    branches = ("hook_attn_out", "hook_mlp_out")
+    if any(f"blocks.0.{name}" not in model.hook_dict for name in branches):
         return
-    activations: dict[str, Tensor] = {}
-    taps = {
-        f"blocks.{i}.{name}": lambda x, key=f"blocks.{i}.{name}": activations.update({key: x.clone()})
-        for i in range(model.n_layers)
-        for name in names
-    }
-    with model.running(taps):
-        model.run_layers(inputs)
-    for layer in range(model.n_layers):
-        pre, attention, mlp, post = (activations[f"blocks.{layer}.{name}"] for name in names)
-        if not close(pre + attention + mlp, post):
-            reason = f"in layer {layer} the attention's and the MLP's outputs do not add up to the residual stream"
-            if model.listed:
-                do = "Name the modules whose outputs are added as attn_out and mlp_out, or leave these two out."
-                raise _refuse(model, f"{reason}. {do}")
-            warnings.warn(
-                f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=5
-            )
-            model.drop_hooks("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
-            return
+    for layer in layers_alone(model, inputs):
+        added: list[Tensor] = []
+        with model.running(
+            {f"blocks.{layer.index}.{name}": lambda x, added=added: added.append(x) for name in branches}
+        ):
+            after = layer.call()
+        together = layer.before + sum(added)
+        if together.shape == after.shape and float((together - after).abs().max()) <= layer.limit(after):
+            continue
+        reason = f"in layer {layer.index} the attention's and the MLP's outputs do not add up to the residual stream"
+        if model.listed:
+            do = "Name the modules whose outputs are added as attn_out and mlp_out, or leave these two out."
+            raise _refuse(model, f"{reason}. {do}")
+        warnings.warn(
+            f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=5
+        )
+        model.drop_hooks("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
+        return
 
 
 def _noise_in_z_matters(model: HookedModel, inputs: Tensor) -> None:
@@ -146,7 +150,7 @@ def _noise_in_z_matters(model: HookedModel, inputs: Tensor) -> None:
 
     def capture(layer: int) -> Callable[..., None]:
         def hook(_: object, args: Any, kwargs: Any, output: Any) -> None:
-            calls[layer] = without_caches(args), without_caches(kwargs), _first(output)
+            calls[layer] = without_caches(args), without_caches(kwargs), first(output)
 
         return hook
 
@@ -159,53 +163,29 @@ def _noise_in_z_matters(model: HookedModel, inputs: Tensor) -> None:
             handle.remove()
     for layer, (args, kwargs, before) in calls.items():
         with model.running({f"blocks.{layer}.attn.hook_z": lambda x: x + 1}):
-            after = _first(attentions[layer](*args, **kwargs))
+            after = first(attentions[layer](*args, **kwargs))
         if torch.equal(before, after):
             raise _refuse(model, f"changing z in layer {layer} does not change the attention module's output.")
 
 
-def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
 def _why_not_resumable(model: HookedModel, inputs: Tensor) -> str:
     """Why runs that resume a base run are not exact; empty where they are. Finds on the way whether attention is
-    causal, which arguments of a layer have an entry for each input, and whether there is a shorter readout.
-
-    Two runs of each input, resumed together and by full forwards: one of them edited in the middle layer, and one with
-    other content from the middle position on.
-    """
-    resumable, middle, position = ResumableLayers(model), model.n_layers // 2, inputs.shape[1] // 2
-    hook, other = model.hook_name("z", middle), inputs.clone()
-    # The other input's end: the same end in another order would change nothing where no position has a place.
-    other[:, position:] = inputs.flip(0)[:, position:].flip(1)
-    both = torch.cat([inputs, other])
-
-    def taps_from(first: int) -> dict[str, Tap]:
-        def add_one(z: Tensor) -> Tensor:
-            z = z.clone()
-            if position >= first:
-                z[0, position - first, 0] += 1
-            return z
-
-        return {hook: add_one}
-
-    full = resumable.full_forward(both, {0: taps_from(0)})
+    causal, which arguments of a layer have an entry for each input, and whether there is a shorter readout."""
+    resumable, other = ResumableLayers(model), changed_halfway(inputs)[0]
     try:
-        base, base_of_both = resumable.base_run(inputs), resumable.base_run(both)
+        base, base_of_both = resumable.base_run(inputs), resumable.base_run(torch.cat([inputs, other]))
         _streams_are_of_the_inputs(model, base, base_of_both)
         _heads_are_as_said(model, base)
-        model.causal = _is_causal(base_of_both.streams[-1][:, :position])
         model.row_arguments = row_arguments(base, base_of_both)
         model.choose_readout(base)
-        resumable = ResumableLayers(model)
-        resumed = _resumed(resumable, base, other, middle, position if model.causal else 0, taps_from)
     except _Refused as error:
         raise _refuse(model, str(error)) from None
-    except (WorkbenchError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except FAILURES as error:
         return f"failed ({error})"
-    full = full[: len(resumed)]
-    return "" if close(resumed, full) else f"differs by {float((resumed - full).abs().max()):.2g}"
+    found = prove_resumption(model, inputs)
+    model.causal = found.causal
+    model.proofs.know(inputs.shape[1], found)
+    return found.why_not
 
 
 class _Refused(Exception):
@@ -241,26 +221,3 @@ def _heads_are_as_said(model: HookedModel, base: LayersRun) -> None:
     if type(model).sizes is not Modality.sizes or model.n_heads % n_kv_heads:
         raise _Refused(f"its values are of {n_kv_heads} heads of width {d_head}, and n_kv_heads and d_head are {said}.")
     model.set_heads(n_kv_heads, d_head)
-
-
-def _is_causal(stream: Float[Tensor, "two_of_each pos d_model"]) -> bool:
-    """Whether other content later changes nothing at the positions before it, whatever the modules' attributes say."""
-    before, after = stream.chunk(2)
-    return bool((before - after).abs().max() <= TOLERANCE.get(stream.dtype, 1e-4) / 10 * before.abs().max())
-
-
-def _resumed(
-    resumable: ResumableLayers, base: LayersRun, other: Tensor, middle: int, start: int, taps_from: TapsFrom
-) -> Float[Tensor, "run n_outputs"]:
-    """The readouts of runs that are edited in layer `middle` and, of a causal model, of those with other content from
-    `start` on (other models never resume a base run with other content)."""
-    rows = once = torch.arange(base.size)
-    stream = resumable.stream_at(base, middle, once, start)
-    if resumable.causal:
-        others = tuple(part[:, start:] for part in resumable.embed(other))
-        for layer in range(middle):
-            others = resumable.block(base, layer, once, start, others, lambda _: {})
-        rows, stream = torch.cat([once, once]), tuple(torch.cat(parts) for parts in zip(stream, others, strict=True))
-    for layer in range(middle, resumable.n_layers):
-        stream = resumable.block(base, layer, rows, start, stream, taps_from if layer == middle else lambda _: {})
-    return resumable.readout(base, rows, stream)

@@ -33,7 +33,7 @@ from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric, metric_for
 from workbench.patching.path_batch import PathBatch
 from workbench.patching.progress import Progress, ProgressCounter
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
+from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, resolve_proven, result_info
 from workbench.patching.settings import PathSettings, SweepSettings
 from workbench.results.sweep import Sweep
 
@@ -105,10 +105,11 @@ def path_patch(
         _check_only_for_receivers(into, share_kv)
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
     resolved_metric = metric_for(metric, inputs, model)
-    if not resumable.resumes:
-        raise UsageError("Path patching needs a model whose runs resume exactly; this model is not one.")
     cells, labels = cells_of(resumable, inputs, SweepSettings(by=settings.by, steps=steps))
     by_layer = _receivers_by_layer(resumable, receivers)
+    resumable = resolve_proven(model, inputs, store)
+    if not resumable.resumes:
+        raise UsageError("Path patching needs a model whose runs resume exactly at the length of these inputs.")
     by_depth = _in_every_step(resumable, by_layer)
     base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)
     counter = ProgressCounter(len(inputs), "path patching", progress)

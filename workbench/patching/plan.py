@@ -18,11 +18,19 @@ from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel
 from workbench.models.steps import steps_info
 from workbench.patching.batches import BATCH_SIZE
+from workbench.patching.cone import is_pattern
 from workbench.patching.grid import cells_of, check_axes
 from workbench.patching.measure import Measurement
 from workbench.patching.metric import Metric, metric_for
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_mean_over, resolve_model, result_info
+from workbench.patching.resolve import (
+    model_identity,
+    resolve_inputs,
+    resolve_mean_over,
+    resolve_model,
+    resolve_proven,
+    result_info,
+)
 from workbench.patching.settings import SweepSettings
 from workbench.patching.sweep_batch import Cell, SweepBatch
 from workbench.patching.values import Values, values_of
@@ -47,8 +55,8 @@ class Plan:
     labels: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, model: Any, task: Any, settings: SweepSettings) -> Plan:
-        """Resolve the settings of a sweep.
+    def of(cls, model: Any, task: Any, settings: SweepSettings, store: Store | None) -> Plan:
+        """Resolve the settings of a sweep, and prove that runs of these inputs resume (`resolve_proven`).
 
         Raises:
             UnknownName, UsageError: as `sweep` does.
@@ -59,7 +67,9 @@ class Plan:
         settings = replace(settings, mean_over=resolve_mean_over(settings.mean_over, model))
         cells, labels = cells_of(resumable, inputs, settings)
         selected = _selected(cells, labels, settings.where)
-        return cls(model, resumable, inputs, settings, metric_for(settings.metric, inputs, model), selected, labels)
+        metric = metric_for(settings.metric, inputs, model)
+        resumable = resolve_proven(model, inputs, store, patterns=is_pattern(settings.site))
+        return cls(model, resumable, inputs, settings, metric, selected, labels)
 
     @property
     def shape(self) -> tuple[int, ...]:

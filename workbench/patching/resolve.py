@@ -32,6 +32,20 @@ def resolve_model(model: Any) -> ResumableModel:
     raise arguments.refusal("model", model, "a model of the workbench", do)
 
 
+def resolve_proven(model: Any, inputs: PairedInputs, store: Store | None, patterns: bool = False) -> ResumableModel:
+    """What the engine runs, for a call that resumes runs of these inputs: that it is exact at their lengths is proven
+    first, once.
+
+    Args:
+        patterns: whether patterns or scores are edited.
+    """
+    resumable = resolve_model(model)
+    prove = getattr(resumable, "prove", None)
+    if prove is not None:
+        prove(inputs, store, patterns)
+    return resumable
+
+
 def require_language(model: Any, why: str) -> None:
     """Refuse a model that is no language model, because of `why`, and one with active hooks.
 

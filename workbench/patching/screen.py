@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from workbench.arguments import one_of, refusal, share
+from workbench.cache import store_of
 from workbench.core import Head
 from workbench.errors import UnknownName, UsageError
 from workbench.patching.attribution import attribution
@@ -121,7 +122,7 @@ def screen(
     arguments: SweepArguments = {**sweep_arguments}
     if "mean_over" in arguments:
         arguments["mean_over"] = resolve_mean_over(arguments["mean_over"], model)
-    estimate = ESTIMATES[method](model, inputs, arguments, progress)
+    estimate = ESTIMATES[method](model, inputs, arguments, cache, progress)
     n_cells = estimate.mean_delta.size
     order = np.argsort(-np.nan_to_num(estimate.ranking().ravel()), kind="stable")
     confirmed = np.zeros(n_cells, bool)
@@ -131,11 +132,11 @@ def screen(
     return Screen(exact, estimate, confirmed)
 
 
-def _attribution(model: Any, inputs: Any, arguments: SweepArguments, progress: Progress | None) -> Sweep:
-    return attribution(Plan.of(model, inputs, SweepSettings(**arguments)), progress)
+def _attribution(model: Any, inputs: Any, arguments: SweepArguments, cache: Any, progress: Progress | None) -> Sweep:
+    return attribution(Plan.of(model, inputs, SweepSettings(**arguments), store_of(cache)), progress)
 
 
-def _bfloat16(model: Any, inputs: Any, arguments: SweepArguments, progress: Progress | None) -> Sweep:
+def _bfloat16(model: Any, inputs: Any, arguments: SweepArguments, cache: Any, progress: Progress | None) -> Sweep:
     from workbench.models.bfloat16 import has_bfloat16, in_bfloat16
     from workbench.models.language import HookedLM
 
@@ -148,5 +149,5 @@ def _bfloat16(model: Any, inputs: Any, arguments: SweepArguments, progress: Prog
     return replace(estimate, info={**estimate.info, "screen": "bfloat16"})
 
 
-#: Method → ``f(model, inputs, arguments, progress) -> Sweep`` of estimates.
+#: Method → ``f(model, inputs, arguments, cache, progress) -> Sweep`` of estimates.
 ESTIMATES = {"attribution": _attribution, "bfloat16": _bfloat16}

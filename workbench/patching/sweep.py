@@ -110,7 +110,8 @@ def sweep(
         seed=seed,
         memory_gb=memory_gb,
     )
-    plan, store = Plan.of(model, task, settings), store_of(cache)
+    store = store_of(cache)
+    plan = Plan.of(model, task, settings, store)
     cells, inputs = plan.cells, plan.inputs
     counter = ProgressCounter(len(cells) * len(inputs), "sweep", progress)
 

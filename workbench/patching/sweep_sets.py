@@ -17,7 +17,7 @@ from workbench.cache.result_cache import ResultCache
 from workbench.core import Edit, Head
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.patching.batches import BATCH_SIZE
-from workbench.patching.cone import EditedRun
+from workbench.patching.cone import EditedRun, is_pattern
 from workbench.patching.edits import Edits, argument_key, steps_key
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
@@ -25,7 +25,14 @@ from workbench.patching.metric import Metric, metric_for
 from workbench.patching.notice import notice_nan
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import model_identity, resolve_inputs, resolve_mean_over, resolve_model, result_info
+from workbench.patching.resolve import (
+    model_identity,
+    resolve_inputs,
+    resolve_mean_over,
+    resolve_model,
+    resolve_proven,
+    result_info,
+)
 from workbench.patching.settings import SetSettings
 from workbench.patching.sweep_batch import SweepBatch
 from workbench.results.sweep import Sweep
@@ -85,6 +92,7 @@ def sweep_sets(
     distinct = list(dict.fromkeys(item for items in edits_of.values() for item in items))
     members = [[distinct.index(item) for item in items] for items in edits_of.values()]
     patches = any(item.kind == "patch" for item in distinct)
+    resumable = resolve_proven(model, inputs, store, patterns=any(is_pattern(item.site) for item in distinct))
 
     cacheable = settings.is_cacheable and all(isinstance(item.kind, str) for item in distinct)
     identity = model_identity(resumable, store) if cacheable else None

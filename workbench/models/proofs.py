@@ -1,0 +1,122 @@
+"""What was proven of a model, at which lengths: a short input proves only short ones.
+
+Windows, chunks, rope that changes with the length, scales of queries and indexers start at a length. So a call that
+resumes runs asks first (`ResumableLayers.prove`), and the proof is made at the first input beyond the proven lengths,
+up to the next power of two or number in the configuration. A verdict is kept in the process, and in the cache where
+there is one, so that it is paid for once.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from workbench.cache import Store
+from workbench.cache.keys import digest
+from workbench.inputs.paired import PairedInputs
+from workbench.models.half_precision import warn_of_rounding
+from workbench.models.resumption import Resumption, prove_resumption
+
+if TYPE_CHECKING:
+    from workbench.models.hooked import HookedModel
+
+#: Configuration fields whose numbers are no lengths.
+_NO_LENGTHS = ("_size", "_dim", "_id", "_rank", "num_", "n_head", "n_layer", "n_embd", "n_inner", "vocab", "seed")
+#: Beyond this no number of a configuration is taken for a length.
+_LONGEST = 2**24
+
+
+class Proofs:
+    """The verdicts on one model. A copy that was not checked itself (in another precision, with other weights) goes by
+    those of the model that it is a copy `of`."""
+
+    def __init__(self, model: HookedModel) -> None:
+        self.model = model
+        self.of: Proofs | None = None
+        #: Whether it was said that half precision's rounding moves something discrete.
+        self.rounding_was_said = False
+        self._known: dict[tuple[Any, ...], Resumption] = {}
+
+    def know(self, length: int, verdict: Resumption) -> None:
+        """Keep what the self-check at load time found at its length."""
+        self._known[self._key(self.model.proof_length(length), False)] = verdict
+
+    def resumption(self, inputs: PairedInputs, store: Store | None, patterns: bool = False) -> Resumption:
+        """What holds for all of these inputs.
+
+        Args:
+            store: where verdicts are kept; None for the process alone.
+            patterns: of runs whose layers compute their patterns explicitly.
+        """
+        if self.of is not None:
+            return self.of.resumption(inputs, store, patterns)
+        lengths = {self.model.proof_length(len(x)): len(x) for x in inputs.clean}
+        found = [self._at(length, inputs.clean, store, patterns) for length in sorted(lengths)]
+        reasons = [verdict.why_not for verdict in found if verdict.why_not]
+        return Resumption(all(verdict.causal for verdict in found), reasons[0] if reasons else "")
+
+    def known(self, inputs: PairedInputs) -> bool:
+        """Whether runs of these inputs resume, as far as it was asked."""
+        if self.of is not None:
+            return self.of.known(inputs)
+        keys = {self._key(self.model.proof_length(len(x)), False) for x in inputs.clean}
+        return all(self._known[key].resumes for key in keys if key in self._known) and self.model.resumable
+
+    def _at(self, length: int, rows: Any, store: Store | None, patterns: bool) -> Resumption:
+        key = self._key(length, patterns)
+        if key in self._known:
+            return self._known[key]
+        plain = self._known.get(self._key(length, False))
+        if plain is not None and not plain.resumes:
+            return plain  # nothing is resumed there anyway
+        identity = None if store is None else self.model.identity.current()
+        place = None if identity is None else digest(identity, "resumption", length, patterns)
+        stored = None if store is None or place is None else store.read(place)
+        if stored is not None:
+            verdict = Resumption(**json.loads(bytes(stored.tolist())))
+        else:
+            inputs = self.model.proof_inputs(length, rows)
+            verdict = prove_resumption(self.model, inputs, patterns=patterns)
+            self.rounding_was_said = self.rounding_was_said or warn_of_rounding(self.model, inputs)
+            if store is not None and place is not None:
+                text = json.dumps(vars(verdict)).encode()
+                store.put("result", {"values": ([place], torch.tensor([list(text)], dtype=torch.uint8))})
+        self._known[key] = verdict
+        if not verdict.resumes:
+            warnings.warn(
+                f"{type(self.model.hf).__name__}: on inputs of {length} positions, resuming from the middle "
+                f"{verdict.why_not}, so sweeps run full forward passes there (exact, but slower).",
+                stacklevel=6,
+            )
+        return verdict
+
+    def _key(self, length: int, patterns: bool) -> tuple[Any, ...]:
+        model = self.model
+        return length, patterns, model.identity.of_code(), str(model.dtype), model.device.type
+
+
+def next_length(length: int, config: Any, shortest: int) -> int:
+    """The length at which a model is proven for inputs of a length: the next power of two from `shortest` on, or number
+    in the configuration that may be a length, since something may start there."""
+    steps = {2**power for power in range(shortest.bit_length() - 1, 40)} | set(_numbers(config))
+    return min(step for step in steps if step >= max(length, shortest))
+
+
+def _numbers(config: Any, name: str = "") -> Iterator[int]:
+    """The whole numbers of a configuration that may be lengths."""
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from _numbers(value, str(key))
+    elif _may_be_length(name, config):
+        yield int(config)
+
+
+def _may_be_length(name: str, value: Any) -> bool:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+    return whole and 0 < value < _LONGEST and not any(part in name for part in _NO_LENGTHS)

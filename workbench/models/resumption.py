@@ -1,0 +1,299 @@
+"""The proof that runs resume exactly, on the model at hand: layer by layer, on two inputs that change halfway.
+
+Every layer is entered in the middle of a changed input, with the unchanged run's keys and values before it, and has to
+give what the layer gives for the full changed input. What a layer adds is what counts: an error that is small beside
+the residual stream is not hidden by it. Half precision would hide one, so its layers are run in float32, one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.models.attention_hook import AttentionEdits, AttentionInputs
+from workbench.models.layer_arguments import Call, each_tensor, without_caches, without_mask
+from workbench.models.resumable_layers import LayersRun, ResumableLayers
+
+if TYPE_CHECKING:
+    from workbench.models.hooked import HookedModel
+
+HALF = (torch.bfloat16, torch.float16)
+#: What sums in another order may move a layer's output by, as a share of what the layer adds. Most families compute
+#: norms, rotations and softmax in float32 even in a float64 model.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+#: What can go wrong in a layer that is called for some of its positions.
+FAILURES = (WorkbenchError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What was found on inputs of one length.
+
+    Attributes:
+        causal: whether a position depends on no later one.
+        why_not: why runs that resume are not exact; empty where they are.
+    """
+
+    causal: bool
+    why_not: str = ""
+
+    @property
+    def resumes(self) -> bool:
+        return not self.why_not
+
+
+class _NotCausal(Exception):
+    """A layer's output depends on later positions."""
+
+
+@dataclass
+class _Run:
+    """A run of all layers, with what each was called with besides the stream (mask included), and what it gave."""
+
+    layers: LayersRun
+    calls: list[Call] = field(default_factory=list)
+    outputs: list[Float[Tensor, "two pos d_model"]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer: the unchanged run, which is resumed, and what enters and leaves the layer in both runs."""
+
+    run: LayersRun
+    entering: tuple[Tensor, Tensor]
+    leaving: tuple[Tensor, Tensor]
+
+    @property
+    def limit(self) -> float:
+        """The largest difference that the order of sums explains."""
+        return _limit(self.entering[0], self.leaving[0])
+
+
+def changed_halfway(inputs: Shaped[Tensor, "two pos *rest"]) -> tuple[Shaped[Tensor, "two pos *rest"], int]:
+    """The inputs with other content from the middle position on, and that position: each has the other's end, reversed
+    (the same end in another order would change nothing where no position has a place)."""
+    position, other = inputs.shape[1] // 2, inputs.clone()
+    other[:, position:] = inputs.flip(0)[:, position:].flip(1)
+    return other, position
+
+
+@torch.no_grad()
+def prove_resumption(
+    model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"], *, patterns: bool = False
+) -> Resumption:
+    """Whether resuming is exact at the length of two different inputs, and whether attention is causal there.
+
+    Args:
+        patterns: have every resumed layer compute its pattern explicitly, as edits of patterns do.
+    """
+    other, position = changed_halfway(inputs)
+    with model.lock, _state_put_back(model.hf):
+        base, changed = _run(model, inputs), _run(model, other)
+        for layer, (output, stream) in enumerate(zip(base.outputs, base.layers.streams[1:], strict=True)):
+            if not torch.equal(output, stream):
+                return Resumption(False, f"fails (what layer {layer} gives is changed before the next one)")
+        try:
+            return Resumption(True, _why_not(model, base, changed, position, patterns))
+        except _NotCausal:
+            return Resumption(False, _why_not(model, base, changed, 0, patterns, middle=position))
+
+
+def _why_not(model: HookedModel, base: _Run, changed: _Run, start: int, patterns: bool, middle: int = 0) -> str:
+    """Why runs are not exact that resume at `start`: the middle in a causal model (0 in others, which change from
+    `middle` on); empty where they are.
+
+    Raises:
+        _NotCausal: a layer's output before `start` depends on what follows.
+    """
+    resumable = ResumableLayers(model, causal=start > 0)
+    rows = torch.tensor([0, 0, 1], device=base.layers.streams[0].device)  # several runs may resume one input
+    for index in range(model.n_layers):
+        with _layer(model, index, base, changed, start or middle, causal=start > 0) as layer:
+            (unchanged, entering), (_, leaving) = layer.entering, layer.leaving
+            if start and _differs(layer.leaving[0][:, :start], leaving[:, :start]) > layer.limit:
+                raise _NotCausal
+            stream = torch.stack([entering[0], unchanged[0], entering[1]])[:, start:]
+            expected = torch.stack([leaving[0], layer.leaving[0][0], leaving[1]])
+            taps = {model.hook_name("pattern", index): lambda _: None} if patterns else {}
+            try:
+                resumed = resumable.block(layer.run, index, rows, start, (stream,), lambda _, taps=taps: taps)[0]
+            except FAILURES as error:
+                return f"failed ({error})"
+            off = _differs(resumed, expected[:, -resumed.shape[1] :])
+            if not off <= layer.limit:
+                added = float((leaving - entering).abs().max())
+                return f"differs by {off:.2g} where layer {index} adds {added:.2g}"
+    readout = model.read_out(changed.layers.inputs, changed.layers.streams[-1], None, changed.layers.rest)
+    outputs = model.outputs(changed.layers.inputs)
+    limit = max(1e-5, 8 * torch.finfo(outputs.dtype).eps) * float(outputs.abs().max().clamp(min=1e-3))
+    off = _differs(readout, outputs)
+    return "" if off <= limit else f"gives other outputs for the same residual stream, off by {off:.2g}"
+
+
+@torch.no_grad()
+def prove_patterns(
+    model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"], read: Callable[[int, Tensor], object]
+) -> str:
+    """Why attention computed explicitly, as softmax of scores, is not what the layers compute; empty where it is.
+
+    Args:
+        read: called with each layer's index and its pattern, ``[input, head, dest, src]``.
+    """
+    for layer in layers_alone(model, inputs):
+        after = layer.call()
+        with model.running({model.hook_name("pattern", layer.index): lambda x, at=layer.index: _read(read, at, x)}):
+            off = _differs(layer.call(), after)
+        if not off <= layer.limit(after):
+            added = float((after - layer.before).abs().max())
+            return f"in layer {layer.index} it differs by {off:.2g} of {added:.2g}"
+    return ""
+
+
+def _read(read: Callable[[int, Tensor], object], index: int, pattern: Tensor) -> None:
+    read(index, pattern)
+
+
+@dataclass(frozen=True)
+class LayerAlone:
+    """One layer of a run, to be called again by itself: on the stream `before` it, with its own arguments."""
+
+    index: int
+    module: nn.Module
+    before: Float[Tensor, "two pos d_model"]
+    arguments: Call
+
+    def call(self) -> Float[Tensor, "two pos d_model"]:
+        """What it gives, with the active taps."""
+        return first(_call(self.module, self.before, self.arguments))
+
+    def limit(self, after: Float[Tensor, "two pos d_model"]) -> float:
+        """The largest difference from what it gives that the order of sums explains."""
+        return _limit(self.before, after)
+
+
+def layers_alone(model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"]) -> Iterator[LayerAlone]:
+    """The layers of a run, one at a time; in half precision each is in float32 for that time."""
+    with model.lock, _state_put_back(model.hf):
+        run = _run(model, inputs)
+        for index, (stream, call) in enumerate(zip(run.layers.streams, run.calls, strict=False)):
+            module = model.layer(index)
+            with in_float32(module) if stream.dtype in HALF else nullcontext():
+                yield LayerAlone(index, module, stream.to(_wide(stream)), call)
+
+
+def _limit(before: Tensor, after: Tensor) -> float:
+    rounding = 16 * torch.finfo(before.dtype).eps * float(before.abs().max())
+    return TOLERANCE[before.dtype] * float((after - before).abs().max()) + rounding
+
+
+def _differs(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max())
+
+
+def _run(model: HookedModel, inputs: Tensor) -> _Run:
+    run, handles = _Run(LayersRun(inputs)), []
+
+    def entered(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+        run.calls.append((without_caches(args[1:]), without_caches(named)))
+
+    def left(_: Any, args: Any, output: Any) -> None:
+        run.outputs.append(first(output))
+
+    for index in range(model.n_layers):
+        handles.append(model.layer(index).register_forward_pre_hook(entered, with_kwargs=True))
+        handles.append(model.layer(index).register_forward_hook(left))
+    try:
+        run.layers = ResumableLayers(model).base_run(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return run
+
+
+@contextmanager
+def _layer(model: HookedModel, index: int, base: _Run, changed: _Run, middle: int, causal: bool) -> Iterator[_Layer]:
+    """One layer in both runs. A causal model resumes a run with other content, as the changed run has it; any other
+    resumes an edited run of the same input, so its changed stream passes through the layer with the input's own
+    arguments. In half precision the layer is in float32 meanwhile, and called again for both."""
+    streams, after = base.layers.streams, (base.outputs[index], changed.outputs[index])
+    half = streams[index].dtype in HALF
+    before = streams[index], changed.layers.streams[index]
+    if not causal or half:
+        before = before[0], torch.cat([before[0][:, :middle], before[1][:, middle:]], 1)
+    if causal and not half:
+        yield _Layer(base.layers, before, after)
+        return
+    module, own = model.layer(index), changed if causal else base
+    with in_float32(module) if half else nullcontext():
+        before = before[0].to(_wide(before[0])), before[1].to(_wide(before[1]))
+        seen: list[AttentionInputs] = []
+        with model.running({}, {index: AttentionEdits(on_inputs=seen.append)}):
+            unchanged = first(_call(module, before[0], base.calls[index]))
+        args, kwargs = _widened(base.calls[index])
+        run = LayersRun(
+            base.layers.inputs,
+            [before[0]] * (index + 1),
+            [(args, without_mask(kwargs))] * (index + 1),
+            seen * (index + 1),
+        )
+        yield _Layer(run, before, (unchanged, first(_call(module, before[1], own.calls[index]))))
+
+
+def _call(module: nn.Module, stream: Tensor, call: Call) -> Any:
+    args, kwargs = _widened(call)
+    return module(stream, *args, **kwargs)
+
+
+def _widened(call: Call) -> Call:
+    """Arguments with every half-precision tensor in float32."""
+    return each_tensor(call, lambda _, x: x.to(_wide(x)))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype in HALF else x.dtype
+
+
+@contextmanager
+def _state_put_back(model: nn.Module) -> Iterator[None]:
+    """Put back what modules keep from one forward to the next beside their parameters: dynamic rope takes its
+    frequencies from the longest input that it has seen."""
+    modules = [module for module in model.modules() if module._buffers]
+    before = [(dict(module._buffers), _attributes(module)) for module in modules]
+    try:
+        yield
+    finally:
+        for module, (buffers, attributes) in zip(modules, before, strict=True):
+            module._buffers.update(buffers)
+            vars(module).update(attributes)
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+
+
+@contextmanager
+def in_float32(module: nn.Module) -> Iterator[None]:
+    """While it lasts, a module's half-precision parameters and buffers are in float32; then they are as before, bit for
+    bit."""
+    tensors = [x for x in (*module.parameters(), *module.buffers()) if x.dtype in HALF]
+    before = [x.data for x in tensors]
+    try:
+        for x in tensors:
+            x.data = x.data.float()
+        yield
+    finally:
+        for x, data in zip(tensors, before, strict=True):
+            x.data = data
+
+
+def first(output: Any) -> Tensor:
+    """The stream that a layer hands on, the first of several outputs."""
+    return output[0] if isinstance(output, tuple) else output
