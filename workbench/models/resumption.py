@@ -7,7 +7,7 @@ the residual stream is not hidden by it. Half precision would hide one, so its l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -54,12 +54,42 @@ class _NotCausal(Exception):
 
 
 @dataclass
-class _Run:
-    """A run of all layers, with what each was called with besides the stream (mask included), and what it gave."""
+class WatchedRun:
+    """A run of all layers, with what each layer and its attention module were called with (of a layer without the
+    stream, mask included) and what they gave."""
 
     layers: LayersRun
     calls: list[Call] = field(default_factory=list)
     outputs: list[Float[Tensor, "two pos d_model"]] = field(default_factory=list)
+    attention_calls: list[Call] = field(default_factory=list)
+    attention_outputs: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"]) -> WatchedRun:
+        """Run the layers."""
+        run, handles = cls(LayersRun(inputs)), []
+
+        def entered(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            named = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            run.calls.append((without_caches(args[1:]), without_caches(named)))
+
+        def left(_: Any, args: Any, output: Any) -> None:
+            run.outputs.append(first(output))
+
+        def attended(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            run.attention_calls.append((without_caches(args), without_caches(kwargs)))
+            run.attention_outputs.append(first(output))
+
+        for index in range(model.n_layers):
+            handles.append(model.layer(index).register_forward_pre_hook(entered, with_kwargs=True))
+            handles.append(model.layer(index).register_forward_hook(left))
+            handles.append(model.attentions[index].register_forward_hook(attended, with_kwargs=True))
+        try:
+            run.layers = ResumableLayers(model).base_run(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return run
 
 
 @dataclass(frozen=True)
@@ -86,16 +116,21 @@ def changed_halfway(inputs: Shaped[Tensor, "two pos *rest"]) -> tuple[Shaped[Ten
 
 @torch.no_grad()
 def prove_resumption(
-    model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"], *, patterns: bool = False
+    model: HookedModel,
+    inputs: Shaped[Tensor, "two pos *rest"],
+    *,
+    patterns: bool = False,
+    base: WatchedRun | None = None,
 ) -> Resumption:
     """Whether resuming is exact at the length of two different inputs, and whether attention is causal there.
 
     Args:
         patterns: have every resumed layer compute its pattern explicitly, as edits of patterns do.
+        base: the run of the inputs, where there is one.
     """
     other, position = changed_halfway(inputs)
     with model.lock, _state_put_back(model.hf):
-        base, changed = _run(model, inputs), _run(model, other)
+        base, changed = base or WatchedRun.of(model, inputs), WatchedRun.of(model, other)
         for layer, (output, stream) in enumerate(zip(base.outputs, base.layers.streams[1:], strict=True)):
             if not torch.equal(output, stream):
                 return Resumption(False, f"fails (what layer {layer} gives is changed before the next one)")
@@ -105,7 +140,9 @@ def prove_resumption(
             return Resumption(False, _why_not(model, base, changed, 0, patterns, middle=position))
 
 
-def _why_not(model: HookedModel, base: _Run, changed: _Run, start: int, patterns: bool, middle: int = 0) -> str:
+def _why_not(
+    model: HookedModel, base: WatchedRun, changed: WatchedRun, start: int, patterns: bool, middle: int = 0
+) -> str:
     """Why runs are not exact that resume at `start`: the middle in a causal model (0 in others, which change from
     `middle` on); empty where they are.
 
@@ -137,55 +174,34 @@ def _why_not(model: HookedModel, base: _Run, changed: _Run, start: int, patterns
     return "" if off <= limit else f"gives other outputs for the same residual stream, off by {off:.2g}"
 
 
-@torch.no_grad()
-def prove_patterns(
-    model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"], read: Callable[[int, Tensor], object]
-) -> str:
-    """Why attention computed explicitly, as softmax of scores, is not what the layers compute; empty where it is.
-
-    Args:
-        read: called with each layer's index and its pattern, ``[input, head, dest, src]``.
-    """
-    for layer in layers_alone(model, inputs):
-        after = layer.call()
-        with model.running({model.hook_name("pattern", layer.index): lambda x, at=layer.index: _read(read, at, x)}):
-            off = _differs(layer.call(), after)
-        if not off <= layer.limit(after):
-            added = float((after - layer.before).abs().max())
-            return f"in layer {layer.index} it differs by {off:.2g} of {added:.2g}"
-    return ""
-
-
-def _read(read: Callable[[int, Tensor], object], index: int, pattern: Tensor) -> None:
-    read(index, pattern)
-
-
 @dataclass(frozen=True)
 class LayerAlone:
-    """One layer of a run, to be called again by itself: on the stream `before` it, with its own arguments."""
+    """One layer of a run, to be called again by itself: on the stream `before` it, with its own arguments; `after` is
+    what it gives without taps."""
 
     index: int
     module: nn.Module
     before: Float[Tensor, "two pos d_model"]
+    after: Float[Tensor, "two pos d_model"]
     arguments: Call
 
     def call(self) -> Float[Tensor, "two pos d_model"]:
         """What it gives, with the active taps."""
         return first(_call(self.module, self.before, self.arguments))
 
-    def limit(self, after: Float[Tensor, "two pos d_model"]) -> float:
+    @property
+    def limit(self) -> float:
         """The largest difference from what it gives that the order of sums explains."""
-        return _limit(self.before, after)
+        return _limit(self.before, self.after)
 
 
-def layers_alone(model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"]) -> Iterator[LayerAlone]:
+def layers_alone(model: HookedModel, run: WatchedRun) -> Iterator[LayerAlone]:
     """The layers of a run, one at a time; in half precision each is in float32 for that time."""
-    with model.lock, _state_put_back(model.hf):
-        run = _run(model, inputs)
-        for index, (stream, call) in enumerate(zip(run.layers.streams, run.calls, strict=False)):
-            module = model.layer(index)
-            with in_float32(module) if stream.dtype in HALF else nullcontext():
-                yield LayerAlone(index, module, stream.to(_wide(stream)), call)
+    for index, (stream, after, call) in enumerate(zip(run.layers.streams, run.outputs, run.calls, strict=False)):
+        module, half = model.layer(index), stream.dtype in HALF
+        with in_float32(module) if half else nullcontext():
+            before = stream.to(_wide(stream))
+            yield LayerAlone(index, module, before, first(_call(module, before, call)) if half else after, call)
 
 
 def _limit(before: Tensor, after: Tensor) -> float:
@@ -197,29 +213,10 @@ def _differs(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def _run(model: HookedModel, inputs: Tensor) -> _Run:
-    run, handles = _Run(LayersRun(inputs)), []
-
-    def entered(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        named = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-        run.calls.append((without_caches(args[1:]), without_caches(named)))
-
-    def left(_: Any, args: Any, output: Any) -> None:
-        run.outputs.append(first(output))
-
-    for index in range(model.n_layers):
-        handles.append(model.layer(index).register_forward_pre_hook(entered, with_kwargs=True))
-        handles.append(model.layer(index).register_forward_hook(left))
-    try:
-        run.layers = ResumableLayers(model).base_run(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return run
-
-
 @contextmanager
-def _layer(model: HookedModel, index: int, base: _Run, changed: _Run, middle: int, causal: bool) -> Iterator[_Layer]:
+def _layer(
+    model: HookedModel, index: int, base: WatchedRun, changed: WatchedRun, middle: int, causal: bool
+) -> Iterator[_Layer]:
     """One layer in both runs. A causal model resumes a run with other content, as the changed run has it; any other
     resumes an edited run of the same input, so its changed stream passes through the layer with the input's own
     arguments. In half precision the layer is in float32 meanwhile, and called again for both."""

@@ -8,23 +8,23 @@ with a warning: a model that does not resume exactly.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from workbench.errors import UnsupportedModel
 from workbench.models.half_precision import warn_of_rounding
-from workbench.models.layer_arguments import row_arguments, without_caches
+from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.resumption import (
     FAILURES,
+    WatchedRun,
     changed_halfway,
     first,
     layers_alone,
-    prove_patterns,
     prove_resumption,
 )
 
@@ -48,11 +48,11 @@ def check(model: HookedModel) -> None:
             )
         with torch.no_grad():
             _hooks_change_nothing(model, inputs)
-            _patterns_sum_to_one(model, inputs)
+            run = WatchedRun.of(model, inputs)
+            _layers_are_as_taken(model, run)
             model.proofs.rounding_was_said = warn_of_rounding(model, inputs)
-            _branches_add_up(model, inputs)
-            _noise_in_z_matters(model, inputs)
-            reason = _why_not_resumable(model, inputs)
+            _noise_in_z_matters(model, run)
+            reason = _why_not_resumable(model, run)
         if reason:
             model.resumable, model.why_not_resumable = False, reason
             warnings.warn(
@@ -106,74 +106,60 @@ def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
         raise _refuse(model, f"reading z moves the outputs by {float((expected - hooked).abs().max()):.2g}.")
 
 
-def _patterns_sum_to_one(model: HookedModel, inputs: Tensor) -> None:
-    """Attention computed explicitly is what every layer computes, and its rows sum to one."""
-    sums: dict[int, Tensor] = {}
-    if why_not := prove_patterns(model, inputs, lambda layer, pattern: sums.update({layer: pattern.sum(-1)})):
-        raise _refuse(model, f"attention computed explicitly from q, k and v is not the model's own: {why_not}.")
+def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> None:
+    """Attention computed explicitly is what every layer computes, its rows sum to one, and what the branches give adds
+    up: ``resid_post = resid_pre + attn_out + mlp_out``."""
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
-    for layer, total in sums.items():
-        if total.shape[1] != model.n_heads:
-            raise _refuse(model, f"layer {layer} has {total.shape[1]} heads, and n_heads is {model.n_heads}.")
-        if not sinks and not close(total, torch.ones_like(total)):
-            raise _refuse(model, f"the rows of layer {layer}'s pattern do not sum to one.")
+    for layer in layers_alone(model, run):
+        hooks = ("attn.hook_pattern", "hook_attn_out", "hook_mlp_out")
+        seen: dict[str, Tensor] = {}
+        names = {hook: f"blocks.{layer.index}.{hook}" for hook in hooks}
+        taps = {name: partial(seen.__setitem__, hook) for hook, name in names.items() if name in model.hook_dict}
+        with model.running(taps):
+            explicit = layer.call()
+        pattern = seen.pop("attn.hook_pattern")
+        if pattern.shape[1] != model.n_heads:
+            raise _refuse(model, f"layer {layer.index} has {pattern.shape[1]} heads, and n_heads is {model.n_heads}.")
+        off = float((explicit - layer.after).abs().max())
+        if not off <= layer.limit:
+            added = float((layer.after - layer.before).abs().max())
+            raise _refuse(
+                model,
+                "attention computed explicitly from q, k and v is not the model's own: in layer "
+                f"{layer.index} it differs by {off:.2g} of {added:.2g}.",
+            )
+        if not sinks and not close(pattern.sum(-1), torch.ones_like(pattern[..., 0])):
+            raise _refuse(model, f"the rows of layer {layer.index}'s pattern do not sum to one.")
+        if len(seen) == 2:
+            together = layer.before + sum(seen.values())
+            if together.shape != explicit.shape or not float((together - explicit).abs().max()) <= layer.limit:
+                _leave_branches_out(model, layer.index)
 
 
-def _branches_add_up(model: HookedModel, inputs: Tensor) -> None:
-    """resid_post = resid_pre + attn_out + mlp_out in every layer."""
-    branches = ("hook_attn_out", "hook_mlp_out")
-    if any(f"blocks.0.{name}" not in model.hook_dict for name in branches):
-        return
-    for layer in layers_alone(model, inputs):
-        added: list[Tensor] = []
-        with model.running(
-            {f"blocks.{layer.index}.{name}": lambda x, added=added: added.append(x) for name in branches}
-        ):
-            after = layer.call()
-        together = layer.before + sum(added)
-        if together.shape == after.shape and float((together - after).abs().max()) <= layer.limit(after):
-            continue
-        reason = f"in layer {layer.index} the attention's and the MLP's outputs do not add up to the residual stream"
-        if model.listed:
-            do = "Name the modules whose outputs are added as attn_out and mlp_out, or leave these two out."
-            raise _refuse(model, f"{reason}. {do}")
-        warnings.warn(
-            f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=5
-        )
-        model.drop_hooks("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
-        return
+def _leave_branches_out(model: HookedModel, layer: int) -> None:
+    reason = f"in layer {layer} the attention's and the MLP's outputs do not add up to the residual stream"
+    if model.listed:
+        do = "Name the modules whose outputs are added as attn_out and mlp_out, or leave these two out."
+        raise _refuse(model, f"{reason}. {do}")
+    warnings.warn(f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=6)
+    model.drop_hooks("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
 
 
-def _noise_in_z_matters(model: HookedModel, inputs: Tensor) -> None:
+def _noise_in_z_matters(model: HookedModel, run: WatchedRun) -> None:
     """Each attention module is called again with its own arguments, and z changed."""
-    calls: dict[int, tuple[Any, Any, Tensor]] = {}
-
-    def capture(layer: int) -> Callable[..., None]:
-        def hook(_: object, args: Any, kwargs: Any, output: Any) -> None:
-            calls[layer] = without_caches(args), without_caches(kwargs), first(output)
-
-        return hook
-
-    attentions = model.attentions
-    handles = [m.register_forward_hook(capture(i), with_kwargs=True) for i, m in enumerate(attentions)]
-    try:
-        model.run_layers(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for layer, (args, kwargs, before) in calls.items():
+    for layer, ((args, kwargs), before) in enumerate(zip(run.attention_calls, run.attention_outputs, strict=True)):
         with model.running({f"blocks.{layer}.attn.hook_z": lambda x: x + 1}):
-            after = first(attentions[layer](*args, **kwargs))
+            after = first(model.attentions[layer](*args, **kwargs))
         if torch.equal(before, after):
             raise _refuse(model, f"changing z in layer {layer} does not change the attention module's output.")
 
 
-def _why_not_resumable(model: HookedModel, inputs: Tensor) -> str:
+def _why_not_resumable(model: HookedModel, run: WatchedRun) -> str:
     """Why runs that resume a base run are not exact; empty where they are. Finds on the way whether attention is
     causal, which arguments of a layer have an entry for each input, and whether there is a shorter readout."""
-    resumable, other = ResumableLayers(model), changed_halfway(inputs)[0]
+    inputs, base = run.layers.inputs, run.layers
     try:
-        base, base_of_both = resumable.base_run(inputs), resumable.base_run(torch.cat([inputs, other]))
+        base_of_both = ResumableLayers(model).base_run(torch.cat([inputs, changed_halfway(inputs)[0]]))
         _streams_are_of_the_inputs(model, base, base_of_both)
         _heads_are_as_said(model, base)
         model.row_arguments = row_arguments(base, base_of_both)
@@ -182,7 +168,7 @@ def _why_not_resumable(model: HookedModel, inputs: Tensor) -> str:
         raise _refuse(model, str(error)) from None
     except FAILURES as error:
         return f"failed ({error})"
-    found = prove_resumption(model, inputs)
+    found = prove_resumption(model, inputs, base=run)
     model.causal = found.causal
     model.proofs.know(inputs.shape[1], found)
     return found.why_not
