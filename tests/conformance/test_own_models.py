@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -252,6 +253,77 @@ def test_masks_and_readouts_of_ones_own_are_exact(kind: str, seed: int) -> None:
 
         expected = differences(case.outputs(stacked(inputs.clean), (layer, patch)), inputs)
         assert swept.values[layer, 1] == pytest.approx(expected, abs=1e-9)
+
+
+class Table(Net):
+    """Hands every block a table whose first axis is no input, and one object or one tensor of its inputs' own."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(causal=False)
+        self.kind, self.table = kind, nn.Parameter(torch.randn(2, 16, HEADS * D_HEAD))
+        self.blocks = nn.ModuleList(TableBlock(causal=False) for _ in range(LAYERS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        condition, x = self.enter(x).mean(1), self.enter(x) + self.places[: x.shape[1]]
+        own = SimpleNamespace(condition=condition) if self.kind == "an object" else {"condition": condition}
+        for block in self.blocks:
+            x = block(x, self.table[:, : x.shape[1]], own)
+        return self.head(self.norm(x).mean(1))
+
+
+class TableBlock(Block):
+    def forward(self, x: Tensor, table: Tensor, own: Any) -> Tensor:
+        condition = own["condition"] if isinstance(own, dict) else own.condition
+        x = x + self.attn(self.norm1(x) * table[0] + table[1] * condition[:, None])
+        return x + self.mlp(self.norm2(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*resuming from the middle")
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["a mapping", "an object"])
+def test_arguments_of_layers_are_cut_as_they_are_made(kind: str, n: int) -> None:
+    torch.manual_seed(0)
+    net = Table(kind).double().eval()
+    model, inputs = HookedNet(net), pairs(n)
+    assert model.resumable == (kind == "a mapping")
+    case = Case(model, lambda layer: net.get_submodule(f"blocks.{layer}.attn.out"))
+    swept, source = wb.sweep(model, inputs, direction="noise", cache=False), case.z(stacked(inputs.corrupt))
+    by_position = wb.sweep(model, inputs, site="z", by=["head", "position"], positions=[4], edit="zero", cache=False)
+    for layer in range(LAYERS):
+
+        def patch(z: Tensor, layer: int = layer) -> Tensor:
+            z, columns = z.clone(), head_slice(1, D_HEAD)
+            z[..., columns] = source[layer][..., columns]
+            return z
+
+        def zero(z: Tensor) -> Tensor:
+            z = z.clone()
+            z[:, 4, head_slice(2, D_HEAD)] = 0
+            return z
+
+        clean = stacked(inputs.clean)
+        assert swept.values[layer, 1] == pytest.approx(
+            differences(case.outputs(clean, (layer, patch)), inputs), abs=1e-9
+        )
+        expected = differences(case.outputs(clean, (layer, zero)), inputs)
+        assert by_position.values[layer, 2, 0] == pytest.approx(expected, abs=1e-9)
+
+
+class BiasedAttention(Attention):
+    """A bias of each head's own, ``[head, dest, src]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        bias = torch.linspace(-2, 2, HEADS * x.shape[1] ** 2).to(x).view(HEADS, x.shape[1], x.shape[1]).sin()
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2))
+
+
+def test_a_mask_of_three_axes_is_one_for_each_head() -> None:
+    torch.manual_seed(0)
+    net = Net(causal=False).double().eval()
+    for block in net.blocks:
+        block.attn = BiasedAttention(causal=False).double()
+    wb.testing.check_model(HookedNet(net))
 
 
 class WithoutPlaces(Net):

@@ -86,6 +86,63 @@ def test_layers_that_are_not_as_said_are_refused() -> None:
         HookedNet(net)
 
 
+def test_sizes_of_too_many_layers_and_of_another_type_are_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="has 3 modules in 'blocks', and n_layers is 5"):
+        other_sizes(n_layers=5)(make("net").model.hf)
+    with pytest.raises(UsageError, match=r"Sized.sizes\(\)=.*expected wb.Sizes"):
+        type("Sized", (HookedNet,), {"sizes": lambda self: {"n_layers": 3}})(make("net").model.hf)
+
+
+def test_trial_inputs_that_the_model_does_not_take_are_refused() -> None:
+    narrow = type("Narrow", (HookedNet,), {"trial": lambda self: torch.zeros(2, 10, 7).double()})
+    with pytest.raises(
+        UnsupportedModel, match=r"Narrow.outputs failed on what Narrow.trial gives, .* of torch.float64"
+    ):
+        narrow(make("net").model.hf)
+
+
+def test_heads_without_an_axis_are_refused() -> None:
+    class Folded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+    class Plain(HookedNet):
+        parts = wb.Anatomy(layers="blocks", attention="attn", attn_out="attn")
+
+    net = make("net").model.hf
+    net.blocks[0].attn = Folded()
+    with pytest.raises(UnsupportedModel, match=r"expected \[batch, head, position, d_head\], with an axis of heads"):
+        Plain(net)
+
+
+def test_inputs_are_those_of_the_models_precision() -> None:
+    net = make("net").model.hf.float()
+    single = type("Single", (HookedNet,), {"trial": lambda self: pictures(2, seed=9).float()})(net)
+    assert single(pictures(2, seed=1).float()).dtype == torch.float32
+    assert single.double()(pictures(2, seed=1)).dtype == torch.float64
+
+
+def test_pairs_that_cannot_be_compared_are_refused() -> None:
+    model, clean = make("net").model, tuple(pictures(2, seed=1))
+    with pytest.raises(UsageError, match=r"corrupt\[1\]=.*expected a tensor of its clean one's shape"):
+        wb.PairedInputs("pictures", clean, (clean[0], clean[1][:5]))
+    without = wb.PairedInputs("pictures", clean, clean, answer=((1,), (2,)))
+    for metric in ("logit_difference", "accuracy_among_options"):
+        with pytest.raises(UsageError, match="expected pairs with wrong answers, because metric"):
+            wb.sweep(model, without, metric=metric)
+    beyond = wb.PairedInputs("pictures", clean, clean, ((1,), (2,)), ((2,), (1,)), ((1, 99), (1, 2)))
+    with pytest.raises(UsageError, match="one of these is 99"):
+        wb.sweep(model, beyond)
+
+
+def test_mlps_that_cannot_be_edited_cannot_be_frozen() -> None:
+    class Plain(HookedNet):
+        parts = wb.Anatomy(layers="blocks", attention="attn", attn_out="attn")
+
+    with pytest.raises(UsageError, match=r"mlps=.freeze..*Name mlp_out in its parts"):
+        wb.path_patch(Plain(make("net").model.hf), pairs(), position=0, mlps="freeze")
+
+
 def other_sizes(**change: int) -> type[wb.HookedModel]:
     sizes = {"n_layers": LAYERS, "n_heads": HEADS, "n_kv_heads": HEADS, "d_head": D_HEAD, "d_model": HEADS * D_HEAD}
     return type("Sized", (HookedNet,), {"sizes": lambda self: wb.Sizes(**sizes | change)})
@@ -172,7 +229,9 @@ def test_branches_that_do_not_add_up_say_what_to_leave_out() -> None:
 def test_inputs_of_another_content_are_refused() -> None:
     model, (wide, ids) = make("net").model, (torch.zeros(10, 7).double(), torch.zeros(10, 48).long())
     for row in (wide, ids):
-        with pytest.raises(UsageError, match=r"expected \[position, 48\] of torch.float64. This is torch"):
+        with pytest.raises(
+            UsageError, match=r"expected \[position, 48\] of torch.float64.*Give inputs as HookedNet.trial does"
+        ):
             wb.sweep(model, wb.PairedInputs("pictures", (row,), (row + 1,)), metric="kl_divergence")
         with pytest.raises(UsageError, match=r"^input=<Tensor of shape .*Give inputs as HookedNet.trial does"):
             model(row[None])

@@ -71,6 +71,10 @@ class PairedInputs:
             rows = arguments.sequence(name, getattr(self, name), "a tensor for each example")
             if not rows or not all(isinstance(row, Tensor) and len(row) for row in rows):
                 raise arguments.refusal(name, getattr(self, name), "a tensor for each example, at least one")
+        for i, (clean, corrupt) in enumerate(zip(self.clean, self.corrupt, strict=False)):
+            if clean.shape != corrupt.shape:
+                why = f"clean[{i}] has {tuple(clean.shape)}"
+                raise arguments.refusal(f"corrupt[{i}]", corrupt, "a tensor of its clean one's shape", because=why)
         for name, nothing in (("answer", ()), ("wrong", ()), ("options", ()), ("positions", {})):
             if isinstance(entries := getattr(self, name), tuple) and not entries:
                 object.__setattr__(self, name, tuple(nothing for _ in self.clean))

@@ -24,9 +24,11 @@ def warn_of_rounding(model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"]
     order give other outputs. Returns whether it was said."""
     if model.dtype not in HALF:
         return False
-    expected = model.outputs(inputs)
-    with model.running({model.hook_name("pattern", layer): lambda _: None for layer in range(model.n_layers)}):
-        moved = model.outputs(inputs)
+    taps = {model.hook_name("pattern", layer): lambda _: None for layer in range(model.n_layers)}
+    with model.state_put_back():
+        expected = model.outputs(inputs)
+        with model.running(taps):
+            moved = model.outputs(inputs)
     off, largest = float((moved - expected).abs().max()), float(expected.abs().max())
     if off <= ORDINARY[model.dtype] * largest:
         return False

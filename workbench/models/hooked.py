@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -20,12 +20,12 @@ from transformer_lens.hook_points import HookPoint
 from workbench import arguments
 from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel, UsageError
-from workbench.models import attention_hook, sdpa_attention, self_check
+from workbench.models import attention_hook, kept_state, sdpa_attention, self_check
 from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
-from workbench.models.modality import Modality
+from workbench.models.modality import Modality, Sizes
 from workbench.models.proofs import Proofs
 from workbench.models.taps import norm_eps, tapped
 
@@ -85,11 +85,12 @@ class HookedModel(Modality, HookedRootModule):
         self._content = {}
         self.anatomy, self.listed = self.parts_of(hf)
         self._require_parts()
-        sizes = self.sizes()
+        sizes = arguments.instance(f"{type(self).__name__}.sizes()", self.sizes(), Sizes, "wb.Sizes")
         self.n_layers, self.n_heads, self.n_kv_heads = sizes.n_layers, sizes.n_heads, sizes.n_kv_heads
         self.d_head, self.d_model = sizes.d_head, sizes.d_model
+        self._require_layers()
         object.__setattr__(self, "attentions", [self.part(i, self.anatomy.attention) for i in range(self.n_layers)])
-        self._require_sizes()
+        self._require_attentions()
         self._attach(hf)
         self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
         self.attention_hooks, self.block_hooks = available_hooks(self.anatomy)
@@ -127,7 +128,7 @@ class HookedModel(Modality, HookedRootModule):
         if not isinstance(input, Tensor) or input.ndim < 2:
             raise arguments.refusal("input", input, "a tensor [input, position, ...]")
         self.check_content("input", input[0])
-        with self.lock, self.running(self._active_hooks()):
+        with self.lock, self.state_put_back(), self.running(self._active_hooks()):
             return self.outputs(input.to(self.device))
 
     @contextmanager
@@ -150,6 +151,10 @@ class HookedModel(Modality, HookedRootModule):
                     stack.enter_context(sdpa_attention.answered(self.attentions))
                 stack.enter_context(tapped(self, taps, attention_edits=attention_edits, must_fire=must_fire))
                 yield
+
+    def state_put_back(self) -> AbstractContextManager[None]:
+        """While it lasts, modules may change what they keep beside their parameters (`workbench.models.kept_state`)."""
+        return kept_state.state_put_back(kept_state.modules_with_state(self.hf))
 
     def run_with_cache(
         self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
@@ -285,14 +290,17 @@ class HookedModel(Modality, HookedRootModule):
                 f"{type(self.hf).__name__} has no module {name!r} for {field}. Name it in {type(self).__name__}.parts."
             )
 
-    def _require_sizes(self) -> None:
-        """As many layers as there are, each with an attention module of its own."""
+    def _require_layers(self) -> None:
+        """As many layers as there are."""
         layers: Any = self.module(self.anatomy.layers)
         if len(layers) != self.n_layers:
             raise UnsupportedModel(
                 f"{type(self.hf).__name__} has {len(layers)} modules in {self.anatomy.layers!r}, and n_layers is "
                 f"{self.n_layers}."
             )
+
+    def _require_attentions(self) -> None:
+        """Each layer has an attention module of its own."""
         if len(set(map(id, self.attentions))) != self.n_layers:
             raise UnsupportedModel(
                 f"Layers of {type(self.hf).__name__} share an attention module: none is edited alone."

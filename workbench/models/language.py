@@ -101,7 +101,7 @@ class HookedLM(TransformerLensTools, HookedModel):
             kwargs["attention_mask"] = attention_mask = attention_mask.to(ids.device)
             if not bool(attention_mask.all()):
                 kwargs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        with self.lock, self.running(self._active_hooks()):
+        with self.lock, self.state_put_back(), self.running(self._active_hooks()):
             logits = self.hf(ids, **kwargs).logits
         if return_type in ("loss", "both"):
             loss = _loss(logits, ids, attention_mask)

@@ -36,8 +36,12 @@ def without_caches(value: Any) -> Any:
     return each_tensor(value, lambda _, x: x)
 
 
-def each_tensor(value: Any, change: Callable[[int, Tensor], Tensor | None]) -> Any:
-    """Arguments with every tensor changed, by its number in order, and every cache left out."""
+def each_tensor(value: Any, change: Callable[[int, Tensor], Tensor | None], every: bool = False) -> Any:
+    """Arguments with every tensor changed, by its number in order, and every cache left out.
+
+    Raises:
+        UnknownArgument: with `every`, where an object holds tensors: these cannot be changed.
+    """
     numbers = count()
 
     def changed(value: Any) -> Any:
@@ -49,6 +53,8 @@ def each_tensor(value: Any, change: Callable[[int, Tensor], Tensor | None]) -> A
             return type(value)(changed(item) for item in value)
         if isinstance(value, Mapping):
             return {name: changed(item) for name, item in value.items()}
+        if every and any(isinstance(item, Tensor) for item in getattr(value, "__dict__", {}).values()):
+            raise UnknownArgument(f"A layer takes a {type(value).__name__} that holds tensors, which cannot be cut.")
         return value
 
     return changed(value)
@@ -59,16 +65,16 @@ def cut_argument(x: Tensor, base: LayersRun, rows: Int[Tensor, "row"], positions
     entry for each input; any other argument is the same for all.
 
     Args:
-        of_rows: whether an argument without positions has an entry for each input (`row_arguments`).
+        of_rows: whether the argument has an entry for each input (`row_arguments`).
     """
     if base.length not in x.shape or (of_rows and (x.ndim == 1 or x.shape[1] != base.length)):
         return x[rows] if of_rows and base.size > 1 else x
     if x.ndim == 1:
         return x[positions]
-    if x.shape[1] != base.length or x.shape[0] not in (1, base.size):
+    if x.shape[1] != base.length:
         raise UnknownArgument(f"A layer takes an argument of shape {tuple(x.shape)} that cannot be sliced by position.")
     x = x[:, positions]
-    return x if x.shape[0] == 1 else x[rows]
+    return x[rows] if of_rows and base.size > 1 else x
 
 
 def row_arguments(one: LayersRun, larger: LayersRun) -> dict[int, frozenset[int]]:

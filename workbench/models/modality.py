@@ -123,7 +123,11 @@ class Modality:
         name, trial = type(self).__name__, self.trial()
         if not isinstance(trial, Tensor) or trial.ndim < 2:
             raise UnsupportedModel(f"{name}.trial gave {as_typed(trial)}: expected a tensor [input, position, ...].")
-        outputs = self.outputs(trial)
+        try:
+            outputs = self.outputs(trial)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            given = f"what {name}.trial gives, {as_typed(trial)} of {trial.dtype}"
+            raise UnsupportedModel(f"{name}.outputs failed on {given}: {error}.") from error
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(trial):
             raise UnsupportedModel(
                 f"{name}.outputs gave {as_typed(outputs)} for {len(trial)} inputs: expected a tensor [input, output]."
@@ -140,10 +144,12 @@ class Modality:
             trial = self.trial()
             self._content[self.dtype] = trial.shape[2:], trial.dtype
         shape, dtype = self._content[self.dtype]
-        if inputs.shape[1:] != shape or inputs.dtype != dtype:
+        dtypes = {dtype, self.dtype} if dtype.is_floating_point else {dtype}
+        if inputs.shape[1:] != shape or inputs.dtype not in dtypes:
             expected = f"[position{''.join(f', {size}' for size in shape)}] of {dtype}"
-            do = f"This is {inputs.dtype}. Give inputs as {type(self).__name__}.trial does."
-            raise arguments.refusal(name, inputs, expected, do)
+            do = f"Give inputs as {type(self).__name__}.trial does."
+            because = "" if inputs.dtype in dtypes else f"this is of {inputs.dtype}"
+            raise arguments.refusal(name, inputs, expected, do, because=because)
 
     def run_layers(self: Any, inputs: Shaped[Tensor, "batch pos *rest"]) -> None:
         """A forward as far as the end of the last layer."""
@@ -172,7 +178,7 @@ class Modality:
             inputs: those of the rows.
             rest: what the layers return besides the stream, None where they return the stream alone.
         """
-        with self.lock, layers_left_out(self, stream, rest):
+        with self.lock, self.state_put_back(), layers_left_out(self, stream, rest):
             outputs = self.outputs(inputs)
         return outputs if entries is None else outputs[:, entries]
 

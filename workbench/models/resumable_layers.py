@@ -62,7 +62,7 @@ class ResumableLayers:
     def __init__(self, model: HookedModel, causal: bool | None = None) -> None:
         self.model = model
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
-        self.resumes = model.resumable
+        self.resumes, self.why_not = model.resumable, model.why_not_resumable
         # Where a model does not resume nothing is taken for granted: full forwards leave no position out.
         self.causal = model.causal and model.resumable if causal is None else causal
 
@@ -77,6 +77,7 @@ class ResumableLayers:
         if self.resumes:
             found = self.model.proofs.resumption(inputs, store, patterns)
             self.causal, self.resumes = found.causal and found.resumes, found.resumes
+            self.why_not = found.why_not
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +103,7 @@ class ResumableLayers:
             base.rest = output[1:] if isinstance(output, tuple) else None
 
         try:
-            with torch.no_grad(), model.running((taps or {}).get(0, {}), edits):
+            with torch.no_grad(), model.state_put_back(), model.running((taps or {}).get(0, {}), edits):
                 # Registered after the taps, so that they see the layer's input after the taps.
                 handles += [
                     model.layer(i).register_forward_pre_hook(capture_input, with_kwargs=True)
@@ -127,7 +128,7 @@ class ResumableLayers:
 
         handle = self.model.layer(0).register_forward_pre_hook(capture_input, with_kwargs=True)
         try:
-            with torch.no_grad(), self.model.lock, suppress(StopForward):
+            with torch.no_grad(), self.model.lock, self.model.state_put_back(), suppress(StopForward):
                 self.model.run_layers(inputs.to(self.model.device))
         finally:
             handle.remove()
@@ -178,7 +179,7 @@ class ResumableLayers:
         expand: Mapping[int, frozenset[str]] | None = None,
     ) -> Float[Tensor, "row n"]:
         edits = {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
-        with torch.no_grad(), self.model.running(taps.get(0, {}), edits):
+        with torch.no_grad(), self.model.state_put_back(), self.model.running(taps.get(0, {}), edits):
             outputs = self.model.outputs(inputs.to(self.model.device))
         return outputs if tokens is None else outputs[:, tokens]
 
@@ -256,7 +257,7 @@ class ResumableLayers:
         def cut(index: int, x: Tensor) -> Tensor | None:
             return None if x is mask else cut_argument(x, base, rows, slice(start, None), index in of_rows)
 
-        return each_tensor(base.calls[layer], cut)
+        return each_tensor(base.calls[layer], cut, every=True)
 
 
 def _truncated(base: LayersRun, length: int) -> LayersRun:

@@ -129,7 +129,7 @@ def prove_resumption(
         base: the run of the inputs, where there is one.
     """
     other, position = changed_halfway(inputs)
-    with model.lock, _state_put_back(model.hf):
+    with model.lock, model.state_put_back():
         base, changed = base or WatchedRun.of(model, inputs), WatchedRun.of(model, other)
         for layer, (output, stream) in enumerate(zip(base.outputs, base.layers.streams[1:], strict=True)):
             if not torch.equal(output, stream):
@@ -256,24 +256,6 @@ def _widened(call: Call) -> Call:
 
 def _wide(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in HALF else x.dtype
-
-
-@contextmanager
-def _state_put_back(model: nn.Module) -> Iterator[None]:
-    """Put back what modules keep from one forward to the next beside their parameters: dynamic rope takes its
-    frequencies from the longest input that it has seen."""
-    modules = [module for module in model.modules() if module._buffers]
-    before = [(dict(module._buffers), _attributes(module)) for module in modules]
-    try:
-        yield
-    finally:
-        for module, (buffers, attributes) in zip(modules, before, strict=True):
-            module._buffers.update(buffers)
-            vars(module).update(attributes)
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from workbench.arguments import as_typed
+from workbench.errors import UnsupportedModel
 from workbench.models.attention_hook import hooked_attention
 from workbench.models.replaced_forwards import replaced_forwards
 
@@ -28,14 +31,15 @@ def implementation(
     value: Float[Tensor, "batch kv_head src d_value"],
     mask: Tensor | None,
     *,
+    own_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool = False,
     enable_gqa: bool = False,
 ) -> tuple[Float[Tensor, "batch dest head d_value"], None]:
-    """PyTorch's function, called as Hugging Face calls attention functions."""
+    """PyTorch's function, called as Hugging Face calls attention functions, with the mask in the caller's own shape."""
     z = F.scaled_dot_product_attention(
-        query, key, value, mask, dropout, is_causal, scale=scaling, enable_gqa=enable_gqa
+        query, key, value, own_mask, dropout, is_causal, scale=scaling, enable_gqa=enable_gqa
     )
     return z.transpose(1, 2), None
 
@@ -54,8 +58,13 @@ class _Answer(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         named = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+        if named["query"].ndim != 4:
+            raise UnsupportedModel(
+                f"{type(self.module).__name__} calls attention on {as_typed(named['query'])}: expected [batch, head, "
+                "position, d_head], with an axis of heads."
+            )
         z, _ = hooked_attention(
-            implementation,
+            partial(implementation, own_mask=named.get("attn_mask")),
             self.module,
             named["query"],
             named["key"],
@@ -70,9 +79,9 @@ class _Answer(TorchFunctionMode):
 
 
 def _by_head(mask: Tensor | None) -> Tensor | None:
-    """A mask as ``[batch, head, dest, src]``, each of the first two may be 1."""
+    """A mask as ``[batch, head, dest, src]``, each of the first two may be 1; PyTorch adds axes on the left."""
     while mask is not None and mask.ndim < 4:
-        mask = mask[None] if mask.ndim == 2 else mask[:, None]
+        mask = mask[None]
     return mask
 
 

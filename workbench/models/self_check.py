@@ -46,7 +46,7 @@ def check(model: HookedModel) -> None:
             raise UnsupportedModel(
                 f"{type(model).__name__}.trial: expected two different inputs, which prove more than one."
             )
-        with torch.no_grad():
+        with torch.no_grad(), model.state_put_back():
             _hooks_change_nothing(model, inputs)
             run = WatchedRun.of(model, inputs)
             _layers_are_as_taken(model, run)

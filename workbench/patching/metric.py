@@ -43,7 +43,8 @@ class Metric:
         score: ``f(logits [row, n], example, columns) -> [row]`` where ``columns(ids)`` are the columns of token ids.
         tokens: the ids whose logits are needed, or None when all of them are.
         reference: whether the clean run's logits are needed.
-        answers: whether it compares the example's answers.
+        answers: whether it reads the example's answers.
+        wrong: whether it compares them with its wrong answers or options.
         reads: what it reads, which the model's outputs have to be.
     """
 
@@ -53,6 +54,7 @@ class Metric:
     tokens: Callable[[Example], tuple[int, ...]] | None = None
     reference: bool = False
     answers: bool = True
+    wrong: bool = False
     reads: str = "logits"
 
     def required_tokens(self, example: Example) -> tuple[int, ...] | None:
@@ -112,9 +114,12 @@ def metric_for(
         if typed in TASKS.names():
             do = f"{typed!r} is a text here: use wb.task({typed!r})."
         raise arguments.refusal(argument, typed, "pairs with answers", do, because=why)
+    if resolved.wrong and not all(a or b for a, b in zip(inputs.wrong, inputs.options, strict=True)):
+        why, do = f"metric={resolved.name!r} compares answers with them", "Give wrong, or use another metric."
+        raise arguments.refusal(argument, inputs, "pairs with wrong answers", do, because=why)
     size = getattr(model, "n_outputs", None)
     if size is not None and (
-        beyond := [i for ids in (*inputs.answer, *inputs.wrong) for i in ids if not 0 <= i < size]
+        beyond := [i for ids in (*inputs.answer, *inputs.wrong, *inputs.options) for i in ids if not 0 <= i < size]
     ):
         what = f"answers from 0 to {size - 1}, the model's outputs"
         raise arguments.refusal(argument, inputs, what, because=f"one of these is {beyond[0]}")

@@ -22,7 +22,7 @@ from workbench.arguments import instance, refusal, sequence, whole_number
 from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
 from workbench.core import Head, parse_head
-from workbench.errors import UsageError
+from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import Group
 from workbench.models.resumable import ResumableModel
 from workbench.models.steps import steps_info
@@ -104,12 +104,18 @@ def path_patch(
     if receivers is None:
         _check_only_for_receivers(into, share_kv)
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
+    if mlps == "freeze":
+        _check_mlps(resumable)
     resolved_metric = metric_for(metric, inputs, model)
     cells, labels = cells_of(resumable, inputs, SweepSettings(by=settings.by, steps=steps))
     by_layer = _receivers_by_layer(resumable, receivers)
     resumable = resolve_proven(model, inputs, store)
     if not resumable.resumes:
-        raise UsageError("Path patching needs a model whose runs resume exactly at the length of these inputs.")
+        why = getattr(resumable, "why_not", "")
+        raise UsageError(
+            "Path patching needs a model whose runs resume exactly at the length of these inputs"
+            + (f", and resuming from the middle {why}." if why else ".")
+        )
     by_depth = _in_every_step(resumable, by_layer)
     base_ids, source_ids = (inputs.clean, inputs.corrupt) if direction == "noise" else (inputs.corrupt, inputs.clean)
     counter = ProgressCounter(len(inputs), "path patching", progress)
@@ -160,6 +166,15 @@ def _check_only_for_receivers(into: str | None, share_kv: bool) -> None:
         if value != none:
             why = "without receivers the heads' paths to the logits are patched"
             raise refusal(name, value, str(none), "Give receivers=[...], or leave it out.", because=why)
+
+
+def _check_mlps(resumable: ResumableModel) -> None:
+    """MLPs can be frozen where their outputs can be edited."""
+    try:
+        resumable.hook_name("mlp_out", 0)
+    except UnknownName:
+        why, do = "this model has no hook point mlp_out", "Name mlp_out in its parts, or leave it out."
+        raise refusal("mlps", "freeze", "'recompute'", do, because=why) from None
 
 
 def _receivers_by_layer(

@@ -17,4 +17,4 @@ def score(logits: Tensor, example: Example, columns: Columns) -> Tensor:
     return right[best].to(logits.dtype)
 
 
-metric = Metric("accuracy_among_options", "fraction right", score, tokens=options)
+metric = Metric("accuracy_among_options", "fraction right", score, wrong=True, tokens=options)

@@ -9,4 +9,6 @@ def score(logits: Tensor, example: Example, columns: Columns) -> Tensor:
     return logits[:, columns(example.answer)].mean(-1) - logits[:, columns(example.wrong)].mean(-1)
 
 
-metric = Metric("logit_difference", "logits", score, tokens=lambda example: (*example.answer, *example.wrong))
+metric = Metric(
+    "logit_difference", "logits", score, wrong=True, tokens=lambda example: (*example.answer, *example.wrong)
+)
