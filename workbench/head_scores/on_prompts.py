@@ -14,6 +14,7 @@ from workbench.head_scores.compute import inputs_with_answers, lens_table
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
+from workbench.models.precision import at_least_float32
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_model, result_info
@@ -53,7 +54,7 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     for i, ids in enumerate(inputs.clean):
         tell(i, len(inputs), "scores on prompts")
         source, level = recorder.source([ids], hooks), uniform_prompt_scores(ids)
-        by_layer = [prompt_scores(A.float(), ids) for A in source.read(hooks, 0)]
+        by_layer = [prompt_scores(at_least_float32(A), ids) for A in source.read(hooks, 0)]
         for name in NAMES:
             if np.isfinite(level[name]):
                 samples[name].append(torch.stack([layer[name] for layer in by_layer]).double().cpu().numpy())

@@ -26,6 +26,7 @@ from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality
+from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.proofs import Proofs
 from workbench.models.taps import norm_eps, tapped
 
@@ -259,10 +260,12 @@ class HookedModel(Modality, HookedRootModule):
         return self.layer(layer).get_submodule(name)
 
     def norm_weight(self, norm: nn.Module) -> Float[Tensor, "d_model"]:
-        """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
+        """What a norm multiplies by, at least in float32; measured on its own output so that ``weight`` and
+        ``1 + weight`` need no table."""
         probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
         probe[..., ::2] = -1  # mean 0, mean square 1
-        out = norm(probe)[0, 0] - getattr(norm, "bias", torch.zeros((), device=self.device))
+        bias = getattr(norm, "bias", None)
+        out = called_in_float32(norm, probe)[0, 0] - (0 if bias is None else at_least_float32(bias))
         return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
 
     def accumulated_bias(
@@ -270,12 +273,12 @@ class HookedModel(Modality, HookedRootModule):
     ) -> Float[Tensor, "d_model"]:
         """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
         attention's."""
-        total = torch.zeros(self.d_model, device=self.device, dtype=self.dtype)
+        total = at_least_float32(torch.zeros(self.d_model, device=self.device, dtype=self.dtype))
         for i in range(layer + mlp_input):
             total = total + self.blocks[i].attn.b_O
             if include_mlp_biases and i < layer:
                 total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
-        return total
+        return total.to(self.dtype)
 
     def _require_parts(self) -> None:
         """Every part that the anatomy names has to be there."""
