@@ -9,20 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from workbench import arguments
 from workbench.core import SITES
-from workbench.errors import UnknownName, UnsupportedModel, UsageError
+from workbench.errors import UnknownName, UnsupportedModel
 from workbench.models import attention_hook, sdpa_attention, self_check
 from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
+from workbench.models.checked_hooks import CheckedHooks
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality
@@ -31,7 +31,7 @@ from workbench.models.proofs import Proofs
 from workbench.models.taps import norm_eps, tapped
 
 
-class HookedModel(Modality, HookedRootModule):
+class HookedModel(Modality, CheckedHooks):
     """A transformer whose every head can be recorded and edited: what does not depend on the kind of its inputs, which
     a subclass gives (`workbench.models.modality.Modality`).
 
@@ -151,50 +151,6 @@ class HookedModel(Modality, HookedRootModule):
                     stack.enter_context(sdpa_attention.answered(self.attentions))
                 stack.enter_context(tapped(self, taps, attention_edits=attention_edits, must_fire=must_fire))
                 yield
-
-    def run_with_cache(
-        self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
-    ) -> tuple[Any, Any]:
-        """As in TransformerLens: the output and an `ActivationCache` of every hook point that fired.
-
-        Raises:
-            UnknownName: `names_filter` names a hook point that the model does not have.
-            UsageError: `names_filter` matches none of them.
-        """
-        requested: Any = kwargs.get("names_filter")
-        if isinstance(requested, str) or callable(requested):
-            requested = [requested]
-        names: list[Any] = list(requested or ())
-        for name in names:
-            self._require(name)
-        output, cache = super().run_with_cache(*args, **kwargs)
-        if not return_cache_object:
-            return output, cache
-        activations = ActivationCache(cache, self)
-        return output, activations.remove_batch_dim() if remove_batch_dim else activations
-
-    @contextmanager
-    def hooks(self, *args: Any, **kwargs: Any) -> Iterator[HookedModel]:
-        """As in TransformerLens; another thread's calls wait until these hooks are gone."""
-        with self.lock, super().hooks(*args, **kwargs):
-            yield self
-
-    def has_active_hooks(self) -> bool:
-        """Whether any hook point has a hook."""
-        return bool(self._active_hooks())
-
-    def _active_hooks(self) -> dict[str, Tap]:
-        return {name: point for name, point in self.hook_dict.items() if point.has_hooks()}
-
-    def _enable_hook(self, name: str | Callable[[str], bool], hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
-        self._require(name)
-        super()._enable_hook(name, hook, dir)
-
-    def _require(self, name: str | Callable[[str], bool]) -> None:
-        if isinstance(name, str) and name not in self.hook_dict:
-            raise UnknownName("site", name, self.hook_dict)
-        if callable(name) and not any(name(hook_name) for hook_name in self.hook_dict):
-            raise UsageError(f"The filter {name!r} matches none of the model's {len(self.hook_dict)} hook points.")
 
     # --- sites ----------------------------------------------------------------------------------------------------
 
