@@ -19,7 +19,7 @@ from torch import Tensor
 from app.heads import record_scores, weights
 from workbench.cache import Store, store_of
 from workbench.core import Head
-from workbench.head_scores.on_prompt import NAMES
+from workbench.head_scores.on_prompt import NAMES, counted_positions
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
@@ -54,6 +54,7 @@ class PromptRecord:
             over the second.
         chance: score → its value for a causal head with uniform attention; of direct logit attribution the mean
             magnitude over heads whose values are averaged uniformly.
+        positions: score of patterns → over how many positions it is a mean.
     """
 
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
@@ -72,6 +73,7 @@ class PromptRecord:
         self.scores = {name: scores[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
         self.chance = dict(zip(NAMES, scores[record_scores.UNIFORM].tolist(), strict=True))
         self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
+        self.positions = counted_positions(self.ids)
         self._cosines = scores[record_scores.COSINES].numpy()
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
 

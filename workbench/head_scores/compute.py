@@ -113,6 +113,7 @@ def scores(
         | {
             "sequences": SEQUENCES,
             "period": PERIOD,
+            "positions": {k: SEQUENCES * rows for k, rows in patterns.counted_positions(length, PERIOD).items()},
             "random_seed": seed,
             "unrelated_composition": weights.unrelated(model.d_model),
             "read_out_chance": 5 / model.cfg.d_vocab,
