@@ -19,8 +19,9 @@ from torch import Tensor
 from app.heads import record_scores, weights
 from workbench.cache import Store, store_of
 from workbench.core import Head
-from workbench.head_scores.on_prompt import NAMES
+from workbench.head_scores.on_prompt import NAMES, counted_positions
 from workbench.head_scores.on_task import answer_direction, attributed
+from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.models.taps import norm_scale
 from workbench.models.token_text import token_text
@@ -53,6 +54,7 @@ class PromptRecord:
             over the second.
         chance: score → its value for a causal head with uniform attention; of direct logit attribution the mean
             magnitude over heads whose values are averaged uniformly.
+        positions: score of patterns → over how many positions it is a mean.
     """
 
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
@@ -71,6 +73,7 @@ class PromptRecord:
         self.scores = {name: scores[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
         self.chance = dict(zip(NAMES, scores[record_scores.UNIFORM].tolist(), strict=True))
         self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
+        self.positions = counted_positions(self.ids)
         self._cosines = scores[record_scores.COSINES].numpy()
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
 
@@ -90,14 +93,15 @@ class PromptRecord:
         """``A[q, k] · ‖v_k W_O‖`` in units of the residual stream (Kobayashi et al. 2020): small where attention moves
         little."""
         group = self.model.n_heads // self.model.n_kv_heads
-        v = self._site("v", head.layer)[:, head.index // group].float()
-        size = (v @ self.model.blocks[head.layer].attn.W_O[head.index].float()).norm(dim=-1)
+        v = at_least_float32(self._site("v", head.layer)[:, head.index // group])
+        size = (v @ at_least_float32(self.model.blocks[head.layer].attn.W_O[head.index])).norm(dim=-1)
         return self.pattern(head) * size.detach().cpu().numpy()[None, :]
 
     def head_output(self, head: Head, position: int = -1) -> Float[Tensor, "d_model"]:
-        """The head's output ``z W_O`` at a position, before any norm that follows the attention."""
-        z = self._site("z", head.layer)[position, head.index]
-        return (z @ self.model.blocks[head.layer].attn.W_O[head.index]).detach()
+        """The head's output ``z W_O`` at a position, before any norm that follows the attention; at least in
+        float32."""
+        z = at_least_float32(self._site("z", head.layer)[position, head.index])
+        return (z @ at_least_float32(self.model.blocks[head.layer].attn.W_O[head.index])).detach()
 
     def logit_effects(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
         """The tokens whose logits the head's output raises and lowers most: ``token, logit``, the most raised first.
@@ -136,7 +140,7 @@ class PromptRecord:
     def logits(self) -> Float[Tensor, "d_vocab"]:
         """Of the next token."""
         with torch.no_grad():
-            return self.model.unembed(self._final_residual[-1:])[0].float().cpu()
+            return at_least_float32(self.model.unembed(self._final_residual[-1:])[0]).cpu()
 
     @cached_property
     def probabilities(self) -> Float[Tensor, "d_vocab"]:
@@ -152,7 +156,7 @@ class PromptRecord:
         return self._source.read([self.model.hook_name(site, layer)], 0)[0]
 
     def _patterns(self, layer: int) -> Float[Tensor, "head dest src"]:
-        return self._site("pattern", layer).float()
+        return at_least_float32(self._site("pattern", layer))
 
     @torch.no_grad()
     def _compute_scores(self) -> record_scores.Scores:
@@ -163,9 +167,9 @@ class PromptRecord:
         scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
         direction = (answer_direction(model, [first], [second]) / scale)[None]
         z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
-        mean_values = torch.stack([self._site("v", i).mean(0) for i in layers])[None]
+        mean_values = torch.stack([at_least_float32(self._site("v", i)).mean(0) for i in layers])[None]
         mean_values = mean_values.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
-        attribution, uniform = (attributed(model, inputs, z, direction)[0].float().cpu() for inputs in (z, mean_values))
+        attribution, uniform = (attributed(model, inputs, z, direction)[0].cpu() for inputs in (z, mean_values))
         scores = record_scores.score_patterns(self._patterns, len(layers), self.ids)
         return {**scores, record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
 

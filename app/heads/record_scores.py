@@ -10,13 +10,13 @@ from torch import Tensor
 
 from workbench.cache import Store
 from workbench.cache.keys import digest
-from workbench.head_scores import patterns
+from workbench.head_scores import on_prompt, patterns
 from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_prompts import ATTRIBUTION
 from workbench.patching.memory import keep_freed_memory
 
 #: Raise it when a number here changes: cached scores are then computed again.
-VERSION = 1
+VERSION = 2
 #: Longer prompts are compared by patterns pooled to this many positions.
 POOLED = 128
 #: Entries of patterns that are scored together, so that they stay in the processor's cache.
@@ -36,7 +36,7 @@ def cached_scores(
     """The arrays of `ARRAYS`, from the cache, or else from `compute`."""
     if identity is None:
         return compute()
-    keys = {name: digest(identity, "look", VERSION, ids, name) for name in ARRAYS}
+    keys = {name: digest(identity, "look", VERSION, on_prompt.VERSION, ids, name) for name in ARRAYS}
     cached = store.read_many(list(keys.values()))
     if len(cached) == len(keys):
         return {name: cached[key] for name, key in keys.items()}

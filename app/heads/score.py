@@ -15,6 +15,8 @@ from workbench.core import Head
 from workbench.head_scores.result import UNITS
 
 SIMILARITY = "similarity"
+#: Scores that compare the attention to a position's matching keys with that of other positions.
+MATCHED = ("duplicate_token", "induction")
 NO_VALUE = "No values yet: the scores are being computed in the background. You can select heads meanwhile."
 #: Scores of the prompt alone, available at once: name → label.
 PROMPT_SCORES = {
@@ -71,9 +73,23 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
         )
         return Score(values, title, units, note, [-level, level], signed=True)
     if np.isnan(level):
-        note = "No value: no token occurs twice in this prompt. Use a prompt with a repeated token."
+        note = (
+            "No value: no token occurs twice in this prompt with other tokens behind it. Use a prompt with a repeated "
+            "token."
+        )
         return Score(values, title, units, note)
-    return Score(values, title, units, f"Chance level: uniform attention {level:z.3g}.", [level])
+    positions = record.positions[name]
+    note = f"{mean_over(name, positions)} Chance level: uniform attention {level:z.3g}."
+    return Score(values, title, units, note, [level], signed=name in MATCHED, metadata={"positions": positions})
+
+
+def mean_over(name: str, positions: int, prompts: int = 1) -> str:
+    """Over how many positions, and prompts with such a position, a score of patterns is taken; and what it compares."""
+    counted = f"{positions} position{'' if positions == 1 else 's'}"
+    over = f"Mean over {counted}" if prompts == 1 else f"Mean over {prompts} prompts ({counted} in all)"
+    if name not in MATCHED:
+        return f"{over}."
+    return f"{over}, less the attention that the same keys get from other later positions. 0: no more than these give."
 
 
 def difference(first: Score, second: Score) -> Score:

@@ -11,10 +11,11 @@ import streamlit as st
 
 from app import models, sidebar, task_inputs, url_widgets
 from app.heads.record_scores import ATTRIBUTION
-from app.heads.score import NO_VALUE, PROMPT_SCORES, SIMILARITY, Score, empty_score
+from app.heads.score import MATCHED, NO_VALUE, PROMPT_SCORES, SIMILARITY, Score, empty_score, mean_over
 from app.heads.selection import Selection, prompt_record
 from app.work.background import Background
 from app.work.result_files import TASK_SCORES, result_key
+from workbench.head_scores import on_prompt
 from workbench.head_scores.result import UNITS, HeadScores
 from workbench.models.token_text import token_text
 from workbench.plotting.attention_view import visible
@@ -52,7 +53,7 @@ def prompt_selection(model_name: str, prompts: dict[str, Any]) -> Selection:
 
 def task_score(selection: Selection, name: str, prompts: dict[str, Any]) -> Score:
     """A score of `AVERAGED`; empty until it is computed, with its progress."""
-    key = result_key(TASK_SCORES, selection.model_name, selection.model, prompts)
+    key = result_key(TASK_SCORES, selection.model_name, selection.model, prompts, on_prompt.VERSION)
     request = {"model": selection.model_name, "prompts": prompts, "label": f"scores on {prompts['task']}"}
     scores = Background(TASK_SCORES, key, request, _read, "Compute the scores on the task").result(start=True)
     if scores is not None:
@@ -67,7 +68,9 @@ def mean_score(scores: HeadScores, name: str) -> Score:
     task, n = scores.info["task"], scores.info["n"]
     title = f"{PROMPT_SCORES[name].capitalize()} (mean over {n} prompt{'' if n == 1 else 's'} of {task})"
     if name not in scores.samples:
-        return Score(values, title, units, "No value: no token occurs twice in any of these prompts.")
+        return Score(
+            values, title, units, "No value: no token occurs twice in any of these prompts with other tokens behind it."
+        )
     low, high = scores.interval(name)
     used = len(scores.samples[name])
     bounds = zip(low.ravel(), high.ravel(), strict=True)
@@ -85,9 +88,10 @@ def mean_score(scores: HeadScores, name: str) -> Score:
         )
         return Score(values, title, units, note, [-level, level], signed=True, texts=by_head, metadata=metadata)
     level = float(scores.uniform[name])
-    subset = "" if used == n else f" Mean over the {used} prompts in which a token occurs twice."
-    note = f"Chance level: uniform attention {level:z.3g}.{subset}{caveat}"
-    return Score(values, title, units, note, [level], texts=by_head, metadata=metadata)
+    positions = scores.positions[name]
+    note = f"{mean_over(name, positions, used)} Chance level: uniform attention {level:z.3g}.{caveat}"
+    metadata |= {"positions": positions}
+    return Score(values, title, units, note, [level], signed=name in MATCHED, texts=by_head, metadata=metadata)
 
 
 @st.cache_resource(max_entries=MAX_TASKS, show_spinner=False)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.head_scores.weights import HeadWeights, circuit_sizes, spectra
+from workbench.models.precision import at_least_float32
 
 
 def ov_qk_summary(weights: HeadWeights) -> dict[str, dict[str, float]]:
@@ -38,7 +39,7 @@ def promoted_tokens(model: Any, weights: HeadWeights, ids: Sequence[int], k: int
     The norms' denominators are left out, which does not change the order; so are positions, and what earlier layers
     add to the token.
     """
-    embedded = model.W_E[torch.tensor(list(ids), device=model.device)].float().cpu()
+    embedded = at_least_float32(model.W_E[torch.tensor(list(ids), device=model.device)]).cpu()
     best = to_logits(model, embedded @ weights.V[0] @ weights.O[0]).topk(k).indices
     return [list(model.to_str_tokens(row)) for row in best]
 
@@ -47,7 +48,8 @@ def promoted_tokens(model: Any, weights: HeadWeights, ids: Sequence[int], k: int
 def to_logits(model: Any, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
     """A residual stream directly through the final norm (without its denominator) and the unembedding."""
     norm = model.module(model.anatomy.final_norm)
-    x = x.to(model.W_U)
+    unembed = at_least_float32(model.W_U)
+    x = x.to(unembed)
     if isinstance(norm, nn.LayerNorm):
         x = x - x.mean(-1, keepdim=True)
-    return (x * model.norm_weight(norm) @ model.W_U).float().cpu()
+    return (x * model.norm_weight(norm) @ unembed).cpu()

@@ -19,6 +19,7 @@ from app import models, sidebar, task_inputs, url_widgets
 from app.downloadable import Chart
 from app.patching.forced_rows import ForcedRow
 from workbench.core import Edit, Head
+from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.models.token_text import token_text
 from workbench.plotting.attention_view import visible
@@ -69,11 +70,11 @@ class Change:
     def kl(self) -> float:
         """``KL(before ‖ after)`` in nats."""
         p, q = self.before.double().log_softmax(-1), self.after.double().log_softmax(-1)
-        return float((p.exp() * (p - q)).sum())
+        return max(0.0, float((p.exp() * (p - q)).sum()))  # rounding can leave a little less than nothing
 
     def table(self, model: Any) -> pd.DataFrame:
         """The likeliest tokens before and after, ordered by the larger of both: ``token, id, before, after``."""
-        p, q = self.before.softmax(-1), self.after.softmax(-1)
+        p, q = (at_least_float32(logits).softmax(-1) for logits in (self.before, self.after))
         ids = dict.fromkeys([*p.topk(TOP_TOKENS).indices.tolist(), *q.topk(TOP_TOKENS).indices.tolist()])
         rows = [(visible(token_text(model.tokenizer, i)), i, float(p[i]), float(q[i])) for i in ids]
         rows.sort(key=lambda row: -max(row[2:]))

@@ -12,6 +12,7 @@ import workbench as wb
 from workbench.findings import Study, head_columns
 from workbench.head_scores.on_task import task_scores
 from workbench.inputs.paired import PairedInputs
+from workbench.models.precision import at_least_float32
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_model
 from workbench.plotting.charts import Heatmap
@@ -49,7 +50,8 @@ def _of_stage(
     layers = sorted({head.layer for head in heads})
     if not layers:
         return []
-    patterns = [pattern.numpy() for pattern in wb.record(model, pairs, ["pattern"], layers).clean["pattern"]]
+    record = wb.record(model, pairs, ["pattern"], layers)
+    patterns = [at_least_float32(pattern).numpy() for pattern in record.clean["pattern"]]
     places = {(role.source, target) for role in ROLES for target in (*role.targets, *role.rivals)}
     result = []
     for head in heads:

@@ -53,6 +53,15 @@ def test_without_hooks_and_when_everything_is_read_the_model_is_untouched(case: 
         assert torch.allclose(cache[f"blocks.{layer}.attn.hook_z"].flatten(2), z, atol=1e-9)
 
 
+def test_cached_positions_are_those_of_every_hook_point(case: Case) -> None:
+    x = pictures(3, seed=4)
+    _, full = case.model.run_with_cache(x)
+    _, last = case.model.run_with_cache(x, pos_slice=-1)
+    for name in full:
+        is_pattern = name.endswith(("hook_pattern", "hook_attn_scores"))
+        assert torch.equal(last[name], full[name][:, :, -1:] if is_pattern else full[name][:, -1:]), name
+
+
 def test_it_passes_the_checks_of_every_model(case: Case) -> None:
     wb.testing.check_model(case.model)
 

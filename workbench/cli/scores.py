@@ -99,17 +99,17 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
         level = chance.loc[name]
         strongest = "  ".join(f"{head} {number(value)}" for head, value in result.top(name, top))
         levels = [level[column] for column in ("uniform", "random", "random_95")]
-        rows.append((name, strongest, *levels))
+        rows.append((name, strongest, number(level["positions"], ".0f"), *levels))
     console.print(
         table(
-            ("score", "strongest heads", "uniform", "random", "random 95th"),
+            ("score", "strongest heads", "positions", "uniform", "random", "random 95th"),
             rows,
-            right=("uniform", "random", "random 95th"),
+            right=("positions", "uniform", "random", "random 95th"),
         )
     )
     console.print(
-        "uniform: a head that attends uniformly to all positions it can see. random: the heads of the same model with "
-        "random weights, their mean and 95th percentile."
+        "positions: how many rows of patterns the score is a mean of. uniform: a head that attends uniformly to all "
+        "positions it can see. random: the heads of the same model with random weights, their mean and 95th percentile."
     )
     end = result.lens.iloc[-1]
     columns = ("logit_difference", "logit_difference_low", "logit_difference_high")

@@ -23,6 +23,7 @@ from workbench.head_scores.result import SCORES, HeadScores
 from workbench.inputs.paired import PairedInputs
 from workbench.models.hooked import HookedModel
 from workbench.models.language import HookedLM
+from workbench.models.precision import at_least_float32
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.capture import Capture
 from workbench.patching.progress import Progress
@@ -30,7 +31,7 @@ from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 
 #: Raise it when a formula changes: cached scores are then computed again.
-VERSION = 1
+VERSION = 2
 #: Random tokens, repeated once, and how many such sequences.
 PERIOD, SEQUENCES = 50, 20
 
@@ -112,6 +113,7 @@ def scores(
         | {
             "sequences": SEQUENCES,
             "period": PERIOD,
+            "positions": {k: SEQUENCES * rows for k, rows in patterns.counted_positions(length, PERIOD).items()},
             "random_seed": seed,
             "unrelated_composition": weights.unrelated(model.d_model),
             "read_out_chance": 5 / model.cfg.d_vocab,
@@ -178,12 +180,12 @@ class _ScoreParts:
         resumable, ids = resolve_model(model), patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
         layers, n_heads = range(model.n_layers), model.n_layers * model.n_heads
         scores: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
-        gram = torch.zeros(n_heads, n_heads)
+        gram = torch.zeros(n_heads, n_heads, dtype=torch.promote_types(model.dtype, torch.float32))
         for batch in ids.split(BATCH_SIZE):
             captured: Capture[int] = Capture()
             resumable.base_run(batch, {0: {model.hook_name("pattern", i): captured.tap(i) for i in layers}})
             # [sequence, layer, head, dest, src]
-            A = torch.stack([captured[i] for i in layers], 1).float()
+            A = at_least_float32(torch.stack([captured[i] for i in layers], 1))
             for name, score in patterns.PATTERN_SCORES.items():
                 scores[name].append(score(A, PERIOD))
             for each in A:

@@ -11,9 +11,10 @@ import torch
 from workbench import arguments
 from workbench.cache import store_of
 from workbench.head_scores.compute import inputs_with_answers, lens_table
-from workbench.head_scores.on_prompt import NAMES, prompt_scores, uniform_prompt_scores
+from workbench.head_scores.on_prompt import NAMES, counted_positions, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
+from workbench.models.precision import at_least_float32
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_model, result_info
@@ -26,8 +27,10 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     """Score every head's pattern on the clean prompts of a task or of pairs, and its direct logit attribution.
 
     The formulas are in `workbench.head_scores.on_prompt` and ``on_task``. A value is the mean over the prompts, with
-    an interval over them; duplicate-token and induction scores are of those prompts in which a token occurs twice, and
-    NaN where there is none. The chance level is that of a head which attends uniformly.
+    an interval over them. Duplicate-token and induction scores are less what the same keys get from other positions, so
+    that a key which everyone attends to does not count; they are of those prompts in which a token occurs twice, and
+    NaN where there is none. ``info["positions"]``, and columns of `HeadScores.table` and `HeadScores.chance`, say over
+    how many positions of all prompts a score is taken. The chance level is that of a head which attends uniformly.
 
     Args:
         model: a `HookedLM`.
@@ -50,11 +53,13 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
     samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     levels: dict[str, list[float]] = {name: [] for name in NAMES}
+    positions = dict.fromkeys(NAMES, 0)
     for i, ids in enumerate(inputs.clean):
         tell(i, len(inputs), "scores on prompts")
         source, level = recorder.source([ids], hooks), uniform_prompt_scores(ids)
-        by_layer = [prompt_scores(A.float(), ids) for A in source.read(hooks, 0)]
-        for name in NAMES:
+        by_layer = [prompt_scores(at_least_float32(A), ids) for A in source.read(hooks, 0)]
+        for name, count in counted_positions(ids).items():
+            positions[name] += count
             if np.isfinite(level[name]):
                 samples[name].append(torch.stack([layer[name] for layer in by_layer]).double().cpu().numpy())
                 levels[name].append(level[name])
@@ -72,5 +77,5 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         random={},
         pairs={},
         lens=lens_table(asdict(of_task)),
-        info=result_info(model, inputs),
+        info=result_info(model, inputs) | {"positions": positions},
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from workbench.core import Edit
 from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import find
+from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.taps import norm_scale
 from workbench.patching.edits import Edits
 from workbench.patching.recorder import Recorder
@@ -64,13 +65,14 @@ def task_scores(
     group = model.n_heads // model.n_kv_heads
     last_z, mean_v, lens, right, copied, directions, scales = [], [], [], [], [], [], []
     for i in range(len(inputs)):
-        z, v = (torch.stack(source.read(sites[site], i)) for site in ("z", "v"))
+        z, v = (at_least_float32(torch.stack(source.read(sites[site], i))) for site in ("z", "v"))
         stream = torch.stack([*source.read(sites["resid_pre"], i), *source.read(sites["end"], i)])
         last_z.append(z[:, -1])
         mean_v.append(v.mean(1).repeat_interleave(group, 1))
         directions.append(answer_direction(model, inputs.answer[i], inputs.wrong[i]))
         scales.append(norm_scale(model.module(model.anatomy.final_norm), stream[-1, -1]))
         logits = model.unembed(stream[:, -1], torch.tensor([*inputs.answer[i], *inputs.wrong[i]], device=stream.device))
+        logits = at_least_float32(logits)
         answers, wrongs = logits[:, : len(inputs.answer[i])], logits[:, len(inputs.answer[i]) :]
         lens.append(answers.mean(1) - wrongs.mean(1))
         right.append(answers.max(1).values > wrongs.max(1).values)
@@ -90,8 +92,11 @@ def task_scores(
 
 def answer_direction(model: Any, answer: Sequence[int], wrong: Sequence[int]) -> Float[Tensor, "d_model"]:
     """The direction whose dot product with the normed residual is the logit difference, without the unembedding's bias:
-    the mean over the answers less the mean over the wrong answers."""
-    right, not_right = (model.tokens_to_residual_directions(torch.tensor(ids)).mean(0) for ids in (answer, wrong))
+    the mean over the answers less the mean over the wrong answers; `tokens_to_residual_directions`, at least in
+    float32."""
+    weight, unembed = model.norm_weight(model.module(model.anatomy.final_norm)), model.W_U.T
+    ids = (torch.tensor(list(tokens), device=unembed.device) for tokens in (answer, wrong))
+    right, not_right = ((at_least_float32(unembed[tokens]) * weight).mean(0) for tokens in ids)
     return right - not_right
 
 
@@ -106,14 +111,16 @@ def attributed(
 
     The norms' scales are those of the real run: of the final residual and, where a family norms the attention output,
     of that output (made of `actual` z). Summed over heads, with the MLPs, the embedding and the biases, it is the logit
-    difference less that of the unembedding's bias. A soft cap on the logits is left out.
+    difference less that of the unembedding's bias. A soft cap on the logits is left out. Computed
+    at least in float32.
     """
     anatomy, rows = model.anatomy, []
+    z, actual, towards = map(at_least_float32, (z, actual, towards))
     if isinstance(model.module(anatomy.final_norm), nn.LayerNorm):
         towards = towards - towards.mean(-1, keepdim=True)
     for i in range(model.n_layers):
         attn, direction = model.blocks[i].attn, towards
-        output = attn.W_O.flatten(0, 1)  # [head · d_head, d_model]
+        output = at_least_float32(attn.W_O.flatten(0, 1))  # [head · d_head, d_model]
         if anatomy.attn_out != anatomy.attention:
             after = model.part(i, anatomy.attn_out)
             scale = norm_scale(after, actual[:, i].flatten(1) @ output + attn.b_O)
@@ -129,11 +136,11 @@ def read_out(
     """The copy score of the IOI paper (Wang et al. 2022): the residual after layer 0 at a name, through layer 1's
     norm, a head's V and O, the final norm and the unembedding; the share of places at which that name is among the
     five tokens with the largest logits. The second is the same with the sign of the head's output flipped, for heads
-    that suppress.
+    that suppress. Computed at least in float32: logits in half precision have ties.
     """
     layer = min(1, model.n_layers - 1)
     norm = model.part(layer, model.anatomy.norm1)
-    normed, group = norm(residual[:, None])[:, 0], model.n_heads // model.n_kv_heads
+    normed, group = called_in_float32(norm, residual[:, None])[:, 0], model.n_heads // model.n_kv_heads
     shape = (model.n_layers, model.n_heads)
     if not len(ids):
         return torch.full(shape, torch.nan), torch.full(shape, torch.nan)
@@ -142,17 +149,26 @@ def read_out(
     shares: tuple[list[Tensor], list[Tensor]] = ([], [])
     for i in range(model.n_layers):
         attn = model.blocks[i].attn
-        v = (torch.einsum("pm,hmd->hpd", normed, attn.W_V) + attn.b_V[:, None]).repeat_interleave(group, 0)
-        written = v @ attn.W_O  # [head, place, d_model]
+        W_V, b_V, W_O = (at_least_float32(weight) for weight in (attn.W_V, attn.b_V, attn.W_O))
+        v = (torch.einsum("pm,hmd->hpd", normed, W_V) + b_V[:, None]).repeat_interleave(group, 0)
+        written = v @ W_O  # [head, place, d_model]
         after = find(model.layer(i), model.anatomy.attn_out)
         if model.anatomy.attn_out != model.anatomy.attention and after is not None:
-            written = after(written)
-        logits = model.unembed(written.flatten(0, 1)).unflatten(0, written.shape[:2])
-        flipped = -logits if odd else model.unembed(-written.flatten(0, 1)).unflatten(0, written.shape[:2])
+            written = called_in_float32(after, written)
+        logits = _unembedded(model, written)
+        flipped = -logits if odd else _unembedded(model, -written)
         for into, ranked in zip(shares, (logits, flipped), strict=True):
             own = ranked.gather(-1, ids.to(ranked.device).expand(len(ranked), -1)[..., None])
             into.append(((ranked > own).sum(-1) < AMONG).float().mean(-1))
     return torch.stack(shares[0]), torch.stack(shares[1])
+
+
+def _unembedded(model: Any, x: Float[Tensor, "head place d_model"]) -> Float[Tensor, "head place d_vocab"]:
+    """`HookedLM.unembed`, at least in float32."""
+    normed = called_in_float32(model.module(model.anatomy.final_norm), x.flatten(0, 1)[:, None])[:, 0]
+    logits = called_in_float32(model.module(model.anatomy.unembed), normed).unflatten(0, x.shape[:2])
+    cap = model.final_softcap
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _places(inputs: PairedInputs, i: int) -> list[int]:

@@ -80,6 +80,12 @@ def uniform_scores(length: int, period: int) -> dict[str, float]:
     return {name: float(score(uniform(length), period)) for name, score in PATTERN_SCORES.items()}
 
 
+def counted_positions(length: int, period: int) -> dict[str, int]:
+    """Over how many rows of a pattern each score is a mean."""
+    rows = {"previous_token": length - 1, "duplicate_token": period, "induction": period}
+    return {name: rows.get(name, length) for name in PATTERN_SCORES}
+
+
 def repeated_tokens(model: Any, n: int = 20, period: int = 50, seed: int = 0) -> Int[Tensor, "n pos"]:
     """`n` seeded sequences of `period` different random tokens, each repeated once, behind BOS if the tokeniser puts
     one.

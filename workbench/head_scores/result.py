@@ -96,9 +96,14 @@ class HeadScores:
         """The scores."""
         return tuple(self.values)
 
+    @property
+    def positions(self) -> Mapping[str, int]:
+        """Score of patterns → over how many positions (rows of patterns), of all sequences or prompts, it is a mean."""
+        return self.info.get("positions", {})
+
     def table(self) -> pd.DataFrame:
-        """One row a head: every score, its 95 % interval where it is a mean, and beside it what a uniform head and the
-        average head of the random model have."""
+        """One row a head: every score, its 95 % interval where it is a mean, and beside it over how many positions it
+        is taken, and what a uniform head and the average head of the random model have."""
         import pandas as pd
 
         n_layers, n_heads = next(iter(self.values.values())).shape
@@ -111,6 +116,8 @@ class HeadScores:
                 columns |= {f"{name}_low": low.ravel(), f"{name}_high": high.ravel()}
             if name in self.pairs:
                 columns[f"{name}_with"] = self._partners(name)
+            if name in self.positions:
+                columns[f"{name}_positions"] = self.positions[name]
             if name in self.uniform:
                 columns[f"{name}_uniform"] = np.broadcast_to(self.uniform[name], values.shape).ravel()
             if name in self.random:
@@ -118,8 +125,8 @@ class HeadScores:
         return pd.DataFrame(columns)
 
     def chance(self) -> pd.DataFrame:
-        """One row a score: what a uniform causal head has (its mean over heads where it is one a head), and the mean
-        and the 95th percentile of the random model's heads."""
+        """One row a score: over how many positions it is taken (of patterns), what a uniform causal head has (its mean
+        over heads where it is one a head), and the mean and the 95th percentile of the random model's heads."""
         import pandas as pd
 
         rows = []
@@ -130,6 +137,7 @@ class HeadScores:
                 {
                     "score": name,
                     "units": UNITS.get(name, ""),
+                    "positions": float(self.positions.get(name, np.nan)),
                     "uniform": float(np.mean(self.uniform[name])) if name in self.uniform else np.nan,
                     "random": float(np.nanmean(random)) if known and random is not None else np.nan,
                     "random_95": float(np.nanpercentile(random, 95)) if known and random is not None else np.nan,
@@ -186,9 +194,9 @@ class HeadScores:
         rows = []
         for row in self.chance().to_dict("records"):
             best = ", ".join(f"{head} ({number(value)})" for head, value in self.top(row["score"], 3))
-            levels = [number(row[k]) for k in ("uniform", "random", "random_95")]
+            levels = [number(row["positions"], ".0f"), *(number(row[k]) for k in ("uniform", "random", "random_95"))]
             rows.append((row["score"].replace("_", " "), best, *levels))
-        head = ("score", "strongest heads", "uniform head", "random weights", "their 95th percentile")
+        head = ("score", "strongest heads", "positions", "uniform head", "random weights", "their 95th percentile")
         picture = image(png(self.picture("induction"), dpi=90), "induction scores")
         return f"<div><b>{escape(self._label)}</b>{html_table(head, rows)}{picture}</div>"
 
@@ -207,6 +215,7 @@ class HeadScores:
         known = [f"{name} {number(level)}" for name, level in levels.items() if level == level]
         on_task = score in ON_TASK or "sequences" not in self.info
         on = f"{self.info.get('task')}, n = {self.info.get('n')}" if on_task else ""
+        counted = [f"{self.positions[score]:,} positions"] if score in self.positions else []
         repeated = f"{self.info.get('sequences')} × {self.info.get('period')} random tokens, repeated"
         source = on or (repeated if score in self.samples or score == "similarity" else "weights alone")
         return Heatmap(
@@ -214,7 +223,7 @@ class HeadScores:
             [str(j) for j in range(n_heads)],
             [str(i) for i in range(n_layers)],
             title=f"{self.info.get('model')} · {score.replace('_', ' ')}",
-            subtitle=" · ".join([source, *known]),
+            subtitle=" · ".join([source, *counted, *known]),
             scale=f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
             x_title="head",
             y_title="layer",

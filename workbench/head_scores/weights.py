@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from workbench.core import Head
 from workbench.models.anatomy import find
+from workbench.models.precision import at_least_float32, called_in_float32
 
 KINDS = ("q", "k", "v")
 
@@ -46,14 +47,16 @@ class HeadWeights:
                 folded = read_through(model, norm, weight)
                 gain = _gain_of_heads(model, i, anatomy.query_norm if name == "Q" else anatomy.key_norm)
                 parts[name].append(folded * gain if name != "V" and gain is not None else folded)
-            parts["O"].append(attn.W_O[heads] if after is None else attn.W_O[heads] * model.norm_weight(after))
+            W_O = at_least_float32(attn.W_O[heads])
+            parts["O"].append(W_O if after is None else W_O * model.norm_weight(after))
         layers = torch.tensor(list(layer_indices)).repeat_interleave(len(heads))
-        stacked = {name: torch.cat([x.detach().float().cpu() for x in each]) for name, each in parts.items()}
+        stacked = {name: torch.cat([at_least_float32(x.detach()).cpu() for x in each]) for name, each in parts.items()}
         return cls(**stacked, layer=layers.float())
 
 
 def read_through(model: Any, norm: nn.Module | None, weight: Float[Tensor, "*some d_model d_out"]) -> Tensor:
     """A matrix that reads the normed residual, as one that reads the residual itself (but for the denominator)."""
+    weight = at_least_float32(weight)
     if norm is None:
         return weight
     folded = model.norm_weight(norm)[:, None] * weight
@@ -65,9 +68,8 @@ def _gain_of_heads(model: Any, layer: int, name: str) -> Tensor | None:
     if norm is None:
         return None
     probe = torch.ones(1, 1, 1, model.d_head, device=model.device, dtype=model.dtype)
-    return norm(
-        probe
-    ).flatten()  # of ones, whose mean square is 1 up to epsilon, a root-mean-square norm gives its gain
+    # Of ones, whose mean square is 1 up to epsilon, a root-mean-square norm gives its gain.
+    return called_in_float32(norm, probe).flatten()
 
 
 def copy_score(model: Any, heads: HeadWeights) -> Float[Tensor, "head"]:
@@ -77,8 +79,8 @@ def copy_score(model: Any, heads: HeadWeights) -> Float[Tensor, "head"]:
     The circuit's nonzero eigenvalues are those of the small ``W_O (W_U W_E) W_V [d_head, d_head]``.
     """
     final = model.module(model.anatomy.final_norm)
-    unembed = read_through(model, final, model.W_U.detach().float()).float().cpu()
-    back = unembed @ model.W_E.detach().float().cpu()  # [d_model, d_model]
+    unembed = read_through(model, final, model.W_U.detach()).cpu()
+    back = unembed @ at_least_float32(model.W_E.detach()).cpu()  # [d_model, d_model]
     small = heads.O @ back @ heads.V
     eigenvalues = torch.linalg.eigvals(small)
     return eigenvalues.real.sum(-1) / eigenvalues.abs().sum(-1)
@@ -98,7 +100,7 @@ def composition(heads: HeadWeights) -> dict[str, Float[Tensor, "reader writer"]]
         "v": heads.V @ _root(heads.O.mT).mT,
     }
     sizes, n = writes.flatten(1).norm(dim=1), len(writes)
-    scores = {kind: torch.full((n, n), torch.nan) for kind in reads}
+    scores = {kind: writes.new_full((n, n), torch.nan) for kind in reads}
     for layer in heads.layer.unique():
         readers, earlier = heads.layer == layer, heads.layer < layer
         before = writes[earlier].flatten(0, 1)

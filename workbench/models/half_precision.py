@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from workbench.models.resumption import HALF
+from workbench.models.precision import HALF
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel

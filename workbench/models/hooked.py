@@ -9,28 +9,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from workbench import arguments
 from workbench.core import SITES
-from workbench.errors import UnknownName, UnsupportedModel, UsageError
+from workbench.errors import UnknownName, UnsupportedModel
 from workbench.models import attention_hook, kept_state, sdpa_attention, self_check
 from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
+from workbench.models.checked_hooks import CheckedHooks
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality, Sizes
+from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.proofs import Proofs
 from workbench.models.taps import norm_eps, tapped
 
 
-class HookedModel(Modality, HookedRootModule):
+class HookedModel(Modality, CheckedHooks):
     """A transformer whose every head can be recorded and edited: what does not depend on the kind of its inputs, which
     a subclass gives (`workbench.models.modality.Modality`).
 
@@ -156,50 +157,6 @@ class HookedModel(Modality, HookedRootModule):
         """While it lasts, modules may change what they keep beside their parameters (`workbench.models.kept_state`)."""
         return kept_state.state_put_back(kept_state.modules_with_state(self.hf))
 
-    def run_with_cache(
-        self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
-    ) -> tuple[Any, Any]:
-        """As in TransformerLens: the output and an `ActivationCache` of every hook point that fired.
-
-        Raises:
-            UnknownName: `names_filter` names a hook point that the model does not have.
-            UsageError: `names_filter` matches none of them.
-        """
-        requested: Any = kwargs.get("names_filter")
-        if isinstance(requested, str) or callable(requested):
-            requested = [requested]
-        names: list[Any] = list(requested or ())
-        for name in names:
-            self._require(name)
-        output, cache = super().run_with_cache(*args, **kwargs)
-        if not return_cache_object:
-            return output, cache
-        activations = ActivationCache(cache, self)
-        return output, activations.remove_batch_dim() if remove_batch_dim else activations
-
-    @contextmanager
-    def hooks(self, *args: Any, **kwargs: Any) -> Iterator[HookedModel]:
-        """As in TransformerLens; another thread's calls wait until these hooks are gone."""
-        with self.lock, super().hooks(*args, **kwargs):
-            yield self
-
-    def has_active_hooks(self) -> bool:
-        """Whether any hook point has a hook."""
-        return bool(self._active_hooks())
-
-    def _active_hooks(self) -> dict[str, Tap]:
-        return {name: point for name, point in self.hook_dict.items() if point.has_hooks()}
-
-    def _enable_hook(self, name: str | Callable[[str], bool], hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
-        self._require(name)
-        super()._enable_hook(name, hook, dir)
-
-    def _require(self, name: str | Callable[[str], bool]) -> None:
-        if isinstance(name, str) and name not in self.hook_dict:
-            raise UnknownName("site", name, self.hook_dict)
-        if callable(name) and not any(name(hook_name) for hook_name in self.hook_dict):
-            raise UsageError(f"The filter {name!r} matches none of the model's {len(self.hook_dict)} hook points.")
-
     # --- sites ----------------------------------------------------------------------------------------------------
 
     def hook_name(self, site: str, layer: int) -> str:
@@ -264,10 +221,12 @@ class HookedModel(Modality, HookedRootModule):
         return self.layer(layer).get_submodule(name)
 
     def norm_weight(self, norm: nn.Module) -> Float[Tensor, "d_model"]:
-        """What a norm multiplies by, measured on its own output so that ``weight`` and ``1 + weight`` need no table."""
+        """What a norm multiplies by, at least in float32; measured on its own output so that ``weight`` and
+        ``1 + weight`` need no table."""
         probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
         probe[..., ::2] = -1  # mean 0, mean square 1
-        out = norm(probe)[0, 0] - getattr(norm, "bias", torch.zeros((), device=self.device))
+        bias = getattr(norm, "bias", None)
+        out = called_in_float32(norm, probe)[0, 0] - (0 if bias is None else at_least_float32(bias))
         return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
 
     def accumulated_bias(
@@ -275,12 +234,12 @@ class HookedModel(Modality, HookedRootModule):
     ) -> Float[Tensor, "d_model"]:
         """Sum of the output biases of the attention (and MLP) branches below `layer`; with `mlp_input` also its own
         attention's."""
-        total = torch.zeros(self.d_model, device=self.device, dtype=self.dtype)
+        total = at_least_float32(torch.zeros(self.d_model, device=self.device, dtype=self.dtype))
         for i in range(layer + mlp_input):
             total = total + self.blocks[i].attn.b_O
             if include_mlp_biases and i < layer:
                 total = total + bias_of(find(self.part(i, self.anatomy.mlp), self.anatomy.mlp_output), total)
-        return total
+        return total.to(self.dtype)
 
     def _require_parts(self) -> None:
         """Every part that the anatomy names has to be there."""

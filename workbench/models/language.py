@@ -17,6 +17,7 @@ from workbench.errors import UnsupportedModel, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hooked import HookedModel
+from workbench.models.precision import at_least_float32
 from workbench.models.prompts import prepare
 from workbench.models.proofs import next_length
 from workbench.models.resumable_layers import LayersRun
@@ -218,7 +219,7 @@ class HookedLM(TransformerLensTools, HookedModel):
 
 
 def _loss(logits: Tensor, ids: Tensor, mask: Tensor | None) -> Float[Tensor, ""]:
-    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    losses = F.cross_entropy(at_least_float32(logits[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     if mask is None:
         return losses.mean()
     weights = (mask[:, 1:] * mask[:, :-1]).flatten().to(losses.dtype)

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 from workbench.models.attention_hook import AttentionEdits, AttentionInputs
 from workbench.models.layer_arguments import Call, each_tensor, without_caches, without_mask
+from workbench.models.precision import HALF
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
 
-HALF = (torch.bfloat16, torch.float16)
 #: What sums in another order may move a layer's output by, as a share of what the layer adds. Most families compute
 #: norms, rotations and softmax in float32 even in a float64 model.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from workbench.errors import HookError, UnknownName
 from workbench.models.attention_hook import AttentionEdits, Tap, set_edits
+from workbench.models.precision import at_least_float32
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -220,7 +221,7 @@ def _differentiable(value: Tensor, like: Tensor) -> Tensor:
 
 def norm_scale(norm: nn.Module, x: Tensor) -> Tensor:
     """What a norm divides by: ``sqrt(mean((x − mean)²) + eps)`` for LayerNorm, ``sqrt(mean(x²) + eps)`` for RMSNorm."""
-    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    x = at_least_float32(x)
     if isinstance(norm, nn.LayerNorm):
         x = x - x.mean(-1, keepdim=True)
     return (x.pow(2).mean(-1, keepdim=True) + norm_eps(norm)).sqrt()

@@ -81,7 +81,7 @@ class TransformerLensTools:
         (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries."""
         index = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
         rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
-        return rows * self.norm_weight(self.module(self.anatomy.final_norm))
+        return (rows * self.norm_weight(self.module(self.anatomy.final_norm))).to(rows.dtype)
 
 
 def _checked_ids(ids: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workbench import arguments
 from workbench.core import Head
+from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.patching.record import record
 from workbench.patching.resolve import require_language
@@ -51,7 +52,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
     words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
     return Attention(
-        tuple(words), pattern.float().cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
+        tuple(words), at_least_float32(pattern).cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
     )
 
 

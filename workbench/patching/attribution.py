@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from workbench.cache.result_cache import ResultCache
 from workbench.errors import UsageError
 from workbench.inputs.paired import Group
+from workbench.models.precision import at_least_float32
 from workbench.models.resumable import Tap
 from workbench.patching.capture import Capture
 from workbench.patching.cone import EachPosition
@@ -87,7 +88,7 @@ def _changes(plan: Plan, batch: SweepBatch) -> Float[np.ndarray, "cell input"]:
                 else:
                     value = source(activation) if callable(source) else source[depth]
                 # Per position from the first that can change on, and per head: the sum over its dimensions.
-                change = ((value - activation) * gradients[depth][j]).sum(-1).double().cpu().numpy()
+                change = first_order_change(value, activation, gradients[depth][j])
                 for c, cell in cells:
                     of_head = change if cell.head is None else change[:, cell.head]
                     changes[c, k] += sum(
@@ -96,6 +97,14 @@ def _changes(plan: Plan, batch: SweepBatch) -> Float[np.ndarray, "cell input"]:
                         if position is None or position >= batch.first
                     )
     return changes
+
+
+def first_order_change(
+    value: Shaped[Tensor, "pos *head d"], activation: Shaped[Tensor, "pos *head d"], gradient: Tensor
+) -> Float[np.ndarray, "pos *head"]:
+    """``Σ_d (value − activation) · gradient``, at least in float32."""
+    value, activation, gradient = map(at_least_float32, (value, activation, gradient))
+    return ((value - activation) * gradient).sum(-1).double().cpu().numpy()
 
 
 def _gradients(plan: Plan, batch: SweepBatch, prompts: Sequence[int]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:

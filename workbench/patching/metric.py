@@ -1,7 +1,7 @@
 """What a metric is: one number for each example, from the logits of the last position.
 
 Each file of `workbench.patching.metrics` is a metric; a callable ``f(logits [row, d_vocab], example) -> [row]`` of your
-own is one, too.
+own is one, too. Logits in half precision reach a metric in float32: what it computes is not rounded to their precision.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
+from workbench.models.precision import at_least_float32
 from workbench.registry import METRICS, TASKS
 
 #: From token ids to their columns among the logits that a metric receives.
@@ -25,13 +26,17 @@ Columns = Callable[[tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class Example:
-    """What a metric receives of one example besides the logits."""
+    """What a metric receives of one example besides the logits; `reference` is at least in float32, like these."""
 
     index: int
     answer: tuple[int, ...]
     wrong: tuple[int, ...]
     options: tuple[int, ...]
     reference: Float[Tensor, "d_vocab"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None:
+            object.__setattr__(self, "reference", at_least_float32(self.reference))
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Metric:
     Attributes:
         name, units: for people; the name is that of the file.
         score: ``f(logits [row, n], example, columns) -> [row]`` where ``columns(ids)`` are the columns of token ids.
+            The logits are the model's own, in float32 if the model is in half precision.
         tokens: the ids whose logits are needed, or None when all of them are.
         reference: whether the clean run's logits are needed.
         answers: whether it reads the example's answers.
@@ -72,7 +78,7 @@ class Metric:
                 )
             return torch.tensor(ids if required is None else [required.index(i) for i in ids], device=logits.device)
 
-        scores = self.score(logits, example, columns)
+        scores = self.score(at_least_float32(logits), example, columns)
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:1]:
             expected = f"one number per row, a tensor of shape ({logits.shape[0]},)"
             raise UsageError(f"metric={self.name}: returned {arguments.as_typed(scores)}, expected {expected}.")
@@ -80,7 +86,8 @@ class Metric:
 
 
 def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -> Metric:
-    """The metric of that name, or a callable ``f(logits [row, d_vocab], example) -> [row]`` as one.
+    """The metric of that name, or a callable ``f(logits [row, d_vocab], example) -> [row]`` as one; the logits that it
+    receives are at least in float32.
 
     Raises:
         UnknownName: no metric of that name; the nearest are suggested.

@@ -15,6 +15,7 @@ from workbench.cache import store_of
 from workbench.core import RECORDED_KINDS, Edit
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
+from workbench.models.precision import at_least_float32
 from workbench.patching.batches import BATCH_SIZE, batches
 from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits, edit_list
@@ -75,7 +76,7 @@ class Outcome:
     def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
         """The k most likely next tokens of each input with the edits, with their probabilities."""
         k = arguments.whole_number("k", k, at_least=1, at_most=self.logits.shape[-1])
-        values, ids = self.logits.softmax(-1).topk(k)
+        values, ids = at_least_float32(self.logits).softmax(-1).topk(k)
         name = self.tokenizer.decode if self.tokenizer is not None else str
         return [
             [(name(i), p) for i, p in zip(row, ps, strict=True)]

@@ -63,7 +63,7 @@ def sweep(
             `workbench.core.Edit`), or a function of one input's activation.
         direction: for ``patch``: ``denoise`` (the corrupt run with clean values; the default) or ``noise`` (the clean
             run with corrupt values). The other edits' base is the clean run, and they take no direction but noise.
-        metric: a name of `METRICS`, or ``f(logits [row, d_vocab], example) -> [row]``.
+        metric: a name of `METRICS`, or ``f(logits [row, d_vocab], example) -> [row]``, at least in float32.
         layers, heads: which ones; all by default.
         positions: names or indices. Without ``by="position"`` all of them are edited at once (by default every
             position); with it they are the axis: by default the task's named positions, or every index where the task

@@ -19,6 +19,7 @@ from torch import Tensor
 from workbench.arguments import refusal
 from workbench.errors import BadInput, UsageError
 from workbench.inputs.paired import PairedInputs
+from workbench.models.precision import at_least_float32
 from workbench.patching.cone import EachPosition
 from workbench.patching.recorder import Recorder
 
@@ -152,14 +153,19 @@ class Mean:
     def _mean(self, depth: int, length: int, position: int, name: str | None) -> Tensor:
         reference = self.reference
         if self.over_positions:
-            return torch.cat([acts[depth] for acts in self._recorded]).mean(0)
+            return mean_of(torch.cat([acts[depth] for acts in self._recorded]))
         named = [i for i in range(len(reference)) if name is not None and name in reference.positions[i]]
         if named:
-            return torch.stack([self._recorded[i][depth][reference.positions[i][str(name)]] for i in named]).mean(0)
+            return mean_of(torch.stack([self._recorded[i][depth][reference.positions[i][str(name)]] for i in named]))
         same = [i for i in range(len(reference)) if len(reference.clean[i]) == length]
         if not same:
             raise BadInput(f"There is no input of {length} positions to take the mean over. Use mean_over='positions'.")
-        return torch.stack([self._recorded[i][depth][position] for i in same]).mean(0)
+        return mean_of(torch.stack([self._recorded[i][depth][position] for i in same]))
+
+
+def mean_of(activations: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, "*rest"]:
+    """Their mean, computed at least in float32, in their own precision."""
+    return at_least_float32(activations).mean(0).to(activations.dtype)
 
 
 @dataclass

@@ -34,6 +34,15 @@ def test_each_score_of_a_prompt_is_shown_with_its_chance_level() -> None:
     assert score.signed and score.levels == [pytest.approx(-median, abs=1e-6), pytest.approx(median, abs=1e-6)]
 
 
+def test_a_score_says_over_how_many_positions_it_is_taken() -> None:
+    _, record = record_of()
+    assert len(record) == 14 and len(set(record.ids.tolist())) == 12  # two tokens occur twice
+    for name, count in (("induction", 2), ("duplicate_token", 2), ("previous_token", 13), ("sink", 14)):
+        score = prompt_score(record, wb.Head(0, 0), name)
+        assert f"Mean over {count} positions" in score.note and score.metadata["positions"] == count
+        assert score.signed == ("other later positions" in score.note) == (count == 2)
+
+
 def test_a_prompt_without_repeats_says_why_heads_have_no_value() -> None:
     _, record = record_of("Paul gave Anna")
     assert len(set(record.ids.tolist())) == len(record)

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 import workbench as wb
+from app import sidebar
 from app.heads import pattern_chart, record_scores
 from app.heads.prompt_record import PromptRecord
 from app.heads.weights import ov_qk_summary, promoted_tokens
 from tests.families import VOCABULARY
 from workbench.head_scores import patterns
-from workbench.head_scores.on_prompt import earlier, prompt_scores, uniform_prompt_scores
+from workbench.head_scores.on_prompt import counted_positions, earlier, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.weights import HeadWeights
 
 TEXT = "When Mary and John went to the store, John gave a drink to"
@@ -29,14 +30,22 @@ def record_of(text: str = TEXT) -> PromptRecord:
     return PromptRecord(model, model.to_tokens(text)[0].tolist(), cache=False)
 
 
-def test_on_repeated_tokens_a_prompts_scores_are_the_tables() -> None:
+def test_on_repeated_tokens_a_prompts_scores_are_the_tables_beyond_what_others_give() -> None:
     generator, period = torch.Generator().manual_seed(0), 12
     ids = torch.randperm(VOCABULARY, generator=generator)[:period].repeat(2)
     A = torch.rand(2, 3, 2 * period, 2 * period, generator=generator).tril()
     A /= A.sum(-1, keepdim=True)
     scores = prompt_scores(A, ids)
     for name, score in patterns.PATTERN_SCORES.items():
-        torch.testing.assert_close(scores[name], score(A, period))
+        offset = {"duplicate_token": period, "induction": period - 1}.get(name)
+        if offset is None:
+            torch.testing.assert_close(scores[name], score(A, period))
+            continue
+        n = 2 * period
+        others = [[A[..., o, q - offset] for o in range(q - offset + 1, n) if o != q] for q in range(period, n)]
+        beyond = score(A, period) - torch.stack([torch.stack(each).mean(0) for each in others]).mean(0)
+        torch.testing.assert_close(scores[name], beyond)
+    assert counted_positions(ids) == patterns.counted_positions(2 * period, period)
 
 
 def test_scores_of_tokens_that_occur_once_are_nan_and_others_are_means() -> None:
@@ -44,9 +53,65 @@ def test_scores_of_tokens_that_occur_once_are_nan_and_others_are_means() -> None
     assert earlier(ids).nonzero().tolist() == [[2, 0], [4, 0], [4, 2]]
     A = torch.arange(25.0).reshape(5, 5)
     scores = prompt_scores(A, ids)
-    assert scores["duplicate_token"] == pytest.approx((A[2, 0] + A[4, 0] + A[4, 2]) / 2)
-    assert scores["induction"] == pytest.approx((A[2, 1] + A[4, 1] + A[4, 3]) / 2)
+    # Key 0 is also seen by positions 1 and 3, key 2 by position 3.
+    to_first, to_second = (A[1, 0] + A[3, 0]) / 2, A[3, 2]
+    duplicate = (A[2, 0] - to_first) + (A[4, 0] - to_first) + (A[4, 2] - to_second)
+    assert scores["duplicate_token"] == pytest.approx(float(duplicate) / 2)
+    # Key 1 is also seen by position 3; key 3 by position 4 alone, whose match it is, so that it does not count.
+    induction = (A[2, 1] - A[3, 1]) + (A[4, 1] - A[3, 1])
+    assert scores["induction"] == pytest.approx(float(induction) / 2)
+    assert counted_positions(ids) == {
+        "previous_token": 4,
+        "duplicate_token": 2,
+        "induction": 2,
+        "sink": 5,
+        "entropy": 5,
+        "locality": 5,
+    }
     assert np.isnan(uniform_prompt_scores(torch.tensor([1, 2, 3]))["induction"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_beyond_other_positions_are_those_of_plain_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 17
+    ids, A = rng.integers(0, 6, n).tolist(), np.tril(rng.random((2, n, n)))
+    A /= A.sum(-1, keepdims=True)
+    for name, offset in (("duplicate_token", 0), ("induction", 1)):
+        matches = {(q, k + offset) for q in range(n) for k in range(q) if ids[k] == ids[q] and k + offset < q}
+        rows: dict[int, np.ndarray] = {}
+        for q, k in sorted(matches):
+            others = [A[:, o, k] for o in range(k + 1, n) if (o, k) not in matches]
+            if others:
+                rows[q] = rows.get(q, np.zeros(2)) + A[:, q, k] - np.mean(others, axis=0)
+        scores = prompt_scores(torch.tensor(A), torch.tensor(ids))
+        np.testing.assert_allclose(scores[name], np.mean(list(rows.values()), axis=0), atol=1e-12)
+        assert counted_positions(torch.tensor(ids))[name] == len(rows) > 3
+
+
+def test_a_key_that_every_position_attends_to_scores_nothing_and_a_match_scores_one() -> None:
+    ids = torch.tensor([3, 4, 5, 3, 6, 4, 7])
+    n, sink = len(ids), torch.zeros(7, 7)
+    sink[:, 1] = 1  # behind the earlier 3
+    sink[0] = torch.eye(n)[0]
+    perfect = torch.eye(n)
+    perfect[[3, 5]] = torch.eye(n)[[1, 2]]
+    for name, A, expected in (("induction", sink, 0.0), ("induction", perfect, 1.0), ("duplicate_token", sink, 0.0)):
+        assert float(prompt_scores(A, ids)[name]) == pytest.approx(expected, abs=1e-7)
+    assert counted_positions(ids)["induction"] == 2
+
+
+def test_on_the_first_prompt_an_induction_head_comes_before_one_that_looks_at_a_fixed_key() -> None:
+    """17.4 is an induction head on repeated random tokens and in the finding ioi-circuit, 4.7 is not: all later
+    positions attend to " the", which happens to stand behind the first " to"."""
+    model = wb.load()
+    record = PromptRecord(model, model.to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
+    induction, at = record.scores["induction"], (17, 4)
+    assert np.unravel_index(induction.argmax(), induction.shape) == at
+    assert induction[at] > 5 * induction[4, 7] and record.positions["induction"] == 2
+    the = record.tokens.index(" the")
+    assert record.ids[the - 1] == record.ids[-1]  # the last "to" matches it
+    assert record.pattern(wb.Head(4, 7))[the + 1 :, the].min() > 0.3
 
 
 def test_pattern_and_next_tokens_are_hugging_faces() -> None:

@@ -57,6 +57,8 @@ def test_the_data_of_the_grid_have_the_intervals_and_one_prompt_has_none() -> No
         3,
         4,
     ) and "rough" in score.note
+    assert f"Mean over 3 prompts ({scores.positions['sink']} positions in all)." in score.note
+    assert task_scores.mean_score(scores, "induction").signed
     np.testing.assert_array_equal(score.metadata["low"], scores.interval("sink")[0].T)
     alone = task_scores.mean_score(wb.scores_on(wb.load("tiny"), wb.task("ioi", n=1), cache=False), "sink")
     assert "no interval" in alone.note and alone.texts is not None and "nan" not in "".join(alone.texts.ravel())

@@ -33,21 +33,33 @@ def test_they_are_means_over_the_prompts_of_hugging_faces_patterns(model: wb.Hoo
     calls: list[tuple[int, int]] = []
     result = wb.scores_on(model, task, cache=tmp_path, progress=lambda done, total, _: calls.append((done, total)))
     previous, duplicate, induction, sink = [], [], [], []
+    counted = {"previous_token": 0, "duplicate_token": 0, "induction": 0, "sink": 0}
     for clean, _ in resolve_inputs(task, model).texts:
         ids, A = patterns(model, clean)
         again = [(q, k) for q in range(len(ids)) for k in range(q) if ids[q] == ids[k]]
-        rows = sorted({q for q, _ in again})
         previous.append(np.mean([A[:, :, q, q - 1] for q in range(1, len(ids))], axis=0))
         sink.append(A[..., 0].mean(-1))
-        duplicate.append(sum(A[:, :, q, k] for q, k in again) / len(rows))
         later = [(q, k + 1) for q, k in again if k + 1 < q]
-        induction.append(sum(A[:, :, q, k] for q, k in later) / len({q for q, _ in later}))
+        for name, scores, pairs in (("duplicate_token", duplicate, again), ("induction", induction, later)):
+            others = {k: [A[:, :, o, k] for o in range(k + 1, len(ids)) if (o, k) not in pairs] for _, k in pairs}
+            beyond = [(q, A[:, :, q, k] - np.mean(others[k], axis=0)) for q, k in pairs if others[k]]
+            rows = {q for q, _ in beyond}
+            scores.append(sum(value for _, value in beyond) / len(rows))
+            counted[name] += len(rows)
+        counted["previous_token"] += len(ids) - 1
+        counted["sink"] += len(ids)
     expected = {"previous_token": previous, "duplicate_token": duplicate, "induction": induction, "sink": sink}
     for name, each in expected.items():
         np.testing.assert_allclose(result.samples[name], np.stack(each), atol=1e-5, err_msg=name)
         np.testing.assert_allclose(result[name], np.mean(each, axis=0), atol=1e-5, err_msg=name)
         low, high = result.interval(name)
         assert (low <= result[name] + 1e-12).all() and (result[name] <= high + 1e-12).all() and (low < high).any()
+        assert result.positions[name] == counted[name]
+        assert set(result.table()[f"{name}_positions"]) == {counted[name]}
+    assert result.chance().set_index("score")["positions"].dropna().to_dict() == result.info["positions"]
+    assert np.isnan(result.chance().set_index("score").loc["direct_logit_attribution", "positions"])
+    heads = result.json()["tables"]["heads"] if "tables" in result.json() else result.json()["heads"]
+    assert heads[0]["induction_positions"] == counted["induction"]
     assert calls[-1] == (5, 5) and result.info["task"] == "ioi" and result.info["n"] == 5
     again = wb.scores_on(model, task, cache=False)
     np.testing.assert_allclose(again["entropy"], result["entropy"], atol=1e-5)
@@ -66,7 +78,7 @@ def test_attribution_and_its_chance_are_those_of_the_task(model: wb.HookedLM, tm
 
 
 def test_prompts_that_repeat_nothing_have_no_duplicate_score(model: wb.HookedLM) -> None:
-    once, twice, other = "Mary went to", "John to to", "John went to"
+    once, twice, other = "Mary went to the", "John to to the", "John went to the"
     pairs = wb.pairs(clean=[once, twice, twice], corrupt=[other] * 3, answer=[" a"] * 3, wrong=[" b"] * 3)
     ids = [model.to_tokens(text)[0].tolist() for text in (once, twice)]
     assert len(set(ids[0])) == len(ids[0]) and len(set(ids[1])) < len(ids[1])

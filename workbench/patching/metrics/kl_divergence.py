@@ -1,4 +1,4 @@
-"""KL(clean ‖ edited) of the next-token distribution."""
+"""KL(clean ‖ edited) of the next-token distribution; where rounding would make it negative, 0."""
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ def score(logits: Tensor, example: Example, columns: Columns) -> Tensor:
     if example.reference is None:
         raise BadInput("The KL divergence needs the clean run's logits.")
     clean = example.reference.log_softmax(-1)
-    return (clean.exp() * (clean - logits.log_softmax(-1))).sum(-1)
+    return (clean.exp() * (clean - logits.log_softmax(-1))).sum(-1).clamp(min=0)
 
 
 metric = Metric("kl_divergence", "nats", score, reference=True, answers=False)
