@@ -21,6 +21,11 @@ PARTS = {
     "gpt_neox": ("gpt_neox.layers", "attention", "dense", ""),
     "gemma2": ("model.layers", "self_attn", "o_proj", "pre_feedforward_layernorm"),
     "gemma3": ("model.layers", "self_attn", "o_proj", "pre_feedforward_layernorm"),
+    "gemma3n": ("model.layers", "self_attn", "o_proj", "pre_feedforward_layernorm"),
+    "biogpt": ("biogpt.layers", "self_attn", "out_proj", ""),
+    "whisper": ("model.decoder.layers", "self_attn", "out_proj", ""),
+    "modernbert-decoder": ("model.layers", "attn", "Wo", "mlp_norm"),
+    "dbrx": ("transformer.blocks", "norm_attn_norm.attn", "out_proj", "norm_attn_norm.norm_2"),
 }
 LLAMA_LIKE = ("model.layers", "self_attn", "o_proj", "post_attention_layernorm")
 #: Families that norm q and k between projection and rotation, and whether heads come before positions there.

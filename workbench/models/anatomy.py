@@ -134,6 +134,21 @@ GPT_NEOX = Anatomy(
     parallel=True,
 )
 
+DBRX = Anatomy(
+    layers="transformer.blocks",
+    embed="transformer.wte",
+    final_norm="transformer.norm_f",
+    unembed="lm_head",
+    attention="norm_attn_norm.attn",
+    mlp="ffn",
+    attn_out="norm_attn_norm.attn",
+    mlp_out="ffn",
+    norm1="norm_attn_norm.norm_1",
+    norm2="norm_attn_norm.norm_2",
+    output="out_proj",
+    rotary=True,
+)
+
 #: `config.model_type` → anatomy.
 FAMILIES: dict[str, Anatomy] = {
     "llama": LLAMA,
@@ -144,7 +159,11 @@ FAMILIES: dict[str, Anatomy] = {
     "gemma3_text": replace(GEMMA, query_norm="q_norm", key_norm="k_norm", heads_first=True),
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
+    "dbrx": DBRX,
 }
+#: Usual names of parts, for families that are not listed.
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "layer_norm", "final_norm", "norm_f")
+_MLP_OUTPUTS = ("down_proj", "fc2", "c_proj", "w2", "Wo")
 
 
 def anatomy_of(model: Any) -> tuple[Anatomy, bool]:
@@ -172,21 +191,21 @@ def discover(model: Any) -> Anatomy:
     return Anatomy(
         layers=layers,
         embed=_name_of(model, model.get_input_embeddings()),
-        final_norm=_prefixed(trunk, _first(find(model, trunk), "norm", "final_layernorm", "final_layer_norm", "ln_f")),
+        final_norm=_prefixed(trunk, _first(find(model, trunk), *_FINAL_NORMS)),
         unembed=_unembed_name(model),
         attention=attention,
         attn_out=attention,
         mlp=(mlp := _first(layer, "mlp", "feed_forward", "block_sparse_moe", "ffn")),
         mlp_out=mlp,
-        norm1=_first(layer, "input_layernorm", "ln_1", "norm1"),
-        norm2=_first(layer, "post_attention_layernorm", "ln_2", "norm2"),
+        norm1=_first(layer, "input_layernorm", "ln_1", "norm1", "self_attn_layer_norm", "attn_norm"),
+        norm2=(norm2 := _first(layer, "post_attention_layernorm", "ln_2", "norm2", "mlp_norm")),
         query=_first(attention_module, "q_proj"),
         key=_first(attention_module, "k_proj"),
         value=_first(attention_module, "v_proj"),
-        output=_first(attention_module, "o_proj", "out_proj", "dense", "c_proj"),
-        mlp_output=_first(find(layer, mlp) if layer is not None and mlp else None, "down_proj", "fc2", "c_proj", "w2"),
+        output=_first(attention_module, "o_proj", "out_proj", "dense", "c_proj", "Wo"),
+        mlp_output=_first(find(layer, mlp) if layer is not None and mlp else None, *_MLP_OUTPUTS),
         rotary=True,
-        parallel=_first(layer, "post_attention_layernorm", "ln_2", "norm2") == "",
+        parallel=norm2 == "",
     )
 
 

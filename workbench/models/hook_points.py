@@ -137,7 +137,7 @@ class BlockHooks(nn.Module):
         self.attn = AttentionHooks(model, layer)
         for name, norm in (("ln1", model.anatomy.norm1), ("ln2", model.anatomy.norm2)):
             module = find(model.layer(layer), norm) if norm else None
-            if module is not None:
+            if module is not None and not isinstance(module, nn.Identity):
                 setattr(self, name, Norm(module))
 
 

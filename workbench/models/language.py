@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench import arguments
-from workbench.errors import UnsupportedModel, UsageError
+from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hooked import HookedModel
@@ -23,6 +23,7 @@ from workbench.models.proofs import next_length
 from workbench.models.resumable_layers import LayersRun
 from workbench.models.self_check import close
 from workbench.models.transformer_lens_api import TransformerLensTools
+from workbench.models.unsupported import require_decoder, require_parts, require_sizes
 
 #: Tokens of each input of the load-time self-check.
 TRIAL_LENGTH = 8
@@ -123,17 +124,15 @@ class HookedLM(TransformerLensTools, HookedModel):
         return getattr(self.config, "final_logit_softcapping", None)
 
     def parts_of(self, hf: Any) -> tuple[Anatomy, bool]:
+        require_decoder(hf)
+        require_sizes(hf, self.config)
         return anatomy_of(hf)
 
     def count_outputs(self) -> int:
         return int(self.config.vocab_size)
 
     def _require_parts(self) -> None:
-        if not self.anatomy.layers or not self.anatomy.attention or not self.anatomy.final_norm:
-            raise UnsupportedModel(
-                f"No decoder layers with attention were found in {type(self.hf).__name__} (model_type "
-                f"{self.config.model_type!r}). Add its anatomy to workbench.models.anatomy.FAMILIES."
-            )
+        require_parts(self.hf, self.config, self.anatomy)
 
     @cached_property
     def _takes_logits_to_keep(self) -> bool:

@@ -134,10 +134,26 @@ def prove_resumption(
         for layer, (output, stream) in enumerate(zip(base.outputs, base.layers.streams[1:], strict=True)):
             if not torch.equal(output, stream):
                 return Resumption(False, f"fails (what layer {layer} gives is changed before the next one)")
+        if (n_streams := several_streams(base.layers)) > 1:
+            before, after = (side_by_side(run.outputs[-1])[:, :position].float() for run in (base, changed))
+            causal = _differs(before, after) <= TOLERANCE[torch.float32] * float(before.abs().max())
+            why_not = f"is not possible, as its layers carry {n_streams} streams (resid_* and *_out are left out)"
+            return Resumption(causal, why_not)
         try:
             return Resumption(True, _why_not(model, base, changed, position, patterns))
         except _NotCausal:
             return Resumption(False, _why_not(model, base, changed, 0, patterns, middle=position))
+
+
+def several_streams(run: LayersRun) -> int:
+    """How many streams the layers carry: more than one where they are ``[stream, input, pos, d_model]``."""
+    several = all(x.ndim == 4 and x.shape[1:3] == (run.size, run.length) for x in run.streams)
+    return run.streams[0].shape[0] if several else 1
+
+
+def side_by_side(x: Float[Tensor, "*streams input pos d_model"]) -> Float[Tensor, "input pos d"]:
+    """Several streams as ``[input, pos, stream · d_model]``; one stream as it is."""
+    return x.movedim(0, 2).flatten(2) if x.ndim == 4 else x
 
 
 def _why_not(
@@ -181,11 +197,11 @@ class LayerAlone:
 
     index: int
     module: nn.Module
-    before: Float[Tensor, "two pos d_model"]
-    after: Float[Tensor, "two pos d_model"]
+    before: Float[Tensor, "*streams two pos d_model"]
+    after: Float[Tensor, "*streams two pos d_model"]
     arguments: Call
 
-    def call(self) -> Float[Tensor, "two pos d_model"]:
+    def call(self) -> Float[Tensor, "*streams two pos d_model"]:
         """What it gives, with the active taps."""
         return first(_call(self.module, self.before, self.arguments))
 

@@ -8,25 +8,32 @@ with a warning: a model that does not resume exactly.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from workbench.errors import UnsupportedModel
+from workbench.errors import HookError, UnsupportedModel
 from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.resumption import (
     FAILURES,
+    LayerAlone,
     WatchedRun,
     changed_halfway,
     first,
     layers_alone,
     prove_resumption,
+    several_streams,
+    side_by_side,
 )
+from workbench.models.taps import on_input
+from workbench.models.unsupported import of_layers
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -83,10 +90,12 @@ def close(a: Tensor, b: Tensor) -> bool:
     return bool((a - b).abs().max() <= TOLERANCE.get(a.dtype, 1e-4) * b.abs().max().clamp(min=1e-3))
 
 
-def _refuse(model: HookedModel, reason: str) -> UnsupportedModel:
+def _refuse(model: HookedModel, reason: str, *, of_names: bool = False) -> UnsupportedModel:
+    """The refusal; `of_names` where the anatomy may name the wrong modules, so that naming others may help."""
     kind = getattr(model.config, "model_type", None)
     name = type(model.hf).__name__ + (f" (model_type {kind!r})" if kind else "")
-    return UnsupportedModel(f"{name} failed the load-time self-check: {reason} {model.where_parts_are_named}")
+    do = f" {model.where_parts_are_named}" if of_names else ""
+    return UnsupportedModel(f"{name} failed the load-time self-check: {reason}{do}")
 
 
 def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
@@ -94,28 +103,47 @@ def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
     expected = model.trial_outputs(inputs)
     called: list[int] = []
     taps = {f"blocks.{i}.attn.hook_z": lambda x, i=i: called.append(i) for i in range(model.n_layers)}
-    with model.running(taps, must_fire=False):
-        hooked = model.trial_outputs(inputs)
-    calls = [called.count(layer) for layer in range(model.n_layers)]
-    other = next((layer for layer, n in enumerate(calls) if n != 1), None)
-    if other is not None:
-        raise _refuse(model, f"layer {other} calls the attention function {calls[other]} times in a forward, not once.")
-    if called != sorted(called):
-        raise _refuse(model, f"the layers call the attention function in the order {called}.")
+    try:
+        with model.running(taps, must_fire=False):
+            hooked = model.trial_outputs(inputs)
+    except HookError as error:
+        raise _refuse(model, str(error), of_names=True) from None
+    if called != list(range(model.n_layers)):
+        raise _why_not_called_once(model, called)
     if not torch.equal(expected, hooked):
         raise _refuse(model, f"reading z moves the outputs by {float((expected - hooked).abs().max()):.2g}.")
 
 
+def _why_not_called_once(model: HookedModel, called: list[int]) -> UnsupportedModel:
+    calls = [called.count(layer) for layer in range(model.n_layers)]
+    other = next((layer for layer, n in enumerate(calls) if n != 1), None)
+    if other is None:
+        return _refuse(model, f"the layers call the attention function in the order {called}.")
+    reason = f"layer {other} calls the attention function {calls[other]} times in a forward, not once."
+    # Of a model of one's own, another module than the one that is named may call PyTorch's function.
+    if calls[other] or model.modality != "language":
+        return _refuse(model, reason, of_names=calls[other] == 0)
+    layers = of_layers([layer for layer, n in enumerate(calls) if n == 0])
+    name = type(model.attentions[other]).__name__
+    return _refuse(
+        model,
+        f"{name} of {layers} computes its attention itself instead of calling the attention function, so its heads "
+        "cannot be reached.",
+    )
+
+
 def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> None:
-    """Attention computed explicitly is what every layer computes, its rows sum to one, and what the branches give adds
-    up: ``resid_post = resid_pre + attn_out + mlp_out``."""
+    """Attention computed explicitly is what every layer computes, its rows sum to one, what the branches give adds up:
+    ``resid_post = resid_pre + attn_out + mlp_out``, and the norm before the MLP reads resid_mid."""
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
+    if several_streams(run.layers) > 1:  # none of them is the residual stream
+        model.drop_hooks("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
     for layer in layers_alone(model, run):
         hooks = ("attn.hook_pattern", "hook_attn_out", "hook_mlp_out")
         seen: dict[str, Tensor] = {}
         names = {hook: f"blocks.{layer.index}.{hook}" for hook in hooks}
         taps = {name: partial(seen.__setitem__, hook) for hook, name in names.items() if name in model.hook_dict}
-        with model.running(taps):
+        with model.running(taps), _input_of_norm2(model, layer.index) as read:
             explicit = layer.call()
         pattern = seen.pop("attn.hook_pattern")
         if pattern.shape[1] != model.n_heads:
@@ -130,14 +158,41 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> None:
             )
         if not sinks and not close(pattern.sum(-1), torch.ones_like(pattern[..., 0])):
             raise _refuse(model, f"the rows of layer {layer.index}'s pattern do not sum to one.")
-        if len(seen) == 2:
-            together = layer.before + sum(seen.values())
-            if together.shape != explicit.shape or not float((together - explicit).abs().max()) <= layer.limit:
-                _leave_branches_out(model, layer.index)
+        if reason := _why_not_the_branches(model, layer, explicit, seen, read):
+            _leave_branches_out(model, f"in layer {layer.index} {reason}")
 
 
-def _leave_branches_out(model: HookedModel, layer: int) -> None:
-    reason = f"in layer {layer} the attention's and the MLP's outputs do not add up to the residual stream"
+def _why_not_the_branches(
+    model: HookedModel, layer: LayerAlone, explicit: Tensor, seen: Mapping[str, Tensor], read: Sequence[Tensor]
+) -> str:
+    """Why what the branches give is not what joins the residual stream; empty where it may be."""
+    for hook, x in seen.items():
+        if x.shape != layer.before.shape:
+            name = "attention" if hook == "hook_attn_out" else "MLP"
+            return f"the {name} gives {tuple(x.shape)} and the residual stream is {tuple(layer.before.shape)}"
+    if len(seen) == 2 and not float((layer.before + sum(seen.values()) - explicit).abs().max()) <= layer.limit:
+        return "the attention's and the MLP's outputs do not add up to the residual stream"
+    if read and f"blocks.{layer.index}.hook_resid_mid" in model.hook_dict:
+        middle = layer.before + seen["hook_attn_out"]
+        if read[-1].shape != middle.shape or not float((read[-1] - middle).abs().max()) <= layer.limit:
+            return f"{model.anatomy.norm2} does not read the sum of the residual stream and the attention's output"
+    return ""
+
+
+@contextmanager
+def _input_of_norm2(model: HookedModel, layer: int) -> Iterator[list[Tensor]]:
+    """What the norm before the MLP is called with in a layer."""
+    read: list[Tensor] = []
+    norm2 = model.anatomy.norm2
+    handles = on_input(model.part(layer, norm2), lambda x: read.append(x.clone())) if norm2 else []
+    try:
+        yield read
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _leave_branches_out(model: HookedModel, reason: str) -> None:
     if model.listed:
         do = "Name the modules whose outputs are added as attn_out and mlp_out, or leave these two out."
         raise _refuse(model, f"{reason}. {do}")
@@ -151,7 +206,8 @@ def _noise_in_z_matters(model: HookedModel, run: WatchedRun) -> None:
         with model.running({f"blocks.{layer}.attn.hook_z": lambda x: x + 1}):
             after = first(model.attentions[layer](*args, **kwargs))
         if torch.equal(before, after):
-            raise _refuse(model, f"changing z in layer {layer} does not change the attention module's output.")
+            reason = f"changing z in layer {layer} does not change the attention module's output."
+            raise _refuse(model, reason, of_names=True)
 
 
 def _why_not_resumable(model: HookedModel, run: WatchedRun) -> str:
@@ -180,7 +236,8 @@ class _Refused(Exception):
 
 def _streams_are_of_the_inputs(model: HookedModel, base: LayersRun, base_of_both: LayersRun) -> None:
     """Every layer carries the inputs' positions, and an input's stream is the same whatever else is in its batch."""
-    for layer, stream in enumerate(base.streams):
+    n_streams = several_streams(base)
+    for layer, stream in enumerate(map(side_by_side, base.streams)):
         if stream.ndim != 3 or stream.shape[0] != base.size:
             raise _Refused(f"layer {layer} gets {tuple(stream.shape)} for {base.size} inputs.")
         if stream.shape[1] != base.length:
@@ -188,9 +245,9 @@ def _streams_are_of_the_inputs(model: HookedModel, base: LayersRun, base_of_both
                 f"layer {layer} gets {stream.shape[1]} positions where the inputs have {base.length}. Give inputs a "
                 "row for each position that the model adds, and leave it out again in outputs."
             )
-        if stream.shape[2] != model.d_model:
+        if stream.shape[2] != n_streams * model.d_model:
             raise _Refused(f"layer {layer} gets a stream of width {stream.shape[2]}, and d_model is {model.d_model}.")
-    alone, together = base.streams[-1], base_of_both.streams[-1][: base.size]
+    alone, together = side_by_side(base.streams[-1]), side_by_side(base_of_both.streams[-1])[: base.size]
     if alone.dtype in (torch.float32, torch.float64) and not close(alone, together):
         raise _Refused("what the layers give for an input depends on the other inputs of its batch.")
 

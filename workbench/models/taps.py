@@ -124,6 +124,26 @@ def on_output(module: nn.Module, tap: Tap) -> Handles:
     return [module.register_forward_hook(hook)]
 
 
+def on_branch(model: HookedModel, layer: int, part: str, tap: Tap) -> Handles:
+    """Tap the output of a branch of a layer in the shape of the residual stream.
+
+    Some mixtures of experts return ``[batch · pos, d_model]``, and their layer reshapes it. The tap gets, and returns,
+    ``[batch, pos, d_model]``: it would otherwise write to rows and positions that are others.
+    """
+    shape: list[torch.Size] = []
+
+    def unflattened(x: Tensor) -> Tensor | None:
+        stream = shape[-1]
+        if x.ndim != 2 or len(stream) != 3 or x.shape != (stream[0] * stream[1], stream[2]):
+            return tap(x)
+        new = tap(x.reshape(stream))
+        return None if new is None else new.reshape(x.shape)
+
+    return on_input(model.layer(layer), lambda x: shape.append(x.shape)) + on_output(
+        model.part(layer, part), unflattened
+    )
+
+
 def _resid_mid(model: HookedModel, layer: int, tap: Tap) -> Handles:
     """The residual stream between the branches. It has no module of its own: an edit is written into the attention
     branch's output, so that the skip connection carries it as well."""
@@ -139,7 +159,7 @@ def _resid_mid(model: HookedModel, layer: int, tap: Tap) -> Handles:
         return _differentiable(torch.where(new == old, x, new - skip), x + (new - old))
 
     block = model.layer(layer)
-    return on_input(block, stream.append) + on_output(model.part(layer, model.anatomy.attn_out), branch)
+    return on_input(block, stream.append) + on_branch(model, layer, model.anatomy.attn_out, branch)
 
 
 def _pos_embed(model: HookedModel, layer: int, tap: Tap) -> Handles:
@@ -241,10 +261,10 @@ _INSTALL: dict[str, Installer] = {
     "attn.hook_k": _heads_of("key", kv=True),
     "attn.hook_q_normed": _normed("query_norm"),
     "attn.hook_k_normed": _normed("key_norm"),
-    "hook_attn_out": lambda m, layer, tap: on_output(m.part(layer, m.anatomy.attn_out), tap),
+    "hook_attn_out": lambda m, layer, tap: on_branch(m, layer, m.anatomy.attn_out, tap),
     "hook_resid_mid": _resid_mid,
     "ln2.hook_scale": _scale(lambda m, layer: m.part(layer, m.anatomy.norm2)),
-    "hook_mlp_out": lambda m, layer, tap: on_output(m.part(layer, m.anatomy.mlp_out), tap),
+    "hook_mlp_out": lambda m, layer, tap: on_branch(m, layer, m.anatomy.mlp_out, tap),
     "hook_resid_post": lambda m, layer, tap: on_output(m.layer(layer), tap),
     "ln_final.hook_scale": _scale(lambda m, _: m.module(m.anatomy.final_norm)),
 }
