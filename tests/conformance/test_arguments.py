@@ -137,6 +137,14 @@ TAKES: dict[str, set[str]] = {
     **{f"Anatomy.{name}": {"True"} for name in ("heads_first", "rotary", "parallel")},
     "HookedLM.check": {"True"},
     "HookedLM.provenance": {"None", *MAPPINGS},
+    "HookedLM.forward.input": ONE_TEXT,
+    "HookedLM.forward.attention_mask": {"None"},
+    "HookedLM.forward.prepend_bos": {"None"},
+    "HookedLM.forward.return_type": {"None"},
+    "HookedLM.to_tokens.input": ONE_TEXT,
+    "HookedLM.to_tokens.prepend_bos": {"None"},
+    "HookedLM.to_str_tokens.input": TEXTS,
+    "HookedLM.tokens_to_residual_directions.tokens": {"0", "[[0]]", "[0, 0]"},
     "Outcome.scores.base": {"True"},
     "PairedInputs.groups.causal": {"True"},
     "Pair.answer": ONE_TEXT,
@@ -206,8 +214,12 @@ TAKES: dict[str, set[str]] = {
 }
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
-#: TransformerLens's or torch's own, with their meaning there.
-OWN_METHODS = {"HookedLM": {"hook_name"}}
+#: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
+OWN_METHODS = {
+    "HookedLM": {
+        *{"hook_name", "forward", "to_tokens", "to_single_token", "to_str_tokens", "tokens_to_residual_directions"}
+    }
+}
 #: To be subclassed: `HookedLM` is one.
 BASES = {"HookedModel"}
 #: Called by findings' own machinery, not by people.
@@ -333,6 +345,11 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HookedLM": lambda: {"hf": model().hf},
     "Sizes": lambda: {"n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "d_head": 8, "d_model": 32},
     "HookedLM.hook_name": lambda: {"site": "z"},
+    "HookedLM.forward": lambda: {"input": "So Mary met John"},
+    "HookedLM.to_tokens": lambda: {"input": "So Mary met John"},
+    "HookedLM.to_str_tokens": lambda: {"input": "So Mary met John"},
+    "HookedLM.to_single_token": lambda: {"string": "Mary"},
+    "HookedLM.tokens_to_residual_directions": lambda: {"tokens": 3},
     "Pair": lambda: {"clean": "a", "corrupt": "b", "answer": ("c",), "wrong": ("d",)},
     "Pairs": lambda: {"items": (PAIR,), "where": ("pair 1",)},
     "PairedInputs": lambda: {field.name: getattr(inputs(), field.name) for field in dataclasses.fields(inputs())},

@@ -92,6 +92,11 @@ def default_bos(tokenizer: Any) -> str | None:
     return tokenizer.bos_token if tokenizer.bos_token_id is not None and first == tokenizer.bos_token_id else None
 
 
+def is_unknown(tokenizer: Any, token: int, text: str) -> bool:
+    """Whether `token` stands for whatever the tokeniser does not know, and `text` is not that token itself."""
+    return token == tokenizer.unk_token_id and text.strip() != tokenizer.unk_token
+
+
 def _ids(tokenizer: Any, text: str) -> list[int]:
     ids = list(tokenizer(text)["input_ids"])
     if not ids:

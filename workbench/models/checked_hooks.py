@@ -12,8 +12,9 @@ from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.utilities.slice import Slice
 
-from workbench.errors import UnknownName, UsageError
+from workbench.arguments import flag, refusal
 from workbench.models.attention_hook import Tap
+from workbench.models.hook_arguments import check_hook, check_names_filter, pairs_of
 
 
 class CheckedHooks(HookedRootModule):
@@ -30,11 +31,22 @@ class CheckedHooks(HookedRootModule):
 
         Raises:
             UnknownName: `names_filter` names a hook point that the model does not have.
-            UsageError: `names_filter` matches none of them.
+            UsageError: `names_filter` matches none of them, `remove_batch_dim` for several inputs, or `incl_bwd` where
+                nothing requires gradients or the output is no single number.
         """
-        output, cache = super().run_with_cache(*args, **kwargs)
+        incl_bwd = flag("incl_bwd", kwargs.get("incl_bwd", False))
+        try:
+            output, cache = super().run_with_cache(*args, **kwargs)
+        except RuntimeError as error:
+            if incl_bwd and "scalar outputs" in str(error):
+                why = "gradients are those of one number"
+                do = "Give return_type='loss'."
+                raise refusal("incl_bwd", True, "a run that returns one number", do, because=why) from None
+            raise
         activations = ActivationCache(cache, self)
-        if remove_batch_dim:
+        if flag("remove_batch_dim", remove_batch_dim):
+            if (size := len(next(iter(cache.values())))) != 1:
+                raise refusal("remove_batch_dim", True, "False", because=f"the batch has {size} inputs")
             activations.remove_batch_dim()
         return output, activations if return_cache_object else activations.cache_dict
 
@@ -55,7 +67,7 @@ class CheckedHooks(HookedRootModule):
             UnknownName: `names_filter` names a hook point that the model does not have.
             UsageError: `names_filter` matches none of them.
         """
-        self._require_filter(names_filter)
+        check_names_filter(names_filter, self.hook_dict)
         cache, *all_hooks = super().get_caching_hooks(names_filter, incl_bwd, device, remove_batch_dim, cache)
         positions = Slice.unwrap(pos_slice)  # None selects all
         forward, backward = ([(name, _at_positions(positions, name, save)) for name, save in h] for h in all_hooks)
@@ -68,23 +80,24 @@ class CheckedHooks(HookedRootModule):
             UnknownName: `names_filter` names a hook point that the model does not have.
             UsageError: `names_filter` matches none of them.
         """
-        self._require_filter(names_filter)
+        check_names_filter(names_filter, self.hook_dict)
         return super().add_caching_hooks(names_filter, *args, **kwargs)
 
-    def add_hook(self, name: str | Callable[[str], bool], *args: Any, **kwargs: Any) -> None:
+    def add_hook(self, name: Any, hook: Any, dir: Literal["fwd", "bwd"] = "fwd", *args: Any, **kwargs: Any) -> None:
         """As in TransformerLens.
 
         Raises:
             UnknownName: the model has no hook point of that name.
-            UsageError: the filter matches none of them.
+            UsageError: the filter matches none of them, or a hook that cannot be called.
         """
-        self._require(name)
-        super().add_hook(name, *args, **kwargs)
+        check_hook(name, hook, dir, self.hook_dict)
+        super().add_hook(name, hook, dir, *args, **kwargs)
 
     @contextmanager
-    def hooks(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Iterator[Any]:
         """As in TransformerLens; another thread's calls wait until these hooks are gone."""
-        with self.lock, super().hooks(*args, **kwargs):
+        forward, backward = pairs_of("fwd_hooks", fwd_hooks), pairs_of("bwd_hooks", bwd_hooks)
+        with self.lock, super().hooks(forward, backward, *args, **kwargs):
             yield self
 
     def has_active_hooks(self) -> bool:
@@ -95,20 +108,8 @@ class CheckedHooks(HookedRootModule):
         return {name: point for name, point in self.hook_dict.items() if point.has_hooks()}
 
     def _enable_hook(self, name: str | Callable[[str], bool], hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
-        self._require(name)
+        check_hook(name, hook, dir, self.hook_dict)
         super()._enable_hook(name, hook, dir)
-
-    def _require_filter(self, names_filter: Any) -> None:
-        """Every name of a filter has to be a hook point's."""
-        for name in names_filter if isinstance(names_filter, list) else [names_filter]:
-            if name is not None:
-                self._require(name)
-
-    def _require(self, name: str | Callable[[str], bool]) -> None:
-        if isinstance(name, str) and name not in self.hook_dict:
-            raise UnknownName("site", name, self.hook_dict)
-        if callable(name) and not any(name(hook_name) for hook_name in self.hook_dict):
-            raise UsageError(f"The filter {name!r} matches none of the model's {len(self.hook_dict)} hook points.")
 
 
 def _at_positions(positions: Slice, name: str, save: Callable[..., None]) -> Callable[..., None]:

@@ -23,6 +23,7 @@ from workbench.models import attention_hook, kept_state, sdpa_attention, self_ch
 from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.checked_hooks import CheckedHooks
+from workbench.models.hook_arguments import check_gradients
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality, Sizes
@@ -129,8 +130,10 @@ class HookedModel(Modality, CheckedHooks):
         if not isinstance(input, Tensor) or input.ndim < 2:
             raise arguments.refusal("input", input, "a tensor [input, position, ...]")
         self.check_content("input", input[0])
-        with self.lock, self.state_put_back(), self.running(self._active_hooks()):
-            return self.outputs(input.to(self.device))
+        with self.lock, self.state_put_back(), self.running(points := self._active_hooks()):
+            outputs = self.outputs(input.to(self.device))
+        check_gradients(points, outputs)
+        return outputs
 
     @contextmanager
     def running(

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench import arguments
-from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy, anatomy_of
+from workbench.models.hook_arguments import check_gradients
 from workbench.models.hooked import HookedModel
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import prepare
 from workbench.models.proofs import next_length
 from workbench.models.resumable_layers import LayersRun
 from workbench.models.self_check import close
+from workbench.models.token_ids import check_mask
 from workbench.models.transformer_lens_api import TransformerLensTools
 from workbench.models.unsupported import require_decoder, require_parts, require_sizes
 
@@ -83,8 +84,8 @@ class HookedLM(TransformerLensTools, HookedModel):
 
     def forward(
         self,
-        input: str | list[str] | Int[Tensor, "batch pos"],
-        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        input: str | list[str] | Tensor,
+        attention_mask: Tensor | None = None,
         return_type: Literal["logits", "loss", "both"] | None = "logits",
         prepend_bos: bool | None = None,
     ) -> Any:
@@ -92,24 +93,33 @@ class HookedLM(TransformerLensTools, HookedModel):
 
         Args:
             input: text, or ids ``[batch, pos]``.
-            attention_mask: 1 for tokens and 0 for padding, left or right; positions are then counted over tokens.
+            attention_mask: ``[batch, pos]``, 1 for tokens and 0 for padding, left or right; positions are then counted
+                over tokens.
             return_type: ``"logits"``, ``"loss"`` (mean next-token cross-entropy over unmasked tokens), ``"both"``,
                 or None.
             prepend_bos: None follows the tokeniser.
+
+        Raises:
+            UsageError: what `to_tokens` refuses, a mask that is none of these ids, a loss of one token, or backward
+                hooks on a run without gradients.
         """
+        arguments.one_of("return_type", return_type, ("logits", "loss", "both"), optional=True)
         ids = self.to_tokens(input, prepend_bos=prepend_bos)
+        if return_type in ("loss", "both") and ids.shape[1] < 2:
+            raise arguments.refusal(
+                "return_type", return_type, "'logits'", because="one token has no next one to predict"
+            )
         kwargs: dict[str, Any] = {"use_cache": False}
         if attention_mask is not None:
-            kwargs["attention_mask"] = attention_mask = attention_mask.to(ids.device)
+            kwargs["attention_mask"] = attention_mask = check_mask(attention_mask, ids)
             if not bool(attention_mask.all()):
-                kwargs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        with self.lock, self.state_put_back(), self.running(self._active_hooks()):
+                kwargs["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        with self.lock, self.state_put_back(), self.running(points := self._active_hooks()):
             logits = self.hf(ids, **kwargs).logits
+        check_gradients(points, logits)
         if return_type in ("loss", "both"):
             loss = _loss(logits, ids, attention_mask)
             return loss if return_type == "loss" else (logits, loss)
-        if return_type not in ("logits", None):
-            raise UsageError(f"return_type={return_type!r}: expected 'logits', 'loss', 'both' or None.")
         return logits if return_type else None
 
     # --- what the engine needs of a language model --------------------------------------------------------------------

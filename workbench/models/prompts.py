@@ -6,29 +6,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from workbench import arguments
-from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
+from workbench.models.token_ids import check_ids
 
 
 def prepare(model: Any, task: Any, argument: str) -> PairedInputs:
     """Tokenised inputs of a task, of pairs or of texts (whose two runs are then the same); inputs as they are.
 
     Raises:
-        UsageError: something else, named as the `argument` that holds it.
+        UsageError: something else, named as the `argument` that holds it, or ids that the model cannot read.
     """
     if isinstance(task, PairedInputs):
+        most = model.most_positions
+        for run in ("clean", "corrupt"):
+            for i, ids in enumerate(getattr(task, run)):
+                check_ids(f"{run}[{i}]", ids, model.cfg.d_vocab, most, "the token ids of one prompt, [pos]", ndim=1)
         return task
     texts: list[Any] = [task] if isinstance(task, str) else list(task) if isinstance(task, list | tuple) else []
     if texts and all(isinstance(text, str) for text in texts):
         _require_tokenizer(model, task, argument)
-        if empty := [text for text in texts if not model.tokenizer(text)["input_ids"]]:
+        rows = [list(model.tokenizer(text)["input_ids"]) for text in texts]
+        if empty := [text for text, row in zip(texts, rows, strict=True) if not row]:
             raise arguments.refusal(argument, task, "texts that have tokens", because=f"{empty[0]!r} has none")
-        ids = [torch.as_tensor(model.to_tokens(text)[0]).long().cpu() for text in texts]
-        return unpaired(model, ids, texts)
+        return unpaired(model, [torch.tensor(row) for row in rows], texts, argument)
     tokenise: Any = getattr(task, "inputs", None)
     if tokenise is None or isinstance(task, type):
         do = "Use wb.task(name), wb.pairs(...), wb.read_pairs(path) or texts."
@@ -42,14 +45,13 @@ def _require_tokenizer(model: Any, task: Any, argument: str) -> None:
         raise arguments.refusal(argument, task, "tokenised wb.PairedInputs", because="the model has no tokenizer")
 
 
-def unpaired(model: Any, ids: Sequence[Int[Tensor, "pos"]], texts: Sequence[str] = ()) -> PairedInputs:
-    """Prompts that stand alone: no answers, and both runs of each are the same.
+def unpaired(model: Any, ids: Sequence[Tensor], texts: Sequence[str] = (), argument: str = "prompt") -> PairedInputs:
+    """Prompts that stand alone, ids ``[pos]`` each: no answers, and both runs of each are the same.
 
     Raises:
-        UsageError: one is longer than the model's context.
+        UsageError: ids that the model cannot read, or more than its context; named as the `argument` that holds them.
     """
-    longest = model.cfg.n_ctx
-    if longest and (long := [len(row) for row in ids if len(row) > longest]):
-        raise UsageError(f"A text has {long[0]} tokens, and this model's context length is {longest}. Shorten it.")
-    rows, both = tuple(ids), tuple((text, text) for text in texts)
+    expected = "a text, or the token ids of one prompt, [pos]"
+    rows = tuple(check_ids(argument, row, model.cfg.d_vocab, model.cfg.n_ctx, expected, ndim=1) for row in ids)
+    both = tuple((text, text) for text in texts)
     return PairedInputs("texts", rows, rows, positions=tuple({"end": len(row) - 1} for row in rows), texts=both)

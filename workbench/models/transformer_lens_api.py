@@ -10,11 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.config import TransformerLensConfig
 
-from workbench.arguments import refusal
+from workbench.arguments import flag, refusal, text
 from workbench.errors import UsageError
+from workbench.inputs.tokenising import is_unknown
 from workbench.models.anatomy import find
 from workbench.models.hook_points import bias_of
 from workbench.models.taps import norm_eps
+from workbench.models.token_ids import check_ids
 from workbench.models.token_text import token_text
 
 if TYPE_CHECKING:
@@ -25,23 +27,34 @@ class TransformerLensTools:
     """Mixed into `HookedLM`, which is what `self` is; nothing is folded or centred."""
 
     def to_tokens(
-        self: Any, input: str | Sequence[str] | Int[Tensor, "*batch pos"], prepend_bos: bool | None = None
+        self: Any, input: str | Sequence[str] | Tensor, prepend_bos: bool | None = None
     ) -> Int[Tensor, "batch pos"]:
-        """Ids ``[batch, pos]``. BOS follows the tokeniser's default unless `prepend_bos` says otherwise.
+        """Ids ``[batch, pos]`` of a text, of texts or of ids. BOS follows the tokeniser's
+        default unless `prepend_bos` says otherwise.
 
         Raises:
-            UsageError: no tokens, ids outside the vocabulary, or texts of different lengths.
+            UsageError: no tokens, ids outside the vocabulary, texts of different lengths, more tokens than the model's
+                context, or a BOS that the tokeniser does not have.
         """
+        if prepend_bos is not None:
+            prepend_bos = flag("prepend_bos", prepend_bos)
         if isinstance(input, Tensor):
-            return _checked_ids(input[None] if input.ndim == 1 else input, self.cfg.d_vocab).to(self.device)
+            if prepend_bos is not None:
+                raise refusal(
+                    "prepend_bos", prepend_bos, "None", because="the input is ids, which are taken as they are"
+                )
+            ids = input[None] if input.ndim == 1 else input
+            what = "token ids [batch, pos], at least one"
+            return check_ids("input", ids, self.cfg.d_vocab, self.most_positions, what, ndim=2).to(self.device)
         texts = [input] if isinstance(input, str) else input
         if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
             raise refusal("input", input, "a text, a list of texts, or a tensor of token ids")
-        if self.tokenizer is None:
-            raise UsageError("This model has no tokeniser: pass ids, not text.")
-        rows = [self.tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
+        tokenizer = self._required_tokenizer("input", input)
+        if prepend_bos and tokenizer.bos_token_id is None:
+            raise refusal("prepend_bos", True, "False or None", because="this tokeniser has no BOS token")
+        rows = [tokenizer(t, add_special_tokens=prepend_bos is None)["input_ids"] for t in texts]
         if prepend_bos:
-            rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
+            rows = [[tokenizer.bos_token_id, *row] for row in rows]
         if not all(rows):
             raise refusal("input", input, "a text that has tokens")
         if len({len(row) for row in rows}) != 1:
@@ -49,18 +62,46 @@ class TransformerLensTools:
             raise UsageError(
                 f"Texts of {lengths} tokens cannot be stacked: pass ids with an attention_mask, or one at a time."
             )
-        return torch.tensor(rows, dtype=torch.long, device=self.device)
+        ids = torch.tensor(rows, dtype=torch.long, device=self.device)
+        return check_ids("input", ids, self.cfg.d_vocab, self.most_positions, "a text", ndim=2)
+
+    @property
+    def most_positions(self: Any) -> int:
+        """How many positions the model can tell apart, 0 for no limit: one that rotates its queries and keys runs past
+        its context length."""
+        rotates = any("rotary" in type(part).__name__.lower() for part in self.hf.modules())
+        return 0 if rotates else self.cfg.n_ctx
+
+    def _required_tokenizer(self: Any, name: str, text: Any) -> Any:
+        if self.tokenizer is None:
+            raise refusal(name, text, "token ids", because="this model has no tokeniser")
+        return self.tokenizer
 
     def to_single_token(self: Any, string: str) -> int:
         """The id of a text that is one token; raises `UsageError` otherwise."""
-        ids = self.tokenizer(string, add_special_tokens=False)["input_ids"]
+        return self._single_token("string", string)
+
+    def _single_token(self: Any, name: str, string: str) -> int:
+        tokenizer = self._required_tokenizer(name, string)
+        ids = tokenizer(text(name, string, "a text that is one token"), add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
-            raise UsageError(f"{string!r} is {len(ids)} tokens {self.tokenizer.convert_ids_to_tokens(ids)}, not one.")
+            why = f"it is {len(ids)}: {tokenizer.convert_ids_to_tokens(ids)}"
+            raise refusal(name, string, "a text that is one token", because=why)
+        if is_unknown(tokenizer, ids[0], string):
+            raise refusal(name, string, "a text that is one token", because="this tokeniser does not know it")
         return ids[0]
 
-    def to_str_tokens(self: Any, input: str | Int[Tensor, "pos"]) -> list[str]:
-        """Each token of a text, or of ids, as text; a byte that is no character of its own as ``<0xE6>``."""
-        return [token_text(self.tokenizer, i) for i in self.to_tokens(input)[0].tolist()]
+    def to_str_tokens(self: Any, input: str | Tensor) -> list[str]:
+        """Each token of a text, or of ids ``[pos]``, as text; a byte that is no character of its own as ``<0xE6>``.
+
+        Raises:
+            UsageError: several texts or rows of ids, or what `to_tokens` refuses.
+        """
+        tokenizer = self._required_tokenizer("input", input)
+        rows = self.to_tokens(input)
+        if isinstance(input, list | tuple) or len(rows) != 1:
+            raise refusal("input", input, "one text, or the ids of one prompt")
+        return [token_text(tokenizer, i) for i in rows[0].tolist()]
 
     @property
     def W_U(self: Any) -> Float[Tensor, "d_model d_vocab"]:
@@ -74,24 +115,21 @@ class TransformerLensTools:
     def W_E(self: Any) -> Float[Tensor, "d_vocab d_model"]:
         return self.module(self.anatomy.embed).weight
 
-    def tokens_to_residual_directions(
-        self: Any, tokens: str | int | Int[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch d_model"]:
+    def tokens_to_residual_directions(self: Any, tokens: str | int | Tensor) -> Float[Tensor, "*batch d_model"]:
         """The direction whose dot product with the normed residual is the token's logit: the final norm's weight
-        (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries."""
-        index = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
-        rows = self.W_U.T[torch.as_tensor(index, device=self.device)]
+        (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries.
+
+        Raises:
+            UsageError: a text that is not one token, or ids outside the vocabulary.
+        """
+        index = self._single_token("tokens", tokens) if isinstance(tokens, str) else tokens
+        try:
+            ids = torch.as_tensor(index, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise refusal("tokens", tokens, "a token, its id, or a tensor of ids") from None
+        flat = check_ids("tokens", ids.reshape(-1), self.cfg.d_vocab, 0, "a token, its id, or a tensor of ids", ndim=1)
+        rows = self.W_U.T[flat.reshape(ids.shape)]
         return (rows * self.norm_weight(self.module(self.anatomy.final_norm))).to(rows.dtype)
-
-
-def _checked_ids(ids: Tensor, d_vocab: int) -> Int[Tensor, "batch pos"]:
-    if ids.ndim != 2 or not ids.numel() or ids.is_floating_point() or ids.dtype == torch.bool:
-        raise refusal("input", ids, "token ids [batch, pos], at least one")
-    outside = ids[(ids < 0) | (ids >= d_vocab)]
-    if len(outside):
-        why = f"the vocabulary has {d_vocab} tokens, and {int(outside[0])} is not among them"
-        raise refusal("input", ids, f"token ids from 0 to {d_vocab - 1}", because=why)
-    return ids
 
 
 def transformer_lens_config(model: HookedModel) -> TransformerLensConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from workbench import arguments
@@ -29,7 +28,7 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
         cache: as in `workbench.record`.
 
     Raises:
-        UsageError: no such layer or head, or a text that has no tokens.
+        UsageError: no such layer or head, a text that has no tokens, or ids that the model cannot read.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -47,8 +46,8 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
         task: Any = prompt
         ids = model.to_tokens(prompt)[0]
     else:
-        ids = _ids(prompt, model.cfg.d_vocab)
-        task = unpaired(model, [ids])
+        task = unpaired(model, [_tensor(prompt)])
+        ids = task.clean[0]
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
     words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
     return Attention(
@@ -56,19 +55,13 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
     )
 
 
-def _ids(prompt: Any, d_vocab: int) -> Int[Tensor, "pos"]:
-    """One prompt's token ids.
+def _tensor(prompt: Any) -> Tensor:
+    """One prompt's token ids, however they are held.
 
     Raises:
-        UsageError: something else.
+        UsageError: something that is no array of numbers.
     """
-    expected = "a text, or the token ids of one prompt, [pos]"
     try:
-        ids = torch.as_tensor(prompt)
+        return torch.as_tensor(prompt)
     except (TypeError, ValueError, RuntimeError):
-        raise arguments.refusal("prompt", prompt, expected) from None
-    if ids.ndim != 1 or not len(ids) or ids.is_floating_point() or ids.dtype == torch.bool:
-        raise arguments.refusal("prompt", prompt, expected)
-    if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
-        raise arguments.refusal("prompt", prompt, f"token ids from 0 to {d_vocab - 1}")
-    return ids.long()
+        raise arguments.refusal("prompt", prompt, "a text, or the token ids of one prompt, [pos]") from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.core import Edit
 from workbench.inputs.paired import PairedInputs
+from workbench.models.token_ids import check_ids
 from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits, edit_list
 from workbench.patching.recorder import Recorder
@@ -45,7 +46,7 @@ def generate(
         The full text, or all ids, like the prompt.
 
     Raises:
-        UsageError: an edit that has no meaning here, or a prompt without tokens.
+        UsageError: an edit that has no meaning here, a prompt without tokens, or ids that the model cannot read.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -68,9 +69,12 @@ def generate(
         raise arguments.refusal("mean_over", None, "inputs whose activations are averaged", because=why)
     if "mean" in kinds or mean_over is not None:
         mean_over = resolve_inputs(mean_over, model, "mean_over")
-    if not len(model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt):
+    if isinstance(prompt, str) and model.tokenizer is None:
+        raise arguments.refusal("prompt", prompt, "token ids, [pos]", because="the model has no tokenizer")
+    ids = torch.tensor(model.tokenizer(prompt)["input_ids"]) if isinstance(prompt, str) else prompt
+    if not len(ids):
         raise arguments.refusal("prompt", prompt, "a prompt that has tokens")
-    ids = (model.to_tokens(prompt)[0] if isinstance(prompt, str) else prompt).cpu()
+    ids = check_ids("prompt", ids, model.cfg.d_vocab, model.cfg.n_ctx, "a text or its token ids, [pos]", ndim=1).cpu()
     if (room := model.cfg.n_ctx - len(ids)) < max_new_tokens and model.cfg.n_ctx:
         why = f"the prompt has {len(ids)} tokens and the context length of the model is {model.cfg.n_ctx}"
         raise arguments.refusal("max_new_tokens", max_new_tokens, f"at most {max(0, room)}", because=why)

@@ -144,7 +144,7 @@ def test_texts_longer_than_the_context() -> None:
     model = wb.load("tiny")
     longest = model.cfg.n_ctx
     for call in (lambda text: wb.attention(model, text, 0, 0), lambda text: wb.record(model, text)):
-        with pytest.raises(UsageError, match=f"context length is {longest}"):
+        with pytest.raises(UsageError, match=f"context length of the model is {longest}"):
             call("Mary " * (longest + 1))
 
 
