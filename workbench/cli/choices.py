@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,9 @@ Model = Annotated[
     typer.Option("--model", metavar="M", help="Model: name (workbench models list), directory, .gguf file or hub id."),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read from nor write to the cache.")]
+Skip = Annotated[
+    bool, typer.Option("--skip", help="Leave out the pairs of the file that the model's tokeniser cannot ask.")
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Random seed.")]
 
 
@@ -52,7 +55,7 @@ def parse_position(word: str) -> Any:
     return int(word) if word.lstrip("-").isdecimal() else word
 
 
-def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) -> Any:
+def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int, skip: bool) -> Any:
     """The task or the pairs of a verb's options; exactly one of them."""
     import workbench as wb
 
@@ -61,10 +64,18 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int) 
     if pairs is not None:
         if n is not None:
             raise UsageError("--n is only for --task: every pair of a file is used. Leave it out.")
-        return wb.read_pairs(pairs)
+        return wb.read_pairs(pairs, skip=skip)
+    if skip:
+        raise UsageError("--skip is only for --pairs: a task leaves out what does not fit by itself. Leave it out.")
     check_name("task", str(task), TASKS.names(), "See workbench tasks.")
     options: dict[str, Any] = {"seed": seed} if n is None else {"seed": seed, "n": n}
     return wb.task(str(task), **options)
+
+
+def left_out(info: Mapping[str, Any]) -> str:
+    """How many of the user's own pairs a result is without, as it follows ``n = …``; empty for none."""
+    own, dropped = info.get("seed") is None, info.get("dropped")
+    return f" ({dropped} more left out)" if own and dropped else ""
 
 
 @contextmanager

@@ -16,10 +16,12 @@ from workbench.cli.choices import (
     Model,
     NoCache,
     Seed,
+    Skip,
     caching,
     check_model,
     check_name,
     inputs_from,
+    left_out,
     parse_position,
     split_list,
 )
@@ -54,6 +56,7 @@ def patch(
     pairs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
     ] = None,
+    skip: Skip = False,
     model: Model = DEFAULT,
     site: Annotated[
         str,
@@ -109,7 +112,7 @@ def patch(
     _check_argument_of(edit, site, {"factor": factor, "u": u})
     _check_screen(screen, confirm)
     check_model(model)
-    inputs = inputs_from(task, pairs, n, seed)
+    inputs = inputs_from(task, pairs, n, seed, skip)
     target = _target(out)
 
     import workbench as wb
@@ -135,7 +138,7 @@ def patch(
             screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **arguments)
             sweep = screened.exact
     path = None if target is None else _write(sweep, target, top)
-    task_check = check_task(sweep, inputs.items if pairs is not None else inputs.examples())
+    task_check = check_task(sweep, inputs.examples(loaded.tokenizer))
     if task_check.warning:
         display.say(task_check.warning)
     document = {**sweep.json(), "task_check": task_check, "out": path}
@@ -229,7 +232,7 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
     console.print(
         f"{info['model']}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
-        f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}. "
+        f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
         f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )
     cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])

@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson
-from workbench.cli.choices import Model, Seed, check_model, check_name, inputs_from, resumed_later, split_list
+from workbench.cli.choices import Model, Seed, Skip, check_model, check_name, inputs_from, resumed_later, split_list
 from workbench.core import SITES
 from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
@@ -20,6 +20,7 @@ def record(
     pairs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
     ] = None,
+    skip: Skip = False,
     model: Model = DEFAULT,
     sites: Annotated[
         str, typer.Option(metavar="A,B", help=f"Sites to record: {', '.join(SITES)}, or names of hooks in a block.")
@@ -37,7 +38,7 @@ def record(
             check_name("site", site, SITES)
     which = _layers(layers)
     check_model(model)
-    inputs = inputs_from(task, pairs, n, seed)
+    inputs = inputs_from(task, pairs, n, seed, skip)
 
     import workbench as wb
     from workbench.cache import folder, store_of

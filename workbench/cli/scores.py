@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, table
-from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, inputs_from
+from workbench.cli.choices import Model, NoCache, Seed, Skip, caching, check_model, check_name, inputs_from, left_out
 from workbench.errors import BadInput, UsageError
 from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
@@ -26,6 +26,7 @@ def scores(
     pairs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
     ] = None,
+    skip: Skip = False,
     model: Model = DEFAULT,
     n: Annotated[
         int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task (default: 25).")
@@ -46,7 +47,7 @@ def scores(
     check_model(model)
     if task is None and pairs is None:
         task = "ioi"
-    inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed)
+    inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed, skip)
     _check(out)
     if sort is not None:
         from workbench.head_scores.result import UNITS
@@ -91,7 +92,7 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
     info = result.info
     console.print(
         f"{info['model']}: {result[result.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
-        f"{info['period']} random tokens, repeated; task {info['task']}, n = {info['n']}.\n"
+        f"{info['period']} random tokens, repeated; task {info['task']}, n = {info['n']}{left_out(info)}.\n"
     )
     chance = result.chance().set_index("score")
     rows = []

@@ -68,26 +68,59 @@ def _json(text: str, name: str) -> list[Row]:
 
 
 def _csv(text: str, name: str) -> list[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    first = text.partition("\n")[0]
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=_separator(first), skipinitialspace=_spaced(first), strict=True
+    )
     rows: list[Row] = []
+    header: list[str] = []
+    start = 1
     try:
-        header = list(reader.fieldnames or ())
-        if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
-            raise BadInput(f"{name} line 1: the columns are not separated by commas. Separate them by commas.")
-        _once([(column, "") for column in header], f"{name} line 1")
-        for row in reader:
-            where = f"{name} line {reader.line_num}"
-            if None in row or None in row.values():
+        for cells in reader:
+            where, start = f"{name} line {start}", reader.line_num + 1
+            if not cells:
+                continue
+            if not header:
+                header = [cell.strip() for cell in cells]
+                _once([(column, "") for column in header], where)
+                continue
+            if len(cells) != len(header):
                 raise BadInput(
-                    f"{where}: expected as many cells as the header has. Quote a cell that contains a comma."
+                    f"{where}: expected as many cells as the header has, {len(header)}, found {len(cells)}. Quote a "
+                    "cell that contains a separator."
                 )
-            rows.append((where, {key: _cell(key, cell) for key, cell in row.items()}))
+            rows.append((where, {key: _cell(key, cell, where) for key, cell in zip(header, cells, strict=True)}))
     except csv.Error as error:
         raise BadInput(f"{name} line {reader.line_num}: not valid CSV ({error}).") from None
-    return rows
+    return _without_index(rows, header, name)
 
 
-def _cell(column: str, cell: str) -> str | list[str]:
+def _separator(header: str) -> str:
+    """What separates the columns: of comma, semicolon and tab the one that occurs most often in the header."""
+    return max(",;\t", key=header.count)
+
+
+def _spaced(header: str) -> bool:
+    """Whether the file has a space after every separator, which then belongs to no cell."""
+    separator = _separator(header)
+    return separator != "\t" and header.count(separator) == header.count(separator + " ") > 0
+
+
+def _without_index(rows: list[Row], header: list[str], name: str) -> list[Row]:
+    """The rows without a first column of numbers that has no name, as pandas saves its index."""
+    if not header or header[0] not in ("", "Unnamed: 0"):
+        return rows
+    if not all(str(row[header[0]]).isdecimal() for _, row in rows):
+        raise BadInput(f"{name} line 1: the first column has no name. Name it, or leave it out.")
+    return [(where, {key: cell for key, cell in row.items() if key != header[0]}) for where, row in rows]
+
+
+def _cell(column: str, cell: str, where: str) -> str | list[str]:
+    if cell.lstrip() != cell and cell.lstrip().startswith('"'):
+        raise BadInput(
+            f"{where}: {column} has a space before its quotes. Put no space after separators, or one after each in the "
+            "header too."
+        )
     return cell.split("|") if column in ("answer", "wrong", "options") and "|" in cell else cell
 
 

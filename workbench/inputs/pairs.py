@@ -7,6 +7,7 @@ Nothing here imports torch: that happens in `Task.inputs` and `Pairs.inputs`, wh
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import arguments
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.inputs.files import read_rows
-from workbench.inputs.rows import COLUMNS, Pair, pair_from_row
+from workbench.inputs.rows import COLUMNS, Pair, PairNotice, pair_from_row
 from workbench.registry import TASKS
 
 if TYPE_CHECKING:
@@ -173,6 +174,9 @@ class Task:
 class Pairs:
     """The user's own pairs. `where` says where each came from (``"my.jsonl line 3"``), for error messages.
 
+    Attributes:
+        skip: leave out the pairs that do not fit the tokeniser, and count them, as tasks do; False refuses the first.
+
     Examples:
         >>> pairs = wb.pairs(["So Mary met John"], ["So Mary met Anna"], [" Mary"], [" Anna"])
         >>> len(pairs), pairs.where
@@ -182,6 +186,7 @@ class Pairs:
     items: tuple[Pair, ...]
     where: tuple[str, ...]
     name: str = "pairs"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         items = arguments.sequence("items", self.items, "pairs")
@@ -193,6 +198,7 @@ class Pairs:
         arguments.text("name", self.name)
         object.__setattr__(self, "items", items)
         object.__setattr__(self, "where", where)
+        object.__setattr__(self, "skip", arguments.flag("skip", self.skip))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -203,30 +209,64 @@ class Pairs:
         common = set.intersection(*(set(pair.positions) for pair in self.items))
         return (*(name for name in self.items[0].positions if name in common), "end")
 
-    def inputs(self, tokenizer: Any, max_length: int | None = None) -> PairedInputs:
-        """Token ids of all pairs, in their order.
+    def _encoded_pairs(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], list[str]]:
+        """The pairs that fit the tokeniser, their ids, and why the others do not."""
+        from workbench.inputs.tokenising import encode
 
-        Raises:
-            BadInput: the first pair that does not fit this tokeniser (an answer of several tokens, clean and corrupt of
-                unequal length) or `max_length`, the model's context: with its place, the problem and what to do.
-        """
-        from workbench.inputs.tokenising import encode, gather
-
-        check_tokenizer(tokenizer)
-        max_length = arguments.whole_number("max_length", max_length, at_least=1, optional=True)
-        encoded = []
+        kept: list[Pair] = []
+        encoded: list[Encoded] = []
+        problems: list[str] = []
         for pair, where in zip(self.items, self.where, strict=True):
             try:
                 encoded.append(encode(pair, tokenizer, max_length))
+                kept.append(pair)
             except BadInput as error:
-                raise BadInput(f"{where}: {error}") from None
-        return gather(self.name, self.items, encoded, tokenizer)
+                problems.append(f"{where}: {error}")
+                if not self.skip:
+                    raise BadInput(problems[0]) from None
+        if not kept:
+            raise BadInput(f"{self.name}: this tokeniser can ask none of the {len(self)} pairs. {problems[0]}")
+        return kept, encoded, problems
+
+    def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
+        """The pairs as text: those that `inputs` keeps for a tokeniser, or all of them without one."""
+        if tokenizer is None:
+            return self.items
+        return tuple(self._encoded_pairs(check_tokenizer(tokenizer), None)[0])
+
+    def inputs(self, tokenizer: Any, max_length: int | None = None) -> PairedInputs:
+        """Token ids of the pairs, in their order. Warns (`PairNotice`) of pairs that are left out (`skip`), and where
+        answers lack the space that they would have after a word.
+
+        Raises:
+            BadInput: the first pair that does not fit this tokeniser (an answer of several tokens, clean and corrupt of
+                unequal length) or `max_length`, the model's context: with its place, the problem and what to do. With
+                `skip`, only where no pair fits.
+        """
+        from workbench.inputs.tokenising import gather, lacks_spaces
+
+        check_tokenizer(tokenizer)
+        max_length = arguments.whole_number("max_length", max_length, at_least=1, optional=True)
+        kept, encoded, problems = self._encoded_pairs(tokenizer, max_length)
+        if problems:
+            warnings.warn(
+                f"{self.name}: {len(problems)} of {len(self)} pairs are left out. The first: {problems[0]}",
+                PairNotice,
+                stacklevel=2,
+            )
+        if unspaced := [pair for pair in kept if lacks_spaces(pair, tokenizer)]:
+            words = f"{unspaced[0].answer[0]!r} and {unspaced[0].wrong[0]!r}"
+            warnings.warn(
+                f"{self.name}: in {len(unspaced)} of {len(kept)} pairs the answers follow a letter without a space, as "
+                f"{words} do. With a space they are one token each, too. Write it if it belongs there.",
+                PairNotice,
+                stacklevel=2,
+            )
+        return gather(self.name, kept, encoded, tokenizer, dropped=len(problems))
 
     def dataset(self, tokenizer: Any = None) -> Dataset:
-        """The pairs as a `datasets.Dataset`; with a tokeniser they are checked against it first."""
-        if tokenizer is not None:
-            self.inputs(tokenizer)
-        return _dataset(self.items)
+        """`examples` as a `datasets.Dataset`; with a tokeniser they are checked against it first."""
+        return _dataset(self.examples(tokenizer))
 
 
 def task(name: str, n: int = 25, seed: int = 0, **options: str) -> Task:
@@ -268,6 +308,8 @@ def pairs(
     wrong: Sequence[str | Sequence[str]],
     options: Sequence[str] | Sequence[Sequence[str]] | None = None,
     positions: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    skip: bool = False,
 ) -> Pairs:
     """Pairs of your own; entry i of every list belongs to pair i.
 
@@ -277,6 +319,8 @@ def pairs(
         options: all candidate answers, for the accuracy among them: one list for all pairs, or one list a pair.
         positions: a mapping a pair, from a name to ``(start, end)`` characters of the clean text or to a word that
             occurs in it once.
+        skip: leave out the pairs that do not fit a model's tokeniser, and count them (``info["dropped"]`` of a result),
+            instead of refusing the first.
 
     Raises:
         UsageError: lists of unequal lengths.
@@ -301,14 +345,15 @@ def pairs(
             expected = f"{size} {'entries' if size > 1 else 'entry'} or more" if name == "clean" else f"{size} entries"
             raise arguments.refusal(name, column, expected, "Give one entry per pair in each list.", because=why)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return _pairs_from_rows([(f"pair {i}", row) for i, row in enumerate(rows, start=1)], "pairs")
+    return _pairs_from_rows([(f"pair {i}", row) for i, row in enumerate(rows, start=1)], "pairs", skip)
 
 
-def read_pairs(path: str | Path) -> Pairs:
+def read_pairs(path: str | Path, *, skip: bool = False) -> Pairs:
     """Pairs from a file: ``.jsonl`` (one object a line), ``.json`` (a list of objects) or ``.csv`` (with a header).
 
-    The fields are those of `pairs`: clean, corrupt, answer, wrong, and optionally options and positions. In a CSV
-    several answers are separated by ``|`` and there are no positions. All lines are checked before any work.
+    The fields are those of `pairs`: clean, corrupt, answer, wrong, and optionally options and positions. The columns of
+    a CSV are separated by commas, semicolons or tabs, several answers in a cell by ``|``; it has no positions. All
+    lines are checked before any work. `skip` is that of `pairs`.
 
     Raises:
         UsageError: another kind of file.
@@ -322,14 +367,14 @@ def read_pairs(path: str | Path) -> Pairs:
         ('my.jsonl line 1',)
     """
     file = arguments.file_path("path", path, "the path of a .jsonl, .json or .csv file")
-    return _pairs_from_rows(read_rows(file), file.name)
+    return _pairs_from_rows(read_rows(file), file.name, skip)
 
 
-def _pairs_from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], source: str) -> Pairs:
+def _pairs_from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], source: str, skip: bool) -> Pairs:
     if not rows:
         raise BadInput(f"{source}: no pairs in it. Give at least one, with the fields {', '.join(COLUMNS[:4])}.")
     made = tuple(pair_from_row(row, where) for where, row in rows)
-    return Pairs(made, tuple(where for where, _ in rows))
+    return Pairs(made, tuple(where for where, _ in rows), skip=arguments.flag("skip", skip))
 
 
 def check_tokenizer(tokenizer: Any) -> Any:

@@ -34,8 +34,9 @@ def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded
     An answer is one token *in context*: ``tokenize(prompt + answer) == tokenize(prompt) + [id]``, after both prompts.
 
     Raises:
-        BadInput: clean and corrupt of unequal length, longer than `max_length`, an answer that is not one token, or a
-            position that falls on another token in the corrupt prompt.
+        BadInput: clean and corrupt of unequal length or of the same tokens, longer than `max_length`, an answer that is
+            not one token or that the tokeniser does not know, or a position that falls on another token in the corrupt
+            prompt.
     """
     clean, corrupt = _ids(tokenizer, pair.clean), _ids(tokenizer, pair.corrupt)
     for name, ids in (("clean", clean), ("corrupt", corrupt)):
@@ -45,6 +46,8 @@ def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded
             )
     if len(clean) != len(corrupt):
         raise _unequal(tokenizer, clean, corrupt)
+    if clean == corrupt:
+        raise BadInput("clean and corrupt are the same tokens here. Use words that this tokeniser tells apart.")
 
     def answers(words: Sequence[str], what: str) -> tuple[int, ...]:
         ids = tuple(_one_token(tokenizer, pair.clean, clean, word, what) for word in words)
@@ -131,6 +134,9 @@ def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str
     whole = list(tokenizer(prompt + word)["input_ids"])
     follows = whole[len(ids) :]
     if whole[: len(ids)] == ids and len(follows) == 1:
+        if is_unknown(tokenizer, follows[0], word):
+            unknown = f"{what} {word!r} is {tokenizer.unk_token!r}: this tokeniser does not know it"
+            raise BadInput(f"{unknown}. Choose a word that it knows.")
         return follows[0]
     if ids[-1] in tokenizer.all_special_ids and tokenizer("a")["input_ids"][-1] == ids[-1]:
         raise BadInput(
@@ -143,6 +149,20 @@ def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str
         joined = whole[_shared_ends(ids, whole)[0] :]
         problem = f"{what} {word!r} merges with the end of the prompt, as {_preview(tokenizer, joined)}"
     raise BadInput(f"{problem}; it must be one token after the prompt. {_advice(tokenizer, prompt, word)}")
+
+
+def lacks_spaces(pair: Pair, tokenizer: Any) -> bool:
+    """Whether no answer of a pair begins with a space where most tokenisers would have one: after a letter, and with a
+    space each is one token too."""
+    words, prompt = (*pair.answer, *pair.wrong), pair.clean
+    if not prompt[-1:].isalpha() or any(not word[:1].isalpha() for word in words):
+        return False
+    ids = _ids(tokenizer, prompt)
+    for word in words:
+        whole = list(tokenizer(f"{prompt} {word}")["input_ids"])
+        if whole[: len(ids)] != ids or len(whole) != len(ids) + 1 or is_unknown(tokenizer, whole[-1], word):
+            return False
+    return True
 
 
 def _advice(tokenizer: Any, prompt: str, word: str) -> str:

@@ -29,8 +29,8 @@ class TransformerLensTools:
     def to_tokens(
         self: Any, input: str | Sequence[str] | Tensor, prepend_bos: bool | None = None
     ) -> Int[Tensor, "batch pos"]:
-        """Ids ``[batch, pos]`` of a text, of texts or of ids. BOS follows the tokeniser's
-        default unless `prepend_bos` says otherwise.
+        """Ids ``[batch, pos]`` of a text, of texts or of ids. BOS follows the tokeniser's default
+        unless `prepend_bos` says otherwise.
 
         Raises:
             UsageError: no tokens, ids outside the vocabulary, texts of different lengths, more tokens than the model's

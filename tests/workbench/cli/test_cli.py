@@ -96,6 +96,7 @@ def test_version(run):
         (["patch"], "--task"),
         (["patch", "--task", "ioi", "--pairs", "x.jsonl"], "either"),
         (["patch", "--pairs", "x.jsonl", "--n", "5"], "--n"),
+        (["patch", "--task", "ioi", "--skip"], "--skip is only for --pairs"),
         (["patch", "--task", "iou"], "'ioi'"),
         (["patch", "--task", "ioi", "--site", "zz"], "'z'"),
         (["patch", "--task", "ioi", "--edit", "zeros"], "'zero'"),

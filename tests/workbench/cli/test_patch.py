@@ -15,6 +15,12 @@ from workbench.results.sweep import Sweep
 from workbench.runs.run import Run
 
 
+class Loaded(str):
+    """In the place of a model."""
+
+    tokenizer = None
+
+
 @pytest.fixture
 def swept(monkeypatch):
     """`sweep` and `load` replaced: the arguments of the call, and a made-up result."""
@@ -36,7 +42,7 @@ def swept(monkeypatch):
         return Sweep(values, np.zeros(12), np.full(12, 8.0), ("layer", "head"), info=info)
 
     monkeypatch.setattr("workbench.sweep", sweep)
-    monkeypatch.setattr("workbench.load", lambda name, progress=None: f"model {name}")
+    monkeypatch.setattr("workbench.load", lambda name, progress=None: Loaded(f"model {name}"))
     return arguments
 
 
@@ -87,6 +93,24 @@ def test_a_bad_pair_file_is_refused_before_the_model_is_loaded(run, no_model, tm
     file.write_text(json.dumps(good) + "\n" + json.dumps({**good, "answer": None}) + "\n")
     code, out, err = run("patch", "--pairs", str(file))
     assert (code, out) == (3, "") and "line 2" in err
+
+
+@pytest.mark.filterwarnings("ignore::workbench.inputs.rows.PairNotice")
+@pytest.mark.parametrize("verb", ["patch", "scores"])
+def test_pairs_that_the_tokeniser_cannot_ask_are_left_out_with_skip(run, tmp_path, verb):
+    rows = [
+        {"clean": f"So {a} met", "corrupt": f"So {b} met", "answer": f" {a}", "wrong": f" {wrong}"}
+        for a, b, wrong in [("Mary", "Anna", "Anna"), ("Mary", "Anna", "zzz"), ("John", "Paul", "Paul")]
+    ]
+    file = tmp_path / "my.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    call = (verb, "--pairs", str(file), "--model", "tiny", *(["--no-random"] if verb == "scores" else []))
+    code, out, err = run(*call)
+    assert (code, out) == (3, "") and "my.jsonl line 2: wrong ' zzz' is '<unk>'" in " ".join(err.split())
+    code, out, _ = run(*call, "--skip")
+    assert code == 0 and "n = 2 (1 more left out)." in " ".join(out.split())
+    info = json.loads(run(*call, "--skip", "--json")[1])["info"]
+    assert (info["n"], info["dropped"]) == (2, 1)
 
 
 # --- whether the model does the task

@@ -2,15 +2,18 @@
 
 import json
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.inputs import files
 from workbench.inputs.pairs import Pair, Pairs, Task, pairs, read_pairs, task
 from workbench.inputs.rows import PairNotice
+from workbench.models import load
 from workbench.testing.tokenizers import BOS, EOS, merging
 
 MERGES = ("a r", "ar y", "Ġ m", "Ġm ary", "o m", "Ġ t", "Ġt om", "Ġt o")  # " mary", " tom" and " to" are one token each
@@ -192,9 +195,100 @@ def test_json_and_csv_hold_the_same_pairs(tmp_path: Path) -> None:
     assert read == [one(options=[" tom", " mary"]).items] * 3
     with pytest.raises(BadInput, match=r"my\.csv line 3: expected as many cells as the header has"):
         read_pairs(written(tmp_path, header, cells, "a tom, or not", name="my.csv"))
-    for separator in ";\t":
-        with pytest.raises(BadInput, match=r"my\.csv line 1: the columns are not separated by commas\. Separate them"):
-            read_pairs(written(tmp_path, header.replace(",", separator), cells, name="my.csv"))
+
+
+ROWS = [{**GOOD, "options": [" tom", " mary"]}, {**GOOD, "clean": 'a tom, "b"\nto', "corrupt": 'a mary, "b"\nto'}]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_csv_as_spreadsheets_and_pandas_write_it(
+    tmp_path: Path, separator: str, newline: str, index: bool, mark: str
+) -> None:
+    """With pandas as the writer: quoted separators, quotes and newlines, its index, a byte order mark."""
+    table = pd.DataFrame([{**row, "options": " tom| mary"} for row in ROWS])
+    path = tmp_path / "my.csv"
+    text = table.to_csv(sep=separator, index=index, lineterminator=newline)
+    path.write_bytes((mark + text).encode())
+    read = read_pairs(path)
+    assert [pair.clean for pair in read.items] == [row["clean"] for row in ROWS]
+    assert [pair.answer for pair in read.items] == [(" tom",)] * 2
+    assert read.items[0].options == (" tom", " mary")
+    assert read.where == ("my.csv line 2", "my.csv line 3")
+
+
+def test_spaces_after_separators_belong_to_no_cell(tmp_path: Path) -> None:
+    header, cells = "clean, corrupt, answer, wrong", 'a tom b to, a mary b to, " tom", " mary"'
+    assert read_pairs(written(tmp_path, header, cells, name="my.csv")).items == one().items
+    with pytest.raises(BadInput, match=r"my\.csv line 2: answer has a space before its quotes\. Put no space after"):
+        read_pairs(written(tmp_path, header.replace(" ", ""), 'a tom b to,a mary b to, " tom", " mary"', name="my.csv"))
+    # Without spaces in the header those of the cells are theirs.
+    cells = "a tom b to,a mary b to, tom, mary"
+    assert read_pairs(written(tmp_path, header.replace(" ", ""), cells, name="my.csv")).items == one().items
+
+
+def test_a_first_column_without_a_name_is_an_index_or_refused(tmp_path: Path) -> None:
+    header, cells = "clean,corrupt,answer,wrong", "a tom b to,a mary b to, tom, mary"
+    with pytest.raises(BadInput, match=r"my\.csv line 1: the first column has no name\. Name it, or leave it out"):
+        read_pairs(written(tmp_path, f",{header}", f"x,{cells}", name="my.csv"))
+
+
+# --- left out ---------------------------------------------------------------------------------------------------------
+
+
+def several(*answers: str, skip: bool) -> Pairs:
+    columns: dict[str, Any] = {name: [GOOD[name]] * len(answers) for name in GOOD}
+    return pairs(**{**columns, "answer": list(answers)}, skip=skip)
+
+
+def test_pairs_that_a_tokeniser_cannot_ask_are_left_out_and_counted(tmp_path: Path) -> None:
+    tokenizer = merging(*MERGES)
+    message = r"^pairs: 2 of 3 pairs are left out\. The first: pair 1: answer ' xy' is 3 tokens"
+    with pytest.warns(PairNotice, match=message) as notices:
+        inputs = several(" xy", " tom", " abc", skip=True).inputs(tokenizer)
+    assert len(notices) == 1
+    assert (len(inputs), inputs.dropped) == (1, 2)
+    assert [pair.answer for pair in several(" xy", " tom", skip=True).examples(tokenizer)] == [(" tom",)]
+    with pytest.raises(BadInput, match=r"^pair 1: answer ' xy' is 3 tokens"):
+        several(" xy", " tom", skip=False).inputs(tokenizer)
+    with pytest.raises(BadInput, match=r"this tokeniser can ask none of the 2 pairs\. pair 1: answer ' xy'"):
+        several(" xy", " abc", skip=True).inputs(tokenizer)
+    path = written(tmp_path, json.dumps({**GOOD, "answer": " xy"}), json.dumps(GOOD))
+    with pytest.warns(PairNotice, match="1 of 2 pairs are left out"):
+        assert read_pairs(path, skip=True).inputs(tokenizer).dropped == 1
+    with pytest.raises(BadInput, match="line 2: the field 'clean' is missing"):  # what no tokeniser can ask
+        read_pairs(written(tmp_path, json.dumps(GOOD), "{}"), skip=True)
+
+
+def test_a_word_that_the_tokeniser_does_not_know_is_no_answer() -> None:
+    tokenizer = load("tiny").tokenizer
+    known = pairs(["So Mary met John"], ["So Anna met John"], [" Mary"], [" Anna"]).inputs(tokenizer)
+    assert tokenizer.unk_token_id not in (*known.answer[0], *known.wrong[0])
+    for answer, wrong in ((" zzz", " Anna"), (" Mary", " zzz")):
+        with pytest.raises(BadInput, match=r"' zzz' is '<unk>': this tokeniser does not know it\. Choose a word"):
+            pairs(["So Mary met John"], ["So Anna met John"], [answer], [wrong]).inputs(tokenizer)
+    with pytest.raises(BadInput, match=r"^pair 1: clean and corrupt are the same tokens here\. Use words that this"):
+        pairs(["So zzz met John"], ["So qqq met John"], [" Mary"], [" Anna"]).inputs(tokenizer)
+
+
+def test_answers_that_lack_the_space_after_a_word_are_pointed_out_once() -> None:
+    tokenizer = merging(*MERGES, "t om", "m ary")  # " tom", " mary", and "tom" and "mary" alone
+    prompts = {"clean": ["a tom b"] * 2, "corrupt": ["a mary b"] * 2}
+    unspaced = pairs(**prompts, answer=["tom"] * 2, wrong=["mary"] * 2)
+    message = (
+        r"pairs: in 2 of 2 pairs the answers follow a letter without a space, as 'tom' and 'mary' do\. With a space"
+    )
+    with pytest.warns(PairNotice, match=message) as notices:
+        unspaced.inputs(tokenizer)
+    assert len(notices) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pairs(**prompts, answer=[" tom"] * 2, wrong=[" mary"] * 2).inputs(tokenizer)
+        # After a digit or a quote, or where the word with a space is several tokens, there is nothing to point out.
+        pairs(["a tom 1"], ["a mary 1"], ["tom"], ["mary"]).inputs(tokenizer)
+        pairs(["a tom b"], ["a mary b"], ["x"], ["y"]).inputs(tokenizer)
 
 
 def test_lists_of_unequal_lengths_are_refused() -> None:
