@@ -17,7 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
 from tests.families import VOCABULARY, nudged, paired
-from workbench.errors import UnknownName
+from workbench.errors import UnknownName, UsageError
 from workbench.models.language import HookedLM
 from workbench.patching.sweep import sweep
 
@@ -156,7 +156,7 @@ def test_its_cache_tools_read_ours() -> None:
     assert torch.allclose(lens.readout.values[-1], logits[:, -1], atol=1e-4)
     _, one = model.run_with_cache(CLEAN[:1], remove_batch_dim=True)
     assert one["z", 0].shape == (7, 6, 8)
-    with pytest.raises(AssertionError, match="batch"):
+    with pytest.raises(UsageError, match="batch"):
         model.run_with_cache(CLEAN, remove_batch_dim=True)
 
 

@@ -213,20 +213,20 @@ class Pairs:
         """The pairs that fit the tokeniser, their ids, and why the others do not."""
         from workbench.inputs.tokenising import encode
 
-        kept: list[Pair] = []
+        selected: list[Pair] = []
         encoded: list[Encoded] = []
         problems: list[str] = []
         for pair, where in zip(self.items, self.where, strict=True):
             try:
                 encoded.append(encode(pair, tokenizer, max_length))
-                kept.append(pair)
+                selected.append(pair)
             except BadInput as error:
                 problems.append(f"{where}: {error}")
                 if not self.skip:
                     raise BadInput(problems[0]) from None
-        if not kept:
+        if not selected:
             raise BadInput(f"{self.name}: this tokeniser can ask none of the {len(self)} pairs. {problems[0]}")
-        return kept, encoded, problems
+        return selected, encoded, problems
 
     def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
         """The pairs as text: those that `inputs` keeps for a tokeniser, or all of them without one."""
@@ -247,22 +247,22 @@ class Pairs:
 
         check_tokenizer(tokenizer)
         max_length = arguments.whole_number("max_length", max_length, at_least=1, optional=True)
-        kept, encoded, problems = self._encoded_pairs(tokenizer, max_length)
+        selected, encoded, problems = self._encoded_pairs(tokenizer, max_length)
         if problems:
             warnings.warn(
                 f"{self.name}: {len(problems)} of {len(self)} pairs are left out. The first: {problems[0]}",
                 PairNotice,
                 stacklevel=2,
             )
-        if unspaced := [pair for pair in kept if lacks_spaces(pair, tokenizer)]:
+        if unspaced := [pair for pair in selected if lacks_spaces(pair, tokenizer)]:
             words = f"{unspaced[0].answer[0]!r} and {unspaced[0].wrong[0]!r}"
             warnings.warn(
-                f"{self.name}: in {len(unspaced)} of {len(kept)} pairs the answers follow a letter without a space, as "
-                f"{words} do. With a space they are one token each, too. Write it if it belongs there.",
+                f"{self.name}: in {len(unspaced)} of {len(selected)} pairs the answers follow a letter without a space, "
+                f"as {words} do. With a space they are one token each, too. Write it if it belongs there.",
                 PairNotice,
                 stacklevel=2,
             )
-        return gather(self.name, kept, encoded, tokenizer, dropped=len(problems))
+        return gather(self.name, selected, encoded, tokenizer, dropped=len(problems))
 
     def dataset(self, tokenizer: Any = None) -> Dataset:
         """`examples` as a `datasets.Dataset`; with a tokeniser they are checked against it first."""

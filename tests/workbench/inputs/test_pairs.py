@@ -275,7 +275,7 @@ def test_a_word_that_the_tokeniser_does_not_know_is_no_answer() -> None:
 
 def test_answers_that_lack_the_space_after_a_word_are_pointed_out_once() -> None:
     tokenizer = merging(*MERGES, "t om", "m ary")  # " tom", " mary", and "tom" and "mary" alone
-    prompts = {"clean": ["a tom b"] * 2, "corrupt": ["a mary b"] * 2}
+    prompts: dict[str, Any] = {"clean": ["a tom b"] * 2, "corrupt": ["a mary b"] * 2}
     unspaced = pairs(**prompts, answer=["tom"] * 2, wrong=["mary"] * 2)
     message = (
         r"pairs: in 2 of 2 pairs the answers follow a letter without a space, as 'tom' and 'mary' do\. With a space"
