@@ -84,10 +84,6 @@ class PairedInputs:
             if len(entries) != len(self.clean):
                 why = f"clean has {len(self.clean)}"
                 raise arguments.refusal(name, getattr(self, name), "one entry for each example", because=why)
-        for i, (clean, corrupt) in enumerate(zip(self.clean, self.corrupt, strict=True)):
-            if clean.shape != corrupt.shape:
-                why = f"clean[{i}] has it, and positions are compared"
-                raise arguments.refusal(f"corrupt[{i}]", corrupt, f"the shape {tuple(clean.shape)}", because=why)
         for name in ("answer", "wrong", "options"):
             if not all(isinstance(ids, tuple | list) and all(map(_is_id, ids)) for ids in getattr(self, name)):
                 raise arguments.refusal(

@@ -257,8 +257,8 @@ class Pairs:
         if unspaced := [pair for pair in selected if lacks_spaces(pair, tokenizer)]:
             words = f"{unspaced[0].answer[0]!r} and {unspaced[0].wrong[0]!r}"
             warnings.warn(
-                f"{self.name}: in {len(unspaced)} of {len(selected)} pairs the answers follow a letter without a space, "
-                f"as {words} do. With a space they are one token each, too. Write it if it belongs there.",
+                f"{self.name}: in {len(unspaced)} of {len(selected)} pairs the answers follow a letter without a "
+                f"space, as {words} do. With a space they are one token each, too. Write it if it belongs there.",
                 PairNotice,
                 stacklevel=2,
             )

@@ -28,7 +28,8 @@ def written(folder: Path, *lines: str, name: str = "my.jsonl") -> Path:
 
 def one(**changes: object) -> Pairs:
     row: dict[str, Any] = {**GOOD, **changes}
-    return pairs(**{name: [value] for name, value in row.items()})
+    columns: dict[str, Any] = {name: [value] for name, value in row.items()}
+    return pairs(**columns)
 
 
 def test_pairs_become_ids_with_answers_options_and_positions() -> None:

@@ -174,11 +174,6 @@ def test_the_axis_of_several_inputs_cannot_be_left_out() -> None:
         assert cache["blocks.0.hook_resid_pre"].shape == (2, 48)
 
 
-def test_clean_and_corrupt_inputs_have_one_shape() -> None:
-    with pytest.raises(UsageError, match=r"corrupt\[0\]=<Tensor of shape \(3,\)>: expected the shape \(2,\)"):
-        wb.PairedInputs("odd", (torch.tensor([3, 4]),), (torch.tensor([3, 4, 5]),))
-
-
 def test_a_metric_gives_one_number_a_row() -> None:
     with pytest.raises(UsageError, match=r"returned 0, expected one number per row"):
         wb.sweep(MODEL, TASK, metric=lambda logits, example: 0)  # pyright: ignore[reportArgumentType] - a wrong type on purpose
