@@ -382,6 +382,8 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "sweep.attend_to": lambda: {"edit": "pattern", "site": "pattern"},
     "sweep.factor": lambda: {"edit": "scale"},
     "sweep.vector": lambda: {"edit": "add"},
+    "sweep_sets.factor": lambda: {"edit": "scale"},
+    "sweep_sets.vector": lambda: {"edit": "add"},
     "sweep.u": lambda: {"edit": "identity", "site": "pattern"},
     "sweep.mean_over": lambda: {"edit": "mean"},
     "sweep.positions": lambda: {"by": ["head", "position"]},

@@ -118,8 +118,8 @@ def implementation_of(module: nn.Module, name: str | None) -> Implementation:
     Raises:
         UnsupportedModel: the module's file has none.
     """
-    found = _ANSWERED[name].implementation if name in _ANSWERED else ALL_ATTENTION_FUNCTIONS.get(name)
-    implementation = found or getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    registered = _ANSWERED[name].implementation if name in _ANSWERED else ALL_ATTENTION_FUNCTIONS.get(name)
+    implementation = registered or getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if implementation is None:
         raise UnsupportedModel(
             f"{type(module).__name__} computes its attention itself instead of calling Hugging Face's "

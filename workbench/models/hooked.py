@@ -19,7 +19,7 @@ from transformer_lens.hook_points import HookPoint
 from workbench import arguments
 from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel
-from workbench.models import attention_hook, kept_state, sdpa_attention, self_check
+from workbench.models import attention_hook, module_state, sdpa_attention, self_check
 from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.checked_hooks import CheckedHooks
@@ -157,8 +157,8 @@ class HookedModel(Modality, CheckedHooks):
                 yield
 
     def state_put_back(self) -> AbstractContextManager[None]:
-        """While it lasts, modules may change what they keep beside their parameters (`workbench.models.kept_state`)."""
-        return kept_state.state_put_back(kept_state.modules_with_state(self.hf))
+        """While it lasts, modules may change what they keep beside parameters (`workbench.models.module_state`)."""
+        return module_state.state_put_back(module_state.modules_with_state(self.hf))
 
     # --- sites ----------------------------------------------------------------------------------------------------
 

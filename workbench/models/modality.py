@@ -126,8 +126,8 @@ class Modality:
         try:
             outputs = self.outputs(trial)
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            given = f"what {name}.trial gives, {as_typed(trial)} of {trial.dtype}"
-            raise UnsupportedModel(f"{name}.outputs failed on {given}: {error}.") from error
+            trial_inputs = f"what {name}.trial gives, {as_typed(trial)} of {trial.dtype}"
+            raise UnsupportedModel(f"{name}.outputs failed on {trial_inputs}: {error}.") from error
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(trial):
             raise UnsupportedModel(
                 f"{name}.outputs gave {as_typed(outputs)} for {len(trial)} inputs: expected a tensor [input, output]."

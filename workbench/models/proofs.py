@@ -38,7 +38,7 @@ class Proofs:
         self.model = model
         self.of: Proofs | None = None
         #: Whether it was said that half precision's rounding moves something discrete.
-        self.rounding_was_said = False
+        self.warned_of_rounding = False
         self._known: dict[tuple[Any, ...], Resumption] = {}
 
     def know(self, length: int, verdict: Resumption) -> None:
@@ -55,9 +55,9 @@ class Proofs:
         if self.of is not None:
             return self.of.resumption(inputs, store, patterns)
         lengths = {self.model.proof_length(len(x)): len(x) for x in inputs.clean}
-        found = [self._at(length, inputs.clean, store, patterns) for length in sorted(lengths)]
-        reasons = [verdict.why_not for verdict in found if verdict.why_not]
-        return Resumption(all(verdict.causal for verdict in found), reasons[0] if reasons else "")
+        verdicts = [self._at(length, inputs.clean, store, patterns) for length in sorted(lengths)]
+        reasons = [verdict.why_not for verdict in verdicts if verdict.why_not]
+        return Resumption(all(verdict.causal for verdict in verdicts), reasons[0] if reasons else "")
 
     def known(self, inputs: PairedInputs) -> bool:
         """Whether runs of these inputs resume, as far as it was asked."""
@@ -81,7 +81,7 @@ class Proofs:
         else:
             inputs = self.model.proof_inputs(length, rows)
             verdict = prove_resumption(self.model, inputs, patterns=patterns)
-            self.rounding_was_said = self.rounding_was_said or warn_of_rounding(self.model, inputs)
+            self.warned_of_rounding = self.warned_of_rounding or warn_of_rounding(self.model, inputs)
             if store is not None and place is not None:
                 text = json.dumps(vars(verdict)).encode()
                 store.put("result", {"values": ([place], torch.tensor([list(text)], dtype=torch.uint8))})

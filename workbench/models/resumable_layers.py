@@ -75,9 +75,9 @@ class ResumableLayers:
             patterns: of runs in which patterns are edited.
         """
         if self.resumes:
-            found = self.model.proofs.resumption(inputs, store, patterns)
-            self.causal, self.resumes = found.causal and found.resumes, found.resumes
-            self.why_not = found.why_not
+            verdict = self.model.proofs.resumption(inputs, store, patterns)
+            self.causal, self.resumes = verdict.causal and verdict.resumes, verdict.resumes
+            self.why_not = verdict.why_not
 
     @property
     def device(self) -> torch.device:

@@ -57,7 +57,7 @@ def check(model: HookedModel) -> None:
             _hooks_change_nothing(model, inputs)
             run = WatchedRun.of(model, inputs)
             _layers_are_as_taken(model, run)
-            model.proofs.rounding_was_said = warn_of_rounding(model, inputs)
+            model.proofs.warned_of_rounding = warn_of_rounding(model, inputs)
             _noise_in_z_matters(model, run)
             reason = _why_not_resumable(model, run)
         if reason:
@@ -217,17 +217,17 @@ def _why_not_resumable(model: HookedModel, run: WatchedRun) -> str:
     try:
         base_of_both = ResumableLayers(model).base_run(torch.cat([inputs, changed_halfway(inputs)[0]]))
         _streams_are_of_the_inputs(model, base, base_of_both)
-        _heads_are_as_said(model, base)
+        _heads_match_sizes(model, base)
         model.row_arguments = row_arguments(base, base_of_both)
         model.choose_readout(base)
     except _Refused as error:
         raise _refuse(model, str(error)) from None
     except FAILURES as error:
         return f"failed ({error})"
-    found = prove_resumption(model, inputs, base=run)
-    model.causal = found.causal
-    model.proofs.know(inputs.shape[1], found)
-    return found.why_not
+    verdict = prove_resumption(model, inputs, base=run)
+    model.causal = verdict.causal
+    model.proofs.know(inputs.shape[1], verdict)
+    return verdict.why_not
 
 
 class _Refused(Exception):
@@ -252,15 +252,17 @@ def _streams_are_of_the_inputs(model: HookedModel, base: LayersRun, base_of_both
         raise _Refused("what the layers give for an input depends on the other inputs of its batch.")
 
 
-def _heads_are_as_said(model: HookedModel, base: LayersRun) -> None:
+def _heads_match_sizes(model: HookedModel, base: LayersRun) -> None:
     """Keys and values have the KV heads and the width that the sizes say. Of sizes that only a configuration says, what
     runs counts: latent attention gives every query head keys of its own, and values of another width."""
     seen = {(inputs.values.shape[1], inputs.values.shape[3]) for inputs in base.attention_inputs}
     if len(seen) > 1:
         raise _Refused(f"its layers have KV heads of different numbers or widths, {sorted(seen)}.")
-    (n_kv_heads, d_head), said = seen.pop(), (model.n_kv_heads, model.d_head)
-    if (n_kv_heads, d_head) == said:
+    (n_kv_heads, d_head), expected = seen.pop(), (model.n_kv_heads, model.d_head)
+    if (n_kv_heads, d_head) == expected:
         return
     if type(model).sizes is not Modality.sizes or model.n_heads % n_kv_heads:
-        raise _Refused(f"its values are of {n_kv_heads} heads of width {d_head}, and n_kv_heads and d_head are {said}.")
+        raise _Refused(
+            f"its values are of {n_kv_heads} heads of width {d_head}, and n_kv_heads and d_head are {expected}."
+        )
     model.set_heads(n_kv_heads, d_head)
