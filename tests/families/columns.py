@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 import workbench as wb
-from tests.families.cell import Cell, Comparison, workbench_call
+from tests.families.cell import Cell, Comparison, Wrong, workbench_call
 from tests.families.configurations import Configuration
 from tests.families.paths import paths
 from tests.families.scoring import attributions, scores
 from tests.families.subject import Subject, measured, rows_of, some_of
-from tests.families.tiny import tiny_model
+from tests.families.tiny import NoTinyModel, one_line, tiny_model
 
 HEAD_SITES = ("z", "q", "k", "v", "pattern")
 #: Every how many-eth cell of a sweep by position is compared.
@@ -105,6 +105,7 @@ def _swept(subject: Subject, site: str, by: list[str], examples: list[int], ever
     with workbench_call():
         result = wb.sweep(subject.model, some_of(inputs, examples), site=site, by=by, positions=positions, cache=False)
     comparison, count = Comparison(), 0
+    heads = dict(zip(result.axes, result.values.shape, strict=False))
     layers = plain.layers if site in HEAD_SITES else list(range(plain.n_layers))
     rows = rows_of(result, layers)
     for column, example in enumerate(examples):
@@ -113,6 +114,8 @@ def _swept(subject: Subject, site: str, by: list[str], examples: list[int], ever
         comparison.add(result.base[column], base, base)
         sources = plain.read(clean, site, *layers)
         for row, layer, source in zip(rows, layers, sources, strict=True):
+            if "head" in by and (swept := heads.get("head", heads.get("kv_head"))) != source.shape[1]:
+                raise Wrong(f"{swept} heads are swept where attention has {source.shape[1]}")
             for head in range(source.shape[1]) if "head" in by else [None]:
                 for position in range(len(clean)) if "position" in by else [None]:
                     count += 1
@@ -223,9 +226,21 @@ COLUMNS: dict[str, Callable[[Subject], Cell]] = {
 def family_cells(configuration: Configuration) -> dict[str, Cell]:
     """Every column of one family; only the first where the model is refused."""
     subject = Subject(configuration)
+    _require_a_forward(subject)
     cells = {"wraps": measured(wraps, subject)}
     if cells["wraps"].state != "exact":
         return cells
     for name, column in COLUMNS.items():
         cells[name] = measured(column, subject)
     return cells
+
+
+def _require_a_forward(subject: Subject) -> None:
+    """The tiny model itself works, where it takes token ids alone."""
+    if subject.configuration.head in ("causal", "masked"):
+        try:
+            logits = tiny_model(subject.configuration)(subject.inputs.clean[0][None], use_cache=False).logits
+        except Exception as error:
+            raise NoTinyModel(f"its own forward fails: {one_line(error)}") from None
+        if not bool(torch.isfinite(logits).all()):
+            raise NoTinyModel("its logits are not finite")

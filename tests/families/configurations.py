@@ -133,7 +133,7 @@ NAMED: dict[str, Configuration] = {
     "glm4": _named("glm4"),
     "glm4_moe": _named("glm4_moe"),
     "glm_moe_dsa_topk10": _named("glm_moe_dsa", crossing=True, **LATENT, index_topk=10),
-    "gpt_bigcode": _named("gpt_bigcode"),
+    "gpt_bigcode": Configuration("gpt_bigcode", scale=8.0),
     "gpt_oss": _named("gpt_oss", crossing=True, sliding_window=10),
     "gpt_oss_default": _named("gpt_oss"),
     "gptj": _named("gptj"),
@@ -144,7 +144,7 @@ NAMED: dict[str, Configuration] = {
     "hunyuan_v1_dense": _named("hunyuan_v1_dense"),
     "hunyuan_v1_moe": _named("hunyuan_v1_moe"),
     "hyperclovax": _named("hyperclovax"),
-    "jetmoe2": _named("jetmoe", num_key_value_heads=3),
+    "jetmoe2": Configuration("jetmoe", {"num_key_value_heads": 3}, scale=10.0),
     "llama4_text": _named("llama4_text", num_hidden_layers=4),
     "llama4_chunk10": _named("llama4_text", crossing=True, num_hidden_layers=4, attention_chunk_size=10),
     "llama4_floor10": _named("llama4_text", crossing=True, num_hidden_layers=4, floor_scale=10, attn_scale=1.0),
@@ -154,14 +154,14 @@ NAMED: dict[str, Configuration] = {
     "ministral3": _named("ministral3"),
     "ministral3_scale10": _named("ministral3", crossing=True, rope_parameters=_YARN),
     "mixtral": _named("mixtral"),
-    "nanochat": _named("nanochat"),
+    "nanochat": Configuration("nanochat", scale=8.0),
     "nemotron": _named("nemotron"),
     "olmo2": _named("olmo2"),
     "olmo3": _named("olmo3", crossing=True, sliding_window=10, layer_types=_ALTERNATING),
     "olmoe": _named("olmoe"),
     "opt": _named("opt", word_embed_proj_dim=48),
     "persimmon": _named("persimmon"),
-    "phi": _named("phi"),
+    "phi": Configuration("phi", scale=8.0),
     "phi3": _named("phi3"),
     "phi3_longrope": Configuration(
         "phi3",
@@ -176,7 +176,7 @@ NAMED: dict[str, Configuration] = {
     "smollm3": _named("smollm3"),
     "stablelm": _named("stablelm"),
     "stablelm_parallel_qkln": _named("stablelm", use_parallel_residual=True, qk_layernorm=True),
-    "starcoder2": _named("starcoder2"),
+    "starcoder2": Configuration("starcoder2", scale=8.0),
     "vaultgemma": Configuration("vaultgemma", {"query_pre_attn_scalar": 8}, "eager"),
     # State-space, convolutional and own attention; encoders and encoder-decoders.
     "bamba": _named("bamba", **_MAMBA2, attn_layer_indices=[1]),
@@ -223,7 +223,7 @@ NAMED: dict[str, Configuration] = {
 _SPECIAL: dict[str, dict[str, Any]] = {
     "axk1": LATENT,
     "axk2": LATENT,
-    "bailing_hybrid": {"num_experts": 4, "moe_intermediate_size": 32},
+    "bailing_hybrid": {"num_experts": 4},
     "cohere2_moe": {"logit_scale": 0.5},
     "dots3_note_text": LATENT,
     "glm4_moe_lite": LATENT,
@@ -237,10 +237,12 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "youtu": LATENT,
     "zaya": {"num_experts_per_tok": 1},
 }
+#: Types whose edits move the logits too little at the usual scale.
+_SHARPER = {"gpt-sw3": 8.0, "inkling_text": 12.0, "sarvam_mla": 10.0, "zaya": 10.0}
 
 
 def automatic() -> dict[str, Configuration]:
     """The types of ``AutoModelForCausalLM`` that no name above covers, each under its own name."""
     covered = {configuration.model_type for configuration in NAMED.values()}
     types = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in covered and name in CONFIG_MAPPING]
-    return {name: Configuration(name, _SPECIAL.get(name, {})) for name in types}
+    return {name: Configuration(name, _SPECIAL.get(name, {}), scale=_SHARPER.get(name, 5.0)) for name in types}

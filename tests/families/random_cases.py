@@ -166,7 +166,7 @@ def cases(draw: st.DrawFn, types: tuple[str, ...] = tuple(TRAITS)) -> Case:
     values: dict[str, Any] = {}
     for trait in TRAITS[model_type]:
         values |= trait(draw)
-    if model_type == "qwen2" and "sliding_attention" in values.get("layer_types", ()):
+    if model_type in ("qwen2", "qwen3") and "sliding_attention" in values.get("layer_types", ()):
         values["use_sliding_window"] = True
     implementation = "eager" if model_type in ("gemma2", "gpt_oss") else draw(st.sampled_from(["", "", "eager"]))
     scale = 8.0 if model_type == "gpt2" else 5.0

@@ -36,7 +36,7 @@ class PlainAttribution:
         uniform over what it sees; and the sum of the first over all heads, from one forward without them."""
         recorded = self._recorded(ids)
         base = metric(self._linear(ids, recorded, {}))
-        seen = [x[-1] > 0 for x in self.plain.read(ids, "pattern", *self.plain.layers)]
+        seen = [x[-1] for x in self.plain.visible(ids, *self.plain.layers)]
         values = self.plain.read(ids, "v", *self.plain.layers)
         actual, uniform = (torch.zeros(len(self.plain.layers), self.plain.n_heads) for _ in range(2))
         for i, layer in enumerate(self.plain.layers):

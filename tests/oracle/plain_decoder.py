@@ -81,13 +81,7 @@ class PlainDecoder:
     def read(self, ids: Tensor, site: str, *layers: int) -> list[Tensor]:
         """The activations of some layers, positions first."""
         if site == "pattern":
-            self._forget()
-            with torch.no_grad():
-                patterns = self.eager(ids[None], use_cache=False, output_attentions=True).attentions
-            patterns = [x for x in patterns or () if x is not None]
-            if len(patterns) != len(self.layers):
-                raise NotFound("output_attentions gives no pattern of each layer")
-            patterns = [patterns[self.layers.index(layer)][0].transpose(0, 1) for layer in layers]
+            patterns = self._output_attentions(ids, layers)
             self._require_z_is_pattern_times_v(ids, layers, patterns)
             return patterns
         activations: dict[int, Tensor] = {}
@@ -98,18 +92,28 @@ class PlainDecoder:
         self.logits(ids, {(site, layer): reading(layer) for layer in layers})
         return [activations[layer] for layer in layers]
 
+    def visible(self, ids: Tensor, *layers: int) -> list[Tensor]:
+        """Which sources each destination sees, ``[dest, head, src]``."""
+        return [pattern > 0 for pattern in self._output_attentions(ids, layers)]
+
+    def _output_attentions(self, ids: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        self._forget()
+        with torch.no_grad():
+            patterns = self.eager(ids[None], use_cache=False, output_attentions=True).attentions
+        patterns = [x for x in patterns or () if x is not None]
+        if len(patterns) != len(self.layers):
+            raise NotFound("output_attentions gives no pattern of each layer")
+        return [patterns[self.layers.index(layer)][0].transpose(0, 1) for layer in layers]
+
     def _require_z_is_pattern_times_v(self, ids: Tensor, layers: Sequence[int], patterns: Sequence[Tensor]) -> None:
         """Else what ``output_attentions`` gives is not what attention does with the values."""
         if self._z_is_pattern_times_v:
             return
         self._z_is_pattern_times_v = True
-        for layer, A in zip(layers, patterns, strict=True):
-            parts: dict[str, Tensor] = {}
-            reading = {(site, layer): lambda x, s=site: parts.update({s: x.clone()}) for site in ("v", "attention")}
-            self.logits(ids, reading)
-            values = parts["v"].repeat_interleave(A.shape[1] // parts["v"].shape[1], 1)
-            z = torch.einsum("dhs,shx->dhx", A, values)
-            if (z - parts["attention"]).abs().max() > 1e-4 * max(1.0, float(z.abs().max())):
+        values, outputs = self.read(ids, "v", *layers), self.read(ids, "attention", *layers)
+        for A, v, attention in zip(patterns, values, outputs, strict=True):
+            z = torch.einsum("dhs,shx->dhx", A, v.repeat_interleave(A.shape[1] // v.shape[1], 1))
+            if (z - attention).abs().max() > 1e-4 * max(1.0, float(z.abs().max())):
                 self._z_is_pattern_times_v = False
                 raise NotFound("z is not what output_attentions gives times the values")
 
