@@ -44,7 +44,7 @@ def measured(results: Mapping[str, Any]) -> str:
     return (
         f"{works + refusals} configurations: {works} work and {refusals} are refused. "
         f"{wrong or 'No'} {'cell is' if wrong == 1 else 'cells are'} wrong. Measured with {packages}, on the CPU, in "
-        "float32 where nothing else is said."
+        f"float32 where nothing else is said. All of it takes about {max(1, round(results['seconds'] / 60))} minutes."
     )
 
 

@@ -47,6 +47,8 @@ def main() -> None:
     torch.set_num_threads(1)
     _ = wb.sweep, wb.scores_on, wb.path_patch  # imported once, before the processes are forked
     start = time.monotonic()
+    if arguments.fresh and not arguments.only:
+        results["seconds"] = 0.0
     for i, name in enumerate(names, 1):
         configuration, known = configurations[name], results["families"].get(name)
         if known and not arguments.fresh and _is_current(known, configuration):
@@ -55,8 +57,9 @@ def main() -> None:
         results["families"][name] = measure(configuration, arguments.seconds)
         order = [other for other in configurations if other in results["families"]]
         results["families"] = {other: results["families"][other] for other in order}
-        results_file.write(results)
         seconds = time.monotonic() - begun
+        results["seconds"] = round(results["seconds"] + seconds)
+        results_file.write(results)
         print(f"{i}/{len(names)} {name}: {summary(results['families'][name])} ({seconds:.0f} s)", flush=True)
     print(f"{time.monotonic() - start:.0f} s on {os.cpu_count()} cores, one process. Written: {results_file.PATH}")
 

@@ -85,7 +85,7 @@ class Comparison:
         """Exact or wrong; of effects too small to tell, unchecked."""
         tolerance = TOLERANCE * max(1.0, self.largest) if self.relative else TOLERANCE
         if self.difference > tolerance:
-            return Cell("wrong", text or ", ".join(self._wrong), self.difference, self.effect)
+            return Cell("wrong", ", ".join(self._wrong) or text, self.difference, self.effect)
         if not np.isfinite(self.effect) or self.effect < SMALLEST_EFFECT:
             return Cell("unchecked", "no edit moves the logits far enough", self.difference, self.effect)
         return Cell("exact", text, self.difference, self.effect)

@@ -12,7 +12,7 @@ from tests.families.cell import Cell, Comparison, Wrong, workbench_call
 from tests.families.configurations import Configuration
 from tests.families.paths import paths
 from tests.families.scoring import attributions, scores
-from tests.families.subject import Subject, measured, rows_of, some_of
+from tests.families.subject import GATED_Z, Subject, measured, rows_of, some_of
 from tests.families.tiny import NoTinyModel, one_line, tiny_model
 
 HEAD_SITES = ("z", "q", "k", "v", "pattern")
@@ -52,13 +52,14 @@ def _recorded(subject: Subject, *sites: str) -> Cell:
     prompts = [ids for pair in zip(subject.inputs.clean, subject.inputs.corrupt, strict=True) for ids in pair]
     for ids, activations in zip(prompts, own, strict=True):
         for site in sites:
-            for layer, oracle in zip(plain.layers, plain.read(ids, site, *plain.layers), strict=True):
+            read = "z" if site == GATED_Z else subject.plain_site(site)
+            for layer, oracle in zip(plain.layers, plain.read(ids, read, *plain.layers), strict=True):
                 value = activations[site][
                     layer if len(activations[site]) == plain.n_layers else plain.layers.index(layer)
                 ]
                 comparison.add(value, oracle.transpose(0, 1) if site == "pattern" else oracle)
     cell = comparison.cell()
-    if cell.state == "wrong" and sites == ("z",):
+    if cell.state == "wrong" and sites == ("z",) and not subject.is_gated:
         at_attention = _before_the_projection(subject, [x["z"] for x in own], prompts)
         text = "it is what attention gives, before a gate or a norm" if at_attention < 1e-4 else ""
         return Cell("wrong", text, cell.difference, cell.effect)
@@ -75,8 +76,8 @@ def _before_the_projection(subject: Subject, own: list[Any], prompts: list[Any])
 
 
 def z(subject: Subject) -> Cell:
-    """z is the output projection's input."""
-    return _recorded(subject, "z")
+    """z is the output projection's input; of a model that has a hook point behind a gate, that one is."""
+    return _recorded(subject, "z", *([GATED_Z] if subject.is_gated else []))
 
 
 def pattern(subject: Subject) -> Cell:
@@ -112,7 +113,8 @@ def _swept(subject: Subject, site: str, by: list[str], examples: list[int], ever
         clean, corrupt = inputs.clean[example], inputs.corrupt[example]
         base = subject.plain_score(corrupt, example)
         comparison.add(result.base[column], base, base)
-        sources = plain.read(clean, site, *layers)
+        plain_site = subject.plain_site(site)
+        sources = plain.read(clean, plain_site, *layers)
         for row, layer, source in zip(rows, layers, sources, strict=True):
             if "head" in by and (swept := heads.get("head", heads.get("kv_head"))) != source.shape[1]:
                 raise Wrong(f"{swept} heads are swept where attention has {source.shape[1]}")
@@ -122,7 +124,7 @@ def _swept(subject: Subject, site: str, by: list[str], examples: list[int], ever
                     if count % every:
                         continue
                     change = _copied(source, head, position)
-                    oracle = subject.plain_score(corrupt, example, {(site, layer): change})
+                    oracle = subject.plain_score(corrupt, example, {(plain_site, layer): change})
                     index = tuple(i for i in (row, head, position) if i is not None)
                     comparison.add(result.values[(*index, column)], oracle, base)
     return comparison.cell()
@@ -182,12 +184,13 @@ def half_precision(subject: Subject) -> Cell:
             result = wb.sweep(half.model, one_pair, site=site, by=by, positions=positions, cache=False)
         layers = plain.layers if site == "z" else list(range(plain.n_layers))
         rows = rows_of(result, layers)
-        sources = [p.read(clean, site, *layers) for p in (plain, exact)]
+        plain_site = half.plain_site(site)
+        sources = [p.read(clean, plain_site, *layers) for p in (plain, exact)]
         for index in list(_indices(len(layers), by, plain.n_heads, len(clean)))[:: 11 if len(by) == 2 else 2]:
             position = index[-1] if "position" in by else None
             head = index[1] if "head" in by else None
             changes = [_copied(source[index[0]], head, position) for source in sources]
-            edit = (site, layers[index[0]])
+            edit = (plain_site, layers[index[0]])
             in_half = half.plain_score(corrupt, example, {edit: changes[0]})
             in_full = subject.plain_score(corrupt, example, {edit: changes[1]})
             own_error = max(own_error, abs(in_half - in_full))

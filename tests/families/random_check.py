@@ -22,6 +22,7 @@ from tests.families.columns import HEAD_SITES
 from tests.families.paths import Path
 from tests.families.random_cases import TRAITS, Case, cases
 from tests.families.random_not_yet import is_not_yet
+from tests.families.scoring import ATTRIBUTION, require_present
 from tests.families.subject import Subject, measured, rows_of, some_of
 from tests.families.tiny import one_line
 from tests.oracle.plain_attribution import PlainAttribution
@@ -90,7 +91,7 @@ def _sweep(subject: _Subject, case: Case) -> Cell:
     exact = _Subject(case, torch.float32) if case.dtype == "bfloat16" else subject
     own_error = 0.0
     layers = plain.layers if site in HEAD_SITES else list(range(plain.n_layers))
-    rows = rows_of(result, layers)
+    rows, plain_site = rows_of(result, layers), subject.plain_site(site)
     for _ in range(12):
         column = draw.randrange(len(chosen))
         example, number = chosen[column], draw.randrange(len(layers))
@@ -103,13 +104,13 @@ def _sweep(subject: _Subject, case: Case) -> Cell:
         position = draw.randrange(sizes["position"]) if "position" in sizes else None
         values = []
         for side in (subject, exact):
-            new = _values(side, arguments["edit"], sources[example], site, layers[number])
+            new = _values(side, arguments["edit"], sources[example], plain_site, layers[number])
             index = (slice(None) if position is None else position, *(() if head is None else (head,)))
 
             def change(x: Any, new: Any = new, index: Any = index) -> None:
                 x[index] = 0 if new is None else new[index]
 
-            values.append(side.plain_score(bases[example], example, {(site, layers[number]): change}))
+            values.append(side.plain_score(bases[example], example, {(plain_site, layers[number]): change}))
         base = subject.plain_score(bases[example], example)
         own_error = max(own_error, abs(values[0] - values[1]))
         index = tuple(i for i in (rows[number], head, position) if i is not None)
@@ -132,7 +133,7 @@ def _record(subject: _Subject, case: Case) -> Cell:
     layers = plain.layers if site in HEAD_SITES else list(range(plain.n_layers))
     for prompts, activations in zip((subject.inputs.clean, subject.inputs.corrupt), own, strict=True):
         for ids, activation in zip(prompts, activations, strict=True):
-            for row, oracle in zip(layers, plain.read(ids, site, *layers), strict=True):
+            for row, oracle in zip(layers, plain.read(ids, subject.plain_site(site), *layers), strict=True):
                 row = row if len(activation) == plain.n_layers else layers.index(row)
                 comparison.add(activation[row], oracle.transpose(0, 1) if site == "pattern" else oracle)
     return comparison.cell()
@@ -166,7 +167,8 @@ def _scores(subject: _Subject, case: Case) -> Cell:
     comparison, plain = Comparison(), subject.plain
     with workbench_call():
         scores = wb.scores_on(subject.model, subject.inputs, cache=False)
-        own = scores.samples["direct_logit_attribution"]
+        own = scores.samples[ATTRIBUTION]
+    require_present(scores, ATTRIBUTION)
     example = case.seed % len(subject.inputs)
     heads, _, total = PlainAttribution(plain).heads(
         subject.inputs.clean[example], lambda logits: subject.metric(logits, example)

@@ -21,6 +21,8 @@ from workbench.models.language import HookedLM
 
 #: Pairs of prompts of each family: two of each length.
 PAIRS = 4
+#: The hook point by which a model says that its z is before a gate or a norm: what enters the projection behind it.
+GATED_Z = "attn.hook_z_gated"
 
 
 class Subject:
@@ -67,6 +69,15 @@ class Subject:
         wrong = tuple((int(ids[1]), 120 + i) for i, ids in enumerate(inputs.clean))
         options = tuple((*a, *w) for a, w in zip(answers, wrong, strict=True))
         return replace(inputs, answer=answers, wrong=wrong, options=options)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the model says that its z is not what enters the output projection."""
+        return f"blocks.{self.plain.layers[0]}.{GATED_Z}" in self.model.hook_dict
+
+    def plain_site(self, site: str) -> str:
+        """The oracle's name of a site: z is the projection's input, unless the model says that it is before a gate."""
+        return "attention" if site == "z" and self.is_gated else site
 
     def metric(self, logits: Tensor, example: int) -> float:
         """Mean logit of the answers less that of the wrong answers."""

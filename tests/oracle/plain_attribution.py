@@ -38,16 +38,23 @@ class PlainAttribution:
         base = metric(self._linear(ids, recorded, {}))
         seen = [x[-1] for x in self.plain.visible(ids, *self.plain.layers)]
         values = self.plain.read(ids, "v", *self.plain.layers)
+        gates = self._gates(ids)
         actual, uniform = (torch.zeros(len(self.plain.layers), self.plain.n_heads) for _ in range(2))
         for i, layer in enumerate(self.plain.layers):
             for head in range(self.plain.n_heads):
                 group = self.plain.n_heads // values[i].shape[1]
-                mean = values[i][seen[i][head], head // group].mean(0)
+                mean = values[i][seen[i][head], head // group].mean(0) * gates[i][head]
                 without = metric(self._linear(ids, recorded, {layer: lambda z, h=head: z[-1, h].zero_()}))
                 instead = metric(self._linear(ids, recorded, {layer: lambda z, h=head, m=mean: z[-1, h].copy_(m)}))
                 actual[i, head], uniform[i, head] = base - without, instead - without
         none = metric(self._linear(ids, recorded, {layer: lambda z: z[-1].zero_() for layer in self.plain.layers}))
         return actual, uniform, float(base - none)
+
+    def _gates(self, ids: Tensor) -> list[Tensor]:
+        """What a gate or a norm with its scale held makes of each layer's last z, as factors ``[head, d_head]``."""
+        plain = self.plain
+        entries = zip(plain.read(ids, "z", *plain.layers), plain.read(ids, "attention", *plain.layers), strict=True)
+        return [torch.where((z[-1] - x[-1]).abs() < 1e-5, 1.0, z[-1] / x[-1]) for z, x in entries]
 
     def _recorded(self, ids: Tensor) -> dict[str, Any]:
         """Inputs and outputs of norms, outputs of branches, in a plain forward."""
