@@ -69,9 +69,9 @@ def remarks(results: Mapping[str, Any]) -> str:
             text = cell.get("text", "")
             if text and column != "cones" and not (column == "bfloat16" and cell["state"] == "exact"):
                 notes.setdefault(text, []).append("" if column == "wraps" else HEADINGS[column])
-        said = [f"{', '.join(columns)}: {text}" if any(columns) else text for text, columns in notes.items()]
-        if said:
-            rows.append([f"`{name}`", "<br>".join(map(_escaped, said))])
+        messages = [f"{', '.join(columns)}: {text}" if any(columns) else text for text, columns in notes.items()]
+        if messages:
+            rows.append([f"`{name}`", "<br>".join(map(_escaped, messages))])
     return _table(["family", "remarks"], rows)
 
 
@@ -113,7 +113,8 @@ def _cell(cell: Row) -> str:
     if "effect" not in cell:
         text = {0.0: "identical", None: cell.get("text") or "error"}.get(cell.get("difference"), "differ")
     else:
-        text = f"{cell['difference']:.0e} of {cell['effect']:.2g}"
+        difference = f"{cell['difference']:.0e}" if cell["difference"] else "0"
+        text = f"{difference} of {cell['effect']:.2g}"
     return f"**WRONG** {text}" if _is_wrong(cell) else text
 
 

@@ -26,7 +26,7 @@ from tests.families.scoring import ATTRIBUTION, require_present
 from tests.families.subject import Subject, measured, rows_of, some_of
 from tests.families.tiny import one_line
 from tests.oracle.plain_attribution import PlainAttribution
-from tests.oracle.plain_decoder import NotFound
+from tests.oracle.plain_decoder import NoOracle
 from workbench.core import Head
 from workbench.inputs.paired import PairedInputs
 
@@ -174,7 +174,7 @@ def _scores(subject: _Subject, case: Case) -> Cell:
         subject.inputs.clean[example], lambda logits: subject.metric(logits, example)
     )
     if abs(float(heads.sum()) - total) > 1e-3 * max(1.0, abs(total)):
-        raise NotFound("what heads add to the logits is no sum")
+        raise NoOracle("what heads add to the logits is no sum")
     comparison.add(own[example][plain.layers], heads)
     return comparison.cell()
 

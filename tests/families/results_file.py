@@ -28,7 +28,13 @@ def read(path: Path = PATH) -> dict[str, Any]:
 
 
 def write(results: Mapping[str, Any], path: Path = PATH) -> None:
-    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """One line a family."""
+    head = {key: value for key, value in results.items() if key != "families"}
+    rows = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(row, ensure_ascii=False)}" for name, row in results["families"].items()
+    )
+    text = json.dumps({**head, "families": {}}, ensure_ascii=False).removesuffix("}}")
+    path.write_text(f"{text}\n{rows}\n}}}}\n", encoding="utf-8")
 
 
 def family(configuration: Configuration, cells: Mapping[str, Cell], untried: str = "") -> dict[str, Any]:

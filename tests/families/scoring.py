@@ -11,7 +11,7 @@ import workbench as wb
 from tests.families.cell import Cell, Comparison, Stated, workbench_call
 from tests.families.subject import Subject, some_of
 from tests.oracle.plain_attribution import PlainAttribution, PlainWeights, stream_replaced
-from tests.oracle.plain_decoder import NotFound
+from tests.oracle.plain_decoder import NoOracle
 
 ATTRIBUTION = "direct_logit_attribution"
 
@@ -37,7 +37,7 @@ def attributions(subject: Subject) -> Cell:
     ids = subject.inputs.clean[example]
     heads, even, total = PlainAttribution(plain).heads(ids, lambda logits: subject.metric(logits, example))
     if abs(float(heads.sum()) - total) > 1e-3 * max(1.0, abs(total)):
-        raise NotFound("what heads add to the logits is no sum")
+        raise NoOracle("what heads add to the logits is no sum")
     comparison.add(own[plain.layers], heads, name="heads")
     comparison.add(own[plain.layers].sum(), total, name="their sum")
     comparison.add(uniform[plain.layers], even, name="chance level")

@@ -15,7 +15,7 @@ from tests.families import paired
 from tests.families.cell import Cell, Stated, Wrong, workbench_call
 from tests.families.configurations import Configuration
 from tests.families.tiny import one_line, tiny_model
-from tests.oracle.plain_decoder import Edits, NotFound, PlainDecoder
+from tests.oracle.plain_decoder import Edits, NoOracle, PlainDecoder
 from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
 
@@ -109,7 +109,7 @@ def measured(column: Callable[[Subject], Cell], subject: Subject) -> Cell:
         return Cell("stated", str(error))
     except Wrong as error:
         return Cell("wrong", str(error))
-    except NotFound as error:
+    except NoOracle as error:
         return Cell("unchecked", str(error))
     except Exception as error:
         return Cell("unchecked", f"the oracle fails: {type(error).__name__}: {one_line(error)}")

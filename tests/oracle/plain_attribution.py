@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.oracle.plain_decoder import InPlace, NotFound, PlainDecoder
+from tests.oracle.plain_decoder import InPlace, NoOracle, PlainDecoder
 
 Metric = Callable[[Tensor], float]
 
@@ -50,6 +50,21 @@ class PlainAttribution:
         none = metric(self._linear(ids, recorded, {layer: lambda z: z[-1].zero_() for layer in self.plain.layers}))
         return actual, uniform, float(base - none)
 
+    def writes(self, ids: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The last position's z of a layer, and what its heads together add to the stream at that layer's end."""
+        recorded, streams = self._recorded(ids), []
+
+        def record(_: nn.Module, __: Any, output: Any) -> None:
+            streams.append((output[0] if isinstance(output, tuple) else output)[0, -1])
+
+        handle = self.plain.layer(layer, self.model).register_forward_hook(record)
+        try:
+            self._linear(ids, recorded, {layer: lambda z: None})
+            self._linear(ids, recorded, {layer: lambda z: z[-1].zero_()})
+        finally:
+            handle.remove()
+        return self.plain.read(ids, "z", layer)[0][-1], streams[0] - streams[1]
+
     def _gates(self, ids: Tensor) -> list[Tensor]:
         """What a gate or a norm with its scale held makes of each layer's last z, as factors ``[head, d_head]``."""
         plain = self.plain
@@ -63,7 +78,7 @@ class PlainAttribution:
         def record(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
                 if name in recorded:
-                    raise NotFound("a norm or a branch runs twice")
+                    raise NoOracle("a norm or a branch runs twice")
                 recorded[name] = (args[0] if args else None, output)
 
             return hook
@@ -141,14 +156,14 @@ class PlainWeights:
         self.norms = norms_of(self.model)
         self.embedding: Any = self.model.get_input_embeddings()
         self.unembedding: Any = self.model.get_output_embeddings()
-        self.before, self.behind = dict[int, str](), dict[int, str]()
+        self.before, self.between, self.behind = dict[int, str](), dict[int, str](), dict[int, str]()
         self._find_norms()
 
     def circuits(self, layer: int) -> tuple[Tensor, Tensor]:
         """``[head, d_model, d_head]`` and ``[head, d_head, d_model]``, the norms' gains folded in.
 
         Raises:
-            NotFound: values are not linear in the attention module's input.
+            NoOracle: values are not linear in the attention module's input.
         """
         plain = self.plain
         width = self.embedding.weight.shape[1]
@@ -156,13 +171,49 @@ class PlainWeights:
         zero = self._values(layer, torch.zeros(width, width))
         values = self._values(layer, basis) - zero
         if not torch.allclose(self._values(layer, 3 * basis) - zero, 3 * values, atol=1e-4):
-            raise NotFound("values are not linear in what attention reads")
+            raise NoOracle("values are not linear in what attention reads")
         values = values.repeat_interleave(plain.n_heads // values.shape[1], 1).transpose(0, 1)
         values = self._gain(self.before.get(layer), values, reads=True)
         project = plain.output_projection(layer)
         rows = torch.eye(plain.n_heads * plain.d_head)
         written = (project(rows) - project(torch.zeros_like(rows))).unflatten(0, (plain.n_heads, plain.d_head))
-        return values, self._gain(self.behind.get(layer), written, reads=False)
+        written = self._gain(self.behind.get(layer), written, reads=False)
+        if name := self.between.get(layer):
+            gain = self._gain(name, torch.eye(plain.n_heads * plain.d_head), reads=False).diagonal()
+            written = gain.view(plain.n_heads, plain.d_head, 1) * written
+        return values, written * self._factor(layer)
+
+    def _factor(self, layer: int) -> float:
+        """What multiplies a branch before it joins the stream, read off what the layer's heads add to it.
+
+        Raises:
+            NoOracle: it is no factor.
+        """
+        ids, project = torch.arange(7, 14), self.plain.output_projection(layer)
+        z, added = PlainAttribution(self.plain).writes(ids, layer)
+        rows = z.flatten()[None, None]
+        out = (project(rows) - project(torch.zeros_like(rows)))[0, 0]
+        if name := self.behind.get(layer):
+            norm = self.model.get_submodule(name)
+            _, x0, y0 = next(row for row in self._norm_calls(ids) if row[0] == name)
+            out = out * linear_form(norm, x0, y0)[1][0, -1]
+        factor = float(out @ added / (out @ out))
+        if not torch.allclose(out * factor, added, atol=1e-3 * float(added.abs().max())):
+            raise NoOracle("what heads write reaches the stream otherwise than times a factor")
+        return factor
+
+    def _norm_calls(self, ids: Tensor) -> list[tuple[str, Tensor, Tensor]]:
+        """Name, input and output of each norm in a forward."""
+        calls: list[tuple[str, Tensor, Tensor]] = []
+
+        def record(name: str) -> Callable[..., None]:
+            return lambda _, args, output: calls.append((name, args[0], output)) if args else None
+
+        with torch.no_grad(), ExitStack() as stack:
+            for name in self.norms:
+                stack.callback(self.model.get_submodule(name).register_forward_hook(record(name)).remove)
+            self.model(ids[None], use_cache=False)
+        return calls
 
     def unembedded(self) -> Tensor:
         """``[d_model, d_vocab]``, with the final norm's gain."""
@@ -209,13 +260,12 @@ class PlainWeights:
     def _find_norms(self) -> None:
         """Which norm gives the attention's input, which reads its output, which gives the unembedding's input: those
         whose tensors are the same."""
-        outputs: list[tuple[str, Tensor, Tensor]] = []
+        ids = torch.arange(7, 14)
+        outputs = self._norm_calls(ids)
+        entries = dict(zip(self.plain.layers, self.plain.read(ids, "z", *self.plain.layers), strict=True))
         inputs, branches = dict[int, Tensor](), dict[int, Tensor]()
         last: list[Tensor] = []
         plain = self.plain
-
-        def norm(name: str) -> Callable[..., None]:
-            return lambda _, args, output: outputs.append((name, args[0], output))
 
         def attention(layer: int) -> Callable[..., None]:
             def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -225,16 +275,16 @@ class PlainWeights:
             return hook
 
         with torch.no_grad(), ExitStack() as stack:
-            for name in self.norms:
-                stack.callback(self.model.get_submodule(name).register_forward_hook(norm(name)).remove)
             for layer in plain.layers:
                 hook = plain.attention(layer).register_forward_hook(attention(layer), with_kwargs=True)
                 stack.callback(hook.remove)
             unembedding = self.unembedding.register_forward_pre_hook(lambda _, args: last.append(args[0]))
             stack.callback(unembedding.remove)
-            self.model(torch.arange(7, 14)[None], use_cache=False)
+            self.model(ids[None], use_cache=False)
         for layer in plain.layers:
             self.before[layer] = next((n for n, _, y in outputs if torch.equal(y, inputs[layer])), "")
+            z = entries[layer].flatten(1)[None]
+            self.between[layer] = next((n for n, _, y in outputs if y.shape == z.shape and torch.equal(y, z)), "")
             self.behind[layer] = next((n for n, x, _ in outputs if torch.equal(x, branches[layer])), "")
         self.final = next((n for n, _, y in outputs if y.shape == last[0].shape and torch.equal(y, last[0])), "")
 

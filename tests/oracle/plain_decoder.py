@@ -23,7 +23,7 @@ InPlace = Callable[[Tensor], object]
 Edits = Mapping[tuple[str, int], InPlace]
 
 
-class NotFound(Exception):
+class NoOracle(Exception):
     """The model has a part that this oracle cannot find; the message says which."""
 
 
@@ -43,18 +43,18 @@ class PlainDecoder:
         self._states = [(m, _state(m)) for hf in (self.model, self.eager) for m in hf.modules() if _has_state(m)]
         calls = self._attention_calls()
         if not calls:
-            raise NotFound("no module calls an eager_attention_forward of its file")
+            raise NoOracle("no module calls an eager_attention_forward of its file")
         modules = [name for name, _, _ in calls]
         if len(set(modules)) < len(modules):
-            raise NotFound("a module calls the attention function more than once")
+            raise NoOracle("a module calls the attention function more than once")
         self._list = self._layer_list(modules)
         self._attention = {int(name.removeprefix(f"{self._list}.").split(".")[0]): name for name in modules}
         if len(self._attention) < len(modules):
-            raise NotFound("a layer has more than one attention")
+            raise NoOracle("a layer has more than one attention")
         self.layers = sorted(self._attention)
         shapes = {(z, kv) for _, z, kv in calls}
         if len(shapes) > 1:
-            raise NotFound("heads differ between layers")
+            raise NoOracle("heads differ between layers")
         ((self.n_heads, self.d_head), self.n_kv_heads), *_ = shapes
         self.n_layers = len(self.model.get_submodule(self._list))
         self._outputs: dict[int, str] = {}
@@ -102,7 +102,7 @@ class PlainDecoder:
             patterns = self.eager(ids[None], use_cache=False, output_attentions=True).attentions
         patterns = [x for x in patterns or () if x is not None]
         if len(patterns) != len(self.layers):
-            raise NotFound("output_attentions gives no pattern of each layer")
+            raise NoOracle("output_attentions gives no pattern of each layer")
         return [patterns[self.layers.index(layer)][0].transpose(0, 1) for layer in layers]
 
     def _require_z_is_pattern_times_v(self, ids: Tensor, layers: Sequence[int], patterns: Sequence[Tensor]) -> None:
@@ -115,13 +115,13 @@ class PlainDecoder:
             z = torch.einsum("dhs,shx->dhx", A, v.repeat_interleave(A.shape[1] // v.shape[1], 1))
             if (z - attention).abs().max() > 1e-4 * max(1.0, float(z.abs().max())):
                 self._z_is_pattern_times_v = False
-                raise NotFound("z is not what output_attentions gives times the values")
+                raise NoOracle("z is not what output_attentions gives times the values")
 
     def output_projection(self, layer: int, model: nn.Module | None = None) -> nn.Module:
         """The module whose input is z.
 
         Raises:
-            NotFound: no projection reads the attention function's output.
+            NoOracle: no projection reads the attention function's output.
         """
         if not self._outputs:
             self._outputs = self._output_projections()
@@ -161,7 +161,7 @@ class PlainDecoder:
     def _stream(self, model: nn.Module, layer: int, site: str, change: InPlace) -> Iterator[None]:
         def changed(x: Tensor) -> Tensor:
             if x.ndim != 3 or x.shape[0] != 1:
-                raise NotFound(f"layers carry {list(x.shape)}, more than one stream")
+                raise NoOracle(f"layers carry {list(x.shape)}, more than one stream")
             x = x.clone()
             change(x[0])
             return x
@@ -197,7 +197,7 @@ class PlainDecoder:
                 if change := edits.get(("pattern", layer)):
                     values = v.repeat_interleave(pattern.shape[1] // v.shape[1], 1)
                     if (pattern @ values - z.transpose(1, 2)).abs().max() > 1e-4 * max(1.0, float(z.abs().max())):
-                        raise NotFound("z is not the pattern times the values")
+                        raise NoOracle("z is not the pattern times the values")
                     pattern = pattern.clone()
                     change(pattern[0].transpose(0, 1))
                     z = (pattern @ values).transpose(1, 2).contiguous()
@@ -222,7 +222,7 @@ class PlainDecoder:
             def eager(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Any:
                 z, pattern = original(module, q, k, v, *args, **kwargs)
                 if z.shape[:2] != (1, q.shape[2]):
-                    raise NotFound(
+                    raise NoOracle(
                         f"the attention function gives {list(z.shape)} for one prompt of {q.shape[2]} tokens"
                     )
                 calls.append((names[module], (z.shape[2], z.shape[3]), v.shape[1]))
@@ -239,7 +239,7 @@ class PlainDecoder:
         for name, module in self.eager.named_modules():
             if isinstance(module, nn.ModuleList) and all(x.startswith(f"{name}.") for x in attentions):
                 return name
-        raise NotFound("the attention modules stand in no list of layers")
+        raise NoOracle("the attention modules stand in no list of layers")
 
     def _output_projections(self) -> dict[int, str]:
         """Of each layer, the projection that reads z: inside the attention module the last one that runs after the
@@ -286,7 +286,7 @@ class PlainDecoder:
             own = [name for name in reading if name.startswith(inside)]
             beside = [name for name in reading if name.startswith(around) and around != f"{layer_name}."]
             if not own and not beside:
-                raise NotFound("no projection reads what attention gives")
+                raise NoOracle("no projection reads what attention gives")
             names[layer] = own[-1] if own else beside[0]
             self._require_it_reads_z(layer, names[layer])
         return names
@@ -303,7 +303,7 @@ class PlainDecoder:
         finally:
             handle.remove()
         if len(inputs) != 2 or inputs[0].shape[:-1] != _IDS.shape or torch.equal(*inputs):
-            raise NotFound("no projection reads what attention gives")
+            raise NoOracle("no projection reads what attention gives")
 
 
 _IDS = torch.arange(7, 14)[None]

@@ -17,7 +17,7 @@ from tests.families.columns import COLUMNS, family_cells
 from tests.families.configurations import NAMED, automatic
 from tests.families.not_yet import NOT_YET
 from tests.families.subject import Subject, measured
-from tests.oracle.plain_decoder import NotFound
+from tests.oracle.plain_decoder import NoOracle
 from workbench.errors import UsageError
 
 SAMPLE = (
@@ -89,7 +89,7 @@ def test_refusals_failures_and_the_oracles_own_limits_are_told_apart() -> None:
         (UsageError("not here"), True, "stated"),
         (KeyError("x"), True, "wrong"),
         (KeyError("x"), False, "unchecked"),
-        (NotFound("no projection"), False, "unchecked"),
+        (NoOracle("no projection"), False, "unchecked"),
         (Stated("no"), True, "stated"),
     ):
         assert measured(raising(error, in_workbench=in_workbench), subject).state == state
