@@ -78,6 +78,12 @@ class PlainDecoder:
             self._forget()
             return model(ids[None], use_cache=False).logits[0, -1]
 
+    def all_logits(self, ids: Tensor) -> Tensor:
+        """A plain forward's logits, ``[1, pos, d_vocab]``."""
+        self._forget()
+        with torch.no_grad():
+            return self.model(ids[None], use_cache=False).logits
+
     def read(self, ids: Tensor, site: str, *layers: int) -> list[Tensor]:
         """The activations of some layers, positions first."""
         if site == "pattern":
