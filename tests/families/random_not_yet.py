@@ -18,7 +18,6 @@ NOT_YET: dict[str, Callable[[Any], bool]] = {
     "z before an output gate or a norm": lambda case: (
         case.configuration.model_type in ("afmoe", "qwen3_next", "bitnet")
     ),
-    "a dynamic rope remembers the longest prompt": lambda case: "dynamic" in str(case.configuration.settings),
     "peft's own model, and branches beside the projections": lambda case: case.adapter in ("peft", "branch"),
     "attributions leave out multipliers and norms behind the branches": lambda case: (
         case.call == "scores" and (case.configuration.model_type in _NO_ATTRIBUTION or case.adapter != "")
