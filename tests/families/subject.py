@@ -104,7 +104,9 @@ def some_of(inputs: PairedInputs, examples: list[int]) -> PairedInputs:
 def measured(column: Callable[[Subject], Cell], subject: Subject) -> Cell:
     """A column's cell, whatever happens."""
     try:
-        return column(subject)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the workbench, about how it computes
+            return column(subject)
     except Stated as error:
         return Cell("stated", str(error))
     except Wrong as error:

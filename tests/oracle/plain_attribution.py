@@ -72,13 +72,18 @@ class PlainAttribution:
         return [torch.where((z[-1] - x[-1]).abs() < 1e-5, 1.0, z[-1] / x[-1]) for z, x in entries]
 
     def _recorded(self, ids: Tensor) -> dict[str, Any]:
-        """Inputs and outputs of norms, outputs of branches, in a plain forward."""
+        """Inputs and outputs of norms, outputs of branches, in a plain forward. A norm that runs for q and for k is
+        not held: neither depends on the layer's own z."""
         recorded: dict[str, Any] = {}
+        of_attention = tuple(f"{name}." for name in self.plain._attention.values())
+        twice: set[str] = set()
 
         def record(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-                if name in recorded:
+                if name in recorded and not name.startswith(of_attention):
                     raise NoOracle("a norm or a branch runs twice")
+                if name in recorded:
+                    twice.add(name)
                 recorded[name] = (args[0] if args else None, output)
 
             return hook
@@ -87,7 +92,7 @@ class PlainAttribution:
             for name in {*self.norms, *self._branches({})}:
                 stack.callback(self.model.get_submodule(name).register_forward_hook(record(name)).remove)
             self.model(ids[None], use_cache=False)
-        return recorded
+        return {name: row for name, row in recorded.items() if name not in twice}
 
     def _linear(self, ids: Tensor, recorded: Mapping[str, Any], edits: Mapping[int, InPlace]) -> Tensor:
         """The last position's logits of the linear forward, with z edited."""
