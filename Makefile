@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce explore test browser lint docs results faults bench clean
+.PHONY: help setup reproduce explore test browser lint docs results families faults bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ docs: $(STAMP) ## build the documentation into site/
 
 results: $(STAMP) ## run every finding on the documentation's models (minutes each; current ones are skipped)
 	@$(BIN)/python docs/build/results.py $(ARGS)
+
+# ARGS="--only llama,gpt2" for some, ARGS=--fresh for all again. RANDOM_CASES=300 compares random models instead.
+families: $(STAMP) ## measure the table of families (docs/families.json; an hour; measured ones are skipped)
+	@$(BIN)/python -W ignore -m $(if $(RANDOM_CASES),tests.families.random_check --examples $(RANDOM_CASES),tests.families) $(ARGS)
 
 faults: $(STAMP) ## kill the process that writes the cache at 300 random moments, and check the cache
 	$(BIN)/python -m tests.faults.kill --rounds 300 $(ARGS)

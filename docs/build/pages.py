@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import families
 from committed import MODELS, PROVENANCE, command, differences, provenance
 
 from workbench.findings import Finding
@@ -25,6 +26,8 @@ def rendered(what: str, name: str, results: Path, up: str) -> str:
         return overview(results)
     if what == "metrics":
         return metrics()
+    if what == "families":
+        return families.rendered(name, results.parent / "families.json")
     parts = {"claim": claim, "rule": rule, "method": method, "settings": settings}
     if what not in parts:
         raise ValueError(f"<!-- {what}: {name} -->: there is no {what!r}; there are {', '.join(parts)}, results.")
