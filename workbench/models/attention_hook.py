@@ -69,10 +69,12 @@ _LOOKUP = threading.Lock()
 
 @dataclass
 class _Answered:
-    """An implementation whose lookup is answered by `hooked_attention`: by how many runs, and what it found before."""
+    """An implementation whose lookup is answered by `hooked_attention`: for how many runs, what it is, and the entries
+    in the tables before."""
 
     runs: int
     implementation: Implementation | None
+    entries: list[Any]
 
 
 _ANSWERED: dict[str | None, _Answered] = {}
@@ -82,12 +84,13 @@ _ANSWERED: dict[str | None, _Answered] = {}
 def answered(names: Collection[str | None]) -> Iterator[None]:
     """While it lasts, whoever looks up one of these implementations in transformers finds `hooked_attention` around it.
     Modules that are no layers of a hooked model get the implementation itself."""
-    functions: Any = ALL_ATTENTION_FUNCTIONS
+    functions = _tables()
     with _LOOKUP:
         for name in names:
             if name not in _ANSWERED:
-                _ANSWERED[name] = _Answered(0, functions.get(name))
-                functions[name] = _around(name)
+                _ANSWERED[name] = _Answered(0, ALL_ATTENTION_FUNCTIONS.get(name), [f.get(name) for f in functions])
+                for table in functions:
+                    table[name] = _around(name)
             _ANSWERED[name].runs += 1
     try:
         yield
@@ -96,10 +99,18 @@ def answered(names: Collection[str | None]) -> Iterator[None]:
             for name in names:
                 _ANSWERED[name].runs -= 1
                 if not _ANSWERED[name].runs:
-                    before = _ANSWERED.pop(name).implementation
-                    del functions[name]
-                    if functions.get(name) is not before:  # it was entered in this mapping alone
-                        functions[name] = before
+                    for table, before in zip(functions, _ANSWERED.pop(name).entries, strict=True):
+                        if before is None:
+                            del table[name]
+                        else:
+                            table[name] = before
+
+
+def _tables() -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """What transformers looks implementations up in: what every model file sees, and what goes before it in the
+    instance that all but a few of them share."""
+    shared: Any = ALL_ATTENTION_FUNCTIONS
+    return type(shared)._global_mapping, shared._local_mapping
 
 
 def _around(name: str | None) -> Implementation:
