@@ -169,7 +169,7 @@ def test_half_precision_hides_nothing(config: Callable[[], Any], dtype: torch.dt
 
 def test_experts_in_half_precision_are_said_to_flip() -> None:
     config = MixtralConfig(**SIZES, num_local_experts=16, num_experts_per_tok=1)
-    with pytest.warns(UserWarning, match="in bfloat16: rounding alone moves its outputs by .* Use float32"):
+    with pytest.warns(UserWarning, match="in bfloat16: rounding alone moves what a layer adds .* Use float32"):
         model = wb.HookedLM(model_of(config, torch.bfloat16))
     assert model.resumable
     with warnings.catch_warnings():
