@@ -73,6 +73,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "sliding_window": 4,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
+    "gemma3n_text": {
+        **_GROUPED,
+        "head_dim": 8,
+        "vocab_size_per_layer_input": VOCABULARY,
+        "hidden_size_per_layer_input": 8,
+        "sliding_window": 4,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "num_kv_shared_layers": 0,
+        "laurel_rank": 4,
+        "activation_sparsity_pattern": [0.0] * 3,
+    },
     "glm4": {**_GROUPED, "head_dim": 8},
     "gpt_bigcode": {**_OLD, "multi_query": True},
     "gpt_oss": {

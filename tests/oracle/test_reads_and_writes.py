@@ -221,6 +221,20 @@ def test_scores_that_cannot_be_had_say_why(monkeypatch: pytest.MonkeyPatch, tmp_
     assert on_prompts.info["absent"] == {"direct_logit_attribution": model.additivity.why_not}
 
 
+@pytest.mark.filterwarnings("ignore:Gemma3n")
+def test_layers_that_carry_several_streams_have_the_scores_of_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "PERIOD", 10)
+    monkeypatch.setattr(compute, "SEQUENCES", 2)
+    scores = wb.scores(HookedLM(other("gemma3n_text"), tokenizer()), INPUTS, cache=False)
+    reasons = {name: reason for reason, names in scores.absent.items() for name in names}
+    assert {"direct_logit_attribution", "copy_score", "logit_lens", "q_composition"} <= reasons.keys()
+    assert len(scores.lens) == 0
+    assert np.isfinite(scores["induction"]).all()
+    printed = StringIO()
+    _show(Console(file=printed, width=200), scores, None, 3, None)
+    assert "Not available: logit_lens" in printed.getvalue()
+
+
 def test_scores_that_can_be_had_have_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "PERIOD", 10)
     monkeypatch.setattr(compute, "SEQUENCES", 2)

@@ -268,11 +268,12 @@ def without_cap(model: HookedModel) -> Iterator[None]:
     if cap is None:
         yield
         return
+    fields = vars(config)  # some configurations do not take None for it
     try:
-        config.final_logit_softcapping = None
+        fields["final_logit_softcapping"] = None
         yield
     finally:
-        config.final_logit_softcapping = cap
+        fields["final_logit_softcapping"] = cap
 
 
 def detached(value: Any) -> Any:
