@@ -12,7 +12,7 @@ from app.downloadable import show_chart
 from app.heads.pattern_chart import block_names, pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.selection import Selection
-from app.messages import escape_markdown
+from app.messages import escape_markdown, show_errors
 from workbench.core import Head
 from workbench.plotting.attention_view import coloured, visible
 
@@ -92,8 +92,9 @@ def show_tables(selection: Selection) -> None:
     with output_column:
         help_text = "The tokens whose logits the head’s output at the last position raises and lowers most."
         st.markdown("**Effect on logits**", help=help_text)
-        effects = record.logit_effects(head, ROWS // 2)
-        show_table(effects.assign(token=[visible(token) for token in effects["token"]]))
+        with show_errors():
+            effects = record.logit_effects(head, ROWS // 2)
+            show_table(effects.assign(token=[visible(token) for token in effects["token"]]))
     with next_column:
         st.markdown("**Next token**", help="The model’s next-token probabilities.")
         show_table(next_token_table(record))

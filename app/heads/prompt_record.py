@@ -19,11 +19,14 @@ from torch import Tensor
 from app.heads import record_scores, weights
 from workbench.cache import Store, store_of
 from workbench.core import Head
+from workbench.errors import UsageError
 from workbench.head_scores.on_prompt import NAMES, counted_positions
 from workbench.head_scores.on_task import answer_direction, attributed
+from workbench.head_scores.through_modules import attributed_through_modules, unembedded
+from workbench.models.direct_path import DirectPath
+from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
-from workbench.models.taps import norm_scale
 from workbench.models.token_text import token_text
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_model
@@ -106,10 +109,22 @@ class PromptRecord:
     def logit_effects(self, head: Head, k: int = 8, position: int = -1) -> pd.DataFrame:
         """The tokens whose logits the head's output raises and lowers most: ``token, logit``, the most raised first.
 
-        The output goes directly through the final norm, with the scale of this run, and the unembedding.
+        The output goes directly through the final norm, with the scale of this run, and the unembedding; where more
+        stands between z and the logits, through that too, each norm with its scale and each gate as in this run.
+
+        Raises:
+            UsageError: what the heads add does not add up in this model.
         """
-        scale = norm_scale(self.model.module(self.model.anatomy.final_norm), self._final_residual[position])
-        logits = weights.to_logits(self.model, self.head_output(head, position) / scale)
+        model = self.model
+        if model.additivity.is_short and model.anatomy.attn_out == model.anatomy.attention:
+            scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[position])
+            logits = weights.to_logits(model, self.head_output(head, position) / scale)
+        elif model.additivity.why_not:
+            raise UsageError(f"The head's effect on logits: {model.additivity.why_not}")
+        else:
+            path, end = model.additivity.path or DirectPath(model), range(len(self.ids))[position] + 1
+            logits = path.head_effects(self.ids[None, :end].to(model.device), head.layer, head.index)[0]
+            logits = at_least_float32(logits).cpu()
         best, worst = logits.topk(k), (-logits).topk(k)
         ids = [*best.indices.tolist(), *reversed(worst.indices.tolist())]
         return pd.DataFrame({"token": self.model.to_str_tokens(torch.tensor(ids)), "logit": logits[ids].numpy()})
@@ -123,7 +138,7 @@ class PromptRecord:
 
     def strongest_head(self) -> Head:
         """The head that most directly raises or lowers the likeliest next token over the second."""
-        sizes = np.abs(self.scores[record_scores.ATTRIBUTION])
+        sizes = np.nan_to_num(np.abs(self.scores[record_scores.ATTRIBUTION]))
         layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
         return Head(int(layer), int(index))
 
@@ -140,7 +155,7 @@ class PromptRecord:
     def logits(self) -> Float[Tensor, "d_vocab"]:
         """Of the next token."""
         with torch.no_grad():
-            return at_least_float32(self.model.unembed(self._final_residual[-1:])[0]).cpu()
+            return unembedded(self.model, self._final_residual[-1:])[0].cpu()
 
     @cached_property
     def probabilities(self) -> Float[Tensor, "d_vocab"]:
@@ -164,12 +179,16 @@ class PromptRecord:
         the same heads with uniform attention."""
         model, layers = self.model, range(self.model.n_layers)
         first, second = self.logits.topk(2).indices.tolist()
-        scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
-        direction = (answer_direction(model, [first], [second]) / scale)[None]
         z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
         mean_values = torch.stack([at_least_float32(self._site("v", i)).mean(0) for i in layers])[None]
         mean_values = mean_values.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
-        attribution, uniform = (attributed(model, inputs, z, direction)[0].cpu() for inputs in (z, mean_values))
+        if model.additivity.is_short:
+            scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
+            direction = (answer_direction(model, [first], [second]) / scale)[None]
+            both = (attributed(model, inputs, z, direction)[0] for inputs in (z, mean_values))
+        else:
+            both = attributed_through_modules(model, self.ids, [first], [second], mean_values[0])
+        attribution, uniform = (x.cpu() for x in both)
         scores = record_scores.score_patterns(self._patterns, len(layers), self.ids)
         return {**scores, record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
 

@@ -16,7 +16,7 @@ from workbench.head_scores.on_prompts import ATTRIBUTION
 from workbench.patching.memory import keep_freed_memory
 
 #: Raise it when a number here changes: cached scores are then computed again.
-VERSION = 2
+VERSION = 3
 #: Longer prompts are compared by patterns pooled to this many positions.
 POOLED = 128
 #: Entries of patterns that are scored together, so that they stay in the processor's cache.

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.head_scores.weights import HeadWeights, circuit_sizes, spectra
+from workbench.models.norms import centres
 from workbench.models.precision import at_least_float32
+from workbench.models.reads_writes import ReadsWrites
 
 
 def ov_qk_summary(weights: HeadWeights) -> dict[str, dict[str, float]]:
@@ -46,10 +48,14 @@ def promoted_tokens(model: Any, weights: HeadWeights, ids: Sequence[int], k: int
 
 @torch.no_grad()
 def to_logits(model: Any, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
-    """A residual stream directly through the final norm (without its denominator) and the unembedding."""
+    """A residual stream directly through the final norm (without its denominator), the unembedding and what scales the
+    logits."""
+    if not model.additivity.reads_out:
+        return x.cpu() @ at_least_float32(ReadsWrites(model).readout_matrix()).cpu()
     norm = model.module(model.anatomy.final_norm)
     unembed = at_least_float32(model.W_U)
     x = x.to(unembed)
-    if isinstance(norm, nn.LayerNorm):
+    if centres(norm, x):
         x = x - x.mean(-1, keepdim=True)
-    return (x * model.norm_weight(norm) @ unembed).cpu()
+    logits = (x * model.norm_weight(norm) @ unembed).cpu()
+    return logits if model.logit_scale == 1 else logits * model.logit_scale

@@ -255,7 +255,10 @@ def test_an_unlisted_family_works(config: transformers.PretrainedConfig) -> None
 
 
 def test_branches_that_do_not_add_up_are_left_out_with_a_warning() -> None:
-    for config in (transformers.Olmo2Config(**SIZES), transformers.GraniteConfig(**SIZES, residual_multiplier=0.5)):
+    for config in (
+        transformers.GraniteConfig(**SIZES, residual_multiplier=0.5),
+        transformers.GraniteMoeConfig(**SIZES, residual_multiplier=0.5),
+    ):
         with pytest.warns(UserWarning, match=r"do not add up.*left out"):
             model = HookedLM(shaken(config))
         assert not any("attn_out" in name or "resid_mid" in name or "mlp_out" in name for name in model.hook_dict)

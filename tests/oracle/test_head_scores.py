@@ -168,11 +168,10 @@ def test_attributions_add_up_and_are_those_of_transformer_lens(family: str) -> N
         ids, right, wrong = INPUTS.clean[i], INPUTS.answer[i][0], INPUTS.wrong[i][0]
         logits, cache = model.run_with_cache(ids[None])
         assert isinstance(cache, ActivationCache)
-        if family != "gemma3":  # its heads are normed together before they are written, which is not in its stack
-            heads = cache.stack_head_results()
-            assert isinstance(heads, Tensor)
-            expected = cache.logit_attrs(heads, tokens=torch.tensor(right), incorrect_tokens=torch.tensor(wrong))
-            assert np.allclose(scores.attribution[i].ravel(), expected[:, 0, -1].numpy(), atol=1e-4)
+        heads = cache.stack_head_results()
+        assert isinstance(heads, Tensor)
+        expected = cache.logit_attrs(heads, tokens=torch.tensor(right), incorrect_tokens=torch.tensor(wrong))
+        assert np.allclose(scores.attribution[i].ravel(), expected[:, 0, -1].numpy(), atol=1e-4)
         stack: Any = cache.decompose_resid(return_labels=True, mode="all")
         parts, labels = stack
         biases = torch.stack([model.blocks[i].attn.b_O for i in range(model.n_layers)])

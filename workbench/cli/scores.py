@@ -98,9 +98,9 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
     rows = []
     for name in (sort,) if sort is not None else result.names:
         level = chance.loc[name]
-        strongest = "  ".join(f"{head} {number(value)}" for head, value in result.top(name, top))
+        strongest = "  ".join(f"{head} {number(value)}" for head, value in result.top(name, top) if value == value)
         levels = [level[column] for column in ("uniform", "random", "random_95")]
-        rows.append((name, strongest, number(level["positions"], ".0f"), *levels))
+        rows.append((name, strongest or "–", number(level["positions"], ".0f"), *levels))
     console.print(
         table(
             ("score", "strongest heads", "positions", "uniform", "random", "random 95th"),
@@ -112,13 +112,16 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
         "positions: how many rows of patterns the score is a mean of. uniform: a head that attends uniformly to all "
         "positions it can see. random: the heads of the same model with random weights, their mean and 95th percentile."
     )
-    end = result.lens.iloc[-1]
-    columns = ("logit_difference", "logit_difference_low", "logit_difference_high")
-    difference, low, high = (number(end[column], ".2f") for column in columns)
-    console.print(
-        f"Logit lens: the answer's logit is above the wrong answer's {_depth(result)}; at the end the difference is "
-        f"{difference} [{low}, {high}] logits."
-    )
+    for reason, names in result.absent.items():
+        console.print(f"Not available: {', '.join(names)}: {reason}")
+    if len(result.lens):
+        end = result.lens.iloc[-1]
+        columns = ("logit_difference", "logit_difference_low", "logit_difference_high")
+        difference, low, high = (number(end[column], ".2f") for column in columns)
+        console.print(
+            f"Logit lens: the answer's logit is above the wrong answer's {_depth(result)}; at the end the difference "
+            f"is {difference} [{low}, {high}] logits."
+        )
     if out is not None:
         console.print(f"Saved to {out}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,9 @@ from workbench import arguments, statistics
 from workbench.cache import Store, store_of
 from workbench.cache.keys import digest, hash_inputs
 from workbench.cache.result_cache import ResultCache
+from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
+from workbench.head_scores.absent import why_absent
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import SCORES, HeadScores
@@ -31,12 +34,18 @@ from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 
 #: Raise it when a formula changes: cached scores are then computed again.
-VERSION = 2
+VERSION = 3
 #: Random tokens, repeated once, and how many such sequences.
 PERIOD, SEQUENCES = 50, 20
 
 #: Prompts of the random model's read-out: its heads copy by chance, five tokens of the vocabulary in each.
 RANDOM_READ_OUT = 5
+
+#: Columns of the logit lens.
+LENS = (
+    *("depth", "before", "logit_difference", "logit_difference_low", "logit_difference_high"),
+    *("answer_above_wrong", "answer_above_wrong_low", "answer_above_wrong_high"),
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,6 +72,8 @@ def scores(
         random_baseline: whether to score the random model too (about half of the time).
         cache: None for the user's own cache, False for none, or a folder.
         progress: called with (steps done, total, what).
+
+    Scores that this model does not have are NaN, and ``info["absent"]`` says why.
 
     Raises:
         UsageError: `model` is no language model, or the task has no answers.
@@ -117,6 +128,7 @@ def scores(
             "random_seed": seed,
             "unrelated_composition": weights.unrelated(model.d_model),
             "read_out_chance": 5 / model.cfg.d_vocab,
+            "absent": why_absent(model, values, parts[2]["lens"]),
         },
     )
 
@@ -197,12 +209,17 @@ class _ScoreParts:
 
     @torch.no_grad()
     def _weights(self) -> Arrays:
-        heads = weights.HeadWeights.of(self.model)
-        return _arrays(
-            {"copy_score": weights.copy_score(self.model, heads)}
-            | weights.circuit_sizes(weights.spectra(heads))
-            | weights.composition(heads)
-        )
+        n = self.model.n_layers * self.model.n_heads
+        nowhere = {"copy_score": torch.full((n,), torch.nan)}
+        try:
+            heads = weights.HeadWeights.of(self.model)
+        except UsageError:  # why_absent says it
+            sizes = ("ov_norm", "ov_rank", "qk_norm", "qk_rank")
+            nowhere |= {name: torch.full((n,), torch.nan) for name in sizes}
+            return _arrays(nowhere | {kind: torch.full((n, n), torch.nan) for kind in weights.KINDS})
+        with suppress(UsageError):
+            nowhere["copy_score"] = weights.copy_score(self.model, heads)
+        return _arrays(nowhere | weights.circuit_sizes(weights.spectra(heads)) | weights.composition(heads))
 
     def _task(self, inputs: PairedInputs) -> Arrays:
         # Nothing else uses the random model's runs: they are not cached.
@@ -237,6 +254,8 @@ def _largest(pairs: np.ndarray) -> np.ndarray:
 def lens_table(of_task: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """The logit lens of `TaskScores`, a row a depth, with intervals."""
     values, right = of_task["lens"], of_task["lens_right"]
+    if not np.isfinite(values).any():
+        return pd.DataFrame(columns=LENS)
     interval, n = statistics.mean_interval(values.T), len(values)
     rows = []
     for depth in range(values.shape[1]):

@@ -10,6 +10,7 @@ import torch
 
 from workbench import arguments
 from workbench.cache import store_of
+from workbench.head_scores.absent import why_absent
 from workbench.head_scores.compute import inputs_with_answers, lens_table
 from workbench.head_scores.on_prompt import NAMES, counted_positions, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.on_task import task_scores
@@ -77,5 +78,9 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         random={},
         pairs={},
         lens=lens_table(asdict(of_task)),
-        info=result_info(model, inputs) | {"positions": positions},
+        info=result_info(model, inputs)
+        | {
+            "positions": positions,
+            "absent": why_absent(model, {ATTRIBUTION: of_task.attribution}, of_task.lens),
+        },
     )

@@ -8,19 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from workbench.core import Edit
+from workbench.head_scores.through_modules import attributed_through_modules, read_out, taps_of, unembedded
 from workbench.inputs.paired import PairedInputs
-from workbench.models.anatomy import find
-from workbench.models.precision import at_least_float32, called_in_float32
-from workbench.models.taps import norm_scale
+from workbench.models.norms import centres, norm_scale
+from workbench.models.precision import at_least_float32
 from workbench.patching.edits import Edits
 from workbench.patching.recorder import Recorder
-
-#: The IOI read-out asks whether the name is among this many tokens.
-AMONG = 5
 
 
 @dataclass(frozen=True)
@@ -58,28 +55,49 @@ def task_scores(
     in `workbench.record`. The read-out, which costs most, is of the first `reading_out` prompts' places (None: all)."""
     layers = range(model.n_layers)
     last = model.n_layers - 1
-    sites = {site: [model.hook_name(site, i) for i in layers] for site in ("z", "v", "resid_pre")}
-    sites["end"] = [model.hook_name("resid_post", last)]
+    has_stream = "blocks.0.hook_resid_pre" in model.hook_dict
+    sites = {site: [model.hook_name(site, i) for i in layers] for site in ("z", "v")}
+    if has_stream:
+        sites["resid_pre"] = [model.hook_name("resid_pre", i) for i in layers]
+        sites["end"] = [model.hook_name("resid_post", last)]
     changes = Edits.of(recorder, inputs, edits, over, 0, model) if edits else None
     source = recorder.source(inputs.clean, [hook for hooks in sites.values() for hook in hooks], edits=changes)
     group = model.n_heads // model.n_kv_heads
-    last_z, mean_v, lens, right, copied, directions, scales = [], [], [], [], [], [], []
+    short = model.additivity.is_short
+    last_z, mean_v, lens, right, copied, directions, scales, parts = [], [], [], [], [], [], [], []
     for i in range(len(inputs)):
         z, v = (at_least_float32(torch.stack(source.read(sites[site], i))) for site in ("z", "v"))
-        stream = torch.stack([*source.read(sites["resid_pre"], i), *source.read(sites["end"], i)])
         last_z.append(z[:, -1])
         mean_v.append(v.mean(1).repeat_interleave(group, 1))
-        directions.append(answer_direction(model, inputs.answer[i], inputs.wrong[i]))
-        scales.append(norm_scale(model.module(model.anatomy.final_norm), stream[-1, -1]))
-        logits = model.unembed(stream[:, -1], torch.tensor([*inputs.answer[i], *inputs.wrong[i]], device=stream.device))
-        logits = at_least_float32(logits)
+        if not short:
+            taps = None if changes is None else taps_of(recorder.resumable, changes.edited_run(i))
+            parts.append(
+                attributed_through_modules(model, inputs.clean[i], inputs.answer[i], inputs.wrong[i], mean_v[i], taps)
+            )
+        if not has_stream:
+            continue
+        stream = torch.stack([*source.read(sites["resid_pre"], i), *source.read(sites["end"], i)])
+        if short:
+            directions.append(answer_direction(model, inputs.answer[i], inputs.wrong[i]))
+            scales.append(norm_scale(model.module(model.anatomy.final_norm), stream[-1, -1]))
+        tokens = torch.tensor([*inputs.answer[i], *inputs.wrong[i]], device=stream.device)
+        logits = unembedded(model, stream[:, -1], tokens)
         answers, wrongs = logits[:, : len(inputs.answer[i])], logits[:, len(inputs.answer[i]) :]
         lens.append(answers.mean(1) - wrongs.mean(1))
         right.append(answers.max(1).values > wrongs.max(1).values)
         copied.append(stream[min(1, last), _places(inputs, i)])
-    actual, towards = torch.stack(last_z), torch.stack(directions) / torch.stack(scales)
-    attribution = attributed(model, actual, actual, towards)
-    uniform = attributed(model, torch.stack(mean_v), actual, towards)
+    if short:
+        actual, towards = torch.stack(last_z), torch.stack(directions) / torch.stack(scales)
+        attribution = attributed(model, actual, actual, towards)
+        uniform = attributed(model, torch.stack(mean_v), actual, towards)
+    else:
+        attribution, uniform = (torch.stack(part) for part in zip(*parts, strict=True))
+    if not has_stream:
+        nothing, nowhere = torch.full((model.n_layers, model.n_heads), torch.nan), [torch.full((1,), torch.nan)]
+        lens = right = nowhere * len(inputs)
+        return TaskScores(
+            _numpy(attribution), _numpy(uniform), _numpy(nothing), _numpy(nothing), _array(lens), _array(right)
+        )
     first = range(len(inputs))[:reading_out]
     ids = [inputs.clean[i][_places(inputs, i)] for i in first]
     positive, negative = read_out(
@@ -97,7 +115,8 @@ def answer_direction(model: Any, answer: Sequence[int], wrong: Sequence[int]) ->
     weight, unembed = model.norm_weight(model.module(model.anatomy.final_norm)), model.W_U.T
     ids = (torch.tensor(list(tokens), device=unembed.device) for tokens in (answer, wrong))
     right, not_right = ((at_least_float32(unembed[tokens]) * weight).mean(0) for tokens in ids)
-    return right - not_right
+    direction = right - not_right
+    return direction if model.logit_scale == 1 else direction * model.logit_scale
 
 
 def attributed(
@@ -111,12 +130,13 @@ def attributed(
 
     The norms' scales are those of the real run: of the final residual and, where a family norms the attention output,
     of that output (made of `actual` z). Summed over heads, with the MLPs, the embedding and the biases, it is the logit
-    difference less that of the unembedding's bias. A soft cap on the logits is left out. Computed
-    at least in float32.
+    difference less that of the unembedding's bias; of logits that are capped, the difference before the cap. Computed
+    at least in float32. Of models whose `additivity` is not the short one it would be wrong:
+    `attributed_through_modules` is for them.
     """
     anatomy, rows = model.anatomy, []
     z, actual, towards = map(at_least_float32, (z, actual, towards))
-    if isinstance(model.module(anatomy.final_norm), nn.LayerNorm):
+    if centres(model.module(anatomy.final_norm), towards):
         towards = towards - towards.mean(-1, keepdim=True)
     for i in range(model.n_layers):
         attn, direction = model.blocks[i].attn, towards
@@ -125,50 +145,10 @@ def attributed(
             after = model.part(i, anatomy.attn_out)
             scale = norm_scale(after, actual[:, i].flatten(1) @ output + attn.b_O)
             direction = direction * model.norm_weight(after) / scale
+            direction = direction - direction.mean(-1, keepdim=True) if centres(after, direction) else direction
         read = (direction @ output.T).unflatten(1, z.shape[2:])
         rows.append((z[:, i] * read).sum(-1))
     return torch.stack(rows, 1)
-
-
-def read_out(
-    model: Any, residual: Float[Tensor, "place d_model"], ids: Int[Tensor, "place"]
-) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]]:
-    """The copy score of the IOI paper (Wang et al. 2022): the residual after layer 0 at a name, through layer 1's
-    norm, a head's V and O, the final norm and the unembedding; the share of places at which that name is among the
-    five tokens with the largest logits. The second is the same with the sign of the head's output flipped, for heads
-    that suppress. Computed at least in float32: logits in half precision have ties.
-    """
-    layer = min(1, model.n_layers - 1)
-    norm = model.part(layer, model.anatomy.norm1)
-    normed, group = called_in_float32(norm, residual[:, None])[:, 0], model.n_heads // model.n_kv_heads
-    shape = (model.n_layers, model.n_heads)
-    if not len(ids):
-        return torch.full(shape, torch.nan), torch.full(shape, torch.nan)
-    ends = (model.module(model.anatomy.final_norm), model.module(model.anatomy.unembed))
-    odd = all(getattr(end, "bias", None) is None for end in ends)  # then −x has the logits of x with the sign flipped
-    shares: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for i in range(model.n_layers):
-        attn = model.blocks[i].attn
-        W_V, b_V, W_O = (at_least_float32(weight) for weight in (attn.W_V, attn.b_V, attn.W_O))
-        v = (torch.einsum("pm,hmd->hpd", normed, W_V) + b_V[:, None]).repeat_interleave(group, 0)
-        written = v @ W_O  # [head, place, d_model]
-        after = find(model.layer(i), model.anatomy.attn_out)
-        if model.anatomy.attn_out != model.anatomy.attention and after is not None:
-            written = called_in_float32(after, written)
-        logits = _unembedded(model, written)
-        flipped = -logits if odd else _unembedded(model, -written)
-        for into, ranked in zip(shares, (logits, flipped), strict=True):
-            own = ranked.gather(-1, ids.to(ranked.device).expand(len(ranked), -1)[..., None])
-            into.append(((ranked > own).sum(-1) < AMONG).float().mean(-1))
-    return torch.stack(shares[0]), torch.stack(shares[1])
-
-
-def _unembedded(model: Any, x: Float[Tensor, "head place d_model"]) -> Float[Tensor, "head place d_vocab"]:
-    """`HookedLM.unembed`, at least in float32."""
-    normed = called_in_float32(model.module(model.anatomy.final_norm), x.flatten(0, 1)[:, None])[:, 0]
-    logits = called_in_float32(model.module(model.anatomy.unembed), normed).unflatten(0, x.shape[:2])
-    cap = model.final_softcap
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _places(inputs: PairedInputs, i: int) -> list[int]:

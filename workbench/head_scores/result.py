@@ -73,7 +73,7 @@ class HeadScores:
         pairs: ``similarity`` and ``q_composition``, … → ``[head, head]`` in order of layer and head (rows read, columns
             write); NaN where there is none.
         lens: the logit lens on the task, one row a depth.
-        info: model, task, sizes and seeds, JSON-able.
+        info: model, task, sizes and seeds, JSON-able; ``absent`` says of scores that this model does not have why.
 
     Examples:
         >>> scores = wb.scores_on(wb.load("tiny"), wb.task("ioi", n=6))
@@ -101,9 +101,18 @@ class HeadScores:
         """Score of patterns → over how many positions (rows of patterns), of all sequences or prompts, it is a mean."""
         return self.info.get("positions", {})
 
+    @property
+    def absent(self) -> dict[str, list[str]]:
+        """Why this model does not have some scores, whose values are NaN: reason → the scores."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.info.get("absent", {}).items():
+            reasons.setdefault(reason, []).append(name)
+        return reasons
+
     def table(self) -> pd.DataFrame:
         """One row a head: every score, its 95 % interval where it is a mean, and beside it over how many positions it
-        is taken, and what a uniform head and the average head of the random model have."""
+        is taken, and what a uniform head and the average head of the random model have. Scores that this model does
+        not have are NaN, see `absent`."""
         import pandas as pd
 
         n_layers, n_heads = next(iter(self.values.values())).shape
@@ -121,7 +130,7 @@ class HeadScores:
             if name in self.uniform:
                 columns[f"{name}_uniform"] = np.broadcast_to(self.uniform[name], values.shape).ravel()
             if name in self.random:
-                columns[f"{name}_random"] = np.full(values.size, np.nanmean(self.random[name]))
+                columns[f"{name}_random"] = np.full(values.size, _mean(self.random[name]))
         return pd.DataFrame(columns)
 
     def chance(self) -> pd.DataFrame:
@@ -193,12 +202,16 @@ class HeadScores:
 
         rows = []
         for row in self.chance().to_dict("records"):
-            best = ", ".join(f"{head} ({number(value)})" for head, value in self.top(row["score"], 3))
+            best = ", ".join(f"{head} ({number(value)})" for head, value in self.top(row["score"], 3) if value == value)
             levels = [number(row["positions"], ".0f"), *(number(row[k]) for k in ("uniform", "random", "random_95"))]
             rows.append((row["score"].replace("_", " "), best, *levels))
         head = ("score", "strongest heads", "positions", "uniform head", "random weights", "their 95th percentile")
         picture = image(png(self.picture("induction"), dpi=90), "induction scores")
-        return f"<div><b>{escape(self._label)}</b>{html_table(head, rows)}{picture}</div>"
+        absent = "".join(
+            f"<p>Not available: {escape(', '.join(names))}: {escape(reason)}</p>"
+            for reason, names in self.absent.items()
+        )
+        return f"<div><b>{escape(self._label)}</b>{html_table(head, rows)}{absent}{picture}</div>"
 
     @property
     def _label(self) -> str:
@@ -227,7 +240,7 @@ class HeadScores:
             scale=f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
             x_title="head",
             y_title="layer",
-            diverging=bool(np.nanmin(self[score]) < 0),
+            diverging=bool((self[score] < 0).any()),
         )
 
     def __getitem__(self, score: str) -> Float[np.ndarray, "layer head"]:
@@ -252,3 +265,8 @@ class HeadScores:
         pairs = self.pairs[name]
         best = np.where(np.isfinite(pairs), pairs, -np.inf).argmax(1)
         return [self.heads[j] if np.isfinite(row).any() else "" for j, row in zip(best, pairs, strict=True)]
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is known; NaN where nothing is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan

@@ -1,8 +1,11 @@
 """What a head's weights say of it: what it copies, which earlier heads it reads, how large its circuits are.
 
-Norms are folded in as they act on a head's input and on what the unembedding reads: their gain, and the centring of a
-LayerNorm; a norm behind the attention output or on q and k contributes its gain. Biases, positions and the norms'
-denominators are left out. Nothing else is centred. In the row convention, ``x W``.
+Norms are folded in as they act on a head's input and on what the unembedding reads: their gain, and the centring of
+those that centre; a norm behind z or behind the attention output, or on q and k, contributes its gain, and so does what
+multiplies the attention output. Biases, positions, gates and the norms' denominators are left out. Nothing else is
+centred. In the row convention, ``x W``. Matrices made of the projections are compared with what the layer itself does
+to random vectors; where they are not that, they are measured on the layer (`workbench.models.reads_writes`), q and k
+then with what a rotation multiplies them by (YaRN).
 """
 
 from __future__ import annotations
@@ -15,8 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.core import Head
+from workbench.errors import UsageError
 from workbench.models.anatomy import find
+from workbench.models.norms import centres
 from workbench.models.precision import at_least_float32, called_in_float32
+from workbench.models.reads_writes import ReadsWrites, same
 
 KINDS = ("q", "k", "v")
 
@@ -33,25 +39,92 @@ class HeadWeights:
 
     @classmethod
     def of(cls, model: Any, head: Head | None = None) -> HeadWeights:
-        """Those of a `HookedLM`: of all heads, or of one alone."""
+        """Those of a `HookedLM`: of all heads, or of one alone.
+
+        Raises:
+            UsageError: a layer's q, k or v is not linear in the stream, or what it writes not in z.
+        """
         parts: dict[str, list[Tensor]] = {name: [] for name in "QKVO"}
-        anatomy = model.anatomy
         heads = torch.arange(model.n_heads) if head is None else torch.tensor([head.index])
         layer_indices = range(model.n_layers) if head is None else [head.layer]
-        kv = heads // (model.n_heads // model.n_kv_heads)
+        kv, through = heads // (model.n_heads // model.n_kv_heads), ReadsWrites(model)
         for i in layer_indices:
-            attn, layer = model.blocks[i].attn, model.layer(i)
-            norm = find(layer, anatomy.norm1) if anatomy.norm1 else None
-            after = find(layer, anatomy.attn_out) if anatomy.attn_out != anatomy.attention else None
-            for name, weight in (("Q", attn.W_Q[heads]), ("K", attn.W_K[kv]), ("V", attn.W_V[kv])):
-                folded = read_through(model, norm, weight)
-                gain = _gain_of_heads(model, i, anatomy.query_norm if name == "Q" else anatomy.key_norm)
-                parts[name].append(folded * gain if name != "V" and gain is not None else folded)
-            W_O = at_least_float32(attn.W_O[heads])
-            parts["O"].append(W_O if after is None else W_O * model.norm_weight(after))
+            reads = _reads_of(model, through, i, heads, kv)
+            for name, weight in zip("QKV", reads, strict=True):
+                parts[name].append(weight)
+            parts["O"].append(_writes_of(model, through, i, heads, reads[2].shape[-1]))
         layers = torch.tensor(list(layer_indices)).repeat_interleave(len(heads))
         stacked = {name: torch.cat([at_least_float32(x.detach()).cpu() for x in each]) for name, each in parts.items()}
         return cls(**stacked, layer=layers.float())
+
+
+def why_not(model: Any) -> str:
+    """Why a model's heads have no weights; empty where they have."""
+    try:
+        HeadWeights.of(model)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def why_no_copy_score(model: Any) -> str:
+    """Why a model whose heads have weights has no copy scores; empty where it has."""
+    try:
+        copy_score(model, HeadWeights.of(model, Head(0, 0)))
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _reads_of(model: Any, through: ReadsWrites, i: int, heads: Tensor, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a layer's q, k and v read of the stream, ``[head, d_model, d_head]`` each; `kv` are the heads' KV heads."""
+
+    def of_heads(x: Float[Tensor, "row some_head d"]) -> Float[Tensor, "head row d"]:
+        return x[:, heads if x.shape[1] == model.n_heads else kv].permute(1, 0, 2)
+
+    try:
+        folded = _folded(model, i, heads, kv)
+    except (AttributeError, RuntimeError):  # projections of other names, or fused in another layout
+        folded = None
+    if folded is not None:
+        probe = through.probe(2, model.d_model)
+        real, own = map(of_heads, through.bare_reads(i, probe)), [probe.to(weight) @ weight for weight in folded]
+        q, k, v = zip(own, real, strict=True)
+        # The softmax's scale (OPT) and a rotation's are left out, as of other families.
+        if same(*v) and all(same(_times_a_number(x, y), y) for x, y in (q, k)):
+            return folded
+    q, k, v = map(of_heads, through.read_matrices(i))
+    return q, k, v
+
+
+def _times_a_number(x: Tensor, like: Tensor) -> Tensor:
+    """x in the size of another array of its shape."""
+    return x * ((x * like).sum() / (x * x).sum()) if x.shape == like.shape else x
+
+
+def _folded(model: Any, i: int, heads: Tensor, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The projections, with the norm before them and the gains of norms of q and k folded in."""
+    anatomy, attn = model.anatomy, model.blocks[i].attn
+    norm = find(model.layer(i), anatomy.norm1) if anatomy.norm1 else None
+    weights = {"q": attn.W_Q[heads], "k": attn.W_K[kv], "v": attn.W_V[kv]}
+    read = {name: read_through(model, norm, weight) for name, weight in weights.items()}
+    gains = {"q": _gain_of_heads(model, i, anatomy.query_norm), "k": _gain_of_heads(model, i, anatomy.key_norm)}
+    q, k = (read[name] if gain is None else read[name] * gain for name, gain in gains.items())
+    return q, k, read["v"]
+
+
+def _writes_of(
+    model: Any, through: ReadsWrites, i: int, heads: Tensor, d_value: int
+) -> Float[Tensor, "some_head d_value d_model"]:
+    """What a layer adds to the stream for z."""
+    if not model.additivity.by_weights:
+        return through.write_matrix(i, d_value)[heads]
+    W_O = at_least_float32(model.blocks[i].attn.W_O[heads])
+    if model.anatomy.attn_out == model.anatomy.attention:
+        return W_O
+    after = model.part(i, model.anatomy.attn_out)
+    weight = W_O * model.norm_weight(after)
+    return weight - weight.mean(-1, keepdim=True) if centres(after, weight[0]) else weight
 
 
 def read_through(model: Any, norm: nn.Module | None, weight: Float[Tensor, "*some d_model d_out"]) -> Tensor:
@@ -60,7 +133,8 @@ def read_through(model: Any, norm: nn.Module | None, weight: Float[Tensor, "*som
     if norm is None:
         return weight
     folded = model.norm_weight(norm)[:, None] * weight
-    return folded - folded.mean(-2, keepdim=True) if isinstance(norm, nn.LayerNorm) else folded
+    centred = centres(norm, torch.zeros(1, 1, model.d_model, device=model.device, dtype=model.dtype))
+    return folded - folded.mean(-2, keepdim=True) if centred else folded
 
 
 def _gain_of_heads(model: Any, layer: int, name: str) -> Tensor | None:
@@ -77,10 +151,18 @@ def copy_score(model: Any, heads: HeadWeights) -> Float[Tensor, "head"]:
     a head that raises the logit of whatever it attends to, −1 for one that lowers it.
 
     The circuit's nonzero eigenvalues are those of the small ``W_O (W_U W_E) W_V [d_head, d_head]``.
+
+    Raises:
+        UsageError: the logits are not linear in the normed stream, or embeddings are no vectors of it.
     """
-    final = model.module(model.anatomy.final_norm)
-    unembed = read_through(model, final, model.W_U.detach()).cpu()
-    back = unembed @ at_least_float32(model.W_E.detach()).cpu()  # [d_model, d_model]
+    W_E = at_least_float32(model.W_E.detach()).cpu()
+    if W_E.shape[1] != model.d_model:
+        raise UsageError(f"embeddings are {W_E.shape[1]} wide, and the residual stream is {model.d_model}.")
+    if model.additivity.reads_out:
+        unembed = read_through(model, model.module(model.anatomy.final_norm), model.W_U.detach()).cpu()
+    else:
+        unembed = at_least_float32(ReadsWrites(model).readout_matrix()).cpu()
+    back = unembed @ W_E  # [d_model, d_model]
     small = heads.O @ back @ heads.V
     eigenvalues = torch.linalg.eigvals(small)
     return eigenvalues.real.sum(-1) / eigenvalues.abs().sum(-1)

@@ -188,25 +188,42 @@ def discover(model: Any) -> Anatomy:
     layer = find(model, layers + ".0") if layers else None
     attention = _first(layer, "self_attn", "attn", "attention", "self_attention")
     attention_module = find(layer, attention) if layer is not None and attention else None
+    mlp = _first(layer, "mlp", "feed_forward", "block_sparse_moe", "ffn")
+    norm2, after_attention, after_mlp = _norms_after(layer)
     return Anatomy(
         layers=layers,
         embed=_name_of(model, model.get_input_embeddings()),
+        position_embed=_prefixed(trunk, _first(find(model, trunk), "wpe")),
         final_norm=_prefixed(trunk, _first(find(model, trunk), *_FINAL_NORMS)),
         unembed=_unembed_name(model),
         attention=attention,
-        attn_out=attention,
-        mlp=(mlp := _first(layer, "mlp", "feed_forward", "block_sparse_moe", "ffn")),
-        mlp_out=mlp,
+        attn_out=after_attention or attention,
+        mlp=mlp,
+        mlp_out=(after_mlp or mlp) if mlp else "",
         norm1=_first(layer, "input_layernorm", "ln_1", "norm1", "self_attn_layer_norm", "attn_norm"),
-        norm2=(norm2 := _first(layer, "post_attention_layernorm", "ln_2", "norm2", "mlp_norm")),
+        norm2=norm2,
         query=_first(attention_module, "q_proj"),
         key=_first(attention_module, "k_proj"),
         value=_first(attention_module, "v_proj"),
         output=_first(attention_module, "o_proj", "out_proj", "dense", "c_proj", "Wo"),
         mlp_output=_first(find(layer, mlp) if layer is not None and mlp else None, *_MLP_OUTPUTS),
         rotary=True,
-        parallel=norm2 == "",
+        parallel=norm2 == "" and after_attention == "",
     )
+
+
+def _norms_after(layer: nn.Module | None) -> tuple[str, str, str]:
+    """The norm before the MLP, and those behind attention and the MLP, by their usual names:
+    ``post_attention_layernorm`` is the first of these where nothing else can be it, as in Llama, and the second where
+    another stands before the MLP (Gemma) or none before attention (OLMo 2)."""
+    before = _first(layer, "pre_feedforward_layernorm", "pre_mlp_layernorm")
+    after_mlp = _first(layer, "post_mlp_layernorm", "post_feedforward_layernorm")
+    if after_attention := _first(layer, "post_self_attn_layernorm"):
+        return _first(layer, "post_attention_layernorm"), after_attention, after_mlp
+    named = _first(layer, "post_attention_layernorm")
+    if named and (before or (after_mlp and not _first(layer, "input_layernorm"))):
+        return before, named, after_mlp
+    return named or before or _first(layer, "ln_2", "norm2", "mlp_norm"), "", ""
 
 
 def find(root: nn.Module | None, name: str) -> nn.Module | None:

@@ -59,7 +59,7 @@ class AttentionEdits:
     prefix: Prefix | None = None
     expand: frozenset[str] = frozenset()
     on_inputs: Callable[[AttentionInputs], None] | None = None
-    frozen: Float[Tensor, "batch pos head d_head"] | None = None
+    frozen: Float[Tensor, "batch pos head d_value"] | None = None
 
 
 #: Attention layers of hooked models → what they do differently now.

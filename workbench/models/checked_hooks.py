@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from torch import Tensor
-from transformer_lens import ActivationCache, HookedRootModule
+from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.utilities.slice import Slice
 
 from workbench.arguments import flag, refusal
+from workbench.models.activation_cache import Activations
 from workbench.models.attention_hook import Tap
 from workbench.models.hook_arguments import check_hook, check_names_filter, pairs_of
 
@@ -26,7 +27,7 @@ class CheckedHooks(HookedRootModule):
     def run_with_cache(
         self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
     ) -> tuple[Any, Any]:
-        """As in TransformerLens: the output and an `ActivationCache` of every hook point that fired, or its dictionary;
+        """As in TransformerLens: the output and the `Activations` of every hook point that fired, or its dictionary;
         `pos_slice` selects positions as in `get_caching_hooks`.
 
         Raises:
@@ -43,7 +44,7 @@ class CheckedHooks(HookedRootModule):
                 do = "Give return_type='loss'."
                 raise refusal("incl_bwd", True, "a run that returns one number", do, because=why) from None
             raise
-        activations = ActivationCache(cache, self)
+        activations = Activations(cache, self)
         if flag("remove_batch_dim", remove_batch_dim):
             if (size := len(next(iter(cache.values())))) != 1:
                 raise refusal("remove_batch_dim", True, "False", because=f"the batch has {size} inputs")

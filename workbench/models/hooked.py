@@ -20,6 +20,7 @@ from workbench import arguments
 from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel
 from workbench.models import attention_hook, module_state, sdpa_attention, self_check
+from workbench.models.additivity import Additivity
 from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.checked_hooks import CheckedHooks
@@ -27,9 +28,10 @@ from workbench.models.hook_arguments import check_gradients
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality, Sizes
+from workbench.models.norms import norm_eps
 from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.proofs import Proofs
-from workbench.models.taps import norm_eps, tapped
+from workbench.models.taps import tapped
 
 
 class HookedModel(Modality, CheckedHooks):
@@ -113,6 +115,10 @@ class HookedModel(Modality, CheckedHooks):
         self.resumable, self.why_not_resumable = True, ""
         #: Whether `read_out` may take a shorter way (language models: the final norm and the unembedding alone).
         self.short_readout = True
+        #: What logits are multiplied by after the unembedding (Cohere, Granite); the self-check measures it.
+        self.logit_scale = 1.0
+        #: How heads' contributions to the outputs are had; the self-check finds it.
+        self.additivity = Additivity(why_not="the model was loaded without the self-check.")
         #: By layer, which of its arguments have an entry for each input; the self-check finds them.
         self.row_arguments: dict[int, frozenset[int]] = {}
         self.identity, self.proofs = Identity(self), Proofs(self)
@@ -200,12 +206,21 @@ class HookedModel(Modality, CheckedHooks):
             block.attn.shape = (self.n_heads, n_kv_heads, d_head)
         self.cfg = self.transformer_lens_config()
 
+    def hook_gated_z(self) -> None:
+        """Give every layer the hook point ``attn.hook_z_gated``: z as it enters the output projection."""
+        self.attention_hooks = [*self.attention_hooks, "hook_z_gated"]
+        for block in self.blocks:
+            block.attn.hook_z_gated = HookPoint()
+        self.setup()
+        self.hook_order = {name: i for i, name in enumerate(ordered_hooks(self))}
+
     def drop_hooks(self, *parts: str) -> None:
         """Leave out hook points of every layer that this model does not have after all."""
         for block in self.blocks:
             for part in parts:
-                if hasattr(block, part):
-                    delattr(block, part)
+                holder, name = (block.attn, part.removeprefix("attn.")) if part.startswith("attn.") else (block, part)
+                if hasattr(holder, name):
+                    delattr(holder, name)
         self.setup()
         self.hook_order = {name: i for i, name in enumerate(ordered_hooks(self))}
 
@@ -228,9 +243,9 @@ class HookedModel(Modality, CheckedHooks):
         ``1 + weight`` need no table."""
         probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
         probe[..., ::2] = -1  # mean 0, mean square 1
-        bias = getattr(norm, "bias", None)
-        out = called_in_float32(norm, probe)[0, 0] - (0 if bias is None else at_least_float32(bias))
-        return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
+        shift = called_in_float32(norm, torch.zeros_like(probe))[0, 0].nan_to_num()
+        out = called_in_float32(norm, probe)[0, 0] - shift
+        return out * probe[0, 0] * (1 + norm_eps(norm, probe)) ** 0.5
 
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True

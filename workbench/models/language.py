@@ -192,7 +192,8 @@ class HookedLM(TransformerLensTools, HookedModel):
     def unembed(
         self, resid: Float[Tensor, "row d_model"], tokens: Int[Tensor, "n"] | None = None
     ) -> Float[Tensor, "row n_or_vocab"]:
-        """Logits of the final residual: the model's own final norm, then its unembedding, for all tokens or some."""
+        """Logits of the final residual: the model's own final norm, then its unembedding and what scales the logits,
+        for all tokens or some."""
         x = self.module(self.anatomy.final_norm)(resid[:, None])[:, 0]
         head: Any = self.module(self.anatomy.unembed)
         if tokens is None:
@@ -200,6 +201,8 @@ class HookedLM(TransformerLensTools, HookedModel):
         else:
             bias = getattr(head, "bias", None)
             logits = F.linear(x, head.weight[tokens], None if bias is None else bias[tokens])
+        if self.logit_scale != 1:
+            logits = logits * self.logit_scale
         cap = self.final_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -210,7 +213,13 @@ class HookedLM(TransformerLensTools, HookedModel):
         except (AttributeError, RuntimeError, TypeError):
             self.short_readout = False
             return
-        self.short_readout = close(unembedded, super().read_out(base.inputs, stream, None, base.rest))
+        logits = super().read_out(base.inputs, stream, None, base.rest)
+        self.short_readout = close(unembedded, logits)
+        if not self.short_readout and self.final_softcap is None and logits.shape == unembedded.shape:
+            a, b = unembedded.double(), logits.double()
+            factor = float((a * b).sum() / (a * a).sum())
+            if close(unembedded * factor, logits):
+                self.logit_scale = factor
 
     def identity_facts(self) -> dict[str, Any]:
         """None besides those of every model: the modules are transformers'."""

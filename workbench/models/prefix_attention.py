@@ -65,11 +65,11 @@ def is_plain(prefix: Prefix, query: Tensor, key: Tensor, value: Tensor, argument
 def attention(
     query: Float[Tensor, "batch head dest d_head"],
     key: Float[Tensor, "batch kv_head own d_head"],
-    value: Float[Tensor, "batch kv_head own d_head"],
+    value: Float[Tensor, "batch kv_head own d_value"],
     prefix: Prefix,
     scale: float,
     causal: bool,
-) -> Float[Tensor, "batch dest head d_head"]:
+) -> Float[Tensor, "batch dest head d_value"]:
     """Where `is_plain` holds. An example's prefix is one large product for each KV head, and nothing is copied twice:
     the rows of the products are ``[kv_head, batch · dest · group, ...]`` throughout."""
     batch, heads, dest, _ = query.shape

@@ -2,7 +2,7 @@
 
 Refused (`UnsupportedModel`): hooks change the logits, a layer does not call the hooked attention, or its rows do not
 sum to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to full forwards
-with a warning: a model that does not resume exactly.
+with a warning: a model that does not resume exactly. Found out: which way heads' contributions to the outputs add up.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ import torch
 from torch import Tensor
 
 from workbench.errors import HookError, UnsupportedModel
+from workbench.models.additivity import additivity, writes_by_weights
+from workbench.models.anatomy import projection
+from workbench.models.direct_path import DirectPath
 from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
@@ -32,7 +36,7 @@ from workbench.models.resumption import (
     several_streams,
     side_by_side,
 )
-from workbench.models.taps import on_input
+from workbench.models.taps import on_input, on_output
 from workbench.models.unsupported import of_layers
 
 if TYPE_CHECKING:
@@ -55,11 +59,16 @@ def check(model: HookedModel) -> None:
             )
         with torch.no_grad(), model.state_put_back():
             _hooks_change_nothing(model, inputs)
-            run = WatchedRun.of(model, inputs)
-            _layers_are_as_taken(model, run)
+            with _embeddings(model) as embedded:
+                run = WatchedRun.of(model, inputs)
+            by_weights = _layers_are_as_taken(model, run)
             model.proofs.warned_of_rounding = warn_of_rounding(model, inputs)
             _noise_in_z_matters(model, run)
             reason = _why_not_resumable(model, run)
+            _projections_give_heads(model)
+            model.additivity = additivity(model, inputs, by_weights, embedded, run.layers.streams)
+            if model.additivity.gated and model.anatomy.output:
+                model.hook_gated_z()
         if reason:
             model.resumable, model.why_not_resumable = False, reason
             warnings.warn(
@@ -81,7 +90,13 @@ def adopt(model: HookedModel, checked: HookedModel) -> None:
     )
     model.proofs.of = checked.proofs
     model.set_heads(checked.n_kv_heads, checked.d_head)
-    left_out = [hook for hook in model.block_hooks if f"blocks.0.{hook}" not in checked.hook_dict]
+    model.logit_scale, model.additivity = checked.logit_scale, checked.additivity
+    if checked.additivity.path is not None:  # of the same modules, in this model
+        model.additivity = replace(checked.additivity, path=DirectPath(model))
+    if "hook_z_gated" in checked.attention_hooks:
+        model.hook_gated_z()
+    hooks = [*model.block_hooks, *(f"attn.{hook}" for hook in model.attention_hooks)]
+    left_out = [hook for hook in hooks if f"blocks.0.{hook}" not in checked.hook_dict]
     if left_out:
         model.drop_hooks(*left_out)
 
@@ -132,20 +147,35 @@ def _why_not_called_once(model: HookedModel, called: list[int]) -> UnsupportedMo
     )
 
 
-def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> None:
+@contextmanager
+def _embeddings(model: HookedModel) -> Iterator[list[Tensor]]:
+    """What the embeddings give, while it lasts."""
+    embedded: list[Tensor] = []
+    names = [name for name in (model.anatomy.embed, model.anatomy.position_embed) if name]
+    handles = [handle for name in names for handle in on_output(model.module(name), embedded.append)]
+    try:
+        yield embedded
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
     """Attention computed explicitly is what every layer computes, its rows sum to one, what the branches give adds up:
-    ``resid_post = resid_pre + attn_out + mlp_out``, and the norm before the MLP reads resid_mid."""
+    ``resid_post = resid_pre + attn_out + mlp_out``, and the norm before the MLP reads resid_mid. Returns whether
+    attn_out is shown to be ``Σ z W_O + b_O``."""
+    by_weights = True
     sinks = any(hasattr(attention, "sinks") for attention in model.attentions)
     if several_streams(run.layers) > 1:  # none of them is the residual stream
         model.drop_hooks("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
     for layer in layers_alone(model, run):
-        hooks = ("attn.hook_pattern", "hook_attn_out", "hook_mlp_out")
+        hooks = ("attn.hook_pattern", "attn.hook_z", "hook_attn_out", "hook_mlp_out")
         seen: dict[str, Tensor] = {}
         names = {hook: f"blocks.{layer.index}.{hook}" for hook in hooks}
         taps = {name: partial(seen.__setitem__, hook) for hook, name in names.items() if name in model.hook_dict}
         with model.running(taps), _input_of_norm2(model, layer.index) as read:
             explicit = layer.call()
-        pattern = seen.pop("attn.hook_pattern")
+        pattern, z = seen.pop("attn.hook_pattern"), seen.pop("attn.hook_z")
         if pattern.shape[1] != model.n_heads:
             raise _refuse(model, f"layer {layer.index} has {pattern.shape[1]} heads, and n_heads is {model.n_heads}.")
         off = float((explicit - layer.after).abs().max())
@@ -160,6 +190,9 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> None:
             raise _refuse(model, f"the rows of layer {layer.index}'s pattern do not sum to one.")
         if reason := _why_not_the_branches(model, layer, explicit, seen, read):
             _leave_branches_out(model, f"in layer {layer.index} {reason}")
+            by_weights = False
+        by_weights = by_weights and len(seen) == 2 and writes_by_weights(model, layer.index, z, seen["hook_attn_out"])
+    return by_weights
 
 
 def _why_not_the_branches(
@@ -198,6 +231,18 @@ def _leave_branches_out(model: HookedModel, reason: str) -> None:
         raise _refuse(model, f"{reason}. {do}")
     warnings.warn(f"{type(model.hf).__name__}: {reason}; attn_out, resid_mid and mlp_out are left out.", stacklevel=6)
     model.drop_hooks("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
+
+
+def _projections_give_heads(model: HookedModel) -> None:
+    """Leave out hook_q and hook_k where a projection gives more than heads of the model's width: a gate beside q
+    (Qwen3-Next), or heads whose keys are wider than their values."""
+    for field, part, heads in (("query", "hook_q", model.n_heads), ("key", "hook_k", model.n_kv_heads)):
+        name = getattr(model.anatomy, field)
+        if not name or model.anatomy.fused or model.attention_site(f"attn.{part}"):
+            continue
+        widths = {projection(attention.get_submodule(name)).shape[0] for attention in model.attentions}
+        if widths != {heads * model.d_head}:
+            model.drop_hooks(f"attn.{part}")
 
 
 def _noise_in_z_matters(model: HookedModel, run: WatchedRun) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from workbench.errors import HookError, UnknownName
 from workbench.models.attention_hook import AttentionEdits, Tap, set_edits
-from workbench.models.precision import at_least_float32
+from workbench.models.norms import norm_bias, norm_scale
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -200,6 +200,16 @@ def _heads_of(projection: str, kv: bool) -> Installer:
     return install
 
 
+def _gated_z(model: HookedModel, layer: int, tap: Tap) -> Handles:
+    """z behind a gate: what enters the output projection, split into heads."""
+
+    def split_heads(x: Tensor) -> Tensor | None:
+        new = tap(x.unflatten(-1, (model.n_heads, -1)))
+        return None if new is None else new.flatten(-2)
+
+    return on_input(model.attentions[layer].get_submodule(model.anatomy.output), split_heads)
+
+
 def _normed(which: str) -> Installer:
     def install(model: HookedModel, layer: int, tap: Tap) -> Handles:
         def heads_first(x: Tensor) -> Tensor | None:
@@ -223,8 +233,7 @@ def _scale(where: Callable[[HookedModel, int], nn.Module]) -> Installer:
             new = tap(old.clone())
             if new is None:
                 return None
-            bias = getattr(module, "bias", None)
-            shift = 0 if bias is None else bias
+            shift = norm_bias(module, args[0])
             # Rows whose scale is only read stay bit for bit.
             changed = ((output - shift) * (old / new) + shift).to(output.dtype)
             return _differentiable(torch.where(new == old, output, changed), changed)
@@ -239,19 +248,6 @@ def _differentiable(value: Tensor, like: Tensor) -> Tensor:
     return value.detach() + (like - like.detach()) if like.requires_grad else value
 
 
-def norm_scale(norm: nn.Module, x: Tensor) -> Tensor:
-    """What a norm divides by: ``sqrt(mean((x − mean)²) + eps)`` for LayerNorm, ``sqrt(mean(x²) + eps)`` for RMSNorm."""
-    x = at_least_float32(x)
-    if isinstance(norm, nn.LayerNorm):
-        x = x - x.mean(-1, keepdim=True)
-    return (x.pow(2).mean(-1, keepdim=True) + norm_eps(norm)).sqrt()
-
-
-def norm_eps(norm: nn.Module) -> float:
-    """The norm's epsilon, whatever its attribute is called."""
-    return float(next(getattr(norm, name) for name in ("eps", "variance_epsilon", "epsilon") if hasattr(norm, name)))
-
-
 _INSTALL: dict[str, Installer] = {
     "hook_embed": lambda m, _, tap: on_output(m.module(m.anatomy.embed), tap),
     "hook_pos_embed": _pos_embed,
@@ -261,6 +257,7 @@ _INSTALL: dict[str, Installer] = {
     "attn.hook_k": _heads_of("key", kv=True),
     "attn.hook_q_normed": _normed("query_norm"),
     "attn.hook_k_normed": _normed("key_norm"),
+    "attn.hook_z_gated": _gated_z,
     "hook_attn_out": lambda m, layer, tap: on_branch(m, layer, m.anatomy.attn_out, tap),
     "hook_resid_mid": _resid_mid,
     "ln2.hook_scale": _scale(lambda m, layer: m.part(layer, m.anatomy.norm2)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.config import TransformerLensConfig
 
 from workbench.arguments import flag, refusal, text
@@ -15,7 +15,7 @@ from workbench.errors import UsageError
 from workbench.inputs.tokenising import is_unknown
 from workbench.models.anatomy import find
 from workbench.models.hook_points import bias_of
-from workbench.models.taps import norm_eps
+from workbench.models.norms import centres, norm_eps
 from workbench.models.token_ids import check_ids
 from workbench.models.token_text import token_text
 
@@ -115,13 +115,24 @@ class TransformerLensTools:
     def W_E(self: Any) -> Float[Tensor, "d_vocab d_model"]:
         return self.module(self.anatomy.embed).weight
 
+    @property
+    def adapter(self: Any) -> OutputTransform:
+        """What TransformerLens's logit lens asks for what follows the unembedding."""
+        return OutputTransform(self)
+
     def tokens_to_residual_directions(self: Any, tokens: str | int | Tensor) -> Float[Tensor, "*batch d_model"]:
         """The direction whose dot product with the normed residual is the token's logit: the final norm's weight
-        (1 + weight in Gemma) ⊙ the unembedding row. A LayerNorm's bias adds a constant that no component carries.
+        (1 + weight in Gemma) ⊙ the unembedding row, times what scales the logits (Cohere). A LayerNorm's bias adds a
+        constant that no component carries, and a soft cap is left out.
 
         Raises:
-            UsageError: a text that is not one token, or ids outside the vocabulary.
+            UsageError: a text that is not one token, ids outside the vocabulary, or logits that are more than that.
         """
+        if not self.additivity.reads_out:
+            raise UsageError(
+                f"tokens_to_residual_directions: the logits of {type(self.hf).__name__} are not shown to be its final "
+                "norm and unembedding. wb.scores attributes logits to heads."
+            )
         index = self._single_token("tokens", tokens) if isinstance(tokens, str) else tokens
         try:
             ids = torch.as_tensor(index, device=self.device)
@@ -129,12 +140,29 @@ class TransformerLensTools:
             raise refusal("tokens", tokens, "a token, its id, or a tensor of ids") from None
         flat = check_ids("tokens", ids.reshape(-1), self.cfg.d_vocab, 0, "a token, its id, or a tensor of ids", ndim=1)
         rows = self.W_U.T[flat.reshape(ids.shape)]
-        return (rows * self.norm_weight(self.module(self.anatomy.final_norm))).to(rows.dtype)
+        directions = rows * self.norm_weight(self.module(self.anatomy.final_norm))
+        return (directions if self.logit_scale == 1 else directions * self.logit_scale).to(rows.dtype)
+
+
+class OutputTransform:
+    """What a model does to its logits after the unembedding."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def apply_output_logits_transform(self, logits: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row d_vocab"]:
+        """``cap · tanh(scale · logits / cap)``, each where the model has it."""
+        model = self._model
+        scaled = logits if model.logit_scale == 1 else logits * model.logit_scale
+        cap = model.final_softcap
+        return scaled if cap is None else cap * torch.tanh(scaled / cap)
 
 
 def transformer_lens_config(model: HookedModel) -> TransformerLensConfig:
     """The model's sizes as a TransformerLens configuration."""
     config, norm = model.config, find(model.hf, model.anatomy.final_norm) if model.anatomy.final_norm else None
+    row = torch.zeros(1, 1, model.d_model, dtype=model.dtype, device=model.device)
+    centred = norm is not None and centres(norm, row)
     return TransformerLensConfig(
         d_model=model.d_model,
         d_head=model.d_head,
@@ -146,12 +174,12 @@ def transformer_lens_config(model: HookedModel) -> TransformerLensConfig:
         device=str(model.device),
         default_prepend_bos=False,
         n_key_value_heads=model.n_kv_heads if model.n_kv_heads != model.n_heads else None,
-        normalization_type="LN" if isinstance(norm, nn.LayerNorm) else "RMS",
+        normalization_type="LN" if centred else "RMS",
         positional_embedding_type="rotary" if model.anatomy.rotary else "standard",
-        final_rms=not isinstance(norm, nn.LayerNorm),
+        final_rms=not centred,
         act_fn=str(getattr(config, "hidden_act", None) or getattr(config, "activation_function", None) or "gelu"),
         gated_mlp=bool(model.anatomy.mlp) and find(model.part(0, model.anatomy.mlp), "gate_proj") is not None,
-        uses_rms_norm=not isinstance(norm, nn.LayerNorm),
-        eps=1e-5 if norm is None else norm_eps(norm),
+        uses_rms_norm=not centred,
+        eps=1e-5 if norm is None else norm_eps(norm, row),
         dtype=model.dtype,
     )

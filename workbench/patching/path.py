@@ -31,7 +31,7 @@ from workbench.patching.grid import cells_of
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
 from workbench.patching.metric import Metric, metric_for
-from workbench.patching.path_batch import PathBatch
+from workbench.patching.path_batch import PathBatch, head_site
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, resolve_proven, result_info
 from workbench.patching.settings import PathSettings, SweepSettings
@@ -62,6 +62,9 @@ def path_patch(
     them, and reach only these); all heads when `receivers` is None, which means the final residual stream. Heads that
     send nothing are NaN.
 
+    Where a gate stands between z and the output projection (Qwen3-Next), a sender's z is patched, and the others' are
+    frozen, behind it: a frozen head writes what it wrote, whatever its gate would be in the recomputed stream.
+
     In a model with several sampling steps a sender is a head in every step at once (or in one step at a time, with
     ``by=["step", "head"]``: ``values[step, layer, head, example]``), the receivers receive in every step, and *below*
     counts depth, step · layers + layer: a head of a late layer reaches an early one in the next step.
@@ -82,7 +85,7 @@ def path_patch(
 
     Raises:
         UsageError: no head lies below the receivers, `into` or `share_kv` without receivers, or the model does not
-            resume exactly or has no such step.
+            resume exactly, has no such step, or has a gate that cannot be frozen.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -107,6 +110,7 @@ def path_patch(
     if mlps == "freeze":
         _check_mlps(resumable)
     resolved_metric = metric_for(metric, inputs, model)
+    site = head_site(resumable)
     cells, labels = cells_of(resumable, inputs, SweepSettings(by=settings.by, steps=steps))
     by_layer = _receivers_by_layer(resumable, receivers)
     resumable = resolve_proven(model, inputs, store)
@@ -128,6 +132,8 @@ def path_patch(
 
     identity = model_identity(resumable, store) if settings.is_cacheable else None
     key = () if identity is None else (BATCH_SIZE, "path patch", by_layer and list(by_layer.items()))
+    if key and site != "z":
+        key = (*key, site)
     results = ResultCache(store, identity, *key, settings.cache_key() if identity is not None else ())
     measurement = measure(
         inputs,
@@ -140,7 +146,7 @@ def path_patch(
     )
     names = [f"{layer}.{head}" for layer, heads in by_layer.items() for head in heads] if by_layer else "logits"
     info = {
-        "site": "z",
+        "site": site,
         "by": list(labels),
         "edit": "path patch",
         "receivers": names,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from workbench.errors import UsageError
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel
 from workbench.patching.batch_runs import BatchRuns
@@ -19,6 +21,8 @@ from workbench.patching.settings import PathSettings
 from workbench.patching.sweep_batch import Cell
 from workbench.patching.values import position_of
 
+#: z behind a gate.
+GATED_Z = "attn.hook_z_gated"
 #: One sender in one input of the batch.
 Sender = tuple[int, Cell]
 
@@ -28,6 +32,7 @@ class PathBatch(BatchRuns):
 
     Attributes:
         positions: that position, of each input.
+        site: what of a head is patched and frozen: z, behind a gate where the model has one (`head_site`).
         base_z, source_z: depth → z of the base and of the source runs, ``[input, pos, head, d_head]``.
     """
 
@@ -43,13 +48,15 @@ class PathBatch(BatchRuns):
     ) -> None:
         self.settings, self.depths = settings, range(resumable.n_layers * resumable.n_steps)
         self.positions = [position_of(inputs, i, settings.position) for i in group.members]
-        self.z_hook = [resumable.hook_name("z", depth % resumable.n_layers) for depth in self.depths]
+        self.site = head_site(resumable)
+        self.z_hook = [resumable.hook_name(self.site, depth % resumable.n_layers) for depth in self.depths]
         self.base_z, self.source_z = Capture[int](), Capture[int]()
         self._mlp_out: Capture[int] = Capture()
-        super().__init__(resumable, inputs, group, base_ids, metric, taps_at(resumable, self.base_z, "z", self.depths))
+        taps = taps_at(resumable, self.base_z, self.site, self.depths)
+        super().__init__(resumable, inputs, group, base_ids, metric, taps)
         if not resumable.causal or (metric.reference and not self.base_is_clean):
             source = self.stacked(source_ids)
-            run, self.source_z = self.run_and_capture(source, "z", self.depths, lambda x: x)
+            run, self.source_z = self.run_and_capture(source, self.site, self.depths, lambda x: x)
             clean = (self.ids, self.base) if self.base_is_clean else (source, run)
             self.base_scores = self.score(self.readout(*clean, None) if metric.reference else None)
             self.source_scores = self.scores(source, run)
@@ -98,7 +105,8 @@ class PathBatch(BatchRuns):
         is_frozen = self._attention_is_frozen(position, to_heads)
         for depth in self.depths[first:]:
             if depth > first and not is_frozen:
-                writes.append(Write(depth, self.z_hook[depth], self.base_z[depth][k][position], None, position))
+                z, write_at = self.base_z[depth][k], None if self.settings.freeze == "all" else position
+                writes.append(Write(depth, self.z_hook[depth], z if write_at is None else z[position], None, write_at))
             if depth in cell.depths:
                 value = self._z(self.source_z, sender, depth, position)
                 writes.append(Write(depth, self.z_hook[depth], value, cell.head, position))
@@ -117,7 +125,10 @@ class PathBatch(BatchRuns):
 
     def _attention_is_frozen(self, position: int, to_heads: bool) -> bool:
         """Whether every z that matters is the base run's: then no attention is computed. With one position frozen that
-        holds there, and heads receive nowhere else."""
+        holds there, and heads receive nowhere else. A gate is computed again all the same: it has to be written over.
+        """
+        if self.site != "z":
+            return False
         is_last = self.resumable.causal and position == self.base.length - 1
         return self.settings.freeze == "all" or (self._one_step and (to_heads or is_last))
 
@@ -189,3 +200,22 @@ class PathBatch(BatchRuns):
         if not self._mlp_out:
             _, self._mlp_out = self.run_and_capture(self.ids, "mlp_out", self.depths, lambda x: x)
         return self._mlp_out[depth]
+
+
+def head_site(resumable: ResumableModel) -> str:
+    """What of a head path patching patches and freezes: z, or, where a gate that depends on the stream stands behind
+    it, what enters the output projection, so that a frozen head writes what it wrote.
+
+    Raises:
+        UsageError: there is a gate and no output projection is named.
+    """
+    model: Any = getattr(resumable, "model", None)
+    if model is None or not model.additivity.gated:
+        return "z"
+    if f"blocks.0.{GATED_Z}" not in model.hook_dict:
+        layer, name = min(model.additivity.gated), type(model.hf).__name__
+        raise UsageError(
+            f"Path patching: in layer {layer} of {name} something between z and the residual stream depends on the "
+            "stream, so that a frozen z does not freeze its head. Use wb.sweep."
+        )
+    return GATED_Z
