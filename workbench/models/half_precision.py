@@ -37,10 +37,10 @@ def warn_of_rounding(model: HookedModel, inputs: Shaped[Tensor, "two pos *rest"]
             largest = max(largest, float(((off - rounding).clamp(min=0) / added).max()))
     if largest <= ORDINARY:
         return False
+    dtype = str(model.dtype).removeprefix("torch.")
     warnings.warn(
-        f"{type(model.hf).__name__} in {str(model.dtype).removeprefix('torch.')}: rounding alone moves what a layer adds "
-        f"at a position by {largest:.0%} (the choice of experts, for instance), so its effects are uncertain by as much. "
-        "Use float32.",
+        f"{type(model.hf).__name__} in {dtype}: rounding alone moves what a layer adds at a position by {largest:.0%} "
+        "(the choice of experts, for instance), so its effects are uncertain by as much. Use float32.",
         stacklevel=6,
     )
     return True
