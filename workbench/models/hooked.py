@@ -24,10 +24,11 @@ from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.checked_hooks import CheckedHooks
 from workbench.models.hook_arguments import check_gradients
-from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
+from workbench.models.hook_points import BlockHooks, Norm, available_hooks, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality, Sizes
 from workbench.models.precision import at_least_float32, called_in_float32
+from workbench.models.projections import bias_of
 from workbench.models.proofs import Proofs
 from workbench.models.taps import norm_eps, tapped
 

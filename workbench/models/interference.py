@@ -22,8 +22,7 @@ def changed_by_others(name: str, module: nn.Module) -> str:
         return f"{name} is in training mode (call model.eval())"
     if "_hf_hook" in module.__dict__:
         return f"accelerate has replaced the forward of {name} (device_map or offloading)"
-    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    if any(not _is_transformers_hook(hook) for hook in hooks) or has_other_forward(module):
+    if has_foreign_hooks(module) or has_other_forward(module):
         return f"foreign hooks are active on {name}"
     if module.__dict__.get("_compiled_call_impl") is not None:
         return f"{name} is compiled (torch.compile)"
@@ -77,6 +76,8 @@ def intercepted() -> str:
     return ""
 
 
-def _is_transformers_hook(hook: Any) -> bool:
-    """Transformers leaves hooks behind that record outputs and change nothing."""
-    return str(getattr(hook, "__module__", "")).startswith("transformers.")
+def has_foreign_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks besides our own, which last for a run, and those that transformers leaves behind,
+    which record outputs and change nothing."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(not str(getattr(hook, "__module__", "")).startswith(("transformers.", "workbench.")) for hook in hooks)
