@@ -27,6 +27,7 @@ from workbench.models.hook_arguments import check_gradients
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality, Sizes
+from workbench.models.placement import device_of, require_one_device
 from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.projections import bias_of
 from workbench.models.proofs import Proofs
@@ -83,6 +84,7 @@ class HookedModel(Modality, CheckedHooks):
             arguments.mapping("provenance", provenance, "a mapping that says where the weights come from")
         check = arguments.flag("check", check)
         object.__setattr__(self, "hf", hf)  # outside the tree of hook points
+        require_one_device(hf)
         self.processor: Any = processor
         self.lock = threading.RLock()
         self._content = {}
@@ -229,8 +231,7 @@ class HookedModel(Modality, CheckedHooks):
         ``1 + weight`` need no table."""
         probe = torch.ones(1, 1, self.d_model, device=self.device, dtype=self.dtype)
         probe[..., ::2] = -1  # mean 0, mean square 1
-        bias = getattr(norm, "bias", None)
-        out = called_in_float32(norm, probe)[0, 0] - (0 if bias is None else at_least_float32(bias))
+        out = (called_in_float32(norm, probe) - called_in_float32(norm, torch.zeros_like(probe)))[0, 0]
         return out * probe[0, 0] * (1 + norm_eps(norm)) ** 0.5
 
     def accumulated_bias(
@@ -289,7 +290,7 @@ class HookedModel(Modality, CheckedHooks):
 
     @property
     def device(self) -> torch.device:
-        return next(self.hf.parameters()).device
+        return device_of(self.hf)
 
     @property
     def dtype(self) -> torch.dtype:

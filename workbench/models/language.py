@@ -18,6 +18,7 @@ from workbench.models.adapters import adapters_of, model_inside, require_same_fo
 from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hook_arguments import check_gradients
 from workbench.models.hooked import HookedModel
+from workbench.models.placement import quantised_kind
 from workbench.models.precision import at_least_float32
 from workbench.models.projections import is_plain
 from workbench.models.prompts import prepare
@@ -82,6 +83,9 @@ class HookedLM(TransformerLensTools, HookedModel):
         if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
             raise arguments.refusal("tokenizer", tokenizer, "a Hugging Face tokenizer, or None")
         inside = model_inside(hf)
+        if kind := quantised_kind(inside):
+            hint = f"Its weights are quantised ({kind}), which may round by the whole batch: load it in floating point."
+            object.__setattr__(self, "where_parts_are_named", hint)
         super().__init__(inside, tokenizer, provenance, check=check)
         object.__setattr__(self, "peft", None if inside is hf else hf)  # no child, as the model itself is none
         if check and self.peft is not None:

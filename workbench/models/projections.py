@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from workbench.errors import UnsupportedModel
 from workbench.models.fingerprint import Fingerprint, NoFingerprint
 from workbench.models.interference import has_foreign_hooks, has_other_forward
+from workbench.models.placement import device_of
 from workbench.models.tensor_hash import sample
 
 #: Relative tolerance of the proof that a module is linear: rounding of sums in each precision.
@@ -61,7 +62,11 @@ def bias_of(module: nn.Module | None, like: Tensor) -> Float[Tensor, "d_out"]:
 def embedding(module: nn.Module, n: int) -> Float[Tensor, "n d_model"]:
     """The row of each of `n` tokens: the weight of an ``nn.Embedding``, else what the module gives for each id (an
     adapter)."""
-    if isinstance(module, nn.Embedding) and type(module.weight) in (Tensor, nn.Parameter):
+    if (
+        isinstance(module, nn.Embedding)
+        and type(module.weight) in (Tensor, nn.Parameter)
+        and not has_other_forward(module)
+    ):
         return module.weight
     with torch.no_grad():
         return module(torch.arange(n, device=_float_of(module).device)[None])[0]
@@ -152,6 +157,5 @@ def _input_width(module: nn.Module) -> int:
 def _float_of(module: nn.Module) -> Tensor:
     """A tensor with the device and the precision of the module's inputs."""
     tensors = [*module.parameters(), *module.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
     dtype = next((x.dtype for x in tensors if x.is_floating_point()), torch.get_default_dtype())
-    return torch.zeros((), dtype=dtype, device=device)
+    return torch.zeros((), dtype=dtype, device=device_of(module))

@@ -33,5 +33,7 @@ def sample(tensors: Sequence[tuple[str, Tensor]], step: int) -> tuple[Any, ...]:
 
 
 def _bytes(x: Tensor) -> memoryview:
-    x = x.detach().cpu().resolve_conj().resolve_neg()
-    return x.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    x = x.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    if len(x) == 1:  # contiguous whatever its stride is, and views need a stride of one
+        x = x.new_empty(1).copy_(x)
+    return x.view(torch.uint8).numpy().data
