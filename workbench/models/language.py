@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench import arguments
+from workbench.errors import UnsupportedModel
 from workbench.inputs.paired import PairedInputs
 from workbench.models.adapters import adapters_of, model_inside, require_same_forward
 from workbench.models.anatomy import Anatomy, anatomy_of
@@ -83,10 +84,13 @@ class HookedLM(TransformerLensTools, HookedModel):
         if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
             raise arguments.refusal("tokenizer", tokenizer, "a Hugging Face tokenizer, or None")
         inside = model_inside(hf)
-        if kind := quantised_kind(inside):
-            hint = f"Its weights are quantised ({kind}), which may round by the whole batch: load it in floating point."
-            object.__setattr__(self, "where_parts_are_named", hint)
-        super().__init__(inside, tokenizer, provenance, check=check)
+        try:
+            super().__init__(inside, tokenizer, provenance, check=check)
+        except UnsupportedModel as error:
+            if not (kind := quantised_kind(inside)):
+                raise
+            why = f"Its weights are quantised ({kind}), which may round by the whole batch: load it in floating point."
+            raise UnsupportedModel(f"{error} {why}") from None
         object.__setattr__(self, "peft", None if inside is hf else hf)  # no child, as the model itself is none
         if check and self.peft is not None:
             require_same_forward(self.peft, inside, self.trial())
