@@ -16,10 +16,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from workbench.errors import UsageError
-from workbench.models.anatomy import projection
 from workbench.models.direct_path import DirectPath
-from workbench.models.hook_points import bias_of
 from workbench.models.norms import is_norm, norm_bias, norm_scale, numerator
+from workbench.models.projections import bias_of, projection
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from workbench import arguments
@@ -248,12 +247,6 @@ def missing_part(model: nn.Module, anatomy: Anatomy) -> tuple[str, str] | None:
             if (name or required) and (not name or find(model, prefix + name) is None):
                 return prefix + name, field
     return None
-
-
-def projection(weight: Any) -> torch.Tensor:
-    """A projection's matrix as ``[d_out, d_in]`` (GPT-2's Conv1D stores its transpose)."""
-    matrix = weight.weight
-    return matrix.T if type(weight).__name__ == "Conv1D" else matrix
 
 
 def _first(root: nn.Module | None, *names: str) -> str:

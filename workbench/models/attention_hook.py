@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,6 +137,11 @@ def implementation_of(module: nn.Module, name: str | None) -> Implementation:
             "AttentionInterface, so its heads cannot be reached."
         )
     return implementation
+
+
+def implementations(modules: Iterable[nn.Module], names: Collection[str | None]) -> list[Implementation]:
+    """The functions that these layers find under these names, each once."""
+    return list(dict.fromkeys(implementation_of(module, name) for module in modules for name in sorted(names, key=str)))
 
 
 def set_edits(module: nn.Module, edits: AttentionEdits | None) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from workbench.models.anatomy import Anatomy, find, projection
+from workbench.models.anatomy import Anatomy, find
+from workbench.models.projections import bias_of, projection
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
@@ -139,9 +139,3 @@ class BlockHooks(nn.Module):
             module = find(model.layer(layer), norm) if norm else None
             if module is not None and not isinstance(module, nn.Identity):
                 setattr(self, name, Norm(module))
-
-
-def bias_of(module: nn.Module | None, like: Tensor) -> Float[Tensor, "d_model"]:
-    """The module's bias, or zeros."""
-    bias = getattr(module, "bias", None)
-    return torch.zeros(like.shape[-1], dtype=like.dtype, device=like.device) if bias is None else bias

@@ -25,11 +25,13 @@ from workbench.models.anatomy import find, missing_part
 from workbench.models.attention_hook import AttentionEdits, Tap
 from workbench.models.checked_hooks import CheckedHooks
 from workbench.models.hook_arguments import check_gradients
-from workbench.models.hook_points import BlockHooks, Norm, available_hooks, bias_of, ordered_hooks
+from workbench.models.hook_points import BlockHooks, Norm, available_hooks, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality, Sizes
 from workbench.models.norms import norm_eps
+from workbench.models.placement import device_of, require_one_device
 from workbench.models.precision import at_least_float32, called_in_float32
+from workbench.models.projections import bias_of
 from workbench.models.proofs import Proofs
 from workbench.models.taps import tapped
 
@@ -84,6 +86,7 @@ class HookedModel(Modality, CheckedHooks):
             arguments.mapping("provenance", provenance, "a mapping that says where the weights come from")
         check = arguments.flag("check", check)
         object.__setattr__(self, "hf", hf)  # outside the tree of hook points
+        require_one_device(hf)
         self.processor: Any = processor
         self.lock = threading.RLock()
         self._content = {}
@@ -303,7 +306,7 @@ class HookedModel(Modality, CheckedHooks):
 
     @property
     def device(self) -> torch.device:
-        return next(self.hf.parameters()).device
+        return device_of(self.hf)
 
     @property
     def dtype(self) -> torch.dtype:

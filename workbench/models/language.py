@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench import arguments
+from workbench.errors import UnsupportedModel
 from workbench.inputs.paired import PairedInputs
+from workbench.models.adapters import adapters_of, model_inside, require_same_forward
 from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hook_arguments import check_gradients
 from workbench.models.hooked import HookedModel
+from workbench.models.placement import quantised_kind
 from workbench.models.precision import at_least_float32
+from workbench.models.projections import is_plain
 from workbench.models.prompts import prepare
 from workbench.models.proofs import next_length
 from workbench.models.resumable_layers import LayersRun
@@ -37,13 +41,15 @@ class HookedLM(TransformerLensTools, HookedModel):
     ``head_detector`` and ``ActivationCache`` run on it. Weights are neither folded nor centred.
 
     Args:
-        hf: a causal language model in memory; it is not modified.
+        hf: a causal language model in memory, also one with adapters of peft; it is not modified.
         tokenizer: its tokeniser, or None for a model that gets ids only.
         provenance: where the weights come from (JSON-able), reported in every result.
         check: run the load-time self-check (`workbench.models.self_check.check`).
 
     Attributes:
         tokenizer: what `workbench.models.hooked.HookedModel` calls the processor; the other attributes are there.
+        peft: the peft model, whose ``disable_adapter()``, ``set_adapter()`` and the like change what this model
+            computes; None for a model without one. `hf` is then the model inside, with the adapters in its layers.
 
     Raises:
         UnsupportedModel: the self-check failed; the message gives the reason.
@@ -56,6 +62,8 @@ class HookedLM(TransformerLensTools, HookedModel):
         >>> model.hook_name("z", 0)
         'blocks.0.attn.hook_z'
     """
+
+    peft: Any
 
     modality: ClassVar[str] = "language"
     reads_last_position: ClassVar[bool] = True
@@ -75,7 +83,17 @@ class HookedLM(TransformerLensTools, HookedModel):
             )
         if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
             raise arguments.refusal("tokenizer", tokenizer, "a Hugging Face tokenizer, or None")
-        super().__init__(hf, tokenizer, provenance, check=check)
+        inside = model_inside(hf)
+        try:
+            super().__init__(inside, tokenizer, provenance, check=check)
+        except UnsupportedModel as error:
+            if not (kind := quantised_kind(inside)):
+                raise
+            why = f"Its weights are quantised ({kind}), which may round by the whole batch: load it in floating point."
+            raise UnsupportedModel(f"{error} {why}") from None
+        object.__setattr__(self, "peft", None if inside is hf else hf)  # no child, as the model itself is none
+        if check and self.peft is not None:
+            require_same_forward(self.peft, inside, self.trial())
 
     @property
     def tokenizer(self) -> Any:
@@ -198,6 +216,8 @@ class HookedLM(TransformerLensTools, HookedModel):
         head: Any = self.module(self.anatomy.unembed)
         if tokens is None:
             logits = head(x)
+        elif not is_plain(head):  # an adapter, or a quantised weight
+            logits = head(x)[:, tokens]
         else:
             bias = getattr(head, "bias", None)
             logits = F.linear(x, head.weight[tokens], None if bias is None else bias[tokens])
@@ -233,7 +253,12 @@ class HookedLM(TransformerLensTools, HookedModel):
         return tuple(map(str, inputs.tolist())) if self.tokenizer is None else tuple(self.to_str_tokens(inputs))
 
     def info(self, inputs: PairedInputs) -> dict[str, Any]:
-        return {"bos": inputs.bos, **super().info(inputs)}
+        adapters = adapters_of(self.hf)
+        if loaded := self.provenance.get("adapter"):  # from a file
+            for adapter in adapters:
+                if adapter["name"] == loaded["adapter"]:
+                    adapter["sha256"] = loaded["sha256"]
+        return {"bos": inputs.bos, **super().info(inputs), **({"adapters": adapters} if adapters else {})}
 
 
 def _loss(logits: Tensor, ids: Tensor, mask: Tensor | None) -> Float[Tensor, ""]:

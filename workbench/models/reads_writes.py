@@ -21,8 +21,8 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.models.additivity import TOLERANCE
 from workbench.models.anatomy import find
 from workbench.models.direct_path import beside_attention, each_tensor, without_cap, without_parts
-from workbench.models.hook_points import bias_of
 from workbench.models.norms import is_norm, numerator
+from workbench.models.projections import bias_of
 from workbench.models.resumable import StopForward
 from workbench.models.resumable_layers import ResumableLayers
 from workbench.models.taps import on_input, on_output

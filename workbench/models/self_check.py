@@ -19,11 +19,11 @@ from torch import Tensor
 
 from workbench.errors import HookError, UnsupportedModel
 from workbench.models.additivity import additivity, writes_by_weights
-from workbench.models.anatomy import projection
 from workbench.models.direct_path import DirectPath
 from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
+from workbench.models.projections import projection
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.resumption import (
     FAILURES,

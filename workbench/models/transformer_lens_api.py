@@ -14,8 +14,8 @@ from workbench.arguments import flag, refusal, text
 from workbench.errors import UsageError
 from workbench.inputs.tokenising import is_unknown
 from workbench.models.anatomy import find
-from workbench.models.hook_points import bias_of
 from workbench.models.norms import centres, norm_eps
+from workbench.models.projections import bias_of, embedding, projection
 from workbench.models.token_ids import check_ids
 from workbench.models.token_text import token_text
 
@@ -105,7 +105,7 @@ class TransformerLensTools:
 
     @property
     def W_U(self: Any) -> Float[Tensor, "d_model d_vocab"]:
-        return self.module(self.anatomy.unembed).weight.T
+        return projection(self.module(self.anatomy.unembed)).T
 
     @property
     def b_U(self: Any) -> Float[Tensor, "d_vocab"]:
@@ -113,7 +113,7 @@ class TransformerLensTools:
 
     @property
     def W_E(self: Any) -> Float[Tensor, "d_vocab d_model"]:
-        return self.module(self.anatomy.embed).weight
+        return embedding(self.module(self.anatomy.embed), self.n_outputs)
 
     @property
     def adapter(self: Any) -> OutputTransform:

@@ -12,6 +12,7 @@ from workbench.core import check_site
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.hooked import HookedModel
+from workbench.models.interference import in_training
 from workbench.models.resumable import ResumableModel
 
 
@@ -25,6 +26,8 @@ def resolve_model(model: Any) -> ResumableModel:
             )
         if model.hf.training:
             raise UsageError("This model is in training mode, where runs may differ (dropout). Call model.eval().")
+        if name := in_training(model.hf):
+            raise UsageError(f"{name} is in training mode, where runs may differ (dropout). Call model.eval().")
         return model.resumable_form()
     if isinstance(model, ResumableModel):
         return model

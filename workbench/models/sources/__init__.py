@@ -45,8 +45,9 @@ def resolve(
     """Load a model: evaluation mode, parameters without gradients, float32 unless `dtype` says otherwise.
 
     Args:
-        name_or_path: a name of the catalogue; a directory with config.json, safetensors and tokenizer; a .gguf file; or
-            a hub id ``org/name`` (``org/name@commit`` pins it). A name of the catalogue wins over a file of that name.
+        name_or_path: a name of the catalogue; a directory with config.json, safetensors and tokenizer, or with an
+            adapter of peft, whose base is the one that adapter_config.json names; a .gguf file; or a hub id
+            ``org/name`` (``org/name@commit`` pins it). A name of the catalogue wins over a file of that name.
         device: None takes the GPU where CUDA finds one, else the CPU.
         dtype: float32, float64, bfloat16 or float16.
         accept_licence: see `fetch`.
@@ -74,7 +75,8 @@ def resolve(
         return _load_entry(catalog.get(name), options, accept_licence, progress)
     path = Path(name).expanduser()
     if path.is_dir():
-        return directory.load(path, provenance={"name": name, "source": "directory", "licence": None}, **options)
+        provenance = {"name": name, "source": "directory", "licence": None}
+        return _load_folder(path, options, accept_licence, progress, provenance=provenance)
     if path.is_file():
         return _load_file(path, name, options, progress)
     hub_id = _HUB_ID.fullmatch(name)
@@ -85,7 +87,7 @@ def resolve(
     entry = Entry(
         name, "hub", trust.WEIGHTS, "see the hub", "", family="", repo=hub_id["repo"], revision=hub_id["revision"]
     )
-    return _load_hub(entry, options)
+    return _load_hub(entry, options, accept_licence, progress)
 
 
 def fetch(name: str, accept_licence: str | bool | None = None, progress: Progress | None = None) -> Path:
@@ -184,7 +186,7 @@ def _load_entry(entry: Entry, options: dict[str, Any], accept_licence: str | boo
         provenance = _provenance(entry) | {"sha256": entry.sha256} if entry.sha256 else _provenance(entry)
         return directory.load(_bundled(entry), provenance=provenance, expected=expected, mend=mend, **options)
     if entry.source == "hub":
-        return _load_hub(entry, options)
+        return _load_hub(entry, options, accept_licence, progress)
     target = folder() / entry.name
     if status(entry.name) == "not fetched":
         target = fetch(entry.name, accept_licence, progress)
@@ -209,19 +211,54 @@ def _load_sealed(
     return directory.load(target, provenance=provenance, expected=expected, mend=mend, **options)
 
 
-def _load_hub(entry: Entry, options: dict[str, Any]) -> Loaded:
-    from workbench.models.sources import directory, hub
+def _load_folder(
+    path: Path,
+    options: dict[str, Any],
+    accept_licence: str | bool | None,
+    progress: Progress,
+    *,
+    provenance: dict[str, Any],
+    expected: dict[str, str] | None = None,
+    mend: str = "",
+) -> Loaded:
+    """A directory with a model, with an adapter whose base is elsewhere, or with both: then that model is the base, as
+    for transformers."""
+    from workbench.models.sources import adapter, directory
+
+    origin: dict[str, Any] = {"provenance": provenance, "expected": expected, "mend": mend}
+    if not adapter.is_in(path):
+        return directory.load(path, **origin, **options)
+    settings = adapter.read_settings(path)
+    if (path / "config.json").is_file():
+        base = directory.load(path, **origin, **options)
+    else:
+        name = adapter.base_name(path, settings)
+        if Path(name).expanduser().resolve() == path.resolve():
+            raise UntrustedModel(f"{path} is an adapter that names itself as its base.")
+        try:
+            base = resolve(name, **options, accept_licence=accept_licence, progress=progress)
+        except UnknownName:
+            raise NotAvailable(
+                f"{path} is an adapter of {name!r}, which is no folder on this machine, no name of the catalogue and "
+                f"no hub id. Set base_model_name_or_path in {path / adapter.CONFIG} to one."
+            ) from None
+    return adapter.apply(base, path, settings, **origin)
+
+
+def _load_hub(entry: Entry, options: dict[str, Any], accept_licence: str | bool | None, progress: Progress) -> Loaded:
+    from workbench.models.sources import adapter, hub
 
     placed = folder() / entry.name.replace("/", "--").replace("@", "--")
     provenance = {"name": entry.name, "source": entry.origin, "licence": entry.licence}
-    if (placed / "config.json").is_file():
+    if (placed / "config.json").is_file() or adapter.is_in(placed):
         provenance["source"] = f"{entry.origin}, placed by hand"
-        return directory.load(placed, provenance=provenance, **options)
+        return _load_folder(placed, options, accept_licence, progress, provenance=provenance)
     snapshot = hub.fetch(entry.repo, entry.revision, placed)
     mend = f"To fix it, delete {snapshot.parent.parent} and load the model again."
     expected = hub.blob_hashes(snapshot)
     provenance["revision"] = hub.commit(snapshot)
-    return directory.load(snapshot, provenance=provenance, expected=expected, mend=mend, **options)
+    origin: dict[str, Any] = {"provenance": provenance, "expected": expected, "mend": mend}
+    return _load_folder(snapshot, options, accept_licence, progress, **origin)
 
 
 def _load_file(path: Path, name: str, options: dict[str, Any], progress: Progress) -> Loaded:

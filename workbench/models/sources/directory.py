@@ -217,9 +217,11 @@ def load_tokenizer(folder: Path, config: Any, converted: bool = False) -> PreTra
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    kind = PreTrainedTokenizerFast if converted else AutoTokenizer
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        return kind.from_pretrained(str(folder), config=config, local_files_only=True, trust_remote_code=False)
+        if converted:  # without the configuration, which it would store and could not write to a file
+            return PreTrainedTokenizerFast.from_pretrained(str(folder), **options)
+        return AutoTokenizer.from_pretrained(str(folder), config=config, **options)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise UnsupportedModel(
             f"{folder}: the tokenizer cannot be loaded ({error}). Expected tokenizer.json and tokenizer_config.json "

@@ -14,8 +14,9 @@ from workbench.errors import NotAvailable, UntrustedModel
 from workbench.io import trust
 
 _TIMEOUT = 10.0
+_CONFIGS = ["config.json", "adapter_config.json"]
 _SAFE_NAME = re.compile(
-    r"config\.json|generation_config\.json|model.*\.safetensors|model\.safetensors\.index\.json|tokenizer.*\.(json|model)"
+    r"config\.json|adapter_config\.json|adapter_model\.safetensors|generation_config\.json|model.*\.safetensors|model\.safetensors\.index\.json|tokenizer.*\.(json|model)"
     r"|vocab\.(json|txt)|merges\.txt|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja|spiece\.model"
 )
 
@@ -25,13 +26,18 @@ def cached(repo: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot = Path(
-            snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=["config.json"])
-        )
+        snapshot = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=_CONFIGS))
     except (OSError, ValueError):  # not in the cache, or not a complete snapshot
         return None
+    if (snapshot / "adapter_config.json").is_file():  # with a base model of its own, or alone
+        complete = (snapshot / "adapter_model.safetensors").is_file()
+        return snapshot if complete and (not (snapshot / "config.json").is_file() or _has_model(snapshot)) else None
+    return snapshot if _has_model(snapshot) else None
+
+
+def _has_model(snapshot: Path) -> bool:
     weights = any((snapshot / name).is_file() for name in (trust.WEIGHTS, trust.WEIGHTS_INDEX))
-    return snapshot if weights and (snapshot / "config.json").is_file() else None
+    return weights and (snapshot / "config.json").is_file()
 
 
 def fetch(repo: str, revision: str | None, by_hand: Path) -> Path:
