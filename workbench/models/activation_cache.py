@@ -24,9 +24,9 @@ class Activations(ActivationCache):
         model: the hooked model of the run.
     """
 
-    def __init__(self, cache: dict[str, Tensor], model: HookedModel) -> None:
+    def __init__(self, cache: dict[str, Tensor], model: Any) -> None:
         super().__init__(cache, model)
-        self.hooked_model = model
+        self.hooked_model: HookedModel = model
 
     def decompose_resid(self, *args: Any, mode: Any = "all", incl_embeds: bool = True, **kwargs: Any) -> Any:
         """As in TransformerLens.

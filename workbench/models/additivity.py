@@ -59,8 +59,8 @@ def additivity(
     model: HookedModel,
     inputs: Shaped[Tensor, "batch pos *rest"],
     by_weights: bool,
-    embedded: Sequence[Float[Tensor, "_ pos d_model"]],
-    streams: Sequence[Float[Tensor, "batch pos d_model"]],
+    embedded: Sequence[Tensor],
+    streams: Sequence[Float[Tensor, "*batch pos d_model"]],
 ) -> Additivity:
     """Which way gives contributions that add up, on two random inputs.
 
@@ -108,13 +108,13 @@ def writes_by_weights(
     return _close(written, attn_out)
 
 
-def _embeds(embedded: Sequence[Tensor], entering: Float[Tensor, "batch pos d_model"]) -> bool:
+def _embeds(embedded: Sequence[Tensor], entering: Float[Tensor, "*batch pos d_model"]) -> bool:
     if not embedded or any(x.shape[1:] != entering.shape[1:] for x in embedded):
         return False
     return _close(sum(embedded[1:], embedded[0]), entering)
 
 
-def _reads_out(model: HookedModel, stream: Float[Tensor, "batch pos d_model"]) -> bool:
+def _reads_out(model: HookedModel, stream: Float[Tensor, "*batch pos d_model"]) -> bool:
     """Whether the outputs are the final norm, the unembedding's matrix and a factor, but for a cap."""
     if not (model.short_readout or model.logit_scale != 1):
         return False
