@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,27 @@ def test_outputs_that_are_no_table_are_refused(outputs: Any, message: str) -> No
 def test_a_class_without_trial_inputs_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match=r"Silent has no trial. Write trial\(self\): two random inputs"):
         type("Silent", (HookedNet,), {"trial": wb.HookedModel.trial})(make("net").model.hf)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"output": "qkv"}, "output='qkv' does not read z"),
+        ({"fused_layout": "per_head"}, "fused='qkv' does not give the q that attention receives"),
+        ({"fused": "out"}, "fused='out' does not give the q that attention receives"),
+        (
+            {"norm1": "norm2", "norm2": "norm1"},
+            "norm1 does not read the sum of the residual stream and",
+        ),
+        ({"norm1": "norm2", "norm2": "", "mlp_out": ""}, "norm1='norm2' does not read the layer's input"),
+        ({"mlp_output": "9"}, "has no module 'blocks.0.mlp.9' for mlp_output"),
+    ],
+    ids=str,
+)
+def test_parts_that_do_something_else_are_refused(change: dict[str, str], message: str) -> None:
+    parts = replace(HookedNet.parts, **change)
+    with pytest.raises(UnsupportedModel, match=message):
+        type("Named", (HookedNet,), {"parts": parts})(make("net").model.hf)
 
 
 class Twice(nn.Module):

@@ -76,8 +76,10 @@ class Subject:
         return f"blocks.{self.plain.layers[0]}.{GATED_Z}" in self.model.hook_dict
 
     def plain_site(self, site: str) -> str:
-        """The oracle's name of a site: z is the projection's input, unless the model says that it is before a gate."""
-        return "attention" if site == "z" and self.is_gated else site
+        """The oracle's name of a site: z is the projection's input, unless the model says that it is before a gate or a
+        norm."""
+        before = self.is_gated or "z" in self.model.info(self.inputs)
+        return "attention" if site == "z" and before else site
 
     def metric(self, logits: Tensor, example: int) -> float:
         """Mean logit of the answers less that of the wrong answers."""

@@ -16,6 +16,7 @@ from workbench.head_scores.through_modules import attributed_through_modules, re
 from workbench.inputs.paired import PairedInputs
 from workbench.models.norms import centres, norm_scale
 from workbench.models.precision import at_least_float32
+from workbench.models.visible_positions import visible_from_the_end
 from workbench.patching.edits import Edits
 from workbench.patching.recorder import Recorder
 
@@ -63,12 +64,12 @@ def task_scores(
     changes = Edits.of(recorder, inputs, edits, over, 0, model) if edits else None
     source = recorder.source(inputs.clean, [hook for hooks in sites.values() for hook in hooks], edits=changes)
     group = model.n_heads // model.n_kv_heads
-    short = model.additivity.is_short
+    short, seen = model.additivity.is_short, {}
     last_z, mean_v, lens, right, copied, directions, scales, parts = [], [], [], [], [], [], [], []
     for i in range(len(inputs)):
         z, v = (at_least_float32(torch.stack(source.read(sites[site], i))) for site in ("z", "v"))
         last_z.append(z[:, -1])
-        mean_v.append(v.mean(1).repeat_interleave(group, 1))
+        mean_v.append(_mean_of_visible(model, inputs.clean[i], v.repeat_interleave(group, 2), seen))
         if not short:
             taps = None if changes is None else taps_of(recorder.resumable, changes.edited_run(i))
             parts.append(
@@ -106,6 +107,25 @@ def task_scores(
     return TaskScores(
         _numpy(attribution), _numpy(uniform), _numpy(positive), _numpy(negative), _array(lens), _array(right)
     )
+
+
+def _mean_of_visible(
+    model: Any,
+    ids: Tensor,
+    v: Float[Tensor, "layer pos head d_head"],
+    seen: dict[int, Tensor],
+) -> Float[Tensor, "layer head d_head"]:
+    """What uniform attention over all that the last position may see would give; `seen` keeps, by length, what that
+    is, ``[layer, head, pos]``."""
+    may_see = seen.get(len(ids))
+    if may_see is None:
+        may_see, of_all = visible_from_the_end(model, ids)
+        if of_all:
+            seen[len(ids)] = may_see
+    if bool(may_see.all()):
+        return v.mean(1)
+    weights = may_see.to(v) / may_see.sum(-1, keepdim=True)
+    return torch.einsum("lhp,lphd->lhd", weights, v)
 
 
 def answer_direction(model: Any, answer: Sequence[int], wrong: Sequence[int]) -> Float[Tensor, "d_model"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import UsageError
+from workbench.errors import UnsupportedModel, UsageError
 from workbench.models.anatomy import find
 from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.reads_writes import ReadsWrites, same
@@ -81,7 +81,7 @@ def read_out(
         return nowhere
     try:
         through = _layers_alone(model)
-    except UsageError:  # why_no_read_out says it
+    except (UnsupportedModel, UsageError):  # why_no_read_out says it
         return nowhere
     normed = _normed(model, through, min(1, model.n_layers - 1), residual)
     ends = (model.module(model.anatomy.final_norm), model.module(model.anatomy.unembed))
@@ -101,7 +101,7 @@ def why_no_read_out(model: Any) -> str:
     """Why the IOI read-out of a model cannot be had; empty where it can."""
     try:
         _layers_alone(model)
-    except UsageError as error:
+    except (UnsupportedModel, UsageError) as error:
         return str(error)
     return ""
 
@@ -165,7 +165,7 @@ def _values(
     try:
         W_V, b_V = at_least_float32(attn.W_V), at_least_float32(attn.b_V)
         v = torch.einsum("pm,hmd->hpd", normed, W_V) + b_V[:, None]
-    except (AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError, UnsupportedModel):
         return through.reads(i, normed, normed=True).v.transpose(0, 1)
     real = through.reads(i, normed[:2], normed=True).v.transpose(0, 1)
     return v if same(v[:, :2], real) else through.reads(i, normed, normed=True).v.transpose(0, 1)

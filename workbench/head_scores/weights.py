@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.core import Head
-from workbench.errors import UsageError
+from workbench.errors import UnsupportedModel, UsageError
 from workbench.models.anatomy import find
 from workbench.models.norms import centres
 from workbench.models.precision import at_least_float32, called_in_float32
@@ -62,7 +62,7 @@ def why_not(model: Any) -> str:
     """Why a model's heads have no weights; empty where they have."""
     try:
         HeadWeights.of(model)
-    except UsageError as error:
+    except (UnsupportedModel, UsageError) as error:
         return str(error)
     return ""
 
@@ -71,7 +71,7 @@ def why_no_copy_score(model: Any) -> str:
     """Why a model whose heads have weights has no copy scores; empty where it has."""
     try:
         copy_score(model, HeadWeights.of(model, Head(0, 0)))
-    except UsageError as error:
+    except (UnsupportedModel, UsageError) as error:
         return str(error)
     return ""
 
@@ -84,7 +84,7 @@ def _reads_of(model: Any, through: ReadsWrites, i: int, heads: Tensor, kv: Tenso
 
     try:
         folded = _folded(model, i, heads, kv)
-    except (AttributeError, RuntimeError):  # projections of other names, or fused in another layout
+    except (AttributeError, RuntimeError, UnsupportedModel):  # projections of other names, or fused in another layout
         folded = None
     if folded is not None:
         probe = through.probe(2, model.d_model)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from workbench.errors import UsageError
+from workbench.errors import UnsupportedModel, UsageError, WorkbenchError
 from workbench.models.direct_path import DirectPath
 from workbench.models.norms import is_norm, norm_bias, norm_scale, numerator
 from workbench.models.projections import bias_of, projection
@@ -76,7 +76,7 @@ def additivity(
         return Additivity(by_weights, reads_out, embeds)
     try:
         path = DirectPath(model)
-    except (UsageError, AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+    except (WorkbenchError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         gated = frozenset() if by_weights else frozenset(range(model.n_layers))
         why_not = "what lies between z and the outputs was not found."
         return Additivity(by_weights, reads_out, embeds, gated=gated, why_not=why_not)
@@ -103,7 +103,7 @@ def writes_by_weights(
             if not _is_as_folded(after, written):
                 return False
             written = after(written)
-    except (AttributeError, RuntimeError):  # another shape: a projection of experts, a norm over something else
+    except (AttributeError, RuntimeError, UnsupportedModel):  # experts, or a norm over something else
         return False
     return _close(written, attn_out)
 
@@ -129,7 +129,7 @@ def _reads_out(model: HookedModel, stream: Float[Tensor, "*batch pos d_model"]) 
         W_U: Any = model.W_U
         own = normed @ W_U[:, columns] + bias_of(head, W_U)[columns]
         return _close(own, head(normed)[..., columns])
-    except (AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError, UnsupportedModel):
         return False
 
 
@@ -149,7 +149,7 @@ def _why_not(model: HookedModel, path: DirectPath, inputs: Tensor) -> str:
 
     try:
         error, size = path.difference(inputs, score)
-    except UsageError as error:
+    except (UnsupportedModel, UsageError) as error:
         return str(error)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return "what the heads add to the outputs cannot be followed through this model's modules."

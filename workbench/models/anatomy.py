@@ -240,7 +240,8 @@ def missing_part(model: nn.Module, anatomy: Anatomy) -> tuple[str, str] | None:
     of_layer = ("attention", "mlp", "attn_out", "mlp_out", "norm1", "norm2")
     of_attention = ("query", "key", "value", "output", "fused", "query_norm", "key_norm")
     layer = f"{anatomy.layers}.0."
-    for prefix, names in (("", outer), (layer, of_layer), (f"{layer}{anatomy.attention}.", of_attention)):
+    places = [("", outer), (layer, of_layer), (f"{layer}{anatomy.attention}.", of_attention)]
+    for prefix, names in [*places, (f"{layer}{anatomy.mlp}.", ("mlp_output",) if anatomy.mlp else ())]:
         for field in names:
             name = getattr(anatomy, field)
             required = field in ("layers", "attention")

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from workbench.errors import UnsupportedModel
 from workbench.models.anatomy import Anatomy, find
 from workbench.models.projections import bias_of, projection
 
@@ -95,7 +96,7 @@ class AttentionHooks(nn.Module):
     def b_V(self) -> Float[Tensor, "kv_head d_head"]:
         _, n_kv_heads, d_head = self.shape
         if not self.anatomy.fused:
-            module = self.wrapped.module.get_submodule(self.anatomy.value)
+            module = self._part("value")
             return bias_of(module, self.W_V[0].new_empty(n_kv_heads * d_head)).unflatten(0, (n_kv_heads, d_head))
         module = self.wrapped.module.get_submodule(self.anatomy.fused)
         fused = bias_of(module, projection(module)[:, 0])
@@ -106,15 +107,27 @@ class AttentionHooks(nn.Module):
     @property
     def W_O(self) -> Float[Tensor, "head d_head d_model"]:
         n_heads, _, d_head = self.shape
-        return projection(self.wrapped.module.get_submodule(self.anatomy.output)).T.unflatten(0, (n_heads, d_head))
+        return projection(self._part("output")).T.unflatten(0, (n_heads, d_head))
 
     @property
     def b_O(self) -> Float[Tensor, "d_model"]:
-        return bias_of(self.wrapped.module.get_submodule(self.anatomy.output), self.W_O)
+        return bias_of(self._part("output"), self.W_O)
+
+    def _part(self, field: str) -> nn.Module:
+        """A projection of its own.
+
+        Raises:
+            UnsupportedModel: there is none.
+        """
+        name = getattr(self.anatomy, field)
+        if not name:
+            kind = type(self.wrapped.module).__name__
+            raise UnsupportedModel(f"{kind} has no {field} projection of its own, so there are no weights by head.")
+        return self.wrapped.module.get_submodule(name)
 
     def _heads(self, which: str, n_heads: int) -> Float[Tensor, "some_head d_model d_head"]:
         if not self.anatomy.fused:
-            matrix = projection(self.wrapped.module.get_submodule(getattr(self.anatomy, which)))
+            matrix = projection(self._part(which))
         else:
             fused, index = projection(self.wrapped.module.get_submodule(self.anatomy.fused)), "qkv".index(which[0])
             if self.anatomy.fused_layout == "blocks":

@@ -122,6 +122,8 @@ class HookedModel(Modality, CheckedHooks):
         self.logit_scale = 1.0
         #: How heads' contributions to the outputs are had; the self-check finds it.
         self.additivity = Additivity(why_not="the model was loaded without the self-check.")
+        #: Whether z is what enters the output projection: no gate and no norm stands between.
+        self.z_is_projected = True
         #: By layer, which of its arguments have an entry for each input; the self-check finds them.
         self.row_arguments: dict[int, frozenset[int]] = {}
         self.identity, self.proofs = Identity(self), Proofs(self)

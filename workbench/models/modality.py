@@ -226,6 +226,7 @@ class Modality:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "attention": self.attention_implementation,
+            **({} if self.z_is_projected else {"z": "before a gate or norm"}),
             "exact": "resumed" if self.proofs.known(inputs) else "full forwards",
         }
 

@@ -17,7 +17,7 @@ from workbench.models.attention_hook import AttentionInputs, is_causal
 from workbench.models.reference_attention import grouped_product, masked_scores, softmax, visible
 
 #: What a mask of floats adds to hide a position lies below this; anything between it and 0 is a bias.
-_HIDDEN = -1e4
+HIDDEN = -1e4
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _causal_window(mask: Tensor) -> int | None:
     """How many positions each destination sees in a causal mask, or None for any other mask."""
     length = mask.shape[-1]
     is_visible = mask if mask.dtype == torch.bool else mask == 0
-    if mask.dtype != torch.bool and bool((mask[~is_visible] > _HIDDEN).any()):
+    if mask.dtype != torch.bool and bool((mask[~is_visible] > HIDDEN).any()):
         return None
     window = int(is_visible[0, 0, -1].sum())
     band = visible(length, length, True, window, mask.device)

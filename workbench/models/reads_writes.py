@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.errors import UsageError, WorkbenchError
+from workbench.errors import UnsupportedModel, UsageError, WorkbenchError
 from workbench.models.additivity import TOLERANCE
 from workbench.models.anatomy import find
 from workbench.models.direct_path import beside_attention, each_tensor, without_cap, without_parts
@@ -131,7 +131,7 @@ class ReadsWrites:
                 stack.callback(handle.remove)
             handles = [] if normed is None else on_input(attention, lambda _: normed[:, None])
             if output is not None:
-                bias = bias_of(output, z.new_zeros(1, model.d_model))  # which a norm behind it would see
+                bias = _bias_of_output(output, z.new_zeros(1, model.d_model), layer)  # which a norm behind it would see
                 handles += on_output(output, lambda x: x - bias)
                 if bare and gated:
                     handles += on_input(output, lambda _: z.flatten(1)[:, None])
@@ -249,3 +249,10 @@ def same(a: Tensor, b: Tensor) -> bool:
         return False
     tolerance = TOLERANCE.get(b.dtype, 1e-4)
     return bool((a.to(b.dtype) - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-30))
+
+
+def _bias_of_output(output: nn.Module, like: Tensor, layer: int) -> Float[Tensor, "d_model"]:
+    try:
+        return bias_of(output, like)
+    except UnsupportedModel:
+        raise UsageError(f"what layer {layer} adds to the stream is not linear in z.") from None

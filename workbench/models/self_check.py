@@ -15,14 +15,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.errors import HookError, UnsupportedModel
 from workbench.models.additivity import additivity, writes_by_weights
+from workbench.models.anatomy import find
 from workbench.models.direct_path import DirectPath
 from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
+from workbench.models.named_parts import misnamed_part
 from workbench.models.projections import projection
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.resumption import (
@@ -88,7 +90,7 @@ def adopt(model: HookedModel, checked: HookedModel) -> None:
         checked.row_arguments,
         checked.short_readout,
     )
-    model.proofs.of = checked.proofs
+    model.proofs.of, model.z_is_projected = checked.proofs, checked.z_is_projected
     model.set_heads(checked.n_kv_heads, checked.d_head)
     model.logit_scale, model.additivity = checked.logit_scale, checked.additivity
     if checked.additivity.path is not None:  # of the same modules, in this model
@@ -173,9 +175,18 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
         seen: dict[str, Tensor] = {}
         names = {hook: f"blocks.{layer.index}.{hook}" for hook in hooks}
         taps = {name: partial(seen.__setitem__, hook) for hook, name in names.items() if name in model.hook_dict}
-        with model.running(taps), _input_of_norm2(model, layer.index) as read:
+        norm2, output = (
+            find(root, name) if name else None
+            for root, name in (
+                (layer.module, model.anatomy.norm2),
+                (model.attentions[layer.index], model.anatomy.output),
+            )
+        )
+        with model.running(taps), _inputs_of(norm2) as read, _inputs_of(output) as projected:
             explicit = layer.call()
         pattern, z = seen.pop("attn.hook_pattern"), seen.pop("attn.hook_z")
+        if projected and (projected[0].numel() != z.numel() or not torch.equal(projected[0].flatten(), z.flatten())):
+            model.z_is_projected = False
         if pattern.shape[1] != model.n_heads:
             raise _refuse(model, f"layer {layer.index} has {pattern.shape[1]} heads, and n_heads is {model.n_heads}.")
         off = float((explicit - layer.after).abs().max())
@@ -191,6 +202,8 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
         if reason := _why_not_the_branches(model, layer, explicit, seen, read):
             _leave_branches_out(model, f"in layer {layer.index} {reason}")
             by_weights = False
+        if model.modality != "language" and (reason := misnamed_part(model, layer)):
+            raise _refuse(model, f"in layer {layer.index}, {reason}.")
         by_weights = by_weights and len(seen) == 2 and writes_by_weights(model, layer.index, z, seen["hook_attn_out"])
     return by_weights
 
@@ -213,11 +226,10 @@ def _why_not_the_branches(
 
 
 @contextmanager
-def _input_of_norm2(model: HookedModel, layer: int) -> Iterator[list[Tensor]]:
-    """What the norm before the MLP is called with in a layer."""
+def _inputs_of(module: nn.Module | None) -> Iterator[list[Tensor]]:
+    """What a module is called with; nothing where there is none."""
     read: list[Tensor] = []
-    norm2 = model.anatomy.norm2
-    handles = on_input(model.part(layer, norm2), lambda x: read.append(x.clone())) if norm2 else []
+    handles = on_input(module, lambda x: read.append(x.clone())) if module is not None else []
     try:
         yield read
     finally:

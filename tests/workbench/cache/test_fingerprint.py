@@ -155,7 +155,7 @@ def test_an_object_that_holds_itself_has_a_fingerprint() -> None:
         (torch.ones(2, device="meta"), "has no data here"),
         (threading.Event, ""),
     ],
-    ids=str,
+    ids=["random numbers", "a generator", "an iterator", "a set", "sparse", "no data", "an event"],
 )
 def test_what_has_no_hash_is_said(value: Any, reason: str) -> None:
     if reason:
