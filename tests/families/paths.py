@@ -77,13 +77,15 @@ class Path:
         self.rows = slice(None) if everywhere else slice(at, at + 1)
         self.at, self.ids = at, prompts[0]
         plain = subject.plain
+        #: Heads are frozen behind a gate, and before a norm, which is recomputed (docs/howto/paths.md).
+        self.site = "z" if subject.is_gated else subject.plain_site("z")
         self.base, self.source = (
-            dict(zip(plain.layers, plain.read(ids, "z", *plain.layers), strict=True)) for ids in prompts
+            dict(zip(plain.layers, plain.read(ids, self.site, *plain.layers), strict=True)) for ids in prompts
         )
 
     def score(self, layer: int, head: int) -> float:
         """The metric of the base run along one sender's paths."""
-        edits: dict[tuple[str, int], Any] = {("z", i): self._freeze(i, layer, head) for i in self.base}
+        edits: dict[tuple[str, int], Any] = {(self.site, i): self._freeze(i, layer, head) for i in self.base}
         if not self.receivers:
             return self.subject.plain_score(self.ids, self.example, edits)
         captured: dict[int, Tensor] = {}

@@ -252,8 +252,8 @@ def _projections_give_heads(model: HookedModel) -> None:
         name = getattr(model.anatomy, field)
         if not name or model.anatomy.fused or model.attention_site(f"attn.{part}"):
             continue
-        widths = {projection(attention.get_submodule(name)).shape[0] for attention in model.attentions}
-        if widths != {heads * model.d_head}:
+        modules = [find(attention, name) for attention in model.attentions]  # some layers share another one's keys
+        if any(m is None or projection(m).shape[0] != heads * model.d_head for m in modules):
             model.drop_hooks(f"attn.{part}")
 
 
