@@ -287,7 +287,8 @@ class PlainWeights:
             stack.callback(unembedding.remove)
             self.model(ids[None], use_cache=False)
         for layer in plain.layers:
-            self.before[layer] = next((n for n, _, y in outputs if torch.equal(y, inputs[layer])), "")
+            own = {n for n in self.norms if n.startswith(f"{plain.layer_name(layer)}.")}  # layer 0 may have none
+            self.before[layer] = next((n for n, _, y in outputs if n in own and torch.equal(y, inputs[layer])), "")
             z = entries[layer].flatten(1)[None]
             self.between[layer] = next((n for n, _, y in outputs if y.shape == z.shape and torch.equal(y, z)), "")
             self.behind[layer] = next((n for n, x, _ in outputs if torch.equal(x, branches[layer])), "")

@@ -162,6 +162,9 @@ def copy_score(model: Any, heads: HeadWeights) -> Float[Tensor, "head"]:
         unembed = read_through(model, model.module(model.anatomy.final_norm), model.W_U.detach()).cpu()
     else:
         unembed = at_least_float32(ReadsWrites(model).readout_matrix()).cpu()
+    if model.W_E.shape[0] != unembed.shape[-1]:
+        sizes = f"{model.W_E.shape[0]} tokens are embedded and {unembed.shape[-1]} read out"
+        raise UsageError(f"there is no full OV circuit: {sizes}.")
     back = unembed @ W_E  # [d_model, d_model]
     small = heads.O @ back @ heads.V
     eigenvalues = torch.linalg.eigvals(small)

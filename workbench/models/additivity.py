@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Relative tolerance of sums of contributions in each precision.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+#: Why contributions by position cannot be had behind a convolution.
+BEYOND = "what heads add at a position is spread over later ones (by a convolution behind attention)."
 #: How many positions, and columns of the unembedding, are compared.
 LAST, COLUMNS = 2, 64
 
@@ -80,7 +82,9 @@ def additivity(
         gated = frozenset() if by_weights else frozenset(range(model.n_layers))
         why_not = "what lies between z and the outputs was not found."
         return Additivity(by_weights, reads_out, embeds, gated=gated, why_not=why_not)
-    return Additivity(by_weights, reads_out, embeds, path, frozenset(path.gated), _why_not(model, path, inputs))
+    why_not = _why_not(model, path, inputs)
+    moves = why_not == BEYOND  # no matrix by position says what such heads write
+    return Additivity(by_weights, reads_out, embeds, None if moves else path, frozenset(path.gated), why_not)
 
 
 def writes_by_weights(
@@ -149,6 +153,10 @@ def _why_not(model: HookedModel, path: DirectPath, inputs: Tensor) -> str:
 
     try:
         error, size = path.difference(inputs, score)
+        if model.reads_last_position:
+            directions = path.read_directions(inputs, score)[1].abs()
+            if float(directions[:, :, :-1].max()) > TOLERANCE.get(model.dtype, 1e-4) * float(directions.max()):
+                return BEYOND
     except (UnsupportedModel, UsageError) as error:
         return str(error)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):

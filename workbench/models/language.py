@@ -32,6 +32,8 @@ from workbench.models.unsupported import require_decoder, require_parts, require
 
 #: Tokens of each input of the load-time self-check.
 TRIAL_LENGTH = 8
+#: Tokens of each input on which half precision's rounding is looked at: enough for experts to be chosen anew.
+ROUNDING_LENGTH = 128
 
 
 class HookedLM(TransformerLensTools, HookedModel):
@@ -174,6 +176,10 @@ class HookedLM(TransformerLensTools, HookedModel):
 
     def trial(self) -> Int[Tensor, "batch pos"]:
         return self._random_ids(TRIAL_LENGTH)
+
+    def rounding_trial(self) -> Int[Tensor, "batch pos"]:
+        longest = getattr(self.config, "max_position_embeddings", None) or ROUNDING_LENGTH
+        return self._random_ids(min(ROUNDING_LENGTH, longest))
 
     def proof_length(self, length: int) -> int:
         """The next power of two, or number in the configuration that may be a length; at most the context length."""

@@ -109,6 +109,10 @@ class Modality:
         """Two random inputs for the self-check, of a length in use."""
         raise UnsupportedModel(f"{type(self).__name__} has no trial. Write trial(self): two random inputs.")
 
+    def rounding_trial(self) -> Shaped[Tensor, "batch pos *rest"]:
+        """Inputs on which half precision's rounding is looked at, the more positions the better."""
+        return self.trial()
+
     def trial_outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch *n"]:
         """What the self-check compares, with and without hooks."""
         return self.outputs(inputs)

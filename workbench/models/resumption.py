@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from workbench.errors import WorkbenchError
+from workbench.errors import UnsupportedModel, WorkbenchError
 from workbench.models.attention_hook import AttentionEdits, AttentionInputs
 from workbench.models.layer_arguments import Call, each_tensor, without_caches, without_mask
 from workbench.models.precision import HALF
@@ -217,7 +217,15 @@ def layers_alone(model: HookedModel, run: WatchedRun) -> Iterator[LayerAlone]:
         module, half = model.layer(index), stream.dtype in HALF
         with in_float32(module) if half else nullcontext():
             before = stream.to(_wide(stream))
-            yield LayerAlone(index, module, before, first(_call(module, before, call)) if half else after, call)
+            if half:
+                try:
+                    after = first(_call(module, before, call))
+                except FAILURES as error:
+                    raise UnsupportedModel(
+                        f"Layer {index} of {type(model.hf).__name__} does not run in float32, in which models in half "
+                        f"precision are checked ({error}). Load it in float32."
+                    ) from error
+            yield LayerAlone(index, module, before, after, call)
 
 
 def _limit(before: Tensor, after: Tensor) -> float:

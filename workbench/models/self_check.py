@@ -64,7 +64,7 @@ def check(model: HookedModel) -> None:
             with _embeddings(model) as embedded:
                 run = WatchedRun.of(model, inputs)
             by_weights = _layers_are_as_taken(model, run)
-            model.proofs.warned_of_rounding = warn_of_rounding(model, inputs)
+            model.proofs.warned_of_rounding = warn_of_rounding(model, model.rounding_trial())
             _noise_in_z_matters(model, run)
             reason = _why_not_resumable(model, run)
             _projections_give_heads(model)
@@ -183,7 +183,12 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
             )
         )
         with model.running(taps), _inputs_of(norm2) as read, _inputs_of(output) as projected:
-            explicit = layer.call()
+            try:
+                explicit = layer.call()
+            except FAILURES as error:
+                raise _refuse(
+                    model, f"attention of layer {layer.index} cannot be computed explicitly ({error})."
+                ) from None
         pattern, z = seen.pop("attn.hook_pattern"), seen.pop("attn.hook_z")
         if projected and (projected[0].numel() != z.numel() or not torch.equal(projected[0].flatten(), z.flatten())):
             model.z_is_projected = False
