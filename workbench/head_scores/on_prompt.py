@@ -17,7 +17,7 @@ A head that gives each key the same weight whoever asks scores 0, one that atten
 head that avoids them is negative. A head that attends uniformly is a little below 0, because earlier rows are shorter.
 
 The other scores are those of `patterns`. Previous token needs no such correction: each key matches one position of the
-``n − 1`` that count, so that a key which all attend to adds at most ``1 / (n − 1)`` (decision 20).
+``n − 1`` that count, so that a key which all attend to adds at most ``1 / (n − 1)`` (decision 21).
 """
 
 from __future__ import annotations
