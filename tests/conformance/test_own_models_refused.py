@@ -288,6 +288,38 @@ def test_what_the_modality_adds_is_in_the_keys() -> None:
     assert keys[0] == keys[1] != keys[2] and keys[0] != HookedNet(net).identity.current()
 
 
+class Tempered(HookedNet):
+    def outputs(self, inputs: Tensor) -> Tensor:
+        return self.hf(inputs) * getattr(self, "temperature", 1.0)
+
+
+def test_what_a_hooked_model_reads_is_in_the_keys(tmp_path: Path) -> None:
+    net, inputs = make("net").model.hf, pairs()
+
+    def swept(model: wb.HookedModel) -> Any:
+        return wb.sweep(model, inputs, cache=tmp_path).values
+
+    class Doubled(HookedNet):
+        def outputs(self, x: Tensor) -> Tensor:
+            return 2 * self.hf(x)
+
+    once, tempered = swept(HookedNet(net)), Tempered(net)
+    assert swept(Doubled(net)) == pytest.approx(2 * once)
+    assert swept(tempered) == pytest.approx(once)
+    tempered.temperature = 0.5
+    assert swept(tempered) == pytest.approx(once / 2)
+    tempered.outputs = lambda x: 5 * net(x)
+    assert swept(tempered) == pytest.approx(5 * once)
+    net.options = {"scale": 3.0}
+    type(net).forward, before = (lambda self, x: before(self, x) * self.options["scale"]), type(net).forward
+    try:
+        assert swept(HookedNet(net)) == pytest.approx(3 * once)
+        net.options["scale"] = 4.0
+        assert swept(HookedNet(net)) == pytest.approx(4 * once)
+    finally:
+        type(net).forward = before
+
+
 def test_the_file_of_a_class_is_in_the_keys(tmp_path: Path) -> None:
     file, keys = tmp_path / "mine.py", []
     for scale in (1.0, 2.0):

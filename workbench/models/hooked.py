@@ -127,8 +127,11 @@ class HookedModel(Modality, CheckedHooks):
         #: By layer, which of its arguments have an entry for each input; the self-check finds them.
         self.row_arguments: dict[int, frozenset[int]] = {}
         self.identity, self.proofs = Identity(self), Proofs(self)
+        #: The names of its attributes; those that come later are looked at for cache keys (`workbench.models.identity`).
+        self.first_attributes = frozenset({*vars(self), "first_attributes"})
         if check:
             self_check.check(self)
+            self.first_attributes |= vars(self).keys()
 
     # --- runs and hooks ---------------------------------------------------------------------------------------------
 

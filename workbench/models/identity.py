@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import warnings
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,16 @@ class Identity:
     def _run_with(self) -> tuple[Any, ...]:
         """What the model runs besides its modules: its own class, and the attention functions that it looks up."""
         names = {config._attn_implementation for config in self.model._configs}
-        return type(self.model), *implementations(self.model.attentions, names)
+        return type(self.model), self._added(), *implementations(self.model.attentions, names)
+
+    def _added(self) -> dict[str, Any]:
+        """What was put on the hooked model since it was made: a number that its class reads, another `outputs`."""
+        model, kind = self.model, type(self.model)
+        return {
+            name: value
+            for name, value in vars(model).items()
+            if name not in model.first_attributes and not isinstance(getattr(kind, name, None), cached_property)
+        }
 
     def _why_not_cacheable(self) -> str:
         """What is wrong before any module is looked at."""
