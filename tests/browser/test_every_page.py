@@ -56,7 +56,7 @@ def test_nothing_is_cut_off(name: str, view: str, page: Page, server: Server) ->
         page.locator(".st-key-sweep-grid").wait_for(timeout=LONG_WAIT)
         wait_rendered(page)
     if view == "task":
-        page.get_by_text("mean over 3 prompts").wait_for(timeout=LONG_WAIT)
+        page.get_by_text("mean over 3 prompts of").wait_for(timeout=LONG_WAIT)
         wait_rendered(page)
     check(page, f"{name}-{view}" if view else name, TWO_MODES if view else ALL_MODES)
 

@@ -39,7 +39,7 @@ def other(change: Callable[[Tensor], Tensor]) -> type[wb.HookedModel]:
             lambda x: torch.cat([x[:, :1], x], 1),
             "layer 0 gets 11 positions where the inputs have 10. Give inputs a row",
         ),
-        (lambda x: x - 0.5 * x.mean(0), "what the layers give for an input depends on the other inputs of its batch"),
+        (lambda x: x - 0.5 * x.mean(0), "what OtherNet.outputs gives for an input depends on the others of its batch"),
     ],
     ids=["a position is added", "inputs are mixed"],
 )
@@ -169,9 +169,11 @@ def test_sizes_that_are_not_the_models_are_refused(change: dict[str, int], messa
     [
         (lambda self, x: (self.hf(x),), r"outputs gave <tuple> for 2 inputs: expected a tensor \[input, output\]"),
         (lambda self, x: self.hf(x)[0], r"outputs gave <Tensor of shape \(6,\)> for 2 inputs"),
+        (lambda self, x: self.hf(x).argmax(-1, keepdim=True), "outputs gave torch.int64: expected numbers"),
+        (lambda self, x: self.hf(x).softmax(0), "for an input depends on the others of its batch"),
         (wb.HookedModel.outputs, r"Told has no outputs. Write outputs\(self, inputs\): what metrics read"),
     ],
-    ids=["a tuple", "one input's", "not written"],
+    ids=["a tuple", "one input's", "choices", "a share of the batch", "not written"],
 )
 def test_outputs_that_are_no_table_are_refused(outputs: Any, message: str) -> None:
     with pytest.raises(UnsupportedModel, match=message):
@@ -194,6 +196,10 @@ def test_a_class_without_trial_inputs_is_refused() -> None:
             "norm1 does not read the sum of the residual stream and",
         ),
         ({"norm1": "norm2", "norm2": "", "mlp_out": ""}, "norm1='norm2' does not read the layer's input"),
+        ({"final_norm": "blocks.2.mlp"}, "final_norm='blocks.2.mlp' is no norm"),
+        ({"final_norm": "blocks.0.norm1"}, "final_norm='blocks.0.norm1' does not read what leaves the last layer"),
+        ({"final_norm": "head"}, "final_norm='head' is no norm"),
+        ({"final_norm": "blocks"}, "final_norm='blocks' is no norm"),
         ({"mlp_output": "9"}, "has no module 'blocks.0.mlp.9' for mlp_output"),
     ],
     ids=str,
@@ -308,6 +314,14 @@ def test_what_a_hooked_model_reads_is_in_the_keys(tmp_path: Path) -> None:
     assert swept(tempered) == pytest.approx(once)
     tempered.temperature = 0.5
     assert swept(tempered) == pytest.approx(once / 2)
+
+    class At(Tempered):
+        def __init__(self, temperature: float) -> None:
+            self.temperature = temperature
+            super().__init__(net)
+
+    assert swept(At(3.0)) == pytest.approx(3 * once)
+    assert swept(At(4.0)) == pytest.approx(4 * once)
     tempered.outputs = lambda x: 5 * net(x)
     assert swept(tempered) == pytest.approx(5 * once)
     net.options = {"scale": 3.0}

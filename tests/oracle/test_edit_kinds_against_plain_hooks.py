@@ -195,6 +195,7 @@ def test_an_edit_of_each_position_needs_no_other(kind: str, forwards: list[int])
     values: Any = values_of(kind, Recorder(ResumableLayers(model)), INPUTS, site, [0], **arguments)
     assert not Write(0, "hook", values.of(0)).needs_all_positions
     assert Write(0, "hook", lambda x: x).needs_all_positions
+    wb.sweep(model, INPUTS, site=site, edit=kind, layers=[2], cache=False, **arguments)  # that runs resume is proven
     lengths: list[int] = []
     handle = model.hf.get_submodule("model.layers.2.mlp").register_forward_pre_hook(
         lambda _, args: lengths.append(args[0].shape[1])

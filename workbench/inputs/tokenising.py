@@ -138,7 +138,8 @@ def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str
             unknown = f"{what} {word!r} is {tokenizer.unk_token!r}: this tokeniser does not know it"
             raise BadInput(f"{unknown}. Choose a word that it knows.")
         return follows[0]
-    if ids[-1] in tokenizer.all_special_ids and tokenizer("a")["input_ids"][-1] == ids[-1]:
+    is_end = ids[-1] in tokenizer.all_special_ids and ids[-1] != tokenizer.unk_token_id
+    if is_end and tokenizer("a")["input_ids"][-1] == ids[-1]:
         raise BadInput(
             f"this tokeniser ends every text with {tokenizer.decode([ids[-1]])!r}, so no answer can follow a prompt. "
             "Load it without its end token (add_eos_token=False)."

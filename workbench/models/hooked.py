@@ -28,7 +28,7 @@ from workbench.models.hook_arguments import check_gradients
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, ordered_hooks
 from workbench.models.identity import Identity
 from workbench.models.modality import Modality, Sizes
-from workbench.models.norms import norm_eps
+from workbench.models.norms import is_norm, norm_eps
 from workbench.models.placement import device_of, require_one_device
 from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.projections import bias_of
@@ -79,6 +79,7 @@ class HookedModel(Modality, CheckedHooks):
         *,
         check: bool = True,
     ) -> None:
+        own = set(vars(self))  # what the class of the model has set before, and reads
         super().__init__()
         if not isinstance(hf, nn.Module):
             raise arguments.refusal("hf", hf, "a torch module")
@@ -98,6 +99,8 @@ class HookedModel(Modality, CheckedHooks):
         self._require_layers()
         object.__setattr__(self, "attentions", [self.part(i, self.anatomy.attention) for i in range(self.n_layers)])
         self._require_attentions()
+        if self.anatomy.final_norm and self.modality != "language":
+            self._require_norm()
         self._attach(hf)
         self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
         self.attention_hooks, self.block_hooks = available_hooks(self.anatomy)
@@ -127,11 +130,11 @@ class HookedModel(Modality, CheckedHooks):
         #: By layer, which of its arguments have an entry for each input; the self-check finds them.
         self.row_arguments: dict[int, frozenset[int]] = {}
         self.identity, self.proofs = Identity(self), Proofs(self)
-        #: The names of its attributes; those that come later are looked at for cache keys (`workbench.models.identity`).
-        self.first_attributes = frozenset({*vars(self), "first_attributes"})
+        #: The names of its own attributes; others are looked at for cache keys (`workbench.models.identity`).
+        self.first_attributes = frozenset({*vars(self), "first_attributes"} - own)
         if check:
             self_check.check(self)
-            self.first_attributes |= vars(self).keys()
+            self.first_attributes |= vars(self).keys() - own
 
     # --- runs and hooks ---------------------------------------------------------------------------------------------
 
@@ -274,6 +277,19 @@ class HookedModel(Modality, CheckedHooks):
             raise UnsupportedModel(
                 f"{type(self.hf).__name__} has no module {name!r} for {field}. Name it in {type(self).__name__}.parts."
             )
+
+    def _require_norm(self) -> None:
+        """What is named as the final norm is one."""
+        name, probe = (
+            self.anatomy.final_norm,
+            torch.randn(1, 4, self.d_model, generator=torch.Generator().manual_seed(0)),
+        )
+        try:
+            norm = is_norm(self.module(name), probe.to(self.device, self.dtype))
+        except (NotImplementedError, RuntimeError, TypeError):
+            norm = False
+        if not norm:
+            raise UnsupportedModel(f"{type(self.hf).__name__}: final_norm={name!r} is no norm of width {self.d_model}.")
 
     def _require_layers(self) -> None:
         """As many layers as there are."""

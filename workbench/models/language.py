@@ -94,6 +94,7 @@ class HookedLM(TransformerLensTools, HookedModel):
             why = f"Its weights are quantised ({kind}), which may round by the whole batch: load it in floating point."
             raise UnsupportedModel(f"{error} {why}") from None
         object.__setattr__(self, "peft", None if inside is hf else hf)  # no child, as the model itself is none
+        self.first_attributes |= {"peft"}
         if check and self.peft is not None:
             require_same_forward(self.peft, inside, self.trial())
 

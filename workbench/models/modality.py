@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens.config import TransformerLensConfig
 
 from workbench import arguments
-from workbench.arguments import as_typed
+from workbench.arguments import as_typed, instance
 from workbench.errors import UnsupportedModel
 from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy
@@ -99,7 +99,7 @@ class Modality:
     def parts_of(self, hf: Any) -> tuple[Anatomy, bool]:
         """Where the model has its parts, and whether that is known rather than guessed: what is wrong with a known
         place is an error, and a guessed one is left out with a warning."""
-        return self.parts, True
+        return instance(f"{type(self).__name__}.parts", self.parts, Anatomy, "wb.Anatomy"), True
 
     def outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch n_outputs"]:
         """What metrics read of complete forwards: logits of classes, or of the token after the last position."""
@@ -135,6 +135,10 @@ class Modality:
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(trial):
             raise UnsupportedModel(
                 f"{name}.outputs gave {as_typed(outputs)} for {len(trial)} inputs: expected a tensor [input, output]."
+            )
+        if not outputs.is_floating_point():
+            raise UnsupportedModel(
+                f"{name}.outputs gave {outputs.dtype}: expected numbers such as logits, not choices."
             )
         return outputs.shape[1]
 

@@ -25,6 +25,7 @@ from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
 from workbench.models.named_parts import misnamed_part
+from workbench.models.precision import HALF
 from workbench.models.projections import projection
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.resumption import (
@@ -63,6 +64,8 @@ def check(model: HookedModel) -> None:
             _hooks_change_nothing(model, inputs)
             with _embeddings(model) as embedded:
                 run = WatchedRun.of(model, inputs)
+            if model.modality != "language":
+                _ends_are_as_said(model, run)
             by_weights = _layers_are_as_taken(model, run)
             model.proofs.warned_of_rounding = warn_of_rounding(model, model.rounding_trial())
             _noise_in_z_matters(model, run)
@@ -160,6 +163,23 @@ def _embeddings(model: HookedModel) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _ends_are_as_said(model: HookedModel, run: WatchedRun) -> None:
+    """Of a model of one's own: an input's outputs are the same whatever else is in its batch, and the final norm reads
+    what leaves the last layer, if it reads all of it."""
+    inputs, stream = run.layers.inputs, run.layers.streams[-1]
+    name = model.anatomy.final_norm
+    with _inputs_of(model.module(name) if name else None) as read:
+        outputs = model.outputs(inputs)
+    together = model.outputs(torch.cat([inputs, changed_halfway(inputs)[0]]))[: len(inputs)]
+    if outputs.dtype not in HALF and not close(together, outputs):
+        off, what = float((together - outputs).abs().max()), f"what {type(model).__name__}.outputs gives for an input"
+        raise _refuse(model, f"{what} depends on the others of its batch, by {off:.2g}.")
+    if name and not read:
+        raise _refuse(model, f"final_norm={name!r} is not called.", of_names=True)
+    if name and read[-1].shape == stream.shape and not torch.equal(read[-1], stream):
+        raise _refuse(model, f"final_norm={name!r} does not read what leaves the last layer.", of_names=True)
 
 
 def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:

@@ -10,6 +10,11 @@ class EditNotice(UserWarning):
     """An edit of the user's own that is probably a mistake."""
 
 
+def notice_lone(text: str) -> None:
+    """Warn of an input whose mean is its own activation at most positions."""
+    warnings.warn(text, EditNotice, stacklevel=8)
+
+
 def notice_nan(kinds: Iterable[object], stacklevel: int = 4) -> None:
     """Warn where numbers are NaN after edits of which one is the user's own function."""
     for kind in kinds:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from workbench.errors import BadInput, UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.models.precision import at_least_float32
 from workbench.patching.cone import EachPosition
+from workbench.patching.notice import notice_lone
 from workbench.patching.recorder import Recorder
 
 #: (depth, activation of one example ``[pos, ...]``; a pattern is ``[dest, head, src]``).
@@ -129,6 +131,8 @@ class Mean:
     over_positions: bool = False
 
     def __post_init__(self) -> None:
+        if self.reference is self.inputs and not self.over_positions:
+            _others_of_its_length(self.inputs)
         self._recorded = self.recorder.site(self.reference.clean, self.site, self.depths)
         #: One mean serves every example that has the position; a length stands for "index within that length".
         self._means: dict[tuple[int, str | int | None, int], Tensor] = {}
@@ -163,6 +167,25 @@ class Mean:
         return mean_of(torch.stack([self._recorded[i][depth][position] for i in same]))
 
 
+def _others_of_its_length(inputs: PairedInputs) -> None:
+    """A mean over the inputs themselves needs another input of the same length, or with a position of the same name.
+
+    Raises:
+        BadInput: an input has neither: its mean would be its own activation.
+    """
+    lengths = Counter(map(len, inputs.clean))
+    names = Counter(name for positions in inputs.positions for name in positions)
+    do = "Use mean_over='positions', or give other inputs as mean_over."
+    for i, (row, positions) in enumerate(zip(inputs.clean, inputs.positions, strict=True)):
+        if lengths[len(row)] > 1:
+            continue
+        alone = f"Input {i + 1} is the only one of {len(row)} positions"
+        if not any(names[name] > 1 for name in positions):
+            raise BadInput(f"{alone}, so the mean there is its own activation and would change nothing. {do}")
+        if inputs.seed is None:  # of a task the named positions are what counts
+            notice_lone(f"{alone}: a mean changes it at named positions alone ({', '.join(positions)}). {do}")
+
+
 def mean_of(activations: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, "*rest"]:
     """Their mean, computed at least in float32, in their own precision."""
     return at_least_float32(activations).mean(0).to(activations.dtype)
@@ -188,7 +211,7 @@ class Resample:
             if len(members) < 2:
                 raise BadInput(
                     f"Resample ablation needs two inputs of each length, and input {members[0] + 1} is the only one "
-                    f"of {length} positions. Use more inputs, or edit='mean'."
+                    f"of {length} positions. Use more inputs."
                 )
             shuffled = members[:]
             generator.shuffle(shuffled)

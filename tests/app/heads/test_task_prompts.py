@@ -83,6 +83,6 @@ def test_the_side_bars_prompt_may_then_be_empty(app: AppTest) -> None:
 
 
 def test_a_task_in_which_no_token_repeats_says_so() -> None:
-    pairs = wb.pairs(clean=["Mary went to"], corrupt=["John went to"], answer=[" a"], wrong=[" b"])
+    pairs = wb.pairs(clean=["Mary went to"], corrupt=["John went to"], answer=[" the"], wrong=[" John"])
     score = task_scores.mean_score(wb.scores_on(wb.load("tiny"), pairs, cache=False), "induction")
     assert np.isnan(score.values).all() and "occurs twice" in score.note

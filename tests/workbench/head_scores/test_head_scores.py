@@ -71,7 +71,9 @@ def test_scores_are_kept_by_the_models_hash(model: wb.HookedLM, tmp_path: Path, 
         assert np.array_equal(first[name], again[name], equal_nan=True)
         assert np.array_equal(first.random[name], again.random[name], equal_nan=True)
     wb.scores(model, wb.task("ioi", n=4, seed=0), cache=tmp_path)
-    assert sum(forwards) == 10  # four prompts and a token, in both models; patterns and weights are known
+    # Four prompts, one again for what its last position may see, and a token, in both models; patterns and weights
+    # are known.
+    assert sum(forwards) == 12
     weight = model.hf.model.layers[1].self_attn.o_proj.weight
     with torch.no_grad():
         old = weight.clone()

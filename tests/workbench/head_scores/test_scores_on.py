@@ -79,13 +79,13 @@ def test_attribution_and_its_chance_are_those_of_the_task(model: wb.HookedLM, tm
 
 def test_prompts_that_repeat_nothing_have_no_duplicate_score(model: wb.HookedLM) -> None:
     once, twice, other = "Mary went to the", "John to to the", "John went to the"
-    pairs = wb.pairs(clean=[once, twice, twice], corrupt=[other] * 3, answer=[" a"] * 3, wrong=[" b"] * 3)
+    pairs = wb.pairs(clean=[once, twice, twice], corrupt=[other] * 3, answer=[" Paul"] * 3, wrong=[" Anna"] * 3)
     ids = [model.to_tokens(text)[0].tolist() for text in (once, twice)]
     assert len(set(ids[0])) == len(ids[0]) and len(set(ids[1])) < len(ids[1])
     result = wb.scores_on(model, pairs, cache=False)
     assert len(result.samples["duplicate_token"]) == 2 and len(result.samples["sink"]) == 3
     assert np.isfinite(result["duplicate_token"]).all()
-    lone = wb.scores_on(model, wb.pairs(clean=[once], corrupt=[other], answer=[" a"], wrong=[" b"]), cache=False)
+    lone = wb.scores_on(model, wb.pairs(clean=[once], corrupt=[other], answer=[" Paul"], wrong=[" Anna"]), cache=False)
     assert np.isnan(lone["duplicate_token"]).all() and "duplicate_token" not in lone.samples
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def test_texts_have_no_answers_to_measure(texts: Any) -> None:
     n = 1 if isinstance(texts, str) else 2
     assert wb.sweep(model, texts, edit="zero", metric="kl_divergence").n == n
     assert wb.sweep(model, texts, edit="zero", metric=lambda logits, example: logits[:, 0]).n == n
+
+
+def test_a_mean_over_itself_is_refused_or_said() -> None:
+    model, lone = hooked("llama"), paired(5, lengths=(9, 9, 11))
+    nameless = replace(lone, positions=tuple({} for _ in lone.clean))
+    for sweep in (wb.sweep, wb.sweep_sets):
+        arguments: dict[str, Any] = {"sets": {"one": [wb.Head(0, 0)]}} if sweep is wb.sweep_sets else {}
+        with pytest.raises(BadInput, match=r"Input 3 is the only one of 11 positions, so the mean there is its own"):
+            sweep(model, nameless, **arguments, edit="mean", cache=False)
+    with pytest.raises(BadInput, match="Use mean_over='positions'"):
+        wb.run(model, nameless.of([0]), [wb.Edit("z", 0, 0, kind="mean")])
+    assert np.abs(wb.sweep(model, nameless, edit="mean", mean_over="positions", cache=False).delta).max() > 1e-2
+    with pytest.warns(EditNotice, match=r"changes it at named positions alone \(S, end\)"):
+        wb.sweep(model, replace(lone, seed=None), edit="mean", cache=False)
 
 
 @pytest.mark.parametrize("arguments", [{"into": "q"}, {"into": "v"}, {"share_kv": True}])

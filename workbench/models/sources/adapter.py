@@ -76,10 +76,10 @@ def base_name(folder: Path, settings: Mapping[str, Any]) -> str:
             f"{folder / CONFIG} names no base model. Set base_model_name_or_path to a folder, a name of the catalogue "
             "or a hub id."
         )
-    if Path(name).expanduser().exists():
-        return name
     if (folder / name).exists():
         return str(folder / name)
+    if Path(name).expanduser().exists():
+        return name
     return f"{name}@{revision}" if isinstance(revision, str) and "/" in name else name
 
 
