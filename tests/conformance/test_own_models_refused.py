@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -309,7 +309,7 @@ def test_what_a_hooked_model_reads_is_in_the_keys(tmp_path: Path) -> None:
         def outputs(self, x: Tensor) -> Tensor:
             return 2 * self.hf(x)
 
-    once, tempered = swept(HookedNet(net)), Tempered(net)
+    once, tempered = swept(HookedNet(net)), cast(Any, Tempered(net))
     assert swept(Doubled(net)) == pytest.approx(2 * once)
     assert swept(tempered) == pytest.approx(once)
     tempered.temperature = 0.5
@@ -317,7 +317,7 @@ def test_what_a_hooked_model_reads_is_in_the_keys(tmp_path: Path) -> None:
 
     class At(Tempered):
         def __init__(self, temperature: float) -> None:
-            self.temperature = temperature
+            vars(self)["temperature"] = temperature
             super().__init__(net)
 
     assert swept(At(3.0)) == pytest.approx(3 * once)

@@ -72,7 +72,7 @@ def long_rope() -> Any:
 
 
 def dynamic_rope() -> Any:
-    sizes = SIZES | {"max_position_embeddings": 10}
+    sizes: dict[str, Any] = SIZES | {"max_position_embeddings": 10}
     return LlamaConfig(**sizes, rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0})
 
 
@@ -96,7 +96,13 @@ CONFIGURATIONS: dict[str, Callable[[], Any]] = {
 
 def falcon_h1() -> Any:
     """A Mamba branch beside attention in every layer."""
-    state = {"mamba_d_ssm": 48, "mamba_n_heads": 6, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8}
+    state: dict[str, Any] = {
+        "mamba_d_ssm": 48,
+        "mamba_n_heads": 6,
+        "mamba_d_head": 8,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 8,
+    }
     return FalconH1Config(**SIZES, **state, mamba_n_groups=1, mamba_d_conv=4)
 
 
