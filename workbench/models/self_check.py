@@ -65,7 +65,7 @@ def check(model: HookedModel) -> None:
             with _embeddings(model) as embedded:
                 run = WatchedRun.of(model, inputs)
             if model.modality != "language":
-                _ends_are_as_said(model, run)
+                _check_ends(model, run)
             by_weights = _layers_are_as_taken(model, run)
             model.proofs.warned_of_rounding = warn_of_rounding(model, model.rounding_trial())
             _noise_in_z_matters(model, run)
@@ -165,7 +165,7 @@ def _embeddings(model: HookedModel) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _ends_are_as_said(model: HookedModel, run: WatchedRun) -> None:
+def _check_ends(model: HookedModel, run: WatchedRun) -> None:
     """Of a model of one's own: an input's outputs are the same whatever else is in its batch, and the final norm reads
     what leaves the last layer, if it reads all of it."""
     inputs, stream = run.layers.inputs, run.layers.streams[-1]
