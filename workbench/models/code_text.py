@@ -34,6 +34,8 @@ _NOT_RUN = frozenset(
         "_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__hash__",
     )
 )  # fmt: skip
+#: The end of names under which transformers remembers what it found out about a class.
+_MEMORY = "_cached_value"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -65,7 +67,11 @@ class WrittenCode:
             if root == "workbench" or root in sys.stdlib_module_names:
                 continue
             for name, value in list(vars(base).items()):
-                if name in _NOT_RUN or isinstance(value, GetSetDescriptorType | MemberDescriptorType):
+                if (
+                    name in _NOT_RUN
+                    or name.endswith(_MEMORY)
+                    or isinstance(value, GetSetDescriptorType | MemberDescriptorType)
+                ):
                     continue
                 if not is_library(root):
                     self._parts.append(name)

@@ -388,3 +388,13 @@ def test_a_saved_and_loaded_model_is_the_same_model(tmp_path: Path) -> None:
     hf.save_pretrained(tmp_path / "model")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     assert Fingerprint(loaded).digest == Fingerprint(hf).digest
+
+
+def test_what_transformers_remembers_of_a_class_is_no_content() -> None:
+    model = HookedLM(nudged("qwen2"))
+    before = model.identity.of_code()
+    implementation = model.hf.config._attn_implementation
+    model.hf.set_attn_implementation("eager")
+    assert model.identity.of_code() != before
+    model.hf.set_attn_implementation(implementation)
+    assert model.identity.of_code() == before
