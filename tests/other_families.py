@@ -10,20 +10,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.families import VOCABULARY
+from tests.families import SIZES, VOCABULARY, randomised
 from workbench.models.language import HookedLM
 
-_SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "pad_token_id": None,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
+_SIZES: dict[str, Any] = {**SIZES, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
 _GROUPED: dict[str, Any] = {**_SIZES, "num_key_value_heads": 2}
 _OLD: dict[str, Any] = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 64}
 _EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
@@ -143,14 +133,7 @@ def other(model_type: str, dtype: torch.dtype = torch.float32, **changes: Any) -
     if model_type == "vaultgemma":
         config._attn_implementation = "eager"
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    generator = torch.Generator().manual_seed(3)
-    for parameter in model.requires_grad_(False).parameters():
-        if parameter.ndim > 1:
-            parameter.mul_(5)
-        else:
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return model.to(dtype)
+    return randomised(AutoModelForCausalLM.from_config(config).eval(), dtype)
 
 
 @cache

@@ -25,7 +25,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
 
 VOCABULARY = 101
-_SIZES: dict[str, Any] = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
     "num_hidden_layers": 3,
@@ -33,7 +33,7 @@ _SIZES: dict[str, Any] = {
     "intermediate_size": 64,
     "max_position_embeddings": 64,
 }
-_GROUPED: dict[str, Any] = {**_SIZES, "num_key_value_heads": 2}
+_GROUPED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2}
 
 FAMILIES = {
     "llama": lambda: LlamaConfig(**_GROUPED),
@@ -48,8 +48,20 @@ FAMILIES = {
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
     "gpt2": lambda: GPT2Config(vocab_size=VOCABULARY, n_embd=48, n_layer=3, n_head=6, n_positions=64),
-    "gpt_neox": lambda: GPTNeoXConfig(**_SIZES),
+    "gpt_neox": lambda: GPTNeoXConfig(**SIZES),
 }
+
+
+def randomised(model: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """The model with weights sharp enough for edits to matter, and random norms and biases, so that forgetting one
+    shows."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.requires_grad_(False).parameters():
+        if parameter.ndim > 1:
+            parameter.mul_(5)
+        else:
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.to(dtype)
 
 
 def hugging_face(family: str, scale: float = 5.0) -> Any:

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 import workbench as wb
-from tests.families import VOCABULARY, paired
+from tests.families import VOCABULARY, paired, randomised
 from tests.oracle.plain_hooks import captured, edited, head_slice
 from workbench.models import proofs
 from workbench.models.proofs import next_length
@@ -107,15 +107,9 @@ def falcon_h1() -> Any:
 
 
 def model_of(config: Any, dtype: torch.dtype = torch.float32) -> Any:
-    """Random weights, sharp enough for edits to matter, and random norms and biases."""
+    """A model of random weights, the same every time."""
     torch.manual_seed(0)
-    model, generator = AutoModelForCausalLM.from_config(config).eval().float(), torch.Generator().manual_seed(3)
-    for parameter in model.requires_grad_(False).parameters():
-        if parameter.ndim > 1:
-            parameter.mul_(5)
-        else:
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return model.to(dtype)
+    return randomised(AutoModelForCausalLM.from_config(config).eval().float(), dtype)
 
 
 def at_rest(model: Any) -> None:

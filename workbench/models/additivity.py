@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from workbench.errors import UnsupportedModel, UsageError, WorkbenchError
 from workbench.models.direct_path import DirectPath
 from workbench.models.norms import is_norm, norm_bias, norm_scale, numerator
+from workbench.models.precision import TOLERANCE, close
 from workbench.models.projections import bias_of, projection
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
 
-#: Relative tolerance of sums of contributions in each precision.
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
 #: Why contributions by position cannot be had behind a convolution.
 BEYOND = "what heads add at a position is spread over later ones (by a convolution behind attention)."
 #: How many positions, and columns of the unembedding, are compared.
@@ -109,13 +108,13 @@ def writes_by_weights(
             written = after(written)
     except (AttributeError, RuntimeError, UnsupportedModel):  # experts, or a norm over something else
         return False
-    return _close(written, attn_out)
+    return close(written, attn_out)
 
 
 def _embeds(embedded: Sequence[Tensor], entering: Float[Tensor, "*batch pos d_model"]) -> bool:
     if not embedded or any(x.shape[1:] != entering.shape[1:] for x in embedded):
         return False
-    return _close(sum(embedded[1:], embedded[0]), entering)
+    return close(sum(embedded[1:], embedded[0]), entering)
 
 
 def _reads_out(model: HookedModel, stream: Float[Tensor, "*batch pos d_model"]) -> bool:
@@ -132,7 +131,7 @@ def _reads_out(model: HookedModel, stream: Float[Tensor, "*batch pos d_model"]) 
         normed, columns = norm(stream), slice(COLUMNS)
         W_U: Any = model.W_U
         own = normed @ W_U[:, columns] + bias_of(head, W_U)[columns]
-        return _close(own, head(normed)[..., columns])
+        return close(own, head(normed)[..., columns])
     except (AttributeError, RuntimeError, UnsupportedModel):
         return False
 
@@ -141,7 +140,7 @@ def _is_as_folded(norm: nn.Module, x: Float[Tensor, "batch pos d_model"]) -> boo
     """Whether a norm is its gain, its centring, its scale and its bias."""
     if not is_norm(norm, x):
         return False
-    return _close((numerator(norm, x) / norm_scale(norm, x) + norm_bias(norm, x)).to(x.dtype), norm(x))
+    return close((numerator(norm, x) / norm_scale(norm, x) + norm_bias(norm, x)).to(x.dtype), norm(x))
 
 
 def _why_not(model: HookedModel, path: DirectPath, inputs: Tensor) -> str:
@@ -164,7 +163,3 @@ def _why_not(model: HookedModel, path: DirectPath, inputs: Tensor) -> str:
     if error <= TOLERANCE.get(model.dtype, 1e-4) * max(size, 1e-3):
         return ""
     return f"what the heads add to the outputs does not add up to them (off by {error / size:.2g} of their size)."
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    return bool((a - b).abs().max() <= TOLERANCE.get(b.dtype, 1e-4) * b.abs().max().clamp(min=1e-3))

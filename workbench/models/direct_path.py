@@ -42,7 +42,7 @@ class DirectPath:
         self.norms: set[nn.Module] = set()
         self.held: set[nn.Module] = set()
         self.gated: set[int] = set()
-        with _one_run(model), torch.enable_grad(), _weights_frozen(model):
+        with _one_run(model), torch.enable_grad(), model.weights_frozen():
             self._classify(model.trial())
 
     def read_directions(
@@ -76,7 +76,7 @@ class DirectPath:
         for layer in range(model.n_layers):
             name = model.hook_name("z", layer)
             edits[name] = leaf(layer, edits.get(name))
-        with _one_run(model), torch.enable_grad(), _weights_frozen(model), self._holding(), model.running(edits):
+        with _one_run(model), torch.enable_grad(), model.weights_frozen(), self._holding(), model.running(edits):
             with without_cap(model):
                 total = score(model.outputs(inputs.to(model.device))).sum()
             if not total.requires_grad:
@@ -314,15 +314,3 @@ def _one_run(model: HookedModel) -> Iterator[None]:
     """Hold the model, and leave it as it was found."""
     with model.lock, model.state_put_back():
         yield
-
-
-@contextmanager
-def _weights_frozen(model: HookedModel) -> Iterator[None]:
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    try:
-        for p in trainable:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for p in trainable:
-            p.requires_grad_(True)

@@ -173,6 +173,19 @@ class HookedModel(Modality, CheckedHooks):
                 stack.enter_context(tapped(self, taps, attention_edits=attention_edits, must_fire=must_fire))
                 yield
 
+    @contextmanager
+    def weights_frozen(self) -> Iterator[None]:
+        """While it lasts, gradients are those of activations alone; another thread's calls wait."""
+        with self.lock:
+            trainable = [p for p in self.parameters() if p.requires_grad]
+            try:
+                for p in trainable:
+                    p.requires_grad_(False)
+                yield
+            finally:
+                for p in trainable:
+                    p.requires_grad_(True)
+
     def state_put_back(self) -> AbstractContextManager[None]:
         """While it lasts, modules may change what they keep beside parameters (`workbench.models.module_state`)."""
         return module_state.state_put_back(module_state.modules_with_state(self.hf))
@@ -280,10 +293,8 @@ class HookedModel(Modality, CheckedHooks):
 
     def _require_norm(self) -> None:
         """What is named as the final norm is one."""
-        name, probe = (
-            self.anatomy.final_norm,
-            torch.randn(1, 4, self.d_model, generator=torch.Generator().manual_seed(0)),
-        )
+        name = self.anatomy.final_norm
+        probe = torch.randn(1, 4, self.d_model, generator=torch.Generator().manual_seed(0))
         try:
             norm = is_norm(self.module(name), probe.to(self.device, self.dtype))
         except (NotImplementedError, RuntimeError, TypeError):

@@ -20,12 +20,11 @@ from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hook_arguments import check_gradients
 from workbench.models.hooked import HookedModel
 from workbench.models.placement import quantised_kind
-from workbench.models.precision import at_least_float32
+from workbench.models.precision import at_least_float32, close
 from workbench.models.projections import is_plain
 from workbench.models.prompts import prepare
 from workbench.models.proofs import next_length
 from workbench.models.resumable_layers import LayersRun
-from workbench.models.self_check import close
 from workbench.models.token_ids import check_mask
 from workbench.models.transformer_lens_api import TransformerLensTools
 from workbench.models.unsupported import require_decoder, require_parts, require_sizes

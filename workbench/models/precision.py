@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 HALF = (torch.float16, torch.bfloat16)
+#: Relative tolerance of each precision for sums taken in another order. Most families compute norms, rotations and
+#: softmax in float32 even in a float64 model.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
 
 
 def at_least_float32(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
@@ -27,3 +30,8 @@ def called_in_float32(module: nn.Module, x: Tensor) -> Tensor:
         return module(x)
     upcast = {name: at_least_float32(weight) for name, weight in weights.items()}
     return functional_call(module, upcast, (at_least_float32(x),))
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two results are the same up to the order of sums in their precision."""
+    return bool((a - b).abs().max() <= TOLERANCE.get(b.dtype, 1e-4) * b.abs().max().clamp(min=1e-3))

@@ -17,10 +17,9 @@ from workbench.errors import UnsupportedModel
 from workbench.models.fingerprint import Fingerprint, NoFingerprint
 from workbench.models.interference import has_foreign_hooks, has_other_forward
 from workbench.models.placement import device_of
+from workbench.models.precision import TOLERANCE
 from workbench.models.tensor_hash import sample
 
-#: Relative tolerance of the proof that a module is linear: rounding of sums in each precision.
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 #: Maps that are remembered: those of a layer, so that its heads do not evaluate them again.
 REMEMBERED = 8
 #: Rows that are sent through a module at once.

@@ -43,7 +43,7 @@ class Proofs:
 
     def know(self, length: int, verdict: Resumption) -> None:
         """Keep what the self-check at load time found at its length."""
-        self._known[self._key(self.model.proof_length(length), False)] = verdict
+        self._known[self._key(self.model.proof_length(length), False, self.model.identity.of_code())] = verdict
 
     def resumption(self, inputs: PairedInputs, store: Store | None, patterns: bool = False) -> Resumption:
         """What holds for all of these inputs.
@@ -54,8 +54,8 @@ class Proofs:
         """
         if self.of is not None:
             return self.of.resumption(inputs, store, patterns)
-        lengths = {self.model.proof_length(len(x)): len(x) for x in inputs.clean}
-        verdicts = [self._at(length, inputs.clean, store, patterns) for length in sorted(lengths)]
+        lengths, code = {self.model.proof_length(len(x)) for x in inputs.clean}, self.model.identity.of_code()
+        verdicts = [self._at(length, inputs.clean, store, patterns, code) for length in sorted(lengths)]
         reasons = [verdict.why_not for verdict in verdicts if verdict.why_not]
         return Resumption(all(verdict.causal for verdict in verdicts), reasons[0] if reasons else "")
 
@@ -63,14 +63,15 @@ class Proofs:
         """Whether runs of these inputs resume, as far as it was asked."""
         if self.of is not None:
             return self.of.known(inputs)
-        keys = {self._key(self.model.proof_length(len(x)), False) for x in inputs.clean}
+        lengths, code = {self.model.proof_length(len(x)) for x in inputs.clean}, self.model.identity.of_code()
+        keys = {self._key(length, False, code) for length in lengths}
         return all(self._known[key].resumes for key in keys if key in self._known) and self.model.resumable
 
-    def _at(self, length: int, rows: Any, store: Store | None, patterns: bool) -> Resumption:
-        key = self._key(length, patterns)
+    def _at(self, length: int, rows: Any, store: Store | None, patterns: bool, code: str) -> Resumption:
+        key = self._key(length, patterns, code)
         if key in self._known:
             return self._known[key]
-        plain = self._known.get(self._key(length, False))
+        plain = self._known.get(self._key(length, False, code))
         if plain is not None and not plain.resumes:
             return plain  # nothing is resumed there anyway
         identity = None if store is None else self.model.identity.current()
@@ -94,9 +95,9 @@ class Proofs:
             )
         return verdict
 
-    def _key(self, length: int, patterns: bool) -> tuple[Any, ...]:
+    def _key(self, length: int, patterns: bool, code: str) -> tuple[Any, ...]:
         model = self.model
-        return length, patterns, model.identity.of_code(), str(model.dtype), model.device.type
+        return length, patterns, code, str(model.dtype), model.device.type
 
 
 def next_length(length: int, config: Any, shortest: int) -> int:

@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.errors import UnsupportedModel, UsageError, WorkbenchError
-from workbench.models.additivity import TOLERANCE
 from workbench.models.anatomy import find
 from workbench.models.direct_path import beside_attention, each_tensor, without_cap, without_parts
 from workbench.models.norms import is_norm, numerator
+from workbench.models.precision import TOLERANCE
 from workbench.models.projections import bias_of
 from workbench.models.resumable import StopForward
 from workbench.models.resumable_layers import ResumableLayers

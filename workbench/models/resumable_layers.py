@@ -8,8 +8,8 @@ attention function. This works for any family: none of its arithmetic is repeate
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -183,17 +183,8 @@ class ResumableLayers:
             outputs = self.model.outputs(inputs.to(self.model.device))
         return outputs if tokens is None else outputs[:, tokens]
 
-    @contextmanager
-    def weights_frozen(self) -> Iterator[None]:
-        with self.model.lock:
-            trainable = [p for p in self.model.parameters() if p.requires_grad]
-            try:
-                for p in trainable:
-                    p.requires_grad_(False)
-                yield
-            finally:
-                for p in trainable:
-                    p.requires_grad_(True)
+    def weights_frozen(self) -> AbstractContextManager[None]:
+        return self.model.weights_frozen()
 
     def identity(self) -> bytes | None:
         """What the cache keys of this model's activations begin with; None where nothing may be cached now."""

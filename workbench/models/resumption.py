@@ -19,15 +19,12 @@ from torch import Tensor, nn
 from workbench.errors import UnsupportedModel, WorkbenchError
 from workbench.models.attention_hook import AttentionEdits, AttentionInputs
 from workbench.models.layer_arguments import Call, each_tensor, without_caches, without_mask
-from workbench.models.precision import HALF
+from workbench.models.precision import HALF, TOLERANCE, at_least_float32
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
 
-#: What sums in another order may move a layer's output by, as a share of what the layer adds. Most families compute
-#: norms, rotations and softmax in float32 even in a float64 model.
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 #: What can go wrong in a layer that is called for some of its positions.
 FAILURES = (WorkbenchError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
@@ -216,7 +213,7 @@ def layers_alone(model: HookedModel, run: WatchedRun) -> Iterator[LayerAlone]:
     for index, (stream, after, call) in enumerate(zip(run.layers.streams, run.outputs, run.calls, strict=False)):
         module, half = model.layer(index), stream.dtype in HALF
         with in_float32(module) if half else nullcontext():
-            before = stream.to(_wide(stream))
+            before = at_least_float32(stream)
             if half:
                 try:
                     after = first(_call(module, before, call))
@@ -254,7 +251,7 @@ def _layer(
         return
     module, own = model.layer(index), changed if causal else base
     with in_float32(module) if half else nullcontext():
-        before = before[0].to(_wide(before[0])), before[1].to(_wide(before[1]))
+        before = at_least_float32(before[0]), at_least_float32(before[1])
         seen: list[AttentionInputs] = []
         with model.running({}, {index: AttentionEdits(on_inputs=seen.append)}):
             unchanged = first(_call(module, before[0], base.calls[index]))
@@ -275,11 +272,7 @@ def _call(module: nn.Module, stream: Tensor, call: Call) -> Any:
 
 def _widened(call: Call) -> Call:
     """Arguments with every half-precision tensor in float32."""
-    return each_tensor(call, lambda _, x: x.to(_wide(x)))
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype in HALF else x.dtype
+    return each_tensor(call, lambda _, x: at_least_float32(x))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
 from workbench.models.named_parts import misnamed_part
-from workbench.models.precision import HALF
+from workbench.models.precision import HALF, close
 from workbench.models.projections import projection
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.resumption import (
@@ -44,10 +44,6 @@ from workbench.models.unsupported import of_layers
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
-
-#: Relative tolerance of each precision for sums taken in another order. Most families compute norms, rotations and
-#: softmax in float32 even in a float64 model.
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
 
 
 def check(model: HookedModel) -> None:
@@ -104,10 +100,6 @@ def adopt(model: HookedModel, checked: HookedModel) -> None:
     left_out = [hook for hook in hooks if f"blocks.0.{hook}" not in checked.hook_dict]
     if left_out:
         model.drop_hooks(*left_out)
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return bool((a - b).abs().max() <= TOLERANCE.get(a.dtype, 1e-4) * b.abs().max().clamp(min=1e-3))
 
 
 def _refuse(model: HookedModel, reason: str, *, of_names: bool = False) -> UnsupportedModel:
