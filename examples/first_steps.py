@@ -5,7 +5,7 @@ model = wb.load("smollm2-135m-instruct-q4")
 prompt = "When Mary and John went to the store, John gave a drink to"
 
 # %% What does one head attend to? In a notebook, `view` on a line of its own shows the whole pattern with its tokens.
-view = wb.attention(model, prompt, layer=23, head=3)
+view = wb.attention_view(model, prompt, layer=23, head=3)
 print(view.table(k=4))
 
 # %% Every head's scores, each beside what a uniform head and random weights would have (under a minute)

@@ -21,7 +21,7 @@ from .models.anatomy import Anatomy as Anatomy
 from .models.hooked import HookedModel as HookedModel
 from .models.language import HookedLM as HookedLM
 from .models.modality import Sizes as Sizes
-from .patching.attention import attention as attention
+from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
 from .patching.generate import generate as generate

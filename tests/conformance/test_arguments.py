@@ -278,7 +278,7 @@ def draw(rng: random.Random) -> wb.Pair:
 
 #: An object of each class, whose methods are called.
 INSTANCES: dict[str, Callable[[], Any]] = {
-    "Attention": lambda: wb.attention(model(), "So Mary met John", 0, 0, cache=False),
+    "Attention": lambda: wb.attention_view(model(), "So Mary met John", 0, 0, cache=False),
     "Circuit": lambda: CIRCUIT,
     "Edit": lambda: wb.Edit("z", 0, 0),
     "Estimate": lambda: wb.estimate(model(), task(), cache=False),

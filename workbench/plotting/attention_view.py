@@ -38,7 +38,7 @@ class Attention:
         head, model: which.
 
     Examples:
-        >>> view = wb.attention(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
+        >>> view = wb.attention_view(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
         >>> view.tokens
         ('Then', ',', ' Mary', ' and', ' John')
         >>> view.pattern.shape  # [dest, src]

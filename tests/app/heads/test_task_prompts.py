@@ -67,7 +67,7 @@ def test_the_data_of_the_grid_have_the_intervals_and_one_prompt_has_none() -> No
 def test_one_of_the_prompts_is_shown_in_detail(app: AppTest) -> None:
     opened(app, score="similarity", closely="2", **QUERY)
     inputs = resolve_inputs(wb.task("ioi", n=3, seed=4), wb.load("tiny"))
-    attention = wb.attention(wb.load("tiny"), inputs.texts[1][0], 1, 2)
+    attention = wb.attention_view(wb.load("tiny"), inputs.texts[1][0], 1, 2)
     trace: Any = go.Figure(figures(app)["pattern"]).data[0]
     z = np.frombuffer(base64.b64decode(trace.z["bdata"]), trace.z["dtype"])
     np.testing.assert_allclose(z, attention.pattern.ravel(), atol=1e-5)

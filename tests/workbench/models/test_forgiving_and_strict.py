@@ -94,7 +94,7 @@ def test_ids_that_the_model_cannot_read_are_refused_everywhere(ids: torch.Tensor
     pairs = wb.PairedInputs("odd", (torch.tensor([3, 4]),), (ids,), ((1,),), ((2,),))
     calls = {
         r"corrupt\[0\]=": [wb.sweep, wb.path_patch, wb.record, wb.estimate, lambda m, x: wb.run(m, x, [])],
-        "prompt=": [lambda m, _: wb.generate(m, ids), lambda m, _: wb.attention(m, ids, 0, 0)],
+        "prompt=": [lambda m, _: wb.generate(m, ids), lambda m, _: wb.attention_view(m, ids, 0, 0)],
         "input=": [lambda m, _: m(ids), lambda m, _: m.run_with_cache(ids)],
     }
     for name, of_name in calls.items():

@@ -45,8 +45,8 @@ def test_what_needs_a_language_model_refuses_any_other() -> None:
     model = make("vit").model
     with pytest.raises(UsageError, match="model=<HookedViT>: expected a language model, not one of vision inputs"):
         wb.scores(model)
-    with pytest.raises(UsageError, match=r"expected a language model, because wb.attention shows tokens"):
-        wb.attention(model, "Mary", 0, 0)
+    with pytest.raises(UsageError, match=r"expected a language model, because wb.attention_view shows tokens"):
+        wb.attention_view(model, "Mary", 0, 0)
     with pytest.raises(UsageError, match=r"expected a language model, because wb.generate continues a text"):
         wb.generate(model, "Mary")
 

@@ -152,13 +152,13 @@ def test_attribution_of_a_least_value() -> None:
 )
 def test_attention_takes_one_prompt(prompt: Any) -> None:
     with pytest.raises(UsageError, match=r"prompt=.*: expected"):
-        wb.attention(hooked("llama"), prompt, 0, 0)
+        wb.attention_view(hooked("llama"), prompt, 0, 0)
 
 
 def test_texts_longer_than_the_context() -> None:
     model = wb.load("tiny")
     longest = model.cfg.n_ctx
-    for call in (lambda text: wb.attention(model, text, 0, 0), lambda text: wb.record(model, text)):
+    for call in (lambda text: wb.attention_view(model, text, 0, 0), lambda text: wb.record(model, text)):
         with pytest.raises(UsageError, match=f"context length of the model is {longest}"):
             call("Mary " * (longest + 1))
 

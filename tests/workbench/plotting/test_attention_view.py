@@ -39,7 +39,7 @@ def read(view: wb.Attention) -> Cells:
 
 def test_the_pattern_is_hugging_faces() -> None:
     model = wb.load("tiny")
-    view = wb.attention(model, TEXT, 1, 2)
+    view = wb.attention_view(model, TEXT, 1, 2)
     ids = model.to_tokens(TEXT)
     model.hf.set_attn_implementation("eager")
     expected = model.hf(ids, output_attentions=True).attentions[1][0, 2]
@@ -48,7 +48,7 @@ def test_the_pattern_is_hugging_faces() -> None:
 
 
 def test_a_notebook_shows_every_weight_beside_its_tokens() -> None:
-    view = wb.attention(wb.load("tiny"), TEXT, 0, 1)
+    view = wb.attention_view(wb.load("tiny"), TEXT, 0, 1)
     cells, n = read(view), len(view.tokens)
     assert len(cells.titles["td"]) == n * (n + 1) // 2
     assert len(cells.titles["span"]) == n
@@ -88,7 +88,7 @@ def test_the_table_of_a_destination() -> None:
 
 def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
     model = hooked("llama")
-    view = wb.attention(model, torch.arange(6), 2, 5)
+    view = wb.attention_view(model, torch.arange(6), 2, 5)
     assert view.tokens == tuple("012345") and view.pattern.shape == (6, 6)
     cases: list[tuple[int, Any, str]] = [
         (0, 6, "head=6: expected a head from 0 to 5"),
@@ -98,5 +98,5 @@ def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
     ]
     for layer, head, message in cases:
         with pytest.raises(UsageError, match=message):
-            wb.attention(model, [1, 2], layer, head)
+            wb.attention_view(model, [1, 2], layer, head)
     assert view.picture().axes and view.figure().to_dict()["data"][0]["type"] == "heatmap"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workbench.plotting.attention_view import Attention
 
 
-def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
+def attention_view(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = None) -> Attention:
     """One head's attention on one prompt; in a notebook the result is displayed as a picture.
 
     Args:
@@ -32,13 +32,13 @@ def attention(model: Any, prompt: Any, layer: int, head: int, *, cache: Any = No
 
     Examples:
         >>> model = wb.load("tiny")
-        >>> view = wb.attention(model, "Then, Mary and John", layer=1, head=3)
+        >>> view = wb.attention_view(model, "Then, Mary and John", layer=1, head=3)
         >>> view.table(dest=-1, k=2).columns.tolist()
         ['source', 'token', 'weight']
     """
     from workbench.plotting.attention_view import Attention
 
-    require_language(model, "wb.attention shows tokens")
+    require_language(model, "wb.attention_view shows tokens")
     layer = arguments.index("layer", layer, model.n_layers, "layer")
     head = arguments.index("head", head, model.n_heads, "head")
     if isinstance(prompt, str):
