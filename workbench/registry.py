@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from workbench.errors import UnknownName, WorkbenchError
 
 if TYPE_CHECKING:
+    from workbench.attention.operator import Operator
     from workbench.findings import Finding
     from workbench.inputs.pairs import Task
     from workbench.patching.metric import Metric
@@ -101,6 +102,7 @@ class Registry(Generic[Entry]):
 TASKS: Registry[Task] = Registry("data.tasks", "task")
 FINDINGS: Registry[Finding] = Registry("circuits.findings", "finding")
 METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", separator="_")
+OPERATORS: Registry[Operator] = Registry("workbench.attention.operators", "operator")
 
 
 def importable(package: str) -> str:

@@ -1,0 +1,1 @@
+"""Attention operators, kernels, and statistics of patterns."""

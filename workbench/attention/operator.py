@@ -1,0 +1,286 @@
+"""`Operator`: an attention mechanism as its matrix, where it has one, with an efficient form beside it.
+
+A file of `workbench.attention.operators` ends in one. Shapes everywhere: q ``[batch, head, dest, d_head]``,
+k ``[batch, head, src, d_head]``, v ``[batch, head, src, d_value]``, z ``[batch, head, dest, d_value]``, and
+A ``[batch, head, dest, src]`` with ``z = A v``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.attention.call import Call
+from workbench.attention.primitives import softmax_forms
+from workbench.attention.settings import Setting, complete, parse, written
+from workbench.errors import UsageError
+from workbench.registry import OPERATORS
+
+Settings = Mapping[str, Any]
+State = tuple[Tensor, ...]
+#: A property of an operator, or a function of its settings.
+Depends = Any
+
+Status = Literal["as published", "as released", "reconstruction", "stand-in", "control"]
+Role = Literal["mixer", "gate", "pair", "function"]
+Causal = Literal["model", "token", "block", "mask", "no"]
+MatrixAxis = Literal["head", "channel", "two", "none"]
+Resumes = Literal["keys", "state", "no"]
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The attention layer that an operator goes into: `n_kv_heads` key/value heads serve `n_heads` query heads."""
+
+    layer: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_value: int
+    d_model: int
+
+
+#: ``project("query" | "key" | "value", x) -> [batch, pos, head, d]``: the layer's own projections, before any norm or
+#: rotation, one copy a query head.
+Project = Callable[[str, Tensor], Tensor]
+
+
+class OperatorModule(nn.Module):
+    """What an operator has of its own in a layer: it is registered on the attention module."""
+
+    def gates(self, x: Float[Tensor, "batch pos d_model"], project: Project) -> dict[str, Tensor]:
+        """By name, one entry a position, ``[batch, pos, ...]``, of what enters the attention module."""
+        return {}
+
+    def data(self) -> dict[str, Tensor]:
+        """By name, what does not depend on the input."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """An attention operator.
+
+    Attributes:
+        name: that of its file.
+        version: part of every cache key; raise it when the arithmetic changes.
+        source: the paper or repository.
+        status: ``"as published"``; ``"as released"`` (paper and code disagree: the corrected form is the default and
+            the released one a setting); ``"reconstruction"`` (parts could not be read: `choices` lists what was chosen);
+            ``"stand-in"``; ``"control"`` (of our own).
+        choices: what was chosen where the source says nothing.
+        settings: by name.
+        role: a *mixer* moves information between positions and replaces attention; a *gate* goes in beside the identity
+            mixer; a *pair* has two streams; a *function* is none of these.
+        needs: what it needs besides q, k and v: ``"gates"``, ``"grid"``, ``"data"``, ``"token embeddings"``,
+            ``"second stream"``.
+        ignores: which of q and k it does not read.
+        invents: what a swap into a trained layer has to make up.
+        causal: ``"model"``: as the model is; ``"token"``: each position sees earlier ones alone; ``"block"``: blocks do;
+            ``"mask"``: it attends as causally as the model, but later positions may change what is selected;
+            ``"no"``.
+        row_stochastic: whether rows of A are non-negative and sum to one. linear_in_v: whether ``z = A v`` with A
+            independent of v. heads_independent: whether a head's z depends on its own q, k and v alone.
+        matrix_axis: one A a head; one a channel, ``[batch, head, channel, dest, src]``; ``"two"``: A is the product of
+            two (`factors`); ``"none"``.
+        resumes: what a run that resumes in the middle needs of the positions before.
+        form: which cost formula it has (`workbench.attention.cost`).
+        mask: of softmax forms: which sources each destination keeps, ``mask(q, k, call) -> Bool[batch_or_1, head_or_1,
+            dest, src]``; A is then the softmax under that and the model's own mask, with its own caps and sinks.
+        matrix: ``matrix(q, k, call) -> A``; softmax forms leave it out.
+        efficient: ``efficient(q, k, v, call) -> z`` without A.
+        advance: ``advance(k, v, call, state | None) -> state`` after those positions.
+        resume: ``resume(q, k, v, state, call) -> z`` of the positions that follow a state, whose batch may be 1.
+        finish: ``finish(z, call) -> z`` behind the mixing, position by position.
+        factors: ``factors(q, k, call) -> (A₁, A₂)`` with ``A = A₂ A₁``.
+        record: ``record(q, k, v, call) -> {name: tensor}``: what else it can show; `records` names them.
+        module: ``module(shape, settings) -> OperatorModule`` with its parameters, made without chance.
+        trial: ``trial(batch, length) -> {...}``: values of a `Call` (grid, data) with which it can be tried at about
+            that length; the grid says how many positions these are.
+        check_length: how many positions the load-time check needs to see the operator's structure.
+        block: of ``causal="block"``: the size of a block.
+        check: ``check(settings) -> None`` raises `UsageError` where settings do not go together.
+    """
+
+    name: str
+    version: int
+    source: str
+    status: Status
+    choices: tuple[str, ...] = ()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    role: Role = "mixer"
+    needs: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+    invents: str = ""
+    causal: Depends = "model"
+    row_stochastic: Depends = True
+    linear_in_v: Depends = True
+    heads_independent: Depends = True
+    matrix_axis: MatrixAxis = "head"
+    resumes: Resumes = "keys"
+    form: str = "softmax"
+    records: tuple[str, ...] = ()
+    mask: Callable[[Tensor, Tensor, Call], Tensor] | None = None
+    matrix: Callable[[Tensor, Tensor, Call], Tensor] | None = None
+    efficient: Callable[[Tensor, Tensor, Tensor, Call], Tensor] | None = None
+    advance: Callable[[Tensor, Tensor, Call, State | None], State] | None = None
+    resume: Callable[[Tensor, Tensor, Tensor, State, Call], Tensor] | None = None
+    finish: Callable[[Tensor, Call], Tensor] | None = None
+    factors: Callable[[Tensor, Tensor, Call], tuple[Tensor, Tensor]] | None = None
+    record: Callable[[Tensor, Tensor, Tensor, Call], dict[str, Tensor]] | None = None
+    module: Callable[[LayerShape, Settings], OperatorModule] | None = None
+    trial: Callable[[int, int], dict[str, Any]] = lambda batch, length: {}
+    check_length: Callable[[Settings], int] = lambda _: 8
+    block: Callable[[Settings], int] = lambda _: 1
+    check: Callable[[Settings], None] = lambda _: None
+
+    def with_settings(self, **values: Any) -> BoundOperator:
+        """The operator with these settings, and the defaults of the others.
+
+        Raises:
+            UnknownName: a setting that it does not have.
+            UsageError: a value that is not possible.
+        """
+        settings = complete(self.name, self.settings, values)
+        self.check(settings)
+        return BoundOperator(self, settings)
+
+
+@dataclass(frozen=True)
+class BoundOperator:
+    """An operator with its settings. ``str()`` is what a user types for it."""
+
+    operator: Operator
+    settings: Settings
+
+    def __str__(self) -> str:
+        return written(self.operator.name, self.settings, self.operator.settings)
+
+    def __hash__(self) -> int:
+        return hash(self.plain)
+
+    @property
+    def plain(self) -> str:
+        """Name, version and every setting, as text: what a cache key holds."""
+        values = ", ".join(f"{name}={value!r}" for name, value in sorted(self.settings.items()))
+        return f"{self.operator.name} {self.operator.version} ({values})"
+
+    def declared(self, name: str) -> Any:
+        """A declared property, with these settings."""
+        value = getattr(self.operator, name)
+        return value(self.settings) if callable(value) else value
+
+    @cached_property
+    def causal(self) -> Causal:
+        return self.declared("causal")
+
+    @property
+    def keeps_causality(self) -> bool:
+        """Whether it leaves the model's causality as it is."""
+        return self.causal in ("model", "token", "mask")
+
+    @property
+    def has_pattern(self) -> bool:
+        """Whether each head has one matrix."""
+        return self.operator.matrix_axis in ("head", "two")
+
+    @property
+    def check_length(self) -> int:
+        return self.operator.check_length(self.settings)
+
+    @property
+    def block(self) -> int:
+        return self.operator.block(self.settings) if self.causal == "block" else 1
+
+    def call(self, **values: Any) -> Call:
+        """A `Call` with these settings."""
+        return Call(settings=self.settings, **values)
+
+    def pattern(
+        self, q: Float[Tensor, "batch head dest d_head"], k: Float[Tensor, "batch head src d_head"], call: Call
+    ) -> Float[Tensor, "batch head *channel dest src"]:
+        """A, explicitly.
+
+        Raises:
+            UsageError: the operator has none.
+        """
+        operator = self.operator
+        if operator.mask is not None:
+            return softmax_forms.pattern(q, k, operator.mask(q, k, call), call)
+        if operator.matrix is None:
+            raise UsageError(
+                f"{self} has no matrix: it is not linear in v. For how much each source matters: "
+                "workbench.attention.jacobian.influence."
+            )
+        return operator.matrix(q, k, call)
+
+    def apply(self, pattern: Tensor, v: Tensor, call: Call) -> Float[Tensor, "batch head dest d_value"]:
+        """``z = A v``, and what follows the mixing."""
+        by_channel = self.operator.matrix_axis == "channel"
+        z = torch.einsum("bhcij,bhjc->bhic", pattern, v) if by_channel else pattern @ v
+        return z if self.operator.finish is None else self.operator.finish(z, call)
+
+    def z(
+        self,
+        q: Float[Tensor, "batch head dest d_head"],
+        k: Float[Tensor, "batch head src d_head"],
+        v: Float[Tensor, "batch head src d_value"],
+        call: Call,
+        state: State | None = None,
+    ) -> Float[Tensor, "batch head dest d_value"]:
+        """z by the efficient form; from a `state` of the positions before, where there is one."""
+        operator, earlier = self.operator, k.shape[2] - q.shape[2]
+        if operator.advance is not None and operator.resume is not None and (state is not None or earlier):
+            if earlier:
+                state = operator.advance(k[:, :, :earlier], v[:, :, :earlier], call.positions(0, earlier), state)
+                k, v, call = k[:, :, earlier:], v[:, :, earlier:], call.positions(earlier)
+            assert state is not None
+            z = operator.resume(q, k, v, state, call)
+        elif operator.efficient is not None:
+            z = operator.efficient(q, k, v, call)
+        elif operator.mask is not None:
+            z = softmax_forms.masked(q, k, v, operator.mask(q, k, call), call)
+        else:
+            return self.apply(self.pattern(q, k, call), v, call)
+        return z if operator.finish is None else operator.finish(z, call)
+
+    def explicit(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Float[Tensor, "batch head dest d_value"]:
+        """z by the matrix."""
+        return self.apply(self.pattern(q, k, call), v, call)
+
+    def advance(self, k: Tensor, v: Tensor, call: Call, state: State | None = None) -> State:
+        """The state after those positions.
+
+        Raises:
+            UsageError: the operator keeps none.
+        """
+        if self.operator.advance is None:
+            raise UsageError(f"{self} keeps no state.")
+        return self.operator.advance(k, v, call, state)
+
+    def record(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> dict[str, Tensor]:
+        """What else it can show, by the names in `Operator.records`."""
+        return {} if self.operator.record is None else self.operator.record(q, k, v, call)
+
+
+def operator(name: str | BoundOperator | Operator, **settings: Any) -> BoundOperator:
+    """The operator of a name, with settings: ``operator("sliding-window(window=32)")``, or
+    ``operator("sliding-window", window=32)``.
+
+    Raises:
+        UnknownName: no such operator or setting; the nearest are suggested.
+        UsageError: a setting that is not possible.
+    """
+    if isinstance(name, BoundOperator):
+        return name
+    if isinstance(name, Operator):
+        return name.with_settings(**settings)
+    name, values = parse(name)
+    return OPERATORS[name].with_settings(**{**values, **settings})

@@ -1,0 +1,122 @@
+"""Settings of operators: their types and ranges, and ``"sliding-window(window=32)"`` as a user types it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workbench import arguments
+from workbench.errors import UnknownName, UsageError
+
+Kind = Literal["whole number", "number", "flag", "word", "sizes"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of an operator.
+
+    Attributes:
+        default: its value where none is given.
+        kind: ``"sizes"`` is a whole number, or one for each axis of a grid.
+        what: what it is, for the listing.
+        at_least, at_most, above: the range of a number.
+        choices: the words that it may be.
+        optional: whether it may be None.
+    """
+
+    default: Any
+    kind: Kind
+    what: str
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value as it is stored.
+
+        Raises:
+            UsageError: what was given, and what is possible.
+        """
+        if value is None and self.optional:
+            return None
+        if self.kind == "flag":
+            return arguments.flag(name, value)
+        if self.kind == "word":
+            return arguments.one_of(name, value, self.choices)
+        if self.kind == "number":
+            return arguments.number(name, value, above=self.above, at_least=self.at_least, at_most=self.at_most)
+        low, high = (None if bound is None else int(bound) for bound in (self.at_least, self.at_most))
+        if self.kind == "sizes" and isinstance(value, list | tuple):
+            if not value:
+                raise arguments.refusal(name, value, "a whole number, or one for each axis of the grid")
+            return tuple(arguments.whole_number(name, size, at_least=low, at_most=high) for size in value)
+        return arguments.whole_number(name, value, at_least=low, at_most=high)
+
+    @property
+    def expected(self) -> str:
+        """What it may be, in words."""
+        if self.choices:
+            text = arguments.listing(self.choices, self.optional)
+        else:
+            bounds = [f"above {self.above:g}"] if self.above is not None else []
+            bounds += [f"≥ {self.at_least:g}"] if self.at_least is not None else []
+            bounds += [f"≤ {self.at_most:g}"] if self.at_most is not None else []
+            words = {"flag": "True or False", "sizes": "a whole number, or one for each axis"}
+            text = ", ".join([words.get(self.kind, f"a {self.kind}"), *bounds])
+            text += " or None" if self.optional else ""
+        return text
+
+
+def complete(operator: str, settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting of an operator: the values, checked, and the defaults of the others.
+
+    Raises:
+        UnknownName: a setting that the operator does not have.
+        UsageError: a value that is not possible.
+    """
+    for name in values:
+        if name not in settings:
+            hint = "" if settings else f"{operator} has no settings."
+            raise UnknownName(f"setting of {operator}", name, settings, hint)
+    return {
+        name: setting.check(f"{operator}({name})", values[name]) if name in values else setting.default
+        for name, setting in settings.items()
+    }
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """``"sliding-window(window=32)"`` as ``("sliding-window", {"window": 32})``; words need no quotes.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    name, bracket, rest = arguments.text("operator", text, "an operator such as 'sliding-window(window=32)'").partition(
+        "("
+    )
+    if not bracket:
+        return name.strip(), {}
+    refusal = arguments.refusal("operator", text, "NAME or NAME(SETTING=VALUE, …), such as 'sliding-window(window=32)'")
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+            raise refusal
+        return name.strip(), {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise refusal from error
+
+
+def _value(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+
+def written(name: str, values: Mapping[str, Any], settings: Mapping[str, Setting]) -> str:
+    """The inverse of `parse`, without what is as by default."""
+    changed = {key: value for key, value in values.items() if value != settings[key].default}
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in changed.items())})" if changed else name
+
+
+__all__ = ["Kind", "Setting", "UsageError", "complete", "parse", "written"]
