@@ -73,7 +73,7 @@ class Operator:
         version: part of every cache key; raise it when the arithmetic changes.
         source: the paper or repository.
         status: ``"as published"``; ``"as released"`` (paper and code disagree: the corrected form is the default and
-            the released one a setting); ``"reconstruction"`` (parts could not be read: `choices` lists what was chosen);
+            the released one a setting); ``"reconstruction"`` (not all could be read: `choices` lists what was chosen);
             ``"stand-in"``; ``"control"`` (of our own).
         choices: what was chosen where the source says nothing.
         settings: by name.
@@ -83,7 +83,7 @@ class Operator:
             ``"second stream"``.
         ignores: which of q and k it does not read.
         invents: what a swap into a trained layer has to make up.
-        causal: ``"model"``: as the model is; ``"token"``: each position sees earlier ones alone; ``"block"``: blocks do;
+        causal: ``"model"``: as the model is; ``"token"``: a position sees earlier ones alone; ``"block"``: blocks do;
             ``"mask"``: it attends as causally as the model, but later positions may change what is selected;
             ``"no"``.
         row_stochastic: whether rows of A are non-negative and sum to one. linear_in_v: whether ``z = A v`` with A

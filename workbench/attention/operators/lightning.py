@@ -4,8 +4,8 @@
 root mean square over all heads' values together (`norm`), as the released models do before they gate and project it.
 
 Slopes: ``s_h = 2^(−8 (h + 1) / H)`` (ALiBi's; for H no power of two filled up from the next one's) times the layer's
-factor ``1 − l / (L − 1) + 10⁻⁵``; with ``slopes="layered"`` those of flash-linear-attention, ``(8 / H)(1 − l / L) h``, where
-head 0 never forgets.
+factor ``1 − l / (L − 1) + 10⁻⁵``; with ``slopes="layered"`` those of flash-linear-attention, ``(8 / H)(1 − l / L) h``,
+where head 0 never forgets.
 """
 
 from __future__ import annotations
