@@ -1,6 +1,7 @@
 """The public names of the workbench, each written once, here: `workbench/__init__.py` looks them up lazily."""
 
 from . import testing as testing
+from .attention.operator import Operator as Operator
 from .core import Edit as Edit
 from .core import Head as Head
 from .errors import WorkbenchError as WorkbenchError
@@ -21,6 +22,7 @@ from .models.anatomy import Anatomy as Anatomy
 from .models.hooked import HookedModel as HookedModel
 from .models.language import HookedLM as HookedLM
 from .models.modality import Sizes as Sizes
+from .models.swap import swap as swap
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate

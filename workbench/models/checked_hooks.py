@@ -14,7 +14,7 @@ from transformer_lens.utilities.slice import Slice
 
 from workbench.arguments import flag, refusal
 from workbench.models.activation_cache import Activations
-from workbench.models.attention_hook import Tap
+from workbench.models.attention_edits import Tap
 from workbench.models.hook_arguments import check_hook, check_names_filter, pairs_of
 
 

@@ -22,8 +22,9 @@ from workbench.errors import UnknownName, UnsupportedModel
 from workbench.models import attention_hook, module_state, sdpa_attention, self_check
 from workbench.models.additivity import Additivity
 from workbench.models.anatomy import find, missing_part
-from workbench.models.attention_hook import AttentionEdits, Tap
+from workbench.models.attention_edits import AttentionEdits, Tap
 from workbench.models.checked_hooks import CheckedHooks
+from workbench.models.explicit_attention import is_causal
 from workbench.models.hook_arguments import check_gradients
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, ordered_hooks
 from workbench.models.identity import Identity
@@ -33,6 +34,7 @@ from workbench.models.placement import device_of, require_one_device
 from workbench.models.precision import at_least_float32, called_in_float32
 from workbench.models.projections import bias_of
 from workbench.models.proofs import Proofs
+from workbench.models.swapped_modules import leave_out_patterns, swapped_operators
 from workbench.models.taps import tapped
 
 
@@ -102,9 +104,13 @@ class HookedModel(Modality, CheckedHooks):
         if self.anatomy.final_norm and self.modality != "language":
             self._require_norm()
         self._attach(hf)
-        self.causal = all(attention_hook.is_causal(module, {}) for module in self.attentions)
+        #: By layer, the operator that was swapped in (`wb.swap`); other layers have the model's own attention.
+        self.operators = swapped_operators(self.attentions)
+        self.causal = all(is_causal(module, {}) for module in self.attentions) and self.position_keeps_earlier
         self.attention_hooks, self.block_hooks = available_hooks(self.anatomy)
         self.blocks = nn.ModuleList(BlockHooks(self, i) for i in range(self.n_layers))
+        for layer, operator in self.operators.items():
+            leave_out_patterns(self.blocks[layer].attn, operator)
         if self.anatomy.embed:
             self.hook_embed = HookPoint()
         if self.anatomy.position_embed:
@@ -185,6 +191,19 @@ class HookedModel(Modality, CheckedHooks):
             finally:
                 for p in trainable:
                     p.requires_grad_(True)
+
+    @property
+    def position_keeps_earlier(self) -> bool:
+        """Whether every swapped operator leaves earlier positions alone, by position or by block."""
+        return all(operator.causal in ("model", "token", "block") for operator in self.operators.values())
+
+    def first_changed(self, position: int) -> int:
+        """The first position that a change at a position can reach: that itself, or the first of its block where an
+        operator attends to all of a block (`workbench.attention.operator.Operator.block`)."""
+        sizes = {operator.block for operator in self.operators.values()}
+        while (first := min((position // size * size for size in sizes), default=position)) < position:
+            position = first
+        return position
 
     def state_put_back(self) -> AbstractContextManager[None]:
         """While it lasts, modules may change what they keep beside parameters (`workbench.models.module_state`)."""

@@ -26,6 +26,7 @@ from workbench.models.code_text import is_library
 from workbench.models.fingerprint import Fingerprint, NoFingerprint
 from workbench.models.interference import changed_by_others, intercepted
 from workbench.models.numeric_settings import numeric_settings
+from workbench.models.swapped_attention import CHILD
 from workbench.models.tensor_hash import hash_tensors, sample
 
 if TYPE_CHECKING:
@@ -50,14 +51,17 @@ class Identity:
         except NoFingerprint as reason:
             warnings.warn(f"Nothing is cached for this call: {reason}.", CacheNotice, stacklevel=4)
             return None
-        state = sample(fingerprint.tensors, max(1, min(16, model.d_head // 2)))
+        of_operators = [(name, x) for name, x in fingerprint.tensors if f".{CHILD}." in f".{name}"]
+        weights = [(name, x) for name, x in fingerprint.tensors if f".{CHILD}." not in f".{name}"]
+        state = sample(weights, max(1, min(16, model.d_head // 2)))
         if state != self._state:
-            self._weights, self._state = hash_tensors(fingerprint.tensors), state
+            self._weights, self._state = hash_tensors(weights), state
         own_code, facts = _hash_own_files({type(model), *fingerprint.classes}), model.identity_facts()
         return context(
             {
                 **({"own code": own_code} if own_code else {}),
                 **({"facts": facts} if facts else {}),
+                **({"operators": hash_tensors(of_operators).hex()} if of_operators else {}),
                 "weights": self._weights.hex(),
                 "modules": fingerprint.digest,
                 "dtype": str(model.dtype),
@@ -68,6 +72,10 @@ class Identity:
                 "versions": [torch.__version__, version("transformers"), __version__],
             }
         )
+
+    def take_over(self, other: Identity) -> None:
+        """Use the hash of another model's weights for as long as these are the same tensors."""
+        self._state, self._weights = other._state, other._weights
 
     def of_code(self) -> str:
         """A hash of what the model computes besides its weights: its configuration, its modules' classes and settings,

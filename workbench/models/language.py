@@ -175,7 +175,9 @@ class HookedLM(TransformerLensTools, HookedModel):
         return self.hf(inputs, use_cache=False, **last).logits[:, -1]
 
     def trial(self) -> Int[Tensor, "batch pos"]:
-        return self._random_ids(TRIAL_LENGTH)
+        longest = getattr(self.config, "max_position_embeddings", None) or 2**24
+        lengths = [bound.check_length for bound in self.operators.values()]
+        return self._random_ids(max([TRIAL_LENGTH, *(min(length, longest) for length in lengths)]))
 
     def rounding_trial(self) -> Int[Tensor, "batch pos"]:
         longest = getattr(self.config, "max_position_embeddings", None) or ROUNDING_LENGTH

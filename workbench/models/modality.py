@@ -19,6 +19,7 @@ from transformer_lens.config import TransformerLensConfig
 
 from workbench import arguments
 from workbench.arguments import as_typed, instance
+from workbench.attention.operator import BoundOperator
 from workbench.errors import UnsupportedModel
 from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy
@@ -73,6 +74,7 @@ class Modality:
     hf: Any
     lock: threading.RLock
     n_layers: int
+    operators: dict[int, BoundOperator]
     provenance: dict[str, Any]
     resumable: bool
     device: torch.device
@@ -234,6 +236,7 @@ class Modality:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "attention": self.attention_implementation,
+            **({"operators": {str(i): str(bound) for i, bound in self.operators.items()}} if self.operators else {}),
             **({} if self.z_is_projected else {"z": "before a gate or norm"}),
             "exact": "resumed" if self.proofs.known(inputs) else "full forwards",
         }

@@ -13,11 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.models.attention_hook import AttentionInputs, is_causal
-from workbench.models.reference_attention import grouped_product, masked_scores, softmax, visible
-
-#: What a mask of floats adds to hide a position lies below this; anything between it and 0 is a bias.
-HIDDEN = -1e4
+from workbench.models.attention_edits import AttentionInputs
+from workbench.models.explicit_attention import is_causal
+from workbench.models.reference_attention import HIDDEN, grouped_product, masked_scores, softmax, visible
 
 
 @dataclass(frozen=True)

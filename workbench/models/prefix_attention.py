@@ -7,7 +7,7 @@ without copying the prefix for every row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,7 +25,8 @@ class Prefix:
 
     `rows` says which example each row resumes; without it the first axis is the rows' own, or 1 where all share it.
     `mask` is the base run's own mask for those examples, None where it had none. `own_keys` and `own_values` are the
-    rows' own from `start` on where the layer is called for later positions only.
+    rows' own from `start` on where the layer is called for later positions only. `gates` and `own_gates` are what
+    another operator has at the same positions.
     """
 
     start: int
@@ -35,6 +36,8 @@ class Prefix:
     rows: Int[Tensor, "row"] | None = None
     own_keys: Float[Tensor, "row some_head earlier d_head"] | None = None
     own_values: Float[Tensor, "row other_head earlier d_value"] | None = None
+    gates: Mapping[str, Shaped[Tensor, "example start *rest"]] = field(default_factory=dict)
+    own_gates: Mapping[str, Shaped[Tensor, "row earlier *rest"]] = field(default_factory=dict)
 
     def of_rows(self, x: Shaped[Tensor, "example *rest"]) -> Shaped[Tensor, "row_or_1 *rest"]:
         """One entry a row, or one for all."""

@@ -7,6 +7,7 @@ are tested against.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -15,6 +16,10 @@ from torch import Tensor
 
 #: Keys and values of consecutive source positions, ``[batch or 1, kv_head, src, d_head]``.
 KeysValues = tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]
+
+
+#: What a mask of floats adds to hide a position lies below this; anything between it and 0 is a bias.
+HIDDEN = -1e4
 
 
 def unchanged(x: Tensor) -> Tensor:
@@ -27,15 +32,25 @@ def attention(
     sources: Sequence[KeysValues],
     mask: Shaped[Tensor, "batch_or_1 head_or_1 dest src"] | None,
     scale: float,
+    **options: Any,
+) -> Float[Tensor, "batch dest head d_value"]:
+    """The attention function: ``z = pattern v``; arguments as those of `pattern`."""
+    return mixed(pattern(query, sources, mask, scale, **options), sources)
+
+
+def pattern(
+    query: Float[Tensor, "batch head dest d_head"],
+    sources: Sequence[KeysValues],
+    mask: Shaped[Tensor, "batch_or_1 head_or_1 dest src"] | None,
+    scale: float,
     *,
     softcap: float | None = None,
     bias: Tensor | None = None,
     sinks: Float[Tensor, "head"] | None = None,
     padded: bool = False,
     edit_scores: Callable[[Tensor], Tensor] = unchanged,
-    edit_pattern: Callable[[Tensor], Tensor] = unchanged,
-) -> Float[Tensor, "batch dest head d_value"]:
-    """The attention function, with the scores and the pattern open to edits.
+) -> Float[Tensor, "batch head dest src"]:
+    """The attention pattern, with the scores open to edits.
 
     Args:
         sources: keys and values along the source axis, in one or more parts; a part may be one example's that all rows
@@ -47,10 +62,14 @@ def attention(
     query = query * scale
     products = torch.cat([grouped_product(query, keys.mT) for keys, _ in sources], -1)
     scores = edit_scores(masked_scores(products, mask, softcap, bias))
-    pattern = softmax(scores, sinks, query.dtype)
-    if padded:
-        pattern = torch.nan_to_num(pattern)
-    pattern = edit_pattern(pattern)
+    weights = softmax(scores, sinks, query.dtype)
+    return torch.nan_to_num(weights) if padded else weights
+
+
+def mixed(
+    pattern: Float[Tensor, "batch head dest src"], sources: Sequence[KeysValues]
+) -> Float[Tensor, "batch dest head d_value"]:
+    """``z = pattern v``, positions first."""
     parts = pattern.split([values.shape[2] for _, values in sources], -1)
     z, *others = [grouped_product(part, values) for part, (_, values) in zip(parts, sources, strict=True)]
     return sum(others, z).transpose(1, 2).contiguous()

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from workbench.models.attention_hook import AttentionEdits, AttentionInputs
+from workbench.models.attention_edits import AttentionEdits, AttentionInputs
 from workbench.models.layer_arguments import cut_argument, each_tensor, without_mask
 from workbench.models.pattern_formula import PatternFormula, formula_of
 from workbench.models.prefix_attention import Prefix
@@ -86,6 +86,15 @@ class ResumableLayers:
 
     def hook_name(self, site: str, layer: int) -> str:
         return self.model.hook_name(site, layer)
+
+    @property
+    def by_block(self) -> bool:
+        """Whether a layer's operator attends to all of a block, later positions among them."""
+        return any(operator.block > 1 for operator in self.model.operators.values())
+
+    def first_changed(self, position: int) -> int:
+        """The first position that a change at a position can reach, in a causal model."""
+        return self.model.first_changed(position)
 
     def base_run(
         self, inputs: Shaped[Tensor, "batch pos *rest"], taps: Mapping[int, Mapping[str, Tap]] | None = None
@@ -214,7 +223,8 @@ class ResumableLayers:
     def _prefix(self, base: LayersRun, layer: int, rows: Int[Tensor, "row"], start: int) -> Prefix:
         inputs = base.attention_inputs[layer]
         examples = None if base.size == 1 else rows
-        return Prefix(start, inputs.keys[:, :, :start], inputs.values[:, :, :start], inputs.mask, examples)
+        gates = {name: gate[:, :start] for name, gate in inputs.gates.items()}
+        return Prefix(start, inputs.keys[:, :, :start], inputs.values[:, :, :start], inputs.mask, examples, gates=gates)
 
     def _keys_until(
         self,
@@ -238,7 +248,12 @@ class ResumableLayers:
         args, kwargs = self._cut(base, layer, rows, start)
         with self.model.running(taps(start), {layer: edits}, must_fire=False), suppress(StopForward):
             self.model.layer(layer)(stream, *args, **kwargs)
-        return replace(prefix, own_keys=own[0].keys[:, :, :-1], own_values=own[0].values[:, :, :-1])
+        return replace(
+            prefix,
+            own_keys=own[0].keys[:, :, :-1],
+            own_values=own[0].values[:, :, :-1],
+            own_gates={name: gate[:, :-1] for name, gate in own[0].gates.items()},
+        )
 
     def _cut(
         self, base: LayersRun, layer: int, rows: Int[Tensor, "row"], start: int
@@ -257,7 +272,8 @@ def _truncated(base: LayersRun, length: int) -> LayersRun:
     inputs, calls = [], []
     for call, full in zip(base.calls, base.attention_inputs, strict=True):
         mask = None if full.mask is None else full.mask[:, :, :length, :length]
-        inputs.append(AttentionInputs(full.keys[:, :, :length], full.values[:, :, :length], mask))
+        gates = {name: gate[:, :length] for name, gate in full.gates.items()}
+        inputs.append(AttentionInputs(full.keys[:, :, :length], full.values[:, :, :length], mask, gates=gates))
 
         def cut(_: int, x: Tensor, full: AttentionInputs = full, mask: Tensor | None = mask) -> Tensor | None:
             return mask if x is full.mask else cut_argument(x, base, rows, slice(length), of_rows=False)

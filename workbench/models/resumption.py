@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from workbench.errors import UnsupportedModel, WorkbenchError
-from workbench.models.attention_hook import AttentionEdits, AttentionInputs
+from workbench.models.attention_edits import AttentionEdits, AttentionInputs
 from workbench.models.layer_arguments import Call, each_tensor, without_caches, without_mask
 from workbench.models.precision import HALF, TOLERANCE, at_least_float32
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
@@ -103,10 +103,15 @@ class _Layer:
         return _limit(self.entering[0], self.leaving[0])
 
 
-def changed_halfway(inputs: Shaped[Tensor, "two pos *rest"]) -> tuple[Shaped[Tensor, "two pos *rest"], int]:
-    """The inputs with other content from the middle position on, and that position: each has the other's end, reversed
-    (the same end in another order would change nothing where no position has a place)."""
+def changed_halfway(
+    inputs: Shaped[Tensor, "two pos *rest"], model: HookedModel | None = None
+) -> tuple[Shaped[Tensor, "two pos *rest"], int]:
+    """The inputs with other content from the middle position on (of `model`, from where its operators let a change
+    there reach), and that position: each has the other's end, reversed (the same end in another order would change
+    nothing where no position has a place)."""
     position, other = inputs.shape[1] // 2, inputs.clone()
+    if model is not None:
+        position = model.first_changed(position)
     other[:, position:] = inputs.flip(0)[:, position:].flip(1)
     return other, position
 
@@ -125,7 +130,7 @@ def prove_resumption(
         patterns: have every resumed layer compute its pattern explicitly, as edits of patterns do.
         base: the run of the inputs, where there is one.
     """
-    other, position = changed_halfway(inputs)
+    other, position = changed_halfway(inputs, model)
     with model.lock, model.state_put_back():
         base, changed = base or WatchedRun.of(model, inputs), WatchedRun.of(model, other)
         for layer, (output, stream) in enumerate(zip(base.outputs, base.layers.streams[1:], strict=True)):
@@ -137,9 +142,11 @@ def prove_resumption(
             why_not = f"is not possible, as its layers carry {n_streams} streams (resid_* and *_out are left out)"
             return Resumption(causal, why_not)
         try:
+            if not position or not model.position_keeps_earlier:
+                raise _NotCausal
             return Resumption(True, _why_not(model, base, changed, position, patterns))
         except _NotCausal:
-            return Resumption(False, _why_not(model, base, changed, 0, patterns, middle=position))
+            return Resumption(False, _why_not(model, base, changed, 0, patterns, middle=position or 1))
 
 
 def several_streams(run: LayersRun) -> int:
@@ -171,7 +178,8 @@ def _why_not(
                 raise _NotCausal
             stream = torch.stack([entering[0], unchanged[0], entering[1]])[:, start:]
             expected = torch.stack([leaving[0], layer.leaving[0][0], leaving[1]])
-            taps = {model.hook_name("pattern", index): lambda _: None} if patterns else {}
+            pattern = f"blocks.{index}.attn.hook_pattern"
+            taps = {pattern: lambda x: x} if patterns and pattern in model.hook_dict else {}
             try:
                 resumed = resumable.block(layer.run, index, rows, start, (stream,), lambda _, taps=taps: taps)[0]
             except FAILURES as error:

@@ -97,7 +97,8 @@ def adopt(model: HookedModel, checked: HookedModel) -> None:
     if "hook_z_gated" in checked.attention_hooks:
         model.hook_gated_z()
     hooks = [*model.block_hooks, *(f"attn.{hook}" for hook in model.attention_hooks)]
-    left_out = [hook for hook in hooks if f"blocks.0.{hook}" not in checked.hook_dict]
+    names = {name.split(".", 2)[2] for name in checked.hook_dict if name.startswith("blocks.")}
+    left_out = [hook for hook in hooks if hook not in names]
     if left_out:
         model.drop_hooks(*left_out)
 
@@ -186,7 +187,7 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
         hooks = ("attn.hook_pattern", "attn.hook_z", "hook_attn_out", "hook_mlp_out")
         seen: dict[str, Tensor] = {}
         names = {hook: f"blocks.{layer.index}.{hook}" for hook in hooks}
-        taps = {name: partial(seen.__setitem__, hook) for hook, name in names.items() if name in model.hook_dict}
+        taps = {name: partial(_written_back, seen, hook) for hook, name in names.items() if name in model.hook_dict}
         norm2, output = (
             find(root, name) if name else None
             for root, name in (
@@ -201,10 +202,10 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
                 raise _refuse(
                     model, f"attention of layer {layer.index} cannot be computed explicitly ({error})."
                 ) from None
-        pattern, z = seen.pop("attn.hook_pattern"), seen.pop("attn.hook_z")
+        pattern, z = seen.pop("attn.hook_pattern", None), seen.pop("attn.hook_z")
         if projected and (projected[0].numel() != z.numel() or not torch.equal(projected[0].flatten(), z.flatten())):
             model.z_is_projected = False
-        if pattern.shape[1] != model.n_heads:
+        if pattern is not None and pattern.shape[1] != model.n_heads:
             raise _refuse(model, f"layer {layer.index} has {pattern.shape[1]} heads, and n_heads is {model.n_heads}.")
         off = float((explicit - layer.after).abs().max())
         if not off <= layer.limit:
@@ -214,7 +215,9 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
                 "attention computed explicitly from q, k and v is not the model's own: in layer "
                 f"{layer.index} it differs by {off:.2g} of {added:.2g}.",
             )
-        if not sinks and not close(pattern.sum(-1), torch.ones_like(pattern[..., 0])):
+        operator = model.operators.get(layer.index)
+        sums_to_one = not sinks and (operator is None or operator.declared("row_stochastic"))
+        if pattern is not None and sums_to_one and not close(pattern.sum(-1), torch.ones_like(pattern[..., 0])):
             raise _refuse(model, f"the rows of layer {layer.index}'s pattern do not sum to one.")
         if reason := _why_not_the_branches(model, layer, explicit, seen, read):
             _leave_branches_out(model, f"in layer {layer.index} {reason}")
@@ -223,6 +226,12 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
             raise _refuse(model, f"in layer {layer.index}, {reason}.")
         by_weights = by_weights and len(seen) == 2 and writes_by_weights(model, layer.index, z, seen["hook_attn_out"])
     return by_weights
+
+
+def _written_back(seen: dict[str, Tensor], hook: str, x: Tensor) -> Tensor:
+    """Note an activation, and have it used as it is: a pattern that is written goes through the explicit form."""
+    seen[hook] = x
+    return x
 
 
 def _why_not_the_branches(

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from workbench.errors import HookError, UnknownName
-from workbench.models.attention_hook import AttentionEdits, Tap, set_edits
+from workbench.models.attention_edits import AttentionEdits, PartialTap, Tap
+from workbench.models.attention_hook import set_edits
 from workbench.models.norms import norm_bias, norm_scale
 
 if TYPE_CHECKING:
@@ -79,10 +81,10 @@ def split(name: str) -> tuple[int, str]:
 def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
     def call(x: Tensor) -> Tensor | None:
         fired.add(name)
-        shape = x.shape
+        shape, version = x.shape, _version(x)
         new = tap(x)
         if new is None:
-            return None
+            return None if version is not None and version == _version(x) else x  # changed in place
         if not isinstance(new, Tensor) or new.shape != shape:
             returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise HookError(
@@ -90,7 +92,12 @@ def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
             )
         return new.to(x.dtype)
 
-    return call
+    return replace(tap, tap=call) if isinstance(tap, PartialTap) else call
+
+
+def _version(x: Tensor) -> int | None:
+    """How often a tensor was changed in place; None where torch does not count."""
+    return None if x.is_inference() else x._version
 
 
 # --- how each site is reached -------------------------------------------------------------------------------------

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from workbench.models.attention_hook import is_causal
-from workbench.models.pattern_formula import HIDDEN
-from workbench.models.reference_attention import visible
+from workbench.models.explicit_attention import is_causal
+from workbench.models.reference_attention import HIDDEN, visible
 from workbench.models.resumable_layers import ResumableLayers
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel, Tap
 from workbench.patching.capture import Capture, taps_at
-from workbench.patching.cone import EditedRun, Write, run_edited
+from workbench.patching.cone import EditedRun, Write, first_changed, run_edited
 from workbench.patching.metric import Example, Metric
 from workbench.patching.scorer import Scorer
 
@@ -22,7 +22,7 @@ class BatchRuns:
 
     Attributes:
         ids: of the base runs. base: those runs; None where the model does not resume exactly.
-        first_difference: the first position at which a base run and its source run differ.
+        first_difference: the first position at which a base run and its source run differ, or the first of its block.
     """
 
     def __init__(
@@ -35,7 +35,10 @@ class BatchRuns:
         taps: Mapping[int, Mapping[str, Tap]] | None = None,
     ) -> None:
         self.resumable, self.inputs, self.members = resumable, inputs, group.members
-        self.length, self.first_difference, self.metric = group.length, group.first_difference, metric
+        self.length, self.metric = group.length, metric
+        self.first_difference = group.first_difference
+        if resumable.causal:
+            self.first_difference = first_changed(resumable, group.first_difference)
         self.ids = self.stacked(base_ids)
         self.base: Any = resumable.base_run(self.ids, taps) if resumable.resumes else None
         self.base_is_clean = base_ids is inputs.clean

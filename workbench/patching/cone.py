@@ -27,6 +27,15 @@ from workbench.models.resumable import BaseRun, ResumableModel, StopForward, Str
 CHUNK = 2048
 
 
+def first_changed(resumable: ResumableModel, position: int) -> int:
+    """The first position that a change at a position can reach: that itself where attention is causal, 0 where it is
+    not, and in between where a model says so (`first_changed(position)`, for operators that attend by block)."""
+    if not resumable.causal:
+        return 0
+    by_block = getattr(resumable, "first_changed", None)
+    return position if by_block is None else by_block(position)
+
+
 @dataclass(frozen=True)
 class EachPosition:
     """A change of each position by itself, so that no other has to be computed for it:

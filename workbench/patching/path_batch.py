@@ -15,7 +15,7 @@ from workbench.inputs.paired import Group, PairedInputs
 from workbench.models.resumable import ResumableModel
 from workbench.patching.batch_runs import BatchRuns
 from workbench.patching.capture import Capture, taps_at
-from workbench.patching.cone import EditedRun, Observer, Write, run_edited
+from workbench.patching.cone import EditedRun, Observer, Write, first_changed, run_edited
 from workbench.patching.metric import Metric
 from workbench.patching.settings import PathSettings
 from workbench.patching.sweep_batch import Cell
@@ -93,7 +93,7 @@ class PathBatch(BatchRuns):
                 scores = self._patch_receivers(runs, changed, position, receivers)
             else:
                 frozen = self.base_z.__getitem__ if self._attention_is_frozen(position, False) else None
-                scores = self._run_edited(runs, position if self.resumable.causal else 0, frozen)
+                scores = self._run_edited(runs, first_changed(self.resumable, position), frozen)
             for (k, cell), score in zip(changed, scores, strict=True):
                 values[k, index[cell]] = score
         return values, skipped
@@ -129,7 +129,7 @@ class PathBatch(BatchRuns):
         """
         if self.site != "z":
             return False
-        is_last = self.resumable.causal and position == self.base.length - 1
+        is_last = first_changed(self.resumable, position) == position == self.base.length - 1
         return self.settings.freeze == "all" or (self._one_step and (to_heads or is_last))
 
     def _patch_receivers(
@@ -138,8 +138,9 @@ class PathBatch(BatchRuns):
         """Run the senders up to the receivers' inputs, and patch these alone into the base run."""
         resumable, settings, n_runs = self.resumable, self.settings, len(runs)
         base, base_z, one_position = self.base, self.base_z, settings.freeze == "position"
-        first = position if resumable.causal else 0
-        if one_position and resumable.causal:  # nothing after the position matters
+        first = first_changed(resumable, position)
+        # Nothing after the position matters, unless what follows it in its block does.
+        if one_position and resumable.causal and not getattr(resumable, "by_block", False):
             base = resumable.truncate(base, position + 1)
             base_z = {depth: x[:, : position + 1] for depth, x in base_z.items()}
         hooks = {depth: resumable.hook_name(settings.into, depth % resumable.n_layers) for depth in receivers}

@@ -15,7 +15,7 @@ from workbench.models.resumable import ResumableModel
 from workbench.patching.batch_runs import BatchRuns
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.capture import Capture, taps_at
-from workbench.patching.cone import EditedRun, Write, full_forward_taps, is_pattern, run_edited
+from workbench.patching.cone import EditedRun, Write, first_changed, full_forward_taps, is_pattern, run_edited
 from workbench.patching.memory import chunk_for
 from workbench.patching.metric import Metric
 from workbench.patching.values import Values, ValuesByDepth, position_of
@@ -107,7 +107,7 @@ class SweepBatch(BatchRuns):
             runs.append(EditedRun(k, tuple(writes)))
             indices.append((k, i))
             start = min(self.first if p is None else p for p in positions)
-            starts.append(start if self.resumable.causal else 0)
+            starts.append(first_changed(self.resumable, start))
         skipped = scores.size - len(runs)
         progress(skipped)
         self.run_by_start(runs, indices, starts, scores, progress)

@@ -17,7 +17,7 @@ from workbench.cache.result_cache import ResultCache
 from workbench.core import Edit, Head
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.patching.batches import BATCH_SIZE
-from workbench.patching.cone import EditedRun, is_pattern
+from workbench.patching.cone import EditedRun, first_changed, is_pattern
 from workbench.patching.edits import Edits, argument_key, steps_key
 from workbench.patching.measure import Measurement, measure
 from workbench.patching.memory import keep_freed_memory
@@ -162,7 +162,7 @@ def _run_sets(
                 runs.append(EditedRun(k, tuple(write for m in members for write in writes[m])))
                 indices.append((k, s))
                 first = [_first_changed(edits.edits[m].kind, writes[m][0].position, group) for m in members]
-                starts.append(min(first) if batch.resumable.causal else 0)
+                starts.append(first_changed(batch.resumable, min(first)))
     progress(scores.size - len(runs))
     batch.run_by_start(runs, indices, starts, scores, progress)
     return scores

@@ -1,0 +1,147 @@
+"""Models with other operators: sweeps are what plain hooks on the same modules give in full forwards, and a sliding
+window is what Hugging Face computes of a configuration that has one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import MistralConfig, MistralForCausalLM
+
+import workbench as wb
+from tests.families import VOCABULARY, hooked, paired
+from tests.oracle.plain_hooks import Plain
+from workbench.models.language import HookedLM
+
+FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma3")
+OPERATORS = ("sliding-window(window=3, sinks=1)", "lightning", "lightning(norm=False)")
+
+
+def swapped(family: str, operator: str, layers: Any = "all") -> HookedLM:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they drop of Gemma's windows
+        return wb.swap(hooked(family), {layers: operator}, cache=False)
+
+
+def difference(logits: torch.Tensor, inputs: Any, i: int) -> float:
+    return float(logits[list(inputs.answer[i])].mean() - logits[list(inputs.wrong[i])].mean())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("site", ["z", "mlp_out"])
+def test_sweeps_are_what_plain_hooks_give(family: str, operator: str, site: str) -> None:
+    model, inputs = swapped(family, operator), paired(2)
+    assert model.resumable and model.causal
+    by = "head" if site == "z" else "layer"
+    sweep = wb.sweep(model, inputs, site=site, by=by, edit="zero", cache=False)
+    plain = Plain(model.hf, family)
+    heads = range(model.n_heads) if site == "z" else [None]
+    largest = 0.0
+    for i, ids in enumerate(inputs.clean):
+        logits = plain.logits(ids)
+        tolerance = max(1e-4, 1e-5 * float(logits.abs().max()))
+        for layer in range(model.n_layers):
+            for head in heads:
+
+                def zero(x: torch.Tensor, head: Any = head) -> None:
+                    (x if head is None else x[:, head]).zero_()
+
+                expected = difference(plain.logits(ids, (site, layer, zero)), inputs, i)
+                largest = max(largest, abs(expected - difference(logits, inputs, i)))
+                value = sweep.values[layer, head, i] if head is not None else sweep.values[layer, i]
+                assert value == pytest.approx(expected, abs=tolerance)
+    assert largest > 1e-2
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_a_sliding_window_is_hugging_faces_own(implementation: str) -> None:
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "attn_implementation": implementation,
+    }  # fmt: skip
+    own = MistralForCausalLM(MistralConfig(sliding_window=5, **sizes)).eval()
+    plain = MistralForCausalLM(MistralConfig(sliding_window=None, **sizes)).eval()
+    plain.load_state_dict({name: 5 * x for name, x in own.state_dict().items()})
+    own.load_state_dict(plain.state_dict())
+    ids = torch.randint(0, VOCABULARY, (2, 40), generator=torch.Generator().manual_seed(1))
+    model = wb.swap(HookedLM(plain), {"all": "sliding-window(window=5)"}, cache=False)
+    with torch.no_grad():
+        expected = own(ids).logits
+        assert float((plain(ids).logits - expected).abs().max()) > 0.1
+        assert torch.allclose(model(ids), expected, atol=1e-4)
+        assert torch.allclose(model.hf(ids).logits, expected, atol=1e-4)
+    _, cache = model.run_with_cache(ids)
+    reference = HookedLM(own).run_with_cache(ids)[1]
+    for name in ("blocks.1.attn.hook_pattern", "blocks.1.attn.hook_attn_scores", "blocks.0.attn.hook_z"):
+        assert torch.allclose(cache[name].clamp(min=-1e30), reference[name].clamp(min=-1e30), atol=1e-4)
+
+
+@pytest.mark.parametrize("operator", ["softmax", "sliding-window(window=4)", "lightning"])
+def test_padding_and_generation_are_as_without(operator: str) -> None:
+    model = swapped("llama", operator)
+    ids = torch.randint(3, VOCABULARY, (1, 9), generator=torch.Generator().manual_seed(2))
+    expected = model(ids)[0]
+    for left in (0, 4):
+        row = torch.zeros(1, 13, dtype=torch.long)
+        row[:, left : left + 9] = ids
+        mask = torch.zeros(1, 13, dtype=torch.long)
+        mask[:, left : left + 9] = 1
+        padded = model(row, attention_mask=mask)[0, left : left + 9]
+        assert torch.allclose(padded, expected, atol=1e-4 * float(expected.abs().max()))
+    longer = wb.generate(model, ids[0], max_new_tokens=3)
+    with_cache = model.hf.generate(ids, max_new_tokens=3, do_sample=False, use_cache=True)
+    assert torch.equal(longer, with_cache[0])
+
+
+def test_weights_are_shared_and_the_original_is_untouched() -> None:
+    model, ids = hooked("llama"), paired(1).clean[0][None]
+    before = model(ids)
+    changed = wb.swap(model, {0: "sliding-window(window=2)"}, cache=False)
+    own = {name.replace(".workbench_operator", ""): x.data_ptr() for name, x in changed.hf.named_parameters()}
+    assert own == {name: x.data_ptr() for name, x in model.hf.named_parameters()}
+    assert torch.equal(model(ids), before) and not torch.equal(changed(ids), before)
+    assert torch.equal(wb.swap(changed, {0: "softmax"}, cache=False)(ids), before)
+
+
+def test_reading_leaves_a_swapped_model_as_it_is_and_editing_goes_through_the_matrix() -> None:
+    model, ids = swapped("llama", "lightning(norm=False)"), paired(1).clean[0][None]
+    before = model(ids)
+    names = [
+        f"blocks.{layer}.attn.{hook}"
+        for layer in range(model.n_layers)
+        for hook in ("hook_z", "hook_pattern", "hook_v")
+    ]
+    output, cache = model.run_with_cache(ids, names_filter=names)
+    assert torch.equal(output, before)
+    for layer in range(model.n_layers):
+        pattern, v, z = (cache[f"blocks.{layer}.attn.hook_{site}"] for site in ("pattern", "v", "z"))
+        v = v.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
+        assert torch.allclose(torch.einsum("bhij,bjhd->bihd", pattern, v), z, atol=1e-4)
+    halved = model.run_with_hooks(ids, fwd_hooks=[("blocks.1.attn.hook_pattern", lambda x, hook: x / 2)])
+    by_z = model.run_with_hooks(ids, fwd_hooks=[("blocks.1.attn.hook_z", lambda x, hook: x / 2)])
+    assert torch.allclose(halved, by_z, atol=1e-4) and not torch.allclose(halved, before, atol=1e-2)
+
+
+def test_copies_and_the_cache_know_the_operators(tmp_path: Path) -> None:
+    from workbench.head_scores.random_weights import random_model
+    from workbench.models.bfloat16 import in_bfloat16
+
+    model, task = swapped("llama", "sliding-window(window=2)"), paired(2)
+    assert random_model(model).operators == in_bfloat16(model).operators == model.operators
+    ids = task.clean[0][None]
+    half = in_bfloat16(model)(ids).float()
+    assert (half - model(ids)).abs().mean() < 0.2 * (half - hooked("llama")(ids)).abs().mean()
+    sweeps = [
+        wb.sweep(m, task, cache=tmp_path)
+        for m in (hooked("llama"), model, swapped("llama", "sliding-window(window=3)"), swapped("llama", "lightning"))
+    ]
+    for sweep, m in zip(sweeps[1:], (model,), strict=False):
+        fresh = wb.sweep(m, task, cache=False)
+        assert np.allclose(sweep.values, fresh.values, atol=1e-5)
+    values = [sweep.values for sweep in sweeps]
+    assert all(not np.allclose(a, b, atol=1e-3) for i, a in enumerate(values) for b in values[:i])

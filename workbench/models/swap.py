@@ -1,0 +1,175 @@
+"""`swap`: a model of the same kind, with the same weights, whose layers use other attention operators."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import nn
+
+from workbench import arguments
+from workbench.attention.operator import BoundOperator, LayerShape, Operator, operator
+from workbench.cache import store_of
+from workbench.errors import UsageError
+from workbench.models.hooked import HookedModel
+from workbench.models.operator_check import check_operators
+from workbench.models.self_check import adopt
+from workbench.models.swapped_attention import SwappedOperator, operator_of
+from workbench.models.swapped_modules import put_in, swapped_operators
+
+Model = TypeVar("Model", bound=HookedModel)
+
+
+def swap(
+    model: Model,
+    operators: Mapping[Any, str | Operator | BoundOperator],
+    *,
+    bidirectional: bool = False,
+    grid: Sequence[int] = (),
+    before: int = 0,
+    cache: Any = None,
+) -> Model:
+    """The model with other attention operators in some layers. Weights are shared, and `model` is left as it is.
+
+    Operators on q, k and v go in where the layer calls its attention function. Softmax forms keep the family's mask,
+    caps and sinks; the others keep rotation and padding, and a warning says what they drop. What an operator has of its
+    own (``workbench operators NAME`` says what a swap makes up) is registered on the attention module: its parameters
+    are the model's. Hooks, recording, sweeps, path patching, scores, generation and the cache work as before; layers
+    whose operator has no matrix have no ``hook_pattern``.
+
+    Args:
+        model: any hooked model.
+        operators: layers → operator. Layers are a number, a range or list of numbers, or a text such as ``"10-19"``
+            or ``"all"``; an operator is a name with settings (``"sliding-window(window=32)"``), or an `Operator`.
+        bidirectional: allow operators that let a causal model's positions see later ones.
+        grid: sizes of the axes on which the positions lie, for operators on grids; before: positions ahead of it.
+        cache: where the check's verdict is kept (see `wb.record`).
+
+    Raises:
+        UnknownName: no such operator or setting.
+        UsageError: a layer that does not exist, an operator that cannot be swapped in, or a grid that it needs.
+        UnsupportedModel: the operator does not compute in this model what it says it does.
+
+    Examples:
+        >>> model = wb.load("tiny")
+        >>> swapped = wb.swap(model, {0: "sliding-window(window=4)"})
+        >>> {layer: str(operator) for layer, operator in swapped.operators.items()}
+        {0: 'sliding-window(window=4)'}
+    """
+    arguments.instance("model", model, HookedModel, "a hooked model")
+    chosen = operators_by_layer("operators", operators, model.n_layers)
+    bidirectional = arguments.flag("bidirectional", bidirectional)
+    sizes = arguments.sequence("grid", grid, "the sizes of the grid's axes")
+    sizes = tuple(arguments.whole_number("grid", size, at_least=1) for size in sizes)
+    before = arguments.whole_number("before", before, at_least=0)
+    for layer, bound in chosen.items():
+        _require_swappable(model, layer, bound, bidirectional, sizes)
+    root = getattr(model, "peft", None) or model.hf
+    shared: dict[int, Any] = {id(x): x for x in (*root.parameters(), *root.buffers())}
+    with model.lock:
+        hf = copy.deepcopy(root, shared)
+    for layer, bound in chosen.items():
+        put_in(_attention_of(model, hf, layer), swapped_operator(model, layer, bound, sizes, before))
+    provenance = {**model.provenance, "operators": written(swapped_operators(_attentions(model, hf)))}
+    try:
+        swapped = type(model)(hf, model.processor, provenance, check=False)
+    except TypeError as error:
+        raise UsageError(
+            f"{type(model).__name__} is not made by (hf, processor, provenance, check=...), as every hooked model is: "
+            f"{error}."
+        ) from error
+    adopt(swapped, model)
+    swapped.proofs.of = None
+    swapped.identity.take_over(model.identity)
+    check_operators(swapped, store_of(cache))
+    return swapped
+
+
+def copy_operators(model: HookedModel, hf: nn.Module) -> None:
+    """Put the operators of a model into another one of the same configuration, with parameters of their own."""
+    for layer, attention in enumerate(model.attentions):
+        if (swapped := operator_of(attention)) is not None:
+            new = swapped_operator(model, layer, swapped.operator, swapped.grid, swapped.before)
+            put_in(_attention_of(model, hf, layer), new)
+
+
+def swapped_operator(
+    model: HookedModel, layer: int, bound: BoundOperator, grid: tuple[int, ...] = (), before: int = 0
+) -> SwappedOperator:
+    """What goes into one layer of a model for an operator."""
+    sizes = (model.n_heads, model.n_kv_heads, model.d_head, model.d_head, model.d_model)
+    shape = LayerShape(layer, model.n_layers, *sizes)
+    own = None if bound.operator.module is None else bound.operator.module(shape, bound.settings)
+    swapped = SwappedOperator(bound, shape, model.anatomy, own, grid, before)
+    return swapped.to(model.device, model.dtype).train(model.hf.training)
+
+
+def operators_by_layer(name: str, operators: Any, n_layers: int) -> dict[int, BoundOperator]:
+    """Layer → operator, of ``{4: "uniform", "10-19": "lightning", range(2): …}``.
+
+    Raises:
+        UnknownName: no such operator or setting.
+        UsageError: a layer that does not exist, or that is named twice.
+    """
+    do = f"Give a mapping such as {{4: 'sliding-window(window=32)', '10-19': 'lightning'}} as {name}."
+    result: dict[int, BoundOperator] = {}
+    for layers, value in arguments.mapping(name, operators, "layers → operator", do=do).items():
+        bound = operator(value)
+        for layer in layers_of(name, layers, n_layers):
+            if layer in result:
+                raise UsageError(f"{name}: layer {layer} is given two operators. Give it one.")
+            result[layer] = bound
+    if not result:
+        raise arguments.refusal(name, operators, "at least one layer", do)
+    return dict(sorted(result.items()))
+
+
+def layers_of(name: str, layers: Any, n_layers: int) -> tuple[int, ...]:
+    """The layers of a number, a range or list of numbers, or a text: ``"4"``, ``"10-19"``, ``"1,3,5"``, ``"all"``."""
+    if not isinstance(layers, str):
+        return arguments.indices(name, layers, n_layers, "layer")
+    if layers.strip() == "all":
+        return tuple(range(n_layers))
+    numbers: list[int] = []
+    for part in layers.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if match is None:
+            raise arguments.refusal(name, layers, "layers such as '4', '10-19' or 'all'")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return arguments.indices(name, numbers, n_layers, "layer")
+
+
+def written(operators: Mapping[int, BoundOperator]) -> dict[str, str]:
+    """Operators as a user types them, by layer (JSON-able)."""
+    return {str(layer): str(bound) for layer, bound in operators.items()}
+
+
+def _require_swappable(
+    model: HookedModel, layer: int, bound: BoundOperator, bidirectional: bool, grid: tuple[int, ...]
+) -> None:
+    role = bound.operator.role
+    if role not in ("mixer", "gate"):
+        reason = "it has two streams" if role == "pair" else "it is a function of what attention gives"
+        raise UsageError(f"{bound} cannot replace attention: {reason}. Swap in a mixer (see workbench operators).")
+    if bound.causal == "no" and model.causal and not bidirectional:
+        raise UsageError(
+            f"{bound} lets positions see later ones, and {type(model.hf).__name__} is causal. To do it all the same: "
+            "bidirectional=True."
+        )
+    if "grid" in bound.operator.needs and not grid and model.causal:
+        raise UsageError(f"{bound} in layer {layer} needs the grid of the positions. Give grid=(rows, columns).")
+
+
+def _attentions(model: HookedModel, hf: nn.Module) -> list[nn.Module]:
+    return [_attention_of(model, hf, layer) for layer in range(model.n_layers)]
+
+
+def _attention_of(model: HookedModel, hf: nn.Module, layer: int) -> nn.Module:
+    """The attention module of a layer in a copy of the model's module."""
+    root = getattr(model, "peft", None) or model.hf
+    if type(hf) is not type(root):  # the same configuration without adapters
+        root = model.hf
+    name = next(name for name, module in root.named_modules() if module is model.attentions[layer])
+    return hf.get_submodule(name)
