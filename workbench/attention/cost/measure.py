@@ -100,10 +100,12 @@ def measure_call(call: Callable[[], Any], *, repeats: int = 3) -> Measured:
 def peak_bytes(call: Callable[[], Any]) -> int:
     """The most memory that a call held at once, over what was held before, as PyTorch's CPU allocator reports it.
 
-    Every allocation and release is seen, inside of kernels too: Σ of their sizes in order, at its largest.
+    Every allocation is seen, inside of kernels too, and its release: Σ of their sizes in order, at its largest. The
+    release of what was held before is not seen, so that it makes no room. All threads of the process count.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read once: else it prints two lines for each recording
-    with profile(profile_memory=True) as recorded:
+    recorded = profile(profile_memory=True)
+    with recorded:
         result = call()
     del result  # released after the recording, so that the output counts
     assert recorded.kineto_results is not None

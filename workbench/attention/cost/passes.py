@@ -146,13 +146,14 @@ def passes(cascade: str | Sequence[Einsum], fibre: Sequence[str] = KEYS) -> int:
 
 def _einsum(text: str) -> Einsum:
     left, equals, right = text.partition("=")
-    outputs = [_read(*match, text) for match in _TENSOR.findall(left)]
+    outputs = [_read(match, text) for match in _TENSOR.finditer(left)]
     if not equals or len(outputs) != 1 or _TENSOR.sub("", left).strip() or outputs[0].shifted:
         raise BadInput(f"{text!r}: expected an Einsum, such as 'QK[p,m1,m0] = Q[p,e] K[m1,m0,e]'.")
-    return Einsum(text, outputs[0], tuple(_read(*match, text) for match in _TENSOR.findall(right)))
+    return Einsum(text, outputs[0], tuple(_read(match, text) for match in _TENSOR.finditer(right)))
 
 
-def _read(tensor: str, indices: str, text: str) -> Read:
+def _read(match: re.Match[str], text: str) -> Read:
+    tensor, indices = match[1], match[2]
     entries = [entry.strip() for entry in indices.split(",")] if indices.strip() else []
     matches = [_INDEX.match(entry) for entry in entries]
     if not all(matches):

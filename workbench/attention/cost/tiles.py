@@ -86,8 +86,8 @@ def mask(
         True
     """
     result = torch.ones(1, 1, dtype=torch.bool)
-    for n, *settings in _dimensions(grid, window_size, stride, dilation, causal):
-        result = torch.kron(result, _line_mask(n, *settings))
+    for settings in _dimensions(grid, window_size, stride, dilation, causal):
+        result = torch.kron(result, _line_mask(*settings))
     return result
 
 
@@ -229,6 +229,8 @@ def _checked(n: Any, size: Any, stride: Any, dilation: Any, causal: Any) -> tupl
             if size > 1
             else "Give the number of keys, or -1 for all (without a dilation)."
         )
-        raise refusal("size", size, f"a window from 1 to {n // dilation}", do, because=f"{n} / {dilation} positions")
+        raise refusal(
+            "size", size, f"a window from 1 to {n // dilation}", do, because=f"size · dilation is at most n={n}"
+        )
     stride = whole_number("stride", stride, at_least=1, at_most=size)
     return n, size, stride, dilation, flag("causal", causal)

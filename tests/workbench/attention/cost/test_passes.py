@@ -23,7 +23,7 @@ SQUARES[] = mean square X[m1,m0]
 VAR[] = SQUARES[] - square MU[]
 Y[m1,m0] = (X[m1,m0] - MU[]) / root VAR[]
 """
-#: As FuseMax's artifact writes what unfused attention and FLAT compute (workspace/src/accel/stable_softmax.py, f543beb).
+#: As FuseMax's artifact writes what unfused attention and FLAT compute (src/accel/stable_softmax.py, f543beb).
 ARTIFACT = """
 QK[b,h,m,p] = Q[b,h,e,p] K[b,h,e,m]
 M[b,h,p] = QK[b,h,m,p]
