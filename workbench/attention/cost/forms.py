@@ -12,7 +12,7 @@ mean, stored weights   uniform, static
 block-selected softmax block-mixture, video-block-mixture, bi-level-routing
 pooled softmax         pyramid-sparse
 proxy-selected softmax proxy-heads
-linear                 linear, block-linear, simplified-linear
+linear                 linear, block-linear, simplified-linear (its convolution is not counted)
 decayed linear         lightning
 delta                  delta, gated-delta
 gradient memory        moneta, yaad, memora

@@ -100,7 +100,7 @@ def levels(cascade: str | Sequence[Einsum], fibre: Sequence[str] = KEYS) -> dict
       are read again), else 1. Its output streams if it keeps the first rank of the fibre.
     - It iterates over the first rank only, one value a tile: the largest level among its inputs, without a pass of its
       own. Its output streams if it keeps that rank and none of its inputs waits for the end of a pass.
-    - It iterates over neither: the largest level among its inputs, at the end of that pass.
+    - It does not iterate over the first rank: the largest level among its inputs, at the end of that pass.
 
     The family of an output is the union of its inputs'. A value at a previous place of the fibre is a running value and
     has the level of the tensor; one at a previous place of another rank comes from outside.

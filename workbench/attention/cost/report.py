@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any
 
 from workbench.arguments import function, sequence, text, whole_number
@@ -74,8 +75,9 @@ def report(
     kind = form_of(form)
     if run is not None:
         function("run", run)
-    is_one = isinstance(length, int)
-    lengths = (length,) if is_one else sequence("length", length, "a number of positions, or several")
+    lengths = (
+        (length,) if isinstance(length, Integral) else sequence("length", length, "a number of positions, or several")
+    )
     rows = []
     for entry in lengths:
         positions = whole_number("length", entry, at_least=1)

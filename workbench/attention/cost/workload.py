@@ -15,7 +15,8 @@ class Workload:
         length: positions: as many queries as keys.
         d_head: width of queries and keys. d_value: of values; None: the same.
         n_heads, n_kv_heads: heads; None: as many for keys and values. batch: inputs.
-        causal: whether a position sees itself and earlier ones alone; else all. A form may disregard it.
+        causal: whether a position sees itself and earlier ones alone; else all. Recurrences over blocks that see all of
+            themselves (block-linear) need no weights within a block: they count as not causal.
         pairs: pairs of a query and a key that one head weighs; None: all that causality leaves.
         scored: pairs of a query and a block's mean (or a key, by the form) that are scored to select; None: all.
         block: keys of a chunk or block.
