@@ -46,7 +46,8 @@ class Form:
         title: what it computes.
         cascade: the kernel's Einsums. written: those of the definition, with every weight.
         reads: keys and values are read by every tile of queries (``"tiles"``); everything is read once
-            (``"once"``); or stored weights once, and values by every tile (``"values"``).
+            (``"once"``), or the values alone (``"values once"``); or stored weights once, and values by every tile
+            (``"values"``).
         pairs: pairs of a query and a key that are weighed; None: no pairs are.
         weigh: FLOPs, those of the selection apart. exponentials: exponentials, powers and logarithms; those of features
             are elu's.
@@ -61,7 +62,7 @@ class Form:
     title: str
     cascade: str
     written: str
-    reads: Literal["tiles", "once", "values"] = "tiles"
+    reads: Literal["tiles", "once", "values", "values once"] = "tiles"
     pairs: Count | None = lambda work: work.seen
     weigh: Count = workload.weighing
     exponentials: Count = lambda work: work.seen
@@ -157,7 +158,7 @@ FORMS: dict[str, Form] = {
         title="nothing moves between positions",
         cascade=cascades.POSITION_WISE,
         written=cascades.POSITION_WISE,
-        reads="once",
+        reads="values once",
         pairs=None,
         per_head=True,
         weigh=lambda _: 0,
@@ -168,7 +169,7 @@ FORMS: dict[str, Form] = {
         title="the mean of the values",
         cascade=cascades.MEAN,
         written=cascades.MEAN,
-        reads="once",
+        reads="values once",
         pairs=None,
         per_head=True,
         weigh=lambda work: work.length * work.values,

@@ -90,7 +90,8 @@ def bytes_moved(form: Form, work: Workload, *, resident: int = RESIDENT, buffer:
     Keys and values that are read by tiles of queries: ``w [L (E + F) + ⌈L / P₀⌉ n (E + F)]``, where n is the number of
     keys that a query sees on average, a lower bound (queries of a tile may see different ones); and
     ``w ⌈L / P₀⌉ s E`` for s keys (or blocks' means) that it scores to select. Read once: ``2 w L (E + F)``, and the
-    state twice a chunk if it does not fit into the buffer. What is pooled is read once more.
+    state twice a chunk if it does not fit into the buffer; without queries and keys ``2 w L F``. What is pooled is read
+    once more.
 
     A multi-pass kernel is taken to compute weights again rather than to store them. Units: bytes.
 
@@ -99,12 +100,13 @@ def bytes_moved(form: Form, work: Workload, *, resident: int = RESIDENT, buffer:
     """
     whole_number("resident", resident, at_least=1)
     whole_number("buffer", buffer, at_least=1)
-    once = 2 * work.length * work.width
     tiles = -(-work.length // resident)
     pairs = 0 if form.pairs is None else form.pairs(work)
     if form.reads == "once":
         state = 0 if form.state is None else form.state(work)
-        numbers = once + (2 * state * work.n_blocks if state * work.bytes_each > buffer else 0)
+        numbers = 2 * work.length * work.width + (2 * state * work.n_blocks if state * work.bytes_each > buffer else 0)
+    elif form.reads == "values once":
+        numbers = 2 * work.length * work.values
     elif form.reads == "values":
         numbers = work.length * work.values + _read(tiles, pairs, work.length) * work.values + pairs
     else:

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from workbench.attention.cost.forms import FORMS, form
 from workbench.attention.cost.traffic import state_bytes
 from workbench.attention.cost.workload import Workload
+from workbench.attention.operator import operator
 from workbench.errors import UnknownName, UsageError
 from workbench.registry import OPERATORS
 
@@ -131,6 +132,15 @@ def test_decayed_linear_in_chunks(length):
             state = state + k[at].mT @ v[at]
 
     assert form("decayed linear").flops(work) == counted(run)
+
+
+def test_the_price_of_lightning_is_what_the_operator_computes():
+    """All but the first chunk's product with a state and the last one's addition to it, which it leaves out."""
+    q, k, v = (torch.randn(1, 3, 300, d) for d in (8, 8, 6))
+    lightning = operator("lightning")
+    work = Workload(length=300, d_head=8, d_value=6, block=64)
+    done = counted(lambda: lightning.z(q, k, v, lightning.call(scale=1.0, causal=True)))
+    assert form(lightning.operator.form).flops(work) * 3 - done == 3 * 2 * (64 + 300 % 64) * 8 * 6
 
 
 @pytest.mark.parametrize("causal", [True, False])

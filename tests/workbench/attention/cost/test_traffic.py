@@ -59,9 +59,11 @@ def test_what_is_seen_is_read():
 
 
 def test_a_recurrence_reads_everything_once():
-    for name in ("linear", "decayed linear", "delta", "query-free", "mean"):
-        work = Workload(length=777, d_head=16, d_value=8)
+    work = Workload(length=777, d_head=16, d_value=8)
+    for name in ("linear", "decayed linear", "delta", "query-free"):
         assert bytes_moved(form(name), work) == 4 * 2 * 777 * 24, name
+    for name in ("mean", "position-wise"):
+        assert bytes_moved(form(name), work) == 4 * 2 * 777 * 8, name
     work = Workload(length=640, d_head=64, block=64)
     spilled = bytes_moved(form("decayed linear"), work, buffer=64 * 64 * 4 - 1)
     assert spilled - bytes_moved(form("decayed linear"), work, buffer=64 * 64 * 4) == 4 * 2 * 64 * 64 * 10
