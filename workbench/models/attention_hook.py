@@ -27,6 +27,7 @@ from workbench.errors import UnsupportedModel
 from workbench.models import prefix_attention
 from workbench.models.attention_edits import AttentionEdits, AttentionInputs, expanded, tapped_heads, tapped_site
 from workbench.models.explicit_attention import ExplicitAttention, is_causal
+from workbench.models.kernel_notes import OWN, note_kernel
 from workbench.models.swapped_attention import operator_of, swapped_attention
 
 #: Hugging Face's signature: ``f(module, query, key, value, attention_mask, **kwargs) -> (z, weights | None)``.
@@ -133,6 +134,7 @@ def hooked_attention(
     if operator is not None:
         return swapped_attention(operator, module, edits or AttentionEdits(), query, key, value, attention_mask, kwargs)
     if edits is None:
+        note_kernel(module, OWN, "nothing is hooked")
         return implementation(module, query, key, value, attention_mask, **kwargs)
     n_heads, prefix = query.shape[1], edits.prefix
     query = tapped_heads(edits, "q", query)
@@ -150,13 +152,23 @@ def hooked_attention(
     def kernel() -> Tensor:
         """z where the pattern is not edited, as fast as it can be had."""
         if prefix is not None and prefix_attention.is_plain(prefix, query, key, value, kwargs):
+            note_kernel(module, "prefix", "the run resumes from earlier keys and values")
             return prefix_attention.attention(query, key, value, prefix, kwargs["scaling"], is_causal(module, kwargs))
         if prefix is not None or edits.expand:
+            why = "the layer resumes, with a mask or a cap" if prefix is not None else "heads have keys or values apart"
+            note_kernel(module, "explicit", why)
             return explicit().z()
+        note_kernel(module, OWN, "the pattern is only read" if edits.on_pattern else "no pattern is hooked")
         z, weights[0] = implementation(module, query, key, value, attention_mask, **kwargs)
         return z
 
     if edits.frozen is not None:
+        note_kernel(module, "none", "z is frozen")
         return tapped_site(edits, "z", edits.frozen), None
-    z = explicit().edited(kernel) if edits.on_pattern else kernel()
+    if edits.on_pattern:
+        z = (form := explicit()).edited(kernel)
+        if form.changed:
+            note_kernel(module, "explicit", f"the pattern of {form.changed} is edited")
+    else:
+        z = kernel()
     return tapped_site(edits, "z", z), weights[0]

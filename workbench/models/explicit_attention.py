@@ -61,6 +61,8 @@ class ExplicitAttention:
         self.bias = None if bias is None else bias[:, :, -dest:]
         self.softcap, self.sinks = arguments.get("softcap"), arguments.get("s_aux")
         self.src = src
+        #: Of which heads the taps changed the pattern.
+        self.changed = ""
 
     @property
     def has_bias(self) -> bool:
@@ -91,16 +93,24 @@ class ExplicitAttention:
     def edited(self, kernel: Callable[[], Z]) -> Z:
         """z after the taps on the scores and the pattern; what they leave alone is as `kernel` gives it."""
         heads, rows = self.edits.parts()
+        if rows is None and heads is not None and len(heads) == self.query.shape[1]:
+            heads = None
         sub = self if heads is None and rows is None else self._part(heads, rows)
         changes = _Changes(self.edits)
         pattern = changes.tap("pattern", sub._pattern(changes))
         differentiable = torch.is_grad_enabled() and pattern.requires_grad
         if not changes.any and not differentiable:
             return kernel()
+        if changes.any:
+            self.changed = (
+                "all heads" if heads is None else f"head{'s' * (len(heads) > 1)} {', '.join(map(str, heads))}"
+            )
         z = reference_attention.mixed(pattern, sub.sources)
         if sub is self:
-            return z
+            return z if changes.any else with_gradient_of(kernel(), z)
         whole = kernel().clone()
+        if not changes.any:
+            return whole
         batch, first = whole.shape[0], self.src - self.query.shape[2]
         at_rows = torch.arange(whole.shape[1]) if rows is None else torch.tensor(rows) - first
         at_heads = torch.arange(whole.shape[2]) if heads is None else torch.tensor(heads)
@@ -135,6 +145,11 @@ class ExplicitAttention:
             padded=self.padded,
             edit_scores=reference_attention.unchanged if changes is None else lambda x: changes.tap("scores", x),
         )
+
+
+def with_gradient_of(value: Tensor, like: Tensor) -> Tensor:
+    """`value` bit for bit, with the gradient of `like`, which equals it up to rounding."""
+    return value.detach() + (like - like.detach())
 
 
 class _Changes:

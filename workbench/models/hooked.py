@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -28,6 +28,7 @@ from workbench.models.explicit_attention import is_causal
 from workbench.models.hook_arguments import check_gradients
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, ordered_hooks
 from workbench.models.identity import Identity
+from workbench.models.kernel_notes import OWN, forget_kernel, kernel_of
 from workbench.models.modality import Modality, Sizes
 from workbench.models.norms import is_norm, norm_eps
 from workbench.models.placement import device_of, require_one_device
@@ -36,6 +37,9 @@ from workbench.models.projections import bias_of
 from workbench.models.proofs import Proofs
 from workbench.models.swapped_modules import leave_out_patterns, swapped_operators
 from workbench.models.taps import tapped
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class HookedModel(Modality, CheckedHooks):
@@ -168,6 +172,8 @@ class HookedModel(Modality, CheckedHooks):
         """Hold the model for one run with `taps` (hook name → function) in place. A second thread waits."""
         with self.lock:
             if not taps and not attention_edits:
+                for module in self.attentions:
+                    forget_kernel(module)
                 yield
                 return
             with ExitStack() as stack:
@@ -208,6 +214,25 @@ class HookedModel(Modality, CheckedHooks):
     def state_put_back(self) -> AbstractContextManager[None]:
         """While it lasts, modules may change what they keep beside parameters (`workbench.models.module_state`)."""
         return module_state.state_put_back(module_state.modules_with_state(self.hf))
+
+    def kernels(self) -> pd.DataFrame:
+        """How each layer's attention was computed when it last ran: ``layer, kernel, why``, a row a layer.
+
+        The kernel is the model's own attention function by name, the operator that was swapped in, or the explicit
+        form, which only layers need whose pattern is edited (of the heads that are edited, where the edit says so), or
+        which resume under a mask.
+
+        Examples:
+            >>> model = wb.load("tiny")
+            >>> _ = model.run_with_hooks("So Mary", fwd_hooks=[("blocks.1.attn.hook_pattern", lambda x, hook: 0 * x)])
+            >>> model.kernels()["kernel"].tolist()
+            ['sdpa', 'explicit']
+        """
+        import pandas as pd
+
+        notes = [kernel_of(module) for module in self.attentions]
+        rows = [(i, self.attention_implementation if name == OWN else name, why) for i, (name, why) in enumerate(notes)]
+        return pd.DataFrame(rows, columns=pd.Index(["layer", "kernel", "why"]))
 
     # --- sites ----------------------------------------------------------------------------------------------------
 

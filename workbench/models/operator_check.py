@@ -90,7 +90,7 @@ def _compute_what_they_say(model: HookedModel, run: WatchedRun) -> None:
 
         def written_back(x: Tensor, patterns: list[Tensor] = patterns) -> Tensor:
             patterns.append(x)
-            return x
+            return x.clone()
 
         with model.running({hook: written_back}):
             try:

@@ -1,11 +1,12 @@
-"""From rotated q and k back to the attention pattern: what a layer does between them, as plain data.
+"""From rotated q and k back to the attention pattern: what a layer does between them, as plain data, also where another
+operator does it.
 
 A pattern grows with the square of the length and q and k do not, so the cache stores those and this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,16 +14,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.models.attention_edits import AttentionInputs
+from workbench.attention.operator import operator
+from workbench.models.attention_edits import AttentionInputs, expanded
 from workbench.models.explicit_attention import is_causal
 from workbench.models.reference_attention import HIDDEN, grouped_product, masked_scores, softmax, visible
+from workbench.models.swapped_attention import SwappedOperator, operator_of
+from workbench.registry import OPERATORS
 
 
 @dataclass(frozen=True)
 class PatternFormula:
     """``pattern = softmax(cap · tanh(scale · q kᵀ / cap) + mask)`` of one layer at one length, a sink beside each row.
 
-    `window` counts the positions that a destination sees, itself included; None for all earlier ones.
+    `window` counts the positions that a destination sees, itself included; None for all earlier ones. With an
+    `operator` it is that one's matrix; `place` is its layer, how many layers and KV heads there are, how many positions
+    are before the grid, and the grid.
     """
 
     scale: float
@@ -30,16 +36,45 @@ class PatternFormula:
     window: int | None = None
     softcap: float | None = None
     sinks: tuple[float, ...] | None = None
+    operator: str | None = None
+    place: tuple[int, ...] = ()
 
     def pattern(
-        self, q: Float[Tensor, "pos head d_head"], k: Float[Tensor, "pos kv_head d_head"]
-    ) -> Float[Tensor, "head pos pos"]:
-        """The pattern of one prompt, in the arithmetic of Hugging Face's eager attention."""
+        self,
+        q: Float[Tensor, "pos head d_head"],
+        k: Float[Tensor, "pos kv_head d_head"],
+        heads: Sequence[int] | None = None,
+    ) -> Float[Tensor, "some_head pos pos"]:
+        """The pattern of one prompt, in the arithmetic of Hugging Face's eager attention; of all heads or some."""
         query, keys, length = q.transpose(0, 1)[None], k.transpose(0, 1)[None], len(q)
+        if self.operator is not None:
+            pattern = self._of_operator(query, expanded(keys, query.shape[1]))[0]
+            return pattern if heads is None else pattern[list(heads)]
+        if heads is not None:
+            group = query.shape[1] // keys.shape[1]
+            query, keys = query[:, list(heads)], keys[:, [head // group for head in heads]]
         mask = visible(length, length, self.causal, self.window, q.device)
         scores = masked_scores(grouped_product(query * self.scale, keys.mT), mask, self.softcap)
         sinks = None if self.sinks is None else torch.tensor(self.sinks, device=q.device)
+        if sinks is not None and heads is not None:
+            sinks = sinks[list(heads)]
         return softmax(scores, sinks, q.dtype)[0]
+
+    def _of_operator(
+        self, query: Float[Tensor, "1 head pos d_head"], keys: Float[Tensor, "1 head pos d_head"]
+    ) -> Float[Tensor, "1 head pos pos"]:
+        layer, n_layers, n_kv_heads, before, *grid = self.place
+        bound = operator(self.operator or "")
+        call = bound.call(
+            scale=self.scale,
+            causal=self.causal,
+            layer=layer,
+            n_layers=n_layers,
+            n_kv_heads=n_kv_heads,
+            before=before,
+            grid=tuple(grid),
+        )
+        return bound.pattern(query, keys, call)
 
     def plain(self) -> dict[str, Any]:
         """The formula as a JSON-able mapping."""
@@ -49,7 +84,8 @@ class PatternFormula:
     def from_plain(cls, formula: Mapping[str, Any]) -> PatternFormula:
         """The inverse of `plain`."""
         sinks = formula.get("sinks")
-        return cls(**{**formula, "sinks": None if sinks is None else tuple(sinks)})
+        place = tuple(formula.get("place", ()))
+        return cls(**{**formula, "sinks": None if sinks is None else tuple(sinks), "place": place})
 
 
 def formula_of(module: nn.Module, inputs: AttentionInputs) -> PatternFormula | None:
@@ -64,12 +100,32 @@ def formula_of(module: nn.Module, inputs: AttentionInputs) -> PatternFormula | N
             return None
         causal, window = True, None if width == length else width
     sinks, scale = arguments.get("s_aux"), arguments.get("scaling")
+    if (swapped := operator_of(module)) is not None:
+        is_plain = window is None and sinks is None and arguments.get("softcap") is None
+        is_softmax_form = swapped.operator.operator.mask is not None
+        return _formula_of_operator(swapped, inputs, causal) if is_plain or not is_softmax_form else None
     return PatternFormula(
         scale=float(inputs.keys.shape[-1] ** -0.5 if scale is None else scale),
         causal=causal,
         window=window,
         softcap=arguments.get("softcap"),
         sinks=None if sinks is None else tuple(sinks.flatten().tolist()),
+    )
+
+
+def _formula_of_operator(swapped: SwappedOperator, inputs: AttentionInputs, causal: bool) -> PatternFormula | None:
+    """The formula of a layer with another operator, where that needs nothing but q and k, and has a name."""
+    bound, shape = swapped.operator, swapped.shape
+    name = bound.operator.name
+    by_name = name in OPERATORS.names() and OPERATORS[name] is bound.operator
+    if not by_name or not bound.has_pattern or swapped.own is not None or inputs.gates:
+        return None
+    scale = inputs.arguments.get("scaling")
+    return PatternFormula(
+        scale=float(inputs.keys.shape[-1] ** -0.5 if scale is None else scale),
+        causal=causal and bound.keeps_causality,
+        operator=str(bound),
+        place=(shape.layer, shape.n_layers, shape.n_kv_heads, swapped.before, *swapped.grid),
     )
 
 

@@ -179,7 +179,7 @@ def _why_not(
             stream = torch.stack([entering[0], unchanged[0], entering[1]])[:, start:]
             expected = torch.stack([leaving[0], layer.leaving[0][0], leaving[1]])
             pattern = f"blocks.{index}.attn.hook_pattern"
-            taps = {pattern: lambda x: x} if patterns and pattern in model.hook_dict else {}
+            taps = {pattern: Tensor.clone} if patterns and pattern in model.hook_dict else {}
             try:
                 resumed = resumable.block(layer.run, index, rows, start, (stream,), lambda _, taps=taps: taps)[0]
             except FAILURES as error:

@@ -231,7 +231,7 @@ def _layers_are_as_taken(model: HookedModel, run: WatchedRun) -> bool:
 def _written_back(seen: dict[str, Tensor], hook: str, x: Tensor) -> Tensor:
     """Note an activation, and have it used as it is: a pattern that is written goes through the explicit form."""
     seen[hook] = x
-    return x
+    return x.clone()
 
 
 def _why_not_the_branches(

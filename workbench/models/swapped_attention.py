@@ -17,7 +17,8 @@ from workbench.attention.operator import BoundOperator, LayerShape, OperatorModu
 from workbench.errors import HookError, UnsupportedModel
 from workbench.models.anatomy import Anatomy
 from workbench.models.attention_edits import AttentionEdits, AttentionInputs, expanded, tapped_heads, tapped_site
-from workbench.models.explicit_attention import ExplicitAttention, is_causal
+from workbench.models.explicit_attention import ExplicitAttention, is_causal, with_gradient_of
+from workbench.models.kernel_notes import note_kernel
 from workbench.models.reference_attention import HIDDEN, visible
 
 #: The name of the child of an attention module that holds its operator.
@@ -127,6 +128,7 @@ def swapped_attention(
         key, value = torch.cat([prefix.own_keys, key], 2), torch.cat([prefix.own_values, value], 2)
         gates = {name: torch.cat([prefix.own_gates[name], gate], 1) for name, gate in gates.items()}
     if edits.frozen is not None:
+        note_kernel(module, "none", "z is frozen")
         return tapped_site(edits, "z", edits.frozen), None
     run = _Run(swapped, module, edits, query, key, value, mask, arguments, gates)
     z = run.softmax_form() if swapped.operator.operator.mask is not None else run.other_form()
@@ -148,7 +150,7 @@ class _Run:
         arguments: dict[str, Any],
         gates: dict[str, Tensor],
     ) -> None:
-        self.operator, self.edits = swapped.operator, edits
+        self.operator, self.edits, self.module = swapped.operator, edits, module
         self.query, self.key, self.value, self.gates = query, key, value, gates
         self.prefix = edits.prefix if edits.prefix is not None and edits.prefix.start else None
         self.explicit = ExplicitAttention(module, edits, query, key, value, mask, arguments)
@@ -177,9 +179,15 @@ class _Run:
             explicit.restrict(operator.operator.mask(self.query, key, call), not operator.keeps_causality)
 
         def kernel() -> Tensor:
+            self._note("the layer's caps, sinks or biases are kept" if is_special else "")
             return explicit.z() if is_special else _positions_first(operator.z(self.query, key, value, call))
 
-        return explicit.edited(kernel) if self.edits.on_pattern else kernel()
+        if not self.edits.on_pattern:
+            return kernel()
+        z = explicit.edited(kernel)
+        if explicit.changed:
+            self._note(f"the pattern of {explicit.changed} is edited")
+        return z
 
     def other_form(self) -> Float[Tensor, "batch dest head d_value"]:
         """Any other operator, by its matrix where that is edited."""
@@ -201,12 +209,17 @@ class _Run:
             if new is not None:
                 part, new = new, pattern.clone()
                 new[:, at_heads[:, None], at_rows] = part
-        if new is None and not (torch.is_grad_enabled() and pattern.requires_grad):
-            return self._kernel()
-        return _positions_first(operator.apply(pattern if new is None else new, value, call))
+        if new is None:
+            z = self._kernel()
+            if torch.is_grad_enabled() and pattern.requires_grad:  # the gradient reaches the pattern
+                z = with_gradient_of(z, _positions_first(operator.apply(pattern, value, call)))
+            return z
+        self._note("the pattern is edited")
+        return _positions_first(operator.apply(new, value, call))
 
     def _kernel(self) -> Float[Tensor, "batch dest head d_value"]:
         """z by the efficient form: from the state of the positions before where there is one."""
+        self._note("")
         prefix, n_heads, operator = self.prefix, self.query.shape[1], self.operator
         if prefix is None or operator.operator.advance is None or self.call.padding is not None:
             key, value, gates = self._whole()
@@ -222,6 +235,13 @@ class _Run:
             of_example: State = tuple(x[example : example + 1] for x in state)
             parts.append(operator.z(self.query[rows], key[rows], value[rows], call, of_example))
         return _positions_first(torch.cat(parts))
+
+    def _note(self, why_explicit: str) -> None:
+        if why_explicit:
+            note_kernel(self.module, f"{self.operator}, explicit", why_explicit)
+        else:
+            resumes = "the run resumes" if self.prefix is not None else "no pattern is edited"
+            note_kernel(self.module, f"{self.operator}", resumes)
 
     def _whole(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Keys, values and gates of all positions, one copy a query head."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from workbench.errors import HookError, UnknownName
 from workbench.models.attention_edits import AttentionEdits, PartialTap, Tap
 from workbench.models.attention_hook import set_edits
+from workbench.models.explicit_attention import with_gradient_of
 from workbench.models.norms import norm_bias, norm_scale
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
         fired.add(name)
         shape, version = x.shape, _version(x)
         new = tap(x)
-        if new is None:
-            return None if version is not None and version == _version(x) else x  # changed in place
+        if new is None or new is x:  # hook points return what they get, perhaps changed in place
+            return None if version is not None and version == _version(x) else x
         if not isinstance(new, Tensor) or new.shape != shape:
             returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise HookError(
@@ -252,7 +253,7 @@ def _scale(where: Callable[[HookedModel, int], nn.Module]) -> Installer:
 
 def _differentiable(value: Tensor, like: Tensor) -> Tensor:
     """`value` bit for bit, with the gradient of `like`, which equals it up to rounding."""
-    return value.detach() + (like - like.detach()) if like.requires_grad else value
+    return with_gradient_of(value, like) if like.requires_grad else value
 
 
 _INSTALL: dict[str, Installer] = {

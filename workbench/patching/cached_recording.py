@@ -23,6 +23,7 @@ from workbench.models.steps import hook_at_depth, split_step
 from workbench.models.taps import split
 from workbench.patching.batches import batches
 from workbench.patching.capture import RunEdits, capture_hooks
+from workbench.patching.head_selection import of_heads
 from workbench.patching.memory import need_memory
 
 PATTERN = "attn.hook_pattern"
@@ -32,7 +33,7 @@ class CachedRecording:
     """Activations at `hooks` of some inputs' runs, as a `workbench.patching.recording.Source`.
 
     Under `edits` (all of them named, see `RunEdits.key`) patterns themselves are stored: they need not follow from q
-    and k.
+    and k. All heads are stored; of `heads` the patterns are computed, and the rest is read.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class CachedRecording:
         ids: Sequence[Tensor],
         hooks: Iterable[str],
         edits: RunEdits | None = None,
+        heads: Sequence[int] | None = None,
     ) -> None:
+        self.heads = heads
         self.resumable, self.store, self.identity, self.ids, self.edits = resumable, store, identity, ids, edits
         self.hooks = list(dict.fromkeys(hooks))
         self.batches = batches(ids)
@@ -158,9 +161,9 @@ class CachedRecording:
     def _assembled(self, hook: str, prompt: int, activations: dict[str, Tensor]) -> Tensor:
         formula = self._formulas.get((len(self.ids[prompt]), hook))
         if formula is None:
-            return activations[hook]
+            return of_heads(hook, activations[hook], self.heads, self.resumable.n_heads)
         q, k = (activations[part] for part in self._stored_hooks(hook, prompt))
-        return formula.pattern(q, k)
+        return formula.pattern(q, k, self.heads)
 
     def _recompute(self, prompt: int) -> dict[str, Tensor]:
         """Compute what was evicted or damaged since, with the rest of its batch; it is stored where there is room, and

@@ -8,9 +8,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from workbench.models.attention_edits import PartialTap
 from workbench.models.resumable import ResumableModel, Tap
 from workbench.models.steps import split_step
-from workbench.patching.cone import EditedRun, Observer, full_forward_taps
+from workbench.patching.cone import EditedRun, Observer, full_forward_taps, is_pattern
+from workbench.patching.head_selection import of_heads
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -78,9 +80,10 @@ def capture_hooks(
     members: Sequence[int],
     hooks: Iterable[str],
     edits: RunEdits | None = None,
+    heads: Sequence[int] | None = None,
 ) -> tuple[Capture[str], Any]:
     """Activations of inputs of one length, ``[input, ...]``, by the names under which they are stored (with the step
-    where the model has several); and the run."""
+    where the model has several), of all heads or some; and the run."""
     activations: Capture[str] = Capture(Tensor.contiguous)
     runs = [] if edits is None else [edits.edited_run(i) for i in members]
     observed: dict[int, dict[str, Observer]] = {}
@@ -88,4 +91,14 @@ def capture_hooks(
         hook, step = split_step(name)
         observed.setdefault(step or 0, {})[hook] = activations.observer(name)
     taps, _ = full_forward_taps(model, runs, observed)
-    return activations, model.base_run(torch.stack([inputs[i] for i in members]), taps)
+    if heads is not None and not runs:  # of patterns only these are computed
+        taps = {
+            step: {hook: PartialTap(tap, tuple(heads)) if is_pattern(hook) else tap for hook, tap in of_step.items()}
+            for step, of_step in taps.items()
+        }
+    base = model.base_run(torch.stack([inputs[i] for i in members]), taps)
+    if heads is not None:
+        for name, x in activations.items():
+            if runs or not is_pattern(split_step(name)[0]):
+                activations[name] = torch.stack([of_heads(name, row, heads, model.n_heads) for row in x])
+    return activations, base

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from workbench.errors import HookError
+from workbench.models.attention_edits import PartialTap
 from workbench.models.resumable import BaseRun, ResumableModel, StopForward, Stream, Tap
 
 #: Rows × positions of a full chunk: large enough for the matrix units, small enough for the processor's cache.
@@ -235,6 +236,9 @@ def taps_for(
         by_hook.setdefault(write.hook, []).append((row, write))
 
     def tap_of(hook: str, hook_writes: Sequence[tuple[int, Write]]) -> Tap:
+        if is_pattern(hook) and hook not in observed and all(write.head is not None for _, write in hook_writes):
+            return _partial_tap(hook_writes, first)
+
         def tap(x: Tensor) -> Tensor | None:
             # z has just been computed for this run alone; any other tensor may be in use elsewhere.
             new = x if not hook_writes or hook.endswith("hook_z") else x.clone()
@@ -246,6 +250,30 @@ def taps_for(
         return tap
 
     return {hook: tap_of(hook, hook_writes) for hook, hook_writes in by_hook.items()}
+
+
+def _partial_tap(writes: Sequence[tuple[int, Write]], first: int) -> Tap:
+    """Writes to some heads of a pattern, and to some rows where each has a position and a tensor: only these are
+    computed explicitly."""
+    writes = [(row, write) for row, write in writes if write.position is None or write.position >= first]
+    if not writes:
+        return lambda _: None
+    heads = sorted({write.head for _, write in writes if write.head is not None})
+    by_row = all(write.position is not None and isinstance(write.value, Tensor) for _, write in writes)
+    rows = sorted({write.position for _, write in writes if write.position is not None}) if by_row else None
+
+    def within(write: Write) -> Write:
+        head = heads.index(write.head) if write.head is not None else None
+        position = write.position if rows is None or write.position is None else rows.index(write.position)
+        return replace(write, head=head, position=position)
+
+    inside = [(row, within(write)) for row, write in writes]
+
+    def tap(x: Tensor) -> Tensor:
+        _apply(x, inside, first if rows is None else 0)
+        return x
+
+    return PartialTap(tap, tuple(heads), None if rows is None else tuple(rows))
 
 
 def _apply(x: Tensor, writes: Sequence[tuple[int, Write]], first: int) -> None:

@@ -29,6 +29,7 @@ def record(
     sites: Sequence[str] = ("z",),
     layers: Sequence[int] | int | None = None,
     *,
+    heads: Sequence[int] | int | None = None,
     steps: Sequence[int] | int | None = None,
     edits: Sequence[Edit] | Edit = (),
     mean_over: Any = None,
@@ -46,6 +47,8 @@ def record(
         task: a task, pairs, `PairedInputs`, a text or a list of texts.
         sites: short site names, or hook names inside a block.
         layers: which layers; all by default.
+        heads: which heads of the sites that have heads; all by default. Of patterns only these are computed. Where
+            key/value heads serve several, ``k`` and ``v`` are those of these heads, each once.
         steps: which sampling steps, of a model that runs its layers in several; all by default. They are then the first
             axis of an activation, of a site's (``rec.clean["z"][0]``, ``[step, layer, pos, head, d_head]``) and of a
             hook's (``rec.clean["blocks.2.attn.hook_z"][0]``, ``[step, pos, head, d_head]``); and
@@ -72,6 +75,7 @@ def record(
     layers, steps = resolve_layers(layers, resumable.n_layers), resolve_steps("steps", steps, resumable.n_steps)
     edits, seed = edit_list("edits", edits), arguments.whole_number("seed", seed, at_least=0)
     mean_over = resolve_mean_over(mean_over, model)
+    selected = None if heads is None else arguments.indices("heads", heads, resumable.n_heads, "head")
     hooks = site_hooks(resumable, sites, layers)
     plain_names, n_steps = [hook for per_layer in hooks.values() for hook in per_layer], resumable.n_steps
     names = [at_step(hook, step, n_steps) for step in steps for hook in plain_names]
@@ -82,5 +86,6 @@ def record(
     recorded = []
     for run in runs:
         run_edits = Edits.of(recorder, run, edits, mean_over, seed, model) if edits else None
-        recorded.append(RecordedRun(recorder.source(run.clean, names, done, run_edits), hooks, steps, n_steps))
+        source = recorder.source(run.clean, names, done, run_edits, selected)
+        recorded.append(RecordedRun(source, hooks, steps, n_steps))
     return Recording(recorded[0], recorded[1] if paired else None, sites, layers, edits, steps)

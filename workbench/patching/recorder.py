@@ -33,16 +33,18 @@ class Recorder:
         hooks: Sequence[str],
         progress: Callable[[int], object] = lambda _: None,
         edits: RunEdits | None = None,
+        heads: Sequence[int] | None = None,
     ) -> Source:
-        """Activations at hooks (with the step where the model has several), under `edits` if there are any."""
+        """Activations at hooks (with the step where the model has several), of all heads or some, under `edits` if
+        there are any."""
         cacheable = edits is None or edits.key(0) is not None
         if self.store is not None and self.identity is not None and cacheable and len(inputs):
-            recording = CachedRecording(self.resumable, self.store, self.identity, inputs, hooks, edits)
+            recording = CachedRecording(self.resumable, self.store, self.identity, inputs, hooks, edits, heads)
             recording.fill(progress)
             return recording
         activations: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(inputs) for name in hooks}
         for members in batches(inputs):
-            for name, x in capture_hooks(self.resumable, inputs, members, hooks, edits)[0].items():
+            for name, x in capture_hooks(self.resumable, inputs, members, hooks, edits, heads)[0].items():
                 for i, row in zip(members, x, strict=True):
                     activations[name][i] = row
             progress(len(members))
