@@ -1,9 +1,10 @@
 """Neighbourhood attention: each position of a grid sees a window of it, in one, two or three dimensions.
 
-``A = softmax(q kᵀ / √d)`` over the window, which has a stride, a dilation and may be causal, axis by axis: generalised
-neighbourhood attention as in NATTEN (`workbench.attention.primitives.neighbourhood`). Windows move inward at the ends,
-so that all have the same size. Positions without a grid are one axis, along which windows are causal where the model is;
-places are then counted without padding.
+``A = softmax(q kᵀ / √d)`` over the window, which has a stride, a dilation and may be causal, axis by axis:
+generalised neighbourhood attention as in NATTEN (`workbench.attention.primitives.neighbourhood`). Windows move inward
+at the ends, so that all have the same size. Positions without a grid are one axis, along which windows are causal
+where the model is: then no window depends on how many positions follow, and the last group counts as a whole one.
+Places are counted without padding.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def mask(q: Tensor, k: Tensor, call: Call) -> Tensor:
     dest, src, windows = q.shape[2], k.shape[2], axes(call)
     if not call.grid:
         place, length = places(call, src, q.device)
-        return windows[0].sees(*rows(place, dest), length[:, None, None])
+        return windows[0].sees(*rows(place, dest), None if call.causal else length[:, None, None])
     grid = needed.grid(call, "neighbourhood", "sizes of its axes", src)
     everything = positions(0, src - call.before, q.device)[1]
     whole = around_grid(grid_mask(windows, grid, everything, everything), call.before)
@@ -68,13 +69,14 @@ def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
         return softmax_forms.masked(q, k, v, mask(q, k, call), call)
     step = src // grid[0]
     source = torch.arange(src, device=q.device)
-    low, high = first.ends(source[: grid[0]], grid[0])
+    sizes = (None,) if call.causal else grid
+    low, high = first.ends(source[: grid[0]], sizes[0])
     parts = []
     for start in range(0, grid[0], span):
         stop = min(start + span, grid[0])
         at = slice(start * step, stop * step)
         near = slice(int(low[start:stop].min()) * step, (int(high[start:stop].max()) + 1) * step)
-        seen = grid_mask([first, *others], grid, source[at], source[near])
+        seen = grid_mask([first, *others], sizes, source[at], source[near])
         parts.append(
             F.scaled_dot_product_attention(q[:, :, at], k[:, :, near], v[:, :, near], attn_mask=seen, scale=call.scale)
         )
@@ -85,9 +87,10 @@ def record(q: Tensor, k: Tensor, v: Tensor, call: Call) -> dict[str, Tensor]:
     """The first and the last place that each position of the grid sees along each axis, ``[position, axis, 2]``; of a
     sequence, without regard to padding."""
     grid = call.grid or (k.shape[2],)
+    sizes = (None,) if call.causal and not call.grid else grid
     ends = [
-        torch.stack(axis.ends(torch.arange(n, device=q.device), n), -1)
-        for axis, n in zip(axes(call), grid, strict=True)
+        torch.stack(axis.ends(torch.arange(n, device=q.device), size), -1)
+        for axis, n, size in zip(axes(call), grid, sizes, strict=True)
     ]
     steps = torch.cartesian_prod(*(torch.arange(n, device=q.device) for n in grid)).view(-1, len(grid))
     return {"windows": torch.stack([of[step] for of, step in zip(ends, steps.T, strict=True)], 1)}
@@ -128,7 +131,6 @@ operator = Operator(
         "dilation": Setting(1, "sizes", "steps between positions of a window", at_least=1),
         "causal": Setting(False, "flags", "no position sees later ones along an axis"),
     },
-    causal=lambda settings: "model" if _largest(settings["stride"]) == 1 else "mask",
     records=("windows",),
     mask=mask,
     efficient=efficient,

@@ -9,18 +9,21 @@ All s positions of a group ``i' div s`` see what its leader sees:
 - causal: leader ``min(s ⌊i'/s⌋ + s − 1, m − 1)``; the w positions that end in it, of which those after i' itself are
   left out.
 
-A line that is shorter than the window is seen whole (NATTEN refuses it). Axes combine by *and*.
+Without n (a sequence of which only the beginning is known, as in a causal model) all groups are whole ones. A line that
+is shorter than the window is seen whole (NATTEN refuses it). Axes combine by *and*.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+#: Longer than any line.
+WHOLE = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,12 @@ class Axis:
     dilation: int = 1
     causal: bool = False
 
-    def ends(self, place: Int[Tensor, "*place"], length: Tensor | int) -> tuple[Tensor, Tensor]:
-        """The first and the last position that each of these places sees, on its own line."""
+    def ends(self, place: Int[Tensor, "*place"], length: Tensor | int | None) -> tuple[Tensor, Tensor]:
+        """The first and the last position that each of these places sees, on its own line; a causal one needs no
+        length."""
         residue, at = place % self.dilation, place // self.dilation
-        line = (length - residue + self.dilation - 1) // self.dilation
         group = at // self.stride * self.stride
+        line = at.new_tensor(WHOLE) if length is None else (length - residue + self.dilation - 1) // self.dilation
         if self.causal:
             leader = torch.minimum(group + self.stride - 1, line - 1)
             first, last = (leader - self.window + 1).clamp(min=0), at
@@ -47,7 +51,7 @@ class Axis:
         return residue + self.dilation * first, residue + self.dilation * last
 
     def sees(
-        self, destination: Int[Tensor, "*dest"], source: Int[Tensor, "*src"], length: Tensor | int
+        self, destination: Int[Tensor, "*dest"], source: Int[Tensor, "*src"], length: Tensor | int | None
     ) -> Bool[Tensor, "*mask"]:
         """Whether each destination sees each source, where the two broadcast."""
         first, last = self.ends(destination, length)
@@ -56,12 +60,13 @@ class Axis:
 
 
 def mask(
-    axes: Sequence[Axis], grid: Sequence[int], destination: Int[Tensor, "dest"], source: Int[Tensor, "src"]
+    axes: Sequence[Axis], grid: Sequence[int | None], destination: Int[Tensor, "dest"], source: Int[Tensor, "src"]
 ) -> Bool[Tensor, "dest src"]:
-    """Which positions of a grid, numbered row by row, see which."""
+    """Which positions of a grid, numbered row by row, see which; ``(None,)`` is a sequence without end."""
     seen = torch.ones(len(destination), len(source), dtype=torch.bool, device=source.device)
-    for number, (axis, size) in enumerate(zip(axes, grid, strict=True)):
-        inner = math.prod(grid[number + 1 :])
-        to, of = (position // inner % size for position in (destination, source))
+    inner = 1
+    for axis, size in reversed(list(zip(axes, grid, strict=True))):
+        to, of = (position // inner % (size or WHOLE) for position in (destination, source))
         seen &= axis.sees(to[:, None], of, size)
+        inner *= size or 1
     return seen

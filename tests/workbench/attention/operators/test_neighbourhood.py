@@ -146,10 +146,15 @@ def test_a_causal_model_has_causal_windows_and_a_grid_has_its_own():
     q, k, v = random(1, 2, 24, 4)
     plain, causal = (operator("neighbourhood", window=5, stride=2, causal=flag) for flag in (False, True))
     close(plain.z(q, k, v, plain.call(scale=0.5)), causal.z(q, k, v, causal.call(scale=0.5, causal=False)))
+    whole = plain.pattern(q, k, plain.call(scale=0.5))
+    for length in range(1, 24):  # of a beginning, whatever follows
+        part = plain.pattern(q[:, :, :length], k[:, :, :length], plain.call(scale=0.5))
+        close(part, whole[:, :, :length, :length])
+    record = plain.record(q, k, v, plain.call(scale=0.5))["windows"]
+    assert record[22:].tolist() == [[[19, 22]], [[19, 23]]]
     on_grid = plain.call(scale=0.5, causal=True, grid=(24,))
     seen = plain.pattern(q, k, on_grid) > 0
     assert not seen.triu(1).any()
-    assert plain.causal == "mask" and operator("neighbourhood", window=(3, 3)).causal == "model"
 
 
 def test_each_row_has_the_windows_size_and_axes_combine():
