@@ -80,7 +80,7 @@ class Operator:
         role: a *mixer* moves information between positions and replaces attention; a *gate* goes in beside the identity
             mixer; a *pair* has two streams; a *function* is none of these.
         needs: what it needs besides q, k and v: ``"gates"``, ``"grid"``, ``"data"``, ``"token embeddings"``,
-            ``"second stream"``.
+            ``"second stream"``; a tuple, or a function of the settings.
         ignores: which of q and k it does not read.
         invents: what a swap into a trained layer has to make up.
         causal: ``"model"``: as the model is; ``"token"``: a position sees earlier ones alone; ``"block"``: blocks do;
@@ -116,7 +116,7 @@ class Operator:
     choices: tuple[str, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict)
     role: Role = "mixer"
-    needs: tuple[str, ...] = ()
+    needs: Depends = ()
     ignores: tuple[str, ...] = ()
     invents: str = ""
     causal: Depends = "model"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from workbench import arguments
 from workbench.errors import UnknownName, UsageError
 
-Kind = Literal["whole number", "number", "flag", "word", "sizes"]
+Kind = Literal["whole number", "number", "flag", "word", "sizes", "flags"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Setting:
 
     Attributes:
         default: its value where none is given.
-        kind: ``"sizes"`` is a whole number, or one for each axis of a grid.
+        kind: ``"sizes"`` is a whole number, or one for each axis of a grid; ``"flags"`` the same of flags.
         what: what it is, for the listing.
         at_least, at_most, above: the range of a number.
         choices: the words that it may be.
@@ -43,7 +43,9 @@ class Setting:
         """
         if value is None and self.optional:
             return None
-        if self.kind == "flag":
+        if self.kind == "flags" and isinstance(value, list | tuple) and value:
+            return tuple(arguments.flag(name, flag) for flag in value)
+        if self.kind in ("flag", "flags"):
             return arguments.flag(name, value)
         if self.kind == "word":
             return arguments.one_of(name, value, self.choices)
@@ -65,7 +67,11 @@ class Setting:
             bounds = [f"above {self.above:g}"] if self.above is not None else []
             bounds += [f"≥ {self.at_least:g}"] if self.at_least is not None else []
             bounds += [f"≤ {self.at_most:g}"] if self.at_most is not None else []
-            words = {"flag": "True or False", "sizes": "a whole number, or one for each axis"}
+            words = {
+                "flag": "True or False",
+                "flags": "True or False, or one for each axis",
+                "sizes": "a whole number, or one for each axis",
+            }
             text = ", ".join([words.get(self.kind, f"a {self.kind}"), *bounds])
             text += " or None" if self.optional else ""
         return text

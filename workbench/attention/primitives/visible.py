@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from workbench.attention.call import Call
@@ -37,3 +37,19 @@ def without_padding(x: Float[Tensor, "batch head src d"], call: Call) -> Float[T
 def around_grid(mask: Bool[Tensor, "*rest n n"], before: int) -> Bool[Tensor, "*rest src src"]:
     """A mask of grid positions with those ahead of the grid: they see everything, and everything sees them."""
     return torch.nn.functional.pad(mask, (before, 0, before, 0), value=True)
+
+
+def places(
+    call: Call, src: int, device: torch.device
+) -> tuple[Int[Tensor, "batch_or_1 src"], Int[Tensor, "batch_or_1 1"]]:
+    """Each position's place among those that hold something, and how many do; padding's places mean nothing."""
+    if call.padding is None:
+        return torch.arange(src, device=device)[None], torch.full((1, 1), src, device=device)
+    place = call.padding.long().cumsum(1) - 1
+    return place.clamp(min=0), place[:, -1:] + 1
+
+
+def rows(x: Shaped[Tensor, "batch_or_1 src"], dest: int) -> tuple[Tensor, Tensor]:
+    """What belongs to each position as that of destinations and of sources, for comparing them in a mask:
+    ``[batch_or_1, 1, dest, 1]`` and ``[batch_or_1, 1, 1, src]``."""
+    return x[:, None, x.shape[1] - dest :, None], x[:, None, None, :]
