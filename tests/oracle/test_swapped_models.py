@@ -4,6 +4,7 @@ window is what Hugging Face computes of a configuration that has one."""
 from __future__ import annotations
 
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,24 @@ from transformers import MistralConfig, MistralForCausalLM
 import workbench as wb
 from tests.families import VOCABULARY, hooked, paired
 from tests.oracle.plain_hooks import Plain
+from workbench.attention.operator import operator as wb_operator
 from workbench.models.language import HookedLM
+from workbench.registry import OPERATORS
 
+#: What operators are tried with besides their defaults, in a causal model of 9 and 11 tokens.
+SETTINGS = {
+    "sliding-window": "window=3",
+    "neighbourhood": "window=4, stride=2",
+    "context-causal": "block=4",
+    "static": "length=32",
+    "block-mixture": "block=3, top=2",
+    "block-linear": "block=4",
+    "recurrent-chunks": "chunk=3",
+    "proxy-heads": "block=3",
+    "pyramid-sparse": "",
+}
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma3")
-OPERATORS = ("sliding-window(window=3, sinks=1)", "lightning", "lightning(norm=False)")
+SOME = ("sliding-window(window=3, sinks=1)", "lightning", "lightning(norm=False)")
 
 
 def swapped(family: str, operator: str, layers: Any = "all") -> HookedLM:
@@ -32,7 +47,7 @@ def difference(logits: torch.Tensor, inputs: Any, i: int) -> float:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", SOME)
 @pytest.mark.parametrize("site", ["z", "mlp_out"])
 def test_sweeps_are_what_plain_hooks_give(family: str, operator: str, site: str) -> None:
     model, inputs = swapped(family, operator), paired(2)
@@ -56,6 +71,49 @@ def test_sweeps_are_what_plain_hooks_give(family: str, operator: str, site: str)
                 value = sweep.values[layer, head, i] if head is not None else sweep.values[layer, i]
                 assert value == pytest.approx(expected, abs=tolerance)
     assert largest > 1e-2
+
+
+def swappable() -> list[str]:
+    """What goes into a language model: mixers that need no grid, no data and no permission."""
+    names = []
+    for name in OPERATORS.names():
+        bound = wb_operator(name)
+        needs = (
+            set(bound.declared("needs")) & {"grid", "data", "second stream"} if bound.operator.module is None else ()
+        )
+        if bound.operator.role == "mixer" and not needs and bound.causal != "no":
+            names.append(f"{name}({SETTINGS.get(name, '')})")
+    return names
+
+
+@pytest.mark.parametrize("operator", [*swappable(), "fixed-qk(length=32)", "fixed-qk(form=static)"])
+def test_every_operator_is_swept_as_plain_hooks_do(operator: str) -> None:
+    model, inputs = swapped("llama", operator, 1), paired(2)
+    assert model.resumable == ("static)" not in operator)
+    assert model.causal == (model.operators[1].causal in ("model", "token", "block"))
+    sweep = wb.sweep(model, inputs, edit="zero", cache=False)
+    plain = Plain(model.hf, "llama")
+    largest = 0.0
+    for i, ids in enumerate(inputs.clean):
+        logits = plain.logits(ids)
+        tolerance = max(1e-4, 1e-5 * float(logits.abs().max()))
+        for layer, head in product(range(model.n_layers), range(model.n_heads)):
+            expected = difference(plain.logits(ids, ("z", layer, lambda x, head=head: x[:, head].zero_())), inputs, i)
+            largest = max(largest, abs(expected - difference(logits, inputs, i)))
+            assert sweep.values[layer, head, i] == pytest.approx(expected, abs=tolerance)
+    assert largest > 1e-2
+    patched = wb.sweep(
+        model, inputs, site="resid_pre", by="position", layers=[0, 1], positions=["S", "end"], cache=False
+    )
+    for i, (ids, other) in enumerate(zip(inputs.clean, inputs.corrupt, strict=True)):
+        tolerance = max(1e-4, 1e-5 * float(plain.logits(ids).abs().max()))
+        for (a, layer), (b, name) in product(enumerate([0, 1]), enumerate(["S", "end"])):
+            at = inputs.positions[i][name]
+            source = plain.read(ids, "resid_pre", layer)[at].clone()
+            expected = difference(
+                plain.logits(other, ("resid_pre", layer, lambda x, s=source, at=at: x[at].copy_(s))), inputs, i
+            )
+            assert patched.values[a, b, i] == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])

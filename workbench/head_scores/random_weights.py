@@ -7,8 +7,7 @@ from copy import deepcopy
 import torch
 
 from workbench.models.language import HookedLM
-from workbench.models.self_check import adopt
-from workbench.models.swap import copy_operators
+from workbench.models.swap import install, operators_of
 
 
 def random_model(model: HookedLM, seed: int = 0) -> HookedLM:
@@ -18,8 +17,8 @@ def random_model(model: HookedLM, seed: int = 0) -> HookedLM:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         hf = type(model.hf)(config)
-    copy_operators(model, hf)
     hf = hf.to(device=model.device, dtype=model.dtype).eval()
-    untrained = HookedLM(hf, model.tokenizer, {"name": f"random weights of seed {seed}"}, check=False)
-    adopt(untrained, model)
+    untrained = install(model, hf, operators_of(model))
+    untrained.provenance = {"name": f"random weights of seed {seed}"}
+    untrained.proofs.of = model.proofs
     return untrained

@@ -203,6 +203,14 @@ class HookedModel(Modality, CheckedHooks):
         """Whether every swapped operator leaves earlier positions alone, by position or by block."""
         return all(operator.causal in ("model", "token", "block") for operator in self.operators.values())
 
+    @property
+    def why_never_resumed(self) -> str:
+        """Why runs of this model are never resumed, as the end of a sentence; empty where they may be."""
+        for operator in self.operators.values():
+            if "token embeddings" in operator.declared("needs"):
+                return f"is not possible, as {operator} reads the token embeddings in its layers"
+        return ""
+
     def first_changed(self, position: int) -> int:
         """The first position that a change at a position can reach: that itself, or the first of its block where an
         operator attends to all of a block (`workbench.attention.operator.Operator.block`)."""

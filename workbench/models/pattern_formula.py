@@ -118,14 +118,14 @@ def _formula_of_operator(swapped: SwappedOperator, inputs: AttentionInputs, caus
     bound, shape = swapped.operator, swapped.shape
     name = bound.operator.name
     by_name = name in OPERATORS.names() and OPERATORS[name] is bound.operator
-    if not by_name or not bound.has_pattern or swapped.own is not None or inputs.gates:
+    if not by_name or not bound.has_pattern or swapped.own is not None or swapped.context.data:
         return None
     scale = inputs.arguments.get("scaling")
     return PatternFormula(
         scale=float(inputs.keys.shape[-1] ** -0.5 if scale is None else scale),
         causal=causal and bound.keeps_causality,
         operator=str(bound),
-        place=(shape.layer, shape.n_layers, shape.n_kv_heads, swapped.before, *swapped.grid),
+        place=(shape.layer, shape.n_layers, shape.n_kv_heads, swapped.context.before, *swapped.context.grid),
     )
 
 

@@ -136,6 +136,8 @@ def prove_resumption(
         for layer, (output, stream) in enumerate(zip(base.outputs, base.layers.streams[1:], strict=True)):
             if not torch.equal(output, stream):
                 return Resumption(False, f"fails (what layer {layer} gives is changed before the next one)")
+        if model.why_never_resumed:
+            return Resumption(model.causal, model.why_never_resumed)
         if (n_streams := several_streams(base.layers)) > 1:
             before, after = (side_by_side(run.outputs[-1])[:, :position].float() for run in (base, changed))
             causal = _differs(before, after) <= TOLERANCE[torch.float32] * float(before.abs().max())

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from workbench import arguments
-from workbench.attention.operator import BoundOperator, LayerShape, Operator, operator
+from workbench.attention.operator import BoundOperator, LayerShape, Operator, OperatorModule, operator
 from workbench.cache import store_of
 from workbench.errors import UsageError
 from workbench.models.hooked import HookedModel
 from workbench.models.operator_check import check_operators
+from workbench.models.second_stream import EmbeddingReader, fixed_stream, read_embeddings
 from workbench.models.self_check import adopt
-from workbench.models.swapped_attention import SwappedOperator, operator_of
+from workbench.models.swapped_attention import Context, SwappedOperator, operator_of
 from workbench.models.swapped_modules import put_in, swapped_operators
 
 Model = TypeVar("Model", bound=HookedModel)
@@ -29,6 +30,8 @@ def swap(
     bidirectional: bool = False,
     grid: Sequence[int] = (),
     before: int = 0,
+    data: Mapping[str, Tensor] | None = None,
+    text: Any = None,
     cache: Any = None,
 ) -> Model:
     """The model with other attention operators in some layers. Weights are shared, and `model` is left as it is.
@@ -44,7 +47,10 @@ def swap(
         operators: layers → operator. Layers are a number, a range or list of numbers, or a text such as ``"10-19"``
             or ``"all"``; an operator is a name with settings (``"sliding-window(window=32)"``), or an `Operator`.
         bidirectional: allow operators that let a causal model's positions see later ones.
-        grid: sizes of the axes on which the positions lie, for operators on grids; before: positions ahead of it.
+        grid, before: sizes of the axes on which the positions lie, and how many positions are ahead of the grid (a
+            class token), for operators on grids.
+        data: by name, data that an operator needs (``layout-mask``).
+        text: the fixed input of ``fixed-qk(form='sequence')``, a text or token ids.
         cache: where the check's verdict is kept (see `wb.record`).
 
     Raises:
@@ -60,49 +66,78 @@ def swap(
     """
     arguments.instance("model", model, HookedModel, "a hooked model")
     chosen = operators_by_layer("operators", operators, model.n_layers)
-    bidirectional = arguments.flag("bidirectional", bidirectional)
     sizes = arguments.sequence("grid", grid, "the sizes of the grid's axes")
-    sizes = tuple(arguments.whole_number("grid", size, at_least=1) for size in sizes)
-    before = arguments.whole_number("before", before, at_least=0)
+    context = Context(
+        tuple(arguments.whole_number("grid", size, at_least=1) for size in sizes),
+        arguments.whole_number("before", before, at_least=0),
+        {} if data is None else arguments.mapping("data", data, "names → tensors"),
+        None if text is None else text if isinstance(text, Tensor) else cast(Any, model).to_tokens(text)[0].cpu(),
+    )
+    bidirectional = arguments.flag("bidirectional", bidirectional)
     for layer, bound in chosen.items():
-        _require_swappable(model, layer, bound, bidirectional, sizes)
+        _require_swappable(model, layer, bound, bidirectional, context)
     root = getattr(model, "peft", None) or model.hf
     shared: dict[int, Any] = {id(x): x for x in (*root.parameters(), *root.buffers())}
     with model.lock:
         hf = copy.deepcopy(root, shared)
-    for layer, bound in chosen.items():
-        put_in(_attention_of(model, hf, layer), swapped_operator(model, layer, bound, sizes, before))
-    provenance = {**model.provenance, "operators": written(swapped_operators(_attentions(model, hf)))}
-    try:
-        swapped = type(model)(hf, model.processor, provenance, check=False)
-    except TypeError as error:
-        raise UsageError(
-            f"{type(model).__name__} is not made by (hf, processor, provenance, check=...), as every hooked model is: "
-            f"{error}."
-        ) from error
-    adopt(swapped, model)
-    swapped.proofs.of = None
+    swapped = install(model, hf, {layer: (bound, context) for layer, bound in chosen.items()})
     swapped.identity.take_over(model.identity)
     check_operators(swapped, store_of(cache))
     return swapped
 
 
-def copy_operators(model: HookedModel, hf: nn.Module) -> None:
-    """Put the operators of a model into another one of the same configuration, with parameters of their own."""
-    for layer, attention in enumerate(model.attentions):
-        if (swapped := operator_of(attention)) is not None:
-            new = swapped_operator(model, layer, swapped.operator, swapped.grid, swapped.before)
-            put_in(_attention_of(model, hf, layer), new)
+def install(model: Model, hf: nn.Module, operators: Mapping[int, tuple[BoundOperator, Context]]) -> Model:
+    """A module with the same parts as the model's, with operators in some layers, as a model of the same class."""
+    streams = [layer for layer, (bound, _) in operators.items() if "second stream" in bound.declared("needs")]
+    for layer, (bound, context) in operators.items():
+        if layer not in streams:
+            put_in(_attention_of(model, hf, layer), _swapped_operator(model, layer, bound, context))
+    if streams:  # the fixed input goes through the same layers, which attend to it by softmax here
+        unfinished = _hooked(model, hf)
+        for bound, context in {operators[layer][0]: operators[layer] for layer in streams}.values():
+            layers = [layer for layer in streams if operators[layer][0] == bound]
+            for layer, own in fixed_stream(unfinished, layers, bound, context.text).items():
+                put_in(_attention_of(model, hf, layer), _swapped_operator(model, layer, bound, context, own))
+    swapped = _hooked(model, hf)
+    for layer, (bound, _) in operators.items():
+        child = operator_of(swapped.attentions[layer])
+        if child is not None and "token embeddings" in bound.declared("needs"):
+            read_embeddings(swapped.layer(0), swapped.layer(layer), child)
+    return swapped
 
 
-def swapped_operator(
-    model: HookedModel, layer: int, bound: BoundOperator, grid: tuple[int, ...] = (), before: int = 0
+def operators_of(model: HookedModel) -> dict[int, tuple[BoundOperator, Context]]:
+    """The operators of a model as `install` takes them."""
+    children = {layer: operator_of(attention) for layer, attention in enumerate(model.attentions)}
+    return {layer: (child.operator, child.context) for layer, child in children.items() if child is not None}
+
+
+def _hooked(model: Model, hf: nn.Module) -> Model:
+    """A copy of the model's module as a model of the same class, not checked again."""
+    provenance = {**model.provenance, "operators": written(swapped_operators(_attentions(model, hf)))}
+    try:
+        copied = type(model)(hf, model.processor, provenance, check=False)
+    except TypeError as error:
+        raise UsageError(
+            f"{type(model).__name__} is not made by (hf, processor, provenance, check=...), as every hooked model is: "
+            f"{error}."
+        ) from error
+    adopt(copied, model)
+    copied.proofs.of = None
+    return copied
+
+
+def _swapped_operator(
+    model: HookedModel, layer: int, bound: BoundOperator, context: Context, own: OperatorModule | None = None
 ) -> SwappedOperator:
-    """What goes into one layer of a model for an operator."""
+    """What goes into one layer of a model for an operator, with what it has of its own there."""
     sizes = (model.n_heads, model.n_kv_heads, model.d_head, model.d_head, model.d_model)
     shape = LayerShape(layer, model.n_layers, *sizes)
-    own = None if bound.operator.module is None else bound.operator.module(shape, bound.settings)
-    swapped = SwappedOperator(bound, shape, model.anatomy, own, grid, before)
+    if own is None and bound.operator.module is not None:
+        own = bound.operator.module(shape, bound.settings)
+    if own is None and "token embeddings" in bound.declared("needs"):
+        own = EmbeddingReader()
+    swapped = SwappedOperator(bound, shape, model.anatomy, context, own)
     return swapped.to(model.device, model.dtype).train(model.hf.training)
 
 
@@ -147,9 +182,9 @@ def written(operators: Mapping[int, BoundOperator]) -> dict[str, str]:
 
 
 def _require_swappable(
-    model: HookedModel, layer: int, bound: BoundOperator, bidirectional: bool, grid: tuple[int, ...]
+    model: HookedModel, layer: int, bound: BoundOperator, bidirectional: bool, context: Context
 ) -> None:
-    role = bound.operator.role
+    role, needs = bound.operator.role, bound.declared("needs")
     if role not in ("mixer", "gate"):
         reason = "it has two streams" if role == "pair" else "it is a function of what attention gives"
         raise UsageError(f"{bound} cannot replace attention: {reason}. Swap in a mixer (see workbench operators).")
@@ -158,8 +193,15 @@ def _require_swappable(
             f"{bound} lets positions see later ones, and {type(model.hf).__name__} is causal. To do it all the same: "
             "bidirectional=True."
         )
-    if "grid" in bound.operator.needs and not grid and model.causal:
+    if "grid" in needs and not context.grid:
         raise UsageError(f"{bound} in layer {layer} needs the grid of the positions. Give grid=(rows, columns).")
+    if "data" in needs and bound.operator.module is None and not context.data:
+        names = ", ".join(bound.operator.trial(1, bound.check_length).get("data", {}))
+        raise UsageError(f"{bound} in layer {layer} needs data. Give data= with {names}.")
+    if "second stream" in needs and not model.anatomy.embed:
+        raise UsageError(f"{bound} needs a model with embeddings of tokens.")
+    if bound.settings.get("form") == "sequence" and "second stream" in needs and context.text is None:
+        raise UsageError(f"{bound} needs its fixed text. Give text=, a text or token ids.")
 
 
 def _attentions(model: HookedModel, hf: nn.Module) -> list[nn.Module]:

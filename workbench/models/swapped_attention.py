@@ -5,11 +5,12 @@ Softmax forms keep what the family does besides: its mask, its caps and its sink
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from workbench.attention.call import Call
@@ -20,9 +21,21 @@ from workbench.models.attention_edits import AttentionEdits, AttentionInputs, ex
 from workbench.models.explicit_attention import ExplicitAttention, is_causal, with_gradient_of
 from workbench.models.kernel_notes import note_kernel
 from workbench.models.reference_attention import HIDDEN, visible
+from workbench.models.resumable import StopForward
 
 #: The name of the child of an attention module that holds its operator.
 CHILD = "workbench_operator"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an operator is swapped in with besides its settings: `grid`, `before` and `data` of
+    `workbench.attention.call.Call`, and the ids of a fixed text."""
+
+    grid: tuple[int, ...] = ()
+    before: int = 0
+    data: Mapping[str, Tensor] = field(default_factory=dict)
+    text: Int[Tensor, "pos"] | None = None
 
 
 class SwappedOperator(nn.Module):
@@ -33,26 +46,27 @@ class SwappedOperator(nn.Module):
         operator: which, with its settings.
         shape: the layer's.
         anatomy: where the layer has its projections.
+        context: what else the operator was swapped in with.
         own: what the operator has of its own there.
-        grid, before: of `Call`.
     """
 
     #: What enters the attention module in the run that is going on.
     x: Float[Tensor, "batch pos d_model"] | None
+    #: While the layer is called for its queries and keys alone: what takes them.
+    reading: Callable[[Tensor, Tensor], None] | None
 
     def __init__(
         self,
         operator: BoundOperator,
         shape: LayerShape,
         anatomy: Anatomy,
+        context: Context,
         own: OperatorModule | None = None,
-        grid: tuple[int, ...] = (),
-        before: int = 0,
     ) -> None:
         super().__init__()
         self.operator, self.shape, self.anatomy = operator, shape, anatomy
-        self.own, self.grid, self.before = own, grid, before
-        self.x = None
+        self.context, self.own = context, own
+        self.x, self.reading = None, None
 
     def gates(self, module: nn.Module) -> dict[str, Tensor]:
         """What the operator has at each position of this run."""
@@ -62,7 +76,7 @@ class SwappedOperator(nn.Module):
 
     def data(self) -> dict[str, Tensor]:
         """What does not depend on the input."""
-        return {} if self.own is None else self.own.data()
+        return dict(self.context.data) | ({} if self.own is None else self.own.data())
 
     def projected(
         self, module: nn.Module, name: str, x: Float[Tensor, "batch pos d_model"]
@@ -94,8 +108,8 @@ class SwappedOperator(nn.Module):
             layer=shape.layer,
             n_layers=shape.n_layers,
             n_kv_heads=shape.n_kv_heads,
-            grid=self.grid,
-            before=self.before,
+            grid=self.context.grid,
+            before=self.context.before,
             data=self.data(),
             **values,
         )
@@ -118,6 +132,9 @@ def swapped_attention(
 ) -> tuple[Float[Tensor, "batch dest head d_value"], None]:
     """What `workbench.models.attention_hook.hooked_attention` does in a layer with another operator."""
     n_heads, prefix = query.shape[1], edits.prefix
+    if swapped.reading is not None:
+        swapped.reading(query, expanded(key, n_heads))
+        raise StopForward
     query = tapped_heads(edits, "q", query)
     key = tapped_heads(edits, "k", expanded(key, n_heads, "k" in edits.expand))
     value = tapped_heads(edits, "v", expanded(value, n_heads, "v" in edits.expand))
