@@ -11,21 +11,29 @@ from torch import Tensor
 from workbench.attention.call import Call
 from workbench.attention.operator import BoundOperator
 
+Inputs = tuple[Tensor, Tensor, Tensor]
 #: Lengths that no chunk of 64 divides, and one that it does.
 LENGTHS = (1, 5, 64, 150)
 
 
-def reference_input(heads: int = 2, length: int = 8, width: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+def reference_input(heads: int = 2, length: int = 8, width: int = 4) -> Inputs:
     """``q = sin(0.9 n + 0.1)``, ``k = sin(1.7 n + 0.5)``, ``v = cos(0.6 n)`` in row-major order, float64."""
     n = torch.arange(heads * length * width, dtype=torch.float64).reshape(1, heads, length, width)
     return torch.sin(0.9 * n + 0.1), torch.sin(1.7 * n + 0.5), torch.cos(0.6 * n)
 
 
-def random_input(length: int, d_head: int = 8, d_value: int = 6, seed: int = 0) -> list[Tensor]:
+def random_input(length: int, d_head: int = 8, d_value: int = 6, seed: int = 0) -> Inputs:
     """q, k and v of two rows and three heads, float64."""
     generator = torch.Generator().manual_seed(seed)
     widths = (d_head, d_head, d_value)
-    return [torch.randn(2, 3, length, width, generator=generator, dtype=torch.float64) for width in widths]
+    q, k, v = (torch.randn(2, 3, length, width, generator=generator, dtype=torch.float64) for width in widths)
+    return q, k, v
+
+
+def from_position(start: int, inputs: Inputs) -> Inputs:
+    """The positions from there on."""
+    q, k, v = (x[:, :, start:] for x in inputs)
+    return q, k, v
 
 
 def rounded(x: Tensor) -> list[float]:
@@ -72,10 +80,8 @@ def _check_states(bound: BoundOperator, q: Tensor, k: Tensor, v: Tensor, call: C
         if stop > start:
             state = bound.advance(k[:, :, start:stop], v[:, :, start:stop], call.positions(start, stop), state)
             if stop < length:
-                rest = (x[:, :, stop:] for x in (q, k, v))
-                torch.testing.assert_close(
-                    bound.z(*rest, call.positions(stop), state), z[:, :, stop:], rtol=1e-11, atol=1e-12
-                )
+                rest = bound.z(*from_position(stop, (q, k, v)), call.positions(stop), state)
+                torch.testing.assert_close(rest, z[:, :, stop:], rtol=1e-11, atol=1e-12)
             start = stop
     assert state is not None
     for part, entire in zip(state, whole, strict=True):

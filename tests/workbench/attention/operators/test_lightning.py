@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import MiniMaxConfig
 from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
 
@@ -98,11 +99,7 @@ def test_values_of_zero_on_the_left_change_nothing() -> None:
     q, k, v = random_input(30)
     z = PLAIN.z(q, k, v, PLAIN.call())
     q2, k2, _ = random_input(41, seed=1)
-    longer = [
-        torch.cat([q2[:, :, :11], q], 2),
-        torch.cat([k2[:, :, :11], k], 2),
-        torch.nn.functional.pad(v, (0, 0, 11, 0)),
-    ]
+    longer = torch.cat([q2[:, :, :11], q], 2), torch.cat([k2[:, :, :11], k], 2), F.pad(v, (0, 0, 11, 0))
     torch.testing.assert_close(PLAIN.z(*longer, PLAIN.call())[:, :, 11:], z)
 
 

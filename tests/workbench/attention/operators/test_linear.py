@@ -94,7 +94,7 @@ def test_a_query_without_a_positive_feature_in_common_is_zero() -> None:
 def test_no_gradient_is_lost_at_a_dead_query() -> None:
     q, k, v = random_input(9)
     q[:, :, 4] = -q[:, :, 4].abs()
-    leaves = [x.requires_grad_() for x in (q, k, v)]
+    leaves = q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
     relu = operator("linear", feature="relu")
     for form in (relu.z, relu.explicit):
         for slope in torch.autograd.grad(form(*leaves, relu.call()).square().sum(), leaves):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.workbench.attention.operators.recurrent_forms import random_input
+from tests.workbench.attention.operators.recurrent_forms import Inputs, random_input
 from workbench.attention.call import Call
 from workbench.attention.operator import BoundOperator, LayerShape, operator
 from workbench.errors import UsageError
@@ -16,7 +16,7 @@ from workbench.errors import UsageError
 GRIDS = {(9,): 3, (4, 5): (3, 5), (2, 3, 4): (1, 3, 3)}
 
 
-def case(grid: tuple[int, ...], before: int) -> tuple[BoundOperator, list[Tensor], Call]:
+def case(grid: tuple[int, ...], before: int) -> tuple[BoundOperator, Inputs, Call]:
     kernel = GRIDS[grid]
     bound = operator("simplified-linear", kernel=kernel if isinstance(kernel, tuple) else (kernel,))
     length = int(torch.tensor(grid).prod()) + before
