@@ -21,10 +21,13 @@ from workbench.attention.call import Call
 from workbench.attention.operator import LayerShape, Operator, OperatorModule, Project, Settings, State
 from workbench.attention.primitives import gates, softmax_forms
 from workbench.attention.primitives.chunk_states import Layout, present, scan, shares
-from workbench.attention.primitives.recurrence import exact, times_state
+from workbench.attention.primitives.recurrence import exact, spans, times_state
 from workbench.attention.primitives.rotary import rotated
 from workbench.attention.settings import Setting
 from workbench.errors import UsageError
+
+#: Rows whose weights are made at once.
+ROWS = 256
 
 
 class Module(OperatorModule):
@@ -88,26 +91,33 @@ def _states(k: Tensor, v: Tensor, call: Call, state: State | None) -> _States:
     return _States(layout, keys, values, present(call.padding, own[2], layout, k.device), earlier)
 
 
-def _pattern(q: Tensor, states: _States, call: Call) -> Tensor:
-    """p of the last rows, ``[batch, head, dest, earlier ends + ends + 1]``: the last column is the own state."""
-    layout, dest = states.layout, q.shape[2]
-    chunk = layout.place(q.device)[0][-dest:]
+def _pattern(q: Tensor, states: _States, call: Call, rows: slice, full: int) -> Tensor:
+    """p of some rows, ``[batch, head, row, earlier ends + full + 1]``: of the first `full` ends within, then their own
+    state."""
+    layout = states.layout
+    chunk = layout.place(q.device)[0][rows]
     q = q.to(states.keys.dtype) * call.scale
-    own = (q * layout.joined(states.keys)[:, :, -dest:]).sum(-1, keepdim=True)
-    earlier, ends = states.earlier[0].to(q.dtype), states.ends(states.keys)
+    own = (q * layout.joined(states.keys)[:, :, rows]).sum(-1, keepdim=True)
+    earlier, ends = states.earlier[0].to(q.dtype), states.ends(states.keys)[:, :, :full]
     n = earlier.shape[2]
     if call["rotary"]:
         q = rotated(q, n + chunk, "halves")
         earlier, ends = _turned(earlier, 0), _turned(ends, n)
     scores = torch.cat([times_state(q, earlier.mT), q @ ends.mT, own], -1)
-    before = torch.arange(layout.full, device=q.device) < chunk[:, None]
-    real = layout.joined(states.present)[:, :, -dest:]
+    real = layout.joined(states.present)[:, :, rows]
     keep = [
-        states.earlier[2][:, None, None].expand(len(real), 1, dest, n),
-        before & states.ends(states.present)[..., 0][:, :, None],
+        states.earlier[2][:, None, None].expand(len(real), 1, q.shape[2], n),
+        (torch.arange(full, device=q.device) < chunk[:, None])
+        & states.ends(states.present)[:, :, :full, 0][:, :, None],
         real,
     ]
     return softmax_forms.softmax(scores, torch.cat(keep, -1))
+
+
+def _whole_pattern(q: Tensor, states: _States, call: Call) -> Tensor:
+    """Of the last rows, over all ends."""
+    length = states.layout.length
+    return _pattern(q, states, call, slice(length - q.shape[2], length), states.layout.full)
 
 
 def _turned(ends: Tensor, start: int) -> Tensor:
@@ -118,7 +128,7 @@ def matrix(q: Tensor, k: Tensor, call: Call) -> Tensor:
     """``[batch, head, channel, dest, src]``: p times the source's share in the states, which depends on the channel."""
     gate, src = _gate(call, "value", k), k.shape[2]
     states = _states(k, torch.zeros_like(gate), call, None)
-    layout, p = states.layout, _pattern(q, states, call)
+    layout, p = states.layout, _whole_pattern(q, states, call)
     chunk, inside = layout.place(q.device)
     share = shares(gate, layout)  # [batch, head, chunk, L, L, channel]
     rows = slice(src - q.shape[2], None)
@@ -143,10 +153,14 @@ def resume(q: Tensor, k: Tensor, v: Tensor, state: State, call: Call) -> Tensor:
 
 def _read(q: Tensor, k: Tensor, v: Tensor, state: State | None, call: Call) -> Tensor:
     states = _states(k, v, call, state)
-    p, earlier = _pattern(q, states, call), states.earlier[1].to(states.values.dtype)
-    n = earlier.shape[2]
-    z = times_state(p[..., :n], earlier) + p[..., n:-1] @ states.ends(states.values)
-    return (z + p[..., -1:] * states.layout.joined(states.values)).to(v.dtype)
+    layout, earlier, ends = states.layout, states.earlier[1].to(states.values.dtype), states.ends(states.values)
+    running, n, parts = layout.joined(states.values), states.earlier[1].shape[2], []
+    for rows in spans(layout.length, ROWS):  # a tile sees no ends behind it
+        full = min(layout.full, (layout.begun + rows.stop - 1) // layout.size)
+        p = _pattern(q[:, :, rows], states, call, rows, full)
+        z = times_state(p[..., :n], earlier) + p[..., n:-1] @ ends[:, :, :full]
+        parts.append((z + p[..., -1:] * running[:, :, rows]).to(v.dtype))
+    return torch.cat(parts, 2)
 
 
 def advance(k: Tensor, v: Tensor, call: Call, state: State | None) -> State:
@@ -189,7 +203,7 @@ def record(q: Tensor, k: Tensor, v: Tensor, call: Call) -> dict[str, Tensor]:
         "gate": _gate(call, "value", k),
         "chunk_keys": states.ends(states.keys),
         "chunk_values": states.ends(states.values),
-        "chunk_pattern": _pattern(q, states, call),
+        "chunk_pattern": _whole_pattern(q, states, call),
     }
 
 

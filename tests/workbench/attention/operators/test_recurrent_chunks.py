@@ -7,9 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.workbench.attention.operators.recurrent_forms import check_forms, random_input, reference_input, rounded
+from tests.workbench.attention.operators.recurrent_forms import (
+    check_forms,
+    from_position,
+    random_input,
+    reference_input,
+    rounded,
+)
 from workbench.attention.call import Call
 from workbench.attention.operator import BoundOperator, LayerShape, operator
+from workbench.attention.operators.recurrent_chunks import ROWS
 
 
 def call_of(bound: BoundOperator, length: int, gate: Tensor | None = None) -> Call:
@@ -65,6 +72,17 @@ def test_written_out(chunk: int) -> None:
         weights = torch.softmax(0.4 * torch.einsum("bhd,bhjd->bhj", q[:, :, t], keys[:, :, seen]), -1)
         z[:, :, t] = torch.einsum("bhj,bhjd->bhd", weights, values[:, :, seen]) * output[:, :, t]
     torch.testing.assert_close(bound.z(q, k, v, call), z, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [5, 16])
+def test_rows_of_several_tiles(chunk: int) -> None:
+    q, k, v = random_input(ROWS + 47)
+    bound = operator("recurrent-chunks", chunk=chunk)
+    call = call_of(bound, ROWS + 47)
+    z = bound.z(q, k, v, call)
+    torch.testing.assert_close(z, bound.explicit(q, k, v, call), rtol=1e-12, atol=1e-12)
+    state = bound.advance(k[:, :, :39], v[:, :, :39], call.positions(0, 39))
+    torch.testing.assert_close(bound.z(*from_position(39, (q, k, v)), call.positions(39), state), z[:, :, 39:])
 
 
 @pytest.mark.parametrize("gate", [0.0, 0.7])
