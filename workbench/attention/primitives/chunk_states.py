@@ -68,7 +68,7 @@ def scan(
 
 def present(
     padding: Bool[Tensor, "batch pos"] | None,
-    before: Bool[Tensor, "batch_or_1"] | None,
+    before: Bool[Tensor, "state_batch"] | None,
     layout: Layout,
     device: torch.device,
 ) -> Bool[Tensor, "batch_or_1 1 chunk place 1"]:

@@ -28,8 +28,8 @@ def normalised(x: Float[Tensor, "*rest d"]) -> Float[Tensor, "*rest d"]:
 def matrix(
     q: Float[Tensor, "batch head dest d_key"],
     k: Float[Tensor, "batch head src d_key"],
-    beta: Float[Tensor, "batch_or_1 head_or_1 src"],
-    log_decay: Float[Tensor, "batch_or_1 head_or_1 src"] | None = None,
+    beta: Float[Tensor, "gate_batch gate_head src"],
+    log_decay: Float[Tensor, "gate_batch gate_head src"] | None = None,
 ) -> Float[Tensor, "batch head dest src"]:
     """A of the last `dest` of `src` positions."""
     kind, dest = exact(k), q.shape[2]
@@ -47,8 +47,8 @@ def chunked(
     q: Float[Tensor, "batch head pos d_key"],
     k: Float[Tensor, "batch head pos d_key"],
     v: Float[Tensor, "batch head pos d_value"],
-    beta: Float[Tensor, "batch_or_1 head_or_1 pos"],
-    log_decay: Float[Tensor, "batch_or_1 head_or_1 pos"] | None = None,
+    beta: Float[Tensor, "gate_batch gate_head pos"],
+    log_decay: Float[Tensor, "gate_batch gate_head pos"] | None = None,
     state: Float[Tensor, "batch_or_1 head d_key d_value"] | None = None,
     *,
     features: Features | None = None,
@@ -71,8 +71,8 @@ def chunked(
 def advance(
     k: Float[Tensor, "batch head src d_key"],
     v: Float[Tensor, "batch head src d_value"],
-    beta: Float[Tensor, "batch_or_1 head_or_1 src"],
-    log_decay: Float[Tensor, "batch_or_1 head_or_1 src"] | None = None,
+    beta: Float[Tensor, "gate_batch gate_head src"],
+    log_decay: Float[Tensor, "gate_batch gate_head src"] | None = None,
     state: Float[Tensor, "batch_or_1 head d_key d_value"] | None = None,
     *,
     chunk: int = CHUNK,

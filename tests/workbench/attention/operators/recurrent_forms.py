@@ -86,6 +86,16 @@ def _check_states(bound: BoundOperator, q: Tensor, k: Tensor, v: Tensor, call: C
     assert state is not None
     for part, entire in zip(state, whole, strict=True):
         torch.testing.assert_close(part, entire, rtol=1e-11, atol=1e-12)
+    middle = length // 2  # both rows go on from the first one's state
+    shared = tuple(part[:1] for part in bound.advance(k[:, :, :middle], v[:, :, :middle], call.positions(0, middle)))
+    rest, later = from_position(middle, (q, k, v)), call.positions(middle)
+    torch.testing.assert_close(bound.z(*rest, later, shared)[0], z[0, :, middle:], rtol=1e-11, atol=1e-12)
+    copied = tuple(part.expand(2, *part.shape[1:]) for part in shared)
+    torch.testing.assert_close(bound.z(*rest, later, shared), bound.z(*rest, later, copied), rtol=1e-11, atol=1e-12)
+    for part, entire in zip(
+        bound.advance(rest[1], rest[2], later, shared), bound.advance(rest[1], rest[2], later, copied), strict=True
+    ):
+        torch.testing.assert_close(part, entire, rtol=1e-11, atol=1e-12)
 
 
 def _slopes(form: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, ...]:
