@@ -11,7 +11,20 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 #: Cheap ones first.
-NAMES = ("cli", "load", "record", "path", "sweep", "positions", "screen", "scores", "memory", "explorer", "cache")
+NAMES = (
+    "cli",
+    "load",
+    "record",
+    "path",
+    "sweep",
+    "positions",
+    "screen",
+    "scores",
+    "memory",
+    "explorer",
+    "cache",
+    "operators_linear",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,8 @@ root mean square over all heads' values together (`norm`), as the released model
 
 Slopes: ``s_h = 2^(−8 (h + 1) / H)`` (ALiBi's; for H no power of two filled up from the next one's) times the layer's
 factor ``1 − l / (L − 1) + 10⁻⁵``; with ``slopes="layered"`` those of flash-linear-attention, ``(8 / H)(1 − l / L) h``,
-where head 0 never forgets.
+where head 0 never forgets; with ``"minimax"`` those of MiniMax in transformers, ``2^(−8 (h + 1) / H)`` for every H
+times ``1 − l / (L − 1 + 10⁻⁵) + 10⁻⁵``.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ def slopes(n_heads: int, call: Call, like: Tensor) -> Tensor:
     if call["slopes"] == "layered":
         values = [8 / n_heads * (1 - layer / layers) * h for h in range(n_heads)]
     else:
-        factor = 1 - layer / (layers - 1) + 1e-5 if layers > 1 and call["layer_factor"] else 1.0
-        values = [slope * factor for slope in alibi_slopes(n_heads)]
+        minimax = call["slopes"] == "minimax"
+        base = [2 ** (-8 * (h + 1) / n_heads) for h in range(n_heads)] if minimax else alibi_slopes(n_heads)
+        span = layers - 1 + (1e-5 if minimax else 0)
+        factor = 1 - layer / span + 1e-5 if layers > 1 and call["layer_factor"] else 1.0
+        values = [slope * factor for slope in base]
     return torch.tensor(values, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
 
 
@@ -45,8 +49,10 @@ def matrix(q: Tensor, k: Tensor, call: Call) -> Tensor:
     dest, src = q.shape[2], k.shape[2]
     destination, source = positions(dest, src, q.device)
     gap = (destination - source).clamp(min=0)
-    decay = torch.exp(-slopes(q.shape[1], call, q)[:, None, None] * gap).to(q.dtype)
-    return (q @ without_padding(k, call).mT) * decay * causal(dest, src, q.device)
+    kind = recurrence.exact(q)
+    decay = torch.exp(-slopes(q.shape[1], call, q)[:, None, None] * gap)
+    weights = q.to(kind) @ without_padding(k, call).to(kind).mT
+    return (weights * decay * causal(dest, src, q.device)).to(q.dtype)
 
 
 def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
@@ -69,7 +75,9 @@ def finish(z: Tensor, call: Call) -> Tensor:
     """``z / √(mean z² + 10⁻⁶)`` over the values of all heads together (SimpleRMSNorm)."""
     if not call["norm"]:
         return z
-    return z * torch.rsqrt(z.square().mean((1, 3), keepdim=True) + 1e-6)
+    wide = z.to(recurrence.exact(z))
+    square = torch.linalg.vector_norm(wide, dim=(1, 3), keepdim=True).square() / (z.shape[1] * z.shape[3])
+    return (wide * torch.rsqrt(square + 1e-6)).to(z.dtype)
 
 
 def record(q: Tensor, k: Tensor, v: Tensor, call: Call) -> dict[str, Tensor]:
@@ -84,7 +92,7 @@ operator = Operator(
     status="as published",
     settings={
         "norm": Setting(True, "flag", "divide z by its root mean square over all heads"),
-        "slopes": Setting("alibi", "word", "how fast heads forget", choices=("alibi", "layered")),
+        "slopes": Setting("alibi", "word", "how fast heads forget", choices=("alibi", "layered", "minimax")),
         "layer_factor": Setting(True, "flag", "forget less in later layers, as the released models do"),
     },
     causal="token",

@@ -10,12 +10,20 @@ Exact for any chunk; the last one may be shorter, and is then not padded: paddin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.attention.call import Call
 
 #: Positions of a chunk.
 CHUNK = 64
+
+#: ``features(q, k, piece) -> (features of q, features of k)``.
+Features = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 
 
 def times_state(
@@ -33,6 +41,32 @@ def decays(slopes: Float[Tensor, "head"], count: int) -> Float[Tensor, "head cou
     return torch.exp(-slopes[:, None] * torch.arange(count, device=slopes.device, dtype=slopes.dtype))
 
 
+def spans(length: int, size: int, first: int = 0) -> Iterator[slice]:
+    """Pieces of at most `size` positions that end at multiples of it, where the first position is `first`."""
+    start = 0
+    while start < length:
+        stop = min(length, start + size - (first + start) % size)
+        yield slice(start, stop)
+        start = stop
+
+
+def exact(x: Tensor) -> torch.dtype:
+    """The type that sums are made in: float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def average(sums: Float[Tensor, "*rest d_value_and_one"]) -> Float[Tensor, "*rest d_value"]:
+    """Sums with v, divided by the last column, the same sums with 1; where that is 0, so is the result."""
+    total = sums[..., -1:]
+    return sums[..., :-1] / total.masked_fill(total == 0, torch.inf)
+
+
+def share(rows: Bool[Tensor, "batch head dest"], call: Call) -> Float[Tensor, "batch head"]:
+    """The share of rows, padding left out; 0 where there is nothing else."""
+    real = torch.ones_like(rows) if call.padding is None else call.padding[:, None, -rows.shape[2] :].expand_as(rows)
+    return (rows & real).sum(-1) / real.sum(-1).clamp(min=1)
+
+
 def advance(
     k: Float[Tensor, "batch head src d_key"],
     v: Float[Tensor, "batch head src d_value"],
@@ -40,9 +74,10 @@ def advance(
     state: Float[Tensor, "batch_or_1 head d_key d_value"] | None = None,
 ) -> Float[Tensor, "batch head d_key d_value"]:
     """The state after these positions; ``λ = exp(−slope)``, 1 without slopes."""
-    length = k.shape[2]
+    length, kind = k.shape[2], exact(k)
+    k, v = k.to(kind), v.to(kind)
     if slopes is not None:
-        decay = decays(slopes.to(k.dtype), length + 1)
+        decay = decays(slopes, length + 1).to(kind)
         k = k * decay[:, :length].flip(1)[..., None]
     new = k.mT @ v
     if state is None:
@@ -55,26 +90,52 @@ def chunked(
     k: Float[Tensor, "batch head pos d_key"],
     v: Float[Tensor, "batch head pos d_value"],
     slopes: Float[Tensor, "head"] | None = None,
-    state: Float[Tensor, "batch_or_1 head d_key d_value"] | None = None,
+    state: Float[Tensor, "batch_or_1 head d_key d_state"] | None = None,
+    *,
+    features: Features | None = None,
+    averaged: bool = False,
+    block: int = 1,
+    first: int = 0,
     chunk: int = CHUNK,
 ) -> Float[Tensor, "batch head pos d_value"]:
-    """z of all positions, from a state of the positions before, where there is one."""
-    length = q.shape[2]
-    size = min(chunk, length)
-    decay = None if slopes is None else decays(slopes.to(q.dtype), size + 1)
-    within = torch.ones(size, size, device=q.device, dtype=q.dtype).tril()
-    if decay is not None:
-        gap = torch.arange(size, device=q.device)
-        within = within * decay[:, (gap[:, None] - gap).clamp(min=0)]
-    parts = []
-    for at in range(0, length, size):
-        queries, keys, values = (x[:, :, at : at + size] for x in (q, k, v))
-        m = queries.shape[2]
-        z = ((queries @ keys.mT) * within[..., :m, :m]) @ values
-        if state is not None:
-            decayed = queries if decay is None else queries * decay[:, 1 : m + 1, None]
-            z = z + times_state(decayed, state)
-        parts.append(z)
-        if at + size < length:
-            state = advance(keys, values, slopes, state)
+    """z of all positions.
+
+    Args:
+        state: of the positions before, where there are some; `d_state` is `d_value`, and one more where z is averaged.
+        features: of the queries and keys of a piece, ``features(q, k, piece)``; computed a chunk at a time, they stay
+            in the processor's cache.
+        averaged: divide by the same sums with 1 in place of v (`average`).
+        block: positions see their whole block of so many, and all earlier ones; without slopes.
+        first: the position of the first of them, from which blocks are counted.
+    """
+    size = block if block >= chunk else -(-chunk // block) * block
+    size = size if block > 1 else min(size, q.shape[2])
+    kind, device, parts = exact(q), q.device, []
+    if size > block or block == 1:
+        place = torch.arange(size, device=device)
+        within = (place[:, None] // block >= place // block).to(kind)
+    if slopes is not None:
+        decay = decays(slopes, size + 1).to(kind)
+        within = within * decay[:, (place[:, None] - place).clamp(min=0)]
+        entering, leaving, whole = decay[:, 1:, None], decay[:, :size].flip(1)[..., None], decay[:, size:, None]
+    for piece in spans(q.shape[2], size, first):
+        queries, keys, values = q[:, :, piece], k[:, :, piece], v[:, :, piece].to(kind)
+        queries, keys = (queries, keys) if features is None else features(queries, keys, piece)
+        queries, keys = queries.to(kind), keys.to(kind)
+        if averaged:
+            values = F.pad(values, (0, 1), value=1.0)
+        if size == block > 1:  # all see the state behind their block
+            state = advance(keys, values, None, state)
+            z = times_state(queries, state)
+        else:
+            rows = slice((first + piece.start) % size, (first + piece.start) % size + queries.shape[2])
+            z = ((queries @ keys.mT) * within[..., rows, rows]) @ values
+            if state is not None:
+                z = z + times_state(queries if slopes is None else queries * entering[:, : queries.shape[2]], state)
+            if piece.stop < q.shape[2]:
+                if slopes is not None:
+                    keys = keys * leaving
+                    state = None if state is None else state * whole
+                state = keys.mT @ values if state is None else state + keys.mT @ values
+        parts.append((average(z) if averaged else z).to(v.dtype))
     return torch.cat(parts, 2)
