@@ -81,6 +81,7 @@ operator = Operator(
     },
     needs=lambda settings: ("token embeddings",) if settings["form"] == "static" else ("second stream",),
     ignores=("q", "k"),
+    form="shared softmax",
     matrix=matrix,
     efficient=efficient,
     trial=trial,

@@ -88,7 +88,7 @@ operator = Operator(
     choices=("one normaliser for all orders, as in Based; the later paper prints one each, which is form='printed'",),
     settings={"form": Setting("joint", "word", "how weights are normalised", choices=("joint", "printed"))},
     row_stochastic=lambda settings: settings["form"] == "joint",
-    form="taylor",
+    form="polynomial",
     matrix=matrix,
     efficient=efficient,
 )
