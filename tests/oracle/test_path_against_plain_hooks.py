@@ -11,16 +11,26 @@ from torch import Tensor
 from tests.families import hooked, hugging_face, paired
 from tests.oracle.plain_hooks import captured, edited, head_slice, logit_difference, output_projection, projection
 from workbench.core import Head
+from workbench.models.language import HookedLM
 from workbench.patching.path import path_patch
 
 PAIRS = paired(3)
 
 
 def published(
-    family: str, example: int, sender: Head, receivers: list[Head] | None, into: str, at: int, everywhere: bool
+    family: str,
+    example: int,
+    sender: Head,
+    receivers: list[Head] | None,
+    into: str,
+    at: int,
+    everywhere: bool,
+    swapped: HookedLM | None = None,
 ):
-    """The metric of the clean prompt along the sender's direct paths, as the study computes it."""
-    model, hooked_model = hugging_face(family), hooked(family)
+    """The metric of the clean prompt along the sender's direct paths, as the study computes it; of `swapped`, the
+    family's model with other operators, where that is the subject."""
+    hooked_model = swapped or hooked(family)
+    model = hugging_face(family) if swapped is None else swapped.hf
     clean, corrupt = PAIRS.clean[example], PAIRS.corrupt[example]
     outputs = [(output_projection(model, family, layer), "input") for layer in range(hooked_model.n_layers)]
     base, source = captured(model, clean[None], *outputs), captured(model, corrupt[None], *outputs)

@@ -16,7 +16,9 @@ from transformers import MistralConfig, MistralForCausalLM
 import workbench as wb
 from tests.families import VOCABULARY, hooked, paired
 from tests.oracle.plain_hooks import Plain
+from tests.oracle.test_path_against_plain_hooks import PAIRS, published
 from workbench.attention.operator import operator as wb_operator
+from workbench.core import Head
 from workbench.models.language import HookedLM
 from workbench.registry import OPERATORS
 
@@ -203,3 +205,32 @@ def test_copies_and_the_cache_know_the_operators(tmp_path: Path) -> None:
         assert np.allclose(sweep.values, fresh.values, atol=1e-5)
     values = [sweep.values for sweep in sweeps]
     assert all(not np.allclose(a, b, atol=1e-3) for i, a in enumerate(values) for b in values[:i])
+
+
+@pytest.mark.parametrize(
+    "operator", ["sliding-window(window=3)", "context-causal(block=4)", "lightning", "delta", "block-linear(block=4)"]
+)
+@pytest.mark.parametrize(("position", "freeze"), [("S", "position"), (4, "all")])
+@pytest.mark.parametrize("into", ["", "v"])
+def test_paths_are_patched_as_published(operator: str, position: str | int, freeze: Any, into: str) -> None:
+    model, inputs = swapped("llama", operator, (1, 2)), PAIRS
+    receivers = [Head(2, 3), Head(2, 4)] if into else None
+    options: dict[str, Any] = {"receivers": receivers, "into": into} if into else {}
+    result = wb.path_patch(model, inputs, position=position, freeze=freeze, cache=False, **options)
+    for example, sender in ((0, Head(0, 1)), (2, Head(1, 5))):
+        at = inputs.positions[example][position] if isinstance(position, str) else position
+        expected = published("llama", example, sender, receivers, into or "q", at, freeze == "all", model)
+        largest = float(model.hf(inputs.clean[example][None]).logits.abs().max())
+        value = result.values[sender.layer, sender.index, example]
+        assert value == pytest.approx(expected, abs=max(1e-4, 1e-5 * largest))
+    assert np.abs(result.delta).max() > 1e-3
+
+
+@pytest.mark.parametrize("operator", ["sliding-window(window=3)", "lightning", "gated-delta"])
+def test_a_screen_ranks_the_heads_of_the_swapped_model(operator: str) -> None:
+    model, inputs = swapped("llama", operator), paired(4)
+    exact = wb.sweep(model, inputs, cache=False)
+    screen = wb.screen(model, inputs, confirm=0.4, cache=False)
+    for head in screen.confirmed.top(3):
+        cell = (head.layer, head.index)
+        assert screen.confirmed.delta[cell].mean() == pytest.approx(exact.delta[cell].mean(), abs=1e-3)

@@ -117,7 +117,8 @@ class SwappedOperator(nn.Module):
 
 def operator_of(module: nn.Module) -> SwappedOperator | None:
     """The operator that was swapped into an attention module, None where it has its own."""
-    return module._modules.get(CHILD)  # pyright: ignore[reportReturnType]
+    child = module._modules.get(CHILD)
+    return child if isinstance(child, SwappedOperator) else None
 
 
 def swapped_attention(
