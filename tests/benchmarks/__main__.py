@@ -24,6 +24,7 @@ NAMES = (
     "explorer",
     "cache",
     "operators_linear",
+    "operators_sparse",
 )
 
 

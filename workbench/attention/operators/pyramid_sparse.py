@@ -155,14 +155,15 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor, table: Tensor, call: Call) -> Te
     level = join([torch.full_like(pool.sizes, level) for level, pool in zip(LEVELS, pooled, strict=True)])
     z, bias = torch.zeros_like(v), number.to(q.dtype).log()
     for example, head in torch.cartesian_prod(*(torch.arange(n) for n in v.shape[:2])).tolist():
+        own = [x[example, head].contiguous() for x in (q, keys, values)]
         for i, start in enumerate(range(0, q.shape[2], size)):
             seen = table[example, head, i, block] == level
             early = (seen & (last <= start)).nonzero().flatten() if call.causal else seen.nonzero().flatten()
             late = (seen & (last > start)).nonzero().flatten() if call.causal else early[:0]
             index, at = join([early, late]), rows[start : start + size]
-            scores = (q[example, head, at] * call.scale) @ keys[example, head, index].mT + bias[index]
+            scores = (own[0][at] * call.scale) @ own[1].index_select(0, index).mT + bias[index]
             scores[:, len(early) :].masked_fill_(last[late] > at[:, None], -torch.inf)
-            z[example, head, at] = torch.softmax(scores, -1) @ values[example, head, index]
+            z[example, head, at] = torch.softmax(scores, -1) @ own[2].index_select(0, index)
     return z
 
 

@@ -17,7 +17,7 @@ from workbench.attention.primitives.blocks import Blocks
 from workbench.attention.primitives.merge import attend, merge
 
 #: Below as many positions a masked kernel is as fast.
-SHORTEST = 1024
+SHORTEST = 512
 
 
 def usable(q: Tensor, k: Tensor, v: Tensor, call: Call, blocks: Blocks) -> bool:
@@ -44,23 +44,24 @@ def by_block(
     if order is not None:
         q, k, v = (x[:, :, order] for x in (q, k, v))
     z = torch.zeros_like(v)
-    keys, values = (torch.empty_like(x[:1, :1], memory_format=torch.contiguous_format) for x in (k, v))
+    gathered = [x.new_empty(1, 1, *x.shape[2:]) for x in (k, v)]
     for row, head in torch.cartesian_prod(*(torch.arange(n) for n in v.shape[:2])).tolist():
-        table = selected[min(row, selected.shape[0] - 1), min(head, selected.shape[1] - 1)]
-        columns = table.repeat_interleave(blocks.sizes, 1)
-        at = (slice(row, row + 1), slice(head, head + 1))
+        columns = _of_head(selected, row, head).repeat_interleave(blocks.sizes, 1)
+        queries, keys, values = (x[row : row + 1, head : head + 1].contiguous() for x in (q, k, v))
         for block, (start, stop) in enumerate(pairwise(offsets)):
             index = columns[block, : start if call.causal else None].nonzero().flatten()
-            queries, part = q[*at, start:stop], None
+            rows, n, part = queries[:, :, start:stop], len(index), None
             if call.causal:
-                part = attend(queries, k[*at, start:stop], v[*at, start:stop], call.scale, causal=True)
-            if n := len(index):
-                torch.index_select(k[row, head], 0, index, out=keys[0, 0, :n])
-                torch.index_select(v[row, head], 0, index, out=values[0, 0, :n])
-                others = attend(queries, keys[:, :, :n], values[:, :, :n], call.scale)
+                part = attend(rows, keys[:, :, start:stop], values[:, :, start:stop], call.scale, causal=True)
+            if n:
+                chosen = [
+                    torch.index_select(x, 2, index, out=y[:, :, :n])
+                    for x, y in zip((keys, values), gathered, strict=True)
+                ]
+                others = attend(rows, *chosen, call.scale)
                 part = others if part is None else merge(part, others)
             if part is not None:
-                z[*at, start:stop] = part[0]
+                z[row, head, start:stop] = part[0]
     return z if order is None else torch.empty_like(z).index_copy_(2, order, z)
 
 
@@ -84,19 +85,28 @@ def by_query(
     precise = torch.promote_types(v.dtype, torch.float32)
     z = torch.zeros(v.shape, dtype=precise, device=v.device)
     for row, head in torch.cartesian_prod(*(torch.arange(n) for n in v.shape[:2])).tolist():
-        table = selected[min(row, selected.shape[0] - 1), min(head, selected.shape[1] - 1)]
-        total = torch.full(v.shape[2:3], -torch.inf, dtype=precise, device=v.device)
-        at = (slice(row, row + 1), slice(head, head + 1))
+        table = _of_head(selected, row, head).T.contiguous()
+        queries, keys, values = (x[row : row + 1, head : head + 1].contiguous() for x in (q, k, v))
+        so_far = z[row, head], torch.full(v.shape[2:3], -torch.inf, dtype=precise, device=v.device)
         for block, (start, stop) in enumerate(pairwise(offsets)):
-            keys, values = k[*at, start:stop], v[*at, start:stop]
+            at = keys[:, :, start:stop], values[:, :, start:stop]
             if call.causal:
-                own = attend(q[*at, start:stop], keys, values, call.scale, causal=True)
-                part = merge((z[row, head, start:stop], total[start:stop]), (own[0][0, 0], own[1][0, 0].to(precise)))
-                z[row, head, start:stop], total[start:stop] = part
+                own = attend(queries[:, :, start:stop], *at, call.scale, causal=True)
+                _add(own, so_far, torch.arange(start, stop, device=v.device))
             first = stop if call.causal else 0
-            index = table[first:, block].nonzero().flatten() + first
+            index = table[block, first:].nonzero().flatten() + first
             if len(index):
-                others = attend(q[row, head, index][None, None], keys, values, call.scale)
-                part = merge((z[row, head, index], total[index]), (others[0][0, 0], others[1][0, 0].to(precise)))
-                z[row, head, index], total[index] = part
+                _add(attend(queries.index_select(2, index), *at, call.scale), so_far, index)
     return z.to(v.dtype)
+
+
+def _of_head(selected: Tensor, row: int, head: int) -> Tensor:
+    return selected[min(row, selected.shape[0] - 1), min(head, selected.shape[1] - 1)]
+
+
+def _add(part: tuple[Tensor, Tensor], so_far: tuple[Tensor, Tensor], index: Tensor) -> None:
+    """Merges what some queries get from a block with what they have."""
+    before = so_far[0].index_select(0, index), so_far[1].index_select(0, index)
+    merged = merge(before, (part[0][0, 0], part[1][0, 0].to(before[1].dtype)))
+    for total, new in zip(so_far, merged, strict=True):
+        total.index_copy_(0, index, new)
