@@ -70,8 +70,8 @@ def run(_: Subject, settings: Settings) -> list[Result]:
         "block-mixture(block=256, top_k=8)",
         "video-block-mixture(slabs=32)",
         "bi-level-routing(regions=32, top_k=8)",
-        "proxy-heads(block=256, share=0.3)",
-        "pyramid-sparse(stride=4)",
+        "proxy-heads(block=256, share=0.25)",
+        "pyramid-sparse(query_block=128, key_block=64, tile=32, stride=4)",
     ):
         bound = operator(text)
         work[text] = lambda bound=bound: bound.z(q, k, v, bound.call(scale=WIDTH**-0.5))

@@ -98,11 +98,10 @@ operator = Operator(
     causal="mask",
     heads_independent=False,
     resumes="no",
-    form="block sparse",
+    form="block-selected softmax",
     records=("affinity", "routing"),
     mask=mask,
     efficient=efficient,
     record=record,
-    trial=lambda batch, length: {"grid": (3, max(length // 3, 1)), "before": 1},
     check_length=lambda _: 32,
 )

@@ -69,15 +69,15 @@ operator = Operator(
     source="Lu et al. 2025, arXiv 2502.13189; code MoonshotAI/MoBA",
     status="as released",
     choices=(
-        "64 positions a block: the source has no default, and uses 128 and more",
+        "16 positions a block: the source has no default, and uses 128 and more for long contexts",
         "where attention is not causal, later blocks may be selected too",
     ),
     settings={
-        "block": Setting(64, "whole number", "positions of a block", at_least=1),
+        "block": Setting(16, "whole number", "positions of a block", at_least=1),
         "top_k": Setting(3, "whole number", "blocks that each query sees, its own included", at_least=1),
         "released": Setting(False, "flag", "top_k=1 attends to everything, as the released kernel does"),
     },
-    form="block sparse",
+    form="block-selected softmax",
     records=("gate", "selection"),
     mask=mask,
     efficient=efficient,

@@ -125,13 +125,14 @@ operator = Operator(
     choices=(
         "in a causal row of blocks the budget is that share of the blocks visible to it, rounded up",
         "a block's own keys are always seen, beside the budget",
-        "no floor of 2,048 tokens by default: shorter prompts would be dense",
+        "no floor of 2,048 tokens by default: shorter prompts would be dense; 16 positions a block",
+        "share=0.9, which the paper uses for one of two models; .95 for the other",
         "the budget's pattern is over all keys, without stride",
     ),
     settings={
-        "block": Setting(64, "whole number", "positions of a block", at_least=1),
+        "block": Setting(16, "whole number", "positions of a block", at_least=1),
         "groups": Setting(1, "whole number", "proxy heads of a layer", at_least=1),
-        "share": Setting(0.95, "number", "what a head's blocks must hold of its attention", above=0, at_most=1),
+        "share": Setting(0.9, "number", "what a head's blocks must hold of its attention", above=0, at_most=1),
         "stride": Setting(4, "whole number", "the proxy reads every so many positions", at_least=1),
         "floor": Setting(
             0, "whole number", "positions that every query sees at least, where there are so many", at_least=0
@@ -140,11 +141,11 @@ operator = Operator(
     causal="mask",
     heads_independent=False,
     resumes="no",
-    form="block sparse",
+    form="proxy-selected softmax",
     records=("proxy_pattern", "scores", "mass", "budgets", "selection"),
     mask=mask,
     efficient=efficient,
     record=record,
-    check_length=lambda settings: 4 * settings["block"] + 8,
+    check_length=lambda settings: 8 * settings["block"] + 8,
     check=check,
 )

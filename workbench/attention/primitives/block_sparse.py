@@ -54,11 +54,9 @@ def by_block(
             if call.causal:
                 part = attend(rows, keys[:, :, start:stop], values[:, :, start:stop], call.scale, causal=True)
             if n:
-                chosen = [
-                    torch.index_select(x, 2, index, out=y[:, :, :n])
-                    for x, y in zip((keys, values), gathered, strict=True)
-                ]
-                others = attend(rows, *chosen, call.scale)
+                for x, buffer in zip((keys, values), gathered, strict=True):
+                    torch.index_select(x, 2, index, out=buffer[:, :, :n])
+                others = attend(rows, gathered[0][:, :, :n], gathered[1][:, :, :n], call.scale)
                 part = others if part is None else merge(part, others)
             if part is not None:
                 z[row, head, start:stop] = part[0]

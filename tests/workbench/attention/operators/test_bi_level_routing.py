@@ -107,6 +107,14 @@ def test_a_region_need_not_see_itself_unless_it_is_causal():
         assert ((pattern.sum(-1) - 1).abs() < 1e-12).all()
 
 
+def test_a_causal_region_spends_nothing_on_later_ones():
+    q, k, _ = random(28)
+    bound = routed(top_k=2)
+    seen = bound.pattern(q, k, bound.call(scale=0.4))[:, 0, 3::4] > 0  # the last position of each region
+    number = seen.unflatten(-1, (7, 4)).any(-1).sum(-1)
+    assert (number[:, 0] == 1).all() and ((number[:, 1:] == 2) | (number[:, 1:] == 3)).all()
+
+
 def test_padding():
     q, k, v = random(14)
     bound = routed(regions=3, top_k=1)

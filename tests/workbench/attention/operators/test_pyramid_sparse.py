@@ -145,6 +145,16 @@ def test_causal_blocks():
     assert (first.record(q, k, v, first.call())["levels"][..., 0] == 1).all()
 
 
+def test_a_mean_is_seen_from_its_last_token_on():
+    q, k, _ = random(7)
+    call = psa(query_block=8, key_block=8).call(scale=0.4)
+    pattern = pyramid_sparse.spread(q, k, torch.full((2, 4, 1, 1), 2), call)
+    at = torch.arange(7)
+    last = torch.tensor([1, 1, 3, 3, 5, 5, 6])
+    assert torch.equal(pattern > 0, (last <= at[:, None]).expand_as(pattern))
+    assert (pattern[:, :, 0] == 0).all()  # it sees nothing
+
+
 def test_density():
     """Of four blocks in levels 1, 2, 4 and 0."""
     q, k, v = random(16, batch=1)
