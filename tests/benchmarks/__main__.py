@@ -25,6 +25,7 @@ NAMES = (
     "cache",
     "operators_linear",
     "operators_swap",
+    "operators_sparse",
 )
 
 
