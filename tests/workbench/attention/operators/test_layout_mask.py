@@ -78,6 +78,9 @@ def test_mass_by_kind():
     close(mass[:, :, 1, 2], pattern[:, :, 4:7, 7:11].sum(-1).mean(-1))
     close(mass.sum(-1), torch.ones(2, 2, 4, dtype=torch.float64))
     assert mass[:, :, 3, 1].count_nonzero() == 0
+    last = LAYOUT.record(q[:, :, 7:], k, v, call)["mass"]
+    close(last[:, :, 2:], mass[:, :, 2:])
+    assert last[:, :, :2].count_nonzero() == 0
 
 
 def test_what_is_missing_or_does_not_fit_is_refused():
