@@ -40,7 +40,7 @@ def layout(call: Call, src: int) -> dict[str, Tensor]:
     """The layout, with a batch of its own or 1.
 
     Raises:
-        UsageError: an entry is missing or of another length.
+        UsageError: an entry is missing or of another length, or names a kind or an object that there is not.
     """
     entries = {name: needed.data(call, "layout-mask", name, what) for name, what in ENTRIES.items()}
     for name, entry in entries.items():
@@ -48,6 +48,11 @@ def layout(call: Call, src: int) -> dict[str, Tensor]:
             raise UsageError(f"layout-mask: data[{name!r}] is for {entry.shape[-1]} positions, and there are {src}.")
         if entry.dim() == (2 if name == "boxes" else 1):
             entries[name] = entry[None]
+    kind, number, boxes = entries["kind"], entries["object"], entries["boxes"].shape[1]
+    if ((kind < OBJECT) | (kind > SUBJECT)).any():
+        raise UsageError("layout-mask: data['kind'] has other numbers than 0 object, 1 prompt, 2 image and 3 subject.")
+    if boxes and ((kind == OBJECT) & ((number < 0) | (number >= boxes))).any():
+        raise UsageError(f"layout-mask: data['object'] names an object that none of the {boxes} boxes is for.")
     return entries
 
 
@@ -79,8 +84,7 @@ def mask(q: Tensor, k: Tensor, call: Call) -> Tensor:
 
 def _in_box(entries: dict[str, Tensor]) -> Tensor:
     """Whether each token lies in the box of each token's object, ``[batch_or_1, token, object token]``."""
-    boxes, number = entries["boxes"].bool(), entries["object"].clamp(min=0)
-    number = torch.where(entries["kind"] == OBJECT, number, 0)
+    boxes, number = entries["boxes"].bool(), torch.where(entries["kind"] == OBJECT, entries["object"], 0)
     batch = max(len(boxes), len(number))
     boxes, number = boxes.expand(batch, -1, -1), number.expand(batch, -1)
     if not boxes.shape[1]:

@@ -64,7 +64,6 @@ operator = Operator(
     causal="no",
     row_stochastic=lambda settings: settings["outside"] == 1,
     resumes="no",
-    form="softmax",
     matrix=matrix,
     efficient=efficient,
     trial=lambda batch, length: {"data": {"mask": (torch.arange(length) % 3 == 0).double()}},

@@ -32,7 +32,13 @@ def test_layers_take_turns():
 
 
 def test_both_forms_agree():
-    for settings in ({"groups": 1}, {"groups": 4}, {"groups": 3, "run": 2}, {"groups": 2, "run": 3, "stream": 6}):
+    for settings in (
+        {"groups": 1},
+        {"groups": 4},
+        {"groups": 3, "run": 2},
+        {"groups": 2, "run": 3, "stream": 6},
+        {"groups": 2, "stream": 3},
+    ):
         bound = operator(NAME, **settings)
         proof(bound, [1, 2, 5, 12, 24, 31])
         if not settings.get("stream"):
@@ -60,3 +66,5 @@ def test_a_first_stream_is_numbered_by_itself():
     assert group.tolist() == [[0, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1]]
     ahead = bound.record(q, k, v, bound.call(grid=(9,), before=2))["group"]
     assert ahead.tolist() == [[-1, -1, 0, 1, 0, 0, 1, 0, 1, 0, 1]]
+    seen = bound.pattern(q, k, bound.call(grid=(9,), before=2, causal=False))[0, 0] > 0
+    assert seen[:2].all() and seen[:, :2].all() and not seen[2:, 2:].all()

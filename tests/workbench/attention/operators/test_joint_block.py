@@ -91,10 +91,23 @@ def test_frame_by_frame_with_stored_keys_and_values_is_the_whole_pass():
     close(bound.z(q[:, :, 21:], k, v, bound.call(causal=False, grid=(6, 4), before=1)), whole[:, :, 21:])
 
 
+def test_padding_of_the_memory_is_not_among_the_best():
+    q, k, _ = random(1, 1, 9, 4)
+    k[:, :, 1] = 9 * q[:, :, 7]  # would be the best
+    padding = torch.ones(1, 9, dtype=torch.bool)
+    padding[:, 1] = False
+    bound = operator("joint-block", top_k=1)
+    pattern = bound.pattern(q, k, bound.call(causal=False, grid=(3, 3), padding=padding))[0, 0, 7]
+    assert pattern[1] == 0 and (pattern[:3] > 0).sum() == 1
+
+
 def test_equal_scores_keep_the_first_and_a_grid_is_needed():
     bound = operator("joint-block", top_k=2)
     q, k, v = (torch.ones(1, 1, 9, 4) for _ in range(3))
-    keeps = bound.record(q, k, v, bound.call(causal=False, grid=(3, 3)))["keeps"]
-    assert keeps[0, 0, 7].tolist() == [True, True, False, True, True, False, True, True, True]
+    call = bound.call(causal=False, grid=(3, 3))
+    assert bound.record(q, k, v, call)["keeps"][0, 0, 7].tolist() == [True, True, False, True, True, False, *[True] * 3]
+    many = torch.ones(1, 1, 200, 4)
+    keeps = bound.record(many, many, many, bound.call(causal=False, grid=(2, 100)))["keeps"]
+    assert keeps[0, 0, 150].nonzero().flatten().tolist() == [0, 1, *range(100, 200)]
     with pytest.raises(UsageError, match="joint-block needs a grid"):
         bound.z(q, k, v, bound.call(causal=False))

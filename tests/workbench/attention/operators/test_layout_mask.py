@@ -78,11 +78,18 @@ def test_mass_by_kind():
     close(mass[:, :, 1, 2], pattern[:, :, 4:7, 7:11].sum(-1).mean(-1))
     close(mass.sum(-1), torch.ones(2, 2, 4, dtype=torch.float64))
     assert mass[:, :, 3, 1].count_nonzero() == 0
+    last = LAYOUT.record(q[:, :, 7:], k, v, call)["mass"]
+    close(last[:, :, 2:], mass[:, :, 2:])
+    assert last[:, :, :2].count_nonzero() == 0
 
 
 def test_what_is_missing_or_does_not_fit_is_refused():
     q, k, v = random(1, 1, 14, 4)
     with pytest.raises(UsageError, match=r"data\['kind'\] is for 15 positions, and there are 14"):
         LAYOUT.z(q, k, v, LAYOUT.call(data=toy()))
+    with pytest.raises(UsageError, match="names an object that none of the 2 boxes is for"):
+        mask_of({**toy(), "object": torch.tensor([0, 0, 2, 2] + [9] * 11)})
+    with pytest.raises(UsageError, match=r"data\['kind'\] has other numbers"):
+        mask_of({**toy(), "kind": toy()["kind"] + 1})
     with pytest.raises(UsageError, match=r"layout-mask needs the kind of each token .* data\['kind'\]"):
         LAYOUT.z(q, k, v, LAYOUT.call())

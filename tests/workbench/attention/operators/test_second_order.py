@@ -51,6 +51,13 @@ def test_weights_are_at_least_a_half_and_the_orders_add_up():
     assert torch.stack(orders).sum(0).min() >= 0.5 - 1e-12
 
 
+@pytest.mark.parametrize("length", [5, 200])
+def test_equal_scores_weigh_the_same(length):
+    q, k, v = random(1, 2, length, 4)
+    expected = v.cumsum(2) / torch.arange(1, length + 1)[:, None]
+    close(JOINT.z(0 * q, k, v, JOINT.call()), expected)
+
+
 @pytest.mark.parametrize("length", [20, 80])
 def test_against_based(length):
     """Their code has float32 inside, and scales q by ``d^-1/2``."""

@@ -54,3 +54,4 @@ def test_states_add_up():
 def test_bfloat16_counts_further_than_256():
     v = torch.ones(1, 1, 3000, 1, dtype=torch.bfloat16)
     assert (UNIFORM.z(v, v, v, UNIFORM.call()) == 1).all()
+    assert [x.item() for x in UNIFORM.advance(v, v, UNIFORM.call())] == [3000, 3000]
