@@ -28,11 +28,13 @@ SETTINGS = {
     "neighbourhood": "window=4, stride=2",
     "context-causal": "block=4",
     "static": "length=32",
-    "block-mixture": "block=3, top=2",
+    "block-mixture": "block=3, top_k=2",
     "block-linear": "block=4",
     "recurrent-chunks": "chunk=3",
-    "proxy-heads": "block=3",
-    "pyramid-sparse": "",
+    "proxy-heads": "block=3, share=0.5, stride=1",
+    "pyramid-sparse": "query_block=4, key_block=2, tile=2",
+    "bi-level-routing": "regions=3, top_k=1",
+    "pattern-reordered": "block=3",
 }
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma3")
 SOME = ("sliding-window(window=3, sinks=1)", "lightning", "lightning(norm=False)")
@@ -210,20 +212,21 @@ def test_copies_and_the_cache_know_the_operators(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "operator", ["sliding-window(window=3)", "context-causal(block=4)", "lightning", "delta", "block-linear(block=4)"]
 )
-@pytest.mark.parametrize(("position", "freeze"), [("S", "position"), (4, "all")])
+@pytest.mark.parametrize(("position", "freeze"), [("end", "position"), (4, "all")])
 @pytest.mark.parametrize("into", ["", "v"])
 def test_paths_are_patched_as_published(operator: str, position: str | int, freeze: Any, into: str) -> None:
     model, inputs = swapped("llama", operator, (1, 2)), PAIRS
     receivers = [Head(2, 3), Head(2, 4)] if into else None
-    options: dict[str, Any] = {"receivers": receivers, "into": into} if into else {}
+    options: dict[str, Any] = {"receivers": receivers, "into": into, "share_kv": True} if into else {}
     result = wb.path_patch(model, inputs, position=position, freeze=freeze, cache=False, **options)
     for example, sender in ((0, Head(0, 1)), (2, Head(1, 5))):
         at = inputs.positions[example][position] if isinstance(position, str) else position
         expected = published("llama", example, sender, receivers, into or "q", at, freeze == "all", model)
-        largest = float(model.hf(inputs.clean[example][None]).logits.abs().max())
+        largest = float(model.hf(inputs.clean[example][None]).logits.detach().abs().max())
         value = result.values[sender.layer, sender.index, example]
         assert value == pytest.approx(expected, abs=max(1e-4, 1e-5 * largest))
-    assert np.abs(result.delta).max() > 1e-3
+    if position == "end":
+        assert np.nanmax(np.abs(result.delta)) > 1e-3
 
 
 @pytest.mark.parametrize("operator", ["sliding-window(window=3)", "lightning", "gated-delta"])
@@ -231,6 +234,8 @@ def test_a_screen_ranks_the_heads_of_the_swapped_model(operator: str) -> None:
     model, inputs = swapped("llama", operator), paired(4)
     exact = wb.sweep(model, inputs, cache=False)
     screen = wb.screen(model, inputs, confirm=0.4, cache=False)
-    for head in screen.confirmed.top(3):
-        cell = (head.layer, head.index)
-        assert screen.confirmed.delta[cell].mean() == pytest.approx(exact.delta[cell].mean(), abs=1e-3)
+    assert screen.top(3) == exact.top(3)
+    cells = screen.confirmed
+    assert 0 < cells.sum() < cells.size
+    assert np.allclose(screen.exact.values[cells], exact.values[cells], atol=1e-4)
+    assert np.corrcoef(screen.estimate.mean_delta.ravel(), exact.mean_delta.ravel())[0, 1] > 0.5

@@ -137,8 +137,9 @@ def _swapped_operator(
         own = bound.operator.module(shape, bound.settings)
     if own is None and "token embeddings" in bound.declared("needs"):
         own = EmbeddingReader()
-    swapped = SwappedOperator(bound, shape, model.anatomy, context, own)
-    return swapped.to(model.device, model.dtype).train(model.hf.training)
+    swapped = SwappedOperator(bound, shape, model.anatomy, context, own).to(model.device, model.dtype)
+    swapped.requires_grad_(any(x.requires_grad for x in model.hf.parameters()))  # frozen where the model is
+    return swapped.train(model.hf.training)
 
 
 def operators_by_layer(name: str, operators: Any, n_layers: int) -> dict[int, BoundOperator]:
