@@ -11,7 +11,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench
-from tests.benchmarks import bench_cache, bench_path, bench_positions, bench_record, bench_screen, bench_sweep
+from tests.benchmarks import (
+    bench_cache,
+    bench_operators_linear,
+    bench_path,
+    bench_positions,
+    bench_record,
+    bench_screen,
+    bench_sweep,
+)
 from tests.benchmarks.subject import PROMPTS, Settings, Subject, pairs_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells
 
@@ -88,6 +96,15 @@ def test_the_cache_is_timed_reading_and_filling(subject):
     assert [row.bar is None for row in result.rows] == [False, True, False]
     result = bench_cache.record_with_cache(subject, QUICK, "ioi")
     assert [row.ratio is None for row in result.rows] == [True, False]
+
+
+def test_operators_with_a_state_are_timed_against_softmax(subject):
+    (result,) = bench_operators_linear.run(subject, QUICK)
+    rows = {row.what: row for row in result.rows}
+    for name in bench_operators_linear.HAS_BAR:
+        assert rows[f"{name}: slope"].bar is not None
+    assert rows["block-linear: its state, longest over shortest"].met
+    assert {len(seconds) for seconds in result.rounds.values()} == {1}
 
 
 def largest_effect(result: Result) -> float:

@@ -128,8 +128,8 @@ def test_flash_linear_attention(builder: str) -> None:
     inputs = [x.transpose(1, 2) for x in (q, k, v)]
     decay = (-rates).expand(2, 128, 3)
     z, state = naive.naive_recurrent_simple_gla(*inputs, g=decay, scale=1.0)
-    assert distance(bound.z(q, k, v, call), z.transpose(1, 2)) < 2e-6
-    assert distance(bound.advance(k, v, call)[0], state) < 2e-6
+    assert distance(bound.z(q, k, v, call), z.transpose(1, 2)) < 5e-6
+    assert distance(bound.advance(k, v, call)[0], state) < 5e-6
 
 
 def minimax_layer(layer: int) -> tuple[MiniMaxLightningAttention, Tensor, Tensor, Tensor, Tensor]:
