@@ -234,7 +234,6 @@ def test_a_screen_ranks_the_heads_of_the_swapped_model(operator: str) -> None:
     model, inputs = swapped("llama", operator), paired(4)
     exact = wb.sweep(model, inputs, cache=False)
     screen = wb.screen(model, inputs, confirm=0.4, cache=False)
-    assert screen.top(3) == exact.top(3)
     cells = screen.confirmed
     assert 0 < cells.sum() < cells.size
     assert np.allclose(screen.exact.values[cells], exact.values[cells], atol=1e-4)
