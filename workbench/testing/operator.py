@@ -67,7 +67,7 @@ def check_operator(operator: Operator | BoundOperator | str, **settings: Any) ->
         raise AssertionError(f"check_operator takes an operator or the name of one, not {type(operator).__name__}.")
     bound = operator_of(operator, **settings)
     problems = list(_states_what_it_is(bound))
-    if not problems and bound.operator.role != "pair":
+    if not problems:
         problems = [problem for check in COMPUTES for problem in _problems(check, bound)]
     raise_problems(f"The operator {str(bound)!r}", problems)
 
@@ -99,7 +99,7 @@ def _states_what_it_is(bound: BoundOperator) -> Iterator[str]:
     for name in ("row_stochastic", "linear_in_v", "heads_independent", "shift_invariant"):
         if not isinstance(bound.declared(name), bool):
             yield f"{name}={bound.declared(name)!r} is not True or False, or a function of the settings that gives it."
-    yield from _functions_match(operator)
+    yield from _functions_match(bound)
     yield from _settings_are_possible(bound)
     if _is_registered(operator) and not OPERATORS.summary(operator.name).endswith((".", ":")):
         yield "the first line of its file's docstring is not a sentence: the listing prints it."
@@ -113,7 +113,8 @@ def _is_registered(operator: Operator) -> bool:
     return operator.name in OPERATORS.names() and OPERATORS[operator.name] is operator
 
 
-def _functions_match(operator: Operator) -> Iterator[str]:
+def _functions_match(bound: BoundOperator) -> Iterator[str]:
+    operator = bound.operator
     has_matrix = operator.mask is not None or operator.matrix is not None
     if operator.mask is not None and operator.matrix is not None:
         yield "it has a mask and a matrix. Softmax forms give mask alone."
@@ -129,7 +130,7 @@ def _functions_match(operator: Operator) -> Iterator[str]:
         yield "resumes is 'state' exactly where there are advance and resume."
     if (operator.record is not None) != bool(operator.records):
         yield "records names what record gives: write both or neither."
-    if unknown := sorted(set(operator.needs) - set(NEEDS)):
+    if unknown := sorted(set(bound.declared("needs")) - set(NEEDS)):
         yield f"needs has {', '.join(unknown)}; possible are {', '.join(NEEDS)}."
     if set(operator.ignores) - {"q", "k"}:
         yield f"ignores={operator.ignores!r}: possible are 'q' and 'k'."
@@ -157,8 +158,8 @@ def _module_is_stated(bound: BoundOperator) -> Iterator[str]:
     """Its parameters: the same each time, and declared in `needs` and `invents`."""
     operator, make = bound.operator, bound.operator.module
     trial = operator.trial(1, 8)
-    if bool(trial.get("grid")) != ("grid" in operator.needs):
-        yield "trial gives a grid exactly where needs has 'grid'."
+    if "grid" in bound.declared("needs") and not trial.get("grid"):
+        yield "needs has 'grid', and trial gives none."
     if make is None:
         return
     torch_state = torch.get_rng_state()
@@ -169,7 +170,7 @@ def _module_is_stated(bound: BoundOperator) -> Iterator[str]:
     if any(not torch.equal(tensor, second[name]) for name, tensor in first.items()):
         yield "making its module twice gives other parameters."
     case = sample(bound, 8)
-    if set(case.call.gates) and "gates" not in operator.needs:
+    if set(case.call.gates) and "gates" not in bound.declared("needs"):
         yield "its module gives gates, and needs does not name 'gates'."
     if first and not operator.invents and operator.role in ("mixer", "gate"):
         yield "its module has parameters, and invents is empty. Say what a swap into a trained layer makes up."

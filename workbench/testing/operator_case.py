@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
 from workbench.attention.operator import BoundOperator, LayerShape, OperatorModule
+from workbench.errors import UsageError
 
 #: Sizes that differ from each other, so that a mistaken axis fails.
 BATCH, HEADS, D_HEAD, D_VALUE, D_MODEL = 3, 4, 8, 6, 12
@@ -21,10 +22,16 @@ SHAPE = LayerShape(
 )
 #: What scores are multiplied by: none of the usual values.
 SCALE = 0.45
-#: Longer structures are not tried whole.
-LONGEST = 300
-#: Two chunks of the usual 64 and a rest, whatever the operator says about its structure.
+#: Two chunks of the usual 64 and a rest, whatever the operator says about its structure. Where that shows in more
+#: positions alone, fewer are tried all the same, and nothing must differ from a simpler operator.
 LONG = 131
+
+
+class Kind(TypedDict):
+    """What a call says about causality, and whether its positions lie on the grid of the operator's trial."""
+
+    causal: bool
+    on_grid: bool
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,12 @@ class Case:
 
     @cached_property
     def call(self) -> Call:
-        """With the gates of x, and the parameters."""
-        if self.module is None:
-            return self.plain
-        gates, data = self.module.gates(self.x, _project), self.module.data()
+        """With the gates of x, and the parameters. What token embeddings give is a projection of x as well."""
+        gates, data = {}, {}
+        if "token embeddings" in self.bound.declared("needs"):
+            gates = {name[0]: _project(name, self.x) for name in ("query", "key")}
+        if self.module is not None:
+            gates, data = {**gates, **self.module.gates(self.x, _project)}, self.module.data()
         return replace(self.plain, gates={**self.plain.gates, **gates}, data={**self.plain.data, **data})
 
     def z(self, dest: int | None = None) -> Tensor:
@@ -115,13 +124,16 @@ def sample(
     length: int,
     *,
     causal: bool = False,
+    on_grid: bool = True,
     dtype: torch.dtype = torch.float64,
     batch: int = BATCH,
     seed: int = 0,
     **call: Any,
 ) -> Case:
-    """A random case of about that length: a grid says how long it is."""
+    """A random case of about that length: a grid says how long it is, unless positions are to be a sequence."""
     trial = dict(bound.operator.trial(batch, length))
+    if not on_grid:
+        trial = {name: value for name, value in trial.items() if name not in ("grid", "before")}
     if grid := trial.get("grid", ()):
         length = int(torch.tensor(grid).prod()) + trial.get("before", 0)
     trial["data"] = {name: _cast(value, dtype) for name, value in trial.get("data", {}).items()}
@@ -130,10 +142,16 @@ def sample(
     return Case(bound, **_random(bound, batch, length, seed, dtype), plain=plain, module=_module(bound, dtype))
 
 
+def shows_in_few(bound: BoundOperator) -> bool:
+    """Whether what an operator does shows in as many positions as are tried."""
+    return bound.check_length <= LONG
+
+
 def lengths(bound: BoundOperator) -> list[int]:
     """One position, a few, an odd number, and such as show a second chunk or block and do not end with one."""
-    seen = min(bound.check_length, LONGEST)
-    return sorted({1, 2, 7, seen, 2 * seen + 3 if seen <= LONG // 2 else seen + 3})
+    seen = min(bound.check_length, LONG)
+    more = 2 * seen + 3 if seen <= LONG // 2 else seen + 3
+    return sorted({_accepted(bound, length) for length in (1, 2, 7, seen, more)})
 
 
 def longest(bound: BoundOperator) -> int:
@@ -141,19 +159,53 @@ def longest(bound: BoundOperator) -> int:
 
 
 def long(bound: BoundOperator) -> int:
-    return max(longest(bound), LONG)
+    return max(longest(bound), _accepted(bound, LONG))
 
 
-def causalities(bound: BoundOperator) -> tuple[bool, ...]:
-    """How it may be called: an operator that replaces causality is not called with the model's."""
-    return (True, False) if bound.keeps_causality else (False,)
+def _accepted(bound: BoundOperator, length: int) -> int:
+    """By default settings an operator takes any length; with others it may refuse some."""
+    if is_default(bound):
+        return length
+    return next((n for n in range(length, length + 8) if accepts(bound, n)), length)
+
+
+@lru_cache(maxsize=256)
+def accepts(bound: BoundOperator, length: int, on_grid: bool = True) -> bool:
+    """Whether it runs on so many positions."""
+    try:
+        sample(bound, length, on_grid=on_grid, batch=1).z()
+    except UsageError:
+        return False
+    return True
+
+
+def kinds(bound: BoundOperator) -> Iterator[Kind]:
+    """How it may be called. An operator that replaces causality is not called with the model's; one that does not need
+    the grid of its trial also takes a sequence."""
+    optional = bound.operator.trial(1, 8).get("grid") and "grid" not in bound.declared("needs")
+    if optional and not is_default(bound):
+        optional = accepts(bound, 8, on_grid=False)
+    for causal in (True, False) if bound.keeps_causality else (False,):
+        for on_grid in (True, False) if optional else (True,):
+            yield {"causal": causal, "on_grid": on_grid}
 
 
 def cases(bound: BoundOperator, **values: Any) -> Iterator[Case]:
-    """Every length, causal and not."""
-    for causal in causalities(bound):
-        for length in lengths(bound):
-            yield sample(bound, length, causal=causal, **values)
+    """Every length, of the first kind; an odd one and the longest, of the others."""
+    for count, kind in enumerate(kinds(bound)):
+        for length in lengths(bound) if not count else lengths(bound)[2::2]:
+            yield sample(bound, length, **kind, **values)
+
+
+def is_default(bound: BoundOperator) -> bool:
+    return bound == bound.operator.with_settings()
+
+
+def is_exact(bound: BoundOperator, name: str) -> bool:
+    """Whether a declared property is about these settings: by default, or where it is a function of them. A window of
+    one position does less than its operator declares, and so does one that is longer than what is tried."""
+    about_settings = callable(getattr(bound.operator, name)) or is_default(bound)
+    return about_settings and shows_in_few(bound)
 
 
 def distance(first: Tensor, second: Tensor) -> float:

@@ -4,6 +4,7 @@ take up where the positions before ended."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -17,8 +18,9 @@ from workbench.testing.operator_case import (
     HEADS,
     Case,
     cases,
-    causalities,
     distance,
+    is_exact,
+    kinds,
     long,
     sample,
 )
@@ -58,9 +60,10 @@ def equals_its_matrix(bound: BoundOperator) -> Iterator[str]:
     for dtype, (tolerance, of_gradients) in TOLERANCES.items():
         for case in (*cases(bound, dtype=dtype), *_shared_keys(bound, dtype)):
             fast, slow = case.gradients(), case.gradients(explicit=True)
+            rounding = 0.0 if dtype == torch.float64 else _rounding(case, slow["z"])
             where = f"{dtype}, {case.length} positions, call.causal={case.call.causal}"
             for name in slow:
-                limit = tolerance if name == "z" else of_gradients
+                limit = max(tolerance, rounding) if name == "z" else max(of_gradients, 5 * rounding)
                 if (error := distance(fast[name], slow[name])) > limit:
                     what = "z" if name == "z" else f"the gradient of {name}"
                     yield f"{what} of the efficient form differs from A v by {error:.2g} ({where})."
@@ -71,10 +74,20 @@ def equals_its_matrix(bound: BoundOperator) -> Iterator[str]:
                 yield f"A is not the product A₂ A₁ of its factors at {case.length} positions."
 
 
+def _rounding(case: Case, z: Tensor) -> float:
+    """Some times as far as A v itself is from that in float64, within a limit: where weights cancel, no form is
+    precise."""
+    module = None if case.module is None else deepcopy(case.module).double()
+    data = {name: x.double() if x.is_floating_point() else x for name, x in case.plain.data.items()}
+    double = {name: tensor.double() for name, tensor in case.tensors.items()}
+    exact = replace(case, **double, module=module, plain=replace(case.plain, data=data)).explicit()
+    return min(10 * distance(z, exact), 2e-3)
+
+
 def _shared_keys(bound: BoundOperator, dtype: torch.dtype) -> Iterator[Case]:
     """Two key/value heads for four query heads: copies of them."""
-    for causal in causalities(bound):
-        case = sample(bound, long(bound), causal=causal, dtype=dtype, n_kv_heads=2)
+    for kind in kinds(bound):
+        case = sample(bound, long(bound), **kind, dtype=dtype, n_kv_heads=2)
         yield replace(case, **{name: getattr(case, name)[:, [0, 0, 2, 2]] for name in ("k", "v")})
 
 
@@ -116,7 +129,8 @@ def ends_like_the_whole(bound: BoundOperator) -> Iterator[str]:
             differs |= not same
             if not same and bound.operator.resumes != "no":
                 yield f"{where} give other rows of z or A than the whole. q are the last positions of k."
-    if bound.operator.resumes == "no" and not differs and bound == bound.operator.with_settings():
+    pair = bound.operator.role == "pair"  # its rows are no positions of its keys
+    if bound.operator.resumes == "no" and not differs and is_exact(bound, "resumes") and not pair:
         yield "resumes is 'no', but the last rows alone give what the whole gives. Write 'keys' or 'state'."
 
 
@@ -124,11 +138,11 @@ def keeps_its_state(bound: BoundOperator) -> Iterator[str]:
     """At lengths that no chunk divides: the state of pieces is that of the whole, and z goes on from it."""
     if bound.operator.resumes != "state":
         return
-    for causal in causalities(bound):
+    for kind in kinds(bound):
         for padding in (False, True):
-            case = sample(bound, long(bound), causal=causal)
+            case = sample(bound, long(bound), **kind)
             yield from _state_in_pieces(_padded(case) if padding else case)
-        yield from _shared_state(bound, causal)
+        yield from _shared_state(sample(bound, long(bound), **kind))
     single = sample(bound, long(bound), dtype=torch.float32)
     at = single.length // 3
     z = bound.z(
@@ -152,7 +166,7 @@ def _state(case: Case, stop: int, start: int = 0, state: tuple[Tensor, ...] | No
 def _state_in_pieces(case: Case) -> Iterator[str]:
     bound, n = case.bound, case.length
     whole, z = _state(case, n), case.z()
-    for cuts in ([1], [3, 4], [n // 2], [n - 1], [min(64, n - 2)], list(range(5, n - 1, 11))):
+    for cuts in ([1], [n - 1], [min(64, n - 2)], list(range(5, n - 1, 33))):
         state, start = None, 0
         for stop in (*cuts, n):
             if start:
@@ -166,10 +180,9 @@ def _state_in_pieces(case: Case) -> Iterator[str]:
             yield f"the state after pieces that end at {cuts} and {n} differs from the state after all {n} positions."
 
 
-def _shared_state(bound: BoundOperator, causal: bool) -> Iterator[str]:
+def _shared_state(case: Case) -> Iterator[str]:
     """A state of one example, for three rows that begin with it."""
-    case = sample(bound, long(bound), causal=causal)
-    at = case.length // 2
+    bound, at = case.bound, case.length // 2
     case = replace(case, **{name: _same_start(name, tensor, at) for name, tensor in case.tensors.items()})
     state = _state(case.rows([0]), at)
     z = bound.z(case.q[:, :, at:], case.k[:, :, at:], case.v[:, :, at:], case.call.positions(at), state)

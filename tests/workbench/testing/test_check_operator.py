@@ -196,7 +196,7 @@ def test_a_recurrence_with_wrong_numbers_is_caught(changes: dict[str, Any], mess
         (SOFTMAX, {"matrix_axis": "none"}, "matrix_axis is 'none', and it has a matrix"),
         (SOFTMAX, {"mask": None, "efficient": None, "matrix_axis": "none"}, "it computes nothing"),
         (SOFTMAX, {"settings": {"size": Setting(0, "whole number", "a size", at_least=1)}}, "size=0"),
-        (SOFTMAX, {"needs": ("grid",)}, "trial gives a grid exactly where"),
+        (SOFTMAX, {"needs": ("grid",)}, "needs has 'grid', and trial gives none"),
         (SOFTMAX, {"needs": ("luck",)}, "needs has luck"),
         (WINDOW, {"check_length": lambda settings: 2}, "check_length=2 is too short"),
     ],

@@ -4,7 +4,7 @@
 where A is 0), and ``z = W q``. With p = q = 2 it is the delta rule with decay, its error counted twice.
 
 `retention`: two sources print the exponent q − 2, a third ``(q − 2) / q``; ``"mirror"`` is what the norm's mirror map
-would be, ``W = (q − 1) sign(A) |A|^(p'−1) / ‖A‖_p'^(p'−2)``, ``p' = q / (q − 1)``.
+would be, ``W = (q − 1) sign(A) |A|^(p'−1) / ‖A‖_p'^(p'−2)``, ``p' = q / (q − 1)``, for 1 < q ≤ 2.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workbench.arguments import refusal
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, State
+from workbench.attention.operator import Operator, Settings, State
 from workbench.attention.primitives import memory
 from workbench.attention.primitives.memory import Memory, power
 from workbench.attention.settings import Setting
@@ -57,6 +58,12 @@ def record(q: Tensor, k: Tensor, v: Tensor, call: Call) -> dict[str, Tensor]:
     return {**MEMORY.record(q, k, v, call), "accumulated": MEMORY.advance(k, v, call, None)[0]}
 
 
+def check(settings: Settings) -> None:
+    """The mirror map is that of 1 < q ≤ 2; beyond, entries of A near 0 become large in W, which diverges."""
+    if settings["retention"] == "mirror" and settings["q"] > 2:
+        raise refusal("moneta(q)", settings["q"], "a number above 1 and of at most 2", because="retention is 'mirror'")
+
+
 MEMORY = Memory(start, step, weights)
 
 operator = Operator(
@@ -89,4 +96,5 @@ operator = Operator(
     resume=MEMORY.resume,
     record=record,
     module=memory.Module,
+    check=check,
 )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.attention.operator import LayerShape, operator
+from workbench.errors import UsageError
 
 #: Four keys of length one and four values of three entries, and a memory to begin with.
 _N = torch.arange(12, dtype=torch.float64)
@@ -45,7 +46,8 @@ def test_moneta_in_numbers() -> None:
 
 def test_the_mirror_map_of_moneta_in_numbers() -> None:
     close(after("moneta", q=1.5, retention="mirror")[0].sum(), 2.778928)
-    assert 1e11 < after("moneta", retention="mirror")[0].abs().max() < 1e13  # at q = 4 it diverges
+    with pytest.raises(UsageError, match="expected a number above 1 and of at most 2, because retention is"):
+        operator("moneta", retention="mirror")
 
 
 @pytest.mark.parametrize(
@@ -125,8 +127,9 @@ def test_without_learning_or_forgetting_the_memory_stays(name: str) -> None:
     torch.testing.assert_close(state, start, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("retention", ["q-2", "(q-2)/q", "mirror"])
-@pytest.mark.parametrize("q", [1.5, 4.0])
+@pytest.mark.parametrize(
+    ("retention", "q"), [("q-2", 1.5), ("q-2", 4), ("(q-2)/q", 1.5), ("(q-2)/q", 4), ("mirror", 1.5)]
+)
 def test_nothing_in_a_memory_of_moneta_divides_by_zero(retention: str, q: float) -> None:
     """Values of 0 leave A at 0: z is 0, and every gradient a number."""
     bound = operator("moneta", retention=retention, q=q, p=3)
