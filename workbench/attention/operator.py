@@ -88,6 +88,8 @@ class Operator:
             ``"no"``.
         row_stochastic: whether rows of A are non-negative and sum to one. linear_in_v: whether ``z = A v`` with A
             independent of v. heads_independent: whether a head's z depends on its own q, k and v alone.
+        shift_invariant: whether z depends on how far positions are apart and not on where they are counted from:
+            padding then changes nothing, left or right.
         matrix_axis: one A a head; one a channel, ``[batch, head, channel, dest, src]``; ``"two"``: A is the product of
             two (`factors`); ``"none"``.
         resumes: what a run that resumes in the middle needs of the positions before.
@@ -123,6 +125,7 @@ class Operator:
     row_stochastic: Depends = True
     linear_in_v: Depends = True
     heads_independent: Depends = True
+    shift_invariant: Depends = True
     matrix_axis: MatrixAxis = "head"
     resumes: Resumes = "keys"
     form: str = "softmax"

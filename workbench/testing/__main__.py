@@ -1,5 +1,5 @@
-"""``python -m workbench.testing task NAME``: check a task, metric, finding or model; prints what is wrong, or that
-nothing is."""
+"""``python -m workbench.testing task NAME``: check a task, metric, finding, operator or model; prints what is
+wrong, or that nothing is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ CHECKS = {
     "task": testing.check_task,
     "metric": testing.check_metric,
     "finding": testing.check_finding,
+    "operator": testing.check_operator,
     "model": testing.check_model,
 }
 

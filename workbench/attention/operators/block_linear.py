@@ -135,6 +135,7 @@ operator = Operator(
     },
     causal="block",
     row_stochastic=_stochastic,
+    shift_invariant=False,
     resumes="state",
     form="linear",
     records=("numerator", "denominator", "dead", "state", "normaliser"),

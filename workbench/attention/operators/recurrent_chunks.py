@@ -228,6 +228,7 @@ operator = Operator(
     invents="gates: projections of x with weights 0, whose biases give time scales up to the chunk, and halve z",
     causal="token",
     row_stochastic=False,
+    shift_invariant=False,
     matrix_axis="channel",
     resumes="state",
     form="chunk states",

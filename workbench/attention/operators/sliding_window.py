@@ -68,6 +68,7 @@ operator = Operator(
         "window": Setting(64, "whole number", "positions that each sees, itself included", at_least=1),
         "sinks": Setting(0, "whole number", "first positions that every one sees", at_least=0),
     },
+    shift_invariant=lambda settings: settings["sinks"] == 0,
     mask=mask,
     efficient=efficient,
     check_length=lambda settings: settings["window"] + settings["sinks"] + 8,
