@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from tests.benchmarks.subject import Settings, Subject
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns
-from workbench.attention.operator import BoundOperator, LayerShape, operator
+from workbench.attention.layer import LayerShape
+from workbench.attention.operator import BoundOperator, operator
 from workbench.registry import OPERATORS
 
 HEADS, WIDTH, D_MODEL = 9, 64, 576

@@ -14,16 +14,15 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.attention.call import Call
+from workbench.attention.layer import LayerShape, OperatorModule, Settings, State
 from workbench.attention.primitives import softmax_forms
 from workbench.attention.settings import Setting, complete, parse, written
 from workbench.errors import UsageError
 from workbench.registry import OPERATORS
 
-Settings = Mapping[str, Any]
-State = tuple[Tensor, ...]
 #: A property of an operator, or a function of its settings.
 Depends = Any
 
@@ -32,36 +31,6 @@ Role = Literal["mixer", "gate", "pair", "function"]
 Causal = Literal["model", "token", "block", "mask", "no"]
 MatrixAxis = Literal["head", "channel", "two", "none"]
 Resumes = Literal["keys", "state", "no"]
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """The attention layer that an operator goes into: `n_kv_heads` key/value heads serve `n_heads` query heads."""
-
-    layer: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_value: int
-    d_model: int
-
-
-#: ``project("query" | "key" | "value", x) -> [batch, pos, head, d]``: the layer's own projections, before any norm or
-#: rotation, one copy a query head.
-Project = Callable[[str, Tensor], Tensor]
-
-
-class OperatorModule(nn.Module):
-    """What an operator has of its own in a layer: it is registered on the attention module."""
-
-    def gates(self, x: Float[Tensor, "batch pos d_model"], project: Project) -> dict[str, Tensor]:
-        """By name, one entry a position, ``[batch, pos, ...]``, of what enters the attention module."""
-        return {}
-
-    def data(self) -> dict[str, Tensor]:
-        """By name, what does not depend on the input."""
-        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from workbench.attention.operator import BoundOperator, OperatorModule
+from workbench.attention.layer import OperatorModule
+from workbench.attention.operator import BoundOperator
 from workbench.errors import UsageError
 from workbench.models.attention_edits import expanded
 from workbench.models.layer_arguments import without_caches

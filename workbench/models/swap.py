@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast
 from torch import Tensor, nn
 
 from workbench import arguments
-from workbench.attention.operator import BoundOperator, LayerShape, Operator, OperatorModule, operator
+from workbench.attention.layer import LayerShape, OperatorModule
+from workbench.attention.operator import BoundOperator, Operator, operator
 from workbench.cache import store_of
 from workbench.errors import UsageError
 from workbench.models.hooked import HookedModel

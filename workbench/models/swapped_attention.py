@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from workbench.attention.call import Call
-from workbench.attention.operator import BoundOperator, LayerShape, OperatorModule, State
+from workbench.attention.layer import LayerShape, OperatorModule, State
+from workbench.attention.operator import BoundOperator
 from workbench.errors import HookError, UnsupportedModel
 from workbench.models.anatomy import Anatomy
 from workbench.models.attention_edits import AttentionEdits, AttentionInputs, expanded, tapped_heads, tapped_site

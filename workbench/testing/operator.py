@@ -7,15 +7,7 @@ from typing import Any, get_args
 
 import torch
 
-from workbench.attention.operator import (
-    BoundOperator,
-    Causal,
-    MatrixAxis,
-    Operator,
-    Resumes,
-    Role,
-    Status,
-)
+from workbench.attention.operator import BoundOperator, Causal, MatrixAxis, Operator, Resumes, Role, Status
 from workbench.attention.operator import operator as operator_of
 from workbench.errors import WorkbenchError
 from workbench.registry import OPERATORS

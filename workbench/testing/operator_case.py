@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import BoundOperator, LayerShape, OperatorModule
+from workbench.attention.layer import LayerShape, OperatorModule
+from workbench.attention.operator import BoundOperator
 from workbench.errors import UsageError
 
 #: Sizes that differ from each other, so that a mistaken axis fails.

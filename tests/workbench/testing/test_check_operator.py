@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, OperatorModule
+from workbench.attention.layer import OperatorModule
+from workbench.attention.operator import Operator
 from workbench.attention.operators import lightning as lightning_file
 from workbench.attention.primitives import recurrence, softmax_forms
 from workbench.attention.primitives.visible import positions, visible, without_padding

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, Settings, State
+from workbench.attention.layer import Settings, State
+from workbench.attention.operator import Operator
 from workbench.attention.operators.linear import phi
 from workbench.attention.primitives import recurrence
 from workbench.attention.primitives.rotary import rotated

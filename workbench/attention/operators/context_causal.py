@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, Settings
+from workbench.attention.layer import Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import softmax_forms
 from workbench.attention.primitives.visible import places, rows
 from workbench.attention.settings import Setting

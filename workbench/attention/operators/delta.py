@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, Operator, OperatorModule, Project, Settings, State
+from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings, State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import delta, gates, recurrence
 from workbench.attention.primitives.visible import without_padding
 from workbench.attention.settings import Setting

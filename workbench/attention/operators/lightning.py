@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, State
+from workbench.attention.layer import State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import recurrence
 from workbench.attention.primitives.visible import causal, positions, without_padding
 from workbench.attention.settings import Setting

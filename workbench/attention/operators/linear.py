@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, State
+from workbench.attention.layer import State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import recurrence
 from workbench.attention.primitives.visible import causal, without_padding
 from workbench.attention.settings import Setting

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, State
+from workbench.attention.layer import State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import memory
 from workbench.attention.primitives.memory import Memory
 from workbench.attention.settings import Setting

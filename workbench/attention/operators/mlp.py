@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, Operator, OperatorModule, Project, Settings
+from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import needed
 from workbench.attention.primitives.visible import without_padding
 from workbench.errors import UsageError

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from workbench.arguments import refusal
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, Settings, State
+from workbench.attention.layer import Settings, State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import memory
 from workbench.attention.primitives.memory import Memory, power
 from workbench.attention.settings import Setting

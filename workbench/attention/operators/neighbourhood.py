@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, Settings
+from workbench.attention.layer import Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import needed, softmax_forms
 from workbench.attention.primitives.neighbourhood import Axis
 from workbench.attention.primitives.neighbourhood import mask as grid_mask

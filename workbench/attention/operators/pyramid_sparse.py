@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from workbench.arguments import refusal
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, Settings
+from workbench.attention.layer import Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import block_sparse, softmax_forms
 from workbench.attention.primitives.blocks import Blocks, ranks, require_whole
 from workbench.attention.primitives.padding import compacted, refuse_padding

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, Operator, OperatorModule, Project, Settings, State
+from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings, State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import needed, softmax_forms
 from workbench.attention.primitives.visible import visible
 

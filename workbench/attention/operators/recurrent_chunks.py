@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, Operator, OperatorModule, Project, Settings, State
+from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings, State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import gates, softmax_forms
 from workbench.attention.primitives.chunk_states import Layout, present, scan, shares
 from workbench.attention.primitives.recurrence import exact, spans, times_state

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, Operator, OperatorModule, Project, Settings
+from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import gates, softmax_forms
 from workbench.attention.primitives.visible import visible
 from workbench.attention.settings import Setting

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, Operator, OperatorModule, Settings
+from workbench.attention.layer import LayerShape, OperatorModule, Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives.recurrence import average, exact
 from workbench.attention.primitives.visible import without_padding
 from workbench.attention.settings import Setting

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, Operator, OperatorModule, Settings
+from workbench.attention.layer import LayerShape, OperatorModule, Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import needed, softmax_forms
 from workbench.attention.primitives.visible import places, rows, visible
 from workbench.attention.settings import Setting

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, State
+from workbench.attention.layer import State
+from workbench.attention.operator import Operator
 from workbench.attention.primitives.visible import visible, without_padding
 
 

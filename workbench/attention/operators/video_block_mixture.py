@@ -23,7 +23,8 @@ from torch import Tensor
 
 from workbench.arguments import refusal
 from workbench.attention.call import Call
-from workbench.attention.operator import Operator, Settings
+from workbench.attention.layer import Settings
+from workbench.attention.operator import Operator
 from workbench.attention.primitives import block_sparse, softmax_forms
 from workbench.attention.primitives.blocks import Blocks, require_whole, top
 from workbench.attention.primitives.padding import compacted

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, OperatorModule, Project, Settings, State
+from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings, State
 from workbench.attention.primitives import gates
 from workbench.attention.settings import Setting
 

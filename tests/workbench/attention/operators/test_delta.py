@@ -23,7 +23,8 @@ from tests.workbench.attention.operators.recurrent_forms import (
     rounded,
 )
 from workbench.attention.call import Call
-from workbench.attention.operator import BoundOperator, LayerShape, operator
+from workbench.attention.layer import LayerShape
+from workbench.attention.operator import BoundOperator, operator
 from workbench.attention.primitives import delta
 
 NAMES = ("delta", "gated-delta")

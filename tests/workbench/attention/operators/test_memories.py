@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.attention.operator import LayerShape, operator
+from workbench.attention.layer import LayerShape
+from workbench.attention.operator import operator
 from workbench.errors import UsageError
 
 #: Four keys of length one and four values of three entries, and a memory to begin with.

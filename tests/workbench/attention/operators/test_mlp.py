@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.workbench.attention.operators.mask_cases import close, proof, random
-from workbench.attention.operator import LayerShape, operator
+from workbench.attention.layer import LayerShape
+from workbench.attention.operator import operator
 from workbench.attention.operators import mlp
 from workbench.errors import UsageError
 

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.workbench.attention.operators.mask_cases import close, proof, random, reference
-from workbench.attention.operator import LayerShape, operator
+from workbench.attention.layer import LayerShape
+from workbench.attention.operator import operator
 from workbench.attention.operators import query_free
 from workbench.errors import UsageError
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
-from workbench.attention.operator import LayerShape, OperatorModule, operator
+from workbench.attention.layer import LayerShape, OperatorModule
+from workbench.attention.operator import operator
 from workbench.errors import UsageError
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tests.workbench.attention.operators.recurrent_forms import Inputs, random_input
 from workbench.attention.call import Call
-from workbench.attention.operator import BoundOperator, LayerShape, operator
+from workbench.attention.layer import LayerShape
+from workbench.attention.operator import BoundOperator, operator
 from workbench.errors import UsageError
 
 GRIDS = {(9,): 3, (4, 5): (3, 5), (2, 3, 4): (1, 3, 3)}

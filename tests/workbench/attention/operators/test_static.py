@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.workbench.attention.operators.mask_cases import close, padding_changes_nothing, proof, random, sines
-from workbench.attention.operator import LayerShape, operator
+from workbench.attention.layer import LayerShape
+from workbench.attention.operator import operator
 from workbench.attention.operators import static
 from workbench.errors import UsageError
 
