@@ -82,8 +82,8 @@ def of_each_layer(
     of_statistics: Callable[[PatternStatistics], T],
     of_pattern: Callable[[Float[Tensor, "batch head dest src"]], T],
 ) -> list[T]:
-    """Something of every layer, by layer: of the statistics of its patterns or, where a pattern takes more than q and k,
-    of the patterns themselves, which are made in another run."""
+    """Something of every layer, by layer: of the statistics of its patterns or, where a pattern takes more than q and
+    k, of the patterns themselves, which are made in another run."""
     results: dict[int, T] = {}
     without_formula: list[int] = []
 

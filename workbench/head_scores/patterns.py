@@ -88,8 +88,8 @@ def scores_of(statistics: PatternStatistics, period: int) -> dict[str, Float[Ten
 
 
 def general_scores(statistics: PatternStatistics) -> dict[str, Float[Tensor, "batch head"]]:
-    """The scores that look at no token: previous token, sink, entropy and locality. The first source is 0, and the first
-    offsets are those of `NEAR` tokens."""
+    """The scores that look at no token: previous token, sink, entropy and locality. The first source is 0, and the
+    first offsets are those of `NEAR` tokens."""
     at_offsets, at_sources, entropies = statistics.at_offsets, statistics.at_sources, statistics.entropy
     assert at_offsets is not None and at_sources is not None and entropies is not None
     return {

@@ -115,7 +115,8 @@ class Entries:
         self._rows[tile.units, :, tile.low : tile.high] = entries * seen
 
     def results(self) -> dict[str, Tensor]:
-        return {"at_sources": self._rows[..., : self._n_sources].mT, "at_offsets": self._rows[..., self._n_sources :].mT}
+        sources, offsets = self._rows.mT.tensor_split([self._n_sources], 2)
+        return {"at_sources": sources, "at_offsets": offsets}
 
 
 class Matched:
@@ -128,7 +129,7 @@ class Matched:
         self.others = None if listed else q.new_zeros(q.shape[:3])
 
     def add(self, tile: Tile) -> None:
-        n, group, rows, columns = tile.weights.shape
+        n, group, _, columns = tile.weights.shape
         if self.others is None:
             dest, src = (x.to(self._device) for x in self._matches.pairs(tile.low, tile.high))
             # Of the pairs that the mask hides, those outside the tile's sources have no place in it.
@@ -141,7 +142,8 @@ class Matched:
         dest = torch.arange(tile.low, tile.high, device=self._device)[:, None]
         later = dest > torch.arange(tile.first, tile.end, device=self._device)
         for sums, which in ((self.matched, matches), (self.others, later & ~matches)):
-            sums[tile.units, :, tile.first : tile.end] += (tile.inverse[..., None, :] @ (tile.weights * which))[..., 0, :]
+            received = torch.einsum("ugr,ugrc->ugc", tile.inverse, tile.weights * which)
+            sums[tile.units, :, tile.first : tile.end] += received
 
     def results(self) -> dict[str, Tensor]:
         return {"matched": self.matched} | ({} if self.others is None else {"unmatched": self.others})

@@ -1,10 +1,10 @@
 """Every linear statistic of a pattern is attention with other values, which a fused kernel computes.
 
 - ``Σ_k A[q, k] u[k]`` for values u: positions (distance), norms, the bins of a pooled map, v itself.
-- The log-sum-exp comes with the kernel. ``entropy = lse − scale · q · (A K)``, because ``log A = scale · q k − lse``. All
-  keys are shifted by the first one, which moves no pattern and keeps lse small.
-- What a key receives is ``exp`` of the log-sum-exp of its column: attention of k over q, with ``−lse`` of each row as one
-  more dimension, and backwards in time where it is causal.
+- The log-sum-exp comes with the kernel. ``entropy = lse − scale · q · (A K)``, because ``log A = scale · q k − lse``.
+  All keys are shifted by the first one, which moves no pattern and keeps lse small.
+- What a key receives is ``exp`` of the log-sum-exp of its column: attention of k over q, with ``−lse`` of each row as
+  one more dimension, and backwards in time where it is causal.
 - One entry is ``exp(scale · q k − lse)``: sources, offsets and pairs of equal tokens are dot products.
 - A sink, one more logit, takes its share of each row afterwards.
 """
@@ -82,9 +82,7 @@ def fused_statistics(
     return assembled(found, of_matches, wanted)
 
 
-def attention(
-    query: Heads, key: Heads, value: Heads, causal: bool
-) -> tuple[Heads, Float[Tensor, "batch head pos"]]:
+def attention(query: Heads, key: Heads, value: Heads, causal: bool) -> tuple[Heads, Float[Tensor, "batch head pos"]]:
     """``softmax(q kᵀ) v`` and the log-sum-exp of each row, by torch's kernel for the device. All widths are equal."""
     if query.device.type == "cpu":
         z, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=1.0)
@@ -99,7 +97,11 @@ class _Pattern:
     """q and k of some patterns, with the log-sum-exp and the sum of each row."""
 
     def __init__(self, q: Tensor, k: Tensor, formula: Formula) -> None:
-        dtype, self.length, self.group = torch.promote_types(q.dtype, torch.float32), q.shape[2], q.shape[1] // k.shape[1]
+        dtype, self.length, self.group = (
+            torch.promote_types(q.dtype, torch.float32),
+            q.shape[2],
+            q.shape[1] // k.shape[1],
+        )
         self.causal = formula.causal
         keys = k.to(dtype)
         self.query = q.to(dtype) * formula.scale

@@ -110,9 +110,7 @@ def row_tiles(
             if sinks is not None:
                 normaliser = normaliser + torch.exp(sinks[units, :, None] - peak[..., 0])
             normaliser = normaliser.clamp(min=torch.finfo(q.dtype).tiny)
-            yield Tile(
-                units, low, high, first, end, weights, scores, normaliser.reciprocal(), normaliser.log(), sums
-            )
+            yield Tile(units, low, high, first, end, weights, scores, normaliser.reciprocal(), normaliser.log(), sums)
 
 
 def _columns(q: Tensor, n: int, length: int, distance: bool, values: Tensor | None) -> Tensor | None:

@@ -10,7 +10,7 @@ from workbench.attention.statistics.matches import TokenMatches
 
 
 class Formula(Protocol):
-    """``pattern = softmax(cap · tanh(scale · q kᵀ / cap) + mask)``, as `workbench.models.pattern_formula.PatternFormula`.
+    """``pattern = softmax(cap · tanh(scale · q kᵀ / cap) + mask)``: `workbench.models.pattern_formula.PatternFormula`.
 
     `window` counts the positions that a destination sees, itself included; `sinks` has one more logit for each head,
     which takes its share of every row and has no source.
