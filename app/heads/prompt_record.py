@@ -30,7 +30,6 @@ from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.models.token_text import token_text
-from workbench.patching.memory import keep_freed_memory
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Source
 from workbench.patching.resolve import model_identity, resolve_model
@@ -192,8 +191,7 @@ class PromptRecord:
         recording = StreamedRecording(
             model, resumable, store, identity, ids, hooks, see, {} if look is None else look.taps(model)
         )
-        with keep_freed_memory():
-            recording.fill()
+        recording.fill()
         return recording
 
     @torch.no_grad()
@@ -202,8 +200,7 @@ class PromptRecord:
         the same heads with uniform attention."""
         model, layers = self.model, range(self.model.n_layers)
         if not look.has_all(layers):  # the store had the recording, or another process made it
-            with keep_freed_memory():
-                each_layer(model, self.ids[None], look.see, look.taps(model))
+            each_layer(model, self.ids[None], look.see, look.taps(model))
         for layer in layers:
             if layer not in look:
                 look.add_pattern(layer, self._patterns(layer)[None])

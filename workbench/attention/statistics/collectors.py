@@ -132,9 +132,10 @@ class Matched:
         n, group, _, columns = tile.weights.shape
         if self.others is None:
             dest, src = (x.to(self._device) for x in self._matches.pairs(tile.low, tile.high))
-            # Of the pairs that the mask hides, those outside the tile's sources have no place in it.
-            seen = (src >= tile.first) & (src < tile.end)
-            dest, src = dest[seen] - tile.low, src[seen]
+            if tile.first:  # sources before the window have no column
+                seen = src >= tile.first
+                dest, src = dest[seen], src[seen]
+            dest = dest - tile.low
             entries = tile.weights.flatten(2)[..., dest * columns + src - tile.first] * tile.inverse[..., dest]
             self.matched[tile.units].scatter_add_(-1, src.expand(n, group, -1), entries)
             return
