@@ -23,7 +23,7 @@ from workbench.head_scores.on_prompt import (
     wanted_statistics,
 )
 from workbench.head_scores.on_prompts import ATTRIBUTION
-from workbench.models.attention_hook import Tap
+from workbench.models.attention_edits import Tap
 from workbench.models.pattern_formula import PatternFormula
 from workbench.models.precision import at_least_float32
 
@@ -85,7 +85,7 @@ class FirstLook:
         return layer in self._scores
 
     def has_all(self, layers: Collection[int]) -> bool:
-        """Whether the model has run; layers whose pattern takes more than q and k may be missing."""
+        """Whether the model has run; layers without a softmax of q and k may be missing."""
         return all(layer in self.last_z for layer in layers)
 
     def taps(self, model: Any) -> dict[str, Tap]:
@@ -108,10 +108,10 @@ class FirstLook:
         v: Float[Tensor, "1 kv_head pos d_head"],
         formula: PatternFormula | None,
     ) -> None:
-        """A layer by its q and k, unless its pattern takes more. Patterns of more than `POOLED` positions are compared
+        """A layer by its q and k, unless its pattern takes more or is another operator's. Patterns of more than `POOLED` positions are compared
         as maps of so many."""
         self.mean_values[layer] = at_least_float32(v[0]).mean(1)
-        if formula is None:
+        if formula is None or formula.operator is not None:
             return
         statistics = pattern_statistics(q, k, formula, self._wanted)
         assert statistics.pooled is not None

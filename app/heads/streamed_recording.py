@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.cache import Store
 from workbench.head_scores.in_forward import See, each_layer
-from workbench.models.attention_hook import Tap
+from workbench.models.attention_edits import Tap
 from workbench.models.pattern_formula import PatternFormula
 from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.capture import capture_hooks

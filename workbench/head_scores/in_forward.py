@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.attention.statistics import PatternStatistics, Wanted, pattern_statistics
-from workbench.models.attention_hook import AttentionEdits, AttentionInputs, Tap
+from workbench.models.attention_edits import AttentionEdits, AttentionInputs, Tap
 from workbench.models.pattern_formula import PatternFormula, formula_of
 from workbench.models.precision import at_least_float32
 
@@ -82,13 +82,13 @@ def of_each_layer(
     of_statistics: Callable[[PatternStatistics], T],
     of_pattern: Callable[[Float[Tensor, "batch head dest src"]], T],
 ) -> list[T]:
-    """Something of every layer, by layer: of the statistics of its patterns or, where a pattern takes more than q and
+    """Something of every layer, by layer: of the statistics of its patterns or, where a pattern is no softmax of q and
     k, of the patterns themselves, which are made in another run."""
     results: dict[int, T] = {}
     without_formula: list[int] = []
 
     def see(layer: int, q: Tensor, k: Tensor, _: Tensor, formula: PatternFormula | None) -> None:
-        if formula is None:
+        if formula is None or formula.operator is not None:
             without_formula.append(layer)
         else:
             results[layer] = of_statistics(pattern_statistics(q, k, formula, wanted))

@@ -36,7 +36,8 @@ def pattern_statistics(
         mask: what each destination sees, of what the formula lets it see; a row that sees nothing is 0.
 
     Raises:
-        ValueError: q's heads are no multiple of k's, or matches are for another length.
+        ValueError: q's heads are no multiple of k's, matches are for another length, or the formula is of another
+            operator than softmax.
 
     Examples:
         >>> from workbench.models.pattern_formula import PatternFormula
@@ -45,6 +46,8 @@ def pattern_statistics(
         >>> even.distance[0, 0]
         tensor([0.0000, 0.5000, 1.0000, 1.5000])
     """
+    if formula.operator is not None:
+        raise ValueError(f"the pattern is of {formula.operator!r}: expected softmax, whose rows are made in tiles")
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key/value heads: expected a multiple")
     for name, matches in wanted.matches.items():

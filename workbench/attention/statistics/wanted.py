@@ -13,7 +13,7 @@ class Formula(Protocol):
     """``pattern = softmax(cap · tanh(scale · q kᵀ / cap) + mask)``: `workbench.models.pattern_formula.PatternFormula`.
 
     `window` counts the positions that a destination sees, itself included; `sinks` has one more logit for each head,
-    which takes its share of every row and has no source.
+    which takes its share of every row and has no source. Of another `operator` than softmax there are no statistics.
     """
 
     @property
@@ -26,6 +26,8 @@ class Formula(Protocol):
     def softcap(self) -> float | None: ...
     @property
     def sinks(self) -> tuple[float, ...] | None: ...
+    @property
+    def operator(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
