@@ -108,8 +108,8 @@ class FirstLook:
         v: Float[Tensor, "1 kv_head pos d_head"],
         formula: PatternFormula | None,
     ) -> None:
-        """A layer by its q and k, unless its pattern takes more or is another operator's. Patterns of more than `POOLED` positions are compared
-        as maps of so many."""
+        """A layer by its q and k, unless its pattern takes more or is another operator's. Patterns of more than
+        `POOLED` positions are compared as maps of so many."""
         self.mean_values[layer] = at_least_float32(v[0]).mean(1)
         if formula is None or formula.operator is not None:
             return

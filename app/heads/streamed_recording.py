@@ -81,7 +81,7 @@ class StreamedRecording(CachedRecording):
         other = self._taps.get(hook)
 
         def tap(x: Tensor) -> None:
-            if sum(row.nbytes for row in self._part.values()) >= PART:
+            if self._part and sum(row.nbytes for row in self._part.values()) >= PART:
                 if self._write is not None:
                     self._write.result()
                 self._write, self._part = pool.submit(self._store_part, self._part), {}

@@ -20,6 +20,7 @@ NAMES = (
     "positions",
     "screen",
     "scores",
+    "look",
     "memory",
     "explorer",
     "cache",

@@ -108,8 +108,8 @@ class _Pattern:
         self.key = (keys - keys[:, :, :1]).repeat_interleave(self.group, 1)
         self.position = torch.arange(self.length, device=q.device, dtype=dtype)
         self.width = _aligned(q.shape[-1])
-        self._padded = [_pad(x, self.width).contiguous() for x in (self.query, self.key)]
-        weighted_keys, self._own_lse = attention(*self._padded, self._padded[1], self.causal)
+        self._padded_query, self._padded_key = (_pad(x, self.width).contiguous() for x in (self.query, self.key))
+        weighted_keys, self._own_lse = attention(self._padded_query, self._padded_key, self._padded_key, self.causal)
         self._weighted_keys = weighted_keys[..., : q.shape[-1]]
         self.mass, self.lse = torch.ones_like(self._own_lse), self._own_lse
         if formula.sinks is not None:
@@ -125,7 +125,7 @@ class _Pattern:
 
     def weighted(self, values: Heads) -> Heads:
         """``Σ_k A[q, k] values[k]`` for at most `width` columns."""
-        z, _ = attention(*self._padded, _pad(values, self.width).contiguous(), self.causal)
+        z, _ = attention(self._padded_query, self._padded_key, _pad(values, self.width).contiguous(), self.causal)
         return z[..., : values.shape[-1]] * self.mass[..., None]
 
     def received(self) -> Tensor:

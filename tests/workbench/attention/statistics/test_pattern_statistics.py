@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from workbench.attention.statistics import TokenMatches, Wanted, pattern_statistics, value_output_norms
 from workbench.attention.statistics.by_tiles import tiled_statistics
@@ -305,7 +306,7 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for x in torch.utils._pytree.tree_leaves(result):
+        for x in tree_leaves(result):
             if isinstance(x, Tensor):
                 self.entries = max(self.entries, x.numel())
         return result
