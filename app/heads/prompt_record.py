@@ -72,15 +72,15 @@ class PromptRecord:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             store = Store(folder)
         identity = model_identity(resumable, store)
-        scores, look = record_scores.read_scores(store, identity, self.ids), record_scores.FirstLook(self.ids)
-        self._source = self._recorded(resumable, store, identity, look if scores is None else None)
+        scores, scorer = record_scores.read_scores(store, identity, self.ids), record_scores.PromptScores(self.ids)
+        self._source = self._recorded(resumable, store, identity, scorer if scores is None else None)
         if scores is None:
-            scores = self._compute_scores(look)
+            scores = self._compute_scores(scorer)
             record_scores.store_scores(store, identity, self.ids, scores)
         self.scores = {name: scores[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
         self.chance = dict(zip(NAMES, scores[record_scores.UNIFORM].tolist(), strict=True))
         self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
-        self.positions = look.counted_positions()
+        self.positions = scorer.counted_positions()
         self._cosines = scores[record_scores.COSINES].numpy()
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
 
@@ -178,35 +178,35 @@ class PromptRecord:
         return at_least_float32(self._site("pattern", layer))
 
     def _recorded(
-        self, resumable: Any, store: Store, identity: bytes | None, look: record_scores.FirstLook | None
+        self, resumable: Any, store: Store, identity: bytes | None, scorer: record_scores.PromptScores | None
     ) -> Source:
-        """The recording of the prompt; each layer is shown to `look` where it is computed now."""
+        """The recording of the prompt; each layer is shown to the scorer where it is computed now."""
         model, layers = self.model, range(self.model.n_layers)
         hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
         hooks.append(model.hook_name("resid_post", layers[-1]))
         ids = unpaired(model, [self.ids]).clean[0]
         if identity is None:
             return Recorder(resumable, store, identity).source([ids], hooks)
-        see = (lambda *_: None) if look is None else look.see
+        see = (lambda *_: None) if scorer is None else scorer.see
         recording = StreamedRecording(
-            model, resumable, store, identity, ids, hooks, see, {} if look is None else look.taps(model)
+            model, resumable, store, identity, ids, hooks, see, {} if scorer is None else scorer.taps(model)
         )
         recording.fill()
         return recording
 
     @torch.no_grad()
-    def _compute_scores(self, look: record_scores.FirstLook) -> record_scores.Scores:
+    def _compute_scores(self, scorer: record_scores.PromptScores) -> record_scores.Scores:
         """The scores of patterns, and direct logit attribution at the last position: of the heads, and of
         the same heads with uniform attention."""
         model, layers = self.model, range(self.model.n_layers)
-        if not look.has_all(layers):  # the store had the recording, or another process made it
-            each_layer(model, self.ids[None], look.see, look.taps(model))
+        if not scorer.has_all(layers):  # the store had the recording, or another process made it
+            each_layer(model, self.ids[None], scorer.see, scorer.taps(model))
         for layer in layers:
-            if layer not in look:
-                look.add_pattern(layer, self._patterns(layer)[None])
+            if layer not in scorer:
+                scorer.add_pattern(layer, self._patterns(layer)[None])
         first, second = self.logits.topk(2).indices.tolist()
-        z = torch.stack([look.last_z[i] for i in layers])[None]
-        mean_values = torch.stack([look.mean_values[i] for i in layers])[None]
+        z = torch.stack([scorer.last_z[i] for i in layers])[None]
+        mean_values = torch.stack([scorer.mean_values[i] for i in layers])[None]
         mean_values = mean_values.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
         if model.additivity.is_short:
             scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
@@ -215,7 +215,7 @@ class PromptRecord:
         else:
             both = attributed_through_modules(model, self.ids, [first], [second], mean_values[0])
         attribution, uniform = (x.cpu() for x in both)
-        return {**look.scores(), record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
+        return {**scorer.scores(), record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
 
 
 def likeliest_tokens(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:

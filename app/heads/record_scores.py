@@ -17,10 +17,10 @@ from workbench.head_scores.on_prompt import (
     NAMES,
     counted_positions,
     prompt_scores,
+    required_statistics,
     scores_of,
     token_matches,
     uniform_statistics,
-    wanted_statistics,
 )
 from workbench.head_scores.on_prompts import ATTRIBUTION
 from workbench.models.attention_edits import Tap
@@ -61,7 +61,7 @@ def store_scores(store: Store, identity: bytes | None, ids: Int[Tensor, "pos"], 
         store.put("result", {name: ([key], scores[name][None]) for name, key in _keys(identity, ids).items()})
 
 
-class FirstLook:
+class PromptScores:
     """What is computed of one prompt while the model runs, a layer at a time: the scores of every head's pattern, and
     what direct logit attribution needs.
 
@@ -74,8 +74,8 @@ class FirstLook:
 
     def __init__(self, ids: Int[Tensor, "pos"]) -> None:
         self._ids, self._matches = ids, token_matches(ids)
-        self._wanted = wanted_statistics(self._matches, POOLED)
-        self._uniform = uniform_statistics(len(ids), self._wanted)
+        self._requested = required_statistics(self._matches, POOLED)
+        self._uniform = uniform_statistics(len(ids), self._requested)
         self._scores: dict[int, Mapping[str, Tensor]] = {}
         self._directions: dict[int, Tensor] = {}
         self.last_z: dict[int, Float[Tensor, "head d_head"]] = {}
@@ -113,7 +113,7 @@ class FirstLook:
         self.mean_values[layer] = at_least_float32(v[0]).mean(1)
         if formula is None or formula.operator is not None:
             return
-        statistics = pattern_statistics(q, k, formula, self._wanted)
+        statistics = pattern_statistics(q, k, formula, self._requested)
         assert statistics.pooled is not None
         self._enter(layer, scores_of(statistics, self._matches), statistics.pooled)
 

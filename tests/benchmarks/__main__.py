@@ -20,7 +20,7 @@ NAMES = (
     "positions",
     "screen",
     "scores",
-    "look",
+    "prompt",
     "memory",
     "explorer",
     "cache",

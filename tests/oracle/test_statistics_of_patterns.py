@@ -19,7 +19,7 @@ from tests.families import VOCABULARY, nudged
 from tests.families.configurations import NAMED
 from tests.families.subject import Subject
 from tests.oracle.test_against_transformer_lens import tokenizer
-from workbench.attention.statistics import Wanted, pattern_statistics, value_output_norms
+from workbench.attention.statistics import Requested, pattern_statistics, value_output_norms
 from workbench.cache import Store
 from workbench.head_scores import on_prompt, patterns
 from workbench.head_scores.in_forward import each_layer, of_each_layer
@@ -57,7 +57,7 @@ def test_scores_of_a_prompt_are_those_of_eager_patterns(name: str) -> None:
     scores = of_each_layer(
         model,
         ids[None],
-        on_prompt.wanted_statistics(matches),
+        on_prompt.required_statistics(matches),
         lambda statistics: {x: y[0] for x, y in on_prompt.scores_of(statistics, matches).items()},
         lambda A: on_prompt.prompt_scores(A[0], ids),
     )
@@ -78,14 +78,14 @@ def test_every_statistic_is_that_of_transformer_lenss_patterns(family: str, tmp_
         bridge = TransformerBridge.boot_transformers(f"tiny-{family}", hf_model=hf, tokenizer=loaded)
     model, ids = HookedLM(nudged(family), tokenizer()), ids_of(40)
     _, cache = bridge.run_with_cache(ids[None])
-    wanted = Wanted(entropy=True, distance=True, received=True, sources=(0,), offsets=(1, 3), top=2)
+    requested = Requested(entropy=True, distance=True, received=True, sources=(0,), offsets=(1, 3), top=2)
     position, seen = torch.arange(40), []
 
     def see(layer: int, q: Tensor, k: Tensor, v: Tensor, formula: Any) -> None:
         A, value = cache["pattern", layer].double(), cache["v", layer].double()
         W_O = model.blocks[layer].attn.W_O
         norms = value_output_norms(v, W_O)
-        own = pattern_statistics(q, k, formula, wanted, v=v, value_norms=norms)
+        own = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms)
         written = value.repeat_interleave(A.shape[1] // value.shape[2], 2).transpose(1, 2) @ W_O.double()
         expected = {
             "entropy": torch.special.entr(A).sum(-1),
@@ -98,7 +98,7 @@ def test_every_statistic_is_that_of_transformer_lenss_patterns(family: str, tmp_
         }
         for name, value in expected.items():
             torch.testing.assert_close(getattr(own, name).double(), value, atol=1e-4, rtol=1e-4, msg=name)
-        for i, offset in enumerate(wanted.offsets):
+        for i, offset in enumerate(requested.offsets):
             assert own.at_offsets is not None
             diagonal = A.diagonal(-offset, -2, -1)
             torch.testing.assert_close(own.at_offsets[:, :, i, offset:].double(), diagonal, atol=1e-5, rtol=0)
@@ -112,11 +112,11 @@ def test_scores_on_repeated_tokens_are_those_of_eager_patterns() -> None:
     subject = Subject(NAMED["gemma2_w10"])
     period, model = 15, subject.model
     ids = torch.cat([ids_of(1), *[torch.randperm(90, generator=torch.Generator().manual_seed(1))[:period]] * 2])
-    wanted = patterns.wanted_statistics(period, pooled=len(ids))
+    requested = patterns.required_statistics(period, pooled=len(ids))
     by_layer = of_each_layer(
         model,
         torch.stack([ids, ids.flip(0)]),
-        wanted,
+        requested,
         lambda statistics: (patterns.scores_of(statistics, period), statistics.pooled),
         lambda A: pytest.fail("these layers have a formula"),
     )
@@ -206,11 +206,11 @@ def test_layers_with_another_operator_are_scored_by_that_ones_matrix(operator: s
 def test_half_precision_is_scored_in_float32() -> None:
     """A bfloat16 pattern has two digits: the scores are those of the softmax of the model's q and k in float64."""
     model, ids = HookedLM(nudged("llama", dtype=torch.bfloat16), tokenizer()), ids_of(60)
-    wanted, seen = replace(on_prompt.wanted_statistics({}), received=True), 0
+    requested, seen = replace(on_prompt.required_statistics({}), received=True), 0
 
     def see(layer: int, q: Tensor, k: Tensor, v: Tensor, formula: Any) -> None:
         nonlocal seen
-        own = pattern_statistics(q, k, formula, wanted)
+        own = pattern_statistics(q, k, formula, requested)
         scores = formula.scale * q.double() @ k.double().repeat_interleave(q.shape[1] // k.shape[1], 1).mT
         A = scores.masked_fill(torch.ones(60, 60, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
         assert own.entropy is not None and own.received is not None

@@ -193,11 +193,11 @@ class _ScoreParts:
         ids = patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
         n_heads = model.n_layers * model.n_heads
         # Maps of at least as many positions are the patterns themselves, which similarity compares.
-        wanted = patterns.wanted_statistics(PERIOD, pooled=ids.shape[1])
+        requested = patterns.required_statistics(PERIOD, pooled=ids.shape[1])
         scores: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
         gram = torch.zeros(n_heads, n_heads, dtype=torch.promote_types(model.dtype, torch.float32))
         for batch in ids.split(BATCH_SIZE):
-            by_layer = of_each_layer(model, batch, wanted, _of_statistics, _of_patterns)
+            by_layer = of_each_layer(model, batch, requested, _of_statistics, _of_patterns)
             for name in patterns.PATTERN_SCORES:
                 scores[name].append(torch.stack([layer[name] for layer, _ in by_layer], 1))
             for sequence in range(len(batch)):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.attention.statistics import PatternStatistics, Wanted, pattern_statistics
+from workbench.attention.statistics import PatternStatistics, Requested, pattern_statistics
 from workbench.models.attention_edits import AttentionEdits, AttentionInputs, Tap
 from workbench.models.pattern_formula import PatternFormula, formula_of
 from workbench.models.precision import at_least_float32
@@ -78,7 +78,7 @@ def each_pattern(
 def of_each_layer(
     model: Any,
     ids: Int[Tensor, "batch pos"],
-    wanted: Wanted,
+    requested: Requested,
     of_statistics: Callable[[PatternStatistics], T],
     of_pattern: Callable[[Float[Tensor, "batch head dest src"]], T],
 ) -> list[T]:
@@ -91,7 +91,7 @@ def of_each_layer(
         if formula is None or formula.operator is not None:
             without_formula.append(layer)
         else:
-            results[layer] = of_statistics(pattern_statistics(q, k, formula, wanted))
+            results[layer] = of_statistics(pattern_statistics(q, k, formula, requested))
 
     def see_pattern(layer: int, A: Tensor) -> None:
         results[layer] = of_pattern(A)

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.attention.statistics import PatternStatistics, TokenMatches, Wanted, pattern_statistics
+from workbench.attention.statistics import PatternStatistics, Requested, TokenMatches, pattern_statistics
 from workbench.head_scores.patterns import NEAR, PATTERN_SCORES, general_scores
 from workbench.models.pattern_formula import PatternFormula
 
@@ -54,22 +54,22 @@ def token_matches(ids: Int[Tensor, "pos"]) -> dict[str, TokenMatches]:
     return {"duplicate_token": TokenMatches(ids), "induction": TokenMatches(ids, 1)}
 
 
-def wanted_statistics(matches: Mapping[str, TokenMatches], pooled: int | None = None) -> Wanted:
+def required_statistics(matches: Mapping[str, TokenMatches], pooled: int | None = None) -> Requested:
     """The statistics that `scores_of` needs, and maps of `pooled` positions."""
-    return Wanted(entropy=True, sources=(0,), offsets=tuple(range(NEAR)), matches=matches, pooled=pooled)
+    return Requested(entropy=True, sources=(0,), offsets=tuple(range(NEAR)), matches=matches, pooled=pooled)
 
 
 def scores_of(
     statistics: PatternStatistics, matches: Mapping[str, TokenMatches]
 ) -> dict[str, Float[Tensor, "batch head"]]:
-    """Every score of `prompt_scores` from `wanted_statistics`."""
+    """Every score of `prompt_scores` from `required_statistics`."""
     return general_scores(statistics) | {name: _matched_beyond_others(statistics, matches, name) for name in matches}
 
 
-def uniform_statistics(length: int, wanted: Wanted) -> PatternStatistics:
+def uniform_statistics(length: int, requested: Requested) -> PatternStatistics:
     """Of a causal head that attends uniformly: all its scores are equal."""
     q = torch.zeros(1, 1, length, 1, dtype=torch.float64)
-    return pattern_statistics(q, q, PatternFormula(scale=1, causal=True), wanted)
+    return pattern_statistics(q, q, PatternFormula(scale=1, causal=True), requested)
 
 
 def uniform_prompt_scores(
@@ -77,7 +77,7 @@ def uniform_prompt_scores(
 ) -> dict[str, float]:
     """Every score of a causal head that attends uniformly."""
     matches = token_matches(ids) if matches is None else matches
-    statistics = uniform_statistics(len(ids), wanted_statistics(matches))
+    statistics = uniform_statistics(len(ids), required_statistics(matches))
     return {name: float(score) for name, score in scores_of(statistics, matches).items()}
 
 

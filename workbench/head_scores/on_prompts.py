@@ -23,10 +23,10 @@ from workbench.head_scores.on_prompt import (
     VERSION,
     counted_positions,
     prompt_scores,
+    required_statistics,
     scores_of,
     token_matches,
     uniform_prompt_scores,
-    wanted_statistics,
 )
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
@@ -108,7 +108,7 @@ def _scores_of_prompt(
     by_layer = of_each_layer(
         model,
         ids[None],
-        wanted_statistics(matches),
+        required_statistics(matches),
         lambda statistics: {name: x[0] for name, x in scores_of(statistics, matches).items()},
         lambda A: prompt_scores(A[0], ids),
     )

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.attention.statistics import PatternStatistics, Wanted
+from workbench.attention.statistics import PatternStatistics, Requested
 from workbench.errors import UsageError
 
 #: Tokens that count as near: the query's own and the four before it.
@@ -72,13 +72,13 @@ PATTERN_SCORES: Mapping[str, Callable[[Pattern, int], Score]] = {
 }
 
 
-def wanted_statistics(period: int, pooled: int | None = None) -> Wanted:
+def required_statistics(period: int, pooled: int | None = None) -> Requested:
     """The statistics that `scores_of` needs, and maps of `pooled` positions."""
-    return Wanted(entropy=True, sources=(0,), offsets=(*range(NEAR), period, period - 1), pooled=pooled)
+    return Requested(entropy=True, sources=(0,), offsets=(*range(NEAR), period, period - 1), pooled=pooled)
 
 
 def scores_of(statistics: PatternStatistics, period: int) -> dict[str, Float[Tensor, "batch head"]]:
-    """Every score of `PATTERN_SCORES` from `wanted_statistics`."""
+    """Every score of `PATTERN_SCORES` from `required_statistics`."""
     at_offsets = statistics.at_offsets
     assert at_offsets is not None
     return general_scores(statistics) | {

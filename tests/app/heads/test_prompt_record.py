@@ -224,7 +224,7 @@ def test_a_record_is_scored_once_and_read_from_the_cache(monkeypatch: pytest.Mon
 
 
 def test_scores_of_a_few_heads_at_once_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, by_head = (record_scores.FirstLook(torch.arange(12) % 5) for _ in range(2))
+    whole, by_head = (record_scores.PromptScores(torch.arange(12) % 5) for _ in range(2))
     A = torch.rand(1, 8, 12, 12, generator=torch.Generator().manual_seed(0)).tril()
     whole.add_pattern(0, A)
     monkeypatch.setattr(record_scores, "MAX_ENTRIES", 1)

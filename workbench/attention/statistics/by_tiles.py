@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.attention.statistics import collectors
+from workbench.attention.statistics.requested import Formula, Requested
 from workbench.attention.statistics.result import PatternStatistics, assembled
 from workbench.attention.statistics.tiles import row_tiles
-from workbench.attention.statistics.wanted import Formula, Wanted
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def tiled_statistics(
     q: Float[Tensor, "batch head pos d_head"],
     k: Float[Tensor, "batch kv_head pos d_head"],
     formula: Formula,
-    wanted: Wanted,
+    requested: Requested,
     *,
     v: Float[Tensor, "batch kv_head pos d_value"] | None = None,
     value_norms: Float[Tensor, "batch head pos"] | None = None,
@@ -32,35 +32,37 @@ def tiled_statistics(
 
     query = by_unit(q.to(dtype))
     # Where the pairs are listed, the others are all later destinations less them.
-    listed = {name for name, each in wanted.matches.items() if formula.causal and each.listed}
-    entries = collectors.Entries(query, wanted.sources, (*wanted.offsets, *((0,) if listed else ())))
-    matched = {name: collectors.Matched(query, each, name in listed) for name, each in wanted.matches.items()}
+    listed = {name for name, each in requested.matches.items() if formula.causal and each.listed}
+    entries = collectors.Entries(query, requested.sources, (*requested.offsets, *((0,) if listed else ())))
+    matched = {name: collectors.Matched(query, each, name in listed) for name, each in requested.matches.items()}
     every: list[collectors.Collector] = [collectors.Mass(query), entries, *matched.values()]
-    if wanted.entropy:
+    if requested.entropy:
         every.append(collectors.Entropy(query))
-    if wanted.distance:
+    if requested.distance:
         every.append(collectors.Distance(query))
-    if wanted.pooled is not None or wanted.received or listed:
-        every.append(collectors.Pooled(query, wanted.pooled, wanted.received or bool(listed)))
+    if requested.pooled is not None or requested.received or listed:
+        every.append(collectors.Pooled(query, requested.pooled, requested.received or bool(listed)))
     if v is not None:
         every.append(collectors.WeightedValues(query, v.shape[-1]))
     if value_norms is not None:
         every.append(collectors.WeightedNorms(query, by_unit(value_norms)))
-    if wanted.top:
-        every.append(collectors.Top(query, wanted.top))
+    if requested.top:
+        every.append(collectors.Top(query, requested.top))
 
     sinks = None
     if formula.sinks is not None:
         sinks = torch.tensor(formula.sinks, dtype=dtype, device=q.device).view(kv_heads, -1).repeat(batch, 1)
     values = None if v is None else v.flatten(0, 1)
     keys = k.to(dtype).flatten(0, 1)
-    for tile in row_tiles(query, keys, formula, distance=wanted.distance, values=values, sinks=sinks, mask=mask):
+    for tile in row_tiles(query, keys, formula, distance=requested.distance, values=values, sinks=sinks, mask=mask):
         for each in every:
             each.add(tile)
 
     def by_head(results: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: x.reshape(batch, heads, *x.shape[2:]) for name, x in results.items()}
 
-    found = by_head({name: x for each in every if each not in matched.values() for name, x in each.results().items()})
+    of_patterns = by_head(
+        {name: x for each in every if each not in matched.values() for name, x in each.results().items()}
+    )
     of_matches = {name: by_head(each.results()) for name, each in matched.items()}
-    return assembled(found, of_matches, wanted)
+    return assembled(of_patterns, of_matches, requested)

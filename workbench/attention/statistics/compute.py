@@ -8,8 +8,8 @@ from torch import Tensor
 
 from workbench.attention.statistics import fused
 from workbench.attention.statistics.by_tiles import tiled_statistics
+from workbench.attention.statistics.requested import Formula, Requested
 from workbench.attention.statistics.result import PatternStatistics
-from workbench.attention.statistics.wanted import Formula, Wanted
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def pattern_statistics(
     q: Float[Tensor, "batch head pos d_head"],
     k: Float[Tensor, "batch kv_head pos d_head"],
     formula: Formula,
-    wanted: Wanted,
+    requested: Requested,
     *,
     v: Float[Tensor, "batch kv_head pos d_value"] | None = None,
     value_norms: Float[Tensor, "batch head pos"] | None = None,
@@ -26,7 +26,7 @@ def pattern_statistics(
     """Statistics of ``A = softmax(cap · tanh(scale · q kᵀ / cap) + mask)``, without A.
 
     Computed at least in float32, and in float64 where q is. On the CPU row tiles are used, on an accelerator a fused
-    kernel (`fused.fused_statistics`) wherever it can have all that is wanted. Both take time in the square of the
+    kernel (`fused.fused_statistics`) wherever it can have all that is requested. Both take time in the square of the
     length, and memory in the length.
 
     Args:
@@ -42,7 +42,7 @@ def pattern_statistics(
     Examples:
         >>> from workbench.models.pattern_formula import PatternFormula
         >>> q = k = torch.zeros(1, 2, 4, 8)  # attention is even
-        >>> even = pattern_statistics(q, k, PatternFormula(scale=1, causal=True), Wanted(distance=True))
+        >>> even = pattern_statistics(q, k, PatternFormula(scale=1, causal=True), Requested(distance=True))
         >>> even.distance[0, 0]
         tensor([0.0000, 0.5000, 1.0000, 1.5000])
     """
@@ -50,9 +50,9 @@ def pattern_statistics(
         raise ValueError(f"the pattern is of {formula.operator!r}: expected softmax, whose rows are made in tiles")
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key/value heads: expected a multiple")
-    for name, matches in wanted.matches.items():
+    for name, matches in requested.matches.items():
         if matches.length != q.shape[2]:
             raise ValueError(f"matches of {name!r} are for {matches.length} positions, and q has {q.shape[2]}")
-    if q.device.type != "cpu" and mask is None and fused.can_compute(q, formula, wanted):
-        return fused.fused_statistics(q, k, formula, wanted, v=v, value_norms=value_norms)
-    return tiled_statistics(q, k, formula, wanted, v=v, value_norms=value_norms, mask=mask)
+    if q.device.type != "cpu" and mask is None and fused.can_compute(q, formula, requested):
+        return fused.fused_statistics(q, k, formula, requested, v=v, value_norms=value_norms)
+    return tiled_statistics(q, k, formula, requested, v=v, value_norms=value_norms, mask=mask)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from workbench.attention.statistics.matches import TokenMatches
 from workbench.attention.statistics.pooling import bin_weights
+from workbench.attention.statistics.requested import Formula, Requested
 from workbench.attention.statistics.result import PatternStatistics, assembled
-from workbench.attention.statistics.wanted import Formula, Wanted
 
 #: Pairs whose dot products are taken at once.
 PAIRS = 2**16
@@ -28,13 +28,13 @@ ALIGNED = 8
 Heads = Float[Tensor, "batch head pos width"]
 
 
-def can_compute(q: Tensor, formula: Formula, wanted: Wanted) -> bool:
+def can_compute(q: Tensor, formula: Formula, requested: Requested) -> bool:
     """Whether a fused kernel has all of it: no cap, window or strongest sources, and matches with a list of pairs; on
     CUDA no float64."""
     windowed = formula.causal and formula.window is not None and formula.window < q.shape[2]
-    listed = all(formula.causal and each.listed for each in wanted.matches.values())
+    listed = all(formula.causal and each.listed for each in requested.matches.values())
     has_kernel = q.device.type in ("cpu", "cuda") and (q.device.type == "cpu" or q.dtype != torch.float64)
-    return has_kernel and formula.softcap is None and not windowed and not wanted.top and listed
+    return has_kernel and formula.softcap is None and not windowed and not requested.top and listed
 
 
 @torch.no_grad()
@@ -42,44 +42,46 @@ def fused_statistics(
     q: Float[Tensor, "batch head pos d_head"],
     k: Float[Tensor, "batch kv_head pos d_head"],
     formula: Formula,
-    wanted: Wanted,
+    requested: Requested,
     *,
     v: Float[Tensor, "batch kv_head pos d_value"] | None = None,
     value_norms: Float[Tensor, "batch head pos"] | None = None,
 ) -> PatternStatistics:
     """As `pattern_statistics`, where `can_compute` says so."""
     run = _Pattern(q, k, formula)
-    found = {"mass": run.mass}
-    listed = bool(wanted.matches)
-    if wanted.entropy:
-        found["entropy"] = run.entropy()
+    results = {"mass": run.mass}
+    listed = bool(requested.matches)
+    if requested.entropy:
+        results["entropy"] = run.entropy()
     columns = _Columns(run)
-    if wanted.distance:
+    if requested.distance:
         columns.add("distance", run.position[:, None] / run.length)
     if value_norms is not None:
         columns.add("value_weighted", value_norms[..., None])
     if v is not None:
         columns.add("z", v.repeat_interleave(run.group, 1))
-    bins = None if wanted.pooled is None else bin_weights(run.length, wanted.pooled, run.query)
+    bins = None if requested.pooled is None else bin_weights(run.length, requested.pooled, run.query)
     if bins is not None:
         columns.add("pooled", bins.mT)
     sums = columns.sums()
     if "distance" in sums:
-        found["distance"] = run.position * run.mass - sums["distance"][..., 0] * run.length
+        results["distance"] = run.position * run.mass - sums["distance"][..., 0] * run.length
     if "value_weighted" in sums:
-        found["value_weighted"] = sums["value_weighted"][..., 0]
+        results["value_weighted"] = sums["value_weighted"][..., 0]
     if "z" in sums:
-        found["z"] = sums["z"]
+        results["z"] = sums["z"]
     if bins is not None:
-        found["pooled"] = bins @ sums["pooled"]
-    if wanted.received or listed:
-        found["received"] = run.received()
-    if wanted.sources:
-        found["at_sources"] = torch.stack([run.at_source(each) for each in wanted.sources], 2)
-    offsets = [run.at_offset(each) for each in (*wanted.offsets, *((0,) if listed else ()))]
-    found["at_offsets"] = torch.stack(offsets, 2) if offsets else run.mass.new_empty(*run.mass.shape[:2], 0, run.length)
-    of_matches = {name: {"matched": run.matched(each)} for name, each in wanted.matches.items()}
-    return assembled(found, of_matches, wanted)
+        results["pooled"] = bins @ sums["pooled"]
+    if requested.received or listed:
+        results["received"] = run.received()
+    if requested.sources:
+        results["at_sources"] = torch.stack([run.at_source(each) for each in requested.sources], 2)
+    offsets = [run.at_offset(each) for each in (*requested.offsets, *((0,) if listed else ()))]
+    results["at_offsets"] = (
+        torch.stack(offsets, 2) if offsets else run.mass.new_empty(*run.mass.shape[:2], 0, run.length)
+    )
+    of_matches = {name: {"matched": run.matched(each)} for name, each in requested.matches.items()}
+    return assembled(results, of_matches, requested)
 
 
 def attention(query: Heads, key: Heads, value: Heads, causal: bool) -> tuple[Heads, Float[Tensor, "batch head pos"]]:

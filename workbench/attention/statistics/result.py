@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.attention.statistics.wanted import Wanted
+from workbench.attention.statistics.requested import Requested
 
 Rows = Float[Tensor, "batch head dest"]
 Keys = Float[Tensor, "batch head src"]
@@ -16,7 +16,7 @@ Keys = Float[Tensor, "batch head src"]
 
 @dataclass
 class PatternStatistics:
-    """Statistics of patterns ``A[batch, head, dest, src]``; None for what was not wanted.
+    """Statistics of patterns ``A[batch, head, dest, src]``; None for what was not requested.
 
     Attributes:
         mass: ``Σ_k A[q, k]``: 1, less what a sink takes; 0 in a row that sees nothing.
@@ -24,8 +24,8 @@ class PatternStatistics:
         distance: ``Σ_k A[q, k] (q − k)``, in positions: how far back the row looks; negative where it looks ahead.
         value_weighted: ``Σ_k A[q, k] n[k]`` for norms n of what each source would write.
         z: ``Σ_k A[q, k] v[k]``.
-        at_sources: ``A[q, k]`` for each wanted source k. at_offsets: ``A[q, q − d]`` for each wanted offset d; 0 where
-            there is no such position.
+        at_sources: ``A[q, k]`` for each requested source k. at_offsets: ``A[q, q − d]`` for each requested offset d;
+            0 where there is no such position.
         received: ``Σ_q A[q, k]``.
         matched: name → ``Σ_q A[q, k]`` over the destinations that k matches. unmatched: the same over the other later
             destinations (q > k).
@@ -50,20 +50,20 @@ class PatternStatistics:
 
 
 def assembled(
-    found: Mapping[str, Tensor], of_matches: Mapping[str, Mapping[str, Tensor]], wanted: Wanted
+    results: Mapping[str, Tensor], of_matches: Mapping[str, Mapping[str, Tensor]], requested: Requested
 ) -> PatternStatistics:
-    """What is wanted of what was computed. Where a set of matches has no `unmatched`, it is what the key receives less
-    its own share and the matches', for which `found` has the offset 0 last."""
+    """What is requested of what was computed. Where a set of matches has no `unmatched`, it is what the key receives
+    less its own share and the matches', for which `results` has the offset 0 last."""
     unmatched = {
         name: each["unmatched"]
         if "unmatched" in each
-        else found["received"] - found["at_offsets"][..., -1, :] - each["matched"]
+        else results["received"] - results["at_offsets"][..., -1, :] - each["matched"]
         for name, each in of_matches.items()
     }
-    kept = {name: x for name, x in found.items() if name != "received" or wanted.received}
-    kept["at_offsets"] = kept["at_offsets"][..., : len(wanted.offsets), :]
+    statistics = {name: x for name, x in results.items() if name != "received" or requested.received}
+    statistics["at_offsets"] = statistics["at_offsets"][..., : len(requested.offsets), :]
     return PatternStatistics(
-        **{name: x for name, x in kept.items() if x.numel() or name not in ("at_sources", "at_offsets")},
+        **{name: x for name, x in statistics.items() if x.numel() or name not in ("at_sources", "at_offsets")},
         matched={name: each["matched"] for name, each in of_matches.items()},
         unmatched=unmatched,
     )

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.attention.statistics.wanted import Formula
+from workbench.attention.statistics.requested import Formula
 
 #: Destinations of one tile where up to four heads share a key/value head, and stacked rows where more do.
 ROWS, STACKED = 64, 256
@@ -31,7 +31,7 @@ class Tile:
         units: which key/value heads of which inputs, ``batch · kv_head``.
         weights: ``exp(score − maximum of the row)``. scores: the exponents. Both ``[unit, group, row, column]``.
         inverse: one over the row's normaliser. log_normaliser: its logarithm.
-        sums: ``weights @ [1, low − source, values…]``, with the columns that were wanted.
+        sums: ``weights @ [1, low − source, values…]``, with the columns that were requested.
     """
 
     units: slice
@@ -114,7 +114,7 @@ def row_tiles(
 
 
 def _columns(q: Tensor, n: int, length: int, distance: bool, values: Tensor | None) -> Tensor | None:
-    """The right side of the sums' product, ``[unit, pos, columns]``; None where the normaliser alone is wanted."""
+    """The right side of the sums' product, ``[unit, pos, columns]``; None where the normaliser alone is requested."""
     if not distance and values is None:
         return None
     parts = [q.new_ones(n, length, 2 if distance else 1)]

@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workbench.attention.statistics import TokenMatches, Wanted, pattern_statistics, value_output_norms
+from workbench.attention.statistics import Requested, TokenMatches, pattern_statistics, value_output_norms
 from workbench.attention.statistics.by_tiles import tiled_statistics
 from workbench.attention.statistics.fused import can_compute, fused_statistics
 from workbench.models.pattern_formula import PatternFormula
 
-WANTED = Wanted(entropy=True, distance=True, received=True, sources=(0, 3), offsets=(0, 1, 5, -1, 70), pooled=32, top=4)
+REQUESTED = Requested(
+    entropy=True, distance=True, received=True, sources=(0, 3), offsets=(0, 1, 5, -1, 70), pooled=32, top=4
+)
 FORMULAS = {
     "causal": PatternFormula(0.3, True),
     "not causal": PatternFormula(0.3, False),
@@ -59,18 +61,18 @@ def inputs(batch: int, heads: int, kv_heads: int, length: int, seed: int = 0) ->
     return 2 * q, 2 * k, v, torch.rand(batch, heads, length, generator=generator)
 
 
-def expected(A: Tensor, v: Tensor, norms: Tensor, ids: Tensor, wanted: Wanted) -> dict[str, Tensor]:
+def expected(A: Tensor, v: Tensor, norms: Tensor, ids: Tensor, requested: Requested) -> dict[str, Tensor]:
     """Each statistic by its definition."""
     length = A.shape[-1]
     position, pad = torch.arange(length), torch.nn.functional.pad
-    shifted = {d: A.diagonal(-d, -2, -1) if abs(d) < length else A[..., 0, :0] for d in wanted.offsets}
+    shifted = {d: A.diagonal(-d, -2, -1) if abs(d) < length else A[..., 0, :0] for d in requested.offsets}
     result = {
         "mass": A.sum(-1),
         "entropy": torch.special.entr(A).sum(-1),
         "distance": (A * (position[:, None] - position)).sum(-1),
         "value_weighted": (A * norms[:, :, None]).sum(-1),
         "z": A @ v.double().repeat_interleave(A.shape[1] // v.shape[1], 1),
-        "at_sources": torch.stack([A[..., each] for each in wanted.sources], 2),
+        "at_sources": torch.stack([A[..., each] for each in requested.sources], 2),
         "at_offsets": torch.stack(
             [
                 pad(row, (length - row.shape[-1], 0) if d >= 0 else (0, length - row.shape[-1]))
@@ -79,8 +81,10 @@ def expected(A: Tensor, v: Tensor, norms: Tensor, ids: Tensor, wanted: Wanted) -
             2,
         ),
         "received": A.sum(-2),
-        "pooled": torch.nn.functional.adaptive_avg_pool2d(A, wanted.pooled) if length > (wanted.pooled or 0) else A,
-        "top_weights": A.topk(min(wanted.top, length), -1).values,
+        "pooled": torch.nn.functional.adaptive_avg_pool2d(A, requested.pooled)
+        if length > (requested.pooled or 0)
+        else A,
+        "top_weights": A.topk(min(requested.top, length), -1).values,
     }
     for name, shift in (("same", 0), ("after", 1)):
         tokens = ids.tolist()
@@ -94,6 +98,10 @@ def expected(A: Tensor, v: Tensor, norms: Tensor, ids: Tensor, wanted: Wanted) -
         result[f"matched {name}"] = (A * matches).sum(-2)
         result[f"unmatched {name}"] = (A * (later & ~matches)).sum(-2)
     return result
+
+
+def pooled(A: Tensor, bins: int) -> Tensor:
+    return torch.nn.functional.adaptive_avg_pool2d(A, bins) if A.shape[-1] > bins else A
 
 
 def compare(statistics: Any, definitions: dict[str, Tensor], tolerance: float = 1e-5) -> set[str]:
@@ -126,10 +134,10 @@ def matches_of(ids: Tensor) -> dict[str, TokenMatches]:
 def test_tiles_give_every_statistic_of_the_whole_pattern(name: str, kv_heads: int, length: int) -> None:
     q, k, v, norms = inputs(2, 6, kv_heads, length)
     ids, formula = ids_of(length, 30), FORMULAS[name]
-    wanted = replace(WANTED, matches=matches_of(ids))
-    statistics = pattern_statistics(q, k, formula, wanted, v=v, value_norms=norms)
+    requested = replace(REQUESTED, matches=matches_of(ids))
+    statistics = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms)
     A = softmax_of(q, k, formula)
-    definitions = expected(A, v, norms, ids, wanted)
+    definitions = expected(A, v, norms, ids, requested)
     assert compare(statistics, definitions) == set(definitions)
     sources = statistics.top_sources
     assert sources is not None and statistics.top_weights is not None
@@ -144,29 +152,29 @@ def test_tiles_give_every_statistic_of_the_whole_pattern(name: str, kv_heads: in
 def test_attention_with_other_values_gives_the_same(name: str, length: int) -> None:
     q, k, v, norms = inputs(2, 6, 2, length)
     ids, formula = ids_of(length, 60), FORMULAS[name]
-    wanted = replace(WANTED, matches=matches_of(ids) if formula.causal else {}, top=0)
-    if not can_compute(q, formula, wanted):
+    requested = replace(REQUESTED, matches=matches_of(ids) if formula.causal else {}, top=0)
+    if not can_compute(q, formula, requested):
         assert formula.softcap is not None or (formula.window or length) < length
         return
-    fused = fused_statistics(q, k, formula, wanted, v=v, value_norms=norms)
-    definitions = expected(softmax_of(q, k, formula), v, norms, ids, wanted)
+    fused = fused_statistics(q, k, formula, requested, v=v, value_norms=norms)
+    definitions = expected(softmax_of(q, k, formula), v, norms, ids, requested)
     definitions = {x: y for x, y in definitions.items() if formula.causal or " " not in x}
     assert compare(fused, definitions, 2e-5) == set(definitions) - {"top_weights"}
-    tiled = tiled_statistics(q, k, formula, wanted, v=v, value_norms=norms)
+    tiled = tiled_statistics(q, k, formula, requested, v=v, value_norms=norms)
     assert compare(fused, {x: getattr(tiled, x).double() for x in ("mass", "entropy", "received", "z")}, 2e-5)
 
 
 def test_which_form_is_for_what() -> None:
-    q, wanted = torch.zeros(1, 1, 8, 4), Wanted(entropy=True)
-    assert can_compute(q, PatternFormula(1, True), wanted) and can_compute(q, PatternFormula(1, False), wanted)
-    assert can_compute(q, PatternFormula(1, True, window=8), wanted)
-    assert not can_compute(q, PatternFormula(1, True, window=7), wanted)
-    assert not can_compute(q, PatternFormula(1, True, softcap=1.0), wanted)
-    assert not can_compute(q, PatternFormula(1, True), Wanted(top=1))
+    q, requested = torch.zeros(1, 1, 8, 4), Requested(entropy=True)
+    assert can_compute(q, PatternFormula(1, True), requested) and can_compute(q, PatternFormula(1, False), requested)
+    assert can_compute(q, PatternFormula(1, True, window=8), requested)
+    assert not can_compute(q, PatternFormula(1, True, window=7), requested)
+    assert not can_compute(q, PatternFormula(1, True, softcap=1.0), requested)
+    assert not can_compute(q, PatternFormula(1, True), Requested(top=1))
     dense = {"same": TokenMatches(torch.tensor([1] * 500 + [2]))}
     assert not dense["same"].listed
-    assert not can_compute(torch.zeros(1, 1, 501, 4), PatternFormula(1, True), Wanted(matches=dense))
-    assert not can_compute(q, PatternFormula(1, False), Wanted(matches={"same": TokenMatches(torch.arange(8))}))
+    assert not can_compute(torch.zeros(1, 1, 501, 4), PatternFormula(1, True), Requested(matches=dense))
+    assert not can_compute(q, PatternFormula(1, False), Requested(matches={"same": TokenMatches(torch.arange(8))}))
 
 
 @given(
@@ -193,12 +201,12 @@ def test_any_shape(
     q, k, v, norms = inputs(1, *heads, length, seed)
     formula = PatternFormula(0.2, causal, window if causal else None, softcap)
     ids = ids_of(length, kinds)
-    wanted = replace(WANTED, matches=matches_of(ids), pooled=pooled, sources=(0,))
-    definitions = expected(softmax_of(q, k, formula), v, norms, ids, wanted)
-    statistics = pattern_statistics(q, k, formula, wanted, v=v, value_norms=norms)
+    requested = replace(REQUESTED, matches=matches_of(ids), pooled=pooled, sources=(0,))
+    definitions = expected(softmax_of(q, k, formula), v, norms, ids, requested)
+    statistics = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms)
     assert compare(statistics, definitions, 2e-5) == set(definitions)
-    if can_compute(q, formula, replace(wanted, top=0)):
-        fused = fused_statistics(q, k, formula, replace(wanted, top=0), v=v, value_norms=norms)
+    if can_compute(q, formula, replace(requested, top=0)):
+        fused = fused_statistics(q, k, formula, replace(requested, top=0), v=v, value_norms=norms)
         assert compare(fused, definitions, 5e-5) == set(definitions) - {"top_weights"}
 
 
@@ -206,22 +214,22 @@ def test_any_shape(
 def test_float64_is_computed_in_float64(name: str) -> None:
     q, k, v, norms = (x.double() for x in inputs(1, 6, 2, 131))
     ids, formula = ids_of(131, 20), FORMULAS[name]
-    wanted = replace(WANTED, matches=matches_of(ids))
-    statistics = pattern_statistics(q, k, formula, wanted, v=v, value_norms=norms)
+    requested = replace(REQUESTED, matches=matches_of(ids))
+    statistics = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms)
     assert statistics.entropy is not None and statistics.entropy.dtype == torch.float64
-    compare(statistics, expected(softmax_of(q, k, formula), v, norms, ids, wanted), 1e-12)
+    compare(statistics, expected(softmax_of(q, k, formula), v, norms, ids, requested), 1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_summed_in_float32(dtype: torch.dtype) -> None:
     q, k, v, norms = (x.to(dtype) for x in inputs(1, 6, 2, 131))
     ids, formula = ids_of(131, 20), FORMULAS["causal"]
-    wanted = replace(WANTED, matches=matches_of(ids))
-    exact = expected(softmax_of(q, k, formula), v, norms, ids, wanted)
-    statistics = pattern_statistics(q, k, formula, wanted, v=v, value_norms=norms)
+    requested = replace(REQUESTED, matches=matches_of(ids))
+    exact = expected(softmax_of(q, k, formula), v, norms, ids, requested)
+    statistics = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms)
     assert statistics.mass.dtype == torch.float32
     compare(statistics, exact)
-    compare(fused_statistics(q, k, formula, replace(wanted, top=0), v=v, value_norms=norms), exact, 5e-5)
+    compare(fused_statistics(q, k, formula, replace(requested, top=0), v=v, value_norms=norms), exact, 5e-5)
 
 
 @pytest.mark.parametrize("name", ["causal", "window", "sinks", "not causal"])
@@ -230,9 +238,9 @@ def test_any_mask_and_rows_that_see_nothing(name: str) -> None:
     ids, formula = ids_of(131, 20), FORMULAS[name]
     mask = torch.rand(131, 131, generator=torch.Generator().manual_seed(1)) < 0.6
     mask[70] = False
-    wanted = replace(WANTED, matches=matches_of(ids))
-    statistics = pattern_statistics(q, k, formula, wanted, v=v, value_norms=norms, mask=mask)
-    definitions = expected(softmax_of(q, k, formula, mask), v, norms, ids, wanted)
+    requested = replace(REQUESTED, matches=matches_of(ids))
+    statistics = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms, mask=mask)
+    definitions = expected(softmax_of(q, k, formula, mask), v, norms, ids, requested)
     assert compare(statistics, definitions) == set(definitions)
     assert statistics.z is not None and not statistics.mass[..., 70].any() and not statistics.z[:, :, 70].any()
 
@@ -240,7 +248,7 @@ def test_any_mask_and_rows_that_see_nothing(name: str) -> None:
 def test_scores_of_any_size_stay_finite() -> None:
     q, k, v, norms = inputs(1, 6, 2, 100)
     for formula in (PatternFormula(300.0, True), PatternFormula(1e-6, True)):
-        statistics = pattern_statistics(q, k, formula, Wanted(entropy=True), v=v, value_norms=norms)
+        statistics = pattern_statistics(q, k, formula, Requested(entropy=True), v=v, value_norms=norms)
         compare(statistics, {"entropy": torch.special.entr(softmax_of(q, k, formula)).sum(-1)}, 1e-4)
 
 
@@ -269,14 +277,14 @@ def test_matches_are_those_of_plain_loops(ids: Tensor) -> None:
         assert set(matches.counted.nonzero()[:, 0].tolist()) == counted
         assert matches.n_rows == len({q for q, k in pairs if k in counted})
         q, k, v, norms = inputs(1, 2, 1, length)
-        wanted = Wanted(matches={"same" if shift == 0 else "after": matches})
-        definitions = expected(softmax_of(q, k, FORMULAS["causal"]), v, norms, ids, WANTED if length > 3 else _SHORT)
+        requested = Requested(matches={"same" if shift == 0 else "after": matches})
+        definitions = expected(softmax_of(q, k, FORMULAS["causal"]), v, norms, ids, REQUESTED if length > 3 else _SHORT)
         name = "same" if shift == 0 else "after"
-        statistics = pattern_statistics(q, k, FORMULAS["causal"], wanted)
+        statistics = pattern_statistics(q, k, FORMULAS["causal"], requested)
         compare(statistics, {x: y for x, y in definitions.items() if x.endswith(f" {name}")}, 1e-6)
 
 
-_SHORT = replace(WANTED, sources=(0,))
+_SHORT = replace(REQUESTED, sources=(0,))
 
 
 def test_norms_of_values_are_those_of_what_is_written() -> None:
@@ -292,11 +300,11 @@ def test_norms_of_values_are_those_of_what_is_written() -> None:
 def test_what_cannot_be_computed_is_refused() -> None:
     q = torch.zeros(1, 3, 8, 4)
     with pytest.raises(ValueError, match="3 query heads cannot share 2"):
-        pattern_statistics(q, q[:, :2], PatternFormula(1, True), Wanted())
+        pattern_statistics(q, q[:, :2], PatternFormula(1, True), Requested())
     with pytest.raises(ValueError, match="are for 5 positions, and q has 8"):
-        pattern_statistics(q, q, PatternFormula(1, True), Wanted(matches={"same": TokenMatches(torch.arange(5))}))
+        pattern_statistics(q, q, PatternFormula(1, True), Requested(matches={"same": TokenMatches(torch.arange(5))}))
     with pytest.raises(ValueError, match="of 'lightning': expected softmax"):
-        pattern_statistics(q, q, PatternFormula(1, True, operator="lightning"), Wanted())
+        pattern_statistics(q, q, PatternFormula(1, True, operator="lightning"), Requested())
 
 
 class Largest(TorchDispatchMode):
@@ -318,15 +326,15 @@ def test_no_tensor_is_as_large_as_a_pattern(form: Any, window: int | None) -> No
     length = 1500
     q, k, v, norms = inputs(1, 4, 2, length)
     ids = ids_of(length, 400)
-    wanted = Wanted(
+    requested = Requested(
         entropy=True, distance=True, received=True, sources=(0,), offsets=(0, 1), pooled=64, matches=matches_of(ids)
     )
     with Largest() as seen:
         matches_of(ids)
         if form is tiled_statistics:
-            form(q, k, PatternFormula(0.3, True, window), replace(wanted, top=4), v=v, value_norms=norms)
+            form(q, k, PatternFormula(0.3, True, window), replace(requested, top=4), v=v, value_norms=norms)
         else:
-            form(q, k, PatternFormula(0.3, True), wanted, v=v, value_norms=norms)
+            form(q, k, PatternFormula(0.3, True), requested, v=v, value_norms=norms)
     pattern = length * length
     assert 4 * length * 8 < seen.entries < pattern / 3
     with Largest() as seen:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tests.benchmarks.subject import PROMPTS, Settings, Subject
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns
 
-#: Tokens → what the scores and the whole look may cost, in plain forwards.
+#: Tokens → what the scores and the whole first look may cost, in plain forwards.
 BARS = {1024: (Bar(2.0, "≤"), Bar(2.5, "≤")), 4096: (Bar(2.5, "≤"), Bar(2.5, "≤"))}
 #: Gigabytes over the loaded model, at 4,096 tokens.
 MEMORY = Bar(0.7, "≤")
@@ -41,37 +41,41 @@ def cost(subject: Subject, settings: Settings, length: int) -> Result:
         contestants = {
             "forward": cpu_seconds(lambda: forward(model, next(prompts))),
             "scores": cpu_seconds(lambda: scores(model, next(prompts))),
-            "look": cpu_seconds(lambda: look(model, next(prompts), folder)),
+            "record": cpu_seconds(lambda: record(model, next(prompts), folder)),
         }
-        look(model, next(prompts)[:64], folder)  # the model's weights are hashed once
-        measured = in_turns(contestants, rounds, f"look at {length} tokens")
-    of_scores, of_look = BARS.get(length, (None, None))
+        record(model, next(prompts)[:64], folder)  # the model's weights are hashed once
+        measured = in_turns(contestants, rounds, f"prompt of {length} tokens")
+    of_scores, of_record = BARS.get(length, (None, None))
     rows = [Row("one plain forward", median(measured["forward"]))]
     for name, what, bar in (
         ("scores", "every pattern score of all heads", of_scores),
-        ("look", "the first look, with what it stores", of_look),
+        ("record", "the first look, with what it stores", of_record),
     ):
         ratio = Ratio.within_rounds(measured[name], measured["forward"], "a forward")
         rows.append(Row(what, median(measured[name]), ratio=ratio, bar=bar))
     heads = f"{model.n_layers * model.n_heads} heads"
     notes = ["CPU seconds. Forwards included; the scores' values need maps of 128 positions for similarity, too."]
-    return Result(f"look-{length}", f"A prompt of {length:,} tokens on {heads}", rows, notes, measured)
+    return Result(f"prompt-{length}", f"A prompt of {length:,} tokens on {heads}", rows, notes, measured)
 
 
 def memory(settings: Settings, length: int) -> Result:
     """Peak resident memory, each in a process of its own."""
     title = f"Peak memory over the loaded model, {length:,} tokens"
     if not (PROC / "clear_refs").exists():
-        return Result("look-memory", title, [], ["Not measured: that needs Linux's /proc/self/clear_refs."])
+        return Result("prompt-memory", title, [], ["Not measured: that needs Linux's /proc/self/clear_refs."])
     rows, rounds = [], {}
-    for name, what in (("forward", "one plain forward"), ("scores", "every pattern score"), ("look", "the first look")):
+    for name, what in (
+        ("forward", "one plain forward"),
+        ("scores", "every pattern score"),
+        ("record", "the first look"),
+    ):
         command = [sys.executable, "-m", __name__, settings.model, name, str(length)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         gigabytes = json.loads(done.stdout.splitlines()[-1])
         over = gigabytes["peak"] - gigabytes["loaded"]
         rows.append(Row(what, over, "GB", bar=None if name == "forward" or length != 4096 else MEMORY))
         rounds[name] = [over]
-    return Result("look-memory", title, rows, [], rounds)
+    return Result("prompt-memory", title, rows, [], rounds)
 
 
 def texts(model: Any, length: int) -> Iterator[Tensor]:
@@ -90,15 +94,15 @@ def forward(model: Any, ids: Tensor) -> None:
 
 
 def scores(model: Any, ids: Tensor) -> None:
-    from app.heads.record_scores import FirstLook
+    from app.heads.record_scores import PromptScores
     from workbench.head_scores.in_forward import each_layer
 
-    first_look = FirstLook(ids)
-    each_layer(model, ids[None], first_look.see)
-    first_look.scores()
+    scorer = PromptScores(ids)
+    each_layer(model, ids[None], scorer.see)
+    scorer.scores()
 
 
-def look(model: Any, ids: Tensor, folder: str) -> None:
+def record(model: Any, ids: Tensor, folder: str) -> None:
     from app.heads.prompt_record import PromptRecord
 
     PromptRecord(model, ids.tolist(), cache=folder)
@@ -120,7 +124,7 @@ def measure(model_name: str, what: str, length: int) -> dict[str, float]:
     model = workbench.load(model_name)
     prompts = texts(model, length)
     with tempfile.TemporaryDirectory() as folder:
-        works = {"forward": forward, "scores": scores, "look": lambda model, ids: look(model, ids, folder)}
+        works = {"forward": forward, "scores": scores, "record": lambda model, ids: record(model, ids, folder)}
         works[what](model, next(prompts)[:64])
         loaded = _status("VmRSS")
         (PROC / "clear_refs").write_text("5")  # the peak starts again from here

@@ -31,7 +31,7 @@ class Formula(Protocol):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Requested:
     """Which statistics to compute; see `PatternStatistics` for what each is.
 
     Attributes:
