@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from dataclasses import replace
 from typing import Any
@@ -305,6 +306,15 @@ def test_what_cannot_be_computed_is_refused() -> None:
         pattern_statistics(q, q, PatternFormula(1, True), Requested(matches={"same": TokenMatches(torch.arange(5))}))
     with pytest.raises(ValueError, match="of 'lightning': expected softmax"):
         pattern_statistics(q, q, PatternFormula(1, True, operator="lightning"), Requested())
+
+
+def test_the_example_of_the_docstring_runs() -> None:
+    text, names = pattern_statistics.__doc__ or "", {"torch": torch, "Requested": Requested}
+    example = doctest.DocTestParser().get_doctest(
+        text, names | {"pattern_statistics": pattern_statistics}, "example", None, None
+    )
+    assert len(example.examples) == 4
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 class Largest(TorchDispatchMode):
