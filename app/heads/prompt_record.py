@@ -17,10 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from app.heads import record_scores, weights
+from app.heads.streamed_recording import StreamedRecording
 from workbench.cache import Store, store_of
 from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.head_scores.on_prompt import NAMES, counted_positions
+from workbench.head_scores.in_forward import each_layer
+from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.head_scores.through_modules import attributed_through_modules, unembedded
 from workbench.models.direct_path import DirectPath
@@ -29,6 +31,7 @@ from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.models.token_text import token_text
 from workbench.patching.recorder import Recorder
+from workbench.patching.recording import Source
 from workbench.patching.resolve import model_identity, resolve_model
 
 
@@ -68,15 +71,16 @@ class PromptRecord:
             folder = tempfile.mkdtemp(prefix="workbench-look-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             store = Store(folder)
-        layers, identity = range(model.n_layers), model_identity(resumable, store)
-        hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
-        hooks.append(model.hook_name("resid_post", layers[-1]))
-        self._source = Recorder(resumable, store, identity).source(unpaired(model, [self.ids]).clean, hooks)
-        scores = record_scores.cached_scores(store, identity, self.ids, self._compute_scores)
+        identity = model_identity(resumable, store)
+        scores, scorer = record_scores.read_scores(store, identity, self.ids), record_scores.PromptScores(self.ids)
+        self._source = self._recorded(resumable, store, identity, scorer if scores is None else None)
+        if scores is None:
+            scores = self._compute_scores(scorer)
+            record_scores.store_scores(store, identity, self.ids, scores)
         self.scores = {name: scores[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
         self.chance = dict(zip(NAMES, scores[record_scores.UNIFORM].tolist(), strict=True))
         self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
-        self.positions = counted_positions(self.ids)
+        self.positions = scorer.counted_positions()
         self._cosines = scores[record_scores.COSINES].numpy()
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
 
@@ -173,14 +177,36 @@ class PromptRecord:
     def _patterns(self, layer: int) -> Float[Tensor, "head dest src"]:
         return at_least_float32(self._site("pattern", layer))
 
+    def _recorded(
+        self, resumable: Any, store: Store, identity: bytes | None, scorer: record_scores.PromptScores | None
+    ) -> Source:
+        """The recording of the prompt; each layer is shown to the scorer where it is computed now."""
+        model, layers = self.model, range(self.model.n_layers)
+        hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
+        hooks.append(model.hook_name("resid_post", layers[-1]))
+        ids = unpaired(model, [self.ids]).clean[0]
+        if identity is None:
+            return Recorder(resumable, store, identity).source([ids], hooks)
+        see = (lambda *_: None) if scorer is None else scorer.see
+        recording = StreamedRecording(
+            model, resumable, store, identity, ids, hooks, see, {} if scorer is None else scorer.taps(model)
+        )
+        recording.fill()
+        return recording
+
     @torch.no_grad()
-    def _compute_scores(self) -> record_scores.Scores:
+    def _compute_scores(self, scorer: record_scores.PromptScores) -> record_scores.Scores:
         """The scores of patterns, and direct logit attribution at the last position: of the heads, and of
         the same heads with uniform attention."""
         model, layers = self.model, range(self.model.n_layers)
+        if not scorer.has_all(layers):  # the store had the recording, or another process made it
+            each_layer(model, self.ids[None], scorer.see, scorer.taps(model))
+        for layer in layers:
+            if layer not in scorer:
+                scorer.add_pattern(layer, self._patterns(layer)[None])
         first, second = self.logits.topk(2).indices.tolist()
-        z = torch.stack([self._site("z", i)[-1] for i in layers])[None]
-        mean_values = torch.stack([at_least_float32(self._site("v", i)).mean(0) for i in layers])[None]
+        z = torch.stack([scorer.last_z[i] for i in layers])[None]
+        mean_values = torch.stack([scorer.mean_values[i] for i in layers])[None]
         mean_values = mean_values.repeat_interleave(model.n_heads // model.n_kv_heads, 2)
         if model.additivity.is_short:
             scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[-1])
@@ -189,8 +215,7 @@ class PromptRecord:
         else:
             both = attributed_through_modules(model, self.ids, [first], [second], mean_values[0])
         attribution, uniform = (x.cpu() for x in both)
-        scores = record_scores.score_patterns(self._patterns, len(layers), self.ids)
-        return {**scores, record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
+        return {**scorer.scores(), record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
 
 
 def likeliest_tokens(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:

@@ -20,6 +20,7 @@ NAMES = (
     "positions",
     "screen",
     "scores",
+    "prompt",
     "memory",
     "explorer",
     "cache",

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     bench_operators_linear,
     bench_path,
     bench_positions,
+    bench_prompt,
     bench_record,
     bench_screen,
     bench_sweep,
@@ -83,6 +84,11 @@ def test_a_sweep_over_positions_agrees_with_transformer_lens(subject):
 
 def test_recording_is_timed_against_the_plain_forward(subject):
     result = bench_record.record(subject, QUICK, "ioi")
+    assert [row.ratio is None for row in result.rows] == [True, False, False]
+
+
+def test_a_prompts_scores_are_timed_against_the_plain_forward(subject):
+    result = bench_prompt.cost(subject, QUICK, 32)
     assert [row.ratio is None for row in result.rows] == [True, False, False]
 
 

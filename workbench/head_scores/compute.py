@@ -11,30 +11,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench import arguments, statistics
+from workbench.attention.statistics import PatternStatistics
 from workbench.cache import Store, store_of
 from workbench.cache.keys import digest, hash_inputs
 from workbench.cache.result_cache import ResultCache
 from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.absent import why_absent
+from workbench.head_scores.in_forward import of_each_layer
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import SCORES, HeadScores
 from workbench.inputs.paired import PairedInputs
 from workbench.models.hooked import HookedModel
 from workbench.models.language import HookedLM
-from workbench.models.precision import at_least_float32
 from workbench.patching.batches import BATCH_SIZE
-from workbench.patching.capture import Capture
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 
 #: Raise it when a formula changes: cached scores are then computed again.
-VERSION = 3
+VERSION = 4
 #: Random tokens, repeated once, and how many such sequences.
 PERIOD, SEQUENCES = 50, 20
 
@@ -189,19 +190,18 @@ class _ScoreParts:
     @torch.no_grad()
     def _patterns(self) -> Arrays:
         model = self.model
-        resumable, ids = resolve_model(model), patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
-        layers, n_heads = range(model.n_layers), model.n_layers * model.n_heads
+        ids = patterns.repeated_tokens(model, SEQUENCES, PERIOD, self.seed)
+        n_heads = model.n_layers * model.n_heads
+        # Maps of at least as many positions are the patterns themselves, which similarity compares.
+        requested = patterns.required_statistics(PERIOD, pooled=ids.shape[1])
         scores: dict[str, list[Tensor]] = {name: [] for name in patterns.PATTERN_SCORES}
         gram = torch.zeros(n_heads, n_heads, dtype=torch.promote_types(model.dtype, torch.float32))
         for batch in ids.split(BATCH_SIZE):
-            captured: Capture[int] = Capture()
-            resumable.base_run(batch, {0: {model.hook_name("pattern", i): captured.tap(i) for i in layers}})
-            # [sequence, layer, head, dest, src]
-            A = at_least_float32(torch.stack([captured[i] for i in layers], 1))
-            for name, score in patterns.PATTERN_SCORES.items():
-                scores[name].append(score(A, PERIOD))
-            for each in A:
-                flat = patterns.centred(each.flatten(0, 1))
+            by_layer = of_each_layer(model, batch, requested, _of_statistics, _of_patterns)
+            for name in patterns.PATTERN_SCORES:
+                scores[name].append(torch.stack([layer[name] for layer, _ in by_layer], 1))
+            for sequence in range(len(batch)):
+                flat = patterns.centred(torch.cat([maps[sequence] for _, maps in by_layer]))
                 gram += (flat @ flat.T).cpu()
         similarity = (gram / len(ids)).fill_diagonal_(torch.nan)
         values = {name: torch.cat(rows) for name, rows in scores.items()}
@@ -232,6 +232,16 @@ class _ScoreParts:
         self, what: str, names: tuple[str, ...], arguments: tuple[Any, ...], compute: Callable[[], Arrays]
     ) -> Arrays:
         return ResultCache(self.store, self.identity, "head scores", VERSION, what, *arguments).arrays(names, compute)
+
+
+def _of_statistics(statistics: PatternStatistics) -> tuple[dict[str, Tensor], Tensor]:
+    """One layer's scores, and its patterns as maps that are not pooled."""
+    assert statistics.pooled is not None
+    return patterns.scores_of(statistics, PERIOD), statistics.pooled
+
+
+def _of_patterns(A: Float[Tensor, "sequence head dest src"]) -> tuple[dict[str, Tensor], Tensor]:
+    return {name: score(A, PERIOD) for name, score in patterns.PATTERN_SCORES.items()}, A
 
 
 def _values(of_patterns: Arrays, of_weights: Arrays, of_task: Arrays) -> Arrays:

@@ -22,14 +22,18 @@ The other scores are those of `patterns`. Previous token needs no such correctio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.head_scores.patterns import PATTERN_SCORES, uniform
+from workbench.attention.statistics import PatternStatistics, Requested, TokenMatches, pattern_statistics
+from workbench.head_scores.patterns import NEAR, PATTERN_SCORES, general_scores
+from workbench.models.pattern_formula import PatternFormula
 
 #: Raise it when a formula changes: scores of prompts that are stored are then computed again.
-VERSION = 2
+VERSION = 3
 
 Pattern = Float[Tensor, "*batch dest src"]
 Matches = Bool[Tensor, "dest src"]
@@ -45,15 +49,42 @@ def prompt_scores(A: Pattern, ids: Int[Tensor, "pos"]) -> dict[str, Float[Tensor
     }
 
 
-def uniform_prompt_scores(ids: Int[Tensor, "pos"]) -> dict[str, float]:
-    """The same of a causal head that attends uniformly."""
-    return {name: float(score) for name, score in prompt_scores(uniform(len(ids)), ids).items()}
+def token_matches(ids: Int[Tensor, "pos"]) -> dict[str, TokenMatches]:
+    """The same matching keys as `matching_keys`, without a [dest, src] matrix."""
+    return {"duplicate_token": TokenMatches(ids), "induction": TokenMatches(ids, 1)}
 
 
-def counted_positions(ids: Int[Tensor, "pos"]) -> dict[str, int]:
+def required_statistics(matches: Mapping[str, TokenMatches], pooled: int | None = None) -> Requested:
+    """The statistics that `scores_of` needs, and maps of `pooled` positions."""
+    return Requested(entropy=True, sources=(0,), offsets=tuple(range(NEAR)), matches=matches, pooled=pooled)
+
+
+def scores_of(
+    statistics: PatternStatistics, matches: Mapping[str, TokenMatches]
+) -> dict[str, Float[Tensor, "batch head"]]:
+    """Every score of `prompt_scores` from `required_statistics`."""
+    return general_scores(statistics) | {name: _matched_beyond_others(statistics, matches, name) for name in matches}
+
+
+def uniform_statistics(length: int, requested: Requested) -> PatternStatistics:
+    """Of a causal head that attends uniformly: all its scores are equal."""
+    q = torch.zeros(1, 1, length, 1, dtype=torch.float64)
+    return pattern_statistics(q, q, PatternFormula(scale=1, causal=True), requested)
+
+
+def uniform_prompt_scores(
+    ids: Int[Tensor, "pos"], matches: Mapping[str, TokenMatches] | None = None
+) -> dict[str, float]:
+    """Every score of a causal head that attends uniformly."""
+    matches = token_matches(ids) if matches is None else matches
+    statistics = uniform_statistics(len(ids), required_statistics(matches))
+    return {name: float(score) for name, score in scores_of(statistics, matches).items()}
+
+
+def counted_positions(ids: Int[Tensor, "pos"], matches: Mapping[str, TokenMatches] | None = None) -> dict[str, int]:
     """Over how many positions (rows of the pattern) each score is a mean."""
     counts = {name: len(ids) for name in NAMES} | {"previous_token": len(ids) - 1}
-    return counts | {name: int(_counted(keys).any(-1).sum()) for name, keys in matching_keys(ids).items()}
+    return counts | {name: each.n_rows for name, each in (matches or token_matches(ids)).items()}
 
 
 def earlier(ids: Int[Tensor, "pos"]) -> Matches:
@@ -88,3 +119,14 @@ def _beyond_others(A: Pattern, matches: Matches) -> Float[Tensor, "*batch"]:
     from_others = (to_keys * others).sum(-2, keepdim=True) / others.sum(0)
     rows = counted.any(-1)
     return ((to_keys - from_others) * counted).sum(-1)[..., rows].mean(-1)
+
+
+def _matched_beyond_others(
+    statistics: PatternStatistics, matches: Mapping[str, TokenMatches], name: str
+) -> Float[Tensor, "batch head"]:
+    """The same, key by key: the sum over the rows that match a key, less as often the mean of the other rows."""
+    each, device = matches[name], statistics.mass.device
+    keys = each.counted.to(device)
+    to_keys, others = statistics.matched[name][..., keys], statistics.unmatched[name][..., keys]
+    n_matches, n_others = (counts.to(device)[keys] for counts in (each.n_matches, each.n_others))
+    return (to_keys - n_matches * others / n_others).sum(-1) / each.n_rows

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from workbench import arguments
+from workbench.attention.statistics import TokenMatches
 from workbench.cache import store_of
+from workbench.cache.result_cache import ResultCache
 from workbench.head_scores.absent import why_absent
 from workbench.head_scores.compute import inputs_with_answers, lens_table
-from workbench.head_scores.on_prompt import NAMES, counted_positions, prompt_scores, uniform_prompt_scores
+from workbench.head_scores.in_forward import of_each_layer
+from workbench.head_scores.on_prompt import (
+    NAMES,
+    VERSION,
+    counted_positions,
+    prompt_scores,
+    required_statistics,
+    scores_of,
+    token_matches,
+    uniform_prompt_scores,
+)
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
-from workbench.models.precision import at_least_float32
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_model, result_info
@@ -50,19 +64,20 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     """
     inputs, store, resumable = inputs_with_answers(prompts, model, "prompts"), store_of(cache), resolve_model(model)
     arguments.function("progress", progress)
-    recorder, tell = Recorder(resumable, store, model_identity(resumable, store)), progress or (lambda *_: None)
-    hooks = [model.hook_name("pattern", i) for i in range(model.n_layers)]
+    identity, tell = model_identity(resumable, store), progress or (lambda *_: None)
+    recorder = Recorder(resumable, store, identity)
     samples: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     levels: dict[str, list[float]] = {name: [] for name in NAMES}
     positions = dict.fromkeys(NAMES, 0)
     for i, ids in enumerate(inputs.clean):
         tell(i, len(inputs), "scores on prompts")
-        source, level = recorder.source([ids], hooks), uniform_prompt_scores(ids)
-        by_layer = [prompt_scores(at_least_float32(A), ids) for A in source.read(hooks, 0)]
-        for name, count in counted_positions(ids).items():
+        matches = token_matches(ids)
+        level, cached = uniform_prompt_scores(ids, matches), ResultCache(store, identity, "prompt scores", VERSION, ids)
+        values = cached.arrays(NAMES, lambda ids=ids, matches=matches: _scores_of_prompt(model, ids, matches))
+        for name, count in counted_positions(ids, matches).items():
             positions[name] += count
             if np.isfinite(level[name]):
-                samples[name].append(torch.stack([layer[name] for layer in by_layer]).double().cpu().numpy())
+                samples[name].append(values[name])
                 levels[name].append(level[name])
     of_task = task_scores(model, recorder, inputs, reading_out=0)
     tell(len(inputs), len(inputs), "scores on prompts")
@@ -84,3 +99,17 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
             "absent": why_absent(model, {ATTRIBUTION: of_task.attribution}, of_task.lens),
         },
     )
+
+
+def _scores_of_prompt(
+    model: Any, ids: Int[Tensor, "pos"], matches: Mapping[str, TokenMatches]
+) -> dict[str, np.ndarray]:
+    """Every pattern score of one prompt, ``[layer, head]``."""
+    by_layer = of_each_layer(
+        model,
+        ids[None],
+        required_statistics(matches),
+        lambda statistics: {name: x[0] for name, x in scores_of(statistics, matches).items()},
+        lambda A: prompt_scores(A[0], ids),
+    )
+    return {name: torch.stack([layer[name] for layer in by_layer]).double().cpu().numpy() for name in NAMES}

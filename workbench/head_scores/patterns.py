@@ -2,7 +2,8 @@
 
 The sequences are ``[BOS] r₁ … r_T r₁ … r_T`` with T different random tokens, and BOS by the tokeniser's default. Each
 score is a number of one pattern ``A [dest, src]``; its value for a head that attends uniformly to what it may see is
-the same formula applied to ``A[q, k] = 1 / (q + 1)``.
+the same formula applied to ``A[q, k] = 1 / (q + 1)``. `scores_of` has the same numbers from statistics of the pattern,
+for which it is not made (`workbench.attention.statistics`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.attention.statistics import PatternStatistics, Requested
 from workbench.errors import UsageError
 
 #: Tokens that count as near: the query's own and the four before it.
@@ -68,6 +70,34 @@ PATTERN_SCORES: Mapping[str, Callable[[Pattern, int], Score]] = {
     "entropy": entropy,
     "locality": locality,
 }
+
+
+def required_statistics(period: int, pooled: int | None = None) -> Requested:
+    """The statistics that `scores_of` needs, and maps of `pooled` positions."""
+    return Requested(entropy=True, sources=(0,), offsets=(*range(NEAR), period, period - 1), pooled=pooled)
+
+
+def scores_of(statistics: PatternStatistics, period: int) -> dict[str, Float[Tensor, "batch head"]]:
+    """Every score of `PATTERN_SCORES` from `required_statistics`."""
+    at_offsets = statistics.at_offsets
+    assert at_offsets is not None
+    return general_scores(statistics) | {
+        "duplicate_token": at_offsets[:, :, NEAR, -period:].mean(-1),
+        "induction": at_offsets[:, :, NEAR + 1, -period:].mean(-1),
+    }
+
+
+def general_scores(statistics: PatternStatistics) -> dict[str, Float[Tensor, "batch head"]]:
+    """The scores that look at no token: previous token, sink, entropy and locality. The first source is 0, and the
+    first offsets are those of `NEAR` tokens."""
+    at_offsets, at_sources, entropies = statistics.at_offsets, statistics.at_sources, statistics.entropy
+    assert at_offsets is not None and at_sources is not None and entropies is not None
+    return {
+        "previous_token": at_offsets[:, :, 1, 1:].mean(-1),
+        "sink": at_sources[:, :, 0].mean(-1),
+        "entropy": entropies.mean(-1),
+        "locality": at_offsets[:, :, :NEAR].sum(-2).mean(-1),
+    }
 
 
 def uniform(length: int) -> Float[Tensor, "dest src"]:

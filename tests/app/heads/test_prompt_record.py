@@ -210,18 +210,27 @@ def test_a_record_is_scored_once_and_read_from_the_cache(monkeypatch: pytest.Mon
     model = wb.load("tiny")
     ids = model.to_tokens(TEXT)[0].tolist()
     first = PromptRecord(model, ids, cache=tmp_path)
-    monkeypatch.setattr(record_scores, "score_patterns", None)  # not called again
-    second = PromptRecord(model, ids, cache=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(record_scores, "pattern_statistics", None)  # not called again
+        second = PromptRecord(model, ids, cache=tmp_path)
     for name, score in first.scores.items():
         np.testing.assert_array_equal(second.scores[name], score)
     assert second.chance == first.chance and second.median_similarity == first.median_similarity
+    # Of a recording that is stored without scores, they are computed in a run of their own.
+    monkeypatch.setattr(record_scores, "VERSION", -1)
+    third = PromptRecord(model, ids, cache=tmp_path)
+    for name, score in first.scores.items():
+        np.testing.assert_allclose(third.scores[name], score, atol=1e-6)
 
 
 def test_scores_of_a_few_heads_at_once_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = record_of()
+    whole, by_head = (record_scores.PromptScores(torch.arange(12) % 5) for _ in range(2))
+    A = torch.rand(1, 8, 12, 12, generator=torch.Generator().manual_seed(0)).tril()
+    whole.add_pattern(0, A)
     monkeypatch.setattr(record_scores, "MAX_ENTRIES", 1)
-    for name, score in record_of().scores.items():
-        np.testing.assert_allclose(score, whole.scores[name], atol=1e-6)
+    by_head.add_pattern(0, A)
+    for name, score in by_head.scores().items():
+        torch.testing.assert_close(score, whole.scores()[name], atol=1e-6, rtol=0)
 
 
 def test_without_a_cache_the_files_are_deleted_with_the_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
