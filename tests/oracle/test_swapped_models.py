@@ -238,3 +238,15 @@ def test_a_screen_ranks_the_heads_of_the_swapped_model(operator: str) -> None:
     assert 0 < cells.sum() < cells.size
     assert np.allclose(screen.exact.values[cells], exact.values[cells], atol=1e-4)
     assert np.corrcoef(screen.estimate.mean_delta.ravel(), exact.mean_delta.ravel())[0, 1] > 0.5
+
+
+def test_scores_of_a_swapped_model() -> None:
+    """Of a layer with a matrix they are those of its patterns; of one without, the pattern scores are NaN."""
+    model = wb.load("tiny")
+    swapped_model = wb.swap(model, {0: "moneta", 1: "sliding-window(window=3)"}, cache=False)
+    for scores in (
+        wb.scores_on(swapped_model, wb.task("ioi", n=4), cache=False),
+        wb.scores(swapped_model, cache=False),
+    ):
+        assert np.isnan(scores["locality"][0]).all()
+        assert np.allclose(scores["locality"][1], 1, atol=1e-5)  # all of it within the five nearest

@@ -62,7 +62,8 @@ def each_pattern(
     layers: Sequence[int],
     see: Callable[[int, Float[Tensor, "batch head dest src"]], object],
 ) -> None:
-    """Run the layers once and hand the patterns of some of them, at least in float32, to `see`, one layer at a time."""
+    """Run the layers once and hand the patterns of some of them, at least in float32, to `see`, one layer at a time. A
+    layer whose operator has no matrix has a pattern of NaN."""
 
     def tap(layer: int) -> Tap:
         def show(A: Tensor) -> None:
@@ -70,8 +71,14 @@ def each_pattern(
 
         return show
 
+    hooks = {layer: f"blocks.{layer}.attn.hook_pattern" for layer in layers}
+    nothing = torch.full((1, 1, 1, 1), torch.nan).expand(len(ids), model.n_heads, ids.shape[1], ids.shape[1])
+    for layer in layers:
+        if hooks[layer] not in model.hook_dict:
+            see(layer, nothing)
+    layers = [layer for layer in layers if hooks[layer] in model.hook_dict]
     if layers:
-        with model.state_put_back(), model.running({model.hook_name("pattern", layer): tap(layer) for layer in layers}):
+        with model.state_put_back(), model.running({hooks[layer]: tap(layer) for layer in layers}):
             model.run_layers(ids.to(model.device))
 
 
