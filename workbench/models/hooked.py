@@ -200,8 +200,10 @@ class HookedModel(Modality, CheckedHooks):
 
     @property
     def position_keeps_earlier(self) -> bool:
-        """Whether every swapped operator leaves earlier positions alone, by position or by block."""
-        return all(operator.causal in ("model", "token", "block") for operator in self.operators.values())
+        """Whether runs may leave out the positions before an edit: every swapped operator leaves these alone, by
+        position or by block, and computes the later ones without them."""
+        bound = self.operators.values()
+        return all(x.causal in ("model", "token", "block") and x.operator.resumes != "no" for x in bound)
 
     @property
     def why_never_resumed(self) -> str:
