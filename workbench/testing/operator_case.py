@@ -205,8 +205,8 @@ def is_default(bound: BoundOperator) -> bool:
 def is_exact(bound: BoundOperator, name: str) -> bool:
     """Whether a declared property is about these settings: by default, or where it is a function of them. A window of
     one position does less than its operator declares, and so does one that is longer than what is tried."""
-    about_settings = callable(getattr(bound.operator, name)) or is_default(bound)
-    return about_settings and shows_in_few(bound)
+    claimed = callable(getattr(bound.operator, name)) or is_default(bound)
+    return claimed and shows_in_few(bound)
 
 
 def distance(first: Tensor, second: Tensor) -> float:
@@ -221,7 +221,10 @@ def distance(first: Tensor, second: Tensor) -> float:
 def _random(bound: BoundOperator, batch: int, length: int, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Laid out as a model's projections give them: heads behind positions."""
     generator = torch.Generator().manual_seed(1000 * seed + length)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)  # noqa: E731
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
     heads = {name: draw(batch, length, HEADS, d) for name, d in (("q", D_HEAD), ("k", D_HEAD), ("v", D_VALUE))}
     return {**{name: tensor.transpose(1, 2) for name, tensor in heads.items()}, "x": draw(batch, length, D_MODEL)}
 
