@@ -88,5 +88,5 @@ def test_an_operator_of_many_positions_passes_its_checks_with_small_ones_by_defa
 @pytest.mark.parametrize("grid", [(12,), (3, 5), (2, 3, 4)])
 @pytest.mark.parametrize("settings", [{"window": 2}, {"window": 3, "causal": True}], ids=str)
 def test_neighbourhoods_pass_their_checks_on_grids(grid: tuple[int, ...], settings: dict[str, Any]) -> None:
-    with_grid = replace(OPERATORS["neighbourhood"], trial=lambda batch, length: {"grid": grid, "before": 1})
-    check_operator(with_grid, **settings)
+    on_grid = replace(OPERATORS["neighbourhood"], trial=lambda batch, length: {"grid": grid, "before": 1})
+    check_operator(on_grid, **settings)

@@ -205,8 +205,8 @@ def is_default(bound: BoundOperator) -> bool:
 def is_exact(bound: BoundOperator, name: str) -> bool:
     """Whether a declared property is about these settings: by default, or where it is a function of them. A window of
     one position does less than its operator declares, and so does one that is longer than what is tried."""
-    holds_for_settings = callable(getattr(bound.operator, name)) or is_default(bound)
-    return holds_for_settings and shows_in_few(bound)
+    claimed = callable(getattr(bound.operator, name)) or is_default(bound)
+    return claimed and shows_in_few(bound)
 
 
 def distance(first: Tensor, second: Tensor) -> float:

@@ -89,4 +89,4 @@ def test_more_rows_than_one_pass_gives() -> None:
 def test_another_name_of_inputs_is_refused() -> None:
     bound = operator("softmax")
     with pytest.raises(UsageError, match="of='k': expected 'v' or 'qkv'"):
-        influence(bound, Q, K, V, bound.call(), of="k")  # pyright: ignore[reportArgumentType] - what is refused
+        influence(bound, Q, K, V, bound.call(), of="k")  # pyright: ignore[reportArgumentType] - refused

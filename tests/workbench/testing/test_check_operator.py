@@ -315,4 +315,4 @@ def test_an_operator_without_a_matrix_must_not_have_one() -> None:
 
 def test_what_is_no_operator_is_refused() -> None:
     with pytest.raises(AssertionError, match="takes an operator or the name of one, not int"):
-        check_operator(3)  # pyright: ignore[reportArgumentType] - what is refused
+        check_operator(3)  # pyright: ignore[reportArgumentType] - refused

@@ -26,10 +26,10 @@ def after(name: str, start: Tensor = START, **settings: Any) -> tuple[Tensor, Te
     call = bound.call()
     (state,) = bound.advance(K, V, call, (start,))
     # W, read with the three unit vectors as queries that write nothing.
-    gates = {"eta": torch.zeros(1, 3, 1).double(), "alpha": torch.ones(1, 3, 1).double()}
+    rates = {"eta": torch.zeros(1, 3, 1).double(), "alpha": torch.ones(1, 3, 1).double()}
     if settings.get("delta", True) is not None:
-        gates["delta"] = torch.ones(1, 3, 1).double()
-    silent = bound.call(gates=gates)
+        rates["delta"] = torch.ones(1, 3, 1).double()
+    silent = bound.call(gates=rates)
     unit = torch.eye(3, dtype=torch.float64)[None, None]
     return bound.z(unit, K[:, :, :3], V[:, :, :3], silent, (state,))[0, 0].T, state[0, 0]
 
