@@ -49,7 +49,7 @@ class UnknownName(UsageError):
         self.kind, self.name, self.choices, self.hint = kind, name, choices, hint
         self.near = difflib.get_close_matches(name, choices, n=3, cutoff=0.4)
         guess = f"Did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
-        if not self.near and not expected:
+        if choices and not self.near and not expected:
             guess = f"Known: {', '.join(choices)}."
         start = f"Unknown {kind} {name!r}."
         if argument:

@@ -16,16 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from app.heads import record_scores, weights
+from app.heads import record_scores
 from app.heads.streamed_recording import StreamedRecording
 from workbench.cache import Store, store_of
 from workbench.core import Head
-from workbench.errors import UsageError
 from workbench.head_scores.in_forward import each_layer
 from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.head_scores.through_modules import attributed_through_modules, unembedded
-from workbench.models.direct_path import DirectPath
+from workbench.models.logit_effects import logit_effects
 from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
@@ -119,16 +118,9 @@ class PromptRecord:
         Raises:
             UsageError: what the heads add does not add up in this model.
         """
-        model = self.model
-        if model.additivity.is_short and model.anatomy.attn_out == model.anatomy.attention:
-            scale = norm_scale(model.module(model.anatomy.final_norm), self._final_residual[position])
-            logits = weights.to_logits(model, self.head_output(head, position) / scale)
-        elif model.additivity.why_not:
-            raise UsageError(f"The head's effect on logits: {model.additivity.why_not}")
-        else:
-            path, end = model.additivity.path or DirectPath(model), range(len(self.ids))[position] + 1
-            logits = path.head_effects(self.ids[None, :end].to(model.device), head.layer, head.index)[0]
-            logits = at_least_float32(logits).cpu()
+        end = range(len(self.ids))[position] + 1
+        z, residual = self._site("z", head.layer)[position, head.index], self._final_residual[position]
+        logits = logit_effects(self.model, self.ids[:end], head, z, residual)
         best, worst = logits.topk(k), (-logits).topk(k)
         ids = [*best.indices.tolist(), *reversed(worst.indices.tolist())]
         return pd.DataFrame({"token": self.model.to_str_tokens(torch.tensor(ids)), "logit": logits[ids].numpy()})

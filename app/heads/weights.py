@@ -9,13 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from workbench.head_scores.weights import HeadWeights, circuit_sizes, spectra
-from workbench.models.norms import centres
+from workbench.models.logit_effects import to_logits
 from workbench.models.precision import at_least_float32
-from workbench.models.reads_writes import ReadsWrites
 
 
 def ov_qk_summary(weights: HeadWeights) -> dict[str, dict[str, float]]:
@@ -44,18 +41,3 @@ def promoted_tokens(model: Any, weights: HeadWeights, ids: Sequence[int], k: int
     embedded = at_least_float32(model.W_E[torch.tensor(list(ids), device=model.device)]).cpu()
     best = to_logits(model, embedded @ weights.V[0] @ weights.O[0]).topk(k).indices
     return [list(model.to_str_tokens(row)) for row in best]
-
-
-@torch.no_grad()
-def to_logits(model: Any, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
-    """A residual stream directly through the final norm (without its denominator), the unembedding and what scales the
-    logits."""
-    if not model.additivity.reads_out:
-        return x.cpu() @ at_least_float32(ReadsWrites(model).readout_matrix()).cpu()
-    norm = model.module(model.anatomy.final_norm)
-    unembed = at_least_float32(model.W_U)
-    x = x.to(unembed)
-    if centres(norm, x):
-        x = x - x.mean(-1, keepdim=True)
-    logits = (x * model.norm_weight(norm) @ unembed).cpu()
-    return logits if model.logit_scale == 1 else logits * model.logit_scale

@@ -28,7 +28,7 @@ from plotly.graph_objects import Figure
 
 import workbench as wb
 from workbench.errors import BadInput, HookError, WorkbenchError
-from workbench.registry import ROOT
+from workbench.registry import OPERATORS, ROOT
 from workbench.runs.directory import RunDirectory
 
 
@@ -145,6 +145,9 @@ TAKES: dict[str, set[str]] = {
     "HookedLM.to_tokens.prepend_bos": {"None"},
     "HookedLM.to_str_tokens.input": TEXTS,
     "HookedLM.tokens_to_residual_directions.tokens": {"0", "[[0]]", "[0, 0]"},
+    "OperatorView.charts.shares": {"True"},
+    "OperatorView.limits.shares": {"True"},
+    "OperatorView.matrices.shares": {"True"},
     "Outcome.scores.base": {"True"},
     "PairedInputs.groups.causal": {"True"},
     "Pair.answer": ONE_TEXT,
@@ -187,10 +190,12 @@ TAKES: dict[str, set[str]] = {
     "Task.stages": {"{}"},
     "Task.title": ANY_TEXT,
     "Task.variants": {"{}"},
-    "attention.prompt": {*TEXTS, "[0, 0]"},  # two token ids
+    "attention_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
     "estimate.task": ONE_TEXT,
     "generate.max_new_tokens": {"0"},
     "generate.prompt": TEXTS,
+    "operator_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
+    "operator_view.bidirectional": {"True"},
     "load.accept_licence": {"True", *TEXTS, "None"},
     "load.device": {"None"},
     "load.dtype": {"None"},
@@ -216,7 +221,7 @@ TAKES: dict[str, set[str]] = {
     "sweep.positions": {"-1", "0"},
 }
 #: Results of calls: nobody makes one by hand.
-MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
+MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "OperatorView", "Outcome", "Recording", "Run", "Screen"}
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
 OWN_METHODS = {
     "HookedLM": {
@@ -287,6 +292,8 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
+    "Operator": lambda: OPERATORS["softmax"],
+    "OperatorView": lambda: wb.operator_view(model(), "So Mary met John", 0, 0, "softmax", cache=False),
     "Outcome": lambda: wb.run(model(), task(), [wb.Edit("z", 0, 0)], cache=False),
     "Pair": lambda: PAIR,
     "PairedInputs": inputs,
@@ -319,6 +326,7 @@ VALID: dict[str, Callable[[], Any]] = {
     "cache": lambda: False,
     "layer": lambda: 0,
     "head": lambda: 0,
+    "operator": lambda: "softmax",
 }
 VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "Circuit": lambda: {"name": "ioi", "model": "tiny", "heads": ((wb.Head(0, 1), "mover"),)},

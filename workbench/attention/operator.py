@@ -20,7 +20,7 @@ from workbench.attention.call import Call
 from workbench.attention.layer import LayerShape, OperatorModule, Settings, State
 from workbench.attention.primitives import softmax_forms
 from workbench.attention.settings import Setting, complete, parse, written
-from workbench.errors import UsageError
+from workbench.errors import UnknownName, UsageError
 from workbench.registry import OPERATORS
 
 #: A property of an operator, or a function of its settings.
@@ -255,4 +255,7 @@ def operator(name: str | BoundOperator | Operator, **settings: Any) -> BoundOper
     if isinstance(name, Operator):
         return name.with_settings(**settings)
     name, values = parse(name)
+    if name not in OPERATORS.names():
+        what, do = "the name of an operator", "See workbench operators."
+        raise UnknownName("operator", name, OPERATORS.names(), do, argument="operator", expected=what)
     return OPERATORS[name].with_settings(**{**values, **settings})

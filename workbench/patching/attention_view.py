@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from workbench import arguments
 from workbench.core import Head
+from workbench.inputs.paired import PairedInputs
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.patching.record import record
-from workbench.patching.resolve import require_language
+from workbench.patching.resolve import require_language, resolve_inputs
 
 if TYPE_CHECKING:
     from workbench.plotting.attention_view import Attention
@@ -41,18 +43,26 @@ def attention_view(model: Any, prompt: Any, layer: int, head: int, *, cache: Any
     require_language(model, "wb.attention_view shows tokens")
     layer = arguments.index("layer", layer, model.n_layers, "layer")
     head = arguments.index("head", head, model.n_heads, "head")
-    if isinstance(prompt, str):
-        arguments.text("prompt", prompt)
-        task: Any = prompt
-        ids = model.to_tokens(prompt)[0]
-    else:
-        task = unpaired(model, [_tensor(prompt)])
-        ids = task.clean[0]
+    task = one_prompt(model, prompt)
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
-    words = model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids]
-    return Attention(
-        tuple(words), at_least_float32(pattern).cpu().numpy(), Head(layer, head), str(model.provenance.get("name", ""))
-    )
+    words, name = words_of(model, task.clean[0]), str(model.provenance.get("name", ""))
+    return Attention(words, at_least_float32(pattern).cpu().numpy(), Head(layer, head), name)
+
+
+def one_prompt(model: Any, prompt: Any) -> PairedInputs:
+    """A text, or token ids, as the one input of its kind.
+
+    Raises:
+        UsageError: a text that has no tokens, or ids that the model cannot read.
+    """
+    if isinstance(prompt, str):
+        return resolve_inputs(arguments.text("prompt", prompt), model, "prompt")
+    return unpaired(model, [_tensor(prompt)])
+
+
+def words_of(model: Any, ids: Int[Tensor, "pos"]) -> tuple[str, ...]:
+    """The tokens' texts; without a tokenizer their ids."""
+    return tuple(model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids])
 
 
 def _tensor(prompt: Any) -> Tensor:
