@@ -6,6 +6,7 @@ Model, prompt and head stay in the URL when the page is switched, because their 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from app import models, render_time, sidebar, url_state
 from app.messages import escape_markdown, show_error, show_errors
 from app.page import pages, views
 from app.work.background import job_queue, show_other_jobs
+from workbench.errors import WorkbenchError
 from workbench.models import catalog
 from workbench.plotting import style
 
@@ -44,6 +46,7 @@ def main() -> None:
             sidebar.widgets(models.available())
         _render(view)
         with st.sidebar:
+            _show_swap_notes()
             show_other_jobs()
     render_time.report(view.title, start)
 
@@ -60,8 +63,14 @@ def _render(view: Any) -> None:
         show_error(f"Internal error ({type(error).__name__}). The traceback is in the terminal.")
 
 
+def _show_swap_notes() -> None:
+    with suppress(WorkbenchError):  # the page shows it
+        for note in models.swap_notes(sidebar.model_name()):
+            st.caption(escape_markdown(note))
+
+
 def _why_not(view: Any) -> str:
-    name = sidebar.model_name()
+    name = sidebar.own_model_name()
     page = next((page for page in pages() if page.title == view.title), None)  # a hidden page redirects to the first
     return "" if page is None else page.why_not(name, catalog.modality_of(name))
 

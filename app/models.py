@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from typing import Any
 
 import streamlit as st
 
+from app.swapped_names import parse_operators, split_name
 from workbench.errors import UnknownName
 from workbench.models import catalog
 from workbench.models.sources import status
@@ -29,14 +31,22 @@ def available() -> list[str]:
 
 
 def load(name: str) -> Any:
-    """The model of that name, one for all sessions.
+    """The model of that name, one for all sessions; one with swapped operators shares its weights with that without.
 
     Raises:
-        UnknownName: it is none of `available`.
+        UnknownName: it is none of `available`, or no such operator.
+        UsageError: operators that `workbench.swap` refuses.
     """
-    if name not in available():
-        raise UnknownName("model", name, available())
-    return _load(name)
+    own, operators = split_name(name)
+    if own not in available():
+        raise UnknownName("model", own, available())
+    return _swap(own, operators)[0] if operators else _load(own)
+
+
+def swap_notes(name: str) -> list[str]:
+    """What a swap leaves out of the model, a line each; nothing is loaded for it that is not loaded anyway."""
+    own, operators = split_name(name)
+    return _swap(own, operators)[1] if operators and own in available() else []
 
 
 def cleared_on_release(cache: Any) -> Any:
@@ -55,3 +65,16 @@ def _load(name: str) -> Any:
     import workbench as wb
 
     return wb.load(name)
+
+
+@cleared_on_release
+@st.cache_resource(max_entries=MAX_MODELS, show_spinner="Swapping operators …")
+def _swap(name: str, operators: str) -> tuple[Any, list[str]]:
+    import workbench as wb
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        swapped = wb.swap(_load(name), parse_operators(operators))
+    names = {bound.operator.name for bound in swapped.operators.values()}
+    texts = [str(warning.message) for warning in caught]
+    return swapped, [text for text in texts if text.startswith(tuple(names))]

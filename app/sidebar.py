@@ -9,14 +9,18 @@ from typing import Any
 import streamlit as st
 
 from app import upload_store, url_state, url_widgets
+from app.swapped_names import EXAMPLE, swapped_name
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.registry import OPERATORS as REGISTERED
 
-MODEL, PROMPT, HEAD = "model", "prompt", "head"
+MODEL, OPERATORS, PROMPT, HEAD = "model", "operators", "prompt", "head"
 #: An IOI prompt, on which heads differ clearly.
 DEFAULT_PROMPT = "When Mary and John went to the store, John gave a drink to"
 #: Tokens of a prompt at most: the page holds one layer's patterns at a time.
 MAX_TOKENS = 1_024
+#: Characters of the operators at most.
+MAX_OPERATORS = 400
 #: The head before anybody has selected one.
 _DEFAULT_HEAD = "0.0"
 _CAN_SUGGEST, _SUGGESTED = "head-can-suggest", "head-suggested"
@@ -35,6 +39,11 @@ def widgets(names: Sequence[str]) -> None:
     if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
         select_head(head)
     url_widgets.select("Model", names, MODEL)
+    help_text = (
+        f"Attention operators swapped into layers: LAYERS=OPERATOR, such as {EXAMPLE}. Layers are 4, 10-19, 1,3,5 or "
+        f"all. Operators: {', '.join(REGISTERED.names())}."
+    )
+    url_widgets.line("Operators", OPERATORS, "", help=help_text, placeholder=EXAMPLE, max_chars=MAX_OPERATORS)
     url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140)
     url_widgets.line("Head", HEAD, _DEFAULT_HEAD, help="layer.head, such as 23.3")
 
@@ -48,7 +57,16 @@ def suggest_head(head: Callable[[], Head]) -> None:
 
 
 def model_name() -> str:
-    """The selected model."""
+    """The selected model, with the operators that are swapped into it.
+
+    Raises:
+        UnknownName, UsageError: operators that cannot be read.
+    """
+    return swapped_name(own_model_name(), str(st.session_state.get(OPERATORS, "")))
+
+
+def own_model_name() -> str:
+    """The selected model's own name."""
     return str(st.session_state[MODEL])
 
 

@@ -8,6 +8,7 @@ of a parameter, so no two pages use one for different things.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -46,10 +47,17 @@ def slider(label: str, low: int, high: int, key: str, default: int, **kwargs: An
     return int(_render(st.slider, label, key, default, _between(low, high), **kwargs))
 
 
-def toggle(label: str, key: str, **kwargs: Any) -> bool:
+def decimal(label: str, low: float | None, high: float | None, key: str, default: float, **kwargs: Any) -> float:
+    """A number, with decimals."""
+    low, high = (None if bound is None else float(bound) for bound in (low, high))  # all of one type
+    kwargs |= {"min_value": low, "max_value": high, "format": "%g", "step": 0.1}
+    return float(_render(st.number_input, label, key, float(default), _between_decimals(low, high), **kwargs))
+
+
+def toggle(label: str, key: str, default: bool = False, **kwargs: Any) -> bool:
     """Yes or no; no by default."""
     kwargs["write"] = lambda on: "yes" if on else "no"
-    return bool(_render(st.toggle, label, key, False, lambda text: text == "yes", **kwargs))
+    return bool(_render(st.toggle, label, key, default, lambda text: text == "yes", **kwargs))
 
 
 def area(label: str, key: str, default: str, **kwargs: Any) -> str:
@@ -117,5 +125,19 @@ def _between(low: int, high: int) -> Callable[[str], int | None]:
     def parse(text: str) -> int | None:
         is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) <= _QUOTED
         return min(max(int(text), low), high) if is_number else None
+
+    return parse
+
+
+def _between_decimals(low: float | None, high: float | None) -> Callable[[str], float | None]:
+    def parse(text: str) -> float | None:
+        try:
+            value = float(text[:_QUOTED])
+        except ValueError:
+            return None
+        if not math.isfinite(value):
+            return None
+        value = value if low is None else max(value, low)
+        return value if high is None else min(value, high)
 
     return parse

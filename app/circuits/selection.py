@@ -11,6 +11,7 @@ from app.circuits.graph import CircuitGraph
 from app.downloadable import PLOTLY_CONFIG
 from app.messages import escape_markdown
 from app.page import views
+from app.swapped_names import split_name
 from workbench.core import Head
 from workbench.errors import UsageError
 
@@ -71,7 +72,7 @@ def show_selection(frame: pd.DataFrame, model: str) -> None:
         st.markdown(f"{escape_markdown(status)} Click one in the graph or in the table.")
         return
     st.markdown(f"**Head {head}**: {escape_markdown(', '.join(roles))}")
-    available = model in models.available()
+    available = split_name(model)[0] in models.available()
     reason = None if available else f"{model or 'The model'} is not on this machine."
     if st.button(f"Open {head} on Heads", key="circuit-open", disabled=not available, help=reason):
         _open(model)
@@ -79,7 +80,9 @@ def show_selection(frame: pd.DataFrame, model: str) -> None:
 
 def _open(model: str) -> None:
     """Open the page Heads with the circuit's model, which may differ from the side bar's."""
-    url_widgets.set_for_next_page(sidebar.MODEL, model)
+    own, operators = split_name(model)
+    url_widgets.set_for_next_page(sidebar.MODEL, own)
+    url_widgets.set_for_next_page(sidebar.OPERATORS, operators)
     st.switch_page(views()["heads"])
 
 

@@ -52,6 +52,13 @@ def block_widget(length: int) -> tuple[int, int] | None:
     return names.index(dest), names.index(src)
 
 
+def selected_block(length: int) -> tuple[int, int] | None:
+    """The block that `block_widget` shows; None for all of it."""
+    names = block_names(length)
+    dest, src = (st.session_state.get(key) for key in ("block", "among"))
+    return (names.index(dest), names.index(src)) if dest in names and src in names else None
+
+
 def show_pattern(selection: Selection) -> None:
     """The pattern, with its downloads."""
     kind = pattern_kind_widget()

@@ -13,6 +13,7 @@ import streamlit as st
 
 from app import models
 from app.heads.score import Score
+from app.swapped_names import job_model
 from app.work.background import Background
 from app.work.result_files import SCORES, result_key
 from workbench.head_scores.result import UNITS, HeadScores
@@ -53,7 +54,7 @@ class ModelScores:
 def background(model_name: str) -> Background[ModelScores]:
     """The scores of a model, computed in the background."""
     key = result_key(SCORES, model_name, models.load(model_name))
-    request = {"model": model_name, "label": "scores of all heads"}
+    request = {**job_model(model_name), "label": "scores of all heads"}
     return Background(SCORES, key, request, _read, "Compute the scores of all heads")
 
 

@@ -38,7 +38,7 @@ def selected_score(selection: Selection, name: str) -> Score:
     if name in model_scores.LISTED:
         scores = model_scores.background(selection.model_name).result(start=True)
         return empty_score(shape, title, NO_VALUE) if scores is None else model_scores.score(scores, name)
-    key = sweep_effect.newest_sweep_key(selection.model_name)
+    key = sweep_effect.newest_sweep_key(selection.model_name, selection.model)
     if key is None:
         return empty_score(shape, title, "There is no sweep of this model yet. Run one on the Patching page.")
     with show_errors():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+import workbench as wb
 from app import url_state
 from app.heads.score import Score
 from app.work import sweep_results
@@ -26,25 +27,32 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 AXES = (("layer", "head"), ("layer", "head", "position"))
 
 
-def newest_sweep_key(model_name: str) -> str | None:
+def newest_sweep_key(model_name: str, model: Any) -> str | None:
     """The key of a model's sweep: the one shown last in this session, the one in the URL, or the newest on disk."""
     in_session = st.session_state.get(sweep_results.NEWEST, {}).get(model_name)
     in_url = url_state.get_param(PARAM + model_name)
     key = in_url if url_state.navigated_back() else in_session or in_url
     if not (key and _KEY.fullmatch(key) and result_path(SWEEPS, key).is_file()):
-        key = _newest_on_disk(model_name)
+        key = _newest_on_disk(model)
     if key is not None:
         url_state.set_param(PARAM + model_name, key)
     return key
 
 
-def _newest_on_disk(model_name: str) -> str | None:
+def _newest_on_disk(model: Any) -> str | None:
     for path in result_paths(SWEEPS):
         with suppress(BadInput):
             sweep = sweep_results.load_sweep(path)
-            if sweep.info.get("model") == model_name and sweep.axes in AXES:
+            if _is_of(sweep, model) and sweep.axes in AXES:
                 return path.stem
     return None
+
+
+def _is_of(sweep: wb.Sweep, model: Any) -> bool:
+    """Whether a sweep is of a model of that name with those operators."""
+    operators = {str(layer): str(bound) for layer, bound in model.operators.items()}
+    same_name = sweep.info.get("model") == model.provenance.get("name")
+    return same_name and sweep.info.get("operators", {}) == operators
 
 
 def score(model: Any, key: str) -> Score:
@@ -58,7 +66,7 @@ def score(model: Any, key: str) -> Score:
     if sweep.axes not in AXES:
         raise UsageError(f"The newest sweep is by {' × '.join(sweep.axes)}. Run one by head on the Patching page.")
     layers, heads = (list(map(int, sweep.labels[axis])) for axis in ("layer", "head"))
-    if sweep.info.get("model") != model.provenance.get("name") or max(layers) >= model.n_layers:
+    if not _is_of(sweep, model) or max(layers) >= model.n_layers:
         raise UsageError("The newest sweep is of another model. Run one of this model on the Patching page.")
     quantity = sweep.quantity(None)
     labels = style.chart_text(sweep, quantity)

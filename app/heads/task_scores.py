@@ -13,6 +13,7 @@ from app import models, sidebar, task_inputs, url_widgets
 from app.heads.record_scores import ATTRIBUTION
 from app.heads.score import MATCHED, NO_VALUE, PROMPT_SCORES, SIMILARITY, Score, empty_score, mean_over
 from app.heads.selection import Selection, prompt_record
+from app.swapped_names import job_model
 from app.work.background import Background
 from app.work.result_files import TASK_SCORES, result_key
 from workbench.head_scores import on_prompt
@@ -54,7 +55,7 @@ def prompt_selection(model_name: str, prompts: dict[str, Any]) -> Selection:
 def task_score(selection: Selection, name: str, prompts: dict[str, Any]) -> Score:
     """A score of `AVERAGED`; empty until it is computed, with its progress."""
     key = result_key(TASK_SCORES, selection.model_name, selection.model, prompts, on_prompt.VERSION)
-    request = {"model": selection.model_name, "prompts": prompts, "label": f"scores on {prompts['task']}"}
+    request = {**job_model(selection.model_name), "prompts": prompts, "label": f"scores on {prompts['task']}"}
     scores = Background(TASK_SCORES, key, request, _read, "Compute the scores on the task").result(start=True)
     if scores is not None:
         return mean_score(scores, name)

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import sidebar, task_inputs, url_widgets
-from app.heads import detail, score_grid, second_selection, task_scores, weights_summary
+from app.heads import detail, score_grid, second_selection, task_scores, under_operator, weights_summary
 from app.heads.comparison import show_comparison
 from app.heads.model_scores import LISTED
 from app.heads.selection import Selection, sidebar_selection
@@ -56,6 +56,7 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
     with right:
         weights_summary.show_summary(selection, stored_only=score_name in LISTED)
         weights_summary.show_ov_tokens(selection, dest)
+    under_operator.show_under_operator(selection, dest)
 
 
 page = Page("heads", "Heads", "grid_view", 1, render, modalities=("language",))

@@ -11,6 +11,7 @@ import streamlit as st
 from app import upload_store
 from app.messages import escape_markdown
 from app.patching.circuit_builder import Roles, to_circuit
+from app.swapped_names import job_model
 from app.work.background import Background
 from workbench.runs.run import Run
 
@@ -53,7 +54,7 @@ def _background(model_name: str, prompts: Mapping[str, Any], heads: Roles) -> Ba
         "seed": int(prompts["seed"]),
     }
     out = str(Path("runs").resolve())
-    request: dict[str, Any] = {"finding": "faithfulness", "model": model_name, "settings": settings, "out": out}
+    request: dict[str, Any] = {"finding": "faithfulness", **job_model(model_name), "settings": settings, "out": out}
     request["label"] = f"faithfulness on {task}"
     key = f"faithfulness {model_name} {sorted(settings.items())}"
     return Background("finding", key, request, Run.read_header, "Measure its faithfulness", BUTTON)

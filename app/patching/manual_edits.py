@@ -151,6 +151,7 @@ def change_chart(change: Change, model: Any, edited: EditedPrompt, edits: Sequen
     no_interval = np.full(len(after), np.nan)  # one prompt
     metadata = {
         "model": model.provenance.get("name"),
+        **({"operators": model.provenance["operators"]} if model.operators else {}),
         "prompt": edited.text(model),
         "edits": list(edits),
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.patching.manual_edits import EditedPrompt
+from app.swapped_names import parse_operators, split_name
 from app.work.prompts import load_prompts
 from workbench.core import Edit
 
@@ -30,7 +31,7 @@ def python_script(
     lines = [
         "import workbench as wb",
         "",
-        f"model = wb.load({model_name!r})",
+        *_model(model_name),
         _prompts(prompts),
         f"sweep = wb.sweep(model, prompts, {keywords})",
         "print(sweep.table())",
@@ -39,6 +40,12 @@ def python_script(
         lines += ["", "edits = [", *(f"    {_edit(edit)}," for edit in edits), "]", *_run(edited, text)]
         lines += ["print(out.top(8))"]
     return "\n".join(lines) + "\n"
+
+
+def _model(name: str) -> list[str]:
+    own, operators = split_name(name)
+    lines = [f"model = wb.load({own!r})"]
+    return [*lines, f"model = wb.swap(model, {parse_operators(operators)!r})"] if operators else lines
 
 
 def _prompts(prompts: Mapping[str, Any]) -> str:

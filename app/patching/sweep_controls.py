@@ -9,6 +9,7 @@ import streamlit as st
 
 import workbench as wb
 from app import url_widgets
+from app.swapped_names import job_model
 from app.work import sweep_results
 from app.work.background import Background
 from app.work.result_files import SWEEPS, result_key
@@ -59,7 +60,7 @@ def sweep_result(
     """The sweep, where it is computed; else its button, or its progress."""
     key = result_key(SWEEPS, model_name, model, prompts, arguments)
     source = f"{prompts['task']}, n = {prompts['n']}" if "task" in prompts else "own pairs"
-    request: dict[str, Any] = {"model": model_name, "prompts": prompts, "arguments": arguments}
+    request: dict[str, Any] = {**job_model(model_name), "prompts": prompts, "arguments": arguments}
     request["label"] = f"sweep of {arguments['site']} on {source}"
     sweep = Background(SWEEPS, key, request, sweep_results.load_sweep, "Run the sweep", BUTTON).result()
     if sweep is not None:

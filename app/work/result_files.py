@@ -15,8 +15,9 @@ SWEEPS, SCORES, TASK_SCORES = KINDS = ("sweeps", "scores", "task_scores")
 
 
 def result_key(kind: str, model_name: str, model: Any, *arguments: Any) -> str:
-    """A hash of the workbench's version, the kind, the model's name and weights, and the arguments."""
+    """A hash of the workbench's version, the kind, the model's name, weights and operators, and the arguments."""
     parts = [wb.__version__, kind, model_name, str(model.provenance.get("sha256")), *arguments]
+    parts += [[[layer, bound.plain] for layer, bound in model.operators.items()]] if model.operators else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

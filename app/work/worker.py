@@ -3,7 +3,8 @@
 It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between
 two batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
 
-Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` or ``{"stop": 1}``. Standard output:
+Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` (with ``"operators"`` of a swapped model), or
+``{"stop": 1}``. Standard output:
 ``{"id": 1, "state": "running", "done": 3, "total": 270, "step": …}``, and finally the state ``done`` with ``path``,
 ``stopped``, or ``failed`` with ``error``.
 """
@@ -43,6 +44,7 @@ class Worker:
         self.queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
         self.stopped: set[int] = set()
         self._models: dict[str, Any] = {}
+        self._swapped: dict[tuple[str, str], Any] = {}  # by name and operators
 
     def receive(self, lines: TextIO) -> None:
         """Take commands until the input ends."""
@@ -85,7 +87,24 @@ class Worker:
         self.out.write(json.dumps(fields) + "\n")
         self.out.flush()
 
-    def model(self, name: str, progress: Progress) -> Any:
+    def model(self, job: Mapping[str, Any], progress: Progress) -> Any:
+        """The model that a job names, with the operators that it names."""
+        import workbench as wb
+        from app.swapped_names import parse_operators
+
+        name, operators = str(job["model"]), str(job.get("operators", ""))
+        model = self._own_model(name, progress)
+        if not operators:
+            return model
+        self._swapped = {key: x for key, x in self._swapped.items() if key[0] in self._models}
+        if (name, operators) not in self._swapped:
+            progress(0, 0, "swapping operators")
+            while len(self._swapped) >= MAX_MODELS:
+                del self._swapped[next(iter(self._swapped))]
+            self._swapped[name, operators] = wb.swap(model, parse_operators(operators))
+        return self._swapped[name, operators]
+
+    def _own_model(self, name: str, progress: Progress) -> Any:
         """The model of that name; the least recently used one is released first."""
         import workbench as wb
 
@@ -103,7 +122,7 @@ def _sweep(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     import workbench as wb
     from app.work.prompts import load_prompts
 
-    model = worker.model(job["model"], progress)
+    model = worker.model(job, progress)
     return _save(job, wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"]))
 
 
@@ -111,7 +130,7 @@ def _scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """Every head's scores; their file."""
     import workbench as wb
 
-    return _save(job, wb.scores(worker.model(job["model"], progress), progress=progress))
+    return _save(job, wb.scores(worker.model(job, progress), progress=progress))
 
 
 def _task_scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
@@ -119,7 +138,7 @@ def _task_scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> 
     import workbench as wb
     from app.work.prompts import load_prompts
 
-    model = worker.model(job["model"], progress)
+    model = worker.model(job, progress)
     return _save(job, wb.scores_on(model, load_prompts(job["prompts"]), progress=progress))
 
 
@@ -134,14 +153,14 @@ def _save(job: Mapping[str, Any], result: Any) -> str:
 
 def _finding(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """A finding; its run directory."""
+    from app.swapped_names import swapped_name
     from workbench.registry import FINDINGS
     from workbench.runs.execute import execute
 
     finding = FINDINGS[job["finding"]]
     settings = finding.settings(job["settings"])
-    _, path = execute(
-        finding, job["model"], settings, job["out"], load=lambda name: worker.model(name, progress), tell=progress
-    )
+    name = swapped_name(job["model"], job.get("operators", ""))
+    _, path = execute(finding, name, settings, job["out"], load=lambda _: worker.model(job, progress), tell=progress)
     return str(path)
 
 

@@ -11,6 +11,7 @@ from workbench.errors import BadInput, UsageError
 from workbench.findings.progress import Progress
 from workbench.findings.report import Judgement, NotJudged, Report
 from workbench.findings.tables import summary_table
+from workbench.models.full_name import full_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +74,8 @@ class Study:
 
     @property
     def model_name(self) -> str:
-        """The model's name, for titles."""
-        return str(self.model.provenance.get("name"))
+        """The model's name, with operators that were swapped in, for titles."""
+        return full_name(self.model.provenance.get("name"), self.model.provenance.get("operators"))
 
     # --- prompts
 

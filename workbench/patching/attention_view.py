@@ -11,6 +11,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.core import Head
 from workbench.inputs.paired import PairedInputs
+from workbench.models.full_name import full_name
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.patching.record import record
@@ -45,7 +46,7 @@ def attention_view(model: Any, prompt: Any, layer: int, head: int, *, cache: Any
     head = arguments.index("head", head, model.n_heads, "head")
     task = one_prompt(model, prompt)
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
-    words, name = words_of(model, task.clean[0]), str(model.provenance.get("name", ""))
+    words, name = words_of(model, task.clean[0]), full_name(model.provenance.get("name", ""), model.operators)
     return Attention(words, at_least_float32(pattern).cpu().numpy(), Head(layer, head), name)
 
 

@@ -15,6 +15,7 @@ from workbench.attention.operator import operator as bound_operator
 from workbench.core import Head
 from workbench.errors import UsageError
 from workbench.models.attention_edits import AttentionEdits, AttentionInputs, PartialTap
+from workbench.models.full_name import full_name
 from workbench.models.hooked import HookedModel
 from workbench.models.logit_effects import logit_effects
 from workbench.models.operator_check import drops
@@ -108,7 +109,7 @@ def operator_view(
         before.output(model, ids, at),
         after.output(changed, ids, at),
         tuple(notes),
-        str(model.provenance.get("name", "")),
+        full_name(model.provenance.get("name", ""), model.operators),
         model.tokenizer,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import at_positions, base_or_direction
+from workbench.models.full_name import full_name
 
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression
@@ -59,7 +60,8 @@ class ChartText:
 def chart_text(sweep: Sweep, quantity: str) -> ChartText:
     """Title (model, task, n), subtitle (edit, site, direction, metric), the scale with its units, and a footnote."""
     info = sweep.info
-    title = " · ".join([*(str(info[key]) for key in ("model", "task") if info.get(key)), f"n = {sweep.n}"])
+    model = full_name(info.get("model") or "", info.get("operators"))
+    title = " · ".join([*filter(None, (model, str(info.get("task") or ""))), f"n = {sweep.n}"])
     least = sweep.smallest_p_value
     note = f"p-values are corrected for the number of cells; the smallest possible p is {least:.2g}."
     if least > ALPHA:

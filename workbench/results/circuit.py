@@ -13,6 +13,7 @@ from workbench import arguments
 from workbench.core import Head
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.io.files import JSON_BYTES, jsonable, parse_json, read_file, save_atomic
+from workbench.models.full_name import full_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,7 +163,7 @@ class Circuit:
         heads = _records(run.table("heads"), HEAD_COLUMNS, f"{path}, table heads")
         edges = _records(run.table("edges"), EDGE_COLUMNS, f"{path}, table edges") if "edges" in run.table_names else []
         where, model = f"{path}, its tables", run.facts.get("model", "")
-        model = str(model.get("name", "") if isinstance(model, dict) else model)
+        model = full_name(model.get("name", ""), model.get("operators")) if isinstance(model, dict) else str(model)
         origin = {"finding": run.facts.get("finding"), "run": run.path.name, "config": run.facts.get("config")}
         return {
             str(task): cls(
