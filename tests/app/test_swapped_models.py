@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -26,7 +27,10 @@ from app.work.result_files import SWEEPS, result_key, result_path
 from app.work.worker import Worker
 from tests.app.heads.rendered import SCRIPT, TIMEOUT, Queue, figures, grids, values
 from workbench.errors import UnknownName, UsageError
+from workbench.findings.study import Study
 from workbench.models.full_name import full_name
+from workbench.plotting import style
+from workbench.runs.directory import RunDirectory
 
 TEXT = "0=lightning; 1=sliding-window(window=3)"
 NAME = f"tiny with {TEXT}"
@@ -91,12 +95,12 @@ def test_operators_that_cannot_be_read_are_refused(text: str, error: type[Except
 
 
 def test_the_heads_page_shows_the_swapped_model(app: AppTest) -> None:
-    app.query_params.update({"operators": TEXT, "head": "1.3", "score": "entropy"})
+    app.query_params.update({"operators": TEXT, "head": "1.3", "score": "direct_logit_attribution"})
     app.run()
     assert not app.exception and not app.error
     model = swapped()
     record = PromptRecord(model, model.to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
-    np.testing.assert_allclose(values(grids(app)["grid"]), record.scores["entropy"], atol=1e-4)
+    np.testing.assert_allclose(values(grids(app)["grid"]), record.scores["direct_logit_attribution"], atol=1e-4)
     assert models.load(NAME).operators == model.operators and models.load("tiny").operators == {}
     shared = {x.data_ptr() for x in models.load("tiny").parameters()}
     assert {x.data_ptr() for x in models.load(NAME).parameters()} <= shared
@@ -132,14 +136,16 @@ def test_a_job_on_a_swapped_model_gives_its_numbers_and_has_its_own_file() -> No
     np.testing.assert_allclose(sweep.values, wb.sweep(model, task, cache=False).values, rtol=1e-4, atol=1e-4)
     plain = wb.sweep(own, task, cache=False)
     assert np.abs(sweep.values - plain.values).max() > 0.1
-    assert sweep.figure().layout.title.text.startswith(NAME) and not plain.figure().layout.title.text.startswith(NAME)
+    titles = [style.chart_text(each, "mean_delta").title for each in (sweep, plain)]
+    assert titles == [f"{NAME} · ioi · n = 3", "tiny · ioi · n = 3"]
 
 
 def test_scores_of_the_worker_are_the_swapped_models() -> None:
     job = {"kind": "task_scores", "prompts": PROMPTS, "key": "a" * 64, **job_model(NAME)}
     scores = type(wb.scores_on(wb.load("tiny"), wb.task("ioi", n=1), cache=False)).load(executed(job))
     expected = wb.scores_on(swapped(), wb.task("ioi", n=3, seed=0), cache=False)
-    np.testing.assert_allclose(scores["entropy"], expected["entropy"], atol=1e-4)
+    name = "direct_logit_attribution"
+    np.testing.assert_allclose(scores[name], expected[name], atol=1e-4)
 
 
 def test_one_worker_keeps_models_and_their_operators_apart() -> None:
@@ -171,7 +177,16 @@ def test_a_finding_on_a_swapped_model_is_named_with_its_operators(tmp_path: Path
     run = wb.Run.read(executed({**job, **job_model(NAME), "key": "k"}))
     assert run.facts["config"]["model"] == NAME
     assert run.facts["model"]["operators"] == {"0": "lightning", "1": "sliding-window(window=3)"}
-    assert {circuit.model for circuit in wb.Circuit.all_from_run(run.path).values()} <= {NAME}
+    study: Any = Study
+    assert study(None, swapped(), {}, None).model_name == NAME  # in its figures
+
+
+def test_a_circuit_of_a_run_names_the_operators(tmp_path: Path) -> None:
+    row = {"task": "ioi", "stage": "logits", "layer": 0, "index": 1, "head": "0.1", "role": "mover"}
+    with RunDirectory.create(tmp_path, "ioi-circuit", {"model": NAME}) as run:
+        run.record(model=swapped().provenance)
+        run.add_report(wb.Report("undecided", "n = 2", {"heads": pd.DataFrame([row])}, {}, {}))
+    assert run.path is not None and wb.Circuit.from_run(run.path).model == NAME
 
 
 def test_the_script_swaps_the_operators() -> None:

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from workbench.plotting.operator_view import HeadOutput, OperatorView
 
 #: What an operator may need that one prompt does not have.
-NOT_IN_A_PROMPT = {
-    "grid": "a grid of positions",
-    "data": "data besides the prompt",
-    "second stream": "a second stream through the model",
-}
+NOT_IN_A_PROMPT = {"grid": "a grid of positions", "data": "data besides the prompt", "text": "a text of its own"}
 WEIGHT, ENTRY = "attention weight", "entry of the operator's matrix"
 
 
@@ -71,7 +67,7 @@ def operator_view(
     Raises:
         UnknownName: no such operator or setting.
         UsageError: no such layer or head, a prompt that the model cannot read, or an operator that cannot be swapped
-            into a prompt's model: two streams, a grid, other data, or later positions.
+            for one prompt: it needs a grid, other data or two streams, or sees later positions.
         UnsupportedModel: the operator does not compute in this model what it says it does.
 
     Examples:
@@ -94,6 +90,8 @@ def operator_view(
     notes = [f"{bound} drops the {what} of this layer." for what in drops(bound, after.inputs)]
     if bound.operator.invents:
         notes.append(f"A swap makes up {bound.operator.invents}.")
+    if bound.operator.ignores:
+        notes.append(f"{bound} does not read the head's {' and '.join(bound.operator.ignores)}.")
     if bound.has_pattern and not bound.declared("linear_in_v") and bound.operator.finish is not None:
         notes.append(f"z of {bound} is more than its matrix times v: a further step follows.")
     if not bound.has_pattern:
@@ -115,11 +113,13 @@ def operator_view(
 
 
 def _require_prompt_is_enough(bound: BoundOperator) -> None:
-    needs = [name for name in bound.declared("needs") if name in NOT_IN_A_PROMPT]
-    if bound.operator.module is not None and "data" in needs:
-        needs.remove("data")  # its own
-    if needs:
-        what = " and ".join(NOT_IN_A_PROMPT[name] for name in needs)
+    needs = set(bound.declared("needs"))
+    if "second stream" in needs and bound.settings.get("form") == "sequence":
+        needs.add("text")
+    if bound.operator.module is not None:
+        needs.discard("data")  # its own
+    if not needs.isdisjoint(NOT_IN_A_PROMPT):
+        what = " and ".join(text for name, text in NOT_IN_A_PROMPT.items() if name in needs)
         raise UsageError(
             f"operator={str(bound)!r}: expected an operator on one prompt's q, k and v, because this one needs {what}. "
             "Choose another (workbench operators lists them)."

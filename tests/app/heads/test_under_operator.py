@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from app import sidebar
 from app.heads import detail, pattern_chart
 from tests.app.heads.rendered import figures, opened
 from workbench.plotting import attention_view
+from workbench.plotting.operator_view import HeadOutput
 
 KEYS = ("operator-own", "operator-swapped")
 
@@ -22,11 +24,14 @@ def view_of(operator: str, prompt: str = sidebar.DEFAULT_PROMPT) -> wb.OperatorV
     return wb.operator_view(wb.load("tiny"), prompt, 1, 3, operator, cache=False)
 
 
+def matrix(side: HeadOutput) -> np.ndarray:
+    assert side.matrix is not None
+    return side.matrix
+
+
 def cells(figure: dict[str, Any]) -> np.ndarray:
     z = figure["data"][0]["z"]
     if isinstance(z, dict):  # as Plotly packs numbers
-        import base64
-
         shape = [int(size) for size in str(z["shape"]).split(",")]
         return np.frombuffer(base64.b64decode(z["bdata"]), z["dtype"]).reshape(shape)
     return np.array(z)
@@ -43,7 +48,7 @@ def test_both_patterns_are_on_one_scale_beside_what_it_would_write(app: AppTest)
     assert not app.error
     view, drawn = view_of("sliding-window(window=3)"), figures(app)
     for key, side in zip(KEYS, (view.own, view.swapped), strict=True):
-        np.testing.assert_allclose(cells(drawn[key]), side.matrix, atol=1e-5)
+        np.testing.assert_allclose(cells(drawn[key]), matrix(side), atol=1e-5)
     assert drawn[KEYS[0]]["data"][0]["zmax"] == drawn[KEYS[1]]["data"][0]["zmax"]
     tables = [table.value for table in app.dataframe]
     promoted, next_tokens = (t for t in tables if list(t.columns) == ["token", "own", "swapped"])
@@ -70,10 +75,11 @@ def test_signed_matrices_can_be_shown_as_shares(app: AppTest) -> None:
     opened(app, head="1.3", operator="lightning", **{"lightning.norm": "no"})
     view, drawn = view_of("lightning(norm=False)"), figures(app)
     assert drawn[KEYS[0]]["data"][0]["zmin"] == -drawn[KEYS[1]]["data"][0]["zmax"]
-    np.testing.assert_allclose(cells(drawn[KEYS[1]]), view.swapped.matrix, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(cells(drawn[KEYS[1]]), matrix(view.swapped), rtol=1e-3, atol=1e-3)
     app.toggle(key="shares").set_value(True).run()
     assert not app.exception
-    np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), view.matrices(True)[1], atol=1e-5)
+    sums = np.abs(matrix(view.swapped)).sum(-1, keepdims=True)
+    np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), matrix(view.swapped) / sums, atol=1e-5)
 
 
 def test_a_long_prompt_is_pooled_or_shown_by_the_pages_block(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +91,7 @@ def test_a_long_prompt_is_pooled_or_shown_by_the_pages_block(app: AppTest, monke
     opened(app, head="1.3", prompt=text, operator="sliding-window", **{"sliding-window.window": "4"})
     assert max(cells(figures(app)[KEYS[1]]).shape) <= 20
     app.selectbox(key="block").set_value("10 to 19").run()
-    expected = view_of("sliding-window(window=4)", text).swapped.matrix
-    assert expected is not None
+    expected = matrix(view_of("sliding-window(window=4)", text).swapped)
     np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), expected[10:20, 10:20], atol=1e-5)
 
 
