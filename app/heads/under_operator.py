@@ -58,8 +58,10 @@ def _patterns(view: wb.OperatorView, length: int) -> None:
     sides = (view.own, view.swapped)
     shares = False
     if any(side.matrix is not None and side.scale != WEIGHT for side in sides):
-        help_text = "Each row divided by the sum of its magnitudes, so that both can be compared."
-        shares = url_widgets.toggle("Rows as shares", "shares", help=help_text)
+        help_text = (
+            "Each row divided by the sum of its magnitudes: entries as they are may differ by orders of magnitude."
+        )
+        shares = url_widgets.toggle("Rows as shares", "shares", default=True, help=help_text)
     matrices, limits, block = view.matrices(shares), view.limits(shares), detail.selected_block(length)
     columns = st.columns(2, gap="medium")
     for i, (column, side, label) in enumerate(zip(columns, sides, view.labels, strict=True)):

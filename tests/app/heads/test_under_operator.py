@@ -71,15 +71,16 @@ def test_the_url_keeps_the_choice_and_forgets_other_operators(app: AppTest) -> N
     assert app.query_params["operator"] == "none" and "lightning.norm" not in app.query_params
 
 
-def test_signed_matrices_can_be_shown_as_shares(app: AppTest) -> None:
+def test_signed_matrices_are_shown_as_shares_or_as_they_are(app: AppTest) -> None:
     opened(app, head="1.3", operator="lightning", **{"lightning.norm": "no"})
     view, drawn = view_of("lightning(norm=False)"), figures(app)
     assert drawn[KEYS[0]]["data"][0]["zmin"] == -drawn[KEYS[1]]["data"][0]["zmax"]
-    np.testing.assert_allclose(cells(drawn[KEYS[1]]), matrix(view.swapped), rtol=1e-3, atol=1e-3)
-    app.toggle(key="shares").set_value(True).run()
-    assert not app.exception
     sums = np.abs(matrix(view.swapped)).sum(-1, keepdims=True)
-    np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), matrix(view.swapped) / sums, atol=1e-5)
+    np.testing.assert_allclose(cells(drawn[KEYS[1]]), matrix(view.swapped) / sums, atol=1e-5)
+    np.testing.assert_allclose(cells(drawn[KEYS[0]]), matrix(view.own), atol=1e-5)
+    app.toggle(key="shares").set_value(False).run()
+    assert not app.exception and app.query_params["shares"] == "no"
+    np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), matrix(view.swapped), rtol=1e-3, atol=1e-3)
 
 
 def test_a_long_prompt_is_pooled_or_shown_by_the_pages_block(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
