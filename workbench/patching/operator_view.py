@@ -10,11 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench import arguments
+from workbench.attention.jacobian import influence
 from workbench.attention.operator import BoundOperator, Operator
 from workbench.attention.operator import operator as bound_operator
 from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.models.attention_edits import AttentionEdits, AttentionInputs, PartialTap
+from workbench.models.attention_edits import AttentionEdits, AttentionInputs, PartialTap, expanded
+from workbench.models.explicit_attention import is_causal
 from workbench.models.full_name import full_name
 from workbench.models.hooked import HookedModel
 from workbench.models.logit_effects import logit_effects
@@ -22,6 +24,7 @@ from workbench.models.operator_check import drops
 from workbench.models.precision import at_least_float32
 from workbench.models.resumable import Tap
 from workbench.models.swap import swap
+from workbench.models.swapped_attention import operator_of
 from workbench.patching.attention_view import one_prompt, words_of
 from workbench.patching.resolve import require_language
 
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 
 #: What an operator may need that one prompt does not have.
 NOT_IN_A_PROMPT = {"grid": "a grid of positions", "data": "data besides the prompt", "text": "a text of its own"}
-WEIGHT, ENTRY = "attention weight", "entry of the operator's matrix"
+WEIGHT, ENTRY, INFLUENCE = "attention weight", "entry of the operator's matrix", "influence ‖∂z / ∂v‖"
+#: Longer prompts have no influence: it takes a backward pass for each entry of z.
+LONGEST_INFLUENCE = 64
 
 
 @torch.no_grad()
@@ -61,7 +66,8 @@ def operator_view(
         cache: where the check's verdict is stored, as in `wb.record`.
 
     Returns:
-        `OperatorView`: ``own`` and ``swapped`` with the matrices ``[dest, src]``, z ``[pos, d_head]``, ``z W_O``
+        `OperatorView`: ``own`` and ``swapped`` with the matrices ``[dest, src]`` (of an operator without one the
+        influence ``‖∂z_i / ∂v_j‖``, `workbench.attention.jacobian`, of prompts of up to 64 tokens), z ``[pos, d_head]``, ``z W_O``
         ``[pos, d_model]``, and logits ``[d_vocab]``; ``table()``, ``next_tokens()`` and ``promoted()``.
 
     Raises:
@@ -95,7 +101,7 @@ def operator_view(
     if bound.has_pattern and not bound.declared("linear_in_v") and bound.operator.finish is not None:
         notes.append(f"z of {bound} is more than its matrix times v: a further step follows.")
     if not bound.has_pattern:
-        notes.append(f"{bound} has no matrix of each head, so there is no pattern: it is seen in z alone.")
+        notes.append(_no_matrix(bound, len(ids)))
     if model.additivity.why_not:
         notes.append(f"What the head adds to the logits: {model.additivity.why_not}")
     if not model.additivity.by_weights:
@@ -109,6 +115,14 @@ def operator_view(
         tuple(notes),
         full_name(model.provenance.get("name", ""), model.operators),
         model.tokenizer,
+    )
+
+
+def _no_matrix(bound: BoundOperator, length: int) -> str:
+    if length <= LONGEST_INFLUENCE:
+        return f"{bound} has no matrix of each head. Its influence is the norm of the Jacobian's blocks: no weights."
+    return (
+        f"{bound} has no matrix of each head, and influence is had up to {LONGEST_INFLUENCE} tokens: z alone is shown."
     )
 
 
@@ -153,8 +167,12 @@ class _HeadRun:
             model.hook_name("resid_post", model.n_layers - 1): reads("residual"),
         }
         pattern = f"blocks.{head.layer}.attn.hook_pattern"
+        bound = model.operators.get(head.layer)
+        by_influence = pattern not in model.hook_dict and bound is not None and len(ids) <= LONGEST_INFLUENCE
         if pattern in model.hook_dict:
             taps[pattern] = PartialTap(reads("matrix"), heads=(head.index,))
+        elif by_influence:
+            taps[model.hook_name("q", head.layer)] = reads("q")
         edits = {head.layer: AttentionEdits(on_inputs=run.attention.append)}
         with model.lock, model.state_put_back(), model.running(taps, edits):
             logits = model.outputs(ids[None].to(model.device))[0]
@@ -165,7 +183,25 @@ class _HeadRun:
         }
         if pattern in model.hook_dict:
             run.tensors["matrix"] = values["matrix"][0]
+        elif by_influence:
+            run.tensors["matrix"] = run._influence(model, values["q"], head)
         return run
+
+    def _influence(
+        self, model: HookedModel, q: Float[Tensor, "pos head d_head"], head: Head
+    ) -> Float[Tensor, "dest src"]:
+        """How much each source's value moves each destination's z."""
+        attention, inputs = model.attentions[head.layer], self.inputs
+        swapped, scale = operator_of(attention), inputs.arguments.get("scaling")
+        assert swapped is not None
+        bound, n_heads = swapped.operator, q.shape[1]
+        call = swapped.call(
+            scale=q.shape[-1] ** -0.5 if scale is None else scale,
+            causal=is_causal(attention, inputs.arguments) and bound.keeps_causality,
+            gates=inputs.gates,
+        )
+        key, value = expanded(inputs.keys, n_heads), expanded(inputs.values, n_heads)
+        return influence(bound, q.transpose(0, 1)[None], key, value, call)[0, head.index]
 
     def output(self, model: HookedModel, ids: Int[Tensor, "pos"], head: Head) -> HeadOutput:
         """That, as arrays."""
@@ -178,6 +214,8 @@ class _HeadRun:
         if not model.additivity.why_not:
             effects = _array(logit_effects(model, ids, head, z[-1], self.tensors["residual"]))
         scale = WEIGHT if bound is None or bound.declared("row_stochastic") else ENTRY
+        if bound is not None and not bound.has_pattern:
+            scale = INFLUENCE
         matrix = None if matrix is None else _array(matrix)
         return HeadOutput(matrix, scale, _array(z), written, effects, _array(self.tensors["logits"]))
 

@@ -46,10 +46,10 @@ def test_nothing_is_computed_before_an_operator_is_selected(app: AppTest, monkey
 def test_both_patterns_are_on_one_scale_beside_what_it_would_write(app: AppTest) -> None:
     opened(app, head="1.3", operator="sliding-window", **{"sliding-window.window": "3"})
     assert not app.error
-    view, drawn = view_of("sliding-window(window=3)"), figures(app)
+    view, charts = view_of("sliding-window(window=3)"), figures(app)
     for key, side in zip(KEYS, (view.own, view.swapped), strict=True):
-        np.testing.assert_allclose(cells(drawn[key]), matrix(side), atol=1e-5)
-    assert drawn[KEYS[0]]["data"][0]["zmax"] == drawn[KEYS[1]]["data"][0]["zmax"]
+        np.testing.assert_allclose(cells(charts[key]), matrix(side), atol=1e-5)
+    assert charts[KEYS[0]]["data"][0]["zmax"] == charts[KEYS[1]]["data"][0]["zmax"]
     tables = [table.value for table in app.dataframe]
     promoted, next_tokens = (t for t in tables if list(t.columns) == ["token", "own", "swapped"])
     for table, expected in ((promoted, view.promoted(4)), (next_tokens, view.next_tokens(4))):
@@ -73,11 +73,11 @@ def test_the_url_keeps_the_choice_and_forgets_other_operators(app: AppTest) -> N
 
 def test_signed_matrices_are_shown_as_shares_or_as_they_are(app: AppTest) -> None:
     opened(app, head="1.3", operator="lightning", **{"lightning.norm": "no"})
-    view, drawn = view_of("lightning(norm=False)"), figures(app)
-    assert drawn[KEYS[0]]["data"][0]["zmin"] == -drawn[KEYS[1]]["data"][0]["zmax"]
+    view, charts = view_of("lightning(norm=False)"), figures(app)
+    assert charts[KEYS[0]]["data"][0]["zmin"] == -charts[KEYS[1]]["data"][0]["zmax"]
     sums = np.abs(matrix(view.swapped)).sum(-1, keepdims=True)
-    np.testing.assert_allclose(cells(drawn[KEYS[1]]), matrix(view.swapped) / sums, atol=1e-5)
-    np.testing.assert_allclose(cells(drawn[KEYS[0]]), matrix(view.own), atol=1e-5)
+    np.testing.assert_allclose(cells(charts[KEYS[1]]), matrix(view.swapped) / sums, atol=1e-5)
+    np.testing.assert_allclose(cells(charts[KEYS[0]]), matrix(view.own), atol=1e-5)
     app.toggle(key="shares").set_value(False).run()
     assert not app.exception and app.query_params["shares"] == "no"
     np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), matrix(view.swapped), rtol=1e-3, atol=1e-3)

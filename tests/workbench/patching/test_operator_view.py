@@ -19,6 +19,7 @@ from workbench.attention.operator import Operator
 from workbench.errors import UnknownName, UsageError
 from workbench.models import operator_check
 from workbench.models.language import HookedLM
+from workbench.patching import operator_view
 from workbench.plotting.operator_view import HeadOutput
 
 TEXT = "When Anna and Paul went out, Paul gave a rose to"
@@ -192,13 +193,27 @@ SQUARED = Operator(
 )  # fmt: skip
 
 
-def test_an_operator_without_a_matrix_shows_its_output() -> None:
+def test_an_operator_without_a_matrix_shows_its_influence() -> None:
     model = wb.load("tiny")
     view = wb.operator_view(model, TEXT, LAYER, HEAD, SQUARED, cache=False)
     v = wb.record(model, TEXT, ["v"], LAYER, cache=False).clean["v"][0][0]
     expected = v.square().cumsum(0)[:, HEAD // (model.n_heads // model.n_kv_heads)]
     np.testing.assert_allclose(view.swapped.z, expected, rtol=1e-4)
-    assert view.own.matrix is not None and len(view._repr_html_()) > 1000
+    norms = 2 * v[:, HEAD // (model.n_heads // model.n_kv_heads)].norm(dim=-1)  # z_i = Σ_{j ≤ i} v_j²
+    influence = torch.ones(len(v), len(v)).tril() * norms
+    np.testing.assert_allclose(matrix(view.swapped), influence, rtol=1e-4)
+    assert view.own.matrix is not None and "influence" in view.swapped.scale
+    own, swapped = view.charts()  # each on its own scale: they are no amounts of one thing
+    assert own.limit == pytest.approx(float(view.own.matrix.max())) and swapped.limit == pytest.approx(
+        float(influence.max())
+    )
+    assert any("no matrix" in note for note in view.notes) and view._repr_html_().count("<img") == 2
+
+
+def test_a_long_prompt_has_no_influence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator_view, "LONGEST_INFLUENCE", 4)
+    view = wb.operator_view(wb.load("tiny"), TEXT, LAYER, HEAD, SQUARED, cache=False)
+    assert view.swapped.matrix is None and len(view.charts()) == 1 and "up to 4 tokens" in view.notes[-1]
 
 
 def test_a_swapped_model_is_compared_as_it_is() -> None:
