@@ -66,9 +66,10 @@ def operator_view(
         cache: where the check's verdict is stored, as in `wb.record`.
 
     Returns:
-        `OperatorView`: ``own`` and ``swapped`` with the matrices ``[dest, src]`` (of an operator without one the
-        influence ``‖∂z_i / ∂v_j‖``, `workbench.attention.jacobian`, of prompts of up to 64 tokens), z ``[pos, d_head]``, ``z W_O``
-        ``[pos, d_model]``, and logits ``[d_vocab]``; ``table()``, ``next_tokens()`` and ``promoted()``.
+        `OperatorView`: ``own`` and ``swapped`` with the matrices ``[dest, src]``, z ``[pos, d_head]``, ``z W_O``
+        ``[pos, d_model]``, and logits ``[d_vocab]``; ``table()``, ``next_tokens()`` and ``promoted()``. Of an operator
+        without a matrix of each head it is the influence ``‖∂z_i / ∂v_j‖`` (`workbench.attention.jacobian`), for
+        prompts of up to 64 tokens.
 
     Raises:
         UnknownName: no such operator or setting.
@@ -121,9 +122,7 @@ def operator_view(
 def _no_matrix(bound: BoundOperator, length: int) -> str:
     if length <= LONGEST_INFLUENCE:
         return f"{bound} has no matrix of each head. Its influence is the norm of the Jacobian's blocks: no weights."
-    return (
-        f"{bound} has no matrix of each head, and influence is had up to {LONGEST_INFLUENCE} tokens: z alone is shown."
-    )
+    return f"{bound} has no matrix of each head, and no influence beyond {LONGEST_INFLUENCE} tokens: see z."
 
 
 def _require_prompt_is_enough(bound: BoundOperator) -> None:
