@@ -115,6 +115,13 @@ def test_wrong_operators_are_one_line_and_the_side_bar_stays(app: AppTest) -> No
     assert not app.error and app.query_params["operators"] == "0=softmax"
 
 
+def test_a_layer_without_a_pattern_is_one_line(app: AppTest) -> None:
+    app.query_params.update({"operators": "0=mlp"})
+    app.run()
+    (error,) = app.error
+    assert not app.exception and "mlp in layer 0 has no matrix" in error.value.replace("\\", "")
+
+
 def test_jobs_of_the_page_name_the_operators(app: AppTest, queue: Queue) -> None:
     app.query_params.update({"operators": TEXT, "score": "copy_score"})
     app.run()

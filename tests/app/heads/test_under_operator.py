@@ -107,6 +107,14 @@ def test_what_cannot_be_swapped_in_is_one_line(app: AppTest, monkeypatch: pytest
     assert "pattern" in figures(app)  # the rest of the page is there
 
 
+def test_an_operator_without_a_matrix_shows_its_influence(app: AppTest) -> None:
+    opened(app, head="1.3", operator="mlp")
+    assert not app.error and set(KEYS) <= set(figures(app))
+    view = view_of("mlp")
+    assert view.swapped.scale in str(figures(app)[KEYS[1]]["data"][0]["colorbar"])
+    assert any("no matrix of each head" in caption.value for caption in app.caption)
+
+
 def test_widgets_are_made_of_any_setting(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbench.attention.operators import softmax
     from workbench.attention.settings import Setting
