@@ -35,6 +35,8 @@ HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x^
 HOSTILE_AND_LONG = f"{HOSTILE} {'understanding ' * 170}"
 #: Patterns of float32, computed in another order.
 CLOSE = 2e-5
+#: The two charts of a head under another operator.
+SIDES = ("own", "swapped")
 
 
 @cache
@@ -188,6 +190,16 @@ def test_every_download_is_what_the_page_shows(page: Page, server: Server) -> No
     drawing = files["svg"][1].decode()
     assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
     assert f"<!-- {exact['title']} -->" in drawing and "<script" not in drawing
+
+
+def test_a_head_under_a_window_is_its_own_pattern_within_it(server: Server, new_page: Callable[..., Page]) -> None:
+    settings = {"operator": "sliding-window", "sliding-window.window": "3", "head": "12.3"}
+    page = open_page(new_page(), server.link(**settings))
+    own, swapped = (np.array(json.loads(downloaded(page, f"operator-{side}-json")[1])["values"]) for side in SIDES)
+    expected = pattern_of(sidebar.DEFAULT_PROMPT, 12, 3)
+    within = expected * np.triu(np.ones_like(expected), -2)
+    assert np.abs(own - expected).max() < CLOSE
+    assert np.abs(swapped - within / within.sum(-1, keepdims=True)).max() < CLOSE < np.abs(own - swapped).max()
 
 
 def test_a_tasks_prompts_are_scored_by_the_worker(server: Server, new_page: Callable[..., Page]) -> None:
