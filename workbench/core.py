@@ -48,6 +48,31 @@ ARGUMENT_OF = {
 }
 
 
+def with_operators(model: object, operators: Mapping[str, str] | None) -> str:
+    """A model as a title names it: ``tiny with lightning in layers 10-19 and uniform in layer 4``.
+
+    Args:
+        model: its name.
+        operators: layer → operator, as results and provenance have them; None or empty for none.
+    """
+    layers: dict[str, list[int]] = {}
+    for layer, operator in (operators or {}).items():
+        layers.setdefault(operator, []).append(int(layer))
+    parts = [f"{operator} in {_layers(sorted(numbers))}" for operator, numbers in layers.items()]
+    return f"{model} with {' and '.join(parts)}" if parts else str(model)
+
+
+def _layers(numbers: list[int]) -> str:
+    """``layer 4``, or ``layers 4, 10-19``."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return f"layer{'s' if len(numbers) > 1 else ''} {', '.join('-'.join(map(str, span)) for span in spans)}"
+
+
 @dataclass(frozen=True, order=True)
 class Head:
     """One attention head, written ``layer.index`` as papers do: ``str(Head(9, 6)) == "9.6"``.

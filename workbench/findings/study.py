@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workbench.core import with_operators
 from workbench.errors import BadInput, UsageError
 from workbench.findings.progress import Progress
 from workbench.findings.report import Judgement, NotJudged, Report
@@ -73,8 +74,8 @@ class Study:
 
     @property
     def model_name(self) -> str:
-        """The model's name, for titles."""
-        return str(self.model.provenance.get("name"))
+        """The name, for titles, with the operators that were swapped in: nothing is published of such a model."""
+        return with_operators(self.model.provenance.get("name"), self.model.provenance.get("operators"))
 
     # --- prompts
 
