@@ -28,7 +28,7 @@ from plotly.graph_objects import Figure
 
 import workbench as wb
 from workbench.errors import BadInput, HookError, WorkbenchError
-from workbench.registry import ROOT
+from workbench.registry import OPERATORS, ROOT
 from workbench.runs.directory import RunDirectory
 
 
@@ -191,6 +191,8 @@ TAKES: dict[str, set[str]] = {
     "estimate.task": ONE_TEXT,
     "generate.max_new_tokens": {"0"},
     "generate.prompt": TEXTS,
+    "load.bidirectional": {"True"},
+    "load.operators": {"None"},
     "load.accept_licence": {"True", *TEXTS, "None"},
     "load.device": {"None"},
     "load.dtype": {"None"},
@@ -214,6 +216,14 @@ TAKES: dict[str, set[str]] = {
     "screen.positions": {"-1", "0"},
     "sweep.attend_to": {"-1", "0"},
     "sweep.positions": {"-1", "0"},
+    "swap.before": {"0", "huge"},  # read by operators on grids alone
+    "swap.bidirectional": {"True"},
+    "swap.data": {"None", "{}"},
+    "swap.grid": {"[]"},
+    "swap.text": {"None", *TEXTS},  # read by operators with a fixed text alone
+    "tiny.bidirectional": {"True"},
+    "tiny.kv_heads": {"None"},
+    "tiny.operators": {"None"},
 }
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "Outcome", "Recording", "Run", "Screen"}
@@ -287,6 +297,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
+    "Operator": lambda: OPERATORS["softmax"],
     "Outcome": lambda: wb.run(model(), task(), [wb.Edit("z", 0, 0)], cache=False),
     "Pair": lambda: PAIR,
     "PairedInputs": inputs,
@@ -376,6 +387,7 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "Screen.top.percent": lambda: {"k": None},
     "Task": lambda: {"name": "a", "title": "A", "question": "A?", "draw": draw},
     "load": lambda: {"name": "tiny"},
+    "swap": lambda: {"operators": {0: "softmax"}},
     "pairs": lambda: {"clean": ["a"], "corrupt": ["b"], "answer": [" c"], "wrong": [" d"]},
     "path_patch": lambda: {"receivers": [wb.Head(1, 0)]},
     "read_pairs": lambda: {"path": pairs_file()},

@@ -18,6 +18,17 @@ def description(name: str) -> str:
     return ast.get_docstring(ast.parse(OPERATORS.path(name).read_text(encoding="utf-8"))) or ""
 
 
+def required_arguments(bound: BoundOperator) -> list[str]:
+    """Names of the arguments of `wb.swap` that an operator cannot go into a layer without."""
+    needs = bound.declared("needs")
+    required = {
+        "grid": "grid" in needs,
+        "data": "data" in needs and bound.operator.module is None,
+        "text": "second stream" in needs and bound.settings.get("form") == "sequence",
+    }
+    return [name for name, is_required in required.items() if is_required]
+
+
 def described(bound: BoundOperator) -> dict[str, Any]:
     """Every property of an operator with these settings (JSON-able).
 

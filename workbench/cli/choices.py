@@ -71,16 +71,15 @@ def parse_operators(words: Iterable[str] | None) -> dict[str, str]:
         check_name("operator", text.partition("(")[0].strip(), OPERATORS.names(), "See workbench operators.")
         operators[layers] = text
     if operators:
+        from workbench.attention.describe import required_arguments
         from workbench.attention.operator import operator
 
         for layers, text in operators.items():
-            bound, needs = operator(text), ""
-            if "grid" in bound.operator.needs:
-                needs = "grid=(rows, columns), for positions on a grid"
-            elif bound.causal == "no":
-                needs = "bidirectional=True, because it lets positions see later ones"
-            if needs:
-                raise UsageError(f"--operator {layers}={text}: it needs {needs}. Use wb.swap in Python.")
+            bound = operator(text)
+            required = required_arguments(bound) + ["bidirectional"] * (bound.causal == "no")
+            if required:
+                needs = " and ".join(f"{name}=" for name in required)
+                raise UsageError(f"--operator {layers}={text}: {bound} needs {needs}. Use wb.swap in Python.")
     return operators
 
 

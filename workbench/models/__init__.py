@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from workbench import arguments
+from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     from workbench.attention.operator import BoundOperator, Operator
@@ -29,7 +30,8 @@ def load(
         name: a name of the catalogue (``workbench models list``), a hub id, a directory, or a ``.gguf`` file.
         device: where to put it; None takes the GPU where CUDA finds one, else the CPU.
         dtype: float32 by default.
-        operators: layers → attention operator, as `wb.swap` takes them: ``{"10-19": "lightning"}``.
+        operators: layers → attention operator, as `wb.swap` takes them: ``{"10-19": "lightning"}``. For those that
+            need a grid, data or a text: `wb.swap`.
         bidirectional: allow operators that let a causal model's positions see later ones.
         accept_licence: the name of a licence you accept, for models that require it.
         progress: called with (done, total, what) while fetching.
@@ -53,10 +55,14 @@ def load(
 
     arguments.flag("bidirectional", bidirectional)
     if operators is not None:  # names and settings, before anything is fetched
-        from workbench.attention.operator import operator
+        from workbench.attention.describe import required_arguments
+        from workbench.models.swap import bound_operators
 
-        for value in arguments.mapping("operators", operators, "layers → operator").values():
-            operator(value)
+        operators = bound_operators("operators", operators)
+        for layers, bound in operators.items():
+            if required := required_arguments(bound):
+                needs = " and ".join(f"{name}=" for name in required)
+                raise UsageError(f"operators[{layers!r}]={bound}: it needs {needs}. Load the model, and use wb.swap.")
     loaded = resolve(name, device=device, dtype=dtype, accept_licence=accept_licence, progress=progress)
     module, hooked = MODALITIES[modality_of(str(name))]
     model = getattr(import_module(module), hooked)(loaded.hf_model, loaded.processor, loaded.provenance)
