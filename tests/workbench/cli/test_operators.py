@@ -65,11 +65,17 @@ def test_the_list_as_json(run) -> None:
 def test_one_operator(run) -> None:
     code, out, _ = run("operators", "lightning(norm=False)")
     assert code == 0
-    for text in (OPERATORS["lightning"].source, "exp(−s_h (i − j))", "its state", "'alibi', 'layered' or 'minimax'", "72 positions"):
+    for text in (
+        OPERATORS["lightning"].source,
+        "exp(−s_h (i − j))",
+        "its state",
+        "'alibi', 'layered' or 'minimax'",
+        "72 positions",
+    ):
         assert text in out
     document = json.loads(run("operators", "lightning(norm=False)", "--json")[1])
     assert document["linear_in_v"] and document["passes"] == 1
-    assert [(s["name"], s["value"], s["default"]) for s in document["settings"]][0] == ("norm", False, True)
+    assert next((s["name"], s["value"], s["default"]) for s in document["settings"]) == ("norm", False, True)
     assert not json.loads(run("operators", "lightning", "--json")[1])["linear_in_v"]
 
 
