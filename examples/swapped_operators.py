@@ -12,13 +12,13 @@ movers = [head for head in direct.top(5) if direct.mean_delta[head.layer, head.i
 
 # %% Each third of the model under another operator; weights and prompts stay. Then each mover's z at the last position
 # is replaced by that of the corrupt prompt: how much of the logit difference between the names goes?
-swaps = {"none": None}
+swaps = {"none": {}}
 for layers in ("0-9", "10-19", "20-29"):
     for operator in ("sliding-window(window=8)", "lightning"):  # lightning with its norm
         swaps[f"{operator} in {layers}"] = {layers: operator}
 rows = []
 for name, operators in swaps.items():
-    swapped = model if operators is None else wb.swap(model, operators)
+    swapped = wb.swap(model, operators) if operators else model
     edits = {str(head): [wb.Edit("z", head.layer, head.index, "end", "patch")] for head in movers}
     sweep = wb.sweep_sets(swapped, task, edits)
     cells = sweep.table().set_index("set")

@@ -19,13 +19,17 @@ LENGTHS = (1024, 4096)
 #: `Operator.matrix_axis`, `Operator.causal` and `Operator.row_stochastic`, in words.
 MATRIX = {"head": "one a head", "channel": "one a channel", "two": "two in a row", "none": "none"}
 CAUSAL = {
-    "model": "as the model", "token": "yes", "block": "by block", "mask": "yes, selects by all", "no": "no",
-}  # fmt: skip
+    "model": "as the model",
+    "token": "by token",
+    "block": "by block: a position sees all of its block",
+    "mask": "by token, but later positions may change what is selected",
+    "no": "no",
+}
 ROWS = {True: "sum to one", False: "any"}
 LEGEND = (
-    "matrix: z = A v with such an A. causal: as the model; yes; by block: a block sees all of itself; selects by all: "
-    "later positions may change which earlier ones are attended to. rows: whether those of A sum to one. by settings: "
-    "workbench operators NAME says it for the settings that you give."
+    "matrix: an A with z = A v for each head or channel, two in a row, or none. causal: as the model is; by token; by "
+    "block, all of which a position sees; mask: by token, but later positions may change what is selected; no. rows: "
+    "whether those of A sum to one. by settings: workbench operators NAME says it for the settings that you give."
 )
 
 
@@ -87,8 +91,8 @@ def _list() -> Answer:
                 row["name"],
                 row["status"],
                 row["role"],
-                MATRIX.get(row["matrix_axis"], row["matrix_axis"]),
-                CAUSAL.get(row["causal"], row["causal"]),
+                row["matrix_axis"],
+                row["causal"],
                 ROWS.get(row["row_stochastic"], row["row_stochastic"]),
                 _listed(row["needs"]),
                 row["title"],
@@ -186,8 +190,8 @@ def _costs(name: str | None, lengths: Sequence[int], sizes: Mapping[str, int], m
                 row["length"],
                 row["passes"],
                 row["passes_to_select"] or None,
-                _scaled(row["pairs"]),
-                _scaled(row["flops"]),
+                "≤ " * row["at_most"] + str(_scaled(row["pairs"]) or "–"),
+                "≤ " * row["at_most"] + str(_scaled(row["flops"])),
                 _scaled(row["bytes_moved"], "B"),
                 _scaled(row["state_bytes"], "B"),
                 *((_seconds(row["seconds"]), _scaled(row["peak_bytes"], "B")) if measured else ()),
@@ -198,7 +202,7 @@ def _costs(name: str | None, lengths: Sequence[int], sizes: Mapping[str, int], m
         console.print(
             f"One layer of {sizes['n_heads']} heads ({sizes['n_kv_heads']} of keys and values) of width "
             f"{sizes['d_head']}, one input in float32. pairs: of a query and a key, of one head. FLOPs: without "
-            "projections. state: what is kept to continue."
+            "projections. ≤: as if it selected all. state: what is kept to continue."
         )
         for row in [*missing, *({**row, "reason": row["not_measured"]} for row in rows if "not_measured" in row)]:
             console.print(f"{row['operator']} at {row['length']}: {row['reason']}")
@@ -218,4 +222,6 @@ def _scaled(value: float | None, unit: str = "") -> str | None:
 
 
 def _seconds(value: float | None) -> str | None:
-    return None if value is None else f"{number(1000 * value)} ms"
+    if value is None:
+        return None
+    return f"{number(value)} s" if value >= 1 else f"{number(1000 * value)} ms"

@@ -124,6 +124,12 @@ def test_pairs_are_those_of_the_mask() -> None:
         assert whole["pairs"] == length * (length + 1) // 2
 
 
+def test_pairs_that_are_not_counted_are_a_bound() -> None:
+    (counted,), (bound,) = operator_cost("block-mixture(block=8)", 128), operator_cost("pyramid-sparse", 128)
+    assert not counted["at_most"] and counted["pairs"] < 128 * 129 // 2
+    assert bound["at_most"] and bound["pairs"] == 128 * 129 // 2
+
+
 def test_a_grid_says_how_many_positions_it_has() -> None:
     (row,) = operator_cost("joint-block", 32)
     trial = OPERATORS["joint-block"].trial(1, 32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from workbench.errors import UnknownName, UsageError
 IDS = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(0))
 
 
-def plain(**sizes: int) -> LlamaForCausalLM:
+def plain(**sizes: Any) -> LlamaForCausalLM:
     torch.manual_seed(3)
     return LlamaForCausalLM(LlamaConfig(vocab_size=256, max_position_embeddings=2048, **sizes)).eval()
 

@@ -35,7 +35,8 @@ def operator_cost(
     """Rows of `workbench.attention.cost.report.report` for an operator, one for each length.
 
     Where it is a softmax form with a mask, ``pairs`` are those that the mask keeps: for random q and k in layer 0, the
-    mean over heads. For others they are what its form says.
+    mean over heads. For others they are what its form says; where the operator selects some of them by content, that is
+    all of them, and ``at_most`` is True.
 
     Args:
         name: an operator, or its name with settings.
@@ -65,11 +66,11 @@ def operator_cost(
         # Sizes are checked before anything is made of them.
         report(str(bound), bound.operator.form, requested, **sizes)
         positions, call = trial_call(bound, requested, shape)
-        known = {"pairs": attended_pairs(bound, positions, call, shape)} if bound.operator.mask is not None else {}
-        block = {"block": _block(bound)}
-        (row,) = report(
-            str(bound), bound.operator.form, positions, causal=bound.keeps_causality, **sizes, **block, **known
-        )
+        known: dict[str, Any] = {"block": _block(bound), "causal": bound.keeps_causality, **sizes}
+        if bound.operator.mask is not None:
+            known["pairs"] = attended_pairs(bound, positions, call, shape)
+        (row,) = report(str(bound), bound.operator.form, positions, **known)
+        row["at_most"] = row["passes_to_select"] > 0 and "pairs" not in known
         rows.append(row | (_measured(bound, positions, call, shape, repeats) if measured else {}))
     return rows
 
