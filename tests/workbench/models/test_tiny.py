@@ -91,6 +91,20 @@ def test_parameters_of_operators_learn() -> None:
     assert float(model(IDS, return_type="loss").detach()) < before
 
 
+@pytest.mark.parametrize("operator", ["gated-delta", "recurrent-chunks", "static", "reversed"])
+def test_gates_and_tables_take_a_step(operator: str) -> None:
+    model = wb.tiny(width=32, operators={1: operator})
+    own = {name: p for name, p in model.hf.named_parameters() if "workbench_operator" in name}
+    before = {name: p.detach().clone() for name, p in own.items()}
+    assert own and all(p.requires_grad for p in own.values())
+    optimizer = torch.optim.SGD(model.hf.parameters(), lr=1.0)
+    loss = model(IDS, return_type="loss")
+    loss.backward()
+    optimizer.step()
+    changed = [name for name, p in own.items() if not torch.equal(p, before[name])]
+    assert changed and float(model(IDS, return_type="loss").detach()) < float(loss.detach())
+
+
 def test_gradients_through_lightning_are_differences() -> None:
     model = wb.tiny(width=32, operators={"all": "lightning"})
     hf, weight = model.hf.double(), model.hf.model.layers[0].self_attn.q_proj.weight
