@@ -13,6 +13,7 @@ import torch
 import workbench as wb
 from workbench import registry
 from workbench.attention import declared as files
+from workbench.attention.cost import of_operator
 from workbench.attention.cost.of_operator import operator_cost
 from workbench.attention.declared import BY_SETTINGS, FIELDS, declared
 from workbench.attention.describe import required_arguments
@@ -122,6 +123,14 @@ def test_pairs_are_those_of_the_mask() -> None:
         assert window["pairs"] == pairs and window["flops"] == 2 * pairs * 128
         (whole,) = operator_cost("softmax", length)
         assert whole["pairs"] == length * (length + 1) // 2
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATORS.names() if OPERATORS[name].mask is not None])
+def test_pairs_counted_by_rows_are_those_of_the_whole_mask(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (by_rows,) = operator_cost(name, 600, n_heads=2, d_head=8)
+    monkeypatch.setattr(of_operator, "ROWS", 10**6)
+    (whole,) = operator_cost(name, 600, n_heads=2, d_head=8)
+    assert by_rows["pairs"] == whole["pairs"] > 0
 
 
 def test_pairs_that_are_not_counted_are_a_bound() -> None:

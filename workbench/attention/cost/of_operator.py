@@ -108,10 +108,10 @@ def attended_pairs(bound: BoundOperator, length: int, call: Call, shape: LayerSh
     total = 0.0
     for start in range(0, length, ROWS) if by_row else (0,):
         stop = min(start + ROWS, length) if by_row else length
-        kept = mask(q[:, :, start:stop], k[:, :, :stop], call.positions(0, stop) if by_row else call)
+        selected = mask(q[:, :, start:stop], k[:, :, :stop], call.positions(0, stop) if by_row else call)
         if call.causal:
-            kept = kept & torch.ones(stop - start, stop, dtype=torch.bool).tril(start)
-        total += float(kept.sum((-2, -1)).double().mean())
+            selected = selected & torch.ones(stop - start, stop, dtype=torch.bool).tril(start)
+        total += float(selected.sum((-2, -1)).double().mean())
     return round(total)
 
 
