@@ -6,8 +6,8 @@ import workbench as wb
 model = wb.load("smollm2-135m-instruct-q4")
 task = wb.task("ioi", n=16, seed=0)  # prompts of 14 to 20 tokens: a window of 8 is about half of one
 
-# %% The movers: heads whose direct path to the logits carries the answer. Corrupt values are inserted, which lowers it.
-direct = wb.path_patch(model, task)
+# %% The movers: heads whose direct path to the logits carries the answer, on other prompts. Corrupt values lower it.
+direct = wb.path_patch(model, wb.task("ioi", n=8, seed=1))
 movers = [head for head in direct.top(5) if direct.mean_delta[head.layer, head.index] < 0]
 
 # %% Each third of the model under another operator; weights and prompts stay. Then each mover's z at the last position

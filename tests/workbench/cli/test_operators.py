@@ -18,6 +18,7 @@ from workbench.attention.cost.of_operator import operator_cost
 from workbench.attention.declared import BY_SETTINGS, FIELDS, declared
 from workbench.attention.describe import required_arguments
 from workbench.attention.operator import operator
+from workbench.core import with_operators
 from workbench.registry import OPERATORS
 from workbench.runs.run import Run
 
@@ -213,3 +214,9 @@ def test_a_run_names_its_operators_and_is_repeated_with_them(run, tmp_path: Path
     assert code == 0 and document["agree"] and document["operators"] == facts["config"]["operators"]
     listed = run("runs", "list", "--dir", str(tmp_path))[1]
     assert "tiny, 0-1=sliding-window(window=4)" in listed
+
+
+def test_a_model_is_named_with_its_operators() -> None:
+    assert with_operators("tiny", None) == with_operators("tiny", {}) == "tiny"
+    operators = {"0": "uniform", "3": "lightning", "1": "lightning", "2": "lightning", "7": "lightning"}
+    assert with_operators("m", operators) == "m with uniform in layer 0 and lightning in layers 1-3, 7"
