@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 
 from workbench import arguments
+from workbench.core import WITH
 from workbench.errors import UsageError
-from workbench.models.full_name import WITH
 
 EXAMPLE = "10-19=lightning; 4=sliding-window(window=32)"
 _LAYERS = re.compile(r"all|[\d\s,-]+")

@@ -29,7 +29,8 @@ def circuit_of(study: Study, source: str, task: str, pairs: PairedInputs, percen
         percent: the share of heads of each stage.
     """
     if source == "published":
-        return dict(published.circuit(study.model_name, task))
+        # Also where operators were swapped in: whether the circuit survives them is what is asked then.
+        return dict(published.circuit(str(study.model.provenance.get("name")), task))
     if source:
         path = Path(source)
         circuit = wb.Circuit.from_run(path, task) if path.is_dir() else wb.Circuit.load(path)

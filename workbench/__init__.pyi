@@ -23,6 +23,7 @@ from .models.hooked import HookedModel as HookedModel
 from .models.language import HookedLM as HookedLM
 from .models.modality import Sizes as Sizes
 from .models.swap import swap as swap
+from .models.tiny import tiny as tiny
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate

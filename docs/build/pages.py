@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import families
+import operators
 from committed import MODELS, PROVENANCE, command, differences, provenance
 
 from workbench.findings import Finding
@@ -28,6 +29,8 @@ def rendered(what: str, name: str, results: Path, up: str) -> str:
         return metrics()
     if what == "families":
         return families.rendered(name, results.parent / "families.json")
+    if what == "operators":
+        return operators.rendered(name)
     parts = {"claim": claim, "rule": rule, "method": method, "settings": settings}
     if what not in parts:
         raise ValueError(f"<!-- {what}: {name} -->: there is no {what!r}; there are {', '.join(parts)}, results.")

@@ -26,9 +26,9 @@ from app.work import background
 from app.work.result_files import SWEEPS, result_key, result_path
 from app.work.worker import Worker
 from tests.app.heads.rendered import SCRIPT, TIMEOUT, Queue, figures, grids, values
+from workbench.core import full_name
 from workbench.errors import UnknownName, UsageError
 from workbench.findings.study import Study
-from workbench.models.full_name import full_name
 from workbench.plotting import style
 from workbench.runs.directory import RunDirectory
 

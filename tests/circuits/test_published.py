@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
 from circuits import published
+from circuits.circuit_source import circuit_of
 from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.findings import Quantity
+from workbench.findings import Quantity, Study
+from workbench.findings.progress import Quiet
 from workbench.registry import FINDINGS, TASKS
 
 
@@ -59,3 +64,12 @@ def test_ranks_count_senders_only() -> None:
     ranking = np.array([[0.1, 0.5], [0.3, np.nan]])
     assert published.rank_of(Head(0, 1), ranking) == (1, 3) and published.rank_of(Head(0, 0), ranking) == (3, 3)
     assert published.rank_of(Head(1, 1), ranking) == published.rank_of(Head(9, 9), ranking) == (None, 3)
+
+
+def test_a_published_circuit_can_be_tried_under_other_operators_but_no_published_value_is_beside_it() -> None:
+    operators = {"0": "lightning", "1": "lightning"}
+    model = SimpleNamespace(provenance={"name": "gpt2-medium", "operators": operators})
+    study = Study(FINDINGS["faithfulness"], model, {"n": 6, "seed": 0}, Quiet())
+    assert study.model_name == "gpt2-medium with lightning in layers 0-1"
+    assert published.of_model(study.model_name) is None
+    assert circuit_of(study, "published", "ioi", cast(Any, None), 2.0) == published.circuit("gpt2-medium", "ioi")

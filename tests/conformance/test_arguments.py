@@ -196,6 +196,8 @@ TAKES: dict[str, set[str]] = {
     "generate.prompt": TEXTS,
     "operator_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
     "operator_view.bidirectional": {"True"},
+    "load.bidirectional": {"True"},
+    "load.operators": {"None"},
     "load.accept_licence": {"True", *TEXTS, "None"},
     "load.device": {"None"},
     "load.dtype": {"None"},
@@ -219,6 +221,14 @@ TAKES: dict[str, set[str]] = {
     "screen.positions": {"-1", "0"},
     "sweep.attend_to": {"-1", "0"},
     "sweep.positions": {"-1", "0"},
+    "swap.before": {"0", "huge"},  # read by operators on grids alone
+    "swap.bidirectional": {"True"},
+    "swap.data": {"None", "{}"},
+    "swap.grid": {"[]"},
+    "swap.text": {"None", *TEXTS},  # read by operators with a fixed text alone
+    "tiny.bidirectional": {"True"},
+    "tiny.kv_heads": {"None"},
+    "tiny.operators": {"None"},
 }
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "OperatorView", "Outcome", "Recording", "Run", "Screen"}
@@ -384,6 +394,7 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "Screen.top.percent": lambda: {"k": None},
     "Task": lambda: {"name": "a", "title": "A", "question": "A?", "draw": draw},
     "load": lambda: {"name": "tiny"},
+    "swap": lambda: {"operators": {0: "softmax"}},
     "pairs": lambda: {"clean": ["a"], "corrupt": ["b"], "answer": [" c"], "wrong": [" d"]},
     "path_patch": lambda: {"receivers": [wb.Head(1, 0)]},
     "read_pairs": lambda: {"path": pairs_file()},

@@ -6,9 +6,10 @@ import ast
 import inspect
 import re
 import runpy
+import shlex
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,10 +20,11 @@ import workbench as wb
 from tests.docs_pages import DOCS, PAGES, TINY, blocks, script
 from tests.project.test_docs_site import tool
 from workbench import cli
+from workbench.attention.operator import Status
 from workbench.core import EDIT_KINDS, SITES
 from workbench.head_scores.result import UNITS
 from workbench.models.sources import resolve
-from workbench.registry import METRICS, ROOT
+from workbench.registry import METRICS, OPERATORS, ROOT
 
 SCRIPTS = [page for page in PAGES if script(page.read_text(encoding="utf-8"))]
 
@@ -153,7 +155,7 @@ def parsed(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_can_be_given(command: str) -> None:
-    program, *arguments = command.split()
+    program, *arguments = shlex.split(command)
     if program == "workbench":
         parsed(arguments)
     elif program == "make":
@@ -179,6 +181,23 @@ def test_sites_edits_and_metrics_are_all_explained() -> None:
     for name in METRICS.names():
         (row,) = re.findall(rf"^\| `{name}` .*", table, re.M)
         assert row.endswith(f"| {METRICS[name].units} |") and len(row.split("|")[2]) > 15
+
+
+def test_operators_are_all_explained() -> None:
+    text, render = (DOCS / "operators.md").read_text(encoding="utf-8"), tool("pages")["rendered"]
+    for part in re.findall(r"^<!-- operators: (\w+) -->$", text, re.M):
+        text += "\n" + render("operators", part, DOCS / "results", "results")
+    for name in OPERATORS.names():
+        (row,) = re.findall(rf"^\| \[{name}\]\(#{name}\) .*", text, re.M)
+        assert OPERATORS[name].status in row and OPERATORS.summary(name).replace("|", "\\|") in row
+        section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        for words in (OPERATORS[name].source, *OPERATORS[name].choices):
+            assert words in section
+        for setting in OPERATORS[name].settings.values():
+            assert f"| {setting.what} |" in section
+    howto = (DOCS / "howto" / "operators.md").read_text(encoding="utf-8")
+    for status in get_args(Status):
+        assert f"\n| {status} |" in howto
 
 
 def test_head_scores_are_all_explained() -> None:

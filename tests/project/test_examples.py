@@ -36,6 +36,10 @@ def test_it_runs(
         assert wb.Circuit.load("ioi.circuit.json").head_set == results["circuit"].head_set
         left = dict(zip(results["left"].labels["set"], results["left"].values.mean(1), strict=True))
         assert left["only the circuit"] > 2 > max(left["all but the circuit"], left["no head"])
+    if example.stem == "swapped_operators":
+        difference = results["table"].set_index("swap")["logit difference"].astype(float)
+        assert difference["none"] > difference["sliding-window(window=8) in 0-9"] > difference["lightning in 0-9"]
+        assert len(difference) == 7 and wb.Head(23, 3) in results["movers"]
     if example.stem == "repair_task":
         negative, _, right, others = results["sweep"].mean_delta
         assert results["sweep"].n == 40 and negative > max(0, right, others)

@@ -21,7 +21,20 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from workbench import __version__
-from workbench.cli import cache, doctor, explore, findings, models, patch, record, reproduce, runs, scores, tasks
+from workbench.cli import (
+    cache,
+    doctor,
+    explore,
+    findings,
+    models,
+    operators,
+    patch,
+    record,
+    reproduce,
+    runs,
+    scores,
+    tasks,
+)
 from workbench.cli.answer import Answer, NotRun, console, write_json
 from workbench.errors import WorkbenchError
 
@@ -40,6 +53,7 @@ app = typer.Typer(
 app.add_typer(models.verbs, name="models")
 app.command("tasks")(tasks.tasks)
 app.command("findings")(findings.findings)
+app.command("operators")(operators.operators)
 app.command("patch")(patch.patch)
 app.command("record")(record.record)
 app.command("scores")(scores.scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +12,27 @@ import typer
 
 from workbench.errors import UnknownName, UsageError
 from workbench.models import catalog
-from workbench.registry import TASKS
+from workbench.registry import OPERATORS, TASKS
 
 Model = Annotated[
     str,
     typer.Option("--model", metavar="M", help="Model: name (workbench models list), directory, .gguf file or hub id."),
+]
+Operators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--operator",
+        metavar="LAYERS=OPERATOR",
+        help="Swap an attention operator into layers, such as 10-19=lightning or 'all=sliding-window(window=8)' "
+        "(workbench operators lists them). May be repeated.",
+    ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read from nor write to the cache.")]
 Skip = Annotated[
     bool, typer.Option("--skip", help="Leave out the pairs of the file that the model's tokeniser cannot ask.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Random seed.")]
+_LAYERS = re.compile(r"all|\d{1,5}(\s*-\s*\d{1,5})?(\s*,\s*\d{1,5}(\s*-\s*\d{1,5})?)*")
 
 
 def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
@@ -40,6 +51,36 @@ def check_model(name: str, modalities: tuple[str, ...] = ("language",)) -> str:
     if (modality := catalog.modality_of(name)) not in modalities:
         raise UsageError(f"--model {name}: expected a {' or '.join(modalities)} model. This is a {modality} model.")
     return name
+
+
+def parse_operators(words: Iterable[str] | None) -> dict[str, str]:
+    """``["10-19=lightning"]`` as ``{"10-19": "lightning"}``. Names and settings are checked; layers when the model is
+    loaded.
+
+    Raises:
+        UnknownName: no such operator or setting.
+        UsageError: another form, layers that are named twice, or an operator that needs what cannot be typed.
+    """
+    operators: dict[str, str] = {}
+    for word in words or ():
+        layers, equals, text = (part.strip() for part in word.partition("="))
+        if not (equals and text and _LAYERS.fullmatch(layers)):
+            raise UsageError(f"--operator {word}: expected LAYERS=OPERATOR, such as 10-19=lightning.")
+        if layers in operators:
+            raise UsageError(f"--operator {word}: layers {layers} are given two operators. Give them one.")
+        check_name("operator", text.partition("(")[0].strip(), OPERATORS.names(), "See workbench operators.")
+        operators[layers] = text
+    if operators:
+        from workbench.attention.describe import required_arguments
+        from workbench.attention.operator import operator
+
+        for layers, text in operators.items():
+            bound = operator(text)
+            required = required_arguments(bound) + ["bidirectional"] * (bound.causal == "no")
+            if required:
+                needs = " and ".join(f"{name}=" for name in required)
+                raise UsageError(f"--operator {layers}={text}: {bound} needs {needs}. Use wb.swap in Python.")
+    return operators
 
 
 def split_list(text: str | None, option: str = "") -> list[str]:

@@ -15,6 +15,7 @@ from workbench.cli.answer import Answer, AsJson, console, table
 from workbench.cli.choices import (
     Model,
     NoCache,
+    Operators,
     Seed,
     Skip,
     caching,
@@ -22,6 +23,7 @@ from workbench.cli.choices import (
     check_name,
     inputs_from,
     left_out,
+    parse_operators,
     parse_position,
     split_list,
 )
@@ -33,6 +35,7 @@ from workbench.core import (
     at_positions,
     base_or_direction,
     checked_argument,
+    full_name,
 )
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
@@ -58,6 +61,7 @@ def patch(
     ] = None,
     skip: Skip = False,
     model: Model = DEFAULT,
+    operators: Operators = None,
     site: Annotated[
         str,
         typer.Option(metavar="SITE", help=f"Activation to edit: {', '.join(SITES)}, or the name of a hook in a block."),
@@ -112,6 +116,7 @@ def patch(
     _check_argument_of(edit, site, {"factor": factor, "u": u})
     _check_screen(screen, confirm)
     check_model(model)
+    swapped = parse_operators(operators)
     inputs = inputs_from(task, pairs, n, seed, skip)
     target = _target(out)
 
@@ -131,7 +136,7 @@ def patch(
             "seed": seed,
             "progress": display,
         }
-        loaded, screened = wb.load(model, progress=display), None
+        loaded, screened = wb.load(model, operators=swapped or None, progress=display), None
         if screen is None:
             sweep = wb.sweep(loaded, inputs, **arguments)
         else:
@@ -230,8 +235,9 @@ def _write(sweep: Sweep, target: Path, top: int) -> str:
 def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
     info = sweep.info
     source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
+    name = full_name(info["model"], info.get("operators"))
     console.print(
-        f"{info['model']}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
+        f"{name}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
         f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
         f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )

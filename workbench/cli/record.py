@@ -9,7 +9,18 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson
-from workbench.cli.choices import Model, Seed, Skip, check_model, check_name, inputs_from, resumed_later, split_list
+from workbench.cli.choices import (
+    Model,
+    Operators,
+    Seed,
+    Skip,
+    check_model,
+    check_name,
+    inputs_from,
+    parse_operators,
+    resumed_later,
+    split_list,
+)
 from workbench.core import SITES
 from workbench.errors import BadInput, UsageError
 from workbench.models.catalog import DEFAULT
@@ -22,6 +33,7 @@ def record(
     ] = None,
     skip: Skip = False,
     model: Model = DEFAULT,
+    operators: Operators = None,
     sites: Annotated[
         str, typer.Option(metavar="A,B", help=f"Sites to record: {', '.join(SITES)}, or names of hooks in a block.")
     ] = "z",
@@ -38,6 +50,7 @@ def record(
             check_name("site", site, SITES)
     which = _layers(layers)
     check_model(model)
+    swapped = parse_operators(operators)
     inputs = inputs_from(task, pairs, n, seed, skip)
 
     import workbench as wb
@@ -50,7 +63,7 @@ def record(
     if store is None or not store.writable:
         raise BadInput(f"The cache {folder.default()} cannot be written, so nothing can be recorded into it.")
     with progress.on_stderr() as display, resumed_later(store, display.say):
-        loaded = wb.load(model, progress=display)
+        loaded = wb.load(model, operators=swapped or None, progress=display)
         cost = estimate(loaded, inputs, chosen, which)
         display.say(str(cost))
         if not dry_run:
@@ -59,6 +72,7 @@ def record(
     whole = cached == cost.runs
     document = {
         "model": model,
+        "operators": swapped,
         "sites": chosen,
         "layers": which,
         "recorded": not dry_run and whole,

@@ -11,8 +11,18 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, NotRun, console
-from workbench.cli.choices import Model, NoCache, Seed, caching, check_model, check_name, split_list
-from workbench.errors import NotAvailable, UsageError
+from workbench.cli.choices import (
+    Model,
+    NoCache,
+    Operators,
+    Seed,
+    caching,
+    check_model,
+    check_name,
+    parse_operators,
+    split_list,
+)
+from workbench.errors import BadInput, NotAvailable, UsageError
 from workbench.models.catalog import DEFAULT
 from workbench.registry import FINDINGS, TASKS
 
@@ -20,6 +30,7 @@ from workbench.registry import FINDINGS, TASKS
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="The name of a finding (workbench findings lists them).")] = None,
     model: Model = DEFAULT,
+    operators: Operators = None,
     n: Annotated[
         int | None, typer.Option("--n", min=1, help="Prompts per task (default: the finding's own number).")
     ] = None,
@@ -45,7 +56,7 @@ def reproduce(
         raise UsageError("Give either a finding's NAME (workbench findings lists them) or --from RUN.")
     if again is not None:
         options = {"--n": n is not None, "--seed": seed != 0, "--tasks": tasks is not None, "--full": full}
-        options["--set"] = bool(settings)
+        options |= {"--set": bool(settings), "--operator": bool(operators)}
         if conflicts := [option for option, is_set in {**options, "--model": model != DEFAULT}.items() if is_set]:
             raise UsageError(
                 f"{conflicts[0]} cannot be used with --from: a repetition has the same settings as its run."
@@ -55,6 +66,7 @@ def reproduce(
     check_name("finding", name, FINDINGS.names(), "See workbench findings.")
     chosen = [check_name("task", word, TASKS.names(), "See workbench tasks.") for word in split_list(tasks, "--tasks")]
     check_model(model)
+    swapped = parse_operators(operators)
     finding = FINDINGS[name]
     if chosen and "tasks" not in finding.defaults:
         do = f"Give --set task={chosen[0]}." if "task" in finding.defaults else "It draws from tasks of its own."
@@ -67,9 +79,16 @@ def reproduce(
         **_settings(settings or [], finding.defaults),
     }
     try:
-        return _run(name, model, requested, out, cached=not no_cache)
+        return _run(name, model, swapped, requested, out, cached=not no_cache)
     except NotAvailable as error:
-        document = {"finding": name, "model": model, "verdict": "not run", "tables": {}, "run_dir": None}
+        document = {
+            "finding": name,
+            "model": model,
+            "operators": swapped,
+            "verdict": "not run",
+            "tables": {},
+            "run_dir": None,
+        }
         raise NotRun(f"not run: {error}", document) from error
 
 
@@ -116,9 +135,13 @@ def _repeat(which: str, out: Path) -> Answer:
     old = Run.read(find_run(which, out))
     config = dict(old.facts.get("config") or {})
     name, model = str(old.facts.get("finding")), str(config.pop("model", ""))
+    operators = config.pop("operators", {})
     check_name("finding", name, FINDINGS.names(), f"{old.path} is not a run of a finding.")
     check_model(model)
-    answer = _run(name, model, config, out, cached=False, repeats=old.path.name)
+    if not isinstance(operators, dict):
+        raise BadInput(f"{old.path}: its operators, {operators!r:.80}, are no mapping from layers to operators.")
+    swapped = parse_operators(f"{layers}={operator}" for layers, operator in operators.items())
+    answer = _run(name, model, swapped, config, out, cached=False, repeats=old.path.name)
     new = Run.read(answer.document["run_dir"])
     tables, facts = compare(old, new), config_differences(old, new)
     agree = all(table.agrees for table in tables)
@@ -136,7 +159,14 @@ def _repeat(which: str, out: Path) -> Answer:
 
 
 def _run(
-    name: str, model: str, requested: dict[str, Any], out: Path, *, cached: bool, repeats: str | None = None
+    name: str,
+    model: str,
+    operators: dict[str, str],
+    requested: dict[str, Any],
+    out: Path,
+    *,
+    cached: bool,
+    repeats: str | None = None,
 ) -> Answer:
     from workbench.runs.execute import execute
 
@@ -152,14 +182,16 @@ def _run(
             model,
             settings,
             out,
-            load=lambda name: wb.load(name, progress=display),
+            load=lambda name: wb.load(name, operators=operators or None, progress=display),
             tell=display,
             show=lambda what, path: display.say(f"{what} is ready: {path}"),
+            operators=operators,
             repeats=repeats,
         )
     document = {
         "finding": name,
         "model": model,
+        "operators": operators,
         "settings": settings,
         "verdict": report.verdict,
         "summary": report.summary,

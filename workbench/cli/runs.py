@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
                 "id": path.name,
                 "finding": facts.get("finding"),
                 "model": config.get("model"),
+                "operators": config.get("operators"),
                 "n": config.get("n"),
                 "verdict": facts.get("verdict"),
                 "started": facts.get("started"),
@@ -52,7 +54,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
 
     def show(console: Any) -> None:
         columns = ("id", "model", "n", "verdict", "seconds", "repeats")
-        cells = [[r.get(c) if "damaged" not in r or c == "id" else "damaged" for c in columns] for r in rows]
+        cells = [[_cell(r, c) if "damaged" not in r or c == "id" else "damaged" for c in columns] for r in rows]
         console.print(table(columns, cells, right=("n", "seconds")) if rows else NO_RUNS)
 
     return Answer({"runs": rows}, show)
@@ -118,6 +120,13 @@ def export(
     target = out or Path(f"{run.path.name}.zip")
     run.export(target)
     return Answer({"path": str(target)}, lambda console: console.print(f"{run.path.name} is packed in {target}"))
+
+
+def _cell(row: Mapping[str, Any], column: str) -> Any:
+    operators = row.get("operators")
+    if column != "model" or not isinstance(operators, dict):
+        return row.get(column)
+    return ", ".join([str(row["model"]), *(f"{layers}={operator}" for layers, operator in operators.items())])
 
 
 def agreement(tables: Any) -> Any:

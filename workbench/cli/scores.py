@@ -9,7 +9,20 @@ import typer
 
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, table
-from workbench.cli.choices import Model, NoCache, Seed, Skip, caching, check_model, check_name, inputs_from, left_out
+from workbench.cli.choices import (
+    Model,
+    NoCache,
+    Operators,
+    Seed,
+    Skip,
+    caching,
+    check_model,
+    check_name,
+    inputs_from,
+    left_out,
+    parse_operators,
+)
+from workbench.core import full_name
 from workbench.errors import BadInput, UsageError
 from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
@@ -28,6 +41,7 @@ def scores(
     ] = None,
     skip: Skip = False,
     model: Model = DEFAULT,
+    operators: Operators = None,
     n: Annotated[
         int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task (default: 25).")
     ] = None,
@@ -45,6 +59,7 @@ def scores(
 ) -> Answer:
     """Score every head by its patterns, weights and effect on a task. Each score is shown with its chance level."""
     check_model(model)
+    swapped = parse_operators(operators)
     if task is None and pairs is None:
         task = "ioi"
     inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed, skip)
@@ -57,7 +72,7 @@ def scores(
     import workbench as wb
 
     with progress.on_stderr() as display, caching(not no_cache, display.say):
-        loaded = wb.load(model, progress=display)
+        loaded = wb.load(model, operators=swapped or None, progress=display)
         result = wb.scores(loaded, inputs, seed=seed, random_baseline=not no_random, progress=display)
     if sort is not None:
         _ = result[sort]
@@ -90,8 +105,9 @@ def _write(result: HeadScores, out: Path) -> None:
 
 def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Path | None) -> None:
     info = result.info
+    name = full_name(info["model"], info.get("operators"))
     console.print(
-        f"{info['model']}: {result[result.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
+        f"{name}: {result[result.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
         f"{info['period']} random tokens, repeated; task {info['task']}, n = {info['n']}{left_out(info)}.\n"
     )
     chance = result.chance().set_index("score")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workbench.core import full_name
 from workbench.errors import BadInput, UsageError
 from workbench.findings.progress import Progress
 from workbench.findings.report import Judgement, NotJudged, Report
 from workbench.findings.tables import summary_table
-from workbench.models.full_name import full_name
 
 if TYPE_CHECKING:
     import pandas as pd

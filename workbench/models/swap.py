@@ -71,8 +71,8 @@ def swap(
     context = Context(
         tuple(arguments.whole_number("grid", size, at_least=1) for size in sizes),
         arguments.whole_number("before", before, at_least=0),
-        {} if data is None else arguments.mapping("data", data, "names → tensors"),
-        None if text is None else text if isinstance(text, Tensor) else cast(Any, model).to_tokens(text)[0].cpu(),
+        {} if data is None else _tensors(data),
+        None if text is None else _ids(model, text),
     )
     bidirectional = arguments.flag("bidirectional", bidirectional)
     for layer, bound in chosen.items():
@@ -152,8 +152,7 @@ def operators_by_layer(name: str, operators: Any, n_layers: int) -> dict[int, Bo
     """
     do = f"Give a mapping such as {{4: 'sliding-window(window=32)', '10-19': 'lightning'}} as {name}."
     result: dict[int, BoundOperator] = {}
-    for layers, value in arguments.mapping(name, operators, "layers → operator", do=do).items():
-        bound = operator(value)
+    for layers, bound in bound_operators(name, operators, do).items():
         for layer in layers_of(name, layers, n_layers):
             if layer in result:
                 raise UsageError(f"{name}: layer {layer} is given two operators. Give it one.")
@@ -161,6 +160,35 @@ def operators_by_layer(name: str, operators: Any, n_layers: int) -> dict[int, Bo
     if not result:
         raise arguments.refusal(name, operators, "at least one layer", do)
     return dict(sorted(result.items()))
+
+
+def _tensors(data: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for name, value in arguments.mapping("data", data, "names → tensors").items():
+        if not isinstance(name, str):
+            raise arguments.refusal("data", data, "names → tensors")
+        arguments.instance(f"data[{name!r:.40}]", value, Tensor, "a tensor")
+    return data
+
+
+def _ids(model: HookedModel, text: str | Tensor) -> Tensor:
+    if isinstance(text, Tensor):
+        return text
+    return cast(Any, model).to_tokens(arguments.text("text", text, "a text, or a tensor of token ids"))[0].cpu()
+
+
+def bound_operators(name: str, operators: Any, do: str = "") -> dict[Any, BoundOperator]:
+    """The mapping with its operators looked up and their settings checked, the layers as they are.
+
+    Raises:
+        UnknownName: no such operator or setting.
+        UsageError: something that is no operator, or a setting that is not possible.
+    """
+    result = {}
+    for layers, value in arguments.mapping(name, operators, "layers → operator", do=do).items():
+        if not isinstance(value, str | Operator | BoundOperator):
+            raise arguments.refusal(f"{name}[{layers!r:.40}]", value, "an operator, or its name with settings")
+        result[layers] = operator(value)
+    return result
 
 
 def layers_of(name: str, layers: Any, n_layers: int) -> tuple[int, ...]:

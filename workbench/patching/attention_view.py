@@ -9,9 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from workbench import arguments
-from workbench.core import Head
+from workbench.core import Head, full_name
 from workbench.inputs.paired import PairedInputs
-from workbench.models.full_name import full_name
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.patching.record import record

@@ -13,11 +13,10 @@ from workbench import arguments
 from workbench.attention.jacobian import influence
 from workbench.attention.operator import BoundOperator, Operator
 from workbench.attention.operator import operator as bound_operator
-from workbench.core import Head
+from workbench.core import Head, full_name
 from workbench.errors import UsageError
 from workbench.models.attention_edits import AttentionEdits, AttentionInputs, PartialTap, expanded
 from workbench.models.explicit_attention import is_causal
-from workbench.models.full_name import full_name
 from workbench.models.hooked import HookedModel
 from workbench.models.logit_effects import logit_effects
 from workbench.models.operator_check import drops

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import at_positions, base_or_direction
-from workbench.models.full_name import full_name
+from workbench.core import at_positions, base_or_direction, full_name
 
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression

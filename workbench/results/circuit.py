@@ -10,10 +10,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench import arguments
-from workbench.core import Head
+from workbench.core import Head, full_name
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.io.files import JSON_BYTES, jsonable, parse_json, read_file, save_atomic
-from workbench.models.full_name import full_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +162,7 @@ class Circuit:
         heads = _records(run.table("heads"), HEAD_COLUMNS, f"{path}, table heads")
         edges = _records(run.table("edges"), EDGE_COLUMNS, f"{path}, table edges") if "edges" in run.table_names else []
         where, model = f"{path}, its tables", run.facts.get("model", "")
-        model = full_name(model.get("name", ""), model.get("operators")) if isinstance(model, dict) else str(model)
+        model = _model_name(model) if isinstance(model, dict) else str(model)
         origin = {"finding": run.facts.get("finding"), "run": run.path.name, "config": run.facts.get("config")}
         return {
             str(task): cls(
@@ -206,6 +205,13 @@ class Circuit:
 
         rows = [(role, " ".join(map(str, heads))) for role, heads in self.roles.items()]
         return f"<div><b>{escape(self.name)}</b> · {escape(self.model)}{html_table(('role', 'heads'), rows)}</div>"
+
+
+def _model_name(provenance: dict[str, Any]) -> str:
+    """Its name, with the operators that were swapped in."""
+    operators = provenance.get("operators")
+    by_layer = operators if isinstance(operators, dict) and all(str(layer).isdecimal() for layer in operators) else {}
+    return full_name(provenance.get("name", ""), {layer: str(name) for layer, name in by_layer.items()})
 
 
 def _is_head_and_role(pair: Any) -> bool:

@@ -23,17 +23,19 @@ def execute(
     load: Callable[[str], Any],
     tell: Callable[[int, int, str], None] | None = None,
     show: Callable[[str, Path], None] | None = None,
+    operators: Mapping[str, str] | None = None,
     repeats: str | None = None,
 ) -> tuple[Report, Path]:
     """Run a finding and save the run. An interrupted one leaves no directory; what it computed stays in the cache.
 
     Args:
         settings: as `Finding.settings` gives them.
-        load: returns the model of that name.
+        load: returns the model of that name, with the `operators`.
+        operators: layers → operator, of a model that uses others than its own.
         tell: called with ``(done, total, what)``; show: called with ``(name, path)`` of each early figure or table.
         repeats: the name of the run that this one repeats.
     """
-    config = {"model": model, **settings}
+    config = {"model": model, **({"operators": dict(operators)} if operators else {}), **settings}
     with RunDirectory.create(out, finding.name, config) as run, unfinished(finding.name, config):
         if repeats is not None:
             run.record(repeats=repeats)

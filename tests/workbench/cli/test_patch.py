@@ -42,7 +42,7 @@ def swept(monkeypatch):
         return Sweep(values, np.zeros(12), np.full(12, 8.0), ("layer", "head"), info=info)
 
     monkeypatch.setattr("workbench.sweep", sweep)
-    monkeypatch.setattr("workbench.load", lambda name, progress=None: Loaded(f"model {name}"))
+    monkeypatch.setattr("workbench.load", lambda name, operators=None, progress=None: Loaded(f"model {name}"))
     return arguments
 
 

@@ -54,7 +54,7 @@ def finding(monkeypatch):
         defaults={"n": 8, "seed": 0, "tasks": ["ioi"], **MORE},
     )
     monkeypatch.setattr("workbench.cli.reproduce.FINDINGS", Findings(stub=made))
-    monkeypatch.setattr("workbench.load", lambda name, progress=None: Model())
+    monkeypatch.setattr("workbench.load", lambda name, operators=None, progress=None: Model())
     return state
 
 
