@@ -24,11 +24,11 @@ from workbench.head_scores.in_forward import each_layer
 from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.head_scores.through_modules import attributed_through_modules, unembedded
+from workbench.io.token_text import token_text
 from workbench.models.logit_effects import logit_effects
 from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
-from workbench.models.token_text import token_text
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Source
 from workbench.patching.resolve import model_identity, resolve_model

@@ -18,7 +18,7 @@ from app.work.background import Background
 from app.work.result_files import TASK_SCORES, result_key
 from workbench.head_scores import on_prompt
 from workbench.head_scores.result import UNITS, HeadScores
-from workbench.models.token_text import token_text
+from workbench.io.token_text import token_text
 from workbench.plotting.attention_view import visible
 
 PROMPT, TASK = "one prompt", "a task"

@@ -19,9 +19,9 @@ from app import models, sidebar, task_inputs, url_widgets
 from app.downloadable import Chart
 from app.patching.forced_rows import ForcedRow
 from workbench.core import Edit, Head
+from workbench.io.token_text import token_text
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
-from workbench.models.token_text import token_text
 from workbench.plotting.attention_view import visible
 
 PROMPT = "prompt"

@@ -13,11 +13,11 @@ from transformer_lens.config import TransformerLensConfig
 from workbench.arguments import flag, refusal, text
 from workbench.errors import UsageError
 from workbench.inputs.tokenising import is_unknown
+from workbench.io.token_text import token_text
 from workbench.models.anatomy import find
 from workbench.models.norms import centres, norm_eps
 from workbench.models.projections import bias_of, embedding, projection
 from workbench.models.token_ids import check_ids
-from workbench.models.token_text import token_text
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from workbench import arguments
 from workbench.core import Head
 from workbench.errors import UsageError
-from workbench.models.token_text import token_text
+from workbench.io.token_text import token_text
 from workbench.plotting import style
 from workbench.plotting.attention_view import laid_out, numbered, visible
 from workbench.plotting.charts import Heatmap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.models.token_text import token_text
+from workbench.io.token_text import token_text
 from workbench.testing.tokenizers import merging
 
 
