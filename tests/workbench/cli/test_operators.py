@@ -188,7 +188,7 @@ def test_verbs_swap_and_say_so(run) -> None:
     swap = ("--model", "tiny", "--operator", "0=sliding-window(window=3)", "--operator", "1=lightning")
     operators = {"0": "sliding-window(window=3)", "1": "lightning"}
     code, out, _ = run("patch", "--task", "ioi", "--n", "2", "--edit", "zero", "--no-cache", *swap)
-    assert code == 0 and out.startswith("tiny with sliding-window(window=3) in layer 0 and lightning in layer 1, ioi:")
+    assert code == 0 and out.startswith("tiny with 0=sliding-window(window=3); 1=lightning, ioi:")
     document = json.loads(run("patch", "--task", "ioi", "--n", "2", "--edit", "zero", "--no-cache", *swap, "--json")[1])
     assert document["info"]["operators"] == operators
     model = wb.load("tiny", operators=operators)
@@ -197,14 +197,14 @@ def test_verbs_swap_and_say_so(run) -> None:
     heads = [wb.Head(layer, i) for layer in (0, 1) for i in range(8)]
     assert deltas == {str(head): pytest.approx(sweep.mean_delta[head.layer, head.index], abs=1e-5) for head in heads}
     code, out, _ = run("scores", "--n", "2", "--no-random", "--no-cache", *swap)
-    assert code == 0 and out.startswith("tiny with sliding-window(window=3) in layer 0 and lightning in layer 1:")
+    assert code == 0 and out.startswith("tiny with 0=sliding-window(window=3); 1=lightning:")
 
 
 def test_a_run_names_its_operators_and_is_repeated_with_them(run, tmp_path: Path) -> None:
     out = ("--out", str(tmp_path))
     swap = ("--operator", "0-1=sliding-window(window=4)")
     code, text, _ = run("reproduce", "head-ablation", "--model", "tiny", "--n", "6", *swap, "--no-cache", *out)
-    assert code in (0, 1) and "Model tiny with sliding-window(window=4) in layers 0-1, n = 6." in text
+    assert code in (0, 1) and "Model tiny with 0-1=sliding-window(window=4), n = 6." in text
     (folder,) = tmp_path.iterdir()
     facts = Run.read(folder).facts
     assert facts["config"]["operators"] == {"0-1": "sliding-window(window=4)"}
