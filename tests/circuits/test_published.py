@@ -70,6 +70,6 @@ def test_a_published_circuit_can_be_tried_under_other_operators_but_no_published
     operators = {"0": "lightning", "1": "lightning"}
     model = SimpleNamespace(provenance={"name": "gpt2-medium", "operators": operators})
     study = Study(FINDINGS["faithfulness"], model, {"n": 6, "seed": 0}, Quiet())
-    assert study.model_name == "gpt2-medium with lightning in layers 0-1"
+    assert study.model_name == "gpt2-medium with 0-1=lightning"
     assert published.of_model(study.model_name) is None
     assert circuit_of(study, "published", "ioi", cast(Any, None), 2.0) == published.circuit("gpt2-medium", "ioi")
