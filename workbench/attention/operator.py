@@ -78,6 +78,13 @@ class Operator:
         check_length: how many positions the load-time check needs to see the operator's structure.
         block: of ``causal="block"``: the size of a block.
         check: ``check(settings) -> None`` raises `UsageError` where settings do not go together.
+
+    Examples:
+        >>> from workbench.attention.operator import operator
+        >>> window = operator("sliding-window(window=2)")
+        >>> q = k = torch.zeros(1, 1, 4, 8)
+        >>> window.pattern(q, k, window.call())[0, 0].tolist()[-1]  # [dest, src]
+        [0.0, 0.0, 0.5, 0.5]
     """
 
     name: str

@@ -90,7 +90,7 @@ operator = Operator(
     linear_in_v=lambda settings: settings["p"] == settings["q"] == 2 and not settings["smooth"],
     matrix_axis="none",
     resumes="state",
-    form="memory",
+    form="gradient memory",
     records=("weights", "surprise", "eta", "alpha", "accumulated"),
     efficient=MEMORY.efficient,
     advance=MEMORY.advance,

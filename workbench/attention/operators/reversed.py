@@ -118,6 +118,7 @@ operator = Operator(
     causal="mask",
     row_stochastic=False,
     resumes="no",
+    form="reversed softmax",
     records=("dependency", "selector", "message"),
     matrix=matrix,
     record=record,
