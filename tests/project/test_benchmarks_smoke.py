@@ -20,6 +20,8 @@ from tests.benchmarks import (
     bench_record,
     bench_screen,
     bench_sweep,
+    gpu_parts,
+    on_gpu,
 )
 from tests.benchmarks.subject import PROMPTS, Settings, Subject, pairs_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells
@@ -111,6 +113,40 @@ def test_operators_with_a_state_are_timed_against_softmax(subject):
         assert rows[f"{name}: slope"].bar is not None
     assert rows["block-linear: its state, longest over shortest"].met
     assert {len(seconds) for seconds in result.rounds.values()} == {1}
+
+
+def test_what_needs_a_gpu_runs_on_the_cpu_too_and_is_not_called_verified(tmp_path, capsys):
+    assert on_gpu.main(["--device", "cpu", "--quick", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "on_gpu.json").read_text())
+    lines = {name: part["lines"] for name, part in report["parts"].items()}
+    assert list(lines) == ["forms", "kernels", "sweeps", "statistics", "growth", "sparse", "hooks"]
+    assert all(lines.values())
+    of_kernels = [line for line in lines["kernels"] if line["what"].endswith(": kernel")]
+    assert of_kernels and {line["not_run"] for line in of_kernels} == {"no CUDA device"}
+    assert {line["met"] for line in of_kernels} == {None}
+    assert "not run (no CUDA device)" in capsys.readouterr().out
+
+
+def test_a_wrong_number_on_a_gpu_is_reported_and_the_other_parts_run(tmp_path, monkeypatch, capsys):
+    parts = {
+        "wrong": lambda scale: iter([gpu_parts.Line("z", 2.0, limit=1)]),
+        "broken": lambda scale: iter([1 / 0]),
+        "right": lambda scale: iter([gpu_parts.Line("z", 0.5, limit=1)]),
+    }
+    monkeypatch.setattr(gpu_parts, "PARTS", parts)
+    assert on_gpu.main(["--device", "cpu", "--quick", "--out", str(tmp_path)]) == 1
+    report = json.loads((tmp_path / "on_gpu.json").read_text())["parts"]
+    assert [part["lines"][0]["met"] for part in report.values()] == [False, False, True]
+    assert "ZeroDivisionError" in report["broken"]["lines"][0]["not_run"]
+    assert "NOT all limits are met" in capsys.readouterr().out
+    assert on_gpu.main(["right", "--device", "cpu", "--out", str(tmp_path)]) == 0
+
+
+def test_without_a_gpu_nothing_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert on_gpu.main(["--out", str(tmp_path)]) == 4
+    assert capsys.readouterr().err.startswith("on_gpu: no CUDA device, so nothing was run")
+    assert not list(tmp_path.iterdir())
 
 
 def largest_effect(result: Result) -> float:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.attention.call import Call
+from workbench.attention.gpu_kernels import Kernel
 from workbench.attention.layer import LayerShape, OperatorModule, Settings, State
 from workbench.attention.primitives import softmax_forms
 from workbench.attention.settings import Setting, complete, parse, written
@@ -67,6 +68,7 @@ class Operator:
             dest, src]``; A is then the softmax under that and the model's own mask, with its own caps and sinks.
         matrix: ``matrix(q, k, call) -> A``; softmax forms leave it out.
         efficient: ``efficient(q, k, v, call) -> z`` without A.
+        kernel: of another package, which computes the same on a GPU where it is installed.
         advance: ``advance(k, v, call, state | None) -> state`` after those positions.
         resume: ``resume(q, k, v, state, call) -> z`` of the positions that follow a state, whose batch may be 1.
         finish: ``finish(z, call) -> z`` behind the mixing, position by position.
@@ -109,6 +111,7 @@ class Operator:
     mask: Callable[[Tensor, Tensor, Call], Tensor] | None = None
     matrix: Callable[[Tensor, Tensor, Call], Tensor] | None = None
     efficient: Callable[[Tensor, Tensor, Tensor, Call], Tensor] | None = None
+    kernel: Kernel | None = None
     advance: Callable[[Tensor, Tensor, Call, State | None], State] | None = None
     resume: Callable[[Tensor, Tensor, Tensor, State, Call], Tensor] | None = None
     finish: Callable[[Tensor, Call], Tensor] | None = None
@@ -214,14 +217,17 @@ class BoundOperator:
         call: Call,
         state: State | None = None,
     ) -> Float[Tensor, "batch head dest d_value"]:
-        """z by the efficient form; from a `state` of the positions before, where there is one."""
+        """z by the efficient form or a GPU `kernel`; from a `state` of the positions before, where there is one."""
         operator, earlier = self.operator, k.shape[2] - q.shape[2]
+        kernel = self.kernel(q, k, v, call) if state is None else None
         if operator.advance is not None and operator.resume is not None and (state is not None or earlier):
             if earlier:
                 state = operator.advance(k[:, :, :earlier], v[:, :, :earlier], call.positions(0, earlier), state)
                 k, v, call = k[:, :, earlier:], v[:, :, earlier:], call.positions(earlier)
             assert state is not None
             z = operator.resume(q, k, v, state, call)
+        elif kernel is not None:
+            z = kernel.z(q, k, v, call)
         elif operator.efficient is not None:
             z = operator.efficient(q, k, v, call)
         elif operator.mask is not None:
@@ -229,6 +235,11 @@ class BoundOperator:
         else:
             return self.apply(self.pattern(q, k, call), v, call)
         return z if operator.finish is None else operator.finish(z, call)
+
+    def kernel(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Kernel | None:
+        """The GPU kernel by which `z` computes these, None where it uses the operator's own form."""
+        kernel = self.operator.kernel
+        return kernel if kernel is not None and kernel.computes(q, k, v, call) else None
 
     def explicit(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Float[Tensor, "batch head dest d_value"]:
         """z by the matrix."""

@@ -1,4 +1,4 @@
-"""``workbench doctor``: package versions against their floors, disk space, cache, installed models."""
+"""``workbench doctor``: package versions against their floors, GPU kernels, disk space, cache, installed models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench.cli.answer import Answer, AsJson, table
 
 def doctor(as_json: AsJson = False) -> Answer:
     """Check package versions, disk space, cache and models."""
-    checks = [*_versions(), *_machine(), _cache(), _models()]
+    checks = [*_versions(), *_kernels(), *_machine(), _cache(), _models()]
 
     def show(console: Any) -> None:
         console.print(table(("what", "state", ""), [(c["what"], c["state"], c["note"]) for c in checks]))
@@ -46,6 +46,27 @@ def _versions() -> list[dict[str, str]]:
             continue
         good = need.specifier.contains(version, prereleases=True)
         checks.append(_check(need.name, "ok" if good else "bad", f"{version} ({need.specifier or 'any'})"))
+    return checks
+
+
+def _kernels() -> list[dict[str, str]]:
+    """The extra ``kernels``, which only models on CUDA devices use: what is missing is no fault."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    checks = []
+    for line in metadata.requires("attention-workbench") or ():
+        need = Requirement(line)
+        if need.marker is None or need.marker.evaluate({"extra": ""}) or not need.marker.evaluate({"extra": "kernels"}):
+            continue
+        try:
+            version = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            checks.append(_check(need.name, "none", "GPU kernels: pip install 'attention-workbench[kernels]'"))
+            continue
+        good = need.specifier.contains(version, prereleases=True)
+        checks.append(_check(need.name, "ok" if good else "bad", f"{version} ({need.specifier}), GPU kernels"))
     return checks
 
 

@@ -228,9 +228,9 @@ class HookedModel(Modality, CheckedHooks):
     def kernels(self) -> pd.DataFrame:
         """How each layer's attention was computed when it last ran: ``layer, kernel, why``, a row a layer.
 
-        The kernel is the model's own attention function by name, the operator that was swapped in, or the explicit
-        form, which only layers need whose pattern is edited (of the heads that are edited, where the edit says so), or
-        which resume under a mask.
+        The kernel is the model's own attention function by name, the operator that was swapped in (with the package
+        whose GPU kernel computed it, ``lightning, fla``), or the explicit form, which only layers need whose pattern is
+        edited (of the heads that are edited, where the edit says so), or which resume under a mask.
 
         Examples:
             >>> model = wb.load("tiny")

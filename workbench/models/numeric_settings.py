@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.backends import cuda
 
+from workbench.attention import gpu_kernels
+
 
 def numeric_settings(device: torch.device) -> dict[str, Any]:
     """Precisions, kernels and autocast that a forward on `device` runs with now (JSON-able), in this thread."""
@@ -35,4 +37,5 @@ def numeric_settings(device: torch.device) -> dict[str, Any]:
             cuda.fp16_bf16_reduction_math_sdp_allowed(),
         ],
         "cudnn": [torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark],
+        "operator kernels": gpu_kernels.versions(),
     }

@@ -198,8 +198,10 @@ class _Run:
             explicit.restrict(operator.operator.mask(self.query, key, call), not operator.keeps_causality)
 
         def kernel() -> Tensor:
-            self._note("the layer's caps, sinks or biases are kept" if is_special else "")
-            return explicit.z() if is_special else _positions_first(operator.z(self.query, key, value, call))
+            if is_special:
+                self._note("the layer's caps, sinks or biases are kept")
+                return explicit.z()
+            return self._z(key, value, call)
 
         if not self.edits.on_pattern:
             return kernel()
@@ -238,11 +240,11 @@ class _Run:
 
     def _kernel(self) -> Float[Tensor, "batch dest head d_value"]:
         """z by the efficient form: from the state of the positions before where there is one."""
-        self._note("")
         prefix, n_heads, operator = self.prefix, self.query.shape[1], self.operator
         if prefix is None or operator.operator.advance is None or self.call.padding is not None:
             key, value, gates = self._whole()
-            return _positions_first(operator.z(self.query, key, value, replace(self.call, gates=gates)))
+            return self._z(key, value, replace(self.call, gates=gates))
+        self._note("")
         earlier = replace(self.call, gates=prefix.gates)
         state = operator.advance(expanded(prefix.keys, n_heads), expanded(prefix.values, n_heads), earlier)
         key, value = expanded(self.key, n_heads), expanded(self.value, n_heads)
@@ -255,12 +257,18 @@ class _Run:
             parts.append(operator.z(self.query[rows], key[rows], value[rows], call, of_example))
         return _positions_first(torch.cat(parts))
 
-    def _note(self, why_explicit: str) -> None:
+    def _z(self, key: Tensor, value: Tensor, call: Call) -> Float[Tensor, "batch dest head d_value"]:
+        """z of all keys by the efficient form."""
+        kernel = self.operator.kernel(self.query, key, value, call)
+        self._note("", "" if kernel is None else kernel.package)
+        return _positions_first(self.operator.z(self.query, key, value, call))
+
+    def _note(self, why_explicit: str, package: str = "") -> None:
         if why_explicit:
             note_kernel(self.module, f"{self.operator}, explicit", why_explicit)
         else:
-            resumes = "the run resumes" if self.prefix is not None else "no pattern is edited"
-            note_kernel(self.module, f"{self.operator}", resumes)
+            why = "the run resumes" if self.prefix is not None else "no pattern is edited"
+            note_kernel(self.module, f"{self.operator}, {package}" if package else f"{self.operator}", why)
 
     def _whole(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Keys, values and gates of all positions, one copy a query head."""

@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,29 @@ def test_the_doctor_looks_at_versions_disk_cache_and_models(run: Call, tmp_path:
     assert "tiny" in checks["models"]["note"] and ">=2.10" in checks["torch"]["note"]
     (tmp_path / "user" / "activations" / "index.sqlite").write_bytes(b"")
     assert run("doctor")[0] == 0  # an empty index is built anew
+
+
+def test_the_doctor_says_which_gpu_kernels_are_there(run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = "sys_platform == 'linux' and extra == 'kernels'"
+    needs = [f"{need}; {extra}" for need in ("fla-core[cuda]>=0.6", "natten>=0.21", "another>=1")]
+    needs.append("peft; extra == 'adapters'")
+    versions = {"fla-core": "0.6.0", "another": "0.9"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "requires", lambda name: needs)
+    monkeypatch.setattr(metadata, "version", version)
+    code, document, _ = run("doctor")
+    checks = {check["what"]: (check["state"], check["note"]) for check in document["checks"]}
+    assert checks["fla-core"] == ("ok", "0.6.0 (>=0.6), GPU kernels")
+    assert checks["natten"] == ("none", "GPU kernels: pip install 'attention-workbench[kernels]'")
+    assert checks["another"] == ("bad", "0.9 (>=1), GPU kernels")
+    assert "peft" not in checks and code == 1
+    needs.remove(f"another>=1; {extra}")
+    assert run("doctor")[0] == 0  # what is missing is no fault
 
 
 def test_unfinished_runs_keep_what_they_need_unless_given_up(run: Call) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workbench.attention import gpu_kernels
 from workbench.attention.call import Call
 from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings, State
 from workbench.attention.operator import Operator
@@ -60,6 +61,11 @@ def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     return delta.chunked(q, k, v, _beta(k, call), features=features(call))
 
 
+def kernel(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+    """By flash-linear-attention."""
+    return gpu_kernels.delta_rule(q, without_padding(k, call), v, _beta(k, call), unit=call["unit"])
+
+
 def advance(k: Tensor, v: Tensor, call: Call, state: State | None) -> State:
     """S."""
     return (delta.advance(keys(k, call), v, _beta(k, call), state=None if state is None else state[0]),)
@@ -94,6 +100,7 @@ operator = Operator(
     records=("state", "beta"),
     matrix=matrix,
     efficient=efficient,
+    kernel=gpu_kernels.Kernel("fla", kernel),
     advance=advance,
     resume=resume,
     record=record,

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.attention import gpu_kernels
 from workbench.attention.call import Call
 from workbench.attention.layer import LayerShape, OperatorModule, Project, Settings, State
 from workbench.attention.operator import Operator
 from workbench.attention.operators.delta import features, keys, queries
 from workbench.attention.primitives import delta, gates, recurrence
+from workbench.attention.primitives.visible import without_padding
 from workbench.attention.settings import Setting
 
 
@@ -49,6 +51,11 @@ def matrix(q: Tensor, k: Tensor, call: Call) -> Tensor:
 def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     """In chunks, a triangular solve each."""
     return delta.chunked(q, k, v, *_gates(k, call), features=features(call))
+
+
+def kernel(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+    """By flash-linear-attention."""
+    return gpu_kernels.delta_rule(q, without_padding(k, call), v, *_gates(k, call), unit=call["unit"])
 
 
 def advance(k: Tensor, v: Tensor, call: Call, state: State | None) -> State:
@@ -90,6 +97,7 @@ operator = Operator(
     records=("state", "beta", "g"),
     matrix=matrix,
     efficient=efficient,
+    kernel=gpu_kernels.Kernel("fla", kernel),
     advance=advance,
     resume=resume,
     record=record,

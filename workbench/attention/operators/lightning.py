@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from workbench.attention import gpu_kernels
 from workbench.attention.call import Call
 from workbench.attention.layer import State
 from workbench.attention.operator import Operator
@@ -59,6 +60,11 @@ def matrix(q: Tensor, k: Tensor, call: Call) -> Tensor:
 def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     """In chunks."""
     return recurrence.chunked(q, without_padding(k, call), v, slopes(q.shape[1], call, q))
+
+
+def kernel(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+    """By flash-linear-attention."""
+    return gpu_kernels.decayed_linear(q, without_padding(k, call), v, slopes(q.shape[1], call, q))
 
 
 def advance(k: Tensor, v: Tensor, call: Call, state: State | None) -> State:
@@ -105,6 +111,7 @@ operator = Operator(
     records=("state", "slopes"),
     matrix=matrix,
     efficient=efficient,
+    kernel=gpu_kernels.Kernel("fla", kernel),
     advance=advance,
     resume=resume,
     finish=finish,

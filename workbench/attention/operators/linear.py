@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.attention import gpu_kernels
 from workbench.attention.call import Call
 from workbench.attention.layer import State
 from workbench.attention.operator import Operator
@@ -40,6 +41,19 @@ def matrix(q: Tensor, k: Tensor, call: Call) -> Tensor:
 def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     """In chunks; where attention is not causal, two products."""
     return _read(q, k, v, None, call, call["normalised"])
+
+
+def kernel(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+    """The sums with v by flash-linear-attention, from features in the precision of v; the denominator in float32. (Its
+    own has 10⁻¹⁰ added.)"""
+    kind = recurrence.exact(q)
+    queries = phi(q.to(kind), call).to(v.dtype)
+    keys = without_padding(phi(k.to(kind), call), call).to(v.dtype)
+    sums = gpu_kernels.decayed_linear(queries, keys, v)
+    if not call["normalised"]:
+        return sums
+    total = (queries.to(kind) * keys.to(kind).cumsum(2)).sum(-1, keepdim=True)
+    return recurrence.average(torch.cat([sums.to(kind), total], -1)).to(v.dtype)
 
 
 def advance(k: Tensor, v: Tensor, call: Call, state: State | None) -> State:
@@ -94,6 +108,7 @@ operator = Operator(
     records=("state", "normaliser", "denominator", "dead"),
     matrix=matrix,
     efficient=efficient,
+    kernel=gpu_kernels.Kernel("fla", kernel, fits=lambda q, k, call: call.causal),
     advance=advance,
     resume=resume,
     record=record,

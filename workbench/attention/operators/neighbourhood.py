@@ -9,12 +9,14 @@ Places are counted without padding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.attention import gpu_kernels
 from workbench.attention.call import Call
 from workbench.attention.layer import Settings
 from workbench.attention.operator import Operator
@@ -84,6 +86,39 @@ def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     return torch.cat(parts, 2)
 
 
+def kernel(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+    """By NATTEN."""
+    windows = axes(call)
+    return gpu_kernels.neighbourhood(
+        q,
+        k,
+        v,
+        call.grid or (k.shape[2],),
+        window=tuple(axis.window for axis in windows),
+        stride=tuple(axis.stride for axis in windows),
+        dilation=tuple(axis.dilation for axis in windows),
+        causal=tuple(axis.causal for axis in windows),
+        scale=call.scale,
+    )
+
+
+def fits(q: Tensor, k: Tensor, call: Call) -> bool:
+    """Whether NATTEN computes this: all positions lie on a grid of at most three axes none of which is shorter than its
+    window, nothing else is hidden, and no group of a sequence without end is cut short."""
+    grid, windows = call.grid or (k.shape[2],), axes(call)
+    return (
+        call.visible is None
+        and call.padding is None
+        and not call.before
+        and len(grid) <= 3
+        and math.prod(grid) == k.shape[2]
+        and not (call.causal and call.grid)
+        and (bool(call.grid) or not call.causal or windows[0].stride == 1)
+        and all(axis.window * axis.dilation <= size for axis, size in zip(windows, grid, strict=True))
+        and call.scale != 0  # NATTEN takes 0 for its default
+    )
+
+
 def record(q: Tensor, k: Tensor, v: Tensor, call: Call) -> dict[str, Tensor]:
     """The first and the last place that each position of the grid sees along each axis, ``[position, axis, 2]``; of a
     sequence, without regard to padding."""
@@ -135,6 +170,7 @@ operator = Operator(
     records=("windows",),
     mask=mask,
     efficient=efficient,
+    kernel=gpu_kernels.Kernel("natten", kernel, fits),
     record=record,
     check=check,
     check_length=lambda settings: _largest(settings["window"]) * _largest(settings["dilation"]) + 8,
