@@ -61,12 +61,23 @@ def selected_block(length: int) -> tuple[int, int] | None:
 
 def show_pattern(selection: Selection) -> None:
     """The pattern, with its downloads."""
+    if _has_none(selection.record, selection.head):
+        return
     kind = pattern_kind_widget()
     block = block_widget(len(selection.record))
     title = f"{kind.capitalize()} pattern of head {selection.head}"
     values = pattern_values(selection.record, selection.head, kind)
     chart = pattern_chart(values, selection.record.tokens, title=title, scale=SCALES[kind], block=block)
     show_chart(chart, "pattern", f"pattern-{selection.head}")
+
+
+def _has_none(record: PromptRecord, head: Head) -> bool:
+    """Whether the head has no pattern, which is then said."""
+    if record.has_pattern(head.layer):
+        return False
+    operator = record.model.operators[head.layer]
+    st.caption(escape_markdown(f"Head {head} has no pattern: {operator} has no matrix a head."))
+    return True
 
 
 def destination_slider(record: PromptRecord) -> int:
@@ -80,6 +91,8 @@ def destination_slider(record: PromptRecord) -> int:
 
 def show_attended_tokens(record: PromptRecord, head: Head, dest: int) -> None:
     """The tokens, coloured by the attention that a position pays to each; above a long prompt the strongest."""
+    if _has_none(record, head):
+        return
     row = record.pattern(head)[dest]
     text = coloured(record.tokens, row)
     if len(record) <= MAX_TOKENS_UNSCROLLED:

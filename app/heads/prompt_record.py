@@ -20,7 +20,7 @@ from app.heads import record_scores
 from app.heads.streamed_recording import StreamedRecording
 from workbench.cache import Store, store_of
 from workbench.core import Head
-from workbench.head_scores.in_forward import each_layer
+from workbench.head_scores.in_forward import attends_in_shares, each_layer
 from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.head_scores.through_modules import attributed_through_modules, unembedded
@@ -141,7 +141,7 @@ class PromptRecord:
     @cached_property
     def median_similarity(self) -> float:
         """The median of |cosine| over all pairs of heads."""
-        return float(np.median(np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])))
+        return float(np.nanmedian(np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])))
 
     def next_tokens(self, k: int = 10) -> list[NextToken]:
         """The likeliest next tokens."""
@@ -166,7 +166,14 @@ class PromptRecord:
     def _site(self, site: str, layer: int) -> Tensor:
         return self._source.read([self.model.hook_name(site, layer)], 0)[0]
 
+    def has_pattern(self, layer: int) -> bool:
+        """Whether the layer's heads have patterns: an operator that was swapped in may have no matrix."""
+        return f"blocks.{layer}.attn.hook_pattern" in self.model.hook_dict
+
     def _patterns(self, layer: int) -> Float[Tensor, "head dest src"]:
+        """NaN where there are none."""
+        if not self.has_pattern(layer):
+            return torch.full((1, 1, 1), torch.nan).expand(self.model.n_heads, len(self.ids), len(self.ids))
         return at_least_float32(self._site("pattern", layer))
 
     def _recorded(
@@ -174,7 +181,8 @@ class PromptRecord:
     ) -> Source:
         """The recording of the prompt; each layer is shown to the scorer where it is computed now."""
         model, layers = self.model, range(self.model.n_layers)
-        hooks = [model.hook_name(site, i) for site in ("pattern", "v", "z") for i in layers]
+        hooks = [model.hook_name("pattern", i) for i in layers if self.has_pattern(i)]
+        hooks += [model.hook_name(site, i) for site in ("v", "z") for i in layers]
         hooks.append(model.hook_name("resid_post", layers[-1]))
         ids = unpaired(model, [self.ids]).clean[0]
         if identity is None:
@@ -195,7 +203,9 @@ class PromptRecord:
             each_layer(model, self.ids[None], scorer.see, scorer.taps(model))
         for layer in layers:
             if layer not in scorer:
-                scorer.add_pattern(layer, self._patterns(layer)[None])
+                shares = attends_in_shares(model, layer)
+                A = self._patterns(layer)[None]
+                scorer.add_pattern(layer, A if shares else torch.full_like(A, torch.nan))
         first, second = self.logits.topk(2).indices.tolist()
         z = torch.stack([scorer.last_z[i] for i in layers])[None]
         mean_values = torch.stack([scorer.mean_values[i] for i in layers])[None]

@@ -11,7 +11,6 @@ import streamlit as st
 from app import models, sidebar
 from app.heads.prompt_record import PromptRecord
 from workbench.core import Head
-from workbench.errors import UsageError
 
 #: Prompt records that stay in memory.
 MAX_RECORDS = 8
@@ -48,17 +47,7 @@ def sidebar_selection() -> Selection:
 
 
 def prompt_record(model_name: str, ids: Sequence[int]) -> PromptRecord:
-    """The record of a prompt on a model.
-
-    Raises:
-        UsageError: a layer's operator has no pattern to show.
-    """
-    for layer, bound in models.load(model_name).operators.items():
-        if not bound.has_pattern:
-            raise UsageError(
-                f"Operators: {bound} in layer {layer} has no matrix of each head, and this page shows patterns. Choose "
-                "another operator, or open Patching."
-            )
+    """The record of a prompt on a model."""
     return _prompt_record(model_name, tuple(ids))
 
 

@@ -115,11 +115,16 @@ def test_wrong_operators_are_one_line_and_the_side_bar_stays(app: AppTest) -> No
     assert not app.error and app.query_params["operators"] == "0=softmax"
 
 
-def test_a_layer_without_a_pattern_is_one_line(app: AppTest) -> None:
-    app.query_params.update({"operators": "0=mlp"})
+def test_a_head_without_a_pattern_says_so_and_the_rest_of_the_page_stays(app: AppTest) -> None:
+    app.query_params.update({"operators": "0=mlp", "head": "0.3", "score": "direct_logit_attribution"})
     app.run()
-    (error,) = app.error
-    assert not app.exception and "mlp in layer 0 has no matrix" in error.value.replace("\\", "")
+    assert not app.exception and not app.error
+    said = "Head 0.3 has no pattern: mlp has no matrix a head."
+    assert said in [caption.value.replace("\\", "") for caption in app.caption]
+    model = wb.swap(wb.load("tiny"), {0: "mlp"}, cache=False)
+    record = PromptRecord(model, model.to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
+    np.testing.assert_allclose(values(grids(app)["grid"]), record.scores["direct_logit_attribution"], atol=1e-4)
+    assert np.isnan(record.scores["locality"][0]).all() and np.isfinite(record.scores["locality"][1]).all()
 
 
 def test_jobs_of_the_page_name_the_operators(app: AppTest, queue: Queue) -> None:

@@ -241,8 +241,11 @@ def test_a_screen_ranks_the_heads_of_the_swapped_model(operator: str) -> None:
 
 
 def test_scores_of_a_swapped_model() -> None:
-    """Of a layer with a matrix they are those of its patterns; of one without, the pattern scores are NaN."""
+    """Of a layer whose rows are shares they are those of its patterns; of another's the pattern scores are NaN."""
     model = wb.load("tiny")
+    signed = wb.scores_on(wb.swap(model, {0: "lightning"}, cache=False), wb.task("ioi", n=2), cache=False)
+    assert np.isnan(signed["entropy"][0]).all() and np.isfinite(signed["entropy"][1]).all()
+    assert np.isfinite(signed["direct_logit_attribution"]).all()
     swapped_model = wb.swap(model, {0: "moneta", 1: "sliding-window(window=3)"}, cache=False)
     for scores in (
         wb.scores_on(swapped_model, wb.task("ioi", n=4), cache=False),
@@ -250,3 +253,13 @@ def test_scores_of_a_swapped_model() -> None:
     ):
         assert np.isnan(scores["locality"][0]).all()
         assert np.allclose(scores["locality"][1], 1, atol=1e-5)  # all of it within the five nearest
+
+
+def test_an_operator_that_counts_from_the_first_position_refuses_padding_there() -> None:
+    model = swapped("llama", "sliding-window(window=3, sinks=1)")
+    ids = torch.randint(3, VOCABULARY, (1, 8), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    mask[:, -2:] = 0
+    assert torch.allclose(model(ids, attention_mask=mask)[0, :6], model(ids[:, :6])[0], atol=1e-4)
+    with pytest.raises(wb.WorkbenchError, match=r"counts positions from the first\. Pad on the right"):
+        model(ids, attention_mask=mask.flip(1))

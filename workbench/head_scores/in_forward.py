@@ -62,8 +62,9 @@ def each_pattern(
     layers: Sequence[int],
     see: Callable[[int, Float[Tensor, "batch head dest src"]], object],
 ) -> None:
-    """Run the layers once and hand the patterns of some of them, at least in float32, to `see`, one layer at a time. A
-    layer whose operator has no matrix has a pattern of NaN."""
+    """Run the layers once and hand the patterns of some of them, at least in float32, to `see`, one layer at a time. Of
+    a layer whose operator has no matrix, or one whose rows are no shares of attention, it is handed NaN: entropies and
+    masses of such rows mean nothing."""
 
     def tap(layer: int) -> Tap:
         def show(A: Tensor) -> None:
@@ -71,15 +72,20 @@ def each_pattern(
 
         return show
 
-    hooks = {layer: f"blocks.{layer}.attn.hook_pattern" for layer in layers}
     nothing = torch.full((1, 1, 1, 1), torch.nan).expand(len(ids), model.n_heads, ids.shape[1], ids.shape[1])
     for layer in layers:
-        if hooks[layer] not in model.hook_dict:
+        if not attends_in_shares(model, layer):
             see(layer, nothing)
-    layers = [layer for layer in layers if hooks[layer] in model.hook_dict]
+    layers = [layer for layer in layers if attends_in_shares(model, layer)]
     if layers:
-        with model.state_put_back(), model.running({hooks[layer]: tap(layer) for layer in layers}):
+        with model.state_put_back(), model.running({model.hook_name("pattern", layer): tap(layer) for layer in layers}):
             model.run_layers(ids.to(model.device))
+
+
+def attends_in_shares(model: Any, layer: int) -> bool:
+    """Whether the rows of a layer's patterns are shares: not negative, and with a sum of one (less what sinks take)."""
+    operator = model.operators.get(layer)
+    return operator is None or (operator.has_pattern and bool(operator.declared("row_stochastic")))
 
 
 def of_each_layer(

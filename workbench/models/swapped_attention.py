@@ -304,7 +304,13 @@ class _Run:
         elif mask.shape[2] < mask.shape[3] and self.has_window:
             return None
         seen = _is_seen(mask).any(1).any(1)
-        return None if bool(seen.all()) else seen.expand(self.query.shape[0], -1)
+        if bool(seen.all()):
+            return None
+        if not self.operator.declared("shift_invariant") and not bool(seen[:, 0].all()):
+            raise HookError(
+                f"{self.operator} counts positions from the first. Pad on the right, or run without padding."
+            )
+        return seen.expand(self.query.shape[0], -1)
 
 
 def _is_seen(mask: Tensor) -> Bool[Tensor, "batch_or_1 head_or_1 dest src"]:
