@@ -4,6 +4,7 @@ window is what Hugging Face computes of a configuration that has one."""
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,18 @@ def test_an_operator_that_counts_from_the_first_position_refuses_padding_there()
     assert torch.allclose(model(ids, attention_mask=mask)[0, :6], model(ids[:, :6])[0], atol=1e-4)
     with pytest.raises(wb.WorkbenchError, match=r"counts positions from the first\. Pad on the right"):
         model(ids, attention_mask=mask.flip(1))
+
+
+def test_two_threads_run_one_swapped_model() -> None:
+    """Gates are of the run's own input, also where the modules are called without the model's lock."""
+    model = swapped("llama", "gated-delta")
+    rows = [torch.randint(3, VOCABULARY, (1, 9 + i), generator=torch.Generator().manual_seed(i)) for i in range(8)]
+    with torch.no_grad():
+        expected = [model.hf(ids).logits for ids in rows]
+
+        def run(ids: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                return model.hf(ids).logits
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(map(torch.equal, pool.map(run, rows * 5), expected * 5))

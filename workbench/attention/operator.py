@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -159,7 +158,7 @@ class BoundOperator:
         value = getattr(self.operator, name)
         return value(self.settings) if callable(value) else value
 
-    @cached_property
+    @property
     def causal(self) -> Causal:
         return self.declared("causal")
 

@@ -7,6 +7,7 @@ that was only read leaves z as the layer's kernel gives it, bit for bit; an edit
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -53,10 +54,12 @@ class ExplicitAttention:
         window = arguments.get("sliding_window")
         #: Whether the layer hides nothing but later positions, where it is causal.
         self.is_plain = mask is None and window is None
-        if mask is None:
-            mask = reference_attention.visible(dest, src, is_causal(module, arguments), window, query.device)
+        self._mask, self._default = (
+            mask,
+            partial(reference_attention.visible, dest, src, is_causal(module, arguments), window, query.device),
+        )
         scaling, bias = arguments.get("scaling"), arguments.get("position_bias")
-        self.edits, self.query, self.sources, self.mask = edits, query, sources, mask
+        self.edits, self.query, self.sources = edits, query, sources
         self.scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         self.bias = None if bias is None else bias[:, :, -dest:]
         self.softcap, self.sinks = arguments.get("softcap"), arguments.get("s_aux")
@@ -64,10 +67,15 @@ class ExplicitAttention:
         #: Of which heads the taps changed the pattern.
         self.changed = ""
 
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """What is added to the scores, or which sources are visible; made where it is needed."""
+        return self._default() if self._mask is None else self._mask
+
     @property
     def has_bias(self) -> bool:
         """Whether something is added to the scores that hides nothing."""
-        mask = self.mask
+        mask = self._mask
         if self.bias is not None or mask is None or mask.dtype == torch.bool:
             return self.bias is not None
         return bool(((mask != 0) & (mask > HIDDEN)).any())

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -21,14 +20,12 @@ from workbench.attention.operator import BoundOperator
 from workbench.errors import UsageError
 from workbench.models.attention_edits import expanded
 from workbench.models.layer_arguments import without_caches
+from workbench.models.layer_run import run_of
 from workbench.models.resumable import StopForward
 from workbench.models.swapped_attention import SwappedOperator
 
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
-
-#: First layers → what entered them in the run that is going on.
-_ENTERED: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
 
 class FixedStream(OperatorModule):
@@ -85,18 +82,15 @@ def _embeddings(model: HookedModel, like: Tensor, generator: torch.Generator) ->
 class EmbeddingReader(OperatorModule):
     """Queries and keys of the input's token embeddings, noted before the layer runs."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._noted: list[tuple[Tensor, Tensor]] = []
-
     def note(self, q: Tensor, k: Tensor) -> None:
         """Queries and keys, ``[batch, head, pos, d]``."""
-        self._noted[:] = [(q.transpose(1, 2), k.transpose(1, 2))]
+        run_of(self).read = q.transpose(1, 2), k.transpose(1, 2)
 
     def gates(self, x: Tensor, project: Any) -> dict[str, Tensor]:
-        if not self._noted:
+        run = run_of(self)
+        if run.read is None:
             raise UsageError("fixed-qk(form='static') reads token embeddings: its layer does not run alone.")
-        q, k = self._noted.pop()
+        (q, k), run.read = run.read, None
         return {"q": q, "k": k}
 
 
@@ -110,19 +104,19 @@ def read_embeddings(first_layer: nn.Module, layer: nn.Module, swapped: SwappedOp
 
 
 def _note_entering(first_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    _ENTERED[first_layer] = args[0] if args else kwargs["hidden_states"]
+    run_of(first_layer).entering = args[0] if args else kwargs["hidden_states"]
 
 
 def _note_queries_and_keys(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     first_layer, swapped = layer.__dict__["workbench_embeddings"]
-    reader, entered = swapped.own, _ENTERED.get(first_layer)
-    if swapped.reading is not None or entered is None:  # the call below
+    reader, entered, run = swapped.own, run_of(first_layer).entering, run_of(swapped)
+    if run.reading is not None or entered is None:  # the call below
         return
     others, named = without_caches(args[1:]), without_caches(kwargs)
     named.pop("hidden_states", None)
-    swapped.reading = reader.note
+    run.reading = reader.note
     try:
         with suppress(StopForward):  # the forward itself: hooks on the layer are for the stream that it gets
             layer.forward(entered, *others, **named)
     finally:
-        swapped.reading = None
+        run.reading = None

@@ -5,7 +5,7 @@ Softmax forms keep what the family does besides: its mask, its caps and its sink
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from workbench.models.anatomy import Anatomy
 from workbench.models.attention_edits import AttentionEdits, AttentionInputs, expanded, tapped_heads, tapped_site
 from workbench.models.explicit_attention import ExplicitAttention, is_causal, with_gradient_of
 from workbench.models.kernel_notes import note_kernel
+from workbench.models.layer_run import run_of
 from workbench.models.reference_attention import HIDDEN, visible
 from workbench.models.resumable import StopForward
 
@@ -51,11 +52,6 @@ class SwappedOperator(nn.Module):
         own: what the operator has of its own there.
     """
 
-    #: What enters the attention module in the run that is going on.
-    x: Float[Tensor, "batch pos d_model"] | None
-    #: While the layer is called for its queries and keys alone: what takes them.
-    reading: Callable[[Tensor, Tensor], None] | None
-
     def __init__(
         self,
         operator: BoundOperator,
@@ -67,13 +63,13 @@ class SwappedOperator(nn.Module):
         super().__init__()
         self.operator, self.shape, self.anatomy = operator, shape, anatomy
         self.context, self.own = context, own
-        self.x, self.reading = None, None
 
     def gates(self, module: nn.Module) -> dict[str, Tensor]:
         """What the operator has at each position of this run."""
-        if self.own is None or self.x is None:
-            return {}
-        return self.own.gates(self.x, lambda name, x: self.projected(module, name, x))
+        x = run_of(self).x
+        return (
+            {} if self.own is None or x is None else self.own.gates(x, lambda name, x: self.projected(module, name, x))
+        )
 
     def data(self) -> dict[str, Tensor]:
         """What does not depend on the input."""
@@ -134,8 +130,8 @@ def swapped_attention(
 ) -> tuple[Float[Tensor, "batch dest head d_value"], None]:
     """What `workbench.models.attention_hook.hooked_attention` does in a layer with another operator."""
     n_heads, prefix = query.shape[1], edits.prefix
-    if swapped.reading is not None:
-        swapped.reading(query, expanded(key, n_heads))
+    if (reading := run_of(swapped).reading) is not None:
+        reading(query, expanded(key, n_heads))
         raise StopForward
     query = tapped_heads(edits, "q", query)
     key = tapped_heads(edits, "k", expanded(key, n_heads, "k" in edits.expand))
@@ -191,7 +187,7 @@ class _Run:
         explicit, operator = self.explicit, self.operator
         key, value, gates = self._whole()
         is_special = explicit.softcap is not None or explicit.sinks is not None or explicit.has_bias
-        visible = None if explicit.mask is None or self._is_causality() else _is_seen(explicit.mask)
+        visible = None if self._is_causality() or explicit.mask is None else _is_seen(explicit.mask)
         call = replace(self.call, gates=gates, visible=visible if operator.keeps_causality else None)
         if self.edits.on_pattern or is_special:
             assert operator.operator.mask is not None
@@ -286,8 +282,8 @@ class _Run:
 
     def _is_causality(self) -> bool:
         """Whether the layer's mask hides later positions and nothing else."""
-        mask = self.explicit.mask
-        if self.explicit.is_plain or mask is None:
+        mask = None if self.explicit.is_plain else self.explicit.mask
+        if mask is None:
             return True
         dest, src = mask.shape[-2:]
         seen = visible(dest, src, self.call.causal, None, mask.device)
@@ -296,8 +292,8 @@ class _Run:
     def _padding(self) -> Bool[Tensor, "batch src"] | None:
         """A key is padding where no destination at all sees it: a window hides keys from the last ones, too. Some rows
         alone tell only where there is no window."""
-        mask, prefix = self.explicit.mask, self.prefix
-        if self.explicit.is_plain or mask is None:
+        mask, prefix = None if self.explicit.is_plain else self.explicit.mask, self.prefix
+        if mask is None:
             return None
         if prefix is not None and prefix.mask is not None:
             mask = prefix.of_rows(prefix.mask)

@@ -15,6 +15,7 @@ from torch import nn
 
 from workbench.attention.operator import BoundOperator
 from workbench.models import attention_hook, sdpa_attention
+from workbench.models.layer_run import run_of
 from workbench.models.swapped_attention import CHILD, SwappedOperator, operator_of
 
 #: Set on the classes made here: the module's own.
@@ -57,12 +58,13 @@ def _with_operator(own: type[nn.Module]) -> type[nn.Module]:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         swapped = operator_of(self)
         assert swapped is not None
-        swapped.x = args[0] if args else kwargs.get("hidden_states")
+        run = run_of(swapped)
+        run.x = args[0] if args else kwargs.get("hidden_states")
         try:
             with _answered(self):
                 return own.forward(self, *args, **kwargs)
         finally:
-            swapped.x = None
+            run.x = None
 
     members = {"forward": forward, "__module__": own.__module__, "__qualname__": own.__qualname__, OWN_CLASS: own}
     return type(own.__name__, (own,), members)
