@@ -279,3 +279,26 @@ def test_two_threads_run_one_swapped_model() -> None:
 
         with ThreadPoolExecutor(4) as pool:
             assert all(map(torch.equal, pool.map(run, rows * 5), expected * 5))
+
+
+def test_a_gate_goes_in_beside_the_identity_mixer_and_says_so() -> None:
+    """With a gate of one half, z is half of the head's own value."""
+    gate = wb.Operator(
+        name="half",
+        version=1,
+        source="this test",
+        status="control",
+        role="gate",
+        causal="token",
+        ignores=("q", "k"),
+        matrix_axis="channel",
+        row_stochastic=False,
+        form="position-wise",
+        matrix=lambda q, k, call: torch.eye(q.shape[2], k.shape[2]).expand(*q.shape[:2], q.shape[3], -1, -1) / 2,
+        efficient=lambda q, k, v, call: v[:, :, v.shape[2] - q.shape[2] :] / 2,
+    )
+    with pytest.warns(UserWarning, match=r"half is a gate: .* identity mixer, so that no position of layer 1 attends"):
+        model = wb.swap(hooked("llama"), {1: gate}, cache=False)
+    _, cache = model.run_with_cache(paired(1).clean[0][None])
+    v = cache["blocks.1.attn.hook_v"].repeat_interleave(model.n_heads // model.n_kv_heads, 2)
+    assert torch.equal(cache["blocks.1.attn.hook_z"], v / 2)

@@ -58,6 +58,13 @@ def check_operators(model: HookedModel, store: Store | None) -> None:
             stacklevel=4,
         )
     for bound in dict.fromkeys(model.operators.values()):
+        if bound.operator.role == "gate":
+            layers = [layer for layer, other in model.operators.items() if other == bound]
+            warnings.warn(
+                f"{bound} is a gate: it goes in beside the identity mixer, so that no position of {of_layers(layers)} "
+                "attends to another.",
+                stacklevel=4,
+            )
         layers = [layer for layer, other in model.operators.items() if other == bound and dropped[layer]]
         if layers:
             what = " and ".join(dict.fromkeys(x for layer in layers for x in dropped[layer]))
