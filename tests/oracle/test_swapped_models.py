@@ -302,3 +302,13 @@ def test_a_gate_goes_in_beside_the_identity_mixer_and_says_so() -> None:
     _, cache = model.run_with_cache(paired(1).clean[0][None])
     v = cache["blocks.1.attn.hook_v"].repeat_interleave(model.n_heads // model.n_kv_heads, 2)
     assert torch.equal(cache["blocks.1.attn.hook_z"], v / 2)
+
+
+def test_another_operator_replaces_one_that_read_token_embeddings() -> None:
+    model, ids = hooked("llama"), paired(1).clean[0][None]
+    static = swapped("llama", "fixed-qk(form=static)", 1)
+    again = wb.swap(static, {1: "softmax"}, cache=False)
+    calls: list[int] = []
+    with again.running({"blocks.1.attn.hook_q": lambda x: calls.append(1)}):
+        assert torch.equal(again.hf(ids).logits, model(ids))
+    assert len(calls) == 1 and not torch.equal(static(ids), model(ids))

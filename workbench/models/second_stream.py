@@ -110,7 +110,8 @@ def _note_entering(first_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[s
 def _note_queries_and_keys(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     first_layer, swapped = layer.__dict__["workbench_embeddings"]
     reader, entered, run = swapped.own, run_of(first_layer).entering, run_of(swapped)
-    if run.reading is not None or entered is None:  # the call below
+    replaced = all(module is not swapped for module in layer.modules())
+    if replaced or run.reading is not None or entered is None:  # the call below
         return
     others, named = without_caches(args[1:]), without_caches(kwargs)
     named.pop("hidden_states", None)
