@@ -140,6 +140,13 @@ def test_pairs_that_are_not_counted_are_a_bound() -> None:
     assert bound["at_most"] and bound["pairs"] == 128 * 129 // 2
 
 
+def test_masks_of_long_prompts_are_not_counted(run) -> None:
+    code, _, err = run("operators", "sliding-window", "--cost", "--length", "1000000")
+    assert code == 2 and "expected at most 65,536, because the pairs in the mask" in err
+    code, out, _ = run("operators", "lightning", "--cost", "--length", "1000000")
+    assert code == 0 and "1000000" in out
+
+
 def test_a_grid_says_how_many_positions_it_has() -> None:
     (row,) = operator_cost("joint-block", 32)
     trial = OPERATORS["joint-block"].trial(1, 32)

@@ -16,8 +16,8 @@ from workbench.attention.cost.report import report
 from workbench.attention.operator import BoundOperator, LayerShape, Operator, operator
 from workbench.errors import WorkbenchError
 
-#: Rows of a mask that are counted at once, and entries of one that is counted as a whole.
-ROWS, LARGEST = 256, 1 << 29
+#: Rows of a mask that are counted at once, entries of one that is counted as a whole, and the longest that is counted.
+ROWS, LARGEST, LONGEST = 256, 1 << 29, 1 << 16
 #: What operators call the positions of a block.
 _BLOCKS = ("block", "chunk", "key_block")
 
@@ -100,6 +100,8 @@ def attended_pairs(bound: BoundOperator, length: int, call: Call, shape: LayerSh
     """
     mask = bound.operator.mask
     assert mask is not None
+    if length > LONGEST:
+        raise refusal("length", length, f"at most {LONGEST:,}", because=f"the pairs in the mask of {bound} are counted")
     rng = torch.Generator().manual_seed(0)
     q, k = (torch.randn(1, shape.n_heads, length, shape.d_head, generator=rng) for _ in range(2))
     by_row = bound.causal in ("model", "token") and not call.grid
