@@ -119,8 +119,8 @@ def test_a_head_without_a_pattern_says_so_and_the_rest_of_the_page_stays(app: Ap
     app.query_params.update({"operators": "0=mlp", "head": "0.3", "score": "direct_logit_attribution"})
     app.run()
     assert not app.exception and not app.error
-    said = "Head 0.3 has no pattern: mlp has no matrix a head."
-    assert said in [caption.value.replace("\\", "") for caption in app.caption]
+    message = "Head 0.3 has no pattern: mlp has no matrix a head."
+    assert message in [caption.value.replace("\\", "") for caption in app.caption]
     model = wb.swap(wb.load("tiny"), {0: "mlp"}, cache=False)
     record = PromptRecord(model, model.to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
     np.testing.assert_allclose(values(grids(app)["grid"]), record.scores["direct_logit_attribution"], atol=1e-4)

@@ -187,7 +187,7 @@ def test_a_disk_that_is_full_costs_nothing_but_memory(tmp_path: Any, monkeypatch
     torch.testing.assert_close(torch.tensor(record.scores["sink"]).double(), sinks, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("operator", ["sliding-window(window=4)", "lightning(norm=False)"])
+@pytest.mark.parametrize("operator", ["sliding-window(window=4)", "uniform"])
 def test_layers_with_another_operator_are_scored_by_that_ones_matrix(operator: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the operator drops

@@ -81,6 +81,7 @@ class Operator:
         check: ``check(settings) -> None`` raises `UsageError` where settings do not go together.
 
     Examples:
+        >>> import torch
         >>> from workbench.attention.operator import operator
         >>> window = operator("sliding-window(window=2)")
         >>> q = k = torch.zeros(1, 1, 4, 8)
@@ -134,7 +135,7 @@ class Operator:
         return BoundOperator(self, settings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BoundOperator:
     """An operator with its settings. ``str()`` is what a user types for it."""
 
@@ -143,6 +144,9 @@ class BoundOperator:
 
     def __str__(self) -> str:
         return written(self.operator.name, self.settings, self.operator.settings)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __hash__(self) -> int:
         return hash(self.plain)

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from workbench import arguments
 from workbench.errors import UnknownName, UsageError
 
+#: No size is larger.
+LARGEST = 2**31
+
 Kind = Literal["whole number", "number", "flag", "word", "sizes", "flags"]
 
 
@@ -52,6 +55,8 @@ class Setting:
         if self.kind == "number":
             return arguments.number(name, value, above=self.above, at_least=self.at_least, at_most=self.at_most)
         low, high = (None if bound is None else int(bound) for bound in (self.at_least, self.at_most))
+        if isinstance(value, int) and value > LARGEST:
+            raise arguments.refusal(name, value, f"a whole number of at most {LARGEST:,}")
         if self.kind == "sizes" and isinstance(value, list | tuple):
             if not value:
                 raise arguments.refusal(name, value, "a whole number, or one for each axis of the grid")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -16,10 +17,11 @@ Tap = Callable[[Tensor], Tensor | None]
 
 @dataclass(frozen=True)
 class PartialTap:
-    """A tap on some heads, and some destinations, of a pattern or of scores: only these are computed explicitly, and
-    it gets and returns ``[batch, of heads, of rows, src]``.
+    """A tap on some heads, and some destinations, of a pattern or of scores, so that only these need to be computed.
+    Called with a whole pattern it gets, and changes, its part of it.
 
     Attributes:
+        tap: gets and returns ``[batch, of heads, of rows, src]``.
         heads: which heads, None for all. rows: which destination positions of the whole input, None for all.
     """
 
@@ -27,8 +29,21 @@ class PartialTap:
     heads: tuple[int, ...] | None = None
     rows: tuple[int, ...] | None = None
 
-    def __call__(self, x: Tensor) -> Tensor | None:
-        return self.tap(x)
+    def __call__(self, x: Shaped[Tensor, "batch head dest src"]) -> Tensor | None:
+        heads, rows = self.indices(x)
+        new = self.tap(x[:, heads[:, None], rows])
+        if new is None:
+            return None
+        x = x.clone()
+        x[:, heads[:, None], rows] = new
+        return x
+
+    def indices(self, x: Shaped[Tensor, "batch head dest src"]) -> tuple[Tensor, Tensor]:
+        """Its heads and rows among those of a whole pattern, whose destinations are the last of the sources."""
+        first = x.shape[3] - x.shape[2]
+        heads = range(x.shape[1]) if self.heads is None else self.heads
+        rows = range(x.shape[2]) if self.rows is None else [row - first for row in self.rows]
+        return torch.tensor(list(heads)), torch.tensor(list(rows))
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from workbench.errors import HookError
 from workbench.models import reference_attention
-from workbench.models.attention_edits import AttentionEdits
+from workbench.models.attention_edits import AttentionEdits, PartialTap
 from workbench.models.prefix_attention import Prefix
 from workbench.models.reference_attention import HIDDEN
 
@@ -101,7 +101,7 @@ class ExplicitAttention:
     def edited(self, kernel: Callable[[], Z]) -> Z:
         """z after the taps on the scores and the pattern; what they leave alone is as `kernel` gives it."""
         heads, rows = self.edits.parts()
-        if rows is None and heads is not None and len(heads) == self.query.shape[1]:
+        if rows is None and heads == tuple(range(self.query.shape[1])):
             heads = None
         sub = self if heads is None and rows is None else self._part(heads, rows)
         changes = _Changes(self.edits)
@@ -168,6 +168,8 @@ class _Changes:
 
     def tap(self, site: str, x: Tensor) -> Tensor:
         tap = self.edits.taps.get(site)
+        if isinstance(tap, PartialTap) and self.edits.parts() != (None, None):  # x is its part already
+            tap = tap.tap
         new = None if tap is None else tap(x)
         if new is None:
             return x

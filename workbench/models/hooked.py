@@ -263,6 +263,8 @@ class HookedModel(Modality, CheckedHooks):
             parts = {hook.split(".", 2)[2] for hook in self.hook_dict if hook.startswith("blocks.0.")}
             short = {s for s in SITES if f"blocks.{layer}.{SITES[s]}" in self.hook_dict} | parts
             hint = "This model has no such site." if site in SITES else ""
+            if layer in self.operators and part in ("attn.hook_pattern", "attn.hook_attn_scores"):
+                hint = f"Layer {layer} attends by {self.operators[layer]}, which has none."
             raise UnknownName("site", site, short, hint, argument="site")
         return name
 

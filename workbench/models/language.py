@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -25,6 +26,7 @@ from workbench.models.projections import is_plain
 from workbench.models.prompts import prepare
 from workbench.models.proofs import next_length
 from workbench.models.resumable_layers import LayersRun
+from workbench.models.swapped_attention import operator_of
 from workbench.models.token_ids import check_mask
 from workbench.models.transformer_lens_api import TransformerLensTools
 from workbench.models.unsupported import require_decoder, require_parts, require_sizes
@@ -176,6 +178,9 @@ class HookedLM(TransformerLensTools, HookedModel):
 
     def trial(self) -> Int[Tensor, "batch pos"]:
         longest = getattr(self.config, "max_position_embeddings", None) or 2**24
+        children = filter(None, map(operator_of, self.attentions))
+        if grids := [x.context for x in children if x.context.grid]:  # they fix the length
+            return self._random_ids(math.prod(grids[0].grid) + grids[0].before)
         lengths = [bound.check_length for bound in self.operators.values()]
         return self._random_ids(max([TRIAL_LENGTH, *(min(length, longest) for length in lengths)]))
 

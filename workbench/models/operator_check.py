@@ -43,6 +43,10 @@ def check_operators(model: HookedModel, store: Store | None) -> None:
             run = WatchedRun.of(model, inputs)
             _compute_what_they_say(model, run)
             verdict = prove_resumption(model, inputs, base=run)
+        if model.causal and model.position_keeps_earlier and not verdict.causal:
+            raise UnsupportedModel(
+                f"{_list(model)} lets positions see later ones, although it is declared causal. Declare causal='no'."
+            )
         dropped = {
             layer: drops(model.operators[layer], run.layers.attention_inputs[layer]) for layer in model.operators
         }

@@ -22,6 +22,7 @@ from workbench.models.layer_arguments import cut_argument, each_tensor, without_
 from workbench.models.pattern_formula import PatternFormula, formula_of
 from workbench.models.prefix_attention import Prefix
 from workbench.models.resumable import StopForward, Stream, Tap, TapsFrom
+from workbench.models.swapped_attention import operator_of
 
 if TYPE_CHECKING:
     from workbench.cache import Store
@@ -89,8 +90,9 @@ class ResumableLayers:
 
     @property
     def by_block(self) -> bool:
-        """Whether a layer's operator attends to all of a block, later positions among them."""
-        return any(operator.block > 1 for operator in self.model.operators.values())
+        """Whether a layer's operator attends to all of a block, later positions among them, or needs all of a grid."""
+        children = filter(None, map(operator_of, self.model.attentions))
+        return any(child.operator.block > 1 or child.context.grid for child in children)
 
     def first_changed(self, position: int) -> int:
         """The first position that a change at a position can reach, in a causal model."""
@@ -111,8 +113,8 @@ class ResumableLayers:
             base.streams.append(output[0] if isinstance(output, tuple) else output)
             base.rest = output[1:] if isinstance(output, tuple) else None
 
-        try:
-            with torch.no_grad(), model.state_put_back(), model.running((taps or {}).get(0, {}), edits):
+        with torch.no_grad(), model.lock, model.state_put_back(), model.running((taps or {}).get(0, {}), edits):
+            try:
                 # Registered after the taps, so that they see the layer's input after the taps.
                 handles += [
                     model.layer(i).register_forward_pre_hook(capture_input, with_kwargs=True)
@@ -120,9 +122,9 @@ class ResumableLayers:
                 ]
                 handles.append(model.layer(self.n_layers - 1).register_forward_hook(capture_output))
                 model.run_layers(base.inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+            finally:  # before another thread may run the model
+                for handle in handles:
+                    handle.remove()
         return base
 
     def truncate(self, base: LayersRun, length: int) -> LayersRun:
@@ -135,12 +137,13 @@ class ResumableLayers:
             embedded.append(args[0] if args else kwargs["hidden_states"])
             raise StopForward
 
-        handle = self.model.layer(0).register_forward_pre_hook(capture_input, with_kwargs=True)
-        try:
-            with torch.no_grad(), self.model.lock, self.model.state_put_back(), suppress(StopForward):
-                self.model.run_layers(inputs.to(self.model.device))
-        finally:
-            handle.remove()
+        with torch.no_grad(), self.model.lock, self.model.state_put_back():
+            handle = self.model.layer(0).register_forward_pre_hook(capture_input, with_kwargs=True)
+            try:
+                with suppress(StopForward):
+                    self.model.run_layers(inputs.to(self.model.device))
+            finally:  # before another thread may run the model
+                handle.remove()
         return (embedded[0],)
 
     def stream_at(self, base: LayersRun, depth: int, rows: Int[Tensor, "row"], start: int) -> Stream:

@@ -202,7 +202,11 @@ def layers_of(name: str, layers: Any, n_layers: int) -> tuple[int, ...]:
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if match is None:
             raise arguments.refusal(name, layers, "layers such as '4', '10-19' or 'all'")
-        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last or last >= n_layers:
+            why = f"there are {n_layers} layers, from 0 to {n_layers - 1}"
+            raise arguments.refusal(name, layers, "layers such as '4', '10-19' or 'all'", because=why)
+        numbers += range(first, last + 1)
     return arguments.indices(name, numbers, n_layers, "layer")
 
 

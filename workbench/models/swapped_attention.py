@@ -5,6 +5,7 @@ Softmax forms keep what the family does besides: its mask, its caps and its sink
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -170,6 +171,7 @@ class _Run:
         self.prefix = edits.prefix if edits.prefix is not None and edits.prefix.start else None
         self.explicit = ExplicitAttention(module, edits, query, key, value, mask, arguments)
         self.has_window = arguments.get("sliding_window") is not None
+        self._require_positions(swapped.context)
         for name, gate in gates.items():
             if gate.shape[1] != key.shape[2]:
                 raise HookError(
@@ -181,6 +183,21 @@ class _Run:
             causal=is_causal(module, arguments) and self.operator.keeps_causality,
             padding=self._padding(),
         )
+
+    def _require_positions(self, context: Context) -> None:
+        """Refuse inputs that do not lie on the grid, and cached keys where earlier rows depend on later positions."""
+        src, positions = self.explicit.src, math.prod(context.grid) + context.before
+        if context.grid and src != positions and self.edits.prefix is None:
+            raise HookError(
+                f"{self.operator} has the grid {context.grid} with {context.before} positions before it, {positions} "
+                f"in all, and there are {src}. Give inputs of {positions} positions, or swap it in with another grid."
+            )
+        steps = self.edits.prefix is None and self.query.shape[2] < src
+        if steps and not (self.operator.causal in ("model", "token") and self.operator.operator.resumes != "no"):
+            raise HookError(
+                f"{self.operator} lets positions see later ones of their block, or selects by all of them, so cached "
+                "keys and values do not hold. Run without a cache of them (use_cache=False)."
+            )
 
     def softmax_form(self) -> Float[Tensor, "batch dest head d_value"]:
         """Softmax over what the operator keeps of what the layer lets a position see."""
@@ -214,18 +231,7 @@ class _Run:
         key, value, gates = self._whole()
         call = replace(self.call, gates=gates)
         pattern = operator.pattern(self.query, key, call)
-        tap = edits.taps["pattern"]
-        heads, rows = edits.parts()
-        if heads is None and rows is None:
-            new = tap(pattern)
-        else:
-            first = key.shape[2] - self.query.shape[2]
-            at_heads = torch.arange(pattern.shape[1]) if heads is None else torch.tensor(heads)
-            at_rows = torch.arange(pattern.shape[2]) if rows is None else torch.tensor(rows) - first
-            new = tap(pattern[:, at_heads[:, None], at_rows])
-            if new is not None:
-                part, new = new, pattern.clone()
-                new[:, at_heads[:, None], at_rows] = part
+        new = edits.taps["pattern"](pattern)
         if new is None:
             z = self._kernel()
             if torch.is_grad_enabled() and pattern.requires_grad:  # the gradient reaches the pattern

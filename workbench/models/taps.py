@@ -80,11 +80,15 @@ def split(name: str) -> tuple[int, str]:
 
 
 def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
+    on_part = tap.tap if isinstance(tap, PartialTap) else tap
+    of_pattern = name.endswith(("hook_pattern", "hook_attn_scores"))
+
     def call(x: Tensor) -> Tensor | None:
         fired.add(name)
         shape, version = x.shape, _version(x)
-        new = tap(x)
-        if new is None or new is x:  # hook points return what they get, perhaps changed in place
+        new = on_part(x)
+        # Hook points return what they get, perhaps changed in place.
+        if new is None or (of_pattern and new is x):
             return None if version is not None and version == _version(x) else x
         if not isinstance(new, Tensor) or new.shape != shape:
             returned = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__

@@ -161,7 +161,8 @@ class CachedRecording:
     def _assembled(self, hook: str, prompt: int, activations: dict[str, Tensor]) -> Tensor:
         formula = self._formulas.get((len(self.ids[prompt]), hook))
         if formula is None:
-            return of_heads(hook, activations[hook], self.heads, self.resumable.n_heads)
+            x = activations[hook]
+            return x if self.heads is None else of_heads(hook, x, self.heads, self.resumable.n_heads)
         q, k = (activations[part] for part in self._stored_hooks(hook, prompt))
         return formula.pattern(q, k, self.heads)
 
