@@ -126,3 +126,24 @@ def test_what_cannot_go_in_is_said_in_one_line() -> None:
         with pytest.raises(wb.WorkbenchError, match=message) as error:
             wb.swap(model, operators, cache=False, **options)
         assert isinstance(error.value, UsageError) and "\n" not in str(error.value)
+
+
+def test_inputs_that_do_not_lie_on_the_grid_are_refused_in_one_line() -> None:
+    model = wb.swap(make("net").model, {1: "neighbourhood(window=2)"}, cache=False, **PLACE)
+    with pytest.raises(
+        wb.WorkbenchError, match=r"has the grid \(3, 3\) with 1 positions before it, 10 in all, and there"
+    ):
+        model(pictures(2, seed=1)[:, :9])
+
+
+def test_an_operator_that_sees_the_future_against_its_word_is_refused() -> None:
+    peeking = wb.Operator(
+        name="peeking",
+        version=1,
+        source="this test",
+        status="control",
+        causal="token",
+        matrix=lambda q, k, call: torch.softmax(q @ k.mT, -1),
+    )
+    with pytest.raises(wb.WorkbenchError, match="lets positions see later ones, although it is declared causal"):
+        wb.swap(make("causal net").model, {1: peeking}, cache=False)

@@ -312,3 +312,10 @@ def test_another_operator_replaces_one_that_read_token_embeddings() -> None:
     with again.running({"blocks.1.attn.hook_q": lambda x: calls.append(1)}):
         assert torch.equal(again.hf(ids).logits, model(ids))
     assert len(calls) == 1 and not torch.equal(static(ids), model(ids))
+
+
+def test_cached_keys_are_refused_where_earlier_rows_depend_on_later_positions() -> None:
+    model, ids = swapped("llama", "block-linear(block=4)"), paired(1).clean[0][None]
+    with pytest.raises(wb.WorkbenchError, match=r"cached keys and values do not hold\. Run without"):
+        model.hf.generate(ids, max_new_tokens=2, do_sample=False, use_cache=True)
+    assert model.hf.generate(ids, max_new_tokens=2, do_sample=False, use_cache=False).shape[1] == ids.shape[1] + 2
