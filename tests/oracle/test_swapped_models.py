@@ -245,6 +245,9 @@ def test_scores_of_a_swapped_model() -> None:
     """Of a layer whose rows are shares they are those of its patterns; of another's the pattern scores are NaN."""
     model = wb.load("tiny")
     signed = wb.scores_on(wb.swap(model, {0: "lightning"}, cache=False), wb.task("ioi", n=2), cache=False)
+    assert signed.info["without_pattern_scores"] == {
+        "0": "lightning: the rows of its matrix are no shares of attention"
+    }
     assert np.isnan(signed["entropy"][0]).all() and np.isfinite(signed["entropy"][1]).all()
     assert np.isfinite(signed["direct_logit_attribution"]).all()
     swapped_model = wb.swap(model, {0: "moneta", 1: "sliding-window(window=3)"}, cache=False)
@@ -319,3 +322,15 @@ def test_cached_keys_are_refused_where_earlier_rows_depend_on_later_positions() 
     with pytest.raises(wb.WorkbenchError, match=r"cached keys and values do not hold\. Run without"):
         model.hf.generate(ids, max_new_tokens=2, do_sample=False, use_cache=True)
     assert model.hf.generate(ids, max_new_tokens=2, do_sample=False, use_cache=False).shape[1] == ids.shape[1] + 2
+
+
+def test_a_mask_that_is_not_boolean_is_refused_in_one_line() -> None:
+    scores = wb.Operator(
+        name="scores",
+        version=1,
+        source="this test",
+        status="control",
+        mask=lambda q, k, call: torch.zeros(1, 1, q.shape[2], k.shape[2]),
+    )
+    with pytest.raises(wb.WorkbenchError, match=r"mask of scores is of torch\.float32: expected torch\.bool"):
+        wb.swap(hooked("llama"), {1: scores}, cache=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.attention.call import Call
@@ -188,6 +188,21 @@ class BoundOperator:
         """A `Call` with these settings."""
         return Call(settings=self.settings, **values)
 
+    def keep(
+        self, q: Float[Tensor, "batch head dest d_head"], k: Float[Tensor, "batch head src d_head"], call: Call
+    ) -> Bool[Tensor, "batch_or_1 head_or_1 dest src"]:
+        """Which sources a softmax form keeps.
+
+        Raises:
+            UsageError: the operator is none, or its mask is not boolean.
+        """
+        if self.operator.mask is None:
+            raise UsageError(f"{self} is no softmax form: it has no mask.")
+        keep = self.operator.mask(q, k, call)
+        if keep.dtype != torch.bool:
+            raise UsageError(f"The mask of {self} is of {keep.dtype}: expected torch.bool, True for sources that stay.")
+        return keep
+
     def pattern(
         self, q: Float[Tensor, "batch head dest d_head"], k: Float[Tensor, "batch head src d_head"], call: Call
     ) -> Float[Tensor, "batch head *channel dest src"]:
@@ -198,7 +213,7 @@ class BoundOperator:
         """
         operator = self.operator
         if operator.mask is not None:
-            return softmax_forms.pattern(q, k, operator.mask(q, k, call), call)
+            return softmax_forms.pattern(q, k, self.keep(q, k, call), call)
         if operator.matrix is None:
             raise UsageError(
                 f"{self} has no matrix: it is not linear in v. For how much each source matters: "
@@ -234,7 +249,7 @@ class BoundOperator:
         elif operator.efficient is not None:
             z = operator.efficient(q, k, v, call)
         elif operator.mask is not None:
-            z = softmax_forms.masked(q, k, v, operator.mask(q, k, call), call)
+            z = softmax_forms.masked(q, k, v, self.keep(q, k, call), call)
         else:
             return self.apply(self.pattern(q, k, call), v, call)
         return z if operator.finish is None else operator.finish(z, call)

@@ -22,7 +22,7 @@ from workbench.cache.result_cache import ResultCache
 from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.absent import why_absent
-from workbench.head_scores.in_forward import of_each_layer
+from workbench.head_scores.in_forward import of_each_layer, without_pattern_scores
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import SCORES, HeadScores
@@ -129,6 +129,7 @@ def scores(
             "random_seed": seed,
             "unrelated_composition": weights.unrelated(model.d_model),
             "read_out_chance": 5 / model.cfg.d_vocab,
+            **({"without_pattern_scores": reasons} if (reasons := without_pattern_scores(model)) else {}),
             "absent": why_absent(model, values, parts[2]["lens"]),
         },
     )

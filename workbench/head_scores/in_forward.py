@@ -88,6 +88,13 @@ def attends_in_shares(model: Any, layer: int) -> bool:
     return operator is None or (operator.has_pattern and bool(operator.declared("row_stochastic")))
 
 
+def without_pattern_scores(model: Any) -> dict[str, str]:
+    """Layer → why its heads have no pattern scores, of the layers whose scores are NaN (JSON-able)."""
+    layers = [layer for layer in range(model.n_layers) if not attends_in_shares(model, layer)]
+    why = {True: "the rows of its matrix are no shares of attention", False: "it has no matrix of each head"}
+    return {str(i): f"{model.operators[i]}: {why[model.operators[i].has_pattern]}" for i in layers}
+
+
 def of_each_layer(
     model: Any,
     ids: Int[Tensor, "batch pos"],

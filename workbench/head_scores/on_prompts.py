@@ -17,7 +17,7 @@ from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
 from workbench.head_scores.absent import why_absent
 from workbench.head_scores.compute import inputs_with_answers, lens_table
-from workbench.head_scores.in_forward import of_each_layer
+from workbench.head_scores.in_forward import of_each_layer, without_pattern_scores
 from workbench.head_scores.on_prompt import (
     NAMES,
     VERSION,
@@ -96,6 +96,7 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         info=result_info(model, inputs)
         | {
             "positions": positions,
+            **({"without_pattern_scores": reasons} if (reasons := without_pattern_scores(model)) else {}),
             "absent": why_absent(model, {ATTRIBUTION: of_task.attribution}, of_task.lens),
         },
     )

@@ -73,7 +73,8 @@ class HeadScores:
         pairs: ``similarity`` and ``q_composition``, … → ``[head, head]`` in order of layer and head (rows read, columns
             write); NaN where there is none.
         lens: the logit lens on the task, one row a depth.
-        info: model, task, sizes and seeds, JSON-able; ``absent`` says of scores that this model does not have why.
+        info: model, task, sizes and seeds, JSON-able; ``absent`` says of scores that this model does not have why,
+            and ``without_pattern_scores`` of layers whose operator has no pattern of shares.
 
     Examples:
         >>> scores = wb.scores_on(wb.load("tiny"), wb.task("ioi", n=6))

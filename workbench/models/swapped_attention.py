@@ -207,8 +207,7 @@ class _Run:
         visible = None if self._is_causality() or explicit.mask is None else _is_seen(explicit.mask)
         call = replace(self.call, gates=gates, visible=visible if operator.keeps_causality else None)
         if self.edits.on_pattern or is_special:
-            assert operator.operator.mask is not None
-            explicit.restrict(operator.operator.mask(self.query, key, call), not operator.keeps_causality)
+            explicit.restrict(operator.keep(self.query, key, call), not operator.keeps_causality)
 
         def kernel() -> Tensor:
             if is_special:
