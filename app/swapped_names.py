@@ -3,15 +3,12 @@ or stores by a model's name, the operators are part of it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from workbench import arguments
+from workbench.attention.settings import by_layers
 from workbench.core import WITH
-from workbench.errors import UsageError
 
 EXAMPLE = "10-19=lightning; 4=sliding-window(window=32)"
-_LAYERS = re.compile(r"all|[\d\s,-]+")
 
 
 def parse_operators(text: str) -> dict[str, str]:
@@ -24,16 +21,8 @@ def parse_operators(text: str) -> dict[str, str]:
     """
     from workbench.attention.operator import operator
 
-    operators: dict[str, str] = {}
-    for part in filter(None, map(str.strip, text.split(";"))):
-        layers, equals, name = (word.strip() for word in part.partition("="))
-        if not (equals and name and _LAYERS.fullmatch(layers)):
-            raise arguments.refusal("Operators", text, f"LAYERS=OPERATOR; …, such as {EXAMPLE}")
-        layers = re.sub(r"\s+", "", layers)
-        if layers in operators:
-            raise UsageError(f"Operators: layers {layers} are given two operators. Give them one.")
-        operators[layers] = str(operator(name))
-    return operators
+    operators = by_layers("Operators:", filter(None, map(str.strip, text.split(";"))))
+    return {layers: str(operator(name)) for layers, name in operators.items()}
 
 
 def write_operators(operators: Mapping[str, str]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench import arguments
 from workbench.errors import UnknownName, UsageError
 
+_LAYERS = re.compile(r"all|\d{1,5}(\s*-\s*\d{1,5})?(\s*,\s*\d{1,5}(\s*-\s*\d{1,5})?)*")
 #: No size is larger.
 LARGEST = 2**31
 
@@ -118,6 +120,24 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         return name.strip(), {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise refusal from error
+
+
+def by_layers(name: str, parts: Iterable[str]) -> dict[str, str]:
+    """``["10-19=lightning"]`` as ``{"10-19": "lightning"}``; layers and operators are read when they are swapped in.
+
+    Raises:
+        UsageError: another form, or layers that are named twice.
+    """
+    operators: dict[str, str] = {}
+    for part in parts:
+        layers, equals, text = (word.strip() for word in part.partition("="))
+        if not (equals and text and _LAYERS.fullmatch(layers)):
+            raise UsageError(f"{name} {part}: expected LAYERS=OPERATOR, such as 10-19=lightning.")
+        layers = re.sub(r"\s+", "", layers)
+        if layers in operators:
+            raise UsageError(f"{name} {part}: layers {layers} are given two operators. Give them one.")
+        operators[layers] = text
+    return operators
 
 
 def _value(node: ast.expr) -> Any:

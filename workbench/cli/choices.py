@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.attention.settings import by_layers
 from workbench.errors import UnknownName, UsageError
 from workbench.models import catalog
 from workbench.registry import OPERATORS, TASKS
@@ -32,7 +32,6 @@ Skip = Annotated[
     bool, typer.Option("--skip", help="Leave out the pairs of the file that the model's tokeniser cannot ask.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Random seed.")]
-_LAYERS = re.compile(r"all|\d{1,5}(\s*-\s*\d{1,5})?(\s*,\s*\d{1,5}(\s*-\s*\d{1,5})?)*")
 
 
 def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
@@ -61,15 +60,9 @@ def parse_operators(words: Iterable[str] | None) -> dict[str, str]:
         UnknownName: no such operator or setting.
         UsageError: another form, layers that are named twice, or an operator that needs what cannot be typed.
     """
-    operators: dict[str, str] = {}
-    for word in words or ():
-        layers, equals, text = (part.strip() for part in word.partition("="))
-        if not (equals and text and _LAYERS.fullmatch(layers)):
-            raise UsageError(f"--operator {word}: expected LAYERS=OPERATOR, such as 10-19=lightning.")
-        if layers in operators:
-            raise UsageError(f"--operator {word}: layers {layers} are given two operators. Give them one.")
+    operators = by_layers("--operator", words or ())
+    for text in operators.values():
         check_name("operator", text.partition("(")[0].strip(), OPERATORS.names(), "See workbench operators.")
-        operators[layers] = text
     if operators:
         from workbench.attention.describe import required_arguments
         from workbench.attention.operator import operator

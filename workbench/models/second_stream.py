@@ -47,20 +47,21 @@ class FixedStream(OperatorModule):
 def fixed_stream(
     model: HookedModel, layers: Sequence[int], operator: BoundOperator, ids: Int[Tensor, "pos"] | None
 ) -> dict[int, FixedStream]:
-    """Queries and keys of each layer for a fixed input: `ids`, or without them random embeddings as wide as the model's
-    own (normal, with their standard deviation, from the operator's seed)."""
+    """Queries and keys of each layer for a fixed input: `ids`, or without them random embeddings (normal, with the
+    standard deviation of those of as many random tokens, from the operator's seed)."""
     length = int(operator.settings["length"])
     longest = getattr(model.config, "max_position_embeddings", None) or length
     length = min(length, longest) if ids is None else min(length, len(ids))
-    tokens = torch.zeros(1, length, dtype=torch.long) if ids is None else ids[None, :length]
+    generator = torch.Generator().manual_seed(int(operator.settings["seed"]))
+    random = torch.randint(0, model.n_outputs, (1, length), generator=generator)
+    tokens = random if ids is None else ids[None, :length]
     captured: dict[tuple[int, str], Tensor] = {}
     taps: dict[str, Any] = {}
     for layer in layers:
         for site in ("q", "k"):
             taps[model.hook_name(site, layer)] = lambda x, key=(layer, site): captured.__setitem__(key, x[0].clone())
     if ids is None:
-        generator = torch.Generator().manual_seed(int(operator.settings["seed"]))
-        taps["hook_embed"] = lambda x: _embeddings(model, x, generator)
+        taps["hook_embed"] = lambda x: (torch.randn(x.shape, generator=generator) * float(x.float().std())).to(x)
     with model.lock, model.state_put_back(), model.running(taps):
         model.run_layers(tokens.to(model.device))
 
@@ -68,15 +69,6 @@ def fixed_stream(
         return expanded(x.transpose(0, 1)[None], model.n_heads)[0]
 
     return {i: FixedStream(heads_first(captured[i, "q"]), heads_first(captured[i, "k"])) for i in layers}
-
-
-def _embeddings(model: HookedModel, like: Tensor, generator: torch.Generator) -> Tensor:
-    weight: Any = model.module(model.anatomy.embed).weight
-    # Gemma scales what it looks up.
-    scale = float(like.float().std() / weight[0].float().std().clamp(min=1e-9))
-    scale = scale if abs(scale - 1) > 0.5 else 1.0
-    random = torch.randn(like.shape, generator=generator) * float(weight.float().std()) * scale
-    return random.to(like)
 
 
 class EmbeddingReader(OperatorModule):

@@ -89,16 +89,17 @@ def swap(
 
 def install(model: Model, hf: nn.Module, operators: Mapping[int, tuple[BoundOperator, Context]]) -> Model:
     """A module with the same parts as the model's, with operators in some layers, as a model of the same class."""
+    attentions = _attentions(model, hf)
     streams = [layer for layer, (bound, _) in operators.items() if "second stream" in bound.declared("needs")]
     for layer, (bound, context) in operators.items():
         if layer not in streams:
-            put_in(_attention_of(model, hf, layer), _swapped_operator(model, layer, bound, context))
+            put_in(attentions[layer], _swapped_operator(model, layer, bound, context))
     if streams:  # the fixed input goes through the same layers, which attend to it by softmax here
         unfinished = _hooked(model, hf)
         for bound, context in {operators[layer][0]: operators[layer] for layer in streams}.values():
             layers = [layer for layer in streams if operators[layer][0] == bound]
             for layer, own in fixed_stream(unfinished, layers, bound, context.text).items():
-                put_in(_attention_of(model, hf, layer), _swapped_operator(model, layer, bound, context, own))
+                put_in(attentions[layer], _swapped_operator(model, layer, bound, context, own))
     swapped = _hooked(model, hf)
     for layer, (bound, _) in operators.items():
         child = operator_of(swapped.attentions[layer])
@@ -239,13 +240,9 @@ def _require_swappable(
 
 
 def _attentions(model: HookedModel, hf: nn.Module) -> list[nn.Module]:
-    return [_attention_of(model, hf, layer) for layer in range(model.n_layers)]
-
-
-def _attention_of(model: HookedModel, hf: nn.Module, layer: int) -> nn.Module:
-    """The attention module of a layer in a copy of the model's module."""
+    """The attention modules of a copy of the model's module."""
     root = getattr(model, "peft", None) or model.hf
     if type(hf) is not type(root):  # the same configuration without adapters
         root = model.hf
-    name = next(name for name, module in root.named_modules() if module is model.attentions[layer])
-    return hf.get_submodule(name)
+    names = {module: name for name, module in root.named_modules()}
+    return [hf.get_submodule(names[attention]) for attention in model.attentions]

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from workbench.arguments import flag, refusal, sequence, whole_number
+from workbench.attention.primitives.neighbourhood import Axis
 
 
 def window(
@@ -49,19 +50,7 @@ def window(
         ([0, 0, 1, 2, 3, 4, 5, 5], [2, 2, 3, 4, 5, 6, 7, 7])
     """
     n, size, stride, dilation, causal = _checked(n, size, stride, dilation, causal)
-    position = torch.arange(n)
-    residue, place = position % dilation, position // dilation
-    count = (n - residue + dilation - 1) // dilation  # of the residue class
-    group = place // stride * stride
-    if causal:
-        leader = torch.minimum(group + stride - 1, count - 1)
-        first, last = (leader - size + 1).clamp(min=0), place
-    else:
-        left, right = size // 2, size // 2 + size % 2 - 1
-        leader = torch.minimum(group + stride // 2, count - 1)
-        centre = torch.minimum(leader.clamp(min=left), count - 1 - right)
-        first, last = centre - left, centre + right
-    return residue + dilation * first, residue + dilation * last
+    return Axis(size, stride, dilation, causal).ends(torch.arange(n), n)
 
 
 def mask(

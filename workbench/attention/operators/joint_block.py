@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from workbench.attention.call import Call
 from workbench.attention.operator import Operator
 from workbench.attention.primitives import needed, softmax_forms
+from workbench.attention.primitives.blocks import top
 from workbench.attention.primitives.visible import rows, visible
 from workbench.attention.settings import Setting
 
@@ -49,9 +50,7 @@ def best(scores: Tensor, call: Call) -> Tensor:
     """The `top_k` largest scores of each row, of each frame or of all; of equal ones the first."""
     scope = (call.grid[0], -1) if call["scope"] == "frame" else (1, -1)
     parts = scores[..., call.before :].unflatten(-1, scope)
-    order = parts.argsort(dim=-1, descending=True, stable=True)[..., : call["top_k"]]
-    largest = torch.zeros_like(parts, dtype=torch.bool).scatter(-1, order, True).flatten(-2)
-    return F.pad(largest, (call.before, 0), value=True)
+    return F.pad(top(parts, call["top_k"]).flatten(-2), (call.before, 0), value=True)
 
 
 def efficient(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:

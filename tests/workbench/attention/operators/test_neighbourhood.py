@@ -8,10 +8,8 @@ from torch.nn import functional as F
 
 from tests.oracle.unpacked import NATTEN
 from tests.workbench.attention.operators.mask_cases import close, padding_changes_nothing, proof, random, reference
-from workbench.attention.cost import tiles
 from workbench.attention.operator import operator
 from workbench.attention.primitives.neighbourhood import Axis
-from workbench.attention.primitives.neighbourhood import mask as grid_mask
 from workbench.errors import UsageError
 
 #: Grid, d_head, and settings: by NATTEN's forward on the CPU.
@@ -88,23 +86,6 @@ def test_the_references_numbers_along_a_sequence(window, stride, dilation, causa
     bound = operator("neighbourhood", window=window, stride=stride, dilation=dilation, causal=causal)
     z = bound.z(*reference(2, 8, 4), bound.call(scale=0.5, causal=False))
     assert z.sum().item() == pytest.approx(total, abs=1e-6)
-
-
-def test_every_small_case_is_that_of_the_tile_simulator():
-    """Which was written by itself (`workbench.attention.cost.tiles`)."""
-    cases = 0
-    for n in range(2, 12):
-        for window in range(2, n + 1):
-            for stride in range(1, window + 1):
-                for dilation in range(1, n // window + 1):
-                    for causal in (False, True):
-                        axis, place = Axis(window, stride, dilation, causal), torch.arange(n)
-                        expected = tiles.mask(n, window, stride, dilation, causal)
-                        assert torch.equal(axis.sees(place[:, None], place, n), expected), (n, axis)
-                        cases += 1
-    assert cases > 400
-    two = grid_mask([Axis(3, 2), Axis(2, causal=True)], (5, 4), torch.arange(20), torch.arange(20))
-    assert torch.equal(two, tiles.mask((5, 4), (3, 2), (2, 1), 1, (False, True)))
 
 
 def test_the_references_numbers_on_a_grid():

@@ -6,26 +6,23 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import Home, models, sidebar, upload_store
+from app import models, sidebar
 from app.heads import sweep_effect
 from app.heads.prompt_record import PromptRecord
 from app.patching.script import python_script
 from app.swapped_names import job_model, parse_operators, split_name, swapped_name, write_operators
-from app.work import background
 from app.work.result_files import SWEEPS, result_key, result_path
 from app.work.worker import Worker
-from tests.app.heads.rendered import SCRIPT, TIMEOUT, Queue, figures, grids, values
+from tests.app.heads.rendered import Queue, figures, grids, values
 from workbench.core import full_name
 from workbench.errors import UnknownName, UsageError
 from workbench.findings.study import Study
@@ -39,24 +36,6 @@ PROMPTS = {"task": "ioi", "n": 3, "seed": 0}
 
 def swapped() -> Any:
     return wb.swap(wb.load("tiny"), {0: "lightning", 1: "sliding-window(window=3)"}, cache=False)
-
-
-@pytest.fixture(autouse=True)
-def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Queue]:
-    scripted = Queue()
-    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("WORKBENCH_CACHE", "on")
-    monkeypatch.setattr(upload_store, "folder", lambda: tmp_path / "explorer" / "inputs")
-    monkeypatch.setattr(models, "available", lambda: ["tiny"])
-    for module in (background, Home):
-        monkeypatch.setattr(module, "job_queue", lambda: scripted)
-    yield scripted
-    st.cache_resource.clear()
-
-
-@pytest.fixture
-def app() -> AppTest:
-    return AppTest.from_string(SCRIPT, default_timeout=TIMEOUT)
 
 
 def executed(job: dict[str, Any]) -> Path:
