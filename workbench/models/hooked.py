@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -28,7 +28,8 @@ from workbench.models.explicit_attention import is_causal
 from workbench.models.hook_arguments import check_gradients
 from workbench.models.hook_points import BlockHooks, Norm, available_hooks, ordered_hooks
 from workbench.models.identity import Identity
-from workbench.models.kernel_notes import OWN, forget_kernel, kernel_of
+from workbench.models.kernel_notes import forget_kernel
+from workbench.models.layer_operators import LayerOperators
 from workbench.models.modality import Modality, Sizes
 from workbench.models.norms import is_norm, norm_eps
 from workbench.models.placement import device_of, require_one_device
@@ -38,11 +39,8 @@ from workbench.models.proofs import Proofs
 from workbench.models.swapped_modules import leave_out_patterns, swapped_operators
 from workbench.models.taps import tapped
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-class HookedModel(Modality, CheckedHooks):
+class HookedModel(LayerOperators, Modality, CheckedHooks):
     """A transformer whose every head can be recorded and edited: what does not depend on the kind of its inputs, which
     a subclass gives (`workbench.models.modality.Modality`).
 
@@ -198,51 +196,9 @@ class HookedModel(Modality, CheckedHooks):
                 for p in trainable:
                     p.requires_grad_(True)
 
-    @property
-    def position_keeps_earlier(self) -> bool:
-        """Whether runs may leave out the positions before an edit: every swapped operator leaves these alone, by
-        position or by block, and computes the later ones without them."""
-        bound = self.operators.values()
-        return all(x.causal in ("model", "token", "block") and x.operator.resumes != "no" for x in bound)
-
-    @property
-    def why_never_resumed(self) -> str:
-        """Why runs of this model are never resumed, as the end of a sentence; empty where they may be."""
-        for operator in self.operators.values():
-            if "token embeddings" in operator.declared("needs"):
-                return f"is not possible, as {operator} reads the token embeddings in its layers"
-        return ""
-
-    def first_changed(self, position: int) -> int:
-        """The first position that a change at a position can reach: that itself, or the first of its block where an
-        operator attends to all of a block (`workbench.attention.operator.Operator.block`)."""
-        sizes = {operator.block for operator in self.operators.values()}
-        while (first := min((position // size * size for size in sizes), default=position)) < position:
-            position = first
-        return position
-
     def state_put_back(self) -> AbstractContextManager[None]:
         """While it lasts, modules may change what they keep beside parameters (`workbench.models.module_state`)."""
         return module_state.state_put_back(module_state.modules_with_state(self.hf))
-
-    def kernels(self) -> pd.DataFrame:
-        """How each layer's attention was computed when it last ran: ``layer, kernel, why``, a row a layer.
-
-        The kernel is the model's own attention function by name, the operator that was swapped in (with the package
-        whose GPU kernel computed it, ``lightning, fla``), or the explicit form, which only layers need whose pattern is
-        edited (of the heads that are edited, where the edit says so), or which resume under a mask.
-
-        Examples:
-            >>> model = wb.load("tiny")
-            >>> _ = model.run_with_hooks("So Mary", fwd_hooks=[("blocks.1.attn.hook_pattern", lambda x, hook: 0 * x)])
-            >>> model.kernels()["kernel"].tolist()
-            ['sdpa', 'explicit']
-        """
-        import pandas as pd
-
-        notes = [kernel_of(module) for module in self.attentions]
-        rows = [(i, self.attention_implementation if name == OWN else name, why) for i, (name, why) in enumerate(notes)]
-        return pd.DataFrame(rows, columns=pd.Index(["layer", "kernel", "why"]))
 
     # --- sites ----------------------------------------------------------------------------------------------------
 
