@@ -64,7 +64,7 @@ class PromptRecord:
 
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
         self.model, self.ids = model, torch.tensor(list(ids))
-        self.tokens = tuple(model.to_str_tokens(self.ids))
+        self.tokens = model.labels(self.ids)
         store, resumable = store_of(cache), resolve_model(model)
         if store is None:
             folder = tempfile.mkdtemp(prefix="workbench-look-")

@@ -33,6 +33,11 @@ class Selection:
     head: Head
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """A label for each position, as the model gives it: its token, or its index."""
+        return self.record.tokens
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The same as fields of downloaded data."""
         prompt = str(self.model.tokenizer.decode(self.record.ids))

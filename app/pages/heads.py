@@ -6,11 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import sidebar, task_inputs, url_widgets
-from app.heads import detail, score_grid, second_selection, task_scores, under_operator, weights_summary
+from app import part, sidebar, task_inputs, url_widgets
+from app.heads import detail, score_grid, second_selection, task_scores
 from app.heads.comparison import show_comparison
-from app.heads.model_scores import LISTED
 from app.heads.selection import Selection, sidebar_selection
+from app.heads.view import PARTS, View
 from app.page import Page
 
 
@@ -38,25 +38,26 @@ def render() -> None:
 
 
 def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None) -> None:
+    """The parts. The page's own controls are what all of them need: the score of the grid and the position."""
+    some = part.parts(PARTS, selection.model.modality)
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        if prompts is None or score_name not in task_scores.AVERAGED:
-            score = score_grid.selected_score(selection, score_name)
-        else:
-            score = task_scores.task_score(selection, score_name, prompts)
-        score_grid.show_score(score, selection.head, "grid", sidebar.select_head, metadata=selection.metadata)
-        st.subheader(f"Head {selection.head}", anchor=False)
-        dest = detail.destination_slider(selection.record)
-        detail.show_attended_tokens(selection.record, selection.head, dest)
+        above, own = st.container(), st.container()
+        with above:
+            if prompts is None or score_name not in task_scores.AVERAGED:
+                score = score_grid.selected_score(selection, score_name)
+            else:
+                score = task_scores.task_score(selection, score_name, prompts)
+        with own:
+            st.subheader(f"Head {selection.head}", anchor=False)
+            dest = detail.destination_slider(selection.record)
+            detail.show_attended_tokens(selection.record, selection.head, dest)
+    view = View(selection, score_name, score, dest, prompts)
+    with above:
+        part.render(some, part.LEFT, view)
     with right:
-        detail.show_pattern(selection)
-    left, right = st.columns([6, 5], gap="medium")
-    with left:
-        detail.show_tables(selection)
-    with right:
-        weights_summary.show_summary(selection, stored_only=score_name in LISTED)
-        weights_summary.show_ov_tokens(selection, dest)
-    under_operator.show_under_operator(selection, dest)
+        part.render(some, part.RIGHT, view)
+    part.render(some, part.BELOW, view)
 
 
 page = Page("heads", "Heads", "grid_view", 1, render, modalities=("language",))
