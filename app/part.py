@@ -58,7 +58,7 @@ def parts(registry: Registry[Part[Any]], modality: str) -> list[Part[Any]]:
 
 
 def render(some: list[Part[V]], place: str, view: V) -> None:
-    """Render the parts of a place; an error of one of them is a line in its place, and the others are still rendered."""
+    """Render the parts of a place; an error of one of them is a line there, and the others are still rendered."""
     for part in some:
         if part.place == place:
             with show_errors():

@@ -7,9 +7,9 @@ from app.heads.view import View
 from app.part import BELOW, Part
 
 HELP = (
-    "**Effect on logits**: the tokens that the head's output at the last position raises and lowers most, directly "
-    "through the final norm and the unembedding. **Most similar heads**: by the cosine of their patterns, both less the "
-    "uniform pattern."
+    "**Effect on logits**: the tokens that the head’s output at the last position raises and lowers most, directly "
+    "through the final norm and the unembedding. **Most similar heads**: by the cosine of their patterns, after "
+    "subtracting the uniform pattern from each."
 )
 
 

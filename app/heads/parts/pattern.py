@@ -7,7 +7,7 @@ from app.heads.view import View
 from app.part import RIGHT, Part
 
 HELP = (
-    "**Pattern**: each row is one destination position, and its cells are the attention weights on the source positions. "
+    "**Pattern**: each row is one destination position, its cells the attention weights on the source positions. "
     "*value-weighted* multiplies each weight by ‖v W_O‖, the size of what is moved."
 )
 
