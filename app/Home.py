@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,46 +16,62 @@ import streamlit as st
 from PIL import Image
 
 from app import models, render_time, sidebar, url_state
+from app.components.history import one_step_per_page
 from app.messages import escape_markdown, show_error, show_errors
-from app.page import pages, views
+from app.page import Page, pages, views
 from app.work.background import job_queue, show_other_jobs
 from workbench.errors import WorkbenchError
 from workbench.models import catalog
 from workbench.plotting import style
 
-#: Streamlit leaves a wide margin above each page, puts the length of a text over the text's last line, and cuts long
-#: options of a list of several.
-STYLE = """
-.stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem; }
-[data-testid=stTextArea] [data-testid=InputInstructions] { top: 0; bottom: auto; right: 0; }
-[data-testid=stMultiSelectTagsContainer] > span > span { height: auto; }
-[data-testid=stMultiSelectTagsContainer] > span > span > span { white-space: normal; }
-"""
+STYLE = Path(__file__).with_name("page.css")
+#: Above the first page of a session that was opened without a link.
+WELCOME = (
+    "**Attention Workbench** shows what each attention head of a model does: where it looks, what it writes, and what "
+    "changes without it.  \nType a prompt at the left, choose a score, and click a cell of the grid to open that head; "
+    "then click a token to ask from there. *Help* in the side bar explains the page."
+)
+_WELCOME = "welcome"
 
 
 def main() -> None:
     """Render the side bar and the page."""
     start = time.perf_counter()
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
-    st.html(f"<style>{STYLE}</style>")
+    st.html(STYLE)
+    one_step_per_page()
     first, *others = views().values()
     first_by_name = st.Page(lambda: url_state.open_page(first), url_path=pages()[0].name, visibility="hidden")
     view = st.navigation([first, *others, first_by_name], position="top")
     job_queue()  # the worker starts while the first page is read
     with url_state.update_url():
+        page = next((page for page in pages() if page.title == view.title), None)
         with st.sidebar:
-            sidebar.widgets(models.available())
-        _render(view)
+            sidebar.widgets(models.available(), page.uses if page else sidebar.FIELDS)
+        _show_welcome()
+        _render(view, page)
         with st.sidebar:
-            _show_swap_notes()
+            if page is not None and sidebar.OPERATORS in page.uses:
+                _show_swap_notes()
             show_other_jobs()
+            if page is not None and (text := page.help_text(page.modalities[0] if page.modalities else "")):
+                with st.expander(f"Help: {page.title}", icon=":material/help:"):
+                    st.markdown(text)
     render_time.report(view.title, start)
 
 
-def _render(view: Any) -> None:
+def _show_welcome() -> None:
+    """What this is and what to click, until it is hidden."""
+    if st.session_state.setdefault(_WELCOME, not st.query_params):
+        with st.container(key=_WELCOME):
+            st.info(WELCOME)
+            st.button("Hide", key="hide-welcome", on_click=st.session_state.update, args=({_WELCOME: False},))
+
+
+def _render(view: Any, page: Page | None) -> None:
     try:
         with show_errors():
-            if why_not := _why_not(view):
+            if page is not None and (why_not := _why_not(page)):
                 st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
             else:
                 view.run()
@@ -69,10 +86,9 @@ def _show_swap_notes() -> None:
             st.caption(escape_markdown(note))
 
 
-def _why_not(view: Any) -> str:
+def _why_not(page: Page) -> str:
     name = sidebar.own_model_name()
-    page = next((page for page in pages() if page.title == view.title), None)  # a hidden page redirects to the first
-    return "" if page is None else page.why_not(name, catalog.modality_of(name))
+    return page.why_not(name, catalog.modality_of(name)) if page.modalities else ""
 
 
 @cache

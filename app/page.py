@@ -26,6 +26,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.part import Part, parts
 from workbench.registry import Registry
 
 
@@ -39,6 +40,9 @@ class Page:
         order: pages are listed by it.
         modalities: of the models that the page is about; empty for every one, or where it is about none.
         render: renders the page; called in every run of the script while the page is open.
+        uses: values of the side bar that the page depends on (`app.sidebar.FIELDS`); it shows no others.
+        help: what its controls do, in Markdown, for the help panel; the help of its parts follows.
+        parts: the registry of its parts, see `app.part`.
     """
 
     name: str
@@ -47,12 +51,20 @@ class Page:
     order: int
     render: Callable[[], None]
     modalities: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    help: str = ""
+    parts: Registry[Part[Any]] | None = None
 
     def why_not(self, model: str, modality: str) -> str:
         """Why the page cannot be rendered for a model of that name and modality; empty where it can."""
         if not self.modalities or modality in self.modalities:
             return ""
         return f"This page is for {' and '.join(self.modalities)} models, and {model} is a {modality} model."
+
+    def help_text(self, modality: str) -> str:
+        """The help on the page and on its parts for models of a modality, in Markdown."""
+        some = parts(self.parts, modality) if self.parts is not None else []
+        return "\n\n".join(filter(None, [self.help, *(part.help for part in some)]))
 
 
 #: The pages, by name.

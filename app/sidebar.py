@@ -14,7 +14,7 @@ from workbench.core import Head
 from workbench.errors import UsageError
 from workbench.registry import OPERATORS as REGISTERED
 
-MODEL, OPERATORS, PROMPT, HEAD = "model", "operators", "prompt", "head"
+FIELDS = MODEL, OPERATORS, PROMPT, HEAD = "model", "operators", "prompt", "head"
 #: An IOI prompt, on which heads differ clearly.
 DEFAULT_PROMPT = "When Mary and John went to the store, John gave a drink to"
 #: Tokens of a prompt at most: the page holds one layer's patterns at a time.
@@ -27,30 +27,41 @@ _CAN_SUGGEST, _SUGGESTED = "head-can-suggest", "head-suggested"
 _HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 
-def widgets(names: Sequence[str]) -> None:
+def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
     """The side bar.
 
     Args:
         names: of the models that can be selected.
+        uses: the fields that the page depends on; the others keep their values, and are not shown.
     """
     if _CAN_SUGGEST not in st.session_state:
         untouched = url_state.get_param(HEAD) is None
         st.session_state[_CAN_SUGGEST] = untouched and url_state.get_param(MODEL) in (None, *names)
     if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
         select_head(head)
-    url_widgets.select("Model", names, MODEL)
+    if not uses:
+        st.caption("This page depends on no model and no prompt.")
+    if MODEL in uses:
+        url_widgets.select("Model", names, MODEL)
+    if OPERATORS in uses:
+        _operators()
+    if PROMPT in uses:
+        url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140)
+    if HEAD in uses:
+        url_widgets.line("Head", HEAD, _DEFAULT_HEAD, help="layer.head, such as 23.3")
+
+
+def _operators() -> None:
     help_text = (
         f"Attention operators swapped into layers: LAYERS=OPERATOR, such as {EXAMPLE}. Layers are 4, 10-19, 1,3,5 or "
         f"all. Operators: {', '.join(REGISTERED.names())}."
     )
     url_widgets.line("Operators", OPERATORS, "", help=help_text, placeholder=EXAMPLE, max_chars=MAX_OPERATORS)
-    url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140)
-    url_widgets.line("Head", HEAD, _DEFAULT_HEAD, help="layer.head, such as 23.3")
 
 
 def suggest_head(head: Callable[[], Head]) -> None:
     """Select an interesting head where neither the URL nor the user has selected one, and rerun the page."""
-    if st.session_state[_CAN_SUGGEST] and st.session_state[HEAD] == _DEFAULT_HEAD:
+    if st.session_state[_CAN_SUGGEST] and url_widgets.current(HEAD, _DEFAULT_HEAD) == _DEFAULT_HEAD:
         st.session_state[_CAN_SUGGEST] = False
         st.session_state[_SUGGESTED] = head()
         st.rerun()
@@ -62,17 +73,17 @@ def model_name() -> str:
     Raises:
         UnknownName, UsageError: operators that cannot be read.
     """
-    return swapped_name(own_model_name(), str(st.session_state.get(OPERATORS, "")))
+    return swapped_name(own_model_name(), url_widgets.current(OPERATORS, ""))
 
 
 def own_model_name() -> str:
     """The selected model's own name."""
-    return str(st.session_state[MODEL])
+    return url_widgets.current(MODEL, "")
 
 
 def prompt() -> str:
     """The prompt."""
-    return str(st.session_state[PROMPT])
+    return url_widgets.current(PROMPT, DEFAULT_PROMPT)
 
 
 def token_ids(model: Any, text: str | None = None, label: str = "Prompt") -> list[int]:
@@ -96,7 +107,7 @@ def token_ids(model: Any, text: str | None = None, label: str = "Prompt") -> lis
 
 def selected_head(model: Any) -> Head:
     """The selected head; where this model does not have it, the nearest one is selected, with a warning."""
-    text = str(st.session_state[HEAD])
+    text = url_widgets.current(HEAD, _DEFAULT_HEAD)
     match = _HEAD.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"Head {text!r}: expected layer.head, such as 3.1.")

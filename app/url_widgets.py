@@ -57,7 +57,7 @@ def decimal(label: str, low: float | None, high: float | None, key: str, default
 def toggle(label: str, key: str, default: bool = False, **kwargs: Any) -> bool:
     """Yes or no; no by default."""
     kwargs["write"] = lambda on: "yes" if on else "no"
-    return bool(_render(st.toggle, label, key, default, lambda text: text == "yes", **kwargs))
+    return bool(_render(st.toggle, label, key, default, {"yes": True, "no": False}.get, **kwargs))
 
 
 def area(label: str, key: str, default: str, **kwargs: Any) -> str:
@@ -68,6 +68,15 @@ def area(label: str, key: str, default: str, **kwargs: Any) -> str:
 def line(label: str, key: str, default: str, **kwargs: Any) -> str:
     """One line of text."""
     return str(_render(st.text_input, label, key, default, str, **kwargs))
+
+
+def current(key: str, default: str) -> str:
+    """The value of a text or a list, also on a page that does not show its widget."""
+    for name in (key, _SAVED + key):
+        if (value := st.session_state.get(name)) is not None:
+            return str(value)
+    in_url = url_state.get_param(key)
+    return default if in_url is None else in_url
 
 
 def set_value(key: str, value: Any) -> None:
@@ -113,7 +122,7 @@ def _warn_if_replaced(key: str, text: str, parsed: Any, text_used: str) -> None:
     """Say so where the URL holds something that is no option, or a number out of range."""
     if parsed is None:
         url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is not an option. Showing {text_used}.")
-    elif type(parsed) is int and parsed != int(text):
+    elif type(parsed) in (int, float) and parsed != float(text):
         url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is out of range. Showing {text_used}.")
 
 

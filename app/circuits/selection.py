@@ -23,7 +23,7 @@ MAX_ROWS, TABLE_HEIGHT = 25, 600
 def sidebar_head() -> Head | None:
     """The head of the side bar; None where it is not valid."""
     try:
-        return Head.parse(str(st.session_state.get(sidebar.HEAD, "")))
+        return Head.parse(url_widgets.current(sidebar.HEAD, ""))
     except UsageError:
         return None
 
@@ -50,7 +50,7 @@ def show_table(frame: pd.DataFrame) -> None:
     """The heads; a click on a row selects its head."""
     st.session_state[_ROWS] = heads_of_rows(frame)
     columns = frame.drop(columns="index").dropna(axis="columns", how="all")
-    numbers = {name: st.column_config.NumberColumn(format="%.2g", width=76) for name in columns.select_dtypes("number")}
+    numbers = {name: st.column_config.NumberColumn(format="%.2g", width=70) for name in columns.select_dtypes("number")}
     st.dataframe(
         columns,
         key=_TABLE,

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import url_widgets
+from app import sidebar, url_widgets
 from app.circuits import from_run, matrices, published_circuits, saved_circuit, selection
 from app.circuits.figure import CircuitFigure
 from app.circuits.run_tables import has_effects, heads_of, read_columns, summary_lines
@@ -264,4 +264,4 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     return config
 
 
-page = Page("circuits", "Circuits", "account_tree", 3, render)
+page = Page("circuits", "Circuits", "account_tree", 3, render, uses=(sidebar.HEAD,))

@@ -13,6 +13,11 @@ from app.heads.selection import Selection, sidebar_selection
 from app.heads.view import PARTS, View
 from app.page import Page
 
+HELP = (
+    "**Colour heads by** selects the score that the grid shows. **Scores on** a task takes the mean over its prompts, "
+    "with an interval for each head. **Compare** shows a second prompt, head or model beside the first."
+)
+
 
 def render() -> None:
     """The page."""
@@ -60,4 +65,4 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
     part.render(some, part.BELOW, view)
 
 
-page = Page("heads", "Heads", "grid_view", 1, render, modalities=("language",))
+page = Page("heads", "Heads", "grid_view", 1, render, ("language",), sidebar.FIELDS, HELP, PARTS)

@@ -124,4 +124,4 @@ def _counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-page = Page("patching", "Patching", "healing", 2, render, modalities=("language",))
+page = Page("patching", "Patching", "healing", 2, render, ("language",), sidebar.FIELDS)

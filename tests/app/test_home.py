@@ -177,4 +177,36 @@ def test_a_page_for_other_models_says_so(app: AppTest, monkeypatch: pytest.Monke
     monkeypatch.setattr(catalog, "modality_of", lambda name: "vision")
     app.run()
     assert not app.exception and not app.subheader
-    assert "This page is for language models, and tiny is a vision model" in app.info[0].value
+    assert any("This page is for language models, and tiny is a vision model" in info.value for info in app.info)
+
+
+def test_a_first_visit_is_welcomed_and_a_link_is_not(app: AppTest) -> None:
+    app.run()
+    assert any("click a cell of the grid" in info.value for info in app.info)
+    app.button(key="hide-welcome").click().run()
+    assert not app.info
+    app.session_state.clear()
+    app.query_params.update({"head": "1.2"})
+    app.run()
+    assert not app.info
+
+
+def test_the_side_bar_shows_what_the_page_uses_and_the_rest_survives(app: AppTest) -> None:
+    app.query_params.update({"model": "tiny", "head": "1.2", "prompt": "Paul and Anna"})
+    app.run()
+    assert {area.key for area in app.text_area} == {sidebar.PROMPT}
+    (expander,) = [box for box in app.sidebar.expander if box.label.startswith("Help")]
+    assert "Colour heads by" in expander.markdown[0].value and "Pattern" in expander.markdown[0].value
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"compare": "maybe"}, "compare=maybe, which is not an option"),
+        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range"),
+    ],
+)
+def test_a_value_out_of_range_is_named(app: AppTest, query: dict[str, str], message: str) -> None:
+    app.query_params.update(query)
+    app.run()
+    assert any(message in str(warning.value).replace("\\", "") for warning in app.warning)

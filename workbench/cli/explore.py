@@ -29,6 +29,9 @@ SETTINGS: dict[str, str | tuple[str, ...]] = {
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
     "client.toolbarMode": "minimal",
+    # With Streamlit's own colour some text would have a contrast below 4.5.
+    "theme.light.primaryColor": "#0b5394",
+    "theme.dark.primaryColor": "#7ab8f5",
     "runner.postScriptGC": "false",  # it would walk all of torch after each run of a page
 }
 
