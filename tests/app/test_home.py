@@ -180,12 +180,14 @@ def test_a_page_for_other_models_says_so(app: AppTest, monkeypatch: pytest.Monke
     assert any("This page is for language models, and tiny is a vision model" in info.value for info in app.info)
 
 
-def test_a_first_visit_is_welcomed_and_a_link_is_not(app: AppTest) -> None:
+def test_a_first_visit_is_welcomed_until_that_is_hidden(app: AppTest) -> None:
     app.run()
     assert any("click a cell of the grid" in info.value for info in app.info)
     app.button(key="hide-welcome").click().run()
     assert not app.info
-    app.session_state.clear()
+
+
+def test_a_link_is_no_first_visit(app: AppTest) -> None:
     app.query_params.update({"head": "1.2"})
     app.run()
     assert not app.info
