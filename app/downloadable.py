@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +12,13 @@ import streamlit as st
 
 from app.plotly_text import escape_html
 from workbench.io.files import jsonable
-from workbench.plotting import charts
+from workbench.plotting import charts, matplotlib_charts
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Of PNG downloads.
+DPI = 200
 #: Of every Plotly chart in a page.
 PLOTLY_CONFIG = {"displaylogo": False}
 
@@ -56,9 +57,7 @@ class Chart:
 
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
-        stream = io.BytesIO()
-        self._chart(self.labels).picture().savefig(stream, format=ending, dpi=200)
-        return stream.getvalue()
+        return matplotlib_charts.image(self._chart(self.labels).picture(), ending, DPI)
 
     def table(self) -> pd.DataFrame:
         """The numbers: the rows and columns of a heatmap, or one row per bar."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ import streamlit as st
 import workbench as wb
 from app import url_widgets
 from app.components.head_grid import head_grid
-from app.downloadable import PLOTLY_CONFIG, download_buttons
+from app.downloadable import DPI, PLOTLY_CONFIG, download_buttons
 from app.work.sweep_results import by_head
 from workbench import statistics
 from workbench.core import Head
-from workbench.plotting import style
+from workbench.plotting import matplotlib_charts, style
 from workbench.results.sweep import Sweep
 
 LARGEST_OVER_POSITIONS = "largest over positions"
@@ -35,9 +34,7 @@ class SweepDownload:
 
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
-        stream = io.BytesIO()
-        self.sweep.picture().savefig(stream, format=ending, dpi=200)
-        return stream.getvalue()
+        return matplotlib_charts.image(self.sweep.picture(), ending, DPI)
 
     def csv(self) -> bytes:
         """One row per cell, with intervals and p-values."""

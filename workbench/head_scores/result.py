@@ -198,7 +198,7 @@ class HeadScores:
         return f"HeadScores({self._label}: {', '.join(self.names)})"
 
     def _repr_html_(self) -> str:
-        from workbench.plotting.matplotlib_charts import png
+        from workbench.plotting import matplotlib_charts
         from workbench.plotting.notebook import html_table, image
 
         rows = []
@@ -207,7 +207,7 @@ class HeadScores:
             levels = [number(row["positions"], ".0f"), *(number(row[k]) for k in ("uniform", "random", "random_95"))]
             rows.append((row["score"].replace("_", " "), best, *levels))
         head = ("score", "strongest heads", "positions", "uniform head", "random weights", "their 95th percentile")
-        picture = image(png(self.picture("induction"), dpi=90), "induction scores")
+        picture = image(matplotlib_charts.image(self.picture("induction"), dpi=90), "induction scores")
         absent = "".join(
             f"<p>Not available: {escape(', '.join(names))}: {escape(reason)}</p>"
             for reason, names in self.absent.items()

@@ -92,7 +92,7 @@ class Attention:
         from workbench.plotting import matplotlib_charts, notebook
 
         if len(self.tokens) > LONG:
-            grid = notebook.image(matplotlib_charts.png(self.picture(), dpi=90), "picture of the pattern")
+            grid = notebook.image(matplotlib_charts.image(self.picture(), dpi=90), "picture of the pattern")
         else:
             grid = self._grid()
         return (

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
     from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
 
+#: Cells have gaps between them where a row or a column has at most so many: more gaps would cover the cells.
+MAX_CELLS_WITH_GAPS = 64
+#: Enough for a page of print; drawing and packing take longer with each.
+MAX_PIXELS = 2_000
+#: Of PNG, 1 to 9: more takes several times as long for a few per cent of the size.
+COMPRESSION = 3
+
 
 def draw(chart: Chart) -> Figure:
     """The chart as a matplotlib figure."""
@@ -51,9 +58,10 @@ def _heatmap(chart: Heatmap) -> Figure:
         aspect="auto",
         interpolation="nearest",
     )
-    axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=0.8)
+    if max(rows, columns) <= MAX_CELLS_WITH_GAPS:
+        axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=0.8)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     _name_columns(axes, chart.x, slanted)
@@ -144,10 +152,14 @@ def _name_columns(axes: Any, names: Sequence[str], slanted: bool) -> None:
     axes.set_xticks(*style.sparse_ticks(names, 40), rotation=40 if slanted else 0, ha="right" if slanted else "center")
 
 
-def png(figure: Figure, dpi: int = 150) -> bytes:
-    """The figure as PNG."""
+def image(figure: Figure, ending: str = "png", dpi: int = 150) -> bytes:
+    """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")  # or it is laid out and drawn twice
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": COMPRESSION}} if ending == "png" else {}
+    figure.savefig(buffer, format=ending, dpi=min(dpi, MAX_PIXELS / max(figure.get_size_inches())), **options)
     return buffer.getvalue()
 
 
@@ -162,19 +174,13 @@ def _figure(width: float, height: float) -> Figure:
 
 def _write_values(axes: Any, values: np.ndarray, image: Any, labelled: np.ndarray) -> None:
     """The values of the cells where `labelled` is true, black on light and white on dark cells."""
+    if not labelled.any():
+        return
     shades = image.cmap(image.norm(values))[..., :3] @ (0.299, 0.587, 0.114)
-    for (row, column), value in np.ndenumerate(values):
-        if labelled[row, column] and np.isfinite(value):
-            colour = "white" if shades[row, column] < 0.5 else "black"
-            axes.text(
-                column,
-                row,
-                f"{value:z.2f}".replace("-", "\N{MINUS SIGN}"),
-                ha="center",
-                va="center",
-                fontsize=7,
-                color=colour,
-            )
+    for row, column in np.argwhere(labelled & np.isfinite(values)).tolist():
+        text = f"{values[row, column]:z.2f}".replace("-", "\N{MINUS SIGN}")
+        colour = "white" if shades[row, column] < 0.5 else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
 
 
 def _label(chart: Chart, figure: Any, axes: Any, x_title: str, y_title: str) -> None:

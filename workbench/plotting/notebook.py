@@ -34,7 +34,7 @@ def of_sweep(sweep: Sweep) -> str:
             f"<div><b>{escape(words.title)}</b><br>{escape(words.subtitle)}<br>",
             f"<i>{escape(sweep.effect_note)}</i>" if sweep.effect_note else "",
             html_table(("cell", quantity.replace("_", " "), "95 %", "p"), rows),
-            image(matplotlib_charts.png(sweep.picture(quantity), dpi=90), "picture of the sweep"),
+            image(matplotlib_charts.image(sweep.picture(quantity), dpi=90), "picture of the sweep"),
             "</div>",
         ]
     )

@@ -176,7 +176,7 @@ class OperatorView:
         from workbench.plotting import matplotlib_charts, notebook
 
         pictures = "".join(
-            notebook.image(matplotlib_charts.png(chart.picture(), dpi=80), chart.title) for chart in self.charts()
+            notebook.image(matplotlib_charts.image(chart.picture(), dpi=80), chart.title) for chart in self.charts()
         )
         tables = [("Next token", self.next_tokens(ROWS))]
         if self.own.effects is not None and self.swapped.effects is not None:

@@ -113,10 +113,10 @@ class RunDirectory:
         if figure is not None:
             written.write_text(str(figure.to_json()), encoding="utf-8")
         if picture is not None:
-            from workbench.plotting.matplotlib_charts import png
+            from workbench.plotting import matplotlib_charts
 
             written = folder / f"{name}.png"
-            written.write_bytes(png(picture))
+            written.write_bytes(matplotlib_charts.image(picture))
         return written
 
     def add_report(self, report: Report) -> None:
