@@ -18,6 +18,10 @@ def escape_markdown(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", str(text))
 
 
+class Notice(WorkbenchError):
+    """Not an error: a line in place of a part of a page, or of all of it."""
+
+
 def show_error(error: object) -> None:
     """One line of plain text in a red box."""
     st.error(escape_markdown(error), icon=":material/error:")
@@ -28,5 +32,7 @@ def show_errors() -> Iterator[None]:
     """Show a `WorkbenchError` of this part of a page in one line; the rest of the page is still rendered."""
     try:
         yield
+    except Notice as notice:
+        st.info(escape_markdown(notice))
     except WorkbenchError as error:
         show_error(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,6 +34,10 @@ from workbench.patching.recording import Source
 from workbench.patching.resolve import model_identity, resolve_model
 
 
+def _silent(done: int, total: int, step: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class NextToken:
     """A candidate for the next token."""
@@ -52,6 +56,7 @@ class PromptRecord:
         ids: the prompt's tokens.
         cache: where activations are stored, as in `workbench.record`. Without a cache it is a temporary folder, deleted
             with this object: the patterns of a long prompt do not fit in memory many times.
+        progress: called with how many layers are done, of how many, and what is being done.
 
     Attributes:
         tokens: the prompt's tokens as text.
@@ -62,8 +67,10 @@ class PromptRecord:
         positions: score of patterns → over how many positions it is a mean.
     """
 
-    def __init__(self, model: Any, ids: Sequence[int], cache: Any = None) -> None:
-        self.model, self.ids = model, torch.tensor(list(ids))
+    def __init__(
+        self, model: Any, ids: Sequence[int], cache: Any = None, progress: Callable[[int, int, str], object] = _silent
+    ) -> None:
+        self.model, self.ids, self._progress = model, torch.tensor(list(ids)), progress
         self.tokens = model.labels(self.ids)
         store, resumable = store_of(cache), resolve_model(model)
         if store is None:
@@ -187,7 +194,12 @@ class PromptRecord:
         ids = unpaired(model, [self.ids]).clean[0]
         if identity is None:
             return Recorder(resumable, store, identity).source([ids], hooks)
-        see = (lambda *_: None) if scorer is None else scorer.see
+
+        def see(layer: int, *inputs: Any) -> None:
+            if scorer is not None:
+                scorer.see(layer, *inputs)
+            self._progress(layer + 1, len(layers), "Reading the prompt")
+
         recording = StreamedRecording(
             model, resumable, store, identity, ids, hooks, see, {} if scorer is None else scorer.taps(model)
         )

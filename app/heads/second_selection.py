@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from app import models, sidebar, url_state, url_widgets
-from app.heads.selection import Selection, prompt_record
+from app.heads.records import prompt_record
+from app.heads.selection import Selection
 from workbench.core import Head
 from workbench.errors import UsageError
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import streamlit as st
-
 from app import models, sidebar
 from app.heads.prompt_record import PromptRecord
+from app.heads.records import prompt_record
 from workbench.core import Head
-
-#: Prompt records that stay in memory.
-MAX_RECORDS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +44,3 @@ def sidebar_selection() -> Selection:
     name = sidebar.model_name()
     model = models.load(name)
     return Selection("first", name, model, prompt_record(name, sidebar.token_ids(model)), sidebar.selected_head(model))
-
-
-def prompt_record(model_name: str, ids: Sequence[int]) -> PromptRecord:
-    """The record of a prompt on a model."""
-    return _prompt_record(model_name, tuple(ids))
-
-
-@models.cleared_on_release
-@st.cache_resource(max_entries=MAX_RECORDS, show_spinner="Reading the prompt …")
-def _prompt_record(model_name: str, ids: tuple[int, ...]) -> PromptRecord:
-    return PromptRecord(models.load(model_name), ids)

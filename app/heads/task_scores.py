@@ -11,8 +11,9 @@ import streamlit as st
 
 from app import models, sidebar, task_inputs, url_widgets
 from app.heads.record_scores import ATTRIBUTION
+from app.heads.records import prompt_record
 from app.heads.score import MATCHED, NO_VALUE, PROMPT_SCORES, SIMILARITY, Score, empty_score, mean_over
-from app.heads.selection import Selection, prompt_record
+from app.heads.selection import Selection
 from app.swapped_names import job_model
 from app.work.background import Background
 from app.work.result_files import TASK_SCORES, result_key

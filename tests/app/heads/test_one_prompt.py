@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import models, sidebar
-from app.heads import detail, pattern_chart, selection
+from app.heads import detail, pattern_chart, records
 from tests.app.heads.rendered import OTHER, TIMEOUT, figures, largest, opened, record_of, tiny_checkpoint
 from workbench.errors import UsageError
 from workbench.plotting import attention_view
@@ -59,7 +59,7 @@ def test_a_released_model_takes_its_prompt_records_with_it(monkeypatch: pytest.M
     monkeypatch.setattr(wb, "load", lambda name: tiny_checkpoint())
     assert models.MAX_MODELS == 2
     released = weakref.ref(models.load("one"))
-    selection.prompt_record("one", [5, 6, 7])
+    records.prompt_record("one", [5, 6, 7])
     models.load("two")
     gc.collect()
     assert released() is not None
