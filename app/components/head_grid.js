@@ -1,5 +1,7 @@
 // One canvas: layers along x, heads along y, a colour bar with its units below where there is a value.
 const LEFT = 34, TOP = 2, AXIS = 30, BAR = 10, BAR_AREA = 34;
+// Pixels of a cell at least.
+const SMALLEST = 9;
 // Milliseconds in which the server answers a pick, or is not going to.
 const PATIENCE = 10000;
 
@@ -55,13 +57,15 @@ export default function (component) {
   };
 
   const draw = () => {
-    const width = root.clientWidth || 600;
-    size = Math.max(8, Math.min(30, (width - LEFT - 2) / layers));
+    const room = root.clientWidth || 600;
+    size = Math.max(SMALLEST, Math.min(30, (room - LEFT - 2) / layers));
+    const width = Math.max(room, LEFT + layers * size + 2); // a wide grid on a narrow screen scrolls
     const height = TOP + heads * size + AXIS + (empty ? 0 : BAR_AREA);
     const ratio = window.devicePixelRatio || 1;
     canvas.width = width * ratio;
     canvas.height = height * ratio;
     canvas.style.height = `${height}px`;
+    canvas.style.width = `${width}px`;
     const g = canvas.getContext("2d");
     g.scale(ratio, ratio);
     const text = getComputedStyle(root).color;

@@ -1,5 +1,5 @@
-"""The explorer in a real browser: clicks on heads, the first grid of a new prompt, manual edits, clicks during a
-sweep, and memory after many prompts."""
+"""The explorer in a real browser: clicks on heads, the first grid of a new prompt, pictures, manual edits, clicks while
+a sweep runs, and memory after many prompts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from playwright.sync_api import Browser, Locator, Page
 
 from tests.benchmarks.subject import MODEL, Settings, Subject
-from tests.benchmarks.timing import Bar, Result, Row
+from tests.benchmarks.timing import Bar, Ratio, Result, Row
 from tests.browser.driving import (
     HEADS,
     LAYERS,
@@ -26,6 +27,7 @@ from tests.browser.driving import (
     acting,
     chromium,
     click_head,
+    downloaded,
     new_page,
     open_page,
     wait_head,
@@ -33,11 +35,14 @@ from tests.browser.driving import (
 )
 from tests.browser.serving import Server, explorer
 
-CLICK, GRID, EDIT, DURING_SWEEP, STOP = Bar(0.2, "≤"), Bar(2, "≤"), Bar(0.5, "≤"), Bar(1, "≤"), Bar(3, "≤")
+EDIT, PICTURE, DURING_SWEEP, STOP = Bar(0.5, "≤"), Bar(0.5, "≤"), Bar(1, "≤"), Bar(3, "≤")
+#: Tokens of a prompt → seconds of a click on a head; seconds of a new prompt's grid over those of a plain forward.
+CLICK = {14: Bar(0.15, "≤"), 1_000: Bar(0.4, "≤")}
+GRID = {40: None, 1_024: Bar(2.5, "≤")}
 GROWTH = Bar(0.1, "≤")
-#: Tokens of every prompt.
-TOKENS = 40
-CLICKS, PROMPTS, SETS = 30, 6, 10
+#: Tokens of every other prompt.
+TOKENS = 14
+CLICKS, PROMPTS, SETS, PICTURES = 30, 6, 10, 5
 #: Memory is compared at these numbers of different prompts.
 EARLY, LATE = 10, 50
 #: Seconds between two samples of the memory.
@@ -57,20 +62,21 @@ def run(subject: Subject, settings: Settings) -> list[Result]:
     ):
         page = opened(browser, server, prompt=next(texts))
         return [
-            clicks(page, server, settings),
-            first_grid(page, server, texts, settings),
+            *(clicks(page, server, subject, n, settings) for n in CLICK),
+            *(first_grid(page, server, subject, n, settings) for n in GRID),
+            pictures(page, next(texts), settings),
             manual_edit(browser, server, next(texts), settings),
             during_a_sweep(browser, server, next(texts), settings),
             memory(page, server, texts, settings),
         ]
 
 
-def prompts(tokenizer: Any, rng: random.Random) -> Iterator[str]:
-    """Texts of `TOKENS` tokens, all different: common words in a random order."""
+def prompts(tokenizer: Any, rng: random.Random, tokens: int = TOKENS) -> Iterator[str]:
+    """Texts of so many tokens, all different: common words in a random order."""
     words = [word for word in map(tokenizer.decode, range(len(tokenizer))) if re.fullmatch(" [a-z]{3,8}", word)][:2000]
     while True:
-        text = "".join(rng.choices(words, k=TOKENS)).strip()
-        if len(tokenizer(text).input_ids) == TOKENS:
+        text = "".join(rng.choices(words, k=tokens)).strip()
+        if len(tokenizer(text).input_ids) == tokens:
             yield text
 
 
@@ -79,28 +85,32 @@ def opened(browser: Browser, server: Server, name: str = "", **query: str) -> Pa
     return open_page(new_page(browser, WIDE), server.link(name, **query))
 
 
-def clicks(page: Page, server: Server, settings: Settings) -> Result:
+def clicks(page: Page, server: Server, subject: Subject, tokens: int, settings: Settings) -> Result:
     """Heads are clicked one after the other, each when the page is idle."""
+    write_prompt(page, next(prompts(subject.model.tokenizer, random.Random(tokens), tokens)))
     in_browser, in_script = timed_clicks(page, server, 4 if settings.quick else CLICKS)
     rows = [
-        *spread("the script, as logged", in_script, CLICK),
-        *spread("until the heading names the head, in the browser", in_browser),
+        *spread("until everything is there, in the browser", in_browser, CLICK[tokens]),
+        *spread("the script, as logged", in_script),
     ]
-    notes = [f"{len(in_script)} different heads, {TOKENS} tokens."]
-    return Result("explorer-clicks", "A click on a head", rows, notes, {"script": in_script, "browser": in_browser})
+    notes = [f"{len(in_script)} different heads."]
+    rounds = {"script": in_script, "browser": in_browser}
+    return Result(f"explorer-clicks-{tokens}", f"A click on a head, {tokens:,} tokens", rows, notes, rounds)
 
 
 def timed_clicks(page: Page, server: Server, n: int, pause: float = 0.3) -> tuple[list[float], list[float]]:
-    """Seconds of n clicks: in the browser from the click to the heading, and of the script as it is logged."""
+    """Seconds of n clicks: in the browser until the page shows the head and its script has ended, and of the script as
+    it is logged."""
     heads = random.Random(1).sample([(i, j) for i in range(LAYERS) for j in range(HEADS)], n)
     in_browser, in_script = [], []
     for layer, head in heads:
         time.sleep(pause)
         logged = len(server.log)
-        heading = (
+        shown = (
+            "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning' && "
             f"[...document.querySelectorAll('h2, h3')].some((h) => h.textContent.trim() === 'Head {layer}.{head}')"
         )
-        with timed(page, "click", heading) as waited:
+        with timed(page, "click", shown) as waited:
             click_head(page, layer, head, wait=False)
         in_browser.append(waited[0])
         wait_head(page, layer, head)
@@ -108,24 +118,54 @@ def timed_clicks(page: Page, server: Server, n: int, pause: float = 0.3) -> tupl
     return in_browser, in_script
 
 
-def first_grid(page: Page, server: Server, texts: Iterator[str], settings: Settings) -> Result:
-    """Prompts that are in no cache; the model is loaded."""
-    in_browser, in_script = [], []
+def first_grid(page: Page, server: Server, subject: Subject, tokens: int, settings: Settings) -> Result:
+    """Prompts that are in no cache; the model is loaded. In turns with a plain forward on the same prompt."""
+    texts = prompts(subject.model.tokenizer, random.Random(tokens + 1), tokens)
+    in_browser: list[float] = []
+    in_script: list[float] = []
+    forward: list[float] = []
     for _ in range(2 if settings.quick else PROMPTS):
-        logged = len(server.log)
+        text, logged = next(texts), len(server.log)
         area = page.locator(".st-key-prompt textarea")
-        area.fill(next(texts))
+        area.fill(text)
         with acting(page), changed(page.locator(".grid").first, "keydown") as waited:
             area.press("Control+Enter")
         in_browser.append(waited[0])
         in_script.append(render_seconds(server, "Heads", logged))
+        forward.append(plain_forward(subject.model, text))
+    over = Ratio.within_rounds(in_browser, forward, "a plain forward")
     rows = [
-        *spread("until the grid changes, in the browser", in_browser, GRID),
+        Row("until the grid changes, in the browser", median(in_browser), ratio=over, bar=GRID[tokens]),
         *spread("the full script, as logged", in_script),
+        *spread("a plain forward in another process, meanwhile idle", forward),
     ]
-    title = f"The first grid of a prompt of {TOKENS} tokens that is in no cache"
-    rounds = {"browser": in_browser, "script": in_script}
-    return Result("explorer-grid", title, rows, [f"{len(in_browser)} prompts."], rounds)
+    title = f"The first grid of a prompt of {tokens:,} tokens that is in no cache"
+    rounds = {"browser": in_browser, "script": in_script, "forward": forward}
+    return Result(f"explorer-grid-{tokens}", title, rows, [f"{len(in_browser)} prompts."], rounds)
+
+
+def plain_forward(model: Any, text: str) -> float:
+    """Seconds of one forward of the Hugging Face model; the second of two, so that nothing is cold."""
+    ids = model.to_tokens(text)
+    for _ in range(2):
+        start = time.perf_counter()
+        with torch.no_grad():
+            model.hf(ids, use_cache=False, logits_to_keep=1)
+    return time.perf_counter() - start
+
+
+def pictures(page: Page, text: str, settings: Settings) -> Result:
+    """The open head's pattern as PNG and as SVG, each of another head: from the click until the file has come."""
+    write_prompt(page, text)
+    seconds: dict[str, list[float]] = {"png": [], "svg": []}
+    for i in range(2 if settings.quick else PICTURES):
+        click_head(page, i, i % HEADS)
+        for ending, measured in seconds.items():
+            start = time.perf_counter()
+            downloaded(page, f"pattern-{ending}")
+            measured.append(time.perf_counter() - start)
+    rows = [row for ending, measured in seconds.items() for row in spread(ending.upper(), measured, PICTURE)]
+    return Result("explorer-pictures", "A pattern as a picture", rows, ["The first one loads matplotlib."], seconds)
 
 
 def manual_edit(browser: Browser, server: Server, text: str, settings: Settings) -> Result:
@@ -170,7 +210,7 @@ def during_a_sweep(browser: Browser, server: Server, text: str, settings: Settin
         opened_page.context.close()
     rows = [
         *spread("a click, the script as logged", in_script),
-        *spread("a click until the heading, in the browser", in_browser, DURING_SWEEP),
+        *spread("a click until everything is there, in the browser", in_browser, DURING_SWEEP),
         Row("the sweep stops", waited[0], bar=STOP),
     ]
     notes = [

@@ -23,7 +23,7 @@ import workbench as wb
 from app import sidebar, upload_store
 from app.page import pages
 from tests.benchmarks import bench_explorer
-from tests.benchmarks.subject import Settings
+from tests.benchmarks.subject import Settings, Subject
 from tests.browser import driving
 from tests.browser.driving import click_head, downloaded, heading, open_page, select, value_of, wait_head, write_prompt
 from tests.browser.serving import Server
@@ -297,12 +297,13 @@ def test_invalid_values_in_the_url_are_named(
 
 def test_the_benchmark_reads_its_times(page: Page, server: Server) -> None:
     settings = Settings(quick=True)
-    texts = bench_explorer.prompts(model().tokenizer, random.Random(2))
-    text = next(texts)
+    text = next(bench_explorer.prompts(model().tokenizer, random.Random(2)))
     assert len(model().tokenizer(text).input_ids) == bench_explorer.TOKENS
+    subject = Subject(model, lambda: model().hf)
     for result in (
-        bench_explorer.clicks(heads_page(page, server, text), server, settings),
-        bench_explorer.first_grid(page, server, texts, settings),
+        bench_explorer.clicks(heads_page(page, server, text), server, subject, 14, settings),
+        bench_explorer.first_grid(page, server, subject, 40, settings),
+        bench_explorer.pictures(page, text, settings),
     ):
         assert all(seconds > 0 for measured in result.rounds.values() for seconds in measured)
     assert 0.1 < bench_explorer.anonymous(server.pid) < 20
