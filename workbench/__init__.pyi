@@ -7,6 +7,8 @@ from .core import Head as Head
 from .errors import WorkbenchError as WorkbenchError
 from .findings import Finding as Finding
 from .findings import Report as Report
+from .head_notes.notes import Notes as Notes
+from .head_notes.of_model import notes as notes
 from .head_scores.compute import scores as scores
 from .head_scores.on_prompts import scores_on as scores_on
 from .head_scores.result import HeadScores as HeadScores

@@ -145,6 +145,12 @@ TAKES: dict[str, set[str]] = {
     "HookedLM.to_tokens.prepend_bos": {"None"},
     "HookedLM.to_str_tokens.input": TEXTS,
     "HookedLM.tokens_to_residual_directions.tokens": {"0", "[[0]]", "[0, 0]"},
+    "Notes.merge.other_weights": {"True"},
+    "Notes.tag.link": {"''", "None"},
+    "Notes.tag.tags": ONE_TEXT,
+    "Notes.untag.tags": ONE_TEXT,
+    "Notes.write.link": {"''", "None"},
+    "Notes.write.text": {"''", "word"},
     "OperatorView.charts.shares": {"True"},
     "OperatorView.limits.shares": {"True"},
     "OperatorView.matrices.shares": {"True"},
@@ -194,6 +200,7 @@ TAKES: dict[str, set[str]] = {
     "estimate.task": ONE_TEXT,
     "generate.max_new_tokens": {"0"},
     "generate.prompt": TEXTS,
+    "notes.folder": {"None", "word"},
     "operator_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
     "operator_view.bidirectional": {"True"},
     "load.bidirectional": {"True"},
@@ -231,7 +238,10 @@ TAKES: dict[str, set[str]] = {
     "tiny.operators": {"None"},
 }
 #: Results of calls: nobody makes one by hand.
-MADE_BY_CALLS = {"Attention", "Estimate", "HeadScores", "OperatorView", "Outcome", "Recording", "Run", "Screen"}
+MADE_BY_CALLS = {
+    *{"Attention", "Estimate", "HeadScores", "Notes", "OperatorView"},
+    *{"Outcome", "Recording", "Run", "Screen"},
+}
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
 OWN_METHODS = {
     "HookedLM": {
@@ -304,6 +314,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
+    "Notes": lambda: noted(),
     "OperatorView": lambda: wb.operator_view(model(), "So Mary met John", 0, 0, "softmax", cache=False),
     "Outcome": lambda: wb.run(model(), task(), [wb.Edit("z", 0, 0)], cache=False),
     "Pair": lambda: PAIR,
@@ -372,6 +383,12 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HookedLM.to_str_tokens": lambda: {"input": "So Mary met John"},
     "HookedLM.to_single_token": lambda: {"string": "Mary"},
     "HookedLM.tokens_to_residual_directions": lambda: {"tokens": 3},
+    "Notes.merge": lambda: {"path": saved(noted(), "notes.json")},
+    "Notes.remove": lambda: {"head": "0.1"},
+    "Notes.save": lambda: {"path": "notes.json"},
+    "Notes.tag": lambda: {"head": "0.1", "tags": ["mover"]},
+    "Notes.untag": lambda: {"head": "0.1", "tags": ["mover"]},
+    "Notes.write": lambda: {"head": "0.1", "text": "A mover."},
     "Pair": lambda: {"clean": "a", "corrupt": "b", "answer": ("c",), "wrong": ("d",)},
     "Pairs": lambda: {"items": (PAIR,), "where": ("pair 1",)},
     "PairedInputs": lambda: {field.name: getattr(inputs(), field.name) for field in dataclasses.fields(inputs())},
@@ -419,6 +436,12 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
 def saved(result: Any, name: str) -> str:
     result.save(name)
     return name
+
+
+def noted() -> wb.Notes:
+    notes = wb.notes(model(), folder="notes")
+    notes.write("0.1", "A mover.")
+    return notes
 
 
 def pairs_file() -> str:

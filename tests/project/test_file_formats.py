@@ -80,6 +80,17 @@ def test_a_circuit_file(tmp_path: Path) -> None:
     assert set(fields) == listed("Circuit", "JSON field") and f"`{fields['format']}`" in PAGE
 
 
+def test_a_file_of_notes(model: Any, tmp_path: Path) -> None:
+    notes = wb.notes(model, folder=tmp_path)
+    notes.write("0.1", "A mover.")
+    notes.save(tmp_path / "notes.json")
+    (path,) = (path for path in tmp_path.rglob("*.json") if path.name != "notes.json")
+    assert path.read_bytes() == (tmp_path / "notes.json").read_bytes()
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    assert set(fields) == listed("Notes", "JSON field") and f"`{fields['format']}`" in PAGE
+    assert set(fields["notes"][0]) == listed("Notes", "field of a note")
+
+
 def test_a_run_directory(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as PlotlyFigure

@@ -27,6 +27,7 @@ from workbench.cli import (
     explore,
     findings,
     models,
+    notes,
     operators,
     patch,
     record,
@@ -57,6 +58,7 @@ app.command("operators")(operators.operators)
 app.command("patch")(patch.patch)
 app.command("record")(record.record)
 app.command("scores")(scores.scores)
+app.command("notes")(notes.notes)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(runs.verbs, name="runs")
 app.add_typer(cache.verbs, name="cache")
