@@ -228,6 +228,13 @@ class Notes:
         own = self._path
         return [notes for path in _files(folder) if path != own and len(notes := _read_at(path, self._named))]
 
+    def set_aside(self) -> list[str]:
+        """The names of damaged files of these notes, which were renamed."""
+        folder = self.folder / self.subject.folder_name
+        if not (names := sorted(path.name for path in folder.glob("*.damaged-*.json"))):
+            return []
+        return [name for name in names if name.startswith(f"{self.subject.key}.")]
+
     def _repr_html_(self) -> str:
         from workbench.plotting.notebook import html_table
 
@@ -299,7 +306,7 @@ def all_notes(name: str | None = None, folder: Path | None = None) -> list[Notes
     if name is None:
         folders = sorted(path for path in root.glob("*") if path.is_dir())
     else:
-        folders = [root / Subject(name, str, {}, 1, 1).folder_name]
+        folders = [root / Subject(name, lambda: ("", ""), {}, 1, 1).folder_name]
     every = [_read_at(path, folder) for one in folders for path in _files(one)]
     return sorted((notes for notes in every if len(notes)), key=lambda notes: repr(notes.subject.json()))
 

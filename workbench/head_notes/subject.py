@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from workbench.models.hooked import HookedModel
 
-FIELDS = ("model", "weights", "operators", "n_layers", "n_heads")
+FIELDS = ("model", "weights", "operators", "operator_weights", "n_layers", "n_heads")
 _HASH = re.compile(r"[0-9a-f]{40}")
 
 
@@ -31,17 +31,25 @@ class Subject:
         name: its name; of one in a folder or file the last part of the path, so that no path leaves the machine.
         operators: the operators that were swapped in, by layer.
         n_layers, n_heads: which heads there are.
+
+    Args:
+        hashes: gives the hash of the weights, and that of the operators' own; called when they are first needed.
     """
 
     def __init__(
-        self, name: str, weights: Callable[[], str], operators: Mapping[str, str], n_layers: int, n_heads: int
+        self,
+        name: str,
+        hashes: Callable[[], tuple[str, str]],
+        operators: Mapping[str, str],
+        n_layers: int,
+        n_heads: int,
     ) -> None:
         self.name, self.operators, self.n_layers, self.n_heads = name, dict(operators), n_layers, n_heads
-        self._hash = weights
+        self._hash = hashes
 
     @classmethod
     def of_model(cls, model: HookedModel) -> Subject:
-        """A model in memory. Its weights are hashed when that is first needed."""
+        """A model in memory."""
         operators = {str(layer): str(operator) for layer, operator in sorted(model.operators.items())}
         name = short_name(str(model.provenance.get("name") or "in memory"))
         return cls(name, lambda: hash_weights(model), operators, model.n_layers, model.n_heads)
@@ -51,26 +59,33 @@ class Subject:
         """The inverse of `json`, of untrusted input; raises `BadInput`, naming `what`."""
         if not isinstance(data, dict) or (lacking := [field for field in FIELDS if field not in data]):
             raise BadInput(f"{what}: the field {lacking[0] if isinstance(data, dict) else FIELDS[0]!r} is missing.")
-        name, weights, operators, *sizes = (data[field] for field in FIELDS)
+        name, weights, operators, own, *sizes = (data[field] for field in FIELDS)
         try:
             arguments.text("model", name)
             if not isinstance(weights, str) or not _HASH.fullmatch(weights):
                 raise arguments.refusal("weights", weights, "40 hexadecimal digits")
+            if not isinstance(own, str) or not (_HASH.fullmatch(own) or not own):
+                raise arguments.refusal("operator_weights", own, "40 hexadecimal digits, or none")
             if not isinstance(operators, dict) or not all(
                 layer.isdecimal() and len(layer) < 6 and isinstance(operator, str)
                 for layer, operator in operators.items()
             ):
                 raise arguments.refusal("operators", operators, "a mapping from layer to operator")
-            for field, size in zip(FIELDS[3:], sizes, strict=True):
+            for field, size in zip(FIELDS[4:], sizes, strict=True):
                 arguments.whole_number(field, size, at_least=1, at_most=100_000)
         except UsageError as error:
             raise BadInput(f"{what}: {error}") from None
-        return cls(name, lambda: weights, operators, *sizes)
+        return cls(name, lambda: (weights, own), operators, *sizes)
 
     @cached_property
-    def weights(self) -> str:
-        """A hash of the weights, 40 hexadecimal digits."""
+    def hashes(self) -> tuple[str, str]:
+        """The hashes of the weights, and of the operators' own: 40 hexadecimal digits, or none where they have none."""
         return self._hash()
+
+    @property
+    def weights(self) -> str:
+        """The hash of the weights."""
+        return self.hashes[0]
 
     @property
     def full_name(self) -> str:
@@ -86,12 +101,14 @@ class Subject:
     @property
     def key(self) -> str:
         """Sixteen hexadecimal digits for these weights and operators."""
-        text = repr((self.weights, sorted(self.operators.items())))
+        text = repr((*self.hashes, sorted(self.operators.items())))
         return blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
 
     def json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return dict(zip(FIELDS, (self.name, self.weights, self.operators, self.n_layers, self.n_heads), strict=True))
+        weights, own = self.hashes
+        values = (self.name, weights, self.operators, own, self.n_layers, self.n_heads)
+        return dict(zip(FIELDS, values, strict=True))
 
     def link(self, head: Head) -> str:
         """Where the explorer shows a head of the model."""
@@ -108,22 +125,29 @@ def short_name(name: str) -> str:
     return os.path.basename(os.path.abspath(path)) or name
 
 
-def hash_weights(model: HookedModel) -> str:
+def hash_weights(model: HookedModel) -> tuple[str, str]:
     """A hash of every parameter and stored buffer: names, shapes and numbers, whatever the device and whatever the
-    floating-point type, as long as it holds the same numbers.
+    floating-point type, as long as it holds the same numbers; and one of those of swapped operators, empty without any.
 
     Raises:
         UnsupportedModel: weights that are not in memory, or of a kind that has no numbers to hash.
     """
+    from workbench.models.swapped_attention import CHILD
     from workbench.models.tensor_hash import hash_tensors
 
     named = [*model.hf.named_parameters(), *_stored_buffers(model.hf)]
     try:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            sums = list(pool.map(lambda pair: hash_tensors([(pair[0], _plain(pair[1]))]).hex(), named))
+            sums = dict(pool.map(lambda pair: (pair[0], hash_tensors([(pair[0], _plain(pair[1]))]).hex()), named))
     except (NotImplementedError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise UnsupportedModel(f"The weights have no hash, so notes cannot be told apart by them: {reason}") from None
+    own = [value for name, value in sums.items() if f".{CHILD}." in f".{name}"]
+    rest = [value for name, value in sums.items() if f".{CHILD}." not in f".{name}"]
+    return _joint(rest), _joint(own) if own else ""
+
+
+def _joint(sums: list[str]) -> str:
     return blake2b("".join(sums).encode(), digest_size=20).hexdigest()
 
 

@@ -44,7 +44,8 @@ def test_two_processes_and_two_threads_lose_no_head(tmp_path: Path) -> None:
 
 
 GOOD = {
-    "format": "workbench.notes/1", "model": "m", "weights": "0" * 40, "operators": {}, "n_layers": 8, "n_heads": 8,
+    "format": "workbench.notes/1", "model": "m", "weights": "0" * 40, "operators": {}, "operator_weights": "",
+    "n_layers": 8, "n_heads": 8,
     "notes": [{"head": "0.1", "tags": ["a"], "text": "b", "changed": "2026-01-02T03:04:05+00:00", "link": ""}],
 }  # fmt: skip
 
@@ -96,6 +97,7 @@ def test_a_damaged_file_is_set_aside_with_one_line(by: str, name: str, tmp_path:
         actions[by]()
     assert "\n" not in str(error.value)
     assert path.with_name(f"{path.stem}.damaged-1.json").read_bytes() == DAMAGED[name]
+    assert notes.set_aside() == [f"{path.stem}.damaged-1.json"]
     assert list(notes) == [] and notes.write("0.3", "d") and [str(note.head) for note in notes] == ["0.3"]
     path.write_bytes(DAMAGED[name])
     with pytest.raises(BadInput, match="damaged-2"):
@@ -115,9 +117,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
 def test_a_lock_that_is_not_released_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = some_notes(tmp_path)
     notes.write("0.1", "b")
-    code = (
-        "import filelock, sys; filelock.FileLock(sys.argv[1], is_singleton=True).acquire(); print('held', flush=True)"
-    )
+    code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True)"
     command = [sys.executable, "-c", f"{code}; input()", str(path_of(notes).with_name(".lock"))]
     with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
@@ -178,7 +178,7 @@ def test_notes_of_another_model_are_taken_only_where_that_is_said(tmp_path: Path
     with pytest.raises(UsageError, match=r"notes of m \(weights 00000000\), expected those of m \(weights 11111111\)"):
         other.merge(path)
     assert len(other.merge(path, other_weights=True).added) == 2
-    smaller = Notes(Subject("s", lambda: "2" * 40, {}, 4, 8), tmp_path / "smaller")
+    smaller = Notes(Subject("s", lambda: ("2" * 40, ""), {}, 4, 8), tmp_path / "smaller")
     with pytest.raises(UsageError, match=r"head='7\.7'.*s has 4 layers"):
         smaller.merge(path, other_weights=True)
     assert len(smaller) == 0

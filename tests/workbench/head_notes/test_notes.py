@@ -193,3 +193,14 @@ def test_where_notes_are(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
         wb.notes(model).write("0.0", "b")
     with pytest.raises(UsageError, match=r"^model=5: expected a model"):
         wb.notes(5)
+
+
+def test_the_operators_own_weights_count(model: Any, tmp_path: Path) -> None:
+    swapped = wb.swap(model, {0: "delta"})
+    own = [x for name, x in swapped.hf.named_parameters() if "workbench_operator" in name]
+    assert own and Subject.of_model(swapped).weights == Subject.of_model(model).weights
+    notes = wb.notes(swapped, folder=tmp_path)
+    notes.write("0.0", "a")
+    with torch.no_grad():
+        own[0].add_(1)
+    assert len(wb.notes(swapped, folder=tmp_path)) == 0 and len(notes) == 1

@@ -11,7 +11,7 @@ from workbench.head_notes.subject import Subject
 
 def some_notes(folder: Path, name: str = "m", weights: str = "0" * 40) -> Notes:
     """Those of a model of 8 layers of 8 heads that does not exist."""
-    return Notes(Subject(name, lambda: weights, {}, 8, 8), folder)
+    return Notes(Subject(name, lambda: (weights, ""), {}, 8, 8), folder)
 
 
 def write(folder: Path, layer: int) -> None:
