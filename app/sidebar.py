@@ -23,6 +23,10 @@ MAX_TOKENS = 1_024
 MAX_OPERATORS = 400
 #: The head before anybody has selected one.
 _DEFAULT_HEAD = "0.0"
+MODEL_HELP = "Models on this machine, and those that `workbench explore --model` names."
+PROMPT_HELP = (
+    f"The text that the model reads, of at most {MAX_TOKENS:,} tokens. Ctrl+Enter, or a click elsewhere, runs it."
+)
 _CAN_SUGGEST, _SUGGESTED = "head-can-suggest", "head-suggested"
 _HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
@@ -42,11 +46,11 @@ def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
     if not uses:
         st.caption("This page depends on no model and no prompt.")
     if MODEL in uses:
-        url_widgets.select("Model", names, MODEL)
+        url_widgets.select("Model", names, MODEL, help=MODEL_HELP)
     if OPERATORS in uses:
         _operators()
     if PROMPT in uses:
-        url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140)
+        url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140, help=PROMPT_HELP)
     if HEAD in uses:
         url_widgets.line("Head", HEAD, _DEFAULT_HEAD, help="layer.head, such as 23.3")
 

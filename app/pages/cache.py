@@ -9,6 +9,15 @@ from app import upload_store
 from app.page import Page
 from workbench.cache import Store, folder, users_store
 
+HELP = (
+    "A **block** is one prompt’s activation at one hook, or one batch of a result; blocks are stored together in "
+    "files, the **shards**. Above the **limit**, what is least recently used is deleted, activations before "
+    "results.\n\n"
+    "*Verify all blocks* compares each block with its checksum and deletes the damaged ones: they are computed "
+    "again when they are needed. *Delete the least recently used entries* frees space down to *Keep at most*, and "
+    "spares what unfinished runs need."
+)
+
 
 def render() -> None:
     """The numbers, and two buttons."""
@@ -51,4 +60,4 @@ def _numbers(store: Store) -> None:
         st.caption(f"{run} is unfinished and uses {shards} shards, which are not deleted.")
 
 
-page = Page("cache", "Cache", "database", 5, render)
+page = Page("cache", "Cache", "database", 5, render, help=HELP)

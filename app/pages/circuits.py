@@ -26,6 +26,15 @@ TASK, PART, PERCENT = "circuit-task", "circuit-part", "circuit-percent"
 MODEL, PUBLISHED_TASK = "circuit-published", "circuit-published-task"
 CIRCUIT, OVERLAP, ABLATION, PUBLISHED = "Circuit", "Overlap", "Cross-ablation", "Published"
 MAKE_A_RUN = "Make one: `workbench reproduce circuit-reuse`."
+HELP = (
+    "**Run** lists the runs on this machine that found circuits, **Task** the tasks of one of them; *Open a file* "
+    "shows a circuit saved as JSON. Click a head in the graph or in the table to select it.\n\n"
+    "**Circuit**: the heads with their roles, by layer; the note below the graph says what its markers and lines "
+    "are. **Overlap**: the heads that the circuits of two tasks share, as a share of the heads of both, beside "
+    "random circuits with as many heads in each layer; *Heads of each stage* sets how many heads count. "
+    "**Cross-ablation**: the share of a task’s logit difference that is lost when another task’s circuit is ablated. "
+    "**Published**: circuits as papers report them."
+)
 #: Pixels of a table that may have many rows.
 TABLE_HEIGHT = 560
 
@@ -264,4 +273,4 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     return config
 
 
-page = Page("circuits", "Circuits", "account_tree", 3, render, uses=(sidebar.HEAD,))
+page = Page("circuits", "Circuits", "account_tree", 3, render, uses=(sidebar.HEAD,), help=HELP)

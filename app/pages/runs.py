@@ -18,6 +18,13 @@ from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
 
 REPORT, TABLES, FIGURES, PROVENANCE, COMPARE = "Report", "Tables", "Figures", "Provenance", "Compare"
+HELP = (
+    "**Run** lists the finished runs on this machine, the newest first.\n\n"
+    "**Report**: the text with its verdict, and the whole run as a zip file. **Tables** and **Figures**: its "
+    "numbers and charts with downloads. **Provenance**: settings, seed, hashes and versions, with which it can be "
+    "repeated. **Compare**: for each table the largest difference from a second run, and the facts in which the two "
+    "differ."
+)
 #: Rows of a table that the page shows; the download has all.
 MAX_ROWS = 1_000
 
@@ -89,4 +96,4 @@ def _zip(run: Run) -> bytes:
         return run.export(Path(folder) / "run.zip").read_bytes()
 
 
-page = Page("runs", "Runs", "folder_open", 4, render)
+page = Page("runs", "Runs", "folder_open", 4, render, help=HELP)

@@ -196,7 +196,7 @@ def test_a_link_is_no_first_visit(app: AppTest) -> None:
 def test_the_side_bar_shows_what_the_page_uses_and_the_rest_survives(app: AppTest) -> None:
     app.query_params.update({"model": "tiny", "head": "1.2", "prompt": "Paul and Anna"})
     app.run()
-    assert {area.key for area in app.text_area} == {sidebar.PROMPT}
+    assert {area.key for area in app.sidebar.text_area} == {sidebar.PROMPT}
     (expander,) = [box for box in app.sidebar.expander if box.label.startswith("Help")]
     assert "Colour heads by" in expander.markdown[0].value and "Pattern" in expander.markdown[0].value
 
