@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workbench.head_notes.notes import Merged, Notes
 
 #: Characters of a text that the listing shows.
-SHOWN = 100
+MAX_LISTED = 100
 
 
 def notes(
@@ -91,4 +91,4 @@ def _show(console: Any, listed: list[Notes], name: str | None, merged: Merged | 
 
 def _first_line(text: str) -> str:
     line, _, rest = text.partition("\n")
-    return f"{line[:SHOWN]} …" if rest or len(line) > SHOWN else line
+    return f"{line[:MAX_LISTED]} …" if rest or len(line) > MAX_LISTED else line

@@ -128,19 +128,19 @@ def _time(text: Any) -> str:
     raise arguments.refusal("changed", text, "a time in ISO 8601, with its offset from UTC")
 
 
-def joined(ours: Note, imported: Note) -> Note:
+def joined(own: Note, imported: Note) -> Note:
     """One note of two on the same head: all tags, and both texts where they differ.
 
     Raises:
         UsageError: together they are too long.
     """
-    tags = at_most(tuple(dict.fromkeys((*ours.tags, *imported.tags))))
+    tags = at_most(tuple(dict.fromkeys((*own.tags, *imported.tags))))
     block = f"[imported, of {imported.changed}]\n{imported.text}"
-    if not imported.text or imported.text == ours.text or f"\n\n{block}" in ours.text:
-        text = ours.text
+    if not imported.text or imported.text == own.text or f"\n\n{block}" in own.text:
+        text = own.text
     else:
-        text = f"{ours.text}\n\n{block}" if ours.text else imported.text
-    return Note(ours.head, tags, check_text(text), ours.changed, ours.link or imported.link)
+        text = f"{own.text}\n\n{block}" if own.text else imported.text
+    return Note(own.head, tags, check_text(text), own.changed, own.link or imported.link)
 
 
 def by_head(notes: Sequence[Note], what: str, n_layers: int, n_heads: int) -> dict[Head, Note]:

@@ -41,7 +41,7 @@ def listed(app: AppTest) -> list[dict[str, Any]]:
     return tables[0].to_dict("records") if tables else []
 
 
-def shown(app: AppTest) -> AppTest:
+def rendered(app: AppTest) -> AppTest:
     assert not app.exception and not app.error, (app.exception, app.error)
     return app
 
@@ -50,15 +50,15 @@ def test_a_note_is_saved_when_it_changes_and_shown_again(app: AppTest, model: An
     opened(app, head="1.3")
     assert listed(app) == []
     text_of(app, "1.3").set_value(HOSTILE).run()
-    assert "Saved." in [caption.value for caption in shown(app).caption]
+    assert "Saved." in [caption.value for caption in rendered(app).caption]
     tags_of(app, "1.3").set_value(["mover", "**b**"]).run()
     note = wb.notes(model)["1.3"]
     assert (note.text, note.tags) == (HOSTILE, ("mover", "**b**"))
-    assert listed(shown(app)) == [{"head": "1.3", "tags": "mover, **b**", "text": HOSTILE}]
+    assert listed(rendered(app)) == [{"head": "1.3", "tags": "mover, **b**", "text": HOSTILE}]
     assert HOSTILE not in " ".join(element.value for element in (*app.caption, *app.markdown))
     # another head is empty, and back again it is there; so it is in a new session
     app.text_input(key=sidebar.HEAD).set_value("0.5").run()
-    assert text_of(shown(app), "0.5").value == "" and tags_of(app, "0.5").value == []
+    assert text_of(rendered(app), "0.5").value == "" and tags_of(app, "0.5").value == []
     app.text_input(key=sidebar.HEAD).set_value("1.3").run()
     for session in (app, opened(AppTest.from_string(SCRIPT, default_timeout=TIMEOUT), head="1.3")):
         assert text_of(session, "1.3").value == HOSTILE and tags_of(session, "1.3").value == ["mover", "**b**"]
@@ -86,7 +86,7 @@ def test_a_note_goes_to_the_head_in_whose_field_it_was_typed(app: AppTest, model
     opened(app, head="1.3")
     text_of(app, "1.3").set_value("of 1.3")
     app.text_input(key=sidebar.HEAD).set_value("0.2").run()
-    assert text_of(shown(app), "0.2").value == ""
+    assert text_of(rendered(app), "0.2").value == ""
     assert [(str(note.head), note.text) for note in wb.notes(model)] == [("1.3", "of 1.3")]
 
 
@@ -98,12 +98,12 @@ def test_two_sessions_see_each_other_and_lose_nothing(app: AppTest, model: Any) 
     assert wb.notes(model)["1.3"].tags == ("first", "second")
     text_of(other, "1.3").set_value("by the other").run()
     app.run()
-    assert text_of(app, "1.3").value == "by the other" and tags_of(shown(app), "1.3").value == ["first", "second"]
+    assert text_of(app, "1.3").value == "by the other" and tags_of(rendered(app), "1.3").value == ["first", "second"]
     app.text_input(key=sidebar.HEAD).set_value("0.2").run()
     text_of(app, "0.2").set_value("another head").run()
     text_of(other, "1.3").set_value("").run()
     tags_of(other, "1.3").set_value([]).run()
-    assert "Removed." in [caption.value for caption in shown(other).caption]
+    assert "Removed." in [caption.value for caption in rendered(other).caption]
     assert [str(note.head) for note in wb.notes(model)] == ["0.2"]
     assert [row["head"] for row in listed(other)] == ["0.2"]
 
@@ -122,7 +122,7 @@ def test_the_list_is_filtered_by_tag(app: AppTest, model: Any) -> None:
     notes.untag("0.1", "a")  # a tag that is gone leaves the filter
     app.run()
     assert app.multiselect(key="notes-filter").value == ["b"]
-    assert [row["head"] for row in listed(shown(app))] == ["0.2", "1.7"]
+    assert [row["head"] for row in listed(rendered(app))] == ["0.2", "1.7"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("tags", ["a", "b,c"]), ("text", "a\0b")])
@@ -137,7 +137,7 @@ def test_what_cannot_be_saved_is_said_and_a_text_is_not_lost(app: AppTest, model
     if field == "text":
         app.text_input(key=sidebar.HEAD).set_value("0.2").run()
         app.text_input(key=sidebar.HEAD).set_value("1.3").run()
-        assert text_of(shown(app), "1.3").value == value  # the draft
+        assert text_of(rendered(app), "1.3").value == value  # the draft
         text_of(app, "1.3").set_value("ab").run()
         assert wb.notes(model)["1.3"].text == "ab"
 
@@ -156,7 +156,7 @@ def test_other_weights_and_operators_are_said_and_not_shown(app: AppTest, model:
     assert any("1 note of other weights of this name\\." in caption.value for caption in app.caption)
     text_of(app, "1.3").set_value("own").run()
     app.text_input(key=sidebar.OPERATORS).set_value("0=sliding-window(window=4)").run()
-    assert text_of(shown(app), "1.3").value == ""
+    assert text_of(rendered(app), "1.3").value == ""
     text = " ".join(caption.value for caption in app.caption)
     assert "1 note of other weights of this name and 1 note of this model with other operators\\." in text
     text_of(app, "1.3").set_value("swapped").run()
