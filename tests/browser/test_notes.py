@@ -11,6 +11,7 @@ from typing import Any
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import driving
+from tests.browser.contrast import too_faint
 from tests.browser.driving import click_head, open_page, wait_head
 from tests.browser.serving import Server
 
@@ -89,4 +90,6 @@ def test_the_page_by_day_and_night_and_on_a_narrow_screen(new_page: Callable[...
             part.scroll_into_view_if_needed()
             box = part.bounding_box()
             assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= size[0]
+        words = ("mover", "Note", "Tags", "Changed", "tagged", "All heads")
+        assert not [text for text in too_faint(opened) if any(word in text for word in words)]
         driving.shot(opened, f"notes-{size[0]}-{theme}")
