@@ -1,6 +1,6 @@
 """A prompt as people write it: its text in pieces of whole characters, each with the positions of its tokens.
 
-Byte-level tokenisers cut characters such as 安 into several tokens, which cannot be read one by one. Here such tokens are
+Byte-level tokenisers cut characters such as 安 into several tokens, which cannot be read one by one: here they are
 one piece. The joined pieces are the text, exactly as the tokeniser decodes it.
 """
 
