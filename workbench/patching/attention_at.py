@@ -31,8 +31,8 @@ def attention_at(
     """What a position attends to, or who attends to it, in every head: ``weights[layer, head, pos]``.
 
     ``role="destination"``: row `position` of each pattern, ``A[layer, head, position, :]``. ``role="source"``: its
-    column, ``A[layer, head, :, position]``. NaN in layers whose operator has no matrix, or one whose rows are no shares of
-    attention. Patterns as a whole are not kept, and of a row they are not made.
+    column, ``A[layer, head, :, position]``. NaN in layers whose operator has no matrix, or one whose rows are no shares
+    of attention. Patterns as a whole are not kept, and of a row they are not made.
 
     Args:
         model: a `HookedLM`.
@@ -67,8 +67,8 @@ def attention_at(
 def attention_between(model: Any, prompt: Any, dest: int, src: int, *, cache: Any = None) -> AttentionBetween:
     """The attention that one position pays to another in every head.
 
-    ``values[layer, head] = A[layer, head, dest, src]``; NaN in layers whose operator has no matrix, or one whose rows are
-    no shares of attention, and 0 where a causal head cannot see the source.
+    ``values[layer, head] = A[layer, head, dest, src]``; NaN in layers whose operator has no matrix, or one whose rows
+    are no shares of attention, and 0 where a causal head cannot see the source.
 
     Args:
         model: a `HookedLM`.
