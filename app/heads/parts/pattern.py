@@ -7,8 +7,8 @@ from app.heads.view import View
 from app.part import RIGHT, Part
 
 HELP = (
-    "**Pattern**: a row per destination, a cell per source. Click a cell to ask about the pair, drag to zoom in; a long "
-    "prompt’s shows the largest weight of each block. *value-weighted*: times ‖v W_O‖, the size of what is moved."
+    "**Pattern**: a row per destination, a cell per source. Click a cell to ask about the pair, drag to zoom in; a "
+    "long prompt’s shows the largest weight of each block. *value-weighted*: times ‖v W_O‖, the size of what is moved."
 )
 
 
