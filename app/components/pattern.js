@@ -1,6 +1,8 @@
 // One canvas: destinations along y, sources along x, a colour bar with true values below. Cells that are smaller than a
 // pixel are pooled: each pixel shows the largest magnitude below it.
-const LARGEST_CELL = 28, MAX_SIDE = 460, LABELS = 110, BAR = 10, GAPS = 64, DRAG = 4;
+const LARGEST_CELL = 28, MAX_SIDE = 460, LABELS = 110, BAR = 10, TOP = 8, DRAG = 4;
+// Pixels of a cell at least, so that there are gaps between cells.
+const GAPS = 7;
 const MARK = "#e69f00";
 
 export default function (component) {
@@ -63,12 +65,12 @@ export default function (component) {
   const lay = () => {
     const width = root.clientWidth || 500, g = canvas.getContext("2d");
     g.font = "11px sans-serif";
-    const widest = (labels) => Math.min(LABELS, Math.max(24, ...labels.map((text) => g.measureText(short(text)).width)));
-    const left = 20 + widest(data.rows), below = 26 + widest(data.columns) * 0.8;
+    const widest = (labels) => Math.min(LABELS, width / 4, Math.max(24, ...labels.map((text) => g.measureText(short(text)).width)));
+    const left = 20 + widest(data.rows), below = 34 + widest(data.columns) * 0.8;
     const cell = Math.min(LARGEST_CELL, (width - left - 12) / columns, MAX_SIDE / Math.max(rows, columns));
     side = { width, left, below, cell, wide: cell * columns, high: cell * rows };
-    side.height = side.high + below + BAR + 34;
-    area = { x: left, y: 2, w: side.wide, h: side.high };
+    side.height = TOP + side.high + below + BAR + 34;
+    area = { x: left, y: TOP, w: side.wide, h: side.high };
     const ratio = window.devicePixelRatio || 1;
     cells = picture(area.w * ratio, area.h * ratio);
   };
@@ -82,7 +84,7 @@ export default function (component) {
     const style = getComputedStyle(root), text = style.color;
     g.imageSmoothingEnabled = false;
     g.drawImage(cells, area.x, area.y, area.w, area.h);
-    if (Math.max(rows, columns) <= GAPS) {
+    if (side.cell >= GAPS) {
       g.strokeStyle = style.getPropertyValue("--st-background-color") || "#ffffff";
       g.lineWidth = 1;
       g.beginPath();

@@ -65,7 +65,7 @@ def prompt_text(
             "asking": asking,
             "pair": pair,
             "asks": on_ask is not None,
-            "legend": module.legend(scale, what),
+            "legend": module.legend(scale, what, pair is not None),
             "shade": [module.RED, module.GREEN, module.BLUE, module.OPACITY],
             "mark": module.ASKING,
             "begin": module.BEGIN,

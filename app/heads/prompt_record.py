@@ -35,7 +35,7 @@ from workbench.patching.attention_view import pieces_of
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Source
 from workbench.patching.resolve import model_identity, resolve_model
-from workbench.plotting.attention_view import SOURCE
+from workbench.plotting.attention_view import DESTINATION, SOURCE
 
 
 def _silent(done: int, total: int, step: str) -> None:
@@ -122,6 +122,12 @@ class PromptRecord:
                 weights[layer] = pattern_part(self._source, hook, position, role, self._log_sums.get(hook)).numpy()
         self._recent_positions = (((position, role), weights), *self._recent_positions[:1])
         return weights
+
+    def attention_between(self, dest: int, src: int) -> Float[np.ndarray, "layer head"]:
+        """The attention from one position to another in every head."""
+        if any(recent == (src, SOURCE) for recent, _ in self._recent_positions):
+            return self.attention_at(src, SOURCE)[:, :, dest]
+        return self.attention_at(dest, DESTINATION)[:, :, src]
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:

@@ -14,7 +14,6 @@ from app.heads.record_scores import ATTRIBUTION
 from workbench.core import Head
 from workbench.head_scores.result import UNITS
 from workbench.patching.attention_at import uniform_weight
-from workbench.plotting.attention_view import DESTINATION
 from workbench.plotting.position_attention import AttentionBetween
 
 SIMILARITY = "similarity"
@@ -88,7 +87,7 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
 
 def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
     """The attention from one position to another in every head."""
-    weights = record.attention_at(dest, DESTINATION)[:, :, src]
+    weights = record.attention_between(dest, src)
     causal = record.model.causal
     pair = AttentionBetween(record.tokens, weights, dest, src, uniform=uniform_weight(dest, src, len(record), causal))
     metadata = {"dest": dest, "src": src}

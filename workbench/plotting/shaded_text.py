@@ -21,6 +21,7 @@ ASKING = "#e69f00"
 BEGIN = "rgba(128,128,128,0.75)"
 #: Shown for a token without a visible character.
 NOTHING = "∅"
+FRAME = f"outline:2px solid {ASKING};outline-offset:-1px;"
 
 
 def shaded_text(
@@ -51,20 +52,19 @@ def shaded_text(
     return f'<div dir="auto" style="{text}">{spans}</div>{legend(scale, what)}'
 
 
-def legend(scale: ColourScale, what: str) -> str:
-    """HTML of one line: the values of the scale on their shades, and the marks."""
+def legend(scale: ColourScale, what: str, pair: bool = False) -> str:
+    """HTML of one line: the values of the scale on their shades, and the marks; with that of a paired token."""
     swatches = "".join(
         f'<span style="{shade(share)}padding:0 6px">{escape(text)}</span>' for _, share, text in scale.ticks()
     )
     name = f" ({scale.name})" if scale.name else ""
+    dotted = f"outline:2px dotted {ASKING};outline-offset:-1px;padding:0 4px;margin-left:8px"
+    paired = f' <span style="{dotted}">paired</span>' if pair else ""
     return (
         f'<div dir="ltr" style="font-size:12px;line-height:1.9">{escape(what + name)} {swatches} '
         f'<span style="{_mark("L")}padding-left:4px;margin-left:8px">token begins</span> '
-        f'<span style="{FRAME}padding:0 4px;margin-left:8px">asked about</span></div>'
+        f'<span style="{FRAME}padding:0 4px;margin-left:8px">asked about</span>{paired}</div>'
     )
-
-
-FRAME = f"outline:2px solid {ASKING};outline-offset:-1px;"
 
 
 def _span(
