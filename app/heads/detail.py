@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from jaxtyping import Float
 
-from app import url_state, url_widgets
+from app import url_widgets
 from app.components.pattern import pattern_canvas
 from app.components.prompt_text import prompt_text
 from app.downloadable import download_buttons
@@ -51,7 +51,7 @@ def colours_widget() -> str:
 
 def selected_colours() -> str:
     """What `colours_widget` has, before it is rendered."""
-    value = st.session_state.get(COLOUR, st.session_state.get(f"saved-{COLOUR}", url_state.get_param(COLOUR)))
+    value = url_widgets.current(COLOUR, COLOURS[0])
     return value if value in COLOURS else COLOURS[0]
 
 
@@ -100,8 +100,7 @@ def zoom(ranges: Ranges | None) -> None:
 
 
 def _zoom_text() -> str:
-    value = st.session_state.get(_ZOOM, st.session_state.get(f"saved-{_ZOOM}"))
-    return str(url_state.get_param(_ZOOM) or "" if value is None else value)
+    return url_widgets.current(_ZOOM, "")
 
 
 def limit_of(record: PromptRecord, head: Head, kind: str) -> float | None:

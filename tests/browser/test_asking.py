@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Position, expect
 
 from app import sidebar
 from tests.browser import driving
@@ -99,7 +99,7 @@ def test_a_clicked_cell_of_the_pattern_chooses_the_pair(opened: Page) -> None:
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     assert box is not None
-    place = {"x": box["width"] * 0.6, "y": box["height"] * 0.3}
+    place: Position = {"x": box["width"] * 0.6, "y": box["height"] * 0.3}
     canvas.hover(position=place)
     text = opened.locator(".pattern output").first.inner_text()
     dest, src = map(int, re.findall(r"(?:^|→ )(\d+) ", text))

@@ -183,5 +183,5 @@ class AttentionBetween:
     def _repr_html_(self) -> str:
         from workbench.plotting import matplotlib_charts, notebook
 
-        picture = notebook.image(matplotlib_charts.png(self.picture(), dpi=90), "picture of the grid of heads")
+        picture = notebook.image(matplotlib_charts.image(self.picture(), "png", 90), "picture of the grid of heads")
         return f"<div>{escape(repr(self))}{picture}</div>"
