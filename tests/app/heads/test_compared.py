@@ -122,7 +122,8 @@ def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_url_by_its_hash(app:
     assert "prompt2" not in app.query_params and upload_store.load(name).decode() == long
     assert "the limit is" in app.error[0].value  # it has too many tokens for this model
     app.text_area(key="prompt2").set_value("<b>Mary</b> and John").run()
-    assert not app.error and "".join(piece[0] for piece in text(app, "text-second")["pieces"]) == "<b>Mary</b> and John"
+    tokenizer, written = wb.load("tiny").tokenizer, "".join(piece[0] for piece in text(app, "text-second")["pieces"])
+    assert not app.error and written == tokenizer.decode(tokenizer("<b>Mary</b> and John").input_ids)
     assert all("<b>" not in html.proto.body for html in app.get("html"))
     app.text_area(key="prompt2").set_value("").run()
     assert "second prompt: it is empty" in app.error[0].value.replace("\\", "").lower()
