@@ -26,6 +26,8 @@ from .models.language import HookedLM as HookedLM
 from .models.modality import Sizes as Sizes
 from .models.swap import swap as swap
 from .models.tiny import tiny as tiny
+from .patching.attention_at import attention_at as attention_at
+from .patching.attention_at import attention_between as attention_between
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
@@ -42,6 +44,8 @@ from .patching.sweep import sweep as sweep
 from .patching.sweep_sets import sweep_sets as sweep_sets
 from .plotting.attention_view import Attention as Attention
 from .plotting.operator_view import OperatorView as OperatorView
+from .plotting.position_attention import AttentionBetween as AttentionBetween
+from .plotting.position_attention import PositionAttention as PositionAttention
 from .results.circuit import Circuit as Circuit
 from .results.sweep import Sweep as Sweep
 from .runs.run import Run as Run

@@ -62,7 +62,7 @@ def head_grid(
             "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in cells],
             "low": -top if diverging else 0.0,
             "high": top,
-            "colours": _colours(diverging),
+            "colours": scale_colours(diverging),
             "blank": style.BLANK,
             "selected": [selected.layer, selected.index],
             "marked": [[head.layer, head.index] for head in sorted(marked)],
@@ -85,7 +85,8 @@ def _component() -> Any:
 
 
 @cache
-def _colours(diverging: bool) -> list[list[int]]:
+def scale_colours(diverging: bool) -> list[list[int]]:
+    """`STOPS` colours of the scale, as red, green and blue."""
     from matplotlib import colormaps
 
     scale = colormaps[style.DIVERGING if diverging else style.SEQUENTIAL]

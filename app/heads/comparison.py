@@ -11,10 +11,10 @@ import streamlit as st
 from jaxtyping import Float
 
 from app import sidebar
-from app.downloadable import show_chart
 from app.heads import detail, score_grid
+from app.heads.asking import PAIR_SCORE, Asking, asking_widgets
 from app.heads.detail import SCALES
-from app.heads.pattern_chart import pattern_chart
+from app.heads.pattern_chart import Ranges, pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.score import PROMPT_SCORES, SIMILARITY, difference
 from app.heads.second_selection import HEAD, MODEL, same_shape, select_second_head
@@ -28,14 +28,20 @@ ROWS = 8
 
 def show_comparison(first: Selection, second: Selection, kind: str, score_name: str) -> None:
     """The grids, the patterns and the next tokens."""
-    _grids(first, second, kind, score_name)
-    _patterns(first, second, kind)
+    grids, controls = st.container(), st.container()
+    asking = None
+    if len(first.record) == len(second.record):
+        with controls:
+            asking = asking_widgets(first.record, first.head)
+    with grids:
+        _grids(first, second, kind, score_name, asking)
+    _patterns(first, second, kind, asking)
 
 
-def _grids(first: Selection, second: Selection, kind: str, score_name: str) -> None:
-    left_score = score_grid.selected_score(first, score_name)
-    same_score = first.model_name == second.model_name and score_name not in PROMPT_SCORES
-    right_score = left_score if same_score else score_grid.selected_score(second, score_name)
+def _grids(first: Selection, second: Selection, kind: str, score_name: str, asking: Asking | None) -> None:
+    left_score = score_grid.selected_score(first, score_name, asking)
+    same_score = first.model_name == second.model_name and score_name not in (*PROMPT_SCORES, PAIR_SCORE)
+    right_score = left_score if same_score else score_grid.selected_score(second, score_name, asking)
     signed = left_score.signed or right_score.signed
     left_score, right_score = (replace(score, signed=signed) for score in (left_score, right_score))
     limit = max(style.limit(left_score.values), style.limit(right_score.values))
@@ -67,25 +73,28 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str) -> N
             score_grid.show_score(score, first.head, "grid-difference", sidebar.select_head, metadata=metadata)
 
 
-def _patterns(first: Selection, second: Selection, kind: str) -> None:
-    pattern_kind = detail.pattern_kind_widget()
+def _patterns(first: Selection, second: Selection, kind: str, asking: Asking | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        pattern_kind, colours = detail.pattern_kind_widget(), detail.colours_widget()
     values = [detail.pattern_values(side.record, side.head, pattern_kind) for side in (first, second)]
-    same_length = len(first.record) == len(second.record)
-    block = detail.block_widget(len(first.record)) if same_length else None
-    dest = detail.destination_slider(first.record) if same_length else -1
-    limit = max(map(style.limit, values))
+    ranges = None if asking is None else detail.range_widget(first.record)
+    limits = [detail.limit_of(side.record, side.head, pattern_kind) for side in (first, second)]
+    limit = 1.0 if limits == [1.0, 1.0] else max(map(style.limit, values))
     columns = st.columns(2, gap="medium")
     for column, side, pattern, key in zip(columns, (first, second), values, ("first", "second"), strict=True):
         with column:
             title = f"Head {side.head} · {_name(side, kind)}"  # short: a phone cuts a longer one
-            scale = SCALES[pattern_kind]
-            chart = pattern_chart(pattern, side.record.tokens, title=title, scale=scale, block=block, limit=limit)
-            show_chart(chart, f"pattern-{key}", f"pattern-{side.label}-{side.head}")
-            detail.show_attended_tokens(side.record, side.head, dest)
+            options = {"limit": limit, "colours": colours, "metadata": side.metadata}
+            chart = pattern_chart(
+                pattern, side.record.tokens, title=title, scale=SCALES[pattern_kind], ranges=ranges, **options
+            )
+            name = f"pattern-{side.label}-{side.head}"
+            detail.show_pattern_chart(chart, f"pattern-{key}", name, pattern, asking)
+            detail.show_text(side.record, side.head, asking, colours, f"text-{key}")
     left, right = st.columns(2, gap="medium")
     with left:
-        if same_length:
-            _pattern_difference(first, second, values, pattern_kind, block)
+        if asking is not None:
+            _pattern_difference(first, second, values, pattern_kind, ranges, colours, asking)
         else:
             lengths = f"{len(first.record)} and {len(second.record)}"
             st.info(f"No difference is shown, because the prompts have {lengths} tokens.")
@@ -98,13 +107,18 @@ def _pattern_difference(
     second: Selection,
     values: list[Float[np.ndarray, "dest src"]],
     pattern_kind: str,
-    block: tuple[int, int] | None,
+    ranges: Ranges | None,
+    colours: str,
+    asking: Asking,
 ) -> None:
     pairs = zip(first.record.tokens, second.record.tokens, strict=True)
     tokens = [a if a == b else f"{a} / {visible(b)}" for a, b in pairs]
     title, scale = f"First − second: {pattern_kind} pattern", f"difference of {SCALES[pattern_kind]}"
-    chart = pattern_chart(values[0] - values[1], tokens, title=title, scale=scale, block=block, signed=True)
-    show_chart(chart, "pattern-difference", "pattern-difference")
+    difference = values[0] - values[1]
+    metadata = {"first": first.metadata, "second": second.metadata}
+    options = {"ranges": ranges, "signed": True, "colours": colours, "metadata": metadata}
+    chart = pattern_chart(difference, tokens, title=title, scale=scale, **options)
+    detail.show_pattern_chart(chart, "pattern-difference", "pattern-difference", difference, asking)
 
 
 def _next_tokens(first: Selection, second: Selection, kind: str) -> None:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 from jaxtyping import Float
 
 from app import url_widgets
-from app.downloadable import show_chart
-from app.heads.pattern_chart import block_names, pattern_chart
+from app.components.pattern import pattern_canvas
+from app.components.prompt_text import prompt_text
+from app.downloadable import download_buttons
+from app.heads import asking as asked
+from app.heads.asking import Asking
+from app.heads.pattern_chart import PatternChart, Ranges, pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.selection import Selection
 from app.messages import escape_markdown, show_errors
 from workbench.core import Head
-from workbench.plotting.attention_view import coloured, visible
+from workbench.head_scores.in_forward import attends_in_shares
+from workbench.plotting import style
+from workbench.plotting.attention_view import DESTINATION, numbered, question_about, visible
+from workbench.plotting.colour_scale import COLOURS, ColourScale
 
-#: A prompt of more tokens is shown in a box that scrolls, of so many pixels.
-MAX_TOKENS_UNSCROLLED, BOX_HEIGHT = 200, 260
-#: Positions that are listed above such a box.
-TOP_POSITIONS = 6
+#: Pixels of a table that scrolls.
+BOX_HEIGHT = 260
 #: Rows of a table.
 ROWS = 8
+#: Positions of a prompt, above which the range that is shown can be typed.
+LONG = 64
 #: Kind of pattern → what its colour bar measures.
 SCALES = {"attention": "attention weight", "value-weighted": "attention weight × ‖v W_O‖"}
-_DEST, _DEST_OF = "dest", "dest-of"
+#: Parameters of the URL.
+_ZOOM, COLOUR = "zoom", "colours"
+_RANGES = re.compile(r"\s*(\d{1,6})\s*-\s*(\d{1,6})\s*,\s*(\d{1,6})\s*-\s*(\d{1,6})\s*")
 
 
 def pattern_kind_widget() -> str:
@@ -32,43 +43,114 @@ def pattern_kind_widget() -> str:
     return url_widgets.segments("Pattern", list(SCALES), "kind")
 
 
+def colours_widget() -> str:
+    """How weights become colours, in patterns and in the text."""
+    help_text = "Linear from 0; by the square root, which shows smaller weights; or log, down to a ten-thousandth."
+    return url_widgets.segments("Colours", list(COLOURS), COLOUR, help=help_text)
+
+
+def selected_colours() -> str:
+    """What `colours_widget` has, before it is rendered."""
+    value = url_widgets.current(COLOUR, COLOURS[0])
+    return value if value in COLOURS else COLOURS[0]
+
+
 def pattern_values(record: PromptRecord, head: Head, kind: str) -> Float[np.ndarray, "dest src"]:
     """The head's pattern, of a kind of `SCALES`."""
     return record.pattern(head) if kind == "attention" else record.value_weighted(head)
 
 
-def block_widget(length: int) -> tuple[int, int] | None:
-    """Which block of a long prompt's pattern is shown in full; None for all of it."""
-    names = block_names(length)
-    if not names:
+def range_widget(record: PromptRecord) -> Ranges | None:
+    """The destinations and sources that patterns show; None for all of them. They are set by zooming in, and of a long
+    prompt they can be typed."""
+    length, ids = len(record), record.ids.tolist()
+    if st.session_state.get(f"{_ZOOM}-of", ids) != ids:
+        url_widgets.set_value(_ZOOM, "")
+    st.session_state[f"{_ZOOM}-of"] = ids
+    if length > LONG or _zoom_text():
+        help_text = (
+            "Destinations, then sources, such as 100-227,0-127. Empty: all of them. Drag across a pattern to zoom."
+        )
+        url_widgets.line("Positions shown", _ZOOM, "", placeholder="all", help=help_text, max_chars=40)
+    ranges = selected_range(length)
+    if ranges is None and _zoom_text().strip():
+        st.warning(
+            escape_markdown(
+                f"Positions shown={_zoom_text()!r}: expected two ranges from 0 to {length - 1}, such as "
+                f"0-{min(9, length - 1)},0-{min(9, length - 1)}. Showing all."
+            )
+        )
+    return ranges
+
+
+def selected_range(length: int) -> Ranges | None:
+    """What `range_widget` has: None for all positions, and for what is no range of this prompt."""
+    match = _RANGES.fullmatch(_zoom_text())
+    if match is None:
         return None
-    dest_column, src_column = st.columns(2)
-    with dest_column:
-        dest = url_widgets.select("Positions", ["all, pooled", *names], "block")
-    if dest not in names:
-        return None
-    with src_column:
-        src = url_widgets.select("attend to", names, "among", default=dest)
-    return names.index(dest), names.index(src)
+    bounds = list(map(int, match.groups()))
+    rows, columns = range(bounds[0], bounds[1] + 1), range(bounds[2], bounds[3] + 1)
+    return (rows, columns) if all(part and part.stop <= length for part in (rows, columns)) else None
 
 
-def selected_block(length: int) -> tuple[int, int] | None:
-    """The block that `block_widget` shows; None for all of it."""
-    names = block_names(length)
-    dest, src = (st.session_state.get(key) for key in ("block", "among"))
-    return (names.index(dest), names.index(src)) if dest in names and src in names else None
+def zoom(ranges: Ranges | None) -> None:
+    """Show a range of positions, or all; for callbacks."""
+    text = "" if ranges is None else ",".join(f"{part.start}-{part.stop - 1}" for part in ranges)
+    url_widgets.set_value(_ZOOM, text)
 
 
-def show_pattern(selection: Selection) -> None:
+def _zoom_text() -> str:
+    return url_widgets.current(_ZOOM, "")
+
+
+def limit_of(record: PromptRecord, head: Head, kind: str) -> float | None:
+    """The end of a pattern's scale: 1 for shares of attention; None for the largest magnitude."""
+    return 1.0 if kind == "attention" and attends_in_shares(record.model, head.layer) else None
+
+
+def show_pattern(selection: Selection, asking: Asking) -> None:
     """The pattern, with its downloads."""
-    if _has_none(selection.record, selection.head):
+    record, head = selection.record, selection.head
+    if _has_none(record, head):
         return
-    kind = pattern_kind_widget()
-    block = block_widget(len(selection.record))
-    title = f"{kind.capitalize()} pattern of head {selection.head}"
-    values = pattern_values(selection.record, selection.head, kind)
-    chart = pattern_chart(values, selection.record.tokens, title=title, scale=SCALES[kind], block=block)
-    show_chart(chart, "pattern", f"pattern-{selection.head}")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind, colours = pattern_kind_widget(), colours_widget()
+    ranges = range_widget(record)
+    values = pattern_values(record, head, kind)
+    chart = pattern_chart(
+        values,
+        record.tokens,
+        title=f"{kind.capitalize()} pattern of head {head}",
+        scale=SCALES[kind],
+        ranges=ranges,
+        signed=bool((values < 0).any()),
+        limit=limit_of(record, head, kind),
+        colours=colours,
+        metadata=selection.metadata,
+    )
+    show_pattern_chart(chart, "pattern", f"pattern-{head}", values, asking)
+
+
+def show_pattern_chart(
+    chart: PatternChart,
+    key: str,
+    name: str,
+    values: Float[np.ndarray, "dest src"],
+    asking: Asking | None,
+) -> None:
+    """A pattern on its canvas, with its downloads below; a click on a cell asks about its pair.
+
+    Args:
+        values: the whole pattern.
+        asking: None where a click does nothing.
+    """
+
+    def picked(row: int, column: int) -> None:
+        asked.ask_pair(*chart.positions(row, column, values))
+
+    pair = {} if asking is None else {"dest": asking.dest, "src": asking.src, "on_pick": picked}
+    pattern_canvas(chart, key, on_zoom=zoom, **pair)
+    download_buttons(chart, key, name)
 
 
 def _has_none(record: PromptRecord, head: Head) -> bool:
@@ -80,29 +162,34 @@ def _has_none(record: PromptRecord, head: Head) -> bool:
     return True
 
 
-def destination_slider(record: PromptRecord) -> int:
-    """The position whose row of the pattern is shown; the last one whenever the prompt changes."""
-    last, ids = len(record) - 1, record.ids.tolist()
-    if st.session_state.get(_DEST_OF, ids) != ids:
-        url_widgets.set_value(_DEST, last)
-    st.session_state[_DEST_OF] = ids
-    return url_widgets.slider("What does position … attend to?", 0, last, _DEST, last)
+def show_text(record: PromptRecord, head: Head, selected: Asking | None, colours: str, key: str = "text") -> None:
+    """The prompt, shaded by what the position attends to, or by who attends to it.
 
-
-def show_attended_tokens(record: PromptRecord, head: Head, dest: int) -> None:
-    """The tokens, coloured by the attention that a position pays to each; above a long prompt the strongest."""
-    if _has_none(record, head):
+    Args:
+        selected: None for the last position, where a click does nothing.
+    """
+    asking = selected or Asking(len(record) - 1)
+    if not asking.all_heads and _has_none(record, head):
         return
-    row = record.pattern(head)[dest]
-    text = coloured(record.tokens, row)
-    if len(record) <= MAX_TOKENS_UNSCROLLED:
-        st.html(text)
-        return
-    top = np.argsort(-row, kind="stable")[:TOP_POSITIONS]
-    listed = ", ".join(f"{i} {visible(record.tokens[i])} {row[i]:.2f}" for i in top)
-    st.caption("Strongest: " + escape_markdown(listed))
-    with st.container(height=BOX_HEIGHT):
-        st.html(text)
+    weights, of_all = asked.weights_of(record, head, asking), asking.all_heads
+    shares = of_all or attends_in_shares(record.model, head.layer)
+    limit = 1.0 if shares else style.limit(weights)
+    what = f"attention weight, {asking.over} over heads" if of_all else f"attention weight in head {head}"
+    verb = "to" if asking.role == DESTINATION else "from"
+    name = numbered(record.tokens)[asking.position]
+    prompt_text(
+        record.pieces,
+        numbered(record.tokens),
+        weights,
+        question=question_about(name, asking.role),
+        verb=verb,
+        asking=asking.position,
+        pair=None if selected is None else asking.other,
+        scale=ColourScale(colours, limit),
+        what=what if shares else f"entry of the matrix of head {head}; negative ones without a shade",
+        key=key,
+        on_ask=None if selected is None else asked.ask,
+    )
 
 
 def show_tables(selection: Selection) -> None:

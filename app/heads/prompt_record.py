@@ -25,13 +25,17 @@ from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.head_scores.through_modules import attributed_through_modules, unembedded
 from workbench.io.token_text import token_text
+from workbench.io.written_text import Piece
 from workbench.models.logit_effects import logit_effects
 from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
+from workbench.patching.attention_at import pattern_hooks, pattern_part, row_log_sums
+from workbench.patching.attention_view import pieces_of
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Source
 from workbench.patching.resolve import model_identity, resolve_model
+from workbench.plotting.attention_view import DESTINATION, SOURCE
 
 
 def _silent(done: int, total: int, step: str) -> None:
@@ -89,6 +93,8 @@ class PromptRecord:
         self.positions = scorer.counted_positions()
         self._cosines = scores[record_scores.COSINES].numpy()
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
+        self._recent_positions: tuple[tuple[tuple[int, str], Float[np.ndarray, "layer head pos"]], ...] = ()
+        self._log_sums: dict[str, Float[Tensor, "head dest"] | None] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,6 +107,32 @@ class PromptRecord:
         A = self._patterns(head.layer)[head.index].cpu().numpy().copy()
         self._recent_patterns = ((head, A), *self._recent_patterns[:1])
         return A
+
+    def attention_at(self, position: int, role: str) -> Float[np.ndarray, "layer head pos"]:
+        """What a position attends to (``destination``), or who attends to it (``source``), in every head, from the
+        stored q and k; NaN as in `workbench.attention_at`. The last two stay in memory, and the sums of rows."""
+        for recent, weights in self._recent_positions:
+            if recent == (position, role):
+                return weights
+        weights = np.full((self.model.n_layers, self.model.n_heads, len(self)), np.nan, np.float32)
+        with torch.no_grad():
+            for hook, layer in pattern_hooks(self.model).items():
+                if role == SOURCE and hook not in self._log_sums:
+                    self._log_sums[hook] = row_log_sums(self._source, hook)
+                weights[layer] = pattern_part(self._source, hook, position, role, self._log_sums.get(hook)).numpy()
+        self._recent_positions = (((position, role), weights), *self._recent_positions[:1])
+        return weights
+
+    def attention_between(self, dest: int, src: int) -> Float[np.ndarray, "layer head"]:
+        """The attention from one position to another in every head."""
+        if any(recent == (src, SOURCE) for recent, _ in self._recent_positions):
+            return self.attention_at(src, SOURCE)[:, :, dest]
+        return self.attention_at(dest, DESTINATION)[:, :, src]
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The prompt's text as people write it."""
+        return pieces_of(self.model, self.ids)
 
     def value_weighted(self, head: Head) -> Float[np.ndarray, "dest src"]:
         """``A[q, k] · ‖v_k W_O‖`` in units of the residual stream (Kobayashi et al. 2020): small where attention moves

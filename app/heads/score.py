@@ -13,6 +13,8 @@ from app.heads.prompt_record import PromptRecord
 from app.heads.record_scores import ATTRIBUTION
 from workbench.core import Head
 from workbench.head_scores.result import UNITS
+from workbench.patching.attention_at import uniform_weight
+from workbench.plotting.position_attention import AttentionBetween
 
 SIMILARITY = "similarity"
 #: Scores that compare the attention to a position's matching keys with that of other positions.
@@ -81,6 +83,19 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
     positions = record.positions[name]
     note = f"{mean_over(name, positions)} Chance level: uniform attention {level:z.3g}."
     return Score(values, title, units, note, [level], signed=name in MATCHED, metadata={"positions": positions})
+
+
+def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
+    """The attention from one position to another in every head."""
+    weights = record.attention_between(dest, src)
+    causal = record.model.causal
+    pair = AttentionBetween(record.tokens, weights, dest, src, uniform=uniform_weight(dest, src, len(record), causal))
+    metadata = {"dest": dest, "src": src}
+    if causal and src > dest:
+        note = f"0: position {dest} comes before position {src} and cannot attend to it."
+        return Score(weights, pair.title, "attention weight", note, metadata=metadata)
+    note = f"One pair of positions. Chance level: uniform attention {pair.uniform:.3g}."
+    return Score(weights, pair.title, "attention weight", note, [pair.uniform], metadata=metadata)
 
 
 def mean_over(name: str, positions: int, prompts: int = 1) -> str:

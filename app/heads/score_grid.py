@@ -11,7 +11,8 @@ from app import url_widgets
 from app.components.head_grid import head_grid
 from app.downloadable import Chart, download_buttons
 from app.heads import model_scores, sweep_effect
-from app.heads.score import NO_VALUE, PROMPT_SCORES, Score, empty_score, prompt_score
+from app.heads.asking import PAIR_SCORE, Asking
+from app.heads.score import NO_VALUE, PROMPT_SCORES, Score, empty_score, pair_score, prompt_score
 from app.heads.selection import Selection
 from app.messages import show_errors
 from workbench.core import Head
@@ -19,6 +20,7 @@ from workbench.core import Head
 #: Value of the URL's ``score`` → label.
 LABELS = {
     **PROMPT_SCORES,
+    PAIR_SCORE: "attention of the pair",
     sweep_effect.EFFECT: sweep_effect.LABEL,
     **{key: label for key, (_, label) in model_scores.LISTED.items()},
 }
@@ -29,12 +31,16 @@ def score_widget() -> str:
     return url_widgets.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__)
 
 
-def selected_score(selection: Selection, name: str) -> Score:
+def selected_score(selection: Selection, name: str, asking: Asking | None = None) -> Score:
     """The score of that name; empty where it is not computed yet, with a line that says why."""
     if name in PROMPT_SCORES:
         return prompt_score(selection.record, selection.head, name)
+    if name == PAIR_SCORE and asking is not None:
+        return pair_score(selection.record, asking.dest, asking.src)
     shape, label = (selection.model.n_layers, selection.model.n_heads), LABELS[name]
     title = label[0].upper() + label[1:]
+    if name == PAIR_SCORE:
+        return empty_score(shape, title, "No pair: the two prompts have different numbers of tokens.")
     if name in model_scores.LISTED:
         scores = model_scores.background(selection.model_name).result(start=True)
         return empty_score(shape, title, NO_VALUE) if scores is None else model_scores.score(scores, name)

@@ -8,7 +8,6 @@ import streamlit as st
 
 import workbench as wb
 from app import models, url_widgets
-from app.downloadable import show_chart
 from app.heads import detail
 from app.heads.operator_widgets import operator_widgets
 from app.heads.pattern_chart import pattern_chart
@@ -62,7 +61,8 @@ def _patterns(view: wb.OperatorView, length: int) -> None:
             "Each row divided by the sum of its magnitudes: entries as they are may differ by orders of magnitude."
         )
         shares = url_widgets.toggle("Rows as shares", "shares", default=True, help=help_text)
-    matrices, limits, block = view.matrices(shares), view.limits(shares), detail.selected_block(length)
+    matrices, limits, ranges = view.matrices(shares), view.limits(shares), detail.selected_range(length)
+    colours = detail.selected_colours()
     columns = st.columns(2, gap="medium")
     for i, (column, side, label) in enumerate(zip(columns, sides, view.labels, strict=True)):
         values, (limit, signed) = matrices[i], limits[i]
@@ -71,10 +71,10 @@ def _patterns(view: wb.OperatorView, length: int) -> None:
         with column:
             scale = share_of(side.scale) if shares else side.scale
             title = f"Head {view.head}, {label}"
-            options = {"title": title, "scale": scale, "block": block, "limit": limit, "signed": signed}
-            chart = pattern_chart(values, view.tokens, **options)
+            options = {"title": title, "scale": scale, "ranges": ranges, "limit": limit, "signed": signed}
+            chart = pattern_chart(values, view.tokens, colours=colours, **options)
             key = ("operator-own", "operator-swapped")[i]
-            show_chart(chart, key, f"pattern-{view.head}-{key}")
+            detail.show_pattern_chart(chart, key, f"pattern-{view.head}-{key}", values, None)
     for note in view.notes:
         st.caption(escape_markdown(note))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from app.heads.asking import Asking
 from app.heads.score import Score
 from app.heads.selection import Selection
 from app.part import Part
@@ -22,12 +23,12 @@ class View:
         selection: the model, the prompt's record and the open head.
         score_name: the value of the URL's ``score``.
         score: the score of all heads that the grid shows.
-        dest: the position that the page asks about.
+        asking: the position that the page asks about, and what it asks.
         prompts: of the task that is scored, as `load_prompts` takes them; None for the side bar's prompt.
     """
 
     selection: Selection
     score_name: str
     score: Score
-    dest: int
+    asking: Asking
     prompts: dict[str, Any] | None = None

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import part, sidebar, task_inputs, url_widgets
 from app.heads import detail, score_grid, second_selection, task_scores
+from app.heads.asking import asking_widgets
 from app.heads.comparison import show_comparison
 from app.heads.selection import Selection, sidebar_selection
 from app.heads.view import PARTS, View
@@ -48,16 +49,16 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
     left, right = st.columns([6, 5], gap="medium")
     with left:
         above, own = st.container(), st.container()
-        with above:
-            if prompts is None or score_name not in task_scores.AVERAGED:
-                score = score_grid.selected_score(selection, score_name)
-            else:
-                score = task_scores.task_score(selection, score_name, prompts)
         with own:
             st.subheader(f"Head {selection.head}", anchor=False)
-            dest = detail.destination_slider(selection.record)
-            detail.show_attended_tokens(selection.record, selection.head, dest)
-    view = View(selection, score_name, score, dest, prompts)
+            asking = asking_widgets(selection.record, selection.head)
+            detail.show_text(selection.record, selection.head, asking, detail.selected_colours())
+        with above:
+            if prompts is None or score_name not in task_scores.AVERAGED:
+                score = score_grid.selected_score(selection, score_name, asking)
+            else:
+                score = task_scores.task_score(selection, score_name, prompts)
+    view = View(selection, score_name, score, asking, prompts)
     with above:
         part.render(some, part.LEFT, view)
     with right:

@@ -17,9 +17,13 @@ from torch import Tensor, nn
 from workbench.attention.operator import operator
 from workbench.models.attention_edits import AttentionInputs, expanded
 from workbench.models.explicit_attention import is_causal
+from workbench.models.precision import at_least_float32
 from workbench.models.reference_attention import HIDDEN, grouped_product, masked_scores, softmax, visible
 from workbench.models.swapped_attention import SwappedOperator, operator_of
 from workbench.registry import OPERATORS
+
+#: Rows of scores that are summed at once.
+ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,64 @@ class PatternFormula:
             query, keys = query[:, list(heads)], keys[:, [head // group for head in heads]]
         mask = visible(length, length, self.causal, self.window, q.device)
         scores = masked_scores(grouped_product(query * self.scale, keys.mT), mask, self.softcap)
-        sinks = None if self.sinks is None else torch.tensor(self.sinks, device=q.device)
+        sinks = self._sinks(q.device)
         if sinks is not None and heads is not None:
             sinks = sinks[list(heads)]
         return softmax(scores, sinks, q.dtype)[0]
+
+    def row(
+        self, q: Float[Tensor, "pos head d_head"], k: Float[Tensor, "pos kv_head d_head"], dest: int
+    ) -> Float[Tensor, "head src"]:
+        """One destination's row of every head's `pattern`, without the other rows where it is a softmax."""
+        if self.operator is not None:
+            return self.pattern(q, k)[:, dest]
+        sources = dest + 1 if self.causal else len(k)
+        query, keys = q[dest : dest + 1].transpose(0, 1)[None], k[:sources].transpose(0, 1)[None]
+        mask = visible(1, sources, self.causal, self.window, q.device)
+        scores = masked_scores(grouped_product(query * self.scale, keys.mT), mask, self.softcap)
+        row = softmax(scores, self._sinks(q.device), q.dtype)[0, :, 0]
+        return torch.nn.functional.pad(row, (0, len(k) - sources))
+
+    def log_sums(
+        self, q: Float[Tensor, "pos head d_head"], k: Float[Tensor, "pos kv_head d_head"]
+    ) -> Float[Tensor, "head dest"] | None:
+        """``log Σ exp`` of every row of scores, sinks included, a block of rows at a time, for `column`; None for an
+        operator's pattern."""
+        if self.operator is not None:
+            return None
+        parts, keys, sinks = [], k.transpose(0, 1)[None], self._sinks(q.device)
+        for first in range(0, len(q), ROWS):
+            rows = q[first : first + ROWS]
+            end = first + len(rows) if self.causal else len(k)
+            mask = visible(len(rows), end, self.causal, self.window, q.device)
+            query = rows.transpose(0, 1)[None] * self.scale
+            scores = masked_scores(grouped_product(query, keys[:, :, :end].mT), mask, self.softcap)
+            sums = at_least_float32(scores)[0].logsumexp(-1)
+            parts.append(sums if sinks is None else torch.logaddexp(sums, sinks[:, None].to(sums.dtype)))
+        return torch.cat(parts, -1)
+
+    def column(
+        self,
+        q: Float[Tensor, "pos head d_head"],
+        k: Float[Tensor, "pos kv_head d_head"],
+        src: int,
+        log_sums: Float[Tensor, "head dest"] | None = None,
+    ) -> Float[Tensor, "head dest"]:
+        """One source's column of every head's `pattern`: ``exp(score − log_sums)``, with those of `log_sums`."""
+        if self.operator is not None:
+            return self.pattern(q, k)[:, :, src]
+        sums = self.log_sums(q, k) if log_sums is None else log_sums
+        assert sums is not None
+        query, key = q.transpose(0, 1)[None], k[src : src + 1].transpose(0, 1)[None]
+        scores = masked_scores(grouped_product(query * self.scale, key.mT), None, self.softcap)[0, :, :, 0]
+        column = torch.exp(at_least_float32(scores) - sums).to(q.dtype)
+        if self.causal:
+            distance = torch.arange(len(q), device=q.device) - src
+            column[:, (distance < 0) | (distance >= (self.window or len(q)))] = 0
+        return column
+
+    def _sinks(self, device: torch.device) -> Float[Tensor, "head"] | None:
+        return None if self.sinks is None else torch.tensor(self.sinks, device=device)
 
     def _of_operator(
         self, query: Float[Tensor, "1 head pos d_head"], keys: Float[Tensor, "1 head pos d_head"]

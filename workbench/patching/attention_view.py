@@ -1,4 +1,4 @@
-"""`attention`: one head's pattern on one prompt, with its tokens."""
+"""`attention_view`: one head's pattern on one prompt, with its tokens."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.core import Head, full_name
 from workbench.inputs.paired import PairedInputs
+from workbench.io.written_text import Piece, pieces_of_labels, written_pieces
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.patching.record import record
@@ -46,7 +47,8 @@ def attention_view(model: Any, prompt: Any, layer: int, head: int, *, cache: Any
     task = one_prompt(model, prompt)
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
     words, name = words_of(model, task.clean[0]), full_name(model.provenance.get("name", ""), model.operators)
-    return Attention(words, at_least_float32(pattern).cpu().numpy(), Head(layer, head), name)
+    weights, pieces = at_least_float32(pattern).cpu().numpy(), pieces_of(model, task.clean[0])
+    return Attention(words, weights, Head(layer, head), name, pieces)
 
 
 def one_prompt(model: Any, prompt: Any) -> PairedInputs:
@@ -63,6 +65,13 @@ def one_prompt(model: Any, prompt: Any) -> PairedInputs:
 def words_of(model: Any, ids: Int[Tensor, "pos"]) -> tuple[str, ...]:
     """The tokens' texts; without a tokenizer their ids."""
     return tuple(model.to_str_tokens(ids) if model.tokenizer is not None else [str(int(i)) for i in ids])
+
+
+def pieces_of(model: Any, ids: Int[Tensor, "pos"]) -> tuple[Piece, ...]:
+    """The prompt's text in pieces; without a tokenizer its ids."""
+    if model.tokenizer is None:
+        return pieces_of_labels(words_of(model, ids))
+    return written_pieces(model.tokenizer, ids.tolist())
 
 
 def _tensor(prompt: Any) -> Tensor:

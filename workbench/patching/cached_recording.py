@@ -148,6 +148,20 @@ class CachedRecording:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
+        activations = self._read_stored(hooks, prompt)
+        return [self._assembled(hook, prompt, activations) for hook in hooks]
+
+    def read_formula(self, hook: str, prompt: int) -> tuple[PatternFormula, Tensor, Tensor] | None:
+        """How a pattern follows from q and k, and these, of all heads; None where the pattern itself is stored."""
+        formula = self._formulas.get((len(self.ids[prompt]), hook))
+        if formula is None:
+            return None
+        activations = self._read_stored([hook], prompt)
+        q, k = (activations[part] for part in self._stored_hooks(hook, prompt))
+        return formula, q, k
+
+    def _read_stored(self, hooks: Sequence[str], prompt: int) -> dict[str, Tensor]:
+        """What is stored for some hooks."""
         parts = list(dict.fromkeys(part for hook in hooks for part in self._stored_hooks(hook, prompt)))
         activations = {part: self._memory[part, prompt] for part in parts if (part, prompt) in self._memory}
         keys = {self._key(part, prompt): part for part in parts if part not in activations}
@@ -156,7 +170,7 @@ class CachedRecording:
             activations |= self._recompute(prompt)
         if hasattr(self.resumable, "device"):
             activations = {part: x.to(self.resumable.device) for part, x in activations.items()}
-        return [self._assembled(hook, prompt, activations) for hook in hooks]
+        return activations
 
     def _assembled(self, hook: str, prompt: int, activations: dict[str, Tensor]) -> Tensor:
         formula = self._formulas.get((len(self.ids[prompt]), hook))

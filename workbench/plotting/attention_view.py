@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,10 @@ from jaxtyping import Float
 
 from workbench import arguments
 from workbench.core import Head
+from workbench.io.written_text import Piece, pieces_of_labels
 from workbench.plotting.charts import Heatmap
+from workbench.plotting.colour_scale import COLOURS, LINEAR, ColourScale
+from workbench.plotting.shaded_text import shade, shaded_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
 
 #: Prompts of more tokens show their pattern as a picture, not as a table of cells.
 LONG = 64
-#: More positions than this are pooled in pictures.
-FULL = 512
-#: The colour of a weight of 1 (dark end of the sequential scale), mixed with the page's own background.
-RED, GREEN, BLUE = 8, 81, 156
+#: Longer sides of a pattern are pooled in pictures, so that a cell is no smaller than a pixel.
+MAX_CELLS = 400
+#: What a position is: the one that attends, or the one that is attended to.
+DESTINATION, SOURCE = ROLES = ("destination", "source")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,9 +35,10 @@ class Attention:
     """One head's attention on one prompt.
 
     Attributes:
-        tokens: the prompt's tokens as text.
+        tokens: the prompt's tokens as text; bytes that are no character as ``<0xE6>``.
         pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
         head, model: which.
+        pieces: the prompt's text as people write it; by default the tokens.
 
     Examples:
         >>> view = wb.attention_view(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
@@ -43,43 +46,73 @@ class Attention:
         ('Then', ',', ' Mary', ' and', ' John')
         >>> view.pattern.shape  # [dest, src]
         (5, 5)
+        >>> view.table(src=2).columns.tolist()  # who attends to Mary?
+        ['destination', 'token', 'weight']
     """
 
     tokens: tuple[str, ...]
     pattern: Float[np.ndarray, "dest src"]
     head: Head
     model: str = ""
+    pieces: tuple[Piece, ...] = ()
 
-    def table(self, dest: int = -1, k: int = 8) -> pd.DataFrame:
-        """What one destination attends to most: ``source, token, weight``, the largest first.
+    def table(self, dest: int | None = None, k: int = 8, *, src: int | None = None) -> pd.DataFrame:
+        """What one destination attends to most, or who attends to one source: ``source, token, weight`` or
+        ``destination, token, weight``, the largest first.
+
+        Args:
+            dest: the destination; the last position by default. src: the source, in its place.
 
         Raises:
-            UsageError: the prompt has no such position.
+            UsageError: the prompt has no such position, or both are given.
         """
         import pandas as pd
 
-        row, k = self.pattern[self._at(dest)], arguments.whole_number("k", k, at_least=1)
-        order = np.argsort(-row, kind="stable")[:k]
-        return pd.DataFrame({"source": order, "token": [self.tokens[i] for i in order], "weight": row[order]})
+        if dest is not None and src is not None:
+            raise arguments.refusal("src", src, "None", because="dest is given: a table has one of the two")
+        k = arguments.whole_number("k", k, at_least=1)
+        if src is None:
+            name, weights = SOURCE, self.pattern[at_position("dest", -1 if dest is None else dest, self.tokens)]
+        else:
+            name, weights = DESTINATION, self.pattern[:, at_position("src", src, self.tokens)]
+        order = np.argsort(-weights, kind="stable")[:k]
+        return pd.DataFrame({name: order, "token": [self.tokens[i] for i in order], "weight": weights[order]})
 
-    def figure(self) -> Figure:
-        """Interactive Plotly figure of the pattern."""
-        return self._chart.figure()
+    def html(self, position: int = -1, role: str = DESTINATION, *, colours: str = LINEAR) -> str:
+        """The text, shaded by what a position attends to (``role="destination"``) or by who attends to it
+        (``role="source"``), from 0 to 1, with a legend; point at a word to read its weight. Plain HTML without scripts.
 
-    def picture(self) -> Picture:
+        Args:
+            colours: ``linear``, ``square root`` or ``log``.
+
+        Raises:
+            UsageError: the prompt has no such position, or no such role or colours.
+        """
+        arguments.one_of("role", role, ROLES)
+        scale = ColourScale(arguments.one_of("colours", colours, COLOURS))
+        at = at_position("position", position, self.tokens)
+        weights = self.pattern[at] if role == DESTINATION else self.pattern[:, at]
+        question = f"<div>{escape(question_about(numbered(self.tokens)[at], role))}</div>"
+        pieces = self.pieces or pieces_of_labels(self.tokens)
+        return question + shaded_text(pieces, self.tokens, weights, asking=at, scale=scale)
+
+    def figure(self, colours: str = LINEAR) -> Figure:
+        """Interactive Plotly figure of the pattern; `colours` as in `html`."""
+        return self._chart(colours).figure()
+
+    def picture(self, colours: str = LINEAR) -> Picture:
         """The same, still, as a `matplotlib.figure.Figure`."""
-        return self._chart.picture()
+        return self._chart(colours).picture()
 
-    @cached_property
-    def _chart(self) -> Heatmap:
+    def _chart(self, colours: str = LINEAR) -> Heatmap:
         """The pattern as a chart."""
-        values, names, words = laid_out(self.pattern, numbered(self.tokens))
-        title = f"Attention of head {self.head}" + (f" · {self.model}" if self.model else "")
-        return Heatmap(values, names, names, title=title, scale="attention weight", limit=1.0, **words)
+        values, columns, rows, words = laid_out(self.pattern, numbered(self.tokens))
+        words |= {"limit": 1.0, "colours": arguments.one_of("colours", colours, COLOURS)}
+        return Heatmap(values, columns, rows, title=self._title, scale="attention weight", **words)
 
-    def _at(self, dest: int) -> int:
-        last = len(self.tokens) - 1
-        return arguments.whole_number("dest", dest, at_least=-last - 1, at_most=last) % len(self.tokens)
+    @property
+    def _title(self) -> str:
+        return f"Attention of head {self.head}" + (f" · {self.model}" if self.model else "")
 
     def __repr__(self) -> str:
         best = self.table(k=3)
@@ -94,11 +127,8 @@ class Attention:
         if len(self.tokens) > LONG:
             grid = notebook.image(matplotlib_charts.image(self.picture(), dpi=90), "picture of the pattern")
         else:
-            grid = self._grid()
-        return (
-            f"<div><b>{escape(self._chart.title)}</b><br>What the last token attends to: "
-            f"{coloured(self.tokens, self.pattern[-1], 1.0)}<i>{self._chart.subtitle}</i>{grid}</div>"
-        )
+            grid = f"<i>{ROWS_ARE}</i>{self._grid()}"
+        return f"<div><b>{escape(self._title)}</b>{self.html()}{grid}</div>"
 
     def _grid(self) -> str:
         head = "".join(
@@ -117,19 +147,54 @@ class Attention:
         return f'<table style="border-collapse:collapse;font-size:11px"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
 
 
+ROWS_ARE = "each row: the attention of one destination over the source positions"
+
+
+def question_about(label: str, role: str) -> str:
+    """What is asked about a position."""
+    return f"What does {label} attend to?" if role == DESTINATION else f"Who attends to {label}?"
+
+
+def at_position(name: str, value: Any, tokens: Sequence[str]) -> int:
+    """A position of a prompt; negative ones count from the end.
+
+    Raises:
+        UsageError: there is no such position.
+    """
+    last = len(tokens) - 1
+    return arguments.whole_number(name, value, at_least=-last - 1, at_most=last) % len(tokens)
+
+
 def laid_out(
-    pattern: Float[np.ndarray, "dest src"], names: Sequence[str]
-) -> tuple[np.ndarray, list[str], dict[str, Any]]:
-    """A pattern as it is drawn, pooled where it is large, with its labels and the words that every picture has."""
-    size = -(-len(names) // FULL)
-    subtitle = "each row: the attention of one destination over the source positions"
+    pattern: Float[np.ndarray, "dest src"],
+    names: Sequence[str],
+    rows: range | None = None,
+    columns: range | None = None,
+) -> tuple[np.ndarray, list[str], list[str], dict[str, Any]]:
+    """A pattern, or a range of its destinations (`rows`) and sources (`columns`), as it is drawn: the values, pooled
+    where there are more than `MAX_CELLS`, the names of columns and rows, and the words that every picture has."""
+    rows = rows or range(len(pattern))
+    columns = columns or range(len(pattern))
+    size = block_size(len(rows), len(columns))
+    values = pooled(pattern[rows.start : rows.stop, columns.start : columns.stop], size)
+    parts = [ROWS_ARE]
+    if (len(rows), len(columns)) != pattern.shape:
+        ranges = [f"{part.start} to {part.stop - 1}" for part in (rows, columns)]
+        parts.append(f"destinations {ranges[0]} and sources {ranges[1]} of {len(pattern)}")
+    if size > 1:
+        parts.append(f"pooled: each cell is the largest value of {size} × {size}")
     words = {
-        "subtitle": subtitle + ("" if size == 1 else f"; pooled: each cell is the largest value of {size} × {size}"),
+        "subtitle": "; ".join(parts),
         "x_title": "source position (attended to)",
         "y_title": "destination position",
         "diverging": False,
     }
-    return pooled(pattern, size), list(names)[::size], words
+    return values, [names[i] for i in columns[::size]], [names[i] for i in rows[::size]], words
+
+
+def block_size(n_rows: int, n_columns: int) -> int:
+    """The side of the blocks that are pooled into one cell each."""
+    return -(-max(n_rows, n_columns) // MAX_CELLS)
 
 
 def numbered(tokens: Sequence[str]) -> list[str]:
@@ -137,26 +202,14 @@ def numbered(tokens: Sequence[str]) -> list[str]:
     return [f"{i} {visible(token)}" for i, token in enumerate(tokens)]
 
 
-def coloured(tokens: Sequence[str], weights: Float[np.ndarray, " token"], largest: float | None = None) -> str:
-    """HTML of the tokens, each shaded by its weight as a share of `largest` (the largest of them by default). Whatever
-    a token holds is text: it is escaped here."""
-    top = max(float(np.nanmax(weights)) if largest is None else largest, 1e-9)
-    words = "padding:1px 0;unicode-bidi:isolate"  # in the order of the positions, whichever way a token is read
-    spans = [
-        f'<span title="{i} {escape(repr(token))}: {weight:.3f}" style="{shade(weight / top)}{words}">'
-        f"{escape(visible(token))}</span>"
-        for i, (token, weight) in enumerate(zip(tokens, weights, strict=True))
-    ]
-    style = "font-family:monospace;line-height:1.9;overflow-wrap:anywhere"
-    return f'<div dir="ltr" style="{style}">{"<wbr>".join(spans)}</div>'
-
-
-def pooled(pattern: Float[np.ndarray, "dest src"], size: int) -> Float[np.ndarray, "rows columns"]:
+def pooled(values: Float[np.ndarray, "row column"], size: int) -> Float[np.ndarray, "block_row block_column"]:
     """The value of largest magnitude in each block of ``size × size`` cells; the last ones may be smaller."""
-    n = -(-len(pattern) // size)
-    padded = np.zeros((n * size, n * size), pattern.dtype)
-    padded[: len(pattern), : len(pattern)] = pattern
-    blocks = padded.reshape(n, size, n, size).swapaxes(1, 2).reshape(n, n, size * size)
+    if size == 1:
+        return values
+    rows, columns = (-(-n // size) for n in values.shape)
+    padded = np.zeros((rows * size, columns * size), values.dtype)
+    padded[: values.shape[0], : values.shape[1]] = values
+    blocks = padded.reshape(rows, size, columns, size).swapaxes(1, 2).reshape(rows, columns, size * size)
     return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
 
 
@@ -164,9 +217,3 @@ def visible(token: str) -> str:
     """A token with its white space to be seen: line breaks as ⏎, tabs as ⇥, a leading space as ·."""
     text = token.replace("\n", "⏎").replace("\t", "⇥")
     return "·" + text[1:] if text.startswith(" ") else text
-
-
-def shade(weight: float) -> str:
-    """The style of a token or a cell with that share of the darkest blue; white letters on dark ones."""
-    share = float(np.clip(weight, 0, 1))
-    return f"background:rgba({RED},{GREEN},{BLUE},{share:.2f});" + ("color:#fff;" if share > 0.55 else "")

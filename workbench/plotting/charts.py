@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from workbench.plotting import style
+from workbench.plotting.colour_scale import LINEAR, ColourScale
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
+
+#: Cells of a heatmap's longer side, above which there are no gaps between them.
+MAX_CELLS_WITH_GAPS = 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,6 +54,7 @@ class Heatmap(Chart):
         x, y: names of the columns and of the rows.
         scale: the quantity with its unit, beside the colour bar.
         diverging: colours centred on 0, from −limit to limit (by default the largest magnitude); else from 0 to limit.
+        colours: ``linear``, ``square root`` or ``log``; the colour bar and the texts have the values themselves.
         show_values: write each value into its cell; `labelled`: of the still picture, the cells to write into instead.
         hover: the text of each cell of the interactive figure.
     """
@@ -61,9 +68,21 @@ class Heatmap(Chart):
     y_title: str = ""
     limit: float | None = None
     diverging: bool = True
+    colours: str = LINEAR
     show_values: bool = False
     labelled: np.ndarray | None = None
     hover: np.ndarray | None = None
+
+    @property
+    def colour_scale(self) -> ColourScale:
+        """From values to colours."""
+        limit = style.limit(self.values) if self.limit is None else self.limit
+        return ColourScale(self.colours, limit, self.diverging)
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there is a gap between cells: between those of a large heatmap little else would be seen."""
+        return max(self.values.shape) <= MAX_CELLS_WITH_GAPS
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.plotting import style
+from workbench.plotting.colour_scale import LINEAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
 
-#: Cells have gaps between them where a row or a column has at most so many: more gaps would cover the cells.
-MAX_CELLS_WITH_GAPS = 64
 #: Enough for a page of print; drawing and packing take longer with each.
 MAX_PIXELS = 2_000
 #: Of PNG, 1 to 9: more takes several times as long for a few per cent of the size.
@@ -41,7 +40,7 @@ def draw(chart: Chart) -> Figure:
 
 def _heatmap(chart: Heatmap) -> Figure:
     values, columns, rows = chart.values, len(chart.x), len(chart.y)
-    limit = style.limit(values) if chart.limit is None else chart.limit
+    scale = chart.colour_scale
     width = min(14.0, max(6.0, 2.6 + (0.62 if chart.show_values else 0.36) * columns))
     slanted = style.is_crowded(chart.x, width - 2)
     height = 1.9 + (0.5 if chart.show_values else 0.21) * rows + (0.7 if slanted else 0.0)
@@ -50,15 +49,17 @@ def _heatmap(chart: Heatmap) -> Figure:
     from matplotlib import colormaps
 
     colours = colormaps[style.DIVERGING if chart.diverging else style.SEQUENTIAL].with_extremes(bad=style.BLANK)
+    linear = scale.kind == LINEAR
+    limit = scale.limit if linear else 1.0
     image = axes.imshow(
-        np.ma.masked_invalid(values),
+        np.ma.masked_invalid(values if linear else scale.shares(values)),
         cmap=colours,
         vmin=-limit if chart.diverging else 0,
         vmax=limit,
         aspect="auto",
         interpolation="nearest",
     )
-    if max(rows, columns) <= MAX_CELLS_WITH_GAPS:
+    if chart.has_gaps:
         axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=0.8)
@@ -68,7 +69,12 @@ def _heatmap(chart: Heatmap) -> Figure:
     axes.set_yticks(*style.sparse_ticks(chart.y, 40))
     labelled = np.full(values.shape, chart.show_values) if chart.labelled is None else chart.labelled
     _write_values(axes, values, image, labelled)
-    figure.colorbar(image, ax=axes, label=chart.scale, fraction=0.05, pad=0.03).outline.set_visible(False)
+    name = f"{chart.scale} ({scale.name})" if scale.name else chart.scale
+    bar = figure.colorbar(image, ax=axes, label=name, fraction=0.05, pad=0.03)
+    bar.outline.set_visible(False)
+    if not linear:
+        ticks = scale.ticks()
+        bar.set_ticks([share for _, share, _ in ticks], labels=[text for _, _, text in ticks])
     _label(chart, figure, axes, chart.x_title, chart.y_title)
     return figure
 
@@ -176,7 +182,7 @@ def _write_values(axes: Any, values: np.ndarray, image: Any, labelled: np.ndarra
     """The values of the cells where `labelled` is true, black on light and white on dark cells."""
     if not labelled.any():
         return
-    shades = image.cmap(image.norm(values))[..., :3] @ (0.299, 0.587, 0.114)
+    shades = image.cmap(image.norm(image.get_array()))[..., :3] @ (0.299, 0.587, 0.114)
     for row, column in np.argwhere(labelled & np.isfinite(values)).tolist():
         text = f"{values[row, column]:z.2f}".replace("-", "\N{MINUS SIGN}")
         colour = "white" if shades[row, column] < 0.5 else "black"

@@ -134,9 +134,9 @@ class OperatorView:
         for side, values, label, limit in zip(sides, self.matrices(shares), self.labels, scales, strict=True):
             if values is None:
                 continue
-            cells, axis, words = laid_out(values, names)
+            cells, columns, rows, words = laid_out(values, names)
             words |= {"diverging": limit[1], "limit": limit[0], "scale": share_of(side.scale) if shares else side.scale}
-            result.append(Heatmap(cells, axis, axis, title=f"Head {self.head}, {label}", **words))
+            result.append(Heatmap(cells, columns, rows, title=f"Head {self.head}, {label}", **words))
         return tuple(result)
 
     def limits(self, shares: bool = False) -> tuple[tuple[float, bool], tuple[float, bool]]:

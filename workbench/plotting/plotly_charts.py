@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.plotting import style
+from workbench.plotting.colour_scale import LINEAR
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -29,22 +30,39 @@ def draw(chart: Chart) -> Figure:
 def _heatmap(chart: Heatmap) -> Figure:
     import plotly.graph_objects as go
 
-    limit = style.limit(chart.values) if chart.limit is None else chart.limit
+    scale = chart.colour_scale
     trace = go.Heatmap(
         z=plain(chart.values),
         x=list(chart.x),
         y=list(chart.y),
-        zmin=-limit if chart.diverging else 0,
-        zmax=limit,
+        zmin=-scale.limit if chart.diverging else 0,
+        zmax=scale.limit,
         colorscale=style.DIVERGING if chart.diverging else style.SEQUENTIAL,
         colorbar={"title": {"text": chart.scale, "side": "right"}},
         customdata=None if chart.hover is None else chart.hover.tolist(),
         hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>" if chart.hover is None else "%{customdata}<extra></extra>",
         texttemplate="%{z:.2f}" if chart.show_values else None,
-        xgap=1,
-        ygap=1,
+        xgap=int(chart.has_gaps),
+        ygap=int(chart.has_gaps),
         hoverongaps=True,
     )
+    if scale.kind != LINEAR:  # Plotly colours linearly: it is given shares, and the values beside them
+        ticks = scale.ticks()
+        hover = "%{y}, %{x}: %{customdata:.4g}" if chart.hover is None else "%{customdata}"
+        trace.update(
+            z=plain(scale.shares(chart.values)),
+            zmin=-1 if chart.diverging else 0,
+            zmax=1,
+            customdata=plain(chart.values) if chart.hover is None else chart.hover.tolist(),
+            hovertemplate=f"{hover}<extra></extra>",
+            text=[[f"{v:.2f}" for v in row] for row in chart.values] if chart.show_values else None,
+            texttemplate="%{text}" if chart.show_values else None,
+            colorbar={
+                "title": {"text": f"{chart.scale} ({scale.name})", "side": "right"},
+                "tickvals": [share for _, share, _ in ticks],
+                "ticktext": [text for _, _, text in ticks],
+            },
+        )
     figure = _figure(chart, trace, chart.x_title, chart.y_title)
     figure.update_layout(height=min(1100, max(420, 190 + 19 * len(chart.y))), plot_bgcolor=style.BLANK)
     figure.update_xaxes(type="category", showgrid=False, zeroline=False)

@@ -11,7 +11,7 @@ HELP = f"**Under another operator**: {under_operator.HELP[0].lower()}{under_oper
 
 def render(view: View) -> None:
     """The section."""
-    under_operator.show_under_operator(view.selection, view.dest)
+    under_operator.show_under_operator(view.selection, view.asking.dest)
 
 
 part = Part("operator", 40, BELOW, render, help=HELP)

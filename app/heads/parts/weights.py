@@ -21,7 +21,7 @@ def render(view: View) -> None:
     with left:
         weights_summary.show_summary(view.selection, stored_only=view.score_name in LISTED)
     with right:
-        weights_summary.show_ov_tokens(view.selection, view.dest)
+        weights_summary.show_ov_tokens(view.selection, view.asking.dest)
 
 
 part = Part("weights", 20, BELOW, render, help=HELP)

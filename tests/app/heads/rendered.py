@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from functools import partial
@@ -66,12 +67,22 @@ def opened(app: AppTest, **query: str) -> AppTest:
 
 
 def grids(app: AppTest) -> dict[str, dict[str, Any]]:
-    """Key → the grid's data."""
+    """Key → a component's data: the grids, and others."""
     return {str(element.key): json.loads(element.proto.json) for element in app.get("bidi_component")}
 
 
-def figures(app: AppTest) -> dict[str, dict[str, Any]]:
-    return {str(element.key): json.loads(element.proto.spec) for element in app.get("plotly_chart")}
+def patterns(app: AppTest) -> dict[str, dict[str, Any]]:
+    """Key → the data of a pattern's canvas, its ``values`` as ``[row, column]``."""
+    found = {key: data for key, data in grids(app).items() if "columns" in data}
+    for data in found.values():
+        cells = np.frombuffer(base64.b64decode(data["values"]), "<f4")
+        data["values"] = cells.reshape(len(data["rows"]), len(data["columns"]))
+    return found
+
+
+def text(app: AppTest, key: str = "text") -> dict[str, Any]:
+    """The data of the prompt's text."""
+    return grids(app)[key]
 
 
 def values(grid: dict[str, Any]) -> np.ndarray:
@@ -82,7 +93,3 @@ def values(grid: dict[str, Any]) -> np.ndarray:
 def record_of(text: str = sidebar.DEFAULT_PROMPT) -> tuple[Any, PromptRecord]:
     model = wb.load("tiny")
     return model, PromptRecord(model, model.to_tokens(text)[0].tolist(), cache=False)
-
-
-def largest(figure: dict[str, Any]) -> float:
-    return float(figure["data"][0]["zmax"])

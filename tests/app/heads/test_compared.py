@@ -12,12 +12,12 @@ import workbench as wb
 from app import models, upload_store
 from app.heads.comparison import next_tokens
 from app.heads.score import difference, prompt_score
-from tests.app.heads.rendered import OTHER, figures, grids, largest, opened, record_of, values
+from tests.app.heads.rendered import OTHER, grids, opened, patterns, record_of, text, values
 
 
 def test_two_prompts_side_by_side(app: AppTest) -> None:
     opened(app, compare="yes", prompt2=OTHER, head="1.2", score="sink")
-    grids_, charts = grids(app), figures(app)
+    grids_, charts = grids(app), patterns(app)
     (model, one), (_, other) = record_of(), record_of(OTHER)
     np.testing.assert_allclose(values(grids_["grid"]), one.scores["sink"], atol=1e-5)
     np.testing.assert_allclose(values(grids_["grid-second"]), other.scores["sink"], atol=1e-5)
@@ -36,7 +36,10 @@ def test_two_prompts_side_by_side(app: AppTest) -> None:
 
 def test_prompts_of_other_lengths_have_no_difference_of_patterns(app: AppTest) -> None:
     opened(app, compare="yes", prompt2="Paul and Anna")
-    assert "pattern-difference" not in figures(app) and "grid-difference" in grids(app)
+    assert "pattern-difference" not in patterns(app) and "grid-difference" in grids(app)
+    assert [text(app, f"text-{side}")["asks"] for side in ("first", "second")] == [False, False]
+    app.selectbox(key="score").set_value("pair").run()
+    assert not app.exception and "different numbers of tokens" in grids(app)["grid"]["note"]
     assert any("14 and" in info.value or "tokens" in info.value for info in app.info)
 
 
@@ -47,7 +50,12 @@ def test_two_heads_side_by_side(app: AppTest) -> None:
     assert grids_["grid"]["marked"] == [[0, 3]] and "grid-difference" not in grids_
     _, record = record_of()
     expected = record.pattern(wb.Head(1, 2)) - record.pattern(wb.Head(0, 3))
-    assert largest(figures(app)["pattern-difference"]) == pytest.approx(np.abs(expected).max(), abs=1e-4)
+    drawn = patterns(app)["pattern-difference"]
+    np.testing.assert_allclose(drawn["values"], expected, atol=1e-5)
+    assert drawn["scale"]["limit"] == pytest.approx(np.abs(expected).max(), abs=1e-4)
+    # Both texts are asked about the same position, each in its own head.
+    for key, head in (("first", wb.Head(1, 2)), ("second", wb.Head(0, 3))):
+        np.testing.assert_allclose(text(app, f"text-{key}")["weights"], record.pattern(head)[-1], atol=1e-5)
     app.selectbox(key="score").set_value("similarity").run()
     difference_ = values(grids(app)["grid-difference"])
     same = record.similarity(wb.Head(1, 2)) - record.similarity(wb.Head(0, 3))
@@ -73,7 +81,7 @@ def test_two_models_side_by_side(app: AppTest, monkeypatch: pytest.MonkeyPatch) 
     difference_ = values(grids_["grid-difference"])
     np.testing.assert_allclose(difference_[0], 0, atol=1e-6)
     assert np.abs(difference_[1]).max() > 1e-3
-    assert "pattern-difference" in figures(app)
+    assert "pattern-difference" in patterns(app)
 
 
 def test_models_of_other_shapes_have_no_difference(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,14 +115,15 @@ def test_an_invalid_second_side_in_the_url_is_one_line(app: AppTest, query: dict
 
 def test_a_second_prompt_is_a_text_and_a_long_one_is_in_the_url_by_its_hash(app: AppTest) -> None:
     opened(app, compare="yes")
-    text = "<b>Mary</b> and John " * 110
-    app.text_area(key="prompt2").set_value(text).run()
+    long = "<b>Mary</b> and John " * 110
+    app.text_area(key="prompt2").set_value(long).run()
     assert not app.exception
     name = app.query_params["prompt2-input"]
-    assert "prompt2" not in app.query_params and upload_store.load(name).decode() == text
+    assert "prompt2" not in app.query_params and upload_store.load(name).decode() == long
     assert "the limit is" in app.error[0].value  # it has too many tokens for this model
     app.text_area(key="prompt2").set_value("<b>Mary</b> and John").run()
-    assert not app.error and len(app.get("html")) == 2
+    tokenizer, written = wb.load("tiny").tokenizer, "".join(piece[0] for piece in text(app, "text-second")["pieces"])
+    assert not app.error and written == tokenizer.decode(tokenizer("<b>Mary</b> and John").input_ids)
     assert all("<b>" not in html.proto.body for html in app.get("html"))
     app.text_area(key="prompt2").set_value("").run()
     assert "second prompt: it is empty" in app.error[0].value.replace("\\", "").lower()

@@ -7,13 +7,14 @@ import logging
 import re
 import weakref
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import models, sidebar
-from app.heads import detail, pattern_chart, records
-from tests.app.heads.rendered import OTHER, TIMEOUT, figures, largest, opened, record_of, tiny_checkpoint
+from app.heads import detail, records
+from tests.app.heads.rendered import OTHER, TIMEOUT, opened, patterns, record_of, text, tiny_checkpoint
 from workbench.errors import UsageError
 from workbench.plotting import attention_view
 
@@ -23,35 +24,41 @@ def test_a_text_of_too_many_tokens_is_refused() -> None:
         sidebar.token_ids(wb.load("tiny"), "Mary and John " * 2_000)
 
 
-def test_the_position_returns_to_the_last_one_with_another_prompt(app: AppTest) -> None:
-    opened(app, dest="3")
-    assert app.slider(key="dest").value == 3
-    app.text_input(key=sidebar.HEAD).set_value("1.1").run()
-    assert app.slider(key="dest").value == 3
-    app.text_area(key=sidebar.PROMPT).set_value(OTHER).run()
-    assert not app.exception and app.slider(key="dest").value == len(record_of(OTHER)[1]) - 1
-
-
-def test_a_long_prompt_is_pooled_and_any_block_of_it_is_shown(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (attention_view, pattern_chart):
-        monkeypatch.setattr(module, "FULL", 20)
-    monkeypatch.setattr(pattern_chart, "BLOCK", 10)
-    monkeypatch.setattr(detail, "MAX_TOKENS_UNSCROLLED", 20)
-    text = "Mary and John " * 15
-    _, record = record_of(text)
-    row = record.pattern(wb.Head(0, 0))
-    opened(app, prompt=text, head="0.0")
-    figure = figures(app)["pattern"]
-    assert "largest value of" in figure["layout"]["title"]["subtitle"]["text"] and len(figure["data"][0]["x"]) <= 20
-    app.selectbox(key="block").set_value("20 to 29").run()
-    assert figures(app)["pattern"]["data"][0]["x"][0].startswith("20 ")
-    app.selectbox(key="among").set_value("0 to 9").run()
+def test_a_long_prompt_is_pooled_and_any_range_of_it_is_shown(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_view, "MAX_CELLS", 20)
+    monkeypatch.setattr(detail, "LONG", 20)
+    prompt = "Mary and John " * 15
+    _, record = record_of(prompt)
+    n, pattern = len(record), record.pattern(wb.Head(0, 0))
+    opened(app, prompt=prompt, head="0.0")
+    drawn = patterns(app)["pattern"]
+    assert drawn["subtitle"].endswith(f"pooled: each cell is the largest value of {drawn['size']} × {drawn['size']}")
+    for i, row in enumerate(drawn["values"]):
+        for j, value in enumerate(row):
+            block = pattern[i * drawn["size"] :][: drawn["size"], j * drawn["size"] :][:, : drawn["size"]]
+            assert value == pytest.approx(block.max(), abs=1e-5)
+    app.text_input(key="zoom").set_value("20-29,0-9").run()
     assert not app.exception
-    figure = figures(app)["pattern"]
-    assert figure["data"][0]["y"][0].startswith("20 ") and figure["data"][0]["x"][0].startswith("0 ")
-    assert largest(figure) == pytest.approx(row[20:30, :10].max(), abs=1e-5)
-    strongest = next(str(caption.value) for caption in app.caption if str(caption.value).startswith("Strongest"))
-    assert f" {row[-1].argmax()} " in strongest and f"{row[-1].max():.2f}".replace(".", "\\.") in strongest
+    drawn = patterns(app)["pattern"]
+    np.testing.assert_allclose(drawn["values"], pattern[20:30, :10], atol=1e-5)
+    assert drawn["rows"][0].startswith("20 ") and drawn["columns"][0].startswith("0 ")
+    assert f"destinations 20 to 29 and sources 0 to 9 of {n}" in drawn["subtitle"]
+    for wrong in (f"0-{n},0-9", "9-3,0-9", "all of it"):
+        app.text_input(key="zoom").set_value(wrong).run()
+        assert "Showing all" in app.warning[0].value and patterns(app)["pattern"]["size"] > 1
+    app.text_input(key="zoom").set_value("20-29,0-9").run()
+    app.text_area(key=sidebar.PROMPT).set_value(OTHER).run()
+    assert app.query_params["zoom"] in ("", None) or not app.warning
+    assert patterns(app)["pattern"]["end"] == [len(record_of(OTHER)[1])] * 2
+
+
+def test_colours_are_those_of_the_pattern_and_of_the_text(app: AppTest) -> None:
+    opened(app, head="1.2", colours="log")
+    drawn, (_, record) = patterns(app)["pattern"], record_of()
+    assert drawn["scale"] == {"kind": "log", "limit": 1.0, "diverging": False} and "≤ 0.0001" in str(drawn["ticks"])
+    row = record.pattern(wb.Head(1, 2))[-1]
+    np.testing.assert_allclose(text(app)["shares"], np.clip(1 + np.log10(row) / 4, 0, 1), atol=1e-3)
+    assert "log colours down to 0.0001" in text(app)["legend"]
 
 
 def test_a_released_model_takes_its_prompt_records_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import gc
+import json
 import tempfile
 import weakref
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ import workbench as wb
 from app import sidebar
 from app.heads import pattern_chart, record_scores
 from app.heads.prompt_record import PromptRecord
+from app.heads.score import pair_score
 from app.heads.weights import ov_qk_summary, promoted_tokens
 from tests.families import VOCABULARY
 from workbench.head_scores import patterns
@@ -261,42 +263,65 @@ def test_similarity_is_a_cosine_and_blank_for_the_head_itself() -> None:
     assert cosines[1, 2] == pytest.approx(record.similarity(wb.Head(1, 2))[0, 1], abs=1e-6)
 
 
-def test_long_patterns_are_pooled_and_shown_in_blocks() -> None:
-    n = 600
+def test_long_patterns_are_pooled_and_any_range_is_shown_in_full() -> None:
+    n = 1000
     A = np.zeros((n, n))
     A[599, 3], A[300, 299] = 0.5, -0.9
     options: dict[str, Any] = {"title": "t", "scale": "attention"}
     whole = pattern_chart.pattern_chart(A, ["x"] * n, **options)
-    assert whole.arrays[0].shape == (300, 300) and whole.arrays[0][299, 1] == 0.5 and whole.arrays[0][150, 149] == -0.9
-    assert "the largest value of 2 × 2" in whole.options["subtitle"]
+    assert whole.size == 3 and whole.arrays[0].shape == (334, 334)
+    assert whole.arrays[0][199, 1] == 0.5 and whole.arrays[0][100, 99] == -0.9
+    assert "the largest value of 3 × 3" in whole.options["subtitle"] and whole.labels[0][1] == "3 x"
+    assert whole.positions(199, 1, A) == (599, 3) and whole.positions(100, 99, A) == (300, 299)
+    part = pattern_chart.pattern_chart(A, ["x"] * n, ranges=whole.zoomed((90, 120), (0, 99)), **options)
+    assert part.ranges == (range(270, 363), range(300)) and part.size == 1
     assert (
-        pattern_chart.block_names(n) == ["0 to 255", "256 to 511", "512 to 599"]
-        and pattern_chart.block_names(512) == []
+        part.arrays[0][30, 299] == -0.9 and part.labels[1][30] == "300 x" and part.positions(30, 299, A) == (300, 299)
     )
-    part = pattern_chart.pattern_chart(A, ["x"] * n, block=(1, 1), **options)
-    assert part.arrays[0].shape == (256, 256) and part.arrays[0][44, 43] == -0.9 and part.labels[0][44] == "300 x"
-    off = pattern_chart.pattern_chart(A, ["x"] * n, block=(2, 0), **options)
-    assert off.arrays[0].shape == (88, 256) and off.arrays[0][87, 3] == 0.5
-    assert off.labels[1][87] == "599 x" and off.labels[0][3] == "3 x"
-    assert "destination positions 512 to 599 of 600; source positions 0 to 255" in off.options["subtitle"]
+    assert whole.zoomed((333, 333), (0, 333)) == (range(999, 1000), range(1000))
+    assert "destinations 270 to 362 and sources 0 to 299 of 1000" in part.options["subtitle"]
 
 
-def test_the_figure_of_a_pattern_is_valid_for_plotly_and_its_labels_are_text() -> None:
+def test_the_canvas_has_the_values_as_they_are() -> None:
     A = np.array([[1.0, 0.0], [0.25, 0.75]])
     chart = pattern_chart.pattern_chart(A, ["<b>a</b>", " b"], title="t", scale="attention", limit=2.0)
-    figure: Any = go.Figure(chart.plotly())  # every name and value is checked
-    trace = figure.to_dict()["data"][0]
-    np.testing.assert_array_equal(chart.plotly()["data"][0]["z"], A)
-    assert list(trace["x"]) == ["0 &lt;b&gt;a&lt;/b&gt;", "1 ·b"] and trace["zmax"] == 2
-    for axis in (figure.layout.xaxis, figure.layout.yaxis):
-        assert axis.showspikes and "across" in axis.spikemode and axis.title.text
-    signed = pattern_chart.pattern_chart(A - 1, ["a", "b"], title="t", scale="difference", signed=True).plotly()
-    assert signed["data"][0]["zmin"] == -signed["data"][0]["zmax"] == -1
+    data = chart.canvas()
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(data["values"]), "<f4").reshape(2, 2), A)
+    assert data["columns"] == ["0 <b>a</b>", "1 ·b"] and data["scale"]["limit"] == 2
+    signed = pattern_chart.pattern_chart(A - 1, ["a", "b"], title="t", scale="difference", signed=True).canvas()
+    assert signed["scale"] == {"kind": "linear", "limit": 1.0, "diverging": True} and signed["ticks"][0] == [-1.0, "−1"]
 
 
 def test_downloads_hold_what_is_shown() -> None:
-    chart = pattern_chart.pattern_chart(np.array([[1.0, 0.0], [0.25, 0.75]]), ["a", " b"], title="t", scale="attention")
+    options: dict[str, Any] = {"colours": "square root", "metadata": {"model": "tiny", "head": "1.2"}}
+    A = np.array([[1.0, 0.0], [0.25, 0.75]])
+    chart = pattern_chart.pattern_chart(A, ["a", " b"], title="t", scale="attention", **options)
     corner = "destination position \\ source position (attended to)"  # the rows, and the columns
     assert chart.csv().decode().splitlines() == [f"{corner},0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
-    assert b'"values": [[1.0, 0.0], [0.25, 0.75]]' in chart.json()
+    exact = json.loads(chart.json())
+    assert exact["values"] == A.tolist() and exact["colours"] == "square root" and exact["model"] == "tiny"
     assert chart.image("png").startswith(b"\x89PNG") and b"<svg" in chart.image("svg")
+
+
+@pytest.mark.parametrize("role", ["destination", "source"])
+def test_a_position_in_all_heads_is_hugging_faces(role: str) -> None:
+    record = record_of()
+    model = wb.load("tiny")
+    model.hf.set_attn_implementation("eager")
+    expected = np.stack([A[0].detach().numpy() for A in model.hf(record.ids[None], output_attentions=True).attentions])
+    for position in (0, 5, 13):
+        part = expected[:, :, position] if role == "destination" else expected[:, :, :, position]
+        np.testing.assert_allclose(record.attention_at(position, role), part, atol=1e-5)
+    assert record.attention_at(13, role) is record.attention_at(13, role)
+
+
+def test_the_grid_of_a_pair_is_hugging_faces_and_says_what_uniform_attention_gives() -> None:
+    record = record_of()
+    model = wb.load("tiny")
+    model.hf.set_attn_implementation("eager")
+    expected = torch.cat(model.hf(record.ids[None], output_attentions=True).attentions)[:, :, 9, 3].detach()
+    score = pair_score(record, 9, 3)
+    np.testing.assert_allclose(score.values, expected, atol=1e-5)
+    assert score.title == "Attention from 9 ·John to 3 ·John" and score.levels == [0.1]
+    later = pair_score(record, 3, 9)
+    assert (later.values == 0).all() and "cannot attend" in later.note and not later.levels

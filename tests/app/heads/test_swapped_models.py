@@ -22,7 +22,7 @@ from app.patching.script import python_script
 from app.swapped_names import job_model, parse_operators, split_name, swapped_name, write_operators
 from app.work.result_files import SWEEPS, result_key, result_path
 from app.work.worker import Worker
-from tests.app.heads.rendered import Queue, figures, grids, values
+from tests.app.heads.rendered import Queue, grids, patterns, values
 from workbench.core import full_name
 from workbench.errors import UnknownName, UsageError
 from workbench.findings.study import Study
@@ -83,7 +83,7 @@ def test_the_heads_page_shows_the_swapped_model(app: AppTest) -> None:
     assert models.load(NAME).operators == model.operators and models.load("tiny").operators == {}
     shared = {x.data_ptr() for x in models.load("tiny").parameters()}
     assert {x.data_ptr() for x in models.load(NAME).parameters()} <= shared
-    assert "pattern" in figures(app) and app.query_params["operators"] == TEXT
+    assert "pattern" in patterns(app) and app.query_params["operators"] == TEXT
 
 
 def test_wrong_operators_are_one_line_and_the_side_bar_stays(app: AppTest) -> None:
@@ -169,7 +169,7 @@ def test_a_finding_on_a_swapped_model_is_named_with_its_operators(tmp_path: Path
     assert run.facts["config"]["model"] == NAME
     assert run.facts["model"]["operators"] == {"0": "lightning", "1": "sliding-window(window=3)"}
     study: Any = Study
-    assert study(None, swapped(), {}, None).model_name == NAME  # in its figures
+    assert study(None, swapped(), {}, None).model_name == NAME  # in its patterns
 
 
 def test_a_circuit_of_a_run_names_the_operators(tmp_path: Path) -> None:

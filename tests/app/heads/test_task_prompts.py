@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app.heads import task_scores
 from app.work.worker import Worker
-from tests.app.heads.rendered import SCRIPT, TIMEOUT, Queue, figures, grids, opened, values
+from tests.app.heads.rendered import SCRIPT, TIMEOUT, Queue, grids, opened, patterns, values
 from workbench.patching.resolve import resolve_inputs
 from workbench.plotting.attention_view import visible
 
@@ -68,10 +66,9 @@ def test_one_of_the_prompts_is_shown_in_detail(app: AppTest) -> None:
     opened(app, score="similarity", closely="2", **QUERY)
     inputs = resolve_inputs(wb.task("ioi", n=3, seed=4), wb.load("tiny"))
     attention = wb.attention_view(wb.load("tiny"), inputs.texts[1][0], 1, 2)
-    trace: Any = go.Figure(figures(app)["pattern"]).data[0]
-    z = np.frombuffer(base64.b64decode(trace.z["bdata"]), trace.z["dtype"])
-    np.testing.assert_allclose(z, attention.pattern.ravel(), atol=1e-5)
-    assert [label.split(" ", 1)[1] for label in trace.x] == [visible(token) for token in attention.tokens]
+    drawn = patterns(app)["pattern"]
+    np.testing.assert_allclose(drawn["values"], attention.pattern, atol=1e-5)
+    assert [label.split(" ", 1)[1] for label in drawn["columns"]] == [visible(token) for token in attention.tokens]
     assert app.selectbox(key="closely").value == "2"
     app.number_input(key="n").set_value(1).run()  # there is no second one any more
     assert not app.exception and app.selectbox(key="closely").value == "1"

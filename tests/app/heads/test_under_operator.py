@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import sidebar
-from app.heads import detail, pattern_chart
-from tests.app.heads.rendered import figures, opened
+from app.heads import detail
+from tests.app.heads.rendered import opened, patterns
 from workbench.plotting import attention_view
 from workbench.plotting.operator_view import HeadOutput
 
@@ -29,27 +28,19 @@ def matrix(side: HeadOutput) -> np.ndarray:
     return side.matrix
 
 
-def cells(figure: dict[str, Any]) -> np.ndarray:
-    z = figure["data"][0]["z"]
-    if isinstance(z, dict):  # as Plotly packs numbers
-        shape = [int(size) for size in str(z["shape"]).split(",")]
-        return np.frombuffer(base64.b64decode(z["bdata"]), z["dtype"]).reshape(shape)
-    return np.array(z)
-
-
 def test_nothing_is_computed_before_an_operator_is_selected(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wb, "operator_view", None)
     opened(app, head="1.3")
-    assert not app.error and not set(KEYS) & set(figures(app))
+    assert not app.error and not set(KEYS) & set(patterns(app))
 
 
 def test_both_patterns_are_on_one_scale_beside_what_it_would_write(app: AppTest) -> None:
     opened(app, head="1.3", operator="sliding-window", **{"sliding-window.window": "3"})
     assert not app.error
-    view, charts = view_of("sliding-window(window=3)"), figures(app)
+    view, charts = view_of("sliding-window(window=3)"), patterns(app)
     for key, side in zip(KEYS, (view.own, view.swapped), strict=True):
-        np.testing.assert_allclose(cells(charts[key]), matrix(side), atol=1e-5)
-    assert charts[KEYS[0]]["data"][0]["zmax"] == charts[KEYS[1]]["data"][0]["zmax"]
+        np.testing.assert_allclose(charts[key]["values"], matrix(side), atol=1e-5)
+    assert charts[KEYS[0]]["scale"] == charts[KEYS[1]]["scale"]
     tables = [table.value for table in app.dataframe]
     promoted, next_tokens = (t for t in tables if list(t.columns) == ["token", "own", "swapped"])
     for table, expected in ((promoted, view.promoted(4)), (next_tokens, view.next_tokens(4))):
@@ -73,27 +64,25 @@ def test_the_url_keeps_the_choice_and_forgets_other_operators(app: AppTest) -> N
 
 def test_signed_matrices_are_shown_as_shares_or_as_they_are(app: AppTest) -> None:
     opened(app, head="1.3", operator="lightning", **{"lightning.norm": "no"})
-    view, charts = view_of("lightning(norm=False)"), figures(app)
-    assert charts[KEYS[0]]["data"][0]["zmin"] == -charts[KEYS[1]]["data"][0]["zmax"]
+    view, charts = view_of("lightning(norm=False)"), patterns(app)
+    assert charts[KEYS[0]]["scale"] == charts[KEYS[1]]["scale"] and charts[KEYS[0]]["scale"]["diverging"]
     sums = np.abs(matrix(view.swapped)).sum(-1, keepdims=True)
-    np.testing.assert_allclose(cells(charts[KEYS[1]]), matrix(view.swapped) / sums, atol=1e-5)
-    np.testing.assert_allclose(cells(charts[KEYS[0]]), matrix(view.own), atol=1e-5)
+    np.testing.assert_allclose(charts[KEYS[1]]["values"], matrix(view.swapped) / sums, atol=1e-5)
+    np.testing.assert_allclose(charts[KEYS[0]]["values"], matrix(view.own), atol=1e-5)
     app.toggle(key="shares").set_value(False).run()
     assert not app.exception and app.query_params["shares"] == "no"
-    np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), matrix(view.swapped), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(patterns(app)[KEYS[1]]["values"], matrix(view.swapped), rtol=1e-3, atol=1e-3)
 
 
-def test_a_long_prompt_is_pooled_or_shown_by_the_pages_block(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (attention_view, pattern_chart):
-        monkeypatch.setattr(module, "FULL", 20)
-    monkeypatch.setattr(pattern_chart, "BLOCK", 10)
-    monkeypatch.setattr(detail, "MAX_TOKENS_UNSCROLLED", 20)
+def test_a_long_prompt_is_pooled_or_shown_by_the_pages_range(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_view, "MAX_CELLS", 20)
+    monkeypatch.setattr(detail, "LONG", 20)
     text = "Mary and John " * 15
     opened(app, head="1.3", prompt=text, operator="sliding-window", **{"sliding-window.window": "4"})
-    assert max(cells(figures(app)[KEYS[1]]).shape) <= 20
-    app.selectbox(key="block").set_value("10 to 19").run()
+    assert max(patterns(app)[KEYS[1]]["values"].shape) <= 20
+    app.text_input(key="zoom").set_value("10-19,10-19").run()
     expected = matrix(view_of("sliding-window(window=4)", text).swapped)
-    np.testing.assert_allclose(cells(figures(app)[KEYS[1]]), expected[10:20, 10:20], atol=1e-5)
+    np.testing.assert_allclose(patterns(app)[KEYS[1]]["values"], expected[10:20, 10:20], atol=1e-5)
 
 
 def test_what_cannot_be_swapped_in_is_one_line(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,14 +93,14 @@ def test_what_cannot_be_swapped_in_is_one_line(app: AppTest, monkeypatch: pytest
     opened(app, head="1.3", operator="softmax")
     (error,) = app.error
     assert "cannot replace attention" in error.value and "\n" not in error.value
-    assert "pattern" in figures(app)  # the rest of the page is there
+    assert "pattern" in patterns(app)  # the rest of the page is there
 
 
 def test_an_operator_without_a_matrix_shows_its_influence(app: AppTest) -> None:
     opened(app, head="1.3", operator="mlp")
-    assert not app.error and set(KEYS) <= set(figures(app))
+    assert not app.error and set(KEYS) <= set(patterns(app))
     view = view_of("mlp")
-    assert view.swapped.scale in str(figures(app)[KEYS[1]]["data"][0]["colorbar"])
+    assert view.swapped.scale in patterns(app)[KEYS[1]]["units"]
     assert any("no matrix of each head" in caption.value for caption in app.caption)
 
 

@@ -55,6 +55,7 @@ def test_a_notebook_shows_every_weight_beside_its_tokens() -> None:
     dest, src = n - 1, 3
     title = f"{dest} {view.tokens[dest]!r} to {src} {view.tokens[src]!r}: {view.pattern[dest, src]:.3f}"
     assert title in cells.titles["td"]
+    assert f"{src} {view.tokens[src]!r}: {view.pattern[-1, src]:.3f}" in cells.titles["span"]
 
 
 def test_a_long_prompt_shows_a_picture() -> None:
@@ -81,9 +82,40 @@ def test_the_table_of_a_destination() -> None:
     table = view.table(k=2)
     assert table["source"].tolist() == [1, 0] and table["token"].tolist() == [" b", "a"]
     assert view.table(0)["weight"].tolist() == [1, 0, 0]
+    table = view.table(src=1)
+    assert table["destination"].tolist() == [2, 1, 0] and table["weight"].tolist() == [0.7, 0.5, 0]
+    with pytest.raises(UsageError, match="src=1: expected None, because dest is given"):
+        view.table(0, src=1)
     assert repr(view) == "Attention(head 3.1, 3 tokens; the last attends to ' b' 0.70, 'a' 0.20, 'c' 0.10)"
     with pytest.raises(UsageError, match="dest=3: expected a whole number from -3 to 2"):
         view.table(3)
+
+
+@pytest.mark.parametrize(("position", "role"), [(2, "destination"), (-2, "source"), (0, "source")])
+def test_the_text_is_shaded_by_what_a_position_attends_to_or_by_who_attends_to_it(position: int, role: str) -> None:
+    pattern = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.2, 0.7, 0.1]])
+    view = wb.Attention(("a", " b", "c"), pattern, wb.Head(3, 1))
+    html = view.html(position, role)
+    cells = Cells()
+    cells.feed(html)
+    weights = pattern[position] if role == "destination" else pattern[:, position]
+    expected = [f"{i} {view.tokens[i]!r}: {weight:.3f}" for i, weight in enumerate(weights)]
+    assert cells.titles["span"] == expected
+    name = ["0 a", "1 ·b", "2 c"][position]
+    assert (f"What does {name} attend to?" if role == "destination" else f"Who attends to {name}?") in html
+    with pytest.raises(UsageError, match="role='key': expected"):
+        view.html(0, "key")
+
+
+def test_long_patterns_are_pooled_to_what_can_be_seen() -> None:
+    n = 1000
+    pattern = np.zeros((n, n))
+    pattern[777, 123], pattern[999, 998] = 0.4, 0.9
+    view = wb.Attention(tuple("x" * n), pattern, wb.Head(0, 0))
+    trace = view.figure(colours="square root").to_dict()["data"][0]
+    assert trace["xgap"] == trace["ygap"] == 0 and np.shape(trace["z"]) == (334, 334)
+    assert trace["customdata"][777 // 3][123 // 3] == 0.4 and trace["z"][333][332] == pytest.approx(0.9**0.5)
+    assert trace["x"][1] == "3 x" and len(trace["x"]) == 334
 
 
 def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:

@@ -1,0 +1,168 @@
+"""`attention_at` and `attention_between`: the attention of one position, or of a pair of positions, in every head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench import arguments
+from workbench.cache import store_of
+from workbench.core import full_name
+from workbench.head_scores.in_forward import attends_in_shares
+from workbench.models.attention_edits import PartialTap, Tap
+from workbench.models.precision import at_least_float32
+from workbench.patching.attention_view import one_prompt, pieces_of, words_of
+from workbench.patching.cached_recording import CachedRecording
+from workbench.patching.recorder import Recorder
+from workbench.patching.resolve import model_identity, require_language, resolve_model
+
+if TYPE_CHECKING:
+    from workbench.plotting.position_attention import AttentionBetween, PositionAttention
+
+
+def attention_at(
+    model: Any, prompt: Any, position: int = -1, role: str = "destination", *, cache: Any = None
+) -> PositionAttention:
+    """What a position attends to, or who attends to it, in every head: ``weights[layer, head, pos]``.
+
+    ``role="destination"``: row `position` of each pattern, ``A[layer, head, position, :]``. ``role="source"``: its
+    column, ``A[layer, head, :, position]``. NaN in layers whose operator has no matrix, or one whose rows are no shares
+    of attention. Patterns as a whole are not kept, and of a row they are not made.
+
+    Args:
+        model: a `HookedLM`.
+        prompt: a text, or its token ids.
+        position: of the prompt; negative ones count from the end.
+        role: ``destination`` or ``source``.
+        cache: as in `workbench.record`.
+
+    Raises:
+        UsageError: no such position or role, a text that has no tokens, or ids that the model cannot read.
+
+    Examples:
+        >>> at = wb.attention_at(wb.load("tiny"), "Then, Mary and John", position=2, role="source")
+        >>> at.weights.shape  # [layer, head, dest]
+        (2, 8, 5)
+        >>> at.table(k=1).columns.tolist()
+        ['destination', 'token', 'mean', 'maximum', 'head']
+    """
+    from workbench.plotting.attention_view import ROLES, at_position
+    from workbench.plotting.position_attention import PositionAttention
+
+    require_language(model, "wb.attention_at shows tokens")
+    arguments.one_of("role", role, ROLES)
+    task = one_prompt(model, prompt)
+    words = words_of(model, task.clean[0])
+    at = at_position("position", position, words)
+    weights = position_weights(model, task.clean[0], at, role, cache)
+    name = full_name(model.provenance.get("name", ""), model.operators)
+    return PositionAttention(words, weights, at, role, name, pieces_of(model, task.clean[0]))
+
+
+def attention_between(model: Any, prompt: Any, dest: int, src: int, *, cache: Any = None) -> AttentionBetween:
+    """The attention that one position pays to another in every head.
+
+    ``values[layer, head] = A[layer, head, dest, src]``; NaN in layers whose operator has no matrix, or one whose rows
+    are no shares of attention, and 0 where a causal head cannot see the source.
+
+    Args:
+        model: a `HookedLM`.
+        prompt: a text, or its token ids.
+        dest, src: the position that attends, and the one that is attended to; negative ones count from the end.
+        cache: as in `workbench.record`.
+
+    Raises:
+        UsageError: no such position, a text that has no tokens, or ids that the model cannot read.
+
+    Examples:
+        >>> pair = wb.attention_between(wb.load("tiny"), "Then, Mary and John", dest=-1, src=2)
+        >>> pair.values.shape, pair.table(k=2).columns.tolist()
+        ((2, 8), ['head', 'weight'])
+    """
+    from workbench.plotting.attention_view import at_position
+    from workbench.plotting.position_attention import AttentionBetween
+
+    require_language(model, "wb.attention_between shows tokens")
+    task = one_prompt(model, prompt)
+    words = words_of(model, task.clean[0])
+    to, of = at_position("dest", dest, words), at_position("src", src, words)
+    weights = position_weights(model, task.clean[0], to, "destination", cache)
+    name = full_name(model.provenance.get("name", ""), model.operators)
+    return AttentionBetween(words, weights[:, :, of], to, of, name, uniform_weight(to, of, len(words), model.causal))
+
+
+def uniform_weight(dest: int, src: int, length: int, causal: bool) -> float:
+    """The weight from `dest` to `src` in a head that attends to all positions that it sees alike."""
+    if not causal:
+        return 1 / length
+    return 1 / (dest + 1) if src <= dest else 0.0
+
+
+@torch.no_grad()
+def position_weights(
+    model: Any, ids: Int[Tensor, "pos"], position: int, role: str, cache: Any = None
+) -> Float[np.ndarray, "layer head pos"]:
+    """A row or a column of every head's pattern; NaN in layers without shares of attention."""
+    resumable, store = resolve_model(model), store_of(cache)
+    identity = None if store is None else model_identity(resumable, store)
+    hooks = pattern_hooks(model)
+    weights = torch.full((model.n_layers, model.n_heads, len(ids)), torch.nan)
+    if not hooks:
+        return weights.numpy()
+    if identity is None:
+        _fill_in_a_run(model, ids, position, role, hooks, weights)
+    else:
+        source = Recorder(resumable, store, identity).source([ids], list(hooks))
+        for hook, layer in hooks.items():
+            weights[layer] = pattern_part(source, hook, position, role)
+    return weights.numpy()
+
+
+def pattern_hooks(model: Any) -> dict[str, int]:
+    """The hook points of patterns → their layers, of the layers whose rows are shares of attention."""
+    layers = [layer for layer in range(model.n_layers) if attends_in_shares(model, layer)]
+    return {model.hook_name("pattern", layer): layer for layer in layers}
+
+
+def pattern_part(
+    source: Any, hook: str, position: int, role: str, log_sums: Float[Tensor, "head dest"] | None = None
+) -> Float[Tensor, "head pos"]:
+    """A row or a column of every head's pattern, of a recording's first prompt: from q and k where it can be.
+
+    Args:
+        log_sums: of the rows, see `PatternFormula.log_sums`, where they are known already.
+    """
+    parts = source.read_formula(hook, 0) if isinstance(source, CachedRecording) else None
+    if parts is None:
+        (pattern,) = source.read([hook], 0)
+        part = pattern[:, position] if role == "destination" else pattern[:, :, position]
+    else:
+        formula, q, k = parts
+        part = formula.row(q, k, position) if role == "destination" else formula.column(q, k, position, log_sums)
+    return at_least_float32(part).cpu()
+
+
+def row_log_sums(source: Any, hook: str) -> Float[Tensor, "head dest"] | None:
+    """`PatternFormula.log_sums` of a recording's first prompt; None where its pattern is read or made as a whole."""
+    parts = source.read_formula(hook, 0) if isinstance(source, CachedRecording) else None
+    return None if parts is None else parts[0].log_sums(*parts[1:])
+
+
+def _fill_in_a_run(
+    model: Any, ids: Int[Tensor, "pos"], position: int, role: str, hooks: dict[str, int], weights: Tensor
+) -> None:
+    def tap(layer: int) -> Tap:
+        def keep(A: Float[Tensor, "1 head dest src"]) -> None:
+            part = A[0, :, 0] if role == "destination" else A[0, :, :, position]
+            weights[layer] = at_least_float32(part).cpu()
+
+        return PartialTap(keep, rows=(position,)) if role == "destination" else keep
+
+    taps: dict[str, Callable[..., Any]] = {hook: tap(layer) for hook, layer in hooks.items()}
+    with model.state_put_back(), model.running(taps):
+        model.run_layers(ids[None].to(model.device))

@@ -1,0 +1,187 @@
+"""`PositionAttention` and `AttentionBetween`: one position, or a pair of positions, in every head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench import arguments
+from workbench.core import Head
+from workbench.io.written_text import Piece, pieces_of_labels
+from workbench.plotting.attention_view import DESTINATION, SOURCE, numbered, question_about
+from workbench.plotting.charts import Heatmap
+from workbench.plotting.colour_scale import COLOURS, LINEAR, ColourScale
+from workbench.plotting.shaded_text import shaded_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Picture
+    from plotly.graph_objects import Figure
+
+#: How the heads are put together.
+MAXIMUM, MEAN = OVER_HEADS = ("maximum", "mean")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PositionAttention:
+    """What a position attends to, or who attends to it, in every head.
+
+    Attributes:
+        tokens: the prompt's tokens as text.
+        weights: ``[layer, head, pos]``, the weights on the sources, or those of the destinations; NaN in layers whose
+            operator has no shares of attention.
+        position, role: which, and whether it attends (``destination``) or is attended to (``source``).
+        model: its name.
+        pieces: the prompt's text as people write it; by default the tokens.
+    """
+
+    tokens: tuple[str, ...]
+    weights: Float[np.ndarray, "layer head pos"]
+    position: int
+    role: str = DESTINATION
+    model: str = ""
+    pieces: tuple[Piece, ...] = ()
+
+    @cached_property
+    def _by_head(self) -> Float[np.ndarray, "head pos"]:
+        """Of the heads that have weights, in order of layer and head."""
+        rows = self.weights.reshape(-1, self.weights.shape[-1])
+        return rows[np.isfinite(rows).all(-1)]
+
+    @cached_property
+    def mean(self) -> Float[np.ndarray, " pos"]:
+        """Over all heads that have weights; NaN where there is none."""
+        return self._over(np.mean)
+
+    @cached_property
+    def maximum(self) -> Float[np.ndarray, " pos"]:
+        """Over all heads that have weights; NaN where there is none."""
+        return self._over(np.max)
+
+    def over_heads(self, over: str) -> Float[np.ndarray, " pos"]:
+        """``maximum`` or ``mean``.
+
+        Raises:
+            UsageError: neither.
+        """
+        return self.maximum if arguments.one_of("over", over, OVER_HEADS) == MAXIMUM else self.mean
+
+    def _over(self, reduce: Callable[..., np.ndarray]) -> Float[np.ndarray, " pos"]:
+        return reduce(self._by_head, axis=0) if len(self._by_head) else np.full(len(self.tokens), np.nan)
+
+    def strongest_head(self, position: int) -> Head | None:
+        """The head with the largest weight there; None where no head has one."""
+        weights = self.weights[:, :, position]
+        if not np.isfinite(weights).any():
+            return None
+        layer, index = np.unravel_index(np.nanargmax(weights), weights.shape)
+        return Head(int(layer), int(index))
+
+    def table(self, k: int = 8) -> pd.DataFrame:
+        """The positions with the largest maximum: ``source`` (or ``destination``) ``, token, mean, maximum, head``, the
+        head of the maximum."""
+        import pandas as pd
+
+        k = arguments.whole_number("k", k, at_least=1)
+        order = np.argsort(-np.nan_to_num(self.maximum, nan=-np.inf), kind="stable")[:k]
+        name = SOURCE if self.role == DESTINATION else DESTINATION
+        heads = [self.strongest_head(int(i)) for i in order]
+        columns = {name: order, "token": [self.tokens[i] for i in order]}
+        columns |= {"mean": self.mean[order], "maximum": self.maximum[order]}
+        return pd.DataFrame({**columns, "head": ["" if head is None else str(head) for head in heads]})
+
+    def html(self, over: str = MAXIMUM, *, colours: str = LINEAR) -> str:
+        """The text, shaded by the maximum or the mean over heads, as `Attention.html`.
+
+        Raises:
+            UsageError: no such `over` or colours.
+        """
+        scale = ColourScale(arguments.one_of("colours", colours, COLOURS))
+        question = question_about(numbered(self.tokens)[self.position], self.role)
+        pieces = self.pieces or pieces_of_labels(self.tokens)
+        options = {"asking": self.position, "scale": scale, "what": f"attention weight, {over} over heads"}
+        return f"<div>{escape(question)}</div>{shaded_text(pieces, self.tokens, self.over_heads(over), **options)}"
+
+    def __repr__(self) -> str:
+        n_layers, n_heads = self.weights.shape[:2]
+        what = question_about(numbered(self.tokens)[self.position], self.role)
+        return f"PositionAttention({what} {n_layers} × {n_heads} heads, {len(self.tokens)} tokens)"
+
+    def _repr_html_(self) -> str:
+        return f"<div><b>All heads{f' · {escape(self.model)}' if self.model else ''}</b>{self.html()}</div>"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionBetween:
+    """The attention that one position pays to another in every head.
+
+    Attributes:
+        tokens: the prompt's tokens as text.
+        values: ``[layer, head]``; NaN in layers whose operator has no shares of attention.
+        dest, src: the position that attends, and the one that is attended to.
+        model: its name.
+        uniform: the weight in a head that attends to all positions that it sees alike.
+    """
+
+    tokens: tuple[str, ...]
+    values: Float[np.ndarray, "layer head"]
+    dest: int
+    src: int
+    model: str = ""
+    uniform: float = float("nan")
+
+    def table(self, k: int = 10) -> pd.DataFrame:
+        """The heads with the largest weights: ``head, weight``; those without a weight are left out."""
+        import pandas as pd
+
+        k = arguments.whole_number("k", k, at_least=1)
+        flat = self.values.ravel()
+        order = [int(i) for i in np.argsort(-flat, kind="stable") if np.isfinite(flat[i])][:k]
+        heads = [str(Head(*divmod(i, self.values.shape[1]))) for i in order]
+        return pd.DataFrame({"head": heads, "weight": flat[order]})
+
+    def figure(self, colours: str = LINEAR) -> Figure:
+        """Interactive Plotly figure of the grid of heads; colours ``linear``, ``square root`` or ``log``."""
+        return self._chart(colours).figure()
+
+    def picture(self, colours: str = LINEAR) -> Picture:
+        """The same, still, as a `matplotlib.figure.Figure`."""
+        return self._chart(colours).picture()
+
+    @property
+    def title(self) -> str:
+        """Which pair."""
+        names = numbered(self.tokens)
+        return f"Attention from {names[self.dest]} to {names[self.src]}"
+
+    def _chart(self, colours: str) -> Heatmap:
+        n_layers, n_heads = self.values.shape
+        return Heatmap(
+            self.values.T,
+            [str(i) for i in range(n_layers)],
+            [str(i) for i in range(n_heads)],
+            title=self.title + (f" · {self.model}" if self.model else ""),
+            subtitle=f"uniform attention: {self.uniform:.3g}",
+            scale="attention weight",
+            x_title="layer",
+            y_title="head",
+            limit=1.0,
+            diverging=False,
+            colours=arguments.one_of("colours", colours, COLOURS),
+        )
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{head} {weight:.2f}" for head, weight in self.table(3).itertuples(index=False))
+        return f"AttentionBetween({self.title}: {best}; uniform {self.uniform:.2f})"
+
+    def _repr_html_(self) -> str:
+        from workbench.plotting import matplotlib_charts, notebook
+
+        picture = notebook.image(matplotlib_charts.image(self.picture(), "png", 90), "picture of the grid of heads")
+        return f"<div>{escape(repr(self))}{picture}</div>"
