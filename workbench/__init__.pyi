@@ -31,6 +31,7 @@ from .patching.generate import generate as generate
 from .patching.generate import generations as generations
 from .patching.operator_view import operator_view as operator_view
 from .patching.path import path_patch as path_patch
+from .patching.prompt_pair import prompt_pair as prompt_pair
 from .patching.record import record as record
 from .patching.recording import Recording as Recording
 from .patching.run import Outcome as Outcome

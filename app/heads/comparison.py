@@ -17,8 +17,9 @@ from app.heads.detail import SCALES
 from app.heads.pattern_chart import pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.score import PROMPT_SCORES, SIMILARITY, difference
-from app.heads.second_selection import HEAD, MODEL, same_shape, select_second_head
+from app.heads.second_selection import HEAD, MODEL, PROMPT, same_shape, second_prompt, select_second_head
 from app.heads.selection import Selection
+from app.heads.to_patching import patch_button
 from workbench.plotting import style
 from workbench.plotting.attention_view import visible
 
@@ -108,6 +109,8 @@ def _pattern_difference(
 
 
 def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
+    if kind == PROMPT:
+        patch_button(first, sidebar.prompt(), second_prompt())
     st.markdown("**Next token** (probability)")
     if kind == HEAD:
         st.caption("The whole model’s prediction, the same for both heads.")

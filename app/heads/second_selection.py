@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import streamlit as st
 
 from app import models, sidebar, url_state, url_widgets
 from app.heads.records import prompt_record
@@ -47,6 +48,11 @@ def second_selection(first: Selection, kind: str) -> Selection:
     model = models.load(name)
     record = prompt_record(name, sidebar.token_ids(model))
     return Selection("second", name, model, record, sidebar.nearest_head(model, first.head))
+
+
+def second_prompt() -> str:
+    """The second prompt, as its widget has it."""
+    return str(st.session_state[_PROMPT])
 
 
 def select_second_head(head: Head) -> None:

@@ -14,6 +14,7 @@ from workbench import arguments
 from workbench.core import Edit, full_name
 from workbench.inputs.paired import PairedInputs
 from workbench.models.precision import at_least_float32
+from workbench.models.prompts import chat_ids
 from workbench.models.token_ids import check_ids
 from workbench.patching.cone import full_forward_taps
 from workbench.patching.edits import Edits, edit_list
@@ -158,7 +159,7 @@ class _Continuation:
             raise arguments.refusal("mean_over", None, "inputs whose activations are averaged", because=why)
         if "mean" in kinds or mean_over is not None:
             mean_over = resolve_inputs(mean_over, model, "mean_over")
-        ids = _chat_ids(model, prompt) if chat else _ids(model, prompt)
+        ids = chat_ids(model, prompt) if chat else _ids(model, prompt)
         if not len(ids):
             raise arguments.refusal("prompt", prompt, "a prompt that has tokens")
         expected = "a text or its token ids, [pos]"
@@ -191,26 +192,6 @@ def _ids(model: Any, prompt: str | Tensor) -> Int[Tensor, "pos"]:
     if model.tokenizer is None:
         raise arguments.refusal("prompt", prompt, "token ids, [pos]", because="the model has no tokenizer")
     return torch.tensor(model.tokenizer(prompt)["input_ids"])
-
-
-def _chat_ids(model: Any, prompt: Any) -> Int[Tensor, "pos"]:
-    """A user's message in the tokenizer's own chat template, up to where the answer begins."""
-    arguments.text(
-        "prompt", prompt, "a text, what the user says", do="Token ids are continued as they are, without chat."
-    )
-    template = getattr(model.tokenizer, "chat_template", None)
-    if not template:
-        why = "the model has no tokenizer" if model.tokenizer is None else "the model's tokenizer has no chat template"
-        raise arguments.refusal("chat", True, "False", because=why)
-    from jinja2 import TemplateError
-
-    messages = [{"role": "user", "content": prompt}]
-    try:
-        encoded = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-    except (TemplateError, ValueError) as error:
-        why = f"the model's chat template refuses it: {' '.join(str(error).split())}"
-        raise arguments.refusal("prompt", prompt, "a text that the chat template takes", because=why) from None
-    return torch.tensor(encoded["input_ids"], dtype=torch.long)
 
 
 def _with_fixed_mean(model: Any, edit: Edit, mean_over: Any) -> Edit:
