@@ -29,6 +29,8 @@ ROWS = 8
 
 def show_comparison(first: Selection, second: Selection, kind: str, score_name: str) -> None:
     """The grids, the patterns and the next tokens."""
+    if kind == PROMPT:
+        patch_button(first, sidebar.prompt(), second_prompt())
     _grids(first, second, kind, score_name)
     _patterns(first, second, kind)
 
@@ -109,8 +111,6 @@ def _pattern_difference(
 
 
 def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
-    if kind == PROMPT:
-        patch_button(first, sidebar.prompt(), second_prompt())
     st.markdown("**Next token** (probability)")
     if kind == HEAD:
         st.caption("The whole model’s prediction, the same for both heads.")

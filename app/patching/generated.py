@@ -78,9 +78,8 @@ def summary(both: wb.Generations, edited: EditedPrompt, edits: Sequence[Edit]) -
     else:
         before, after = (visible(side.tokens[first]) for side in (both.before, both.after))
         p, q = both.before.probabilities[first], both.after.probabilities[first]
-        text = (
-            f"Token {first + 1} is the first that differs: {before} (p = {p:.3f}) before, {after} (p = {q:.3f}) after."
-        )
+        both_tokens = f"“{before}” (p = {p:.3f}) before, “{after}” (p = {q:.3f}) after"
+        text = f"Token {first + 1} is the first that differs: {both_tokens}."
     if edited.pairs and any(edit.kind == "mean" for edit in edits):
         text += " Here the mean is over all positions of the pairs: new positions have no mean of their own."
     return text

@@ -106,14 +106,10 @@ def _of_sidebar(model: Any) -> EditedPrompt:
 def edit_widgets(edited: EditedPrompt) -> tuple[str, bool]:
     """The kind of edit of the set, and whether it is made at the last position alone."""
     kinds = PAIRED if edited.pairs else UNPAIRED
-    kind_column, at_column = st.columns(2)
-    with kind_column:
-        help_text = "What is done to z of every head of the set: what the head reads from values, before W_O."
-        kind = url_widgets.select("Edit of the set", list(kinds), KIND, format_func=kinds.__getitem__, help=help_text)
-    with at_column:
-        help_text = "Where z is edited: at each position of the prompt, or where the next token is predicted."
-        at = url_widgets.select("At which positions", [EVERYWHERE, AT_END], AT, help=help_text)
-    return kind, at == AT_END
+    help_text = "What is done to z of every head of the set: its attention-weighted sum of values, before W_O."
+    kind = url_widgets.select("Edit of the set", list(kinds), KIND, format_func=kinds.__getitem__, help=help_text)
+    help_text = "Where z is edited: at each position of the prompt, or only where the next token is predicted."
+    return kind, url_widgets.select("At which positions", [EVERYWHERE, AT_END], AT, help=help_text) == AT_END
 
 
 def describe(edited: EditedPrompt, heads: Sequence[Head], kind: str, at_end: bool, rows: Sequence[ForcedRow]) -> str:

@@ -37,7 +37,7 @@ BUTTON: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:"}
 
 def sweep_widgets() -> dict[str, Any]:
     """The widgets of a sweep, as the arguments of `workbench.sweep`."""
-    site_column, by_column, edit_column, metric_column = st.columns(4)
+    site_column, by_column, edit_column, metric_column = st.columns([3, 4, 6, 4])
     with site_column:
         help_text = (
             "Which activation is edited. z: a head’s attention-weighted sum of values, before W_O. q, k: rotated, as "

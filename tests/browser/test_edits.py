@@ -42,7 +42,7 @@ def kl_without(layer: int, index: int) -> float:
     return float((p.exp() * (p - q)).sum())
 
 
-def shown_kl(page: Page) -> float:
+def kl_on(page: Page) -> float:
     text = page.get_by_text("KL(before ‖ after)").last
     text.wait_for(timeout=LONG_WAIT)
     match = re.search(r"after\) ([\d.e-]+) nats", text.inner_text())
@@ -56,7 +56,7 @@ def test_a_click_adds_a_head_before_any_sweep(page: Page, server: Server) -> Non
     with acting(page):
         page.locator(".grid canvas").first.click(position={"x": x, "y": y})
     assert "set=23.3" in page.url
-    assert shown_kl(page) == pytest.approx(kl_without(23, 3), rel=5e-3)
+    assert kl_on(page) == pytest.approx(kl_without(23, 3), rel=5e-3)
     expect(page.get_by_role("button", name="Run the sweep")).to_be_enabled()
     with acting(page):  # keyboard: the arrow key opens and adds the next head
         page.locator(".grid").first.press("ArrowRight")
@@ -64,14 +64,13 @@ def test_a_click_adds_a_head_before_any_sweep(page: Page, server: Server) -> Non
 
 
 def test_the_open_head_is_ablated_from_heads_and_the_way_back_is_one_step(page: Page, server: Server) -> None:
-    page.context.clear_cookies()
     open_page(page, server.link(head="16.0"))
     with acting(page):
         page.get_by_role("button", name="Ablate 16.0").click()
     page.wait_for_url(re.compile("/patching"))
     wait_rendered(page)
     assert value_of(page, "kind-by-hand").startswith("set to zero")
-    assert shown_kl(page) == pytest.approx(kl_without(16, 0), rel=5e-3)
+    assert kl_on(page) == pytest.approx(kl_without(16, 0), rel=5e-3)
     go_to(page, "Heads")
     wait_head(page, 16, 0)
 
@@ -83,9 +82,9 @@ def test_two_compared_prompts_are_a_pair_that_says_which_run_is_edited(page: Pag
     page.wait_for_url(re.compile(r"/patching.*pairs="))
     wait_rendered(page)
     expect(page.get_by_text(f"The corrupt run is edited: {SECOND}")).to_be_visible()
-    answer, wrong = ([word] for word in ((wb.prompt_pair(model(), sidebar.DEFAULT_PROMPT, SECOND)).items[0].answer[0],
-                                         (wb.prompt_pair(model(), sidebar.DEFAULT_PROMPT, SECOND)).items[0].wrong[0]))
-    expect(page.get_by_text(f"Answers: ·{answer[0].strip()} over ·{wrong[0].strip()}")).to_be_visible()
+    (pair,) = wb.prompt_pair(model(), sidebar.DEFAULT_PROMPT, SECOND).items
+    answers = f"Answers: ·{pair.answer[0].strip()} over ·{pair.wrong[0].strip()}"
+    expect(page.get_by_text(answers)).to_be_visible()
     with acting(page):
         page.locator(".st-key-flip button").click()
     before = page.get_by_text("Logit difference of the pair").inner_text()
@@ -96,7 +95,9 @@ def test_two_compared_prompts_are_a_pair_that_says_which_run_is_edited(page: Pag
 
 
 def test_a_text_is_continued_as_a_chat_and_stopped(server: Server, new_page: Callable[..., Page]) -> None:
-    page = open_page(new_page(), server.link("patching", set="23.3,16.0", prompt="Who wrote Hamlet?", task="ioi", n="2"))
+    page = open_page(
+        new_page(), server.link("patching", set="23.3,16.0", prompt="Who wrote Hamlet?", task="ioi", n="2")
+    )
     with acting(page):
         page.locator(".st-key-chat").get_by_text("As a chat").click()
     with acting(page):

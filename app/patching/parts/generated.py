@@ -21,13 +21,10 @@ def render(view: PatchingView) -> None:
     """The toggle; both texts where it is on."""
     if view.edited is None:
         return
-    toggle_column, count_column, _ = st.columns([3, 2, 5], vertical_alignment="center")
-    with toggle_column:
-        is_on = url_widgets.toggle("Continue the text before and after", generated.ON)
-    if not is_on:
+    if not url_widgets.toggle("Continue the text before and after", generated.ON):
         return
-    with count_column:
-        count = url_widgets.number("New tokens", 1, generated.MOST, generated.COUNT, default=generated.DEFAULT)
+    options = {"default": generated.DEFAULT, "width": 200}
+    count = url_widgets.number("New tokens", 1, generated.MOST, generated.COUNT, **options)
     if not view.edits:
         st.info("Add heads to the set, or force a row, to compare the text before and after.")
         return

@@ -21,7 +21,7 @@ def render(view: PatchingView) -> None:
     sweep = view.sweep
     if sweep is not None and (warning := sweep_view.task_warning(sweep, view.arguments.get("direction") == "denoise")):
         st.warning(warning)
-    toggles = url_widgets.toggle("A click also adds the head to the set, or removes it", "adding")
+    toggles = url_widgets.toggle("A click also adds or removes the head", "adding")
 
     def on_pick(head: Head) -> None:
         sidebar.select_head(head)

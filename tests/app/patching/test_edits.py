@@ -101,8 +101,9 @@ def test_the_text_is_continued_before_and_after(app: AppTest) -> None:
     edited = manual_edits.EditedPrompt(expected.prompt_ids)
     assert generated.summary(expected, edited, edits) in captions(app)
     names: dict[str, Any] = {}
+    code = app.code[0].value.replace("sweep = wb", "# ").replace("print(sweep", "# ")
     with redirect_stdout(io.StringIO()) as printed:
-        exec(app.code[0].value.replace("sweep = wb", "# ").replace("print(sweep", "# "), names)  # noqa: S102
+        exec(code, names)  # noqa: S102 - the script is what is tested
     assert str(expected.table()) in printed.getvalue()
     app.toggle(key="generating").set_value(False)
     assert not any("p_before" in frame.value for frame in rerun(app).dataframe)
