@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import streamlit as st
 
 from app import models, sidebar, url_state, url_widgets
 from app.heads.records import prompt_record
@@ -52,7 +51,7 @@ def second_selection(first: Selection, kind: str) -> Selection:
 
 def second_prompt() -> str:
     """The second prompt, as its widget has it."""
-    return str(st.session_state[_PROMPT])
+    return url_widgets.current(_PROMPT, DEFAULT_SECOND_PROMPT)
 
 
 def select_second_head(head: Head) -> None:

@@ -20,6 +20,10 @@ from app.patching.view import PARTS, PatchingView
 from workbench.core import Edit, Head
 from workbench.inputs.paired import PairedInputs
 
+HELP = (
+    "**Sweep**: one edit for each head (or position, or layer), each measured on every pair. **Manual edits**: all heads "
+    "of the set are edited at once, on one prompt; no sweep is needed. **Edited run** says which run of a pair is edited."
+)
 #: Heads that one click adds from a sweep.
 STRONGEST = 5
 
@@ -75,4 +79,4 @@ def _edits(
     return manual_edits.to_edits(heads, kind, at_end, rows), manual_edits.describe(edited, heads, kind, at_end, rows)
 
 
-page = Page("patching", "Patching", "healing", 2, render, ("language",), sidebar.FIELDS)
+page = Page("patching", "Patching", "healing", 2, render, ("language",), sidebar.FIELDS, HELP, PARTS)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
+from app import url_widgets
 from app.heads import task_scores
 from app.heads.view import View
 from app.part import RIGHT, Part
@@ -20,7 +19,7 @@ def render(view: View) -> None:
     head = view.selection.head
     if opening.ablate_button(head, "ablate"):
         on_task = view.prompts is not None
-        opening.ablate(head, str(st.session_state[task_scores.CLOSELY]) if on_task else "")
+        opening.ablate(head, url_widgets.current(task_scores.CLOSELY, "1") if on_task else "")
 
 
 part = Part("edit", 30, RIGHT, render, help=HELP)
