@@ -21,8 +21,8 @@ from workbench.core import Edit, Head
 from workbench.inputs.paired import PairedInputs
 
 HELP = (
-    "**Sweep**: one edit for each head (or position, or layer), each measured on every pair. **Manual edits**: all heads "
-    "of the set are edited at once, on one prompt; no sweep is needed. **Edited run** says which run of a pair is edited."
+    "**Sweep**: one edit for each head (or position, or layer), each measured on every pair. **Manual edits**: all "
+    "heads of the set are edited at once, on one prompt; no sweep is needed. **Edited run**: of a pair, the base run."
 )
 #: Heads that one click adds from a sweep.
 STRONGEST = 5
