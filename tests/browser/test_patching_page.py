@@ -145,7 +145,7 @@ def test_uploaded_pairs_are_text_and_an_invalid_file_is_refused(page: Page, serv
     expect(page.get_by_test_id("stAlert").filter(has_text="line 1")).to_have_count(0)
     driving.select(page, "on", f"pair 1: {HOSTILE}")
     assert page.locator("[data-testid=stMain]").locator("img[src=x], a[href^=javascript]").count() == 0
-    page.get_by_text("Show as code").click()
+    page.get_by_test_id("stMain").get_by_text("Show as code").click()
     expect(page.get_by_test_id("stExpander").locator("code")).to_contain_text("<img src=x onerror=")
 
 
