@@ -32,8 +32,10 @@ from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
 from .patching.generate import generate as generate
+from .patching.generate import generations as generations
 from .patching.operator_view import operator_view as operator_view
 from .patching.path import path_patch as path_patch
+from .patching.prompt_pair import prompt_pair as prompt_pair
 from .patching.record import record as record
 from .patching.recording import Recording as Recording
 from .patching.run import Outcome as Outcome
@@ -43,6 +45,7 @@ from .patching.screen import screen as screen
 from .patching.sweep import sweep as sweep
 from .patching.sweep_sets import sweep_sets as sweep_sets
 from .plotting.attention_view import Attention as Attention
+from .plotting.generations import Generations as Generations
 from .plotting.operator_view import OperatorView as OperatorView
 from .plotting.position_attention import AttentionBetween as AttentionBetween
 from .plotting.position_attention import PositionAttention as PositionAttention

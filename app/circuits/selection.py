@@ -11,6 +11,7 @@ from app.circuits.graph import CircuitGraph
 from app.downloadable import PLOTLY_CONFIG
 from app.messages import escape_markdown
 from app.page import views
+from app.patching import opening
 from app.swapped_names import split_name
 from workbench.core import Head
 from workbench.errors import UsageError
@@ -74,16 +75,21 @@ def show_selection(frame: pd.DataFrame, model: str) -> None:
     st.markdown(f"**Head {head}**: {escape_markdown(', '.join(roles))}")
     available = split_name(model)[0] in models.available()
     reason = None if available else f"{model or 'The model'} is not on this machine."
-    if st.button(f"Open {head} on Heads", key="circuit-open", disabled=not available, help=reason):
-        _open(model)
+    with st.container(horizontal=True):
+        opens = st.button(f"Open {head} on Heads", key="circuit-open", disabled=not available, help=reason)
+        ablates = opening.ablate_button(head, "circuit-ablate", disabled=not available)
+    if opens or ablates:
+        _take_along(model)
+        if ablates:
+            opening.ablate(head)
+        st.switch_page(views()["heads"])
 
 
-def _open(model: str) -> None:
-    """Open the page Heads with the circuit's model, which may differ from the side bar's."""
+def _take_along(model: str) -> None:
+    """Select the circuit's model, which may differ from the side bar's, on the page that is opened."""
     own, operators = split_name(model)
     url_widgets.set_for_next_page(sidebar.MODEL, own)
     url_widgets.set_for_next_page(sidebar.OPERATORS, operators)
-    st.switch_page(views()["heads"])
 
 
 def _select_in_graph() -> None:

@@ -17,8 +17,9 @@ from app.heads.detail import SCALES
 from app.heads.pattern_chart import Ranges, pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.score import PROMPT_SCORES, SIMILARITY, difference
-from app.heads.second_selection import HEAD, MODEL, same_shape, select_second_head
+from app.heads.second_selection import HEAD, MODEL, PROMPT, same_shape, second_prompt, select_second_head
 from app.heads.selection import Selection
+from app.heads.to_patching import patch_button
 from workbench.plotting import style
 from workbench.plotting.attention_view import visible
 
@@ -28,6 +29,8 @@ ROWS = 8
 
 def show_comparison(first: Selection, second: Selection, kind: str, score_name: str) -> None:
     """The grids, the patterns and the next tokens."""
+    if kind == PROMPT:
+        patch_button(first, sidebar.prompt(), second_prompt())
     grids, controls = st.container(), st.container()
     asking = None
     if len(first.record) == len(second.record):

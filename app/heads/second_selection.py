@@ -49,6 +49,11 @@ def second_selection(first: Selection, kind: str) -> Selection:
     return Selection("second", name, model, record, sidebar.nearest_head(model, first.head))
 
 
+def second_prompt() -> str:
+    """The second prompt, as its widget has it."""
+    return url_widgets.current(_PROMPT, DEFAULT_SECOND_PROMPT)
+
+
 def select_second_head(head: Head) -> None:
     """Select the second head; for callbacks."""
     url_widgets.set_value(_HEAD, str(head))

@@ -23,6 +23,8 @@ from workbench.io.token_text import token_text
 from workbench.plotting.attention_view import visible
 
 PROMPT, TASK = "one prompt", "a task"
+#: Parameter of the URL: which of the task's prompts is shown in detail.
+CLOSELY = "closely"
 #: Scores that have a mean over prompts.
 AVERAGED = tuple(name for name in PROMPT_SCORES if name != SIMILARITY)
 LINE = "\n"
@@ -47,7 +49,7 @@ def prompt_selection(model_name: str, prompts: dict[str, Any]) -> Selection:
         answers = [visible(token_text(model.tokenizer, token)) for token in inputs.answer[i]]
         return f"{number}: {inputs.texts[i][0].replace(LINE, ' ↵ ')} → {', '.join(answers)}"
 
-    number = url_widgets.select("Prompt in detail", numbers, "closely", format_func=label)
+    number = url_widgets.select("Prompt in detail", numbers, CLOSELY, format_func=label)
     st.caption("The side bar’s prompt is not used here.")
     record = prompt_record(model_name, inputs.clean[int(number) - 1].tolist())
     return Selection(f"prompt {number}", model_name, model, record, sidebar.selected_head(model))

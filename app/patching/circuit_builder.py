@@ -21,7 +21,7 @@ from workbench.results.circuit import Circuit
 
 SET = "set"
 #: The role of a head without one.
-NO_ROLE = "chosen"
+NO_ROLE = "no role"
 ROLES = (NO_ROLE, *role_words())
 _HEADS, _SELECTED, _ROLE, _UPLOAD = "head-set", "heads-picked", "head-role", "circuit-file"
 _ERROR, _NOTE = "circuit-error", "circuit-note"
@@ -113,7 +113,7 @@ def circuit_widgets(model: Any, head: Head, model_name: str, task: str) -> None:
 
 def to_circuit(heads: Mapping[Head, str], model_name: str, task: str) -> Circuit:
     """The set as a circuit."""
-    method = {"method": "chosen by hand in the explorer", "task": task}
+    method = {"method": "built by hand in the explorer", "task": task}
     return Circuit(task, model_name, tuple(heads.items()), provenance=method)
 
 

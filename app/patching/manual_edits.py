@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 import workbench as wb
 from app import models, sidebar, task_inputs, url_widgets
 from app.downloadable import Chart
+from app.messages import escape_markdown
 from app.patching.forced_rows import ForcedRow
 from workbench.core import Edit, Head
-from workbench.io.token_text import token_text
-from workbench.models.precision import at_least_float32
-from workbench.models.prompts import unpaired
+from workbench.inputs.paired import PairedInputs
+from workbench.models.prompts import chat_ids, unpaired
 from workbench.plotting.attention_view import visible
 
+#: Parameters of the URL: the prompt, whether as a chat, the run of a pair, the edit and its positions.
+ON, CHAT, RUN, KIND, AT = "on", "chat", "run-by-hand", "kind-by-hand", "at-by-hand"
 PROMPT = "prompt"
+#: Runs of a pair, as they are written.
+CLEAN, CORRUPT = "clean run", "corrupt run"
+RUNS = {CLEAN: "clean", CORRUPT: "corrupt"}
 #: Tokens that are shown of each of the two distributions.
 TOP_TOKENS = 8
 #: Kinds of edits: of the side bar's prompt, and of one of the pairs.
@@ -32,7 +34,7 @@ UNPAIRED = {"zero": "set to zero", "mean": "set to the mean over this prompt's p
 PAIRED = {
     "patch": "patched from the other run of the pair",
     "zero": "set to zero",
-    "mean": "set to the mean over the pairs",
+    "mean": "set to the mean over the pairs' clean runs",
 }
 EVERYWHERE, AT_END = "every position", "the last position"
 
@@ -46,63 +48,80 @@ class EditedPrompt:
         pairs: the prompts as `load_prompts` takes them, as JSON; empty for the side bar's prompt.
         index: which pair.
         base: which run of it: ``clean`` or ``corrupt``.
+        chat: whether the side bar's prompt is in the model's chat template.
     """
 
     ids: tuple[int, ...]
     pairs: str = ""
     index: int = 0
     base: str = "clean"
+    chat: bool = False
 
     def text(self, model: Any) -> str:
         """The prompt."""
         return str(model.tokenizer.decode(list(self.ids)))
 
 
-@dataclass(frozen=True, eq=False)
-class Change:
-    """Next-token logits without and with the edits, and the pair's logit difference, where there is a pair."""
-
-    before: Float[Tensor, "d_vocab"]
-    after: Float[Tensor, "d_vocab"]
-    logit_differences: tuple[float, float] | None = None
-
-    @property
-    def kl(self) -> float:
-        """``KL(before ‖ after)`` in nats."""
-        p, q = self.before.double().log_softmax(-1), self.after.double().log_softmax(-1)
-        return max(0.0, float((p.exp() * (p - q)).sum()))  # rounding can leave a little less than nothing
-
-    def table(self, model: Any) -> pd.DataFrame:
-        """The likeliest tokens before and after, ordered by the larger of both: ``token, id, before, after``."""
-        p, q = (at_least_float32(logits).softmax(-1) for logits in (self.before, self.after))
-        ids = dict.fromkeys([*p.topk(TOP_TOKENS).indices.tolist(), *q.topk(TOP_TOKENS).indices.tolist()])
-        rows = [(visible(token_text(model.tokenizer, i)), i, float(p[i]), float(q[i])) for i in ids]
-        rows.sort(key=lambda row: -max(row[2:]))
-        return pd.DataFrame(rows, columns=["token", "id", "before", "after"])
-
-
-def prompt_widget(model: Any, model_name: str, prompts: Mapping[str, Any], base: str) -> EditedPrompt:
-    """The widget that selects the prompt to edit.
+def prompt_widget(model: Any, inputs: PairedInputs | None, prompts: Mapping[str, Any] | None) -> EditedPrompt:
+    """The widgets that select the prompt to edit, and which run of a pair.
 
     Args:
-        prompts: the pairs, as `load_prompts` takes them.
-        base: which run of a pair is edited.
+        inputs, prompts: the pairs in the model's tokens, and as `load_prompts` takes them; None without.
+
+    Raises:
+        UsageError: the side bar's prompt is empty or too long, or the chat template refuses it.
     """
-    inputs = task_inputs.tokenize(model_name, dict(prompts))
-    names = [PROMPT, *map(str, range(1, len(inputs) + 1))]
+    names = [PROMPT] if inputs is None else [PROMPT, *map(str, range(1, len(inputs) + 1))]
 
     def label(name: str) -> str:
-        if name == PROMPT:
-            return "the side bar’s prompt"
-        clean, corrupt = inputs.texts[int(name) - 1]
-        return f"pair {name}: {clean if base == 'clean' else corrupt}"
+        return (
+            "the side bar’s prompt"
+            if name == PROMPT or inputs is None
+            else f"pair {name}: {inputs.texts[int(name) - 1][0]}"
+        )
 
-    name = url_widgets.select("On", names, "on", format_func=label)
-    if name == PROMPT:
-        return EditedPrompt(tuple(sidebar.token_ids(model)))
-    i = int(name) - 1
+    name = url_widgets.select("Edited prompt", names, ON, format_func=label)
+    if name == PROMPT or inputs is None:
+        return _of_sidebar(model)
+    help_text = "Which run of the pair is edited (the base run). A patch takes its values from the other one."
+    run = url_widgets.segments("Edited run", list(RUNS), RUN, help=help_text)
+    i, base = int(name) - 1, RUNS[run]
+    st.caption(escape_markdown(f"The {run} is edited: {inputs.texts[i][base == 'corrupt']}"))
     ids = (inputs.clean if base == "clean" else inputs.corrupt)[i]
     return EditedPrompt(tuple(ids.tolist()), json.dumps(prompts, sort_keys=True), i, base)
+
+
+def _of_sidebar(model: Any) -> EditedPrompt:
+    if not getattr(model.tokenizer, "chat_template", None):
+        return EditedPrompt(tuple(sidebar.token_ids(model)))
+    help_text = (
+        "The prompt is what a user says, in the model’s own chat template. Positions then count in that longer text."
+    )
+    if not url_widgets.toggle("As a chat", CHAT, help=help_text):
+        return EditedPrompt(tuple(sidebar.token_ids(model)))
+    sidebar.token_ids(model)  # empty or too long
+    return EditedPrompt(tuple(chat_ids(model, sidebar.prompt()).tolist()), chat=True)
+
+
+def edit_widgets(edited: EditedPrompt) -> tuple[str, bool]:
+    """The kind of edit of the set, and whether it is made at the last position alone."""
+    kinds = PAIRED if edited.pairs else UNPAIRED
+    help_text = "What is done to z of every head of the set: its attention-weighted sum of values, before W_O."
+    kind = url_widgets.select("Edit of the set", list(kinds), KIND, format_func=kinds.__getitem__, help=help_text)
+    help_text = "Where z is edited: at each position of the prompt, or only where the next token is predicted."
+    return kind, url_widgets.select("At which positions", [EVERYWHERE, AT_END], AT, help=help_text) == AT_END
+
+
+def describe(edited: EditedPrompt, heads: Sequence[Head], kind: str, at_end: bool, rows: Sequence[ForcedRow]) -> str:
+    """The edits in a few words: ``2 heads set to zero, every position · 1 forced row``."""
+    kinds = PAIRED if edited.pairs else UNPAIRED
+    parts = [f"{_counted(len(heads), 'head')} {kinds[kind]}, {AT_END if at_end else EVERYWHERE}"] if heads else []
+    parts += [_counted(len(rows), "forced row")] if rows else []
+    return " · ".join([*parts, *([f"{edited.base} run"] if edited.pairs else [])])
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def to_edits(heads: Sequence[Head], kind: str, at_end: bool, rows: Sequence[ForcedRow]) -> tuple[Edit, ...]:
@@ -113,16 +132,13 @@ def to_edits(heads: Sequence[Head], kind: str, at_end: bool, rows: Sequence[Forc
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def compute_change(model_name: str, edited: EditedPrompt, edits: tuple[Edit, ...]) -> Change:
-    """The next token without and with the edits.
+def compute_change(model_name: str, edited: EditedPrompt, edits: tuple[Edit, ...]) -> wb.Outcome:
+    """The next token without and with the edits; what it is without them is computed once for all of them.
 
     Raises:
         UsageError: as `workbench.run`.
     """
-    before, after = _run(model_name, edited, ()), _run(model_name, edited, edits)
-    if not edited.pairs:
-        return Change(before.logits[0], after.logits[0])
-    return Change(before.logits[0], after.logits[0], (float(before.scores()[0]), float(after.scores()[0])))
+    return replace(_run(model_name, edited, edits), plain=_run(model_name, edited, ()).logits)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -135,9 +151,9 @@ def _run(model_name: str, edited: EditedPrompt, edits: tuple[Edit, ...]) -> wb.O
     return wb.run(model, inputs.of([edited.index]), edits, base=edited.base, mean_over=inputs, unedited=False)
 
 
-def change_chart(change: Change, model: Any, edited: EditedPrompt, edits: Sequence[Edit], subtitle: str) -> Chart:
+def change_chart(change: wb.Outcome, model: Any, edited: EditedPrompt, edits: Sequence[Edit], subtitle: str) -> Chart:
     """Both distributions in one chart."""
-    table = change.table(model)
+    table = change.table(TOP_TOKENS)
     after = table["after"].to_numpy()
     options = {
         "title": "Next-token probability before and after the edits",
@@ -155,4 +171,6 @@ def change_chart(change: Change, model: Any, edited: EditedPrompt, edits: Sequen
         "prompt": edited.text(model),
         "edits": list(edits),
     }
-    return Chart("bars", (after, no_interval, no_interval), (table["token"].tolist(),), options, metadata)
+    return Chart(
+        "bars", (after, no_interval, no_interval), ([visible(token) for token in table["token"]],), options, metadata
+    )

@@ -16,8 +16,8 @@ from app.work.prompts import read_pairs
 from workbench.errors import UsageError, WorkbenchError
 
 TASK, OWN = "a task", "pairs of my own"
-#: URL parameter: the hash of the user's pairs.
-PAIRS = "pairs"
+#: URL parameters: where pairs come from, and the hash of the user's own.
+SOURCE, PAIRS = "source", "pairs"
 _TEXT = "When {0} and {1} went out, {2} gave a {3} to"
 _EXAMPLE = [
     {"clean": _TEXT.format(a, b, b, it), "corrupt": _TEXT.format(a, b, a, it), "answer": f" {a}", "wrong": f" {b}"}
@@ -28,10 +28,16 @@ _STORED, _EDITOR, _ERROR, _UPLOAD = "pairs-stored", "pairs-editor", "pairs-error
 
 def pairs_widgets() -> dict[str, Any]:
     """The widgets, and the selected prompts as `load_prompts` takes them."""
-    source = url_widgets.segments("Patch on", [TASK, OWN], "source")
+    source = url_widgets.segments("Patch on", [TASK, OWN], SOURCE)
     if source == OWN:
         return {"pairs": _own_pairs()}
     return task_inputs.task_widgets()
+
+
+def open_pairs(name: str) -> None:
+    """Show stored pairs of that hash when the page is rendered next, with a new editor."""
+    st.session_state[_STORED] = name
+    st.session_state[_EDITOR] = st.session_state.get(_EDITOR, 0) + 1
 
 
 def _own_pairs() -> str:

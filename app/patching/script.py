@@ -13,32 +13,30 @@ from workbench.core import Edit
 
 def python_script(
     model_name: str,
-    prompts: Mapping[str, Any],
+    prompts: Mapping[str, Any] | None,
     arguments: Mapping[str, Any],
-    edited: EditedPrompt,
+    edited: EditedPrompt | None,
     text: str,
     edits: Sequence[Edit],
+    new_tokens: int = 0,
 ) -> str:
     """A script that runs the sweep and the edits, and prints both.
 
     Args:
-        prompts: as `load_prompts` takes them.
+        prompts: as `load_prompts` takes them; without them there is no sweep.
         arguments: of the sweep.
         edited: the prompt that is edited.
         text: the side bar's prompt, where that is edited.
+        new_tokens: how many are generated before and after the edits.
     """
     keywords = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    lines = [
-        "import workbench as wb",
-        "",
-        *_model(model_name),
-        _prompts(prompts),
-        f"sweep = wb.sweep(model, prompts, {keywords})",
-        "print(sweep.table())",
-    ]
-    if edits:
+    lines = ["import workbench as wb", "", *_model(model_name)]
+    if prompts is not None:
+        lines += [_prompts(prompts), f"sweep = wb.sweep(model, prompts, {keywords})", "print(sweep.table())"]
+    if edits and edited is not None:
         lines += ["", "edits = [", *(f"    {_edit(edit)}," for edit in edits), "]", *_run(edited, text)]
-        lines += ["print(out.top(8))"]
+        if new_tokens and all(edit.kind != "patch" for edit in edits):
+            lines += _generations(edited, text, new_tokens, any(edit.kind == "mean" for edit in edits))
     return "\n".join(lines) + "\n"
 
 
@@ -72,9 +70,27 @@ def _edit(edit: Edit) -> str:
 
 
 def _run(edited: EditedPrompt, text: str) -> list[str]:
-    if not edited.pairs:
-        return [f"out = wb.run(model, {text!r}, edits, mean_over='positions')"]
-    return [
-        "inputs = prompts.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)",
-        f"out = wb.run(model, inputs.of([{edited.index}]), edits, base={edited.base!r}, mean_over=inputs)",
-    ]
+    """The prompt, its run, and the tables that the page shows."""
+    if edited.pairs:
+        lines = [
+            "inputs = prompts.inputs(model.tokenizer, max_length=model.cfg.n_ctx or None)",
+            f"out = wb.run(model, inputs.of([{edited.index}]), edits, base={edited.base!r}, mean_over=inputs)",
+        ]
+    elif edited.chat:
+        lines = [
+            "from workbench.models.prompts import chat_ids, unpaired",
+            f"inputs = unpaired(model, [chat_ids(model, {text!r})])",
+            "out = wb.run(model, inputs, edits, mean_over='positions')",
+        ]
+    else:
+        lines = [f"out = wb.run(model, {text!r}, edits, mean_over='positions')"]
+    return [*lines, "print(out.table(), out.kl())"]
+
+
+def _generations(edited: EditedPrompt, text: str, new_tokens: int, has_mean: bool) -> list[str]:
+    """Both texts."""
+    prompt = f"inputs.{edited.base}[{edited.index}]" if edited.pairs else repr(text)
+    mean_over = ("inputs" if edited.pairs or edited.chat else repr(text)) if has_mean else None
+    keywords = f"edits=edits, max_new_tokens={new_tokens}"
+    keywords += (f", mean_over={mean_over}" if mean_over else "") + (", chat=True" if edited.chat else "")
+    return [f"print(wb.generations(model, {prompt}, {keywords}).table())"]

@@ -17,7 +17,7 @@ from workbench.core import SITES
 from workbench.patching.sites import has_heads
 from workbench.registry import METRICS
 
-#: Edits of one cell at a time; the direction belongs to patches.
+#: Edits of one cell at a time, by the value of the URL's ``edit``; the direction belongs to patches.
 EDITS = {
     "patch, denoise": {"edit": "patch", "direction": "denoise"},
     "patch, noise": {"edit": "patch", "direction": "noise"},
@@ -29,40 +29,61 @@ EDITS = {
 }
 #: Of attention rows alone.
 PATTERN_EDITS = {"identity": {"edit": "identity", "u": 1.0}}
-BUTTON = {"type": "primary", "icon": ":material/play_arrow:"}
+#: Where an edit is made: the run that is the base.
+BASES = {"patch, denoise": "patch the corrupt run (denoise)", "patch, noise": "patch the clean run (noise)"}
+RUN_IT = "Run the sweep"
+BUTTON: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:"}
 
 
 def sweep_widgets() -> dict[str, Any]:
     """The widgets of a sweep, as the arguments of `workbench.sweep`."""
-    site_column, by_column, edit_column, metric_column = st.columns(4)
+    site_column, by_column, edit_column, metric_column = st.columns([3, 4, 6, 4])
     with site_column:
-        help_text = "Activation to edit. z is a head’s attention-weighted sum of values, before W_O."
-        site = url_widgets.select("Site", list(SITES), "site", default="z", help=help_text)
+        help_text = (
+            "Which activation is edited. z: a head’s attention-weighted sum of values, before W_O. q, k: rotated, as "
+            "attention receives them. k, v: of key/value heads. resid_pre, resid_mid, resid_post: the residual stream "
+            "before, inside and after a layer. attn_out, mlp_out: what attention and MLP add to it."
+        )
+        site = url_widgets.select("Activation", list(SITES), "site", default="z", help=help_text)
     axes_names = ["head", "head × position", "position"] if has_heads(site) else ["layer", "layer × position"]
     with by_column:
-        by = url_widgets.select("By", axes_names, "by", help="In each layer, one edit for each of these.")
+        help_text = "One edit at a time, for each of these in every layer: a cell of the sweep."
+        by = url_widgets.select("One edit for each", axes_names, "by", help=help_text)
     with edit_column:
-        help_text = "denoise: clean activations into the corrupt run. noise: corrupt activations into the clean run."
+        help_text = (
+            "patch the corrupt run (denoise): clean values are inserted into it. patch the clean run (noise): corrupt "
+            "values are inserted into it. All other edits are made in the clean run; mean is over the prompts, "
+            "resample takes another prompt’s values."
+        )
         edits = EDITS | (PATTERN_EDITS if site == "pattern" else {})
         if site == "pattern":
             help_text += " identity: each position attends to itself alone."
-        edit = url_widgets.select("Edit", list(edits), "edit", help=help_text)
+        label = {**{name: f"{name}, in the clean run" for name in edits}, **BASES}.__getitem__
+        edit = url_widgets.select("Sweep edit", list(edits), "edit", format_func=label, help=help_text)
     with metric_column:
         names, label = METRICS.names(), lambda name: name.replace("_", " ")
-        metric = url_widgets.select("Metric", names, "metric", default="logit_difference", format_func=label)
+        help_text = (
+            "One number for each example, from the logits at the last position. logit difference: the answer’s logit "
+            "minus the wrong answer’s."
+        )
+        options = {"default": "logit_difference", "format_func": label, "help": help_text}
+        metric = url_widgets.select("Metric", names, "metric", **options)
     axes = {"layer × position": "position"}.get(by, by).split(" × ")
     return {"site": site, "by": axes if len(axes) > 1 else axes[0], **edits[edit], "metric": metric}
 
 
 def sweep_result(
-    model: Any, model_name: str, prompts: Mapping[str, Any], arguments: Mapping[str, Any]
+    model: Any, model_name: str, prompts: Mapping[str, Any] | None, arguments: Mapping[str, Any]
 ) -> wb.Sweep | None:
-    """The sweep, where it is computed; else its button, or its progress."""
+    """The sweep, where it is computed; else its button, or its progress. Without prompts the button is disabled."""
+    if prompts is None:
+        st.button(RUN_IT, disabled=True, key="no-sweep", help="These pairs cannot be used.", **BUTTON)
+        return None
     key = result_key(SWEEPS, model_name, model, prompts, arguments)
     source = f"{prompts['task']}, n = {prompts['n']}" if "task" in prompts else "own pairs"
     request: dict[str, Any] = {**job_model(model_name), "prompts": prompts, "arguments": arguments}
     request["label"] = f"sweep of {arguments['site']} on {source}"
-    sweep = Background(SWEEPS, key, request, sweep_results.load_sweep, "Run the sweep", BUTTON).result()
+    sweep = Background(SWEEPS, key, request, sweep_results.load_sweep, RUN_IT, BUTTON).result()
     if sweep is not None:
         st.session_state.setdefault(sweep_results.NEWEST, {})[model_name] = key
     return sweep

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,20 @@ def show_sweep(
     download_buttons(SweepDownload(sweep), "sweep", "sweep")
 
 
+def show_heads(model: Any, selected: Head, marked: frozenset[Head], on_pick: Callable[[Head], None]) -> None:
+    """The grid of all heads without values, before there is a sweep."""
+    head_grid(
+        np.full((model.n_layers, model.n_heads), np.nan),
+        title="All heads",
+        note="No values yet: run the sweep. Frames are the heads of the set, which can be edited without a sweep.",
+        units="",
+        selected=selected,
+        marked=marked,
+        on_pick=on_pick,
+        key="sweep-grid",
+    )
+
+
 def strongest_table(sweep: wb.Sweep, k: int = 8) -> pd.DataFrame:
     """The cells with the largest mean change, with intervals and p-values."""
     quantity = sweep.quantity(None)
@@ -115,7 +130,7 @@ def _grid(
 ) -> None:
     at = None
     if "position" in sweep.axes:
-        position = url_widgets.select("At", [LARGEST_OVER_POSITIONS, *sweep.labels["position"]], "at")
+        position = url_widgets.select("Position shown", [LARGEST_OVER_POSITIONS, *sweep.labels["position"]], "at")
         at = None if position == LARGEST_OVER_POSITIONS else position
     values, texts, _ = by_head(sweep, quantity, at)
     is_kv = "kv_head" in sweep.axes

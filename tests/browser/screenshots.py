@@ -28,7 +28,7 @@ def patching(page: Page, server: Server) -> None:
     """A sweep, and its strongest heads ablated together."""
     open_page(page, server.link("patching", head="23.3"))
     page.get_by_role("button", name="Run the sweep").click()
-    page.locator(".grid canvas").first.wait_for(timeout=5 * LONG_WAIT)
+    page.locator(".st-key-sweep-json").wait_for(timeout=5 * LONG_WAIT)
     wait_rendered(page)
     with acting(page):
         page.locator(".st-key-strongest button").click()

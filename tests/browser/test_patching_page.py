@@ -39,7 +39,7 @@ def button(page: Page, name: str) -> Any:
 def run_sweep(page: Page) -> dict[str, Any]:
     """Run the sweep; its JSON download."""
     button(page, "Run the sweep").click()
-    page.locator(".grid canvas").first.wait_for(timeout=LONG_WAIT)
+    page.locator(".st-key-sweep-json").wait_for(timeout=LONG_WAIT)
     wait_rendered(page)
     return json.loads(downloaded(page, "sweep-json")[1])
 
@@ -127,7 +127,7 @@ def test_a_sweep_is_stopped_half_way_while_heads_are_browsed_and_another_waits(
     stopped.wait_for(timeout=LONG_WAIT)
     counts = re.search(r"at ([\d,]+) of 16,200", stopped.inner_text())
     assert counts is not None and 0 < int(counts[1].replace(",", "")) < 16_200
-    second.locator(".grid canvas").first.wait_for(timeout=LONG_WAIT)  # its turn has come
+    second.locator(".st-key-sweep-json").wait_for(timeout=LONG_WAIT)  # its turn has come
 
 
 def test_uploaded_pairs_are_text_and_an_invalid_file_is_refused(page: Page, server: Server, tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_uploaded_pairs_are_text_and_an_invalid_file_is_refused(page: Page, serv
     with acting(page):
         upload.set_input_files(good)
     expect(page.get_by_test_id("stAlert").filter(has_text="line 1")).to_have_count(0)
-    driving.select(page, "on", f"pair 1: {corrupt}")
+    driving.select(page, "on", f"pair 1: {HOSTILE}")
     assert page.locator("[data-testid=stMain]").locator("img[src=x], a[href^=javascript]").count() == 0
-    page.get_by_text("Show as code").click()
+    page.get_by_test_id("stMain").get_by_text("Show as code").click()
     expect(page.get_by_test_id("stExpander").locator("code")).to_contain_text("<img src=x onerror=")
 
 
@@ -154,7 +154,7 @@ def test_a_circuit_is_saved_and_loaded(page: Page, server: Server, tmp_path: Pat
     name, data = downloaded(page, "save-circuit")
     saved = tmp_path / name
     saved.write_bytes(data)
-    assert wb.Circuit.load(saved).heads == ((wb.Head(20, 0), "inhibition"), (wb.Head(23, 3), "chosen"))
+    assert wb.Circuit.load(saved).heads == ((wb.Head(20, 0), "inhibition"), (wb.Head(23, 3), "no role"))
     with acting(page):
         page.locator(".st-key-empty button").click()
     with acting(page):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from workbench import arguments
@@ -55,3 +56,27 @@ def unpaired(model: Any, ids: Sequence[Tensor], texts: Sequence[str] = (), argum
     rows = tuple(check_ids(argument, row, model.cfg.d_vocab, model.cfg.n_ctx, expected, ndim=1) for row in ids)
     both = tuple((text, text) for text in texts)
     return PairedInputs("texts", rows, rows, positions=tuple({"end": len(row) - 1} for row in rows), texts=both)
+
+
+def chat_ids(model: Any, prompt: Any) -> Int[Tensor, "pos"]:
+    """The token ids of a user's message in the tokenizer's own chat template, up to where the answer begins.
+
+    Raises:
+        UsageError: no text, a tokenizer without a chat template, or a text that the template refuses.
+    """
+    arguments.text(
+        "prompt", prompt, "a text, what the user says", do="Token ids are continued as they are, without chat."
+    )
+    template = getattr(model.tokenizer, "chat_template", None)
+    if not template:
+        why = "the model has no tokenizer" if model.tokenizer is None else "the model's tokenizer has no chat template"
+        raise arguments.refusal("chat", True, "False", because=why)
+    from jinja2 import TemplateError
+
+    messages = [{"role": "user", "content": prompt}]
+    try:
+        encoded = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    except (TemplateError, ValueError) as error:
+        why = f"the model's chat template refuses it: {' '.join(str(error).split())}"
+        raise arguments.refusal("prompt", prompt, "a text that the chat template takes", because=why) from None
+    return torch.tensor(encoded["input_ids"], dtype=torch.long)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from workbench.cache import store_of
 from workbench.core import RECORDED_KINDS, Edit
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
+from workbench.io.token_text import token_text
 from workbench.models.precision import at_least_float32
 from workbench.patching.batches import BATCH_SIZE, batches
 from workbench.patching.cone import full_forward_taps
@@ -24,6 +25,9 @@ from workbench.patching.notice import notice_nan
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,35 @@ class Outcome:
             [(name(i), p) for i, p in zip(row, ps, strict=True)]
             for row, ps in zip(ids.tolist(), values.tolist(), strict=True)
         ]
+
+    def kl(self) -> Float[Tensor, "n"]:
+        """``KL(without ‖ with)`` of each input's next token, ``Σ p (log p − log q)`` in nats, computed in float64: the
+        metric ``kl_divergence`` without float32's rounding, which hides small values.
+
+        Raises:
+            UsageError: the unedited run was left out.
+        """
+        p, q = (logits.double().log_softmax(-1) for logits in (self.base_logits, self.logits))
+        terms = torch.where(p > -torch.inf, p.exp() * (p - q), 0)  # a token that p excludes adds nothing
+        return terms.sum(-1).clamp(min=0)  # rounding can leave a little less than nothing
+
+    def table(self, k: int = 8) -> pd.DataFrame:
+        """The k likeliest next tokens without and the k likeliest with the edits: one row each, ``input, token, id,
+        before, after``; each input's by the larger of the two probabilities.
+
+        Raises:
+            UsageError: the unedited run was left out.
+        """
+        import pandas as pd
+
+        k = arguments.whole_number("k", k, at_least=1, at_most=self.logits.shape[-1])
+        name = str if self.tokenizer is None else lambda i: token_text(self.tokenizer, i)
+        rows = []
+        for i, both in enumerate(zip(self.base_logits, self.logits, strict=True)):
+            p, q = (at_least_float32(logits).softmax(-1) for logits in both)
+            ids = dict.fromkeys([*p.topk(k).indices.tolist(), *q.topk(k).indices.tolist()])
+            rows += sorted(((i, name(t), t, float(p[t]), float(q[t])) for t in ids), key=lambda row: -max(row[3:]))
+        return pd.DataFrame(rows, columns=["input", "token", "id", "before", "after"])
 
 
 def run(

@@ -44,21 +44,25 @@ def test_heads_in_the_url_are_ablated_as_plain_hooks_ablate_them(app: AppTest) -
         expected = model.hf(ids).logits[0, -1]
     with torch.no_grad():
         before = model.hf(ids).logits[0, -1]
-    torch.testing.assert_close(change.after, expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(change.before, before, atol=1e-5, rtol=0)
+    torch.testing.assert_close(change.logits[0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(change.base_logits[0], before, atol=1e-5, rtol=0)
     p, q = before.softmax(-1), expected.softmax(-1)
-    assert change.kl == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-4)
-    assert f"{change.kl:.3g} nats" in kl_caption(app)
+    assert change.kl().item() == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-4)
+    assert f"{change.kl().item():.3g} nats" in kl_caption(app)
 
 
-def test_a_pair_is_patched_from_its_other_run_and_its_logit_difference_shown(app: AppTest) -> None:
-    app.query_params.update({"on": "2", "kind-by-hand": "patch", "set": "1.0,1.1,1.2,1.3"})
+@pytest.mark.parametrize("run", ["clean", "corrupt"])
+def test_either_run_of_a_pair_is_patched_from_the_other_one(app: AppTest, run: str) -> None:
+    app.query_params.update({"on": "2", "kind-by-hand": "patch", "set": "1.0,1.1,1.2,1.3", "run-by-hand": f"{run} run"})
     caption = kl_caption(rerun(app))
     prompts = wb.task("ioi", n=6, seed=0)
     heads = [Head(1, j) for j in range(4)]
-    expected = wb.sweep_sets(wb.load("tiny"), prompts, {"set": heads}, edit="patch", base="corrupt", cache=False)
+    expected = wb.sweep_sets(wb.load("tiny"), prompts, {"set": heads}, edit="patch", base=run, cache=False)
     assert f"{expected.base[1]:.3f} before, {expected.values[0, 1]:.3f} after" in caption
-    assert (app.selectbox(key="edit").label, app.selectbox(key="on").label) == ("Edit", "On")
+    text = wb.task("ioi", n=6, seed=0).examples()[1]
+    texts = [caption.value.replace("\\", "") for caption in app.caption]
+    assert f"The {run} run is edited: {text.clean if run == 'clean' else text.corrupt}" in texts
+    assert (app.selectbox(key="edit").label, app.selectbox(key="on").label) == ("Sweep edit", "Edited prompt")
 
 
 def test_a_row_is_forced_onto_tokens(app: AppTest) -> None:

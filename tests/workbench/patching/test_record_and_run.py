@@ -291,3 +291,37 @@ def test_run_refuses_what_cannot_mean_anything() -> None:
     with pytest.raises(UsageError, match="no unedited run"):
         run(model, INPUTS, [], unedited=False).scores("kl_divergence")
     assert run(model, texts, [Edit("z", 0, kind="zero")]).logits.shape == (4, VOCABULARY)
+
+
+# --- what an outcome says of both runs --------------------------------------------------------------------------------
+
+
+def test_an_outcome_compares_the_next_tokens_without_and_with_the_edits(llama: tuple[HookedLM, Plain]) -> None:
+    model, plain = llama
+    edits = [Edit("z", 0, 1, kind="zero")]
+    outcome = run(model, INPUTS, edits)
+
+    def silence(x: Tensor) -> None:
+        x[:, 1] = 0
+
+    table = outcome.table(k=3)
+    for i, ids in enumerate(INPUTS.clean):
+        p, q = plain.logits(ids).double(), plain.logits(ids, ("z", 0, silence)).double()
+        expected = torch.nn.functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="sum")
+        assert outcome.kl()[i].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-7)
+        rows = table[table["input"] == i]
+        assert set(rows["id"]) == set(p.topk(3).indices.tolist()) | set(q.topk(3).indices.tolist())
+        best = rows.iloc[0]
+        assert max(best["before"], best["after"]) == pytest.approx(float(max(p.softmax(-1).max(), q.softmax(-1).max())))
+        tokens = rows["id"].tolist()
+        assert rows["before"].tolist() == pytest.approx(p.softmax(-1)[tokens].tolist(), abs=1e-6)
+        assert rows["after"].tolist() == pytest.approx(q.softmax(-1)[tokens].tolist(), abs=1e-6)
+    assert (outcome.kl() > 1e-6).all()
+    same = run(model, INPUTS, [Edit("z", 0, 1, kind="scale", factor=1.0)])
+    assert same.kl().tolist() == [0.0] * len(INPUTS)
+    excluded = outcome.base_logits.clone()
+    excluded[:, 5] = -torch.inf  # a token that both runs exclude
+    both = dataclasses.replace(outcome, logits=excluded, plain=excluded)
+    assert both.kl().tolist() == [0.0] * len(INPUTS)
+    with pytest.raises(UsageError, match="no unedited run"):
+        run(model, INPUTS, edits, unedited=False).table()

@@ -1,0 +1,26 @@
+"""The strongest cells of the sweep."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.part import LEFT, Part
+from app.patching import sweep_view
+from app.patching.view import PatchingView
+
+HELP = (
+    "**Strongest cells**: with 95 % bootstrap intervals over the examples; p is corrected for the number of cells "
+    "(largest statistic under sign flips)."
+)
+
+
+def render(view: PatchingView) -> None:
+    """The table; nothing before a sweep."""
+    if view.sweep is None:
+        return
+    table = sweep_view.strongest_table(view.sweep)
+    numbers = {c: st.column_config.NumberColumn(format="%.3g") for c in table.select_dtypes("number")}
+    st.dataframe(table, hide_index=True, column_config=numbers, height="content")
+
+
+part = Part("strongest", 20, LEFT, render, help=HELP)
