@@ -46,7 +46,7 @@ def prompt_text(
             nothing can be asked.
     """
 
-    def asked() -> None:
+    def clicked() -> None:
         place = st.session_state[key].asked
         if place is not None and on_ask is not None:
             on_ask(int(place[0]), bool(place[1]))
@@ -71,7 +71,7 @@ def prompt_text(
             "begin": module.BEGIN,
         },
         key=key,
-        on_asked_change=asked,
+        on_asked_change=clicked,
     )
 
 

@@ -13,8 +13,7 @@ from app import url_widgets
 from app.components.pattern import pattern_canvas
 from app.components.prompt_text import prompt_text
 from app.downloadable import download_buttons
-from app.heads import asking as asked
-from app.heads.asking import Asking
+from app.heads.asking import Asking, ask, ask_pair, weights_of
 from app.heads.pattern_chart import PatternChart, Ranges, pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.selection import Selection
@@ -22,7 +21,7 @@ from app.messages import escape_markdown, show_errors
 from workbench.core import Head
 from workbench.head_scores.in_forward import attends_in_shares
 from workbench.plotting import style
-from workbench.plotting.attention_view import DESTINATION, numbered, question_about, visible
+from workbench.plotting.attention_view import DESTINATION, numbered, question, visible
 from workbench.plotting.colour_scale import COLOURS, ColourScale
 
 #: Pixels of a table that scrolls.
@@ -146,7 +145,7 @@ def show_pattern_chart(
     """
 
     def picked(row: int, column: int) -> None:
-        asked.ask_pair(*chart.positions(row, column, values))
+        ask_pair(*chart.positions(row, column, values))
 
     pair = {} if asking is None else {"dest": asking.dest, "src": asking.src, "on_pick": picked}
     pattern_canvas(chart, key, on_zoom=zoom, **pair)
@@ -171,7 +170,7 @@ def show_text(record: PromptRecord, head: Head, selected: Asking | None, colours
     asking = selected or Asking(len(record) - 1)
     if not asking.all_heads and _has_none(record, head):
         return
-    weights, of_all = asked.weights_of(record, head, asking), asking.all_heads
+    weights, of_all = weights_of(record, head, asking), asking.all_heads
     shares = of_all or attends_in_shares(record.model, head.layer)
     limit = 1.0 if shares else style.limit(weights)
     what = f"attention weight, {asking.over} over heads" if of_all else f"attention weight in head {head}"
@@ -181,14 +180,14 @@ def show_text(record: PromptRecord, head: Head, selected: Asking | None, colours
         record.pieces,
         numbered(record.tokens),
         weights,
-        question=question_about(name, asking.role),
+        question=question(name, asking.role),
         verb=verb,
         asking=asking.position,
         pair=None if selected is None else asking.other,
         scale=ColourScale(colours, limit),
         what=what if shares else f"entry of the matrix of head {head}; negative ones without a shade",
         key=key,
-        on_ask=None if selected is None else asked.ask,
+        on_ask=None if selected is None else ask,
     )
 
 

@@ -92,9 +92,9 @@ class Attention:
         scale = ColourScale(arguments.one_of("colours", colours, COLOURS))
         at = at_position("position", position, self.tokens)
         weights = self.pattern[at] if role == DESTINATION else self.pattern[:, at]
-        question = f"<div>{escape(question_about(numbered(self.tokens)[at], role))}</div>"
+        heading = f"<div>{escape(question(numbered(self.tokens)[at], role))}</div>"
         pieces = self.pieces or pieces_of_labels(self.tokens)
-        return question + shaded_text(pieces, self.tokens, weights, asking=at, scale=scale)
+        return heading + shaded_text(pieces, self.tokens, weights, asking=at, scale=scale)
 
     def figure(self, colours: str = LINEAR) -> Figure:
         """Interactive Plotly figure of the pattern; `colours` as in `html`."""
@@ -150,7 +150,7 @@ class Attention:
 ROWS_ARE = "each row: the attention of one destination over the source positions"
 
 
-def question_about(label: str, role: str) -> str:
+def question(label: str, role: str) -> str:
     """What is asked about a position."""
     return f"What does {label} attend to?" if role == DESTINATION else f"Who attends to {label}?"
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from workbench import arguments
 from workbench.core import Head
 from workbench.io.written_text import Piece, pieces_of_labels
-from workbench.plotting.attention_view import DESTINATION, SOURCE, numbered, question_about
+from workbench.plotting.attention_view import DESTINATION, SOURCE, numbered, question
 from workbench.plotting.charts import Heatmap
 from workbench.plotting.colour_scale import COLOURS, LINEAR, ColourScale
 from workbench.plotting.shaded_text import shaded_text
@@ -103,14 +103,14 @@ class PositionAttention:
             UsageError: no such `over` or colours.
         """
         scale = ColourScale(arguments.one_of("colours", colours, COLOURS))
-        question = question_about(numbered(self.tokens)[self.position], self.role)
+        heading = question(numbered(self.tokens)[self.position], self.role)
         pieces = self.pieces or pieces_of_labels(self.tokens)
         options = {"asking": self.position, "scale": scale, "what": f"attention weight, {over} over heads"}
-        return f"<div>{escape(question)}</div>{shaded_text(pieces, self.tokens, self.over_heads(over), **options)}"
+        return f"<div>{escape(heading)}</div>{shaded_text(pieces, self.tokens, self.over_heads(over), **options)}"
 
     def __repr__(self) -> str:
         n_layers, n_heads = self.weights.shape[:2]
-        what = question_about(numbered(self.tokens)[self.position], self.role)
+        what = question(numbered(self.tokens)[self.position], self.role)
         return f"PositionAttention({what} {n_layers} × {n_heads} heads, {len(self.tokens)} tokens)"
 
     def _repr_html_(self) -> str:

@@ -73,11 +73,11 @@ def grids(app: AppTest) -> dict[str, dict[str, Any]]:
 
 def patterns(app: AppTest) -> dict[str, dict[str, Any]]:
     """Key → the data of a pattern's canvas, its ``values`` as ``[row, column]``."""
-    found = {key: data for key, data in grids(app).items() if "columns" in data}
-    for data in found.values():
+    canvases = {key: data for key, data in grids(app).items() if "columns" in data}
+    for data in canvases.values():
         cells = np.frombuffer(base64.b64decode(data["values"]), "<f4")
         data["values"] = cells.reshape(len(data["rows"]), len(data["columns"]))
-    return found
+    return canvases
 
 
 def text(app: AppTest, key: str = "text") -> dict[str, Any]:

@@ -50,9 +50,9 @@ def test_two_heads_side_by_side(app: AppTest) -> None:
     assert grids_["grid"]["marked"] == [[0, 3]] and "grid-difference" not in grids_
     _, record = record_of()
     expected = record.pattern(wb.Head(1, 2)) - record.pattern(wb.Head(0, 3))
-    drawn = patterns(app)["pattern-difference"]
-    np.testing.assert_allclose(drawn["values"], expected, atol=1e-5)
-    assert drawn["scale"]["limit"] == pytest.approx(np.abs(expected).max(), abs=1e-4)
+    canvas = patterns(app)["pattern-difference"]
+    np.testing.assert_allclose(canvas["values"], expected, atol=1e-5)
+    assert canvas["scale"]["limit"] == pytest.approx(np.abs(expected).max(), abs=1e-4)
     # Both texts are asked about the same position, each in its own head.
     for key, head in (("first", wb.Head(1, 2)), ("second", wb.Head(0, 3))):
         np.testing.assert_allclose(text(app, f"text-{key}")["weights"], record.pattern(head)[-1], atol=1e-5)

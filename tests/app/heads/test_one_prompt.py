@@ -31,18 +31,18 @@ def test_a_long_prompt_is_pooled_and_any_range_of_it_is_shown(app: AppTest, monk
     _, record = record_of(prompt)
     n, pattern = len(record), record.pattern(wb.Head(0, 0))
     opened(app, prompt=prompt, head="0.0")
-    drawn = patterns(app)["pattern"]
-    assert drawn["subtitle"].endswith(f"pooled: each cell is the largest value of {drawn['size']} × {drawn['size']}")
-    for i, row in enumerate(drawn["values"]):
+    canvas = patterns(app)["pattern"]
+    assert canvas["subtitle"].endswith(f"pooled: each cell is the largest value of {canvas['size']} × {canvas['size']}")
+    for i, row in enumerate(canvas["values"]):
         for j, value in enumerate(row):
-            block = pattern[i * drawn["size"] :][: drawn["size"], j * drawn["size"] :][:, : drawn["size"]]
+            block = pattern[i * canvas["size"] :][: canvas["size"], j * canvas["size"] :][:, : canvas["size"]]
             assert value == pytest.approx(block.max(), abs=1e-5)
     app.text_input(key="zoom").set_value("20-29,0-9").run()
     assert not app.exception
-    drawn = patterns(app)["pattern"]
-    np.testing.assert_allclose(drawn["values"], pattern[20:30, :10], atol=1e-5)
-    assert drawn["rows"][0].startswith("20 ") and drawn["columns"][0].startswith("0 ")
-    assert f"destinations 20 to 29 and sources 0 to 9 of {n}" in drawn["subtitle"]
+    canvas = patterns(app)["pattern"]
+    np.testing.assert_allclose(canvas["values"], pattern[20:30, :10], atol=1e-5)
+    assert canvas["rows"][0].startswith("20 ") and canvas["columns"][0].startswith("0 ")
+    assert f"destinations 20 to 29 and sources 0 to 9 of {n}" in canvas["subtitle"]
     for wrong in (f"0-{n},0-9", "9-3,0-9", "all of it"):
         app.text_input(key="zoom").set_value(wrong).run()
         assert "Showing all" in app.warning[0].value and patterns(app)["pattern"]["size"] > 1
@@ -54,8 +54,8 @@ def test_a_long_prompt_is_pooled_and_any_range_of_it_is_shown(app: AppTest, monk
 
 def test_colours_are_those_of_the_pattern_and_of_the_text(app: AppTest) -> None:
     opened(app, head="1.2", colours="log")
-    drawn, (_, record) = patterns(app)["pattern"], record_of()
-    assert drawn["scale"] == {"kind": "log", "limit": 1.0, "diverging": False} and "≤ 0.0001" in str(drawn["ticks"])
+    canvas, (_, record) = patterns(app)["pattern"], record_of()
+    assert canvas["scale"] == {"kind": "log", "limit": 1.0, "diverging": False} and "≤ 0.0001" in str(canvas["ticks"])
     row = record.pattern(wb.Head(1, 2))[-1]
     np.testing.assert_allclose(text(app)["shares"], np.clip(1 + np.log10(row) / 4, 0, 1), atol=1e-3)
     assert "log colours down to 0.0001" in text(app)["legend"]

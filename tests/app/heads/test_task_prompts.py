@@ -66,9 +66,9 @@ def test_one_of_the_prompts_is_shown_in_detail(app: AppTest) -> None:
     opened(app, score="similarity", closely="2", **QUERY)
     inputs = resolve_inputs(wb.task("ioi", n=3, seed=4), wb.load("tiny"))
     attention = wb.attention_view(wb.load("tiny"), inputs.texts[1][0], 1, 2)
-    drawn = patterns(app)["pattern"]
-    np.testing.assert_allclose(drawn["values"], attention.pattern, atol=1e-5)
-    assert [label.split(" ", 1)[1] for label in drawn["columns"]] == [visible(token) for token in attention.tokens]
+    canvas = patterns(app)["pattern"]
+    np.testing.assert_allclose(canvas["values"], attention.pattern, atol=1e-5)
+    assert [label.split(" ", 1)[1] for label in canvas["columns"]] == [visible(token) for token in attention.tokens]
     assert app.selectbox(key="closely").value == "2"
     app.number_input(key="n").set_value(1).run()  # there is no second one any more
     assert not app.exception and app.selectbox(key="closely").value == "1"
