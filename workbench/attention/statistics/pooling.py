@@ -22,7 +22,7 @@ def bin_weights(length: int, bins: int, like: Tensor) -> Float[Tensor, "bin pos"
 def block_maxima(
     x: Float[Tensor, "*batch row column"], block: int, row: int = 0, column: int = 0
 ) -> Float[Tensor, "*batch row_block column_block"]:
-    """The largest of each block of ``block × block`` entries, none of them negative; the first and the last blocks may be
+    """The largest of each block of ``block × block`` entries, none of them negative; the first and last blocks may be
     smaller. The first row and column of `x` are the `row`-th and the `column`-th of the whole."""
     columns = _padded(x, block, column, -1).unflatten(-1, (-1, block)).amax(-1)
     return _padded(columns, block, row, -2).unflatten(-2, (-1, block)).amax(-2)
