@@ -4,6 +4,8 @@ const SMALLEST = 52, IDEAL = 112, LARGEST = 132, GAP = 10, NAME = 20, MARGIN = 4
 // Milliseconds of one slice of drawing, and its name in the browser's performance interface.
 const SLICE = 8, MEASURE = "workbench model view";
 const SCALE_WIDTH = 220, SCALE_HEIGHT = 30;
+// Of the log scale.
+const DECADES = 4;
 const WAITING = "#8888";
 
 export default function (component) {
@@ -28,16 +30,21 @@ export default function (component) {
     const at = share * (colours.length - 1), i = Math.min(colours.length - 2, Math.floor(at));
     return colours[i].map((c, k) => Math.round(c + (colours[i + 1][k] - c) * (at - i)));
   };
+  // From the square root of a weight, which a byte holds, to a share of the scale: colour_scale.py.
+  const share = {
+    linear: (root) => root ** 2,
+    "square root": (root) => root,
+    log: (root) => Math.max(0, 1 + (2 * Math.log10(root)) / DECADES),
+  }[data.scale];
   for (let byte = 0; byte < 256; byte++) {
-    const rootOfWeight = byte / 255; // what a byte holds
-    const [r, g, b] = colour(data.square_root ? rootOfWeight : rootOfWeight ** 2);
+    const [r, g, b] = colour(share(byte / 255));
     shades[byte] = (255 << 24) | (b << 16) | (g << 8) | r;
   }
 
   // --- the atlas
 
   const atlas = () => {
-    const maps = window.workbenchPatterns?.get(data.id), key = `${data.id} ${data.square_root}`;
+    const maps = window.workbenchPatterns?.get(data.id), key = `${data.id} ${data.scale}`;
     if (!maps) return null;
     if (root.atlas?.key === key) return root.atlas;
     const side = data.side, n = maps.length / (side * side), across = Math.max(1, Math.floor(1024 / side));
@@ -184,7 +191,7 @@ export default function (component) {
     const ratio = window.devicePixelRatio || 1, g = scale.getContext("2d");
     [scale.width, scale.height] = [SCALE_WIDTH * ratio, SCALE_HEIGHT * ratio];
     [scale.style.width, scale.style.height] = [`${SCALE_WIDTH}px`, `${SCALE_HEIGHT}px`];
-    scale.setAttribute("aria-label", `Colours: attention weight from 0 to 1, ${data.square_root ? "square root" : "linear"}`);
+    scale.setAttribute("aria-label", `Colours: attention weight from 0 to 1, ${data.scale}`);
     g.scale(ratio, ratio);
     const left = 6, wide = SCALE_WIDTH - 2 * left;
     for (let x = 0; x < wide; x++) {
@@ -194,11 +201,11 @@ export default function (component) {
     g.fillStyle = getComputedStyle(root).color;
     g.font = "11px sans-serif";
     g.textBaseline = "middle";
-    for (const weight of data.square_root ? [0, 0.01, 0.1, 0.25, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) {
-      const x = left + wide * (data.square_root ? Math.sqrt(weight) : weight);
+    for (const [at, text] of data.ticks) {
+      const x = left + wide * at;
       g.fillRect(Math.min(x, left + wide - 1), 11, 1, 4);
-      g.textAlign = weight === 0 ? "left" : weight === 1 ? "right" : "center";
-      g.fillText(String(weight), weight === 0 ? 0 : weight === 1 ? SCALE_WIDTH : x, 22);
+      g.textAlign = at === 0 ? "left" : at === 1 ? "right" : "center";
+      g.fillText(text, at === 0 ? 0 : at === 1 ? SCALE_WIDTH : x, 22);
     }
   };
   const announce = (i) => {

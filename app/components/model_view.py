@@ -16,6 +16,7 @@ from streamlit.components.v2 import component
 import workbench as wb
 from app.components.head_grid import scale_colours
 from workbench.core import Head
+from workbench.plotting.colour_scale import ColourScale
 
 FOLDER = Path(__file__).parent
 #: Bytes of the hash that precedes the maps.
@@ -54,7 +55,7 @@ def model_view(
     texts: Sequence[str],
     *,
     by_layer: bool,
-    square_root: bool,
+    colours: str,
     score: str,
     title: str,
     note: str,
@@ -69,7 +70,7 @@ def model_view(
         values: of the score, shown below the maps unless `by_layer`. texts: the same with units, of the head below the
             pointer.
         by_layer: begin a new row with each layer.
-        square_root: colours by the square root of the weight, otherwise by the weight.
+        colours: one of `workbench.plotting.colour_scale.COLOURS`.
         note: a line below the title.
         on_pick: called with the head that was opened, by a click or the Enter key, before the page reruns.
     """
@@ -90,7 +91,8 @@ def model_view(
             "texts": list(texts),
             "by_layer": by_layer,
             "per_layer": max(layers.count(layer) for layer in set(layers)),
-            "square_root": square_root,
+            "scale": colours,
+            "ticks": [[share, text] for _, share, text in ColourScale(colours).ticks()],
             "score": score,
             "title": title,
             "note": note,

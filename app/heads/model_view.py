@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import streamlit as st
 import workbench as wb
 from app import models, sidebar, url_widgets
 from app.components.model_view import PatternBuffer, model_view, pattern_buffer
-from app.downloadable import download_buttons
+from app.downloadable import DPI, download_buttons
+from app.heads import detail
 from app.heads.record_scores import ATTRIBUTION
 from app.heads.score import Score
 from app.heads.sweep_effect import EFFECT
@@ -22,6 +22,8 @@ from app.heads.view import View
 from app.messages import escape_markdown
 from workbench.core import Head
 from workbench.io.files import jsonable
+from workbench.plotting import matplotlib_charts
+from workbench.plotting.colour_scale import COLOURS
 from workbench.plotting.model_view import value_text
 
 #: Rows and columns of a map at most.
@@ -30,11 +32,12 @@ SIZE = 32
 MAX_VIEWS = 8
 LAYER, SCORE = ORDERS = ("by layer", "by the selected score")
 COUNTS = ("10", "30", "all")
-LINEAR, ROOT = COLOURS = ("linear", "square root")
 #: Scores in which a large negative value is as strong as a positive one.
 BY_SIZE = (ATTRIBUTION, "copy_score", "task_attribution", EFFECT)
 #: The toggle's URL parameter.
 PARAM = "all-patterns"
+#: Of the widget that mirrors the page's colours.
+MIRROR = "patterns-colours"
 
 
 def show_model_view(view: View) -> None:
@@ -44,7 +47,7 @@ def show_model_view(view: View) -> None:
         return
     selection = view.selection
     buffer = _buffer(selection.model_name, tuple(selection.record.ids.tolist()))
-    by_layer, count, square_root = _options()
+    by_layer, count, colours = _options()
     heads = list(buffer.view.heads) if by_layer else ranked(buffer.view, view.score, view.score_name)[:count]
     values = [float(view.score.values[head.layer, head.index]) for head in heads]
     for line in buffer.view.notes:
@@ -60,7 +63,7 @@ def show_model_view(view: View) -> None:
         [value_text(value) for value in values],
         [_text(view.score, head) for head in heads],
         by_layer=by_layer,
-        square_root=square_root,
+        colours=colours,
         score=_in_a_sentence(view.score.title),
         title=title,
         note=f"{_positions(buffer.view)}{order}",
@@ -69,7 +72,7 @@ def show_model_view(view: View) -> None:
         on_pick=sidebar.select_head,
     )
     pairs = heads if by_layer else list(zip(heads, values, strict=True))
-    figure = _Figure(buffer.view, pairs, "" if by_layer else view.score.title, square_root, selection.metadata)
+    figure = _Figure(buffer.view, pairs, "" if by_layer else view.score.title, colours, selection.metadata)
     download_buttons(figure, "model-view", "patterns")
 
 
@@ -87,17 +90,28 @@ def _buffer(model_name: str, ids: tuple[int, ...]) -> PatternBuffer:
     return pattern_buffer(wb.model_view(models.load(model_name), ids, size=SIZE))
 
 
-def _options() -> tuple[bool, int | None, bool]:
-    """Whether heads are in order of layer, how many of a ranking are shown, and whether colours are by square root."""
-    order_column, count_column, colour_column = st.columns([3, 2, 2], vertical_alignment="bottom")
+def _options() -> tuple[bool, int | None, str]:
+    """Whether heads are in order of layer, how many of a ranking are shown, and how weights are coloured."""
+    order_column, count_column, colour_column = st.columns([3, 2, 3], vertical_alignment="bottom")
     with order_column:
         by_layer = url_widgets.segments("Order", ORDERS, "patterns-order") == LAYER
     with count_column:
         count = None if by_layer else url_widgets.segments("Heads", COUNTS, "patterns-count")
     with colour_column:
-        help_text = "Of the attention weight. The square root shows small weights."
-        square_root = url_widgets.segments("Colours", COLOURS, "patterns-colours", help=help_text) == ROOT
-    return by_layer, None if count in (None, "all") else int(count), square_root
+        colours = _colours_widget()
+    return by_layer, None if count in (None, "all") else int(count), colours
+
+
+def _colours_widget() -> str:
+    """The page's colours (`detail.colours_widget`), which can be selected here, too."""
+
+    def selected() -> None:
+        url_widgets.set_value(detail.COLOUR, st.session_state[MIRROR])
+
+    st.session_state[MIRROR] = detail.selected_colours()
+    help_text = "Those of the open head’s pattern: the page has one scale."
+    st.segmented_control("Colours", COLOURS, key=MIRROR, on_change=selected, required=True, help=help_text)
+    return detail.selected_colours()
 
 
 def _positions(view: wb.ModelView) -> str:
@@ -133,7 +147,7 @@ class _Figure:
     every: wb.ModelView
     heads: list[Any]
     score: str
-    square_root: bool
+    colours: str
     metadata: Mapping[str, Any]
 
     @property
@@ -141,16 +155,20 @@ class _Figure:
         return self.every.of(self.heads, self.score)
 
     def image(self, ending: str) -> bytes:
-        stream = io.BytesIO()
-        self.view.picture(self.square_root).savefig(stream, format=ending, dpi=200)
-        return stream.getvalue()
+        return matplotlib_charts.image(self.view.picture(self.colours), ending, DPI)
 
     def csv(self) -> bytes:
         return self.view.table().to_csv(index=False).encode()
 
     def json(self) -> bytes:
         view = self.view
-        fields = {**self.metadata, "block": view.block, "labels": view.labels, "notes": view.notes}
+        fields = {
+            **self.metadata,
+            "block": view.block,
+            "labels": view.labels,
+            "notes": view.notes,
+            "colours": self.colours,
+        }
         heads = [str(head) for head in view.heads]
         data = {**fields, "heads": heads, "score": view.score, "scores": view.values, "values": view.maps}
         return json.dumps(jsonable(data), ensure_ascii=False).encode()

@@ -159,7 +159,7 @@ def test_arrow_keys_move_and_enter_opens(maps_page: tuple[Page, list[int]]) -> N
 def test_1024_positions_are_pooled_by_blocks(server: Server, new_page: Callable[..., Page]) -> None:
     page = new_page()
     page.add_init_script(f"({OBSERVERS})()")
-    query = {"all-patterns": "yes", "patterns-colours": "square root", "head": "16.0"}
+    query = {"all-patterns": "yes", "colours": "square root", "head": "16.0"}
     open_page(page, server.link(prompt=LONG, **query))
     page.locator(".model-view canvas.view").scroll_into_view_if_needed()
     wait_painted(page)

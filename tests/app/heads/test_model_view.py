@@ -12,10 +12,11 @@ from streamlit.testing.v1 import AppTest
 import workbench as wb
 from app import sidebar
 from app.components.model_view import DIGEST
-from app.heads import model_view
+from app.heads import detail, model_view
 from app.heads.record_scores import ATTRIBUTION
 from app.heads.score import Score
 from tests.app.heads.rendered import REPEATING, opened, record_of
+from workbench.plotting.colour_scale import ROOT
 
 KEY = "model-view"
 OPEN = {model_view.PARAM: "yes"}
@@ -63,9 +64,10 @@ def test_a_click_sends_no_patterns_anew(app: AppTest) -> None:
     before, data = sent(app), component_data(app)
     app.text_input(key="head").set_value("0.2").run()
     assert sent(app) == before and component_data(app) == {**data, "selected": [0, 2]}
-    app.segmented_control(key="patterns-colours").set_value(model_view.ROOT).run()
+    app.segmented_control(key=model_view.MIRROR).set_value(ROOT).run()
+    assert app.query_params[detail.COLOUR] == ROOT and app.segmented_control(key=detail.COLOUR).value == ROOT
     app.segmented_control(key="patterns-order").set_value(model_view.SCORE).run()
-    assert sent(app) == before and component_data(app)["square_root"] and not component_data(app)["by_layer"]
+    assert sent(app) == before and component_data(app)["scale"] == ROOT and not component_data(app)["by_layer"]
     assert app.query_params["patterns-order"] == model_view.SCORE and app.query_params["patterns-count"] == "10"
 
 
