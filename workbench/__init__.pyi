@@ -33,6 +33,7 @@ from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
 from .patching.generate import generate as generate
 from .patching.generate import generations as generations
+from .patching.model_view import model_view as model_view
 from .patching.operator_view import operator_view as operator_view
 from .patching.path import path_patch as path_patch
 from .patching.prompt_pair import prompt_pair as prompt_pair
@@ -46,6 +47,7 @@ from .patching.sweep import sweep as sweep
 from .patching.sweep_sets import sweep_sets as sweep_sets
 from .plotting.attention_view import Attention as Attention
 from .plotting.generations import Generations as Generations
+from .plotting.model_view import ModelView as ModelView
 from .plotting.operator_view import OperatorView as OperatorView
 from .plotting.position_attention import AttentionBetween as AttentionBetween
 from .plotting.position_attention import PositionAttention as PositionAttention

@@ -149,6 +149,21 @@ def parse_head(name: str, text: Any) -> Head:
     return Head(int(layer), int(index))
 
 
+def parse_heads(name: str, heads: Any) -> list[Head]:
+    """Heads written as ``Head(9, 6)``, ``"9.6"`` or ``(9, 6)``.
+
+    Raises:
+        UsageError: anything else, by the `name` of the argument that they were given for.
+    """
+    result = []
+    for head in arguments.sequence(name, heads, "a list of heads"):
+        if isinstance(head, tuple) and len(head) == 2:
+            head = Head(*(arguments.whole_number(name, number, at_least=0) for number in head))
+        is_text = isinstance(head, str)
+        result.append(parse_head(name, head) if is_text else arguments.instance(name, head, Head, "a list of wb.Head"))
+    return result
+
+
 @dataclass(frozen=True)
 class Edit:
     """What is done at one site.

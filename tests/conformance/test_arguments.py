@@ -145,6 +145,7 @@ TAKES: dict[str, set[str]] = {
     "HookedLM.to_tokens.prepend_bos": {"None"},
     "HookedLM.to_str_tokens.input": TEXTS,
     "HookedLM.tokens_to_residual_directions.tokens": {"0", "[[0]]", "[0, 0]"},
+    "ModelView.of.score": ANY_TEXT,
     "Notes.merge.other_weights": {"True"},
     "Notes.tag.link": {"''", "None"},
     "Notes.tag.tags": ONE_TEXT,
@@ -200,6 +201,9 @@ TAKES: dict[str, set[str]] = {
     "estimate.task": ONE_TEXT,
     "generate.max_new_tokens": {"0"},
     "generate.prompt": TEXTS,
+    "model_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
+    "model_view.score": ANY_TEXT,
+    "model_view.size": {"huge"},
     "notes.folder": {"None", "word"},
     "operator_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
     "operator_view.bidirectional": {"True"},
@@ -239,8 +243,8 @@ TAKES: dict[str, set[str]] = {
 }
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {
-    *{"Attention", "Estimate", "HeadScores", "Notes", "OperatorView"},
-    *{"Outcome", "Recording", "Run", "Screen"},
+    *{"Attention", "Estimate", "HeadScores", "ModelView", "Notes"},
+    *{"OperatorView", "Outcome", "Recording", "Run", "Screen"},
 }
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
 OWN_METHODS = {
@@ -314,6 +318,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
+    "ModelView": lambda: wb.model_view(model(), "So Mary met John", cache=False),
     "Notes": lambda: noted(),
     "OperatorView": lambda: wb.operator_view(model(), "So Mary met John", 0, 0, "softmax", cache=False),
     "Outcome": lambda: wb.run(model(), task(), [wb.Edit("z", 0, 0)], cache=False),
@@ -383,6 +388,7 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HookedLM.to_str_tokens": lambda: {"input": "So Mary met John"},
     "HookedLM.to_single_token": lambda: {"string": "Mary"},
     "HookedLM.tokens_to_residual_directions": lambda: {"tokens": 3},
+    "ModelView.of": lambda: {"heads": [wb.Head(0, 1)]},
     "Notes.merge": lambda: {"path": saved(noted(), "notes.json")},
     "Notes.remove": lambda: {"head": "0.1"},
     "Notes.save": lambda: {"path": "notes.json"},

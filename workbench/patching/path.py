@@ -18,10 +18,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from workbench.arguments import instance, refusal, sequence, whole_number
+from workbench.arguments import refusal
 from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
-from workbench.core import Head, parse_head
+from workbench.core import Head, parse_heads
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import Group
 from workbench.models.resumable import ResumableModel
@@ -190,7 +190,7 @@ def _receivers_by_layer(
     if receivers is None:
         return None
     by_layer: dict[int, list[int]] = {}
-    for receiver in heads_of("receivers", receivers):
+    for receiver in parse_heads("receivers", receivers):
         if not (0 <= receiver.layer < resumable.n_layers and 0 <= receiver.index < resumable.n_heads):
             raise refusal(
                 "receivers",
@@ -210,15 +210,3 @@ def _in_every_step(resumable: ResumableModel, by_layer: dict[int, list[int]] | N
         return None
     starts = range(0, resumable.n_layers * resumable.n_steps, resumable.n_layers)
     return {start + layer: heads for start in starts for layer, heads in by_layer.items()}
-
-
-def heads_of(name: str, heads: Any) -> list[Head]:
-    """Heads written as ``Head(9, 6)``, ``"9.6"`` or ``(9, 6)``."""
-    result = []
-    for head in sequence(name, heads, "a list of heads"):
-        if isinstance(head, tuple) and len(head) == 2:
-            head = Head(whole_number(name, head[0], at_least=0), whole_number(name, head[1], at_least=0))
-        result.append(
-            parse_head(name, head) if isinstance(head, str) else instance(name, head, Head, "a list of wb.Head")
-        )
-    return result

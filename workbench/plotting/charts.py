@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 MAX_CELLS_WITH_GAPS = 64
 
 
+#: Of small multiples: the room for a name and the gap between two maps, as shares of a map's size.
+NAME_ROOM, BETWEEN = 0.3, 0.1
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Chart:
     """The words around a chart, and how it is drawn; `kind` names its drawing in both renderers."""
@@ -129,6 +133,58 @@ class Lines(Chart):
     x_title: str = ""
     y_title: str = ""
     log_x: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Multiples(Chart):
+    """Many small heatmaps of one size on one scale from 0 to 1, with a name below each; drawn as one image.
+
+    Attributes:
+        maps: one for each name, first row on top.
+        names: of the maps.
+        columns: how many stand side by side.
+        scale: the quantity with its unit, beside the colour bar.
+        colours: as of a `Heatmap`.
+        hover: of the interactive figure, the text of each entry.
+    """
+
+    kind = "multiples"
+    maps: Float[np.ndarray, "map row column"]
+    names: Sequence[str]
+    columns: int
+    scale: str = ""
+    colours: str = LINEAR
+    hover: np.ndarray | None = None
+
+    @property
+    def colour_scale(self) -> ColourScale:
+        """From values to colours."""
+        return ColourScale(self.colours)
+
+    @property
+    def gaps(self) -> tuple[int, int]:
+        """Empty rows below each map, where its name stands, and empty columns beside it, in entries."""
+        rows, columns = self.maps.shape[1:]
+        return max(1, round(NAME_ROOM * rows)), max(1, round(BETWEEN * columns))
+
+    def mosaic(self, of: np.ndarray | None = None) -> np.ndarray:
+        """All maps as one array (or something `of` each of their entries); NaN, or None, between them."""
+        of = self.maps if of is None else of
+        (n, rows, columns), (below, beside) = of.shape, self.gaps
+        lines, kind = -(-n // self.columns), of.dtype
+        fill = None if kind.hasobject else np.nan
+        tiles = np.full((lines * self.columns, rows + below, columns + beside), fill, dtype=kind)
+        tiles[:n, :rows, :columns] = of
+        tiles = tiles.reshape(lines, self.columns, rows + below, columns + beside)
+        return tiles.swapaxes(1, 2).reshape(lines * (rows + below), self.columns * (columns + beside))
+
+    @property
+    def places(self) -> Float[np.ndarray, "map 2"]:
+        """Where the names stand in the mosaic: x and y of the middle of the gap below each map."""
+        (n, rows, columns), (below, beside) = self.maps.shape, self.gaps
+        line, column = np.divmod(np.arange(n), self.columns)
+        x = column * (columns + beside) + (columns - 1) / 2
+        return np.stack([x, line * (rows + below) + rows + (below - 1) / 2], -1)
 
 
 class Regression(NamedTuple):

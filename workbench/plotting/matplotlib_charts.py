@@ -18,7 +18,10 @@ from workbench.plotting.colour_scale import LINEAR
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
+    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, Scatter
+
+#: Inches of one of some small multiples, and of all that stand side by side at most.
+MULTIPLE, MOST_INCHES = 0.62, 12.0
 
 #: Enough for a page of print; drawing and packing take longer with each.
 MAX_PIXELS = 2_000
@@ -34,6 +37,7 @@ def draw(chart: Chart) -> Figure:
         "lines": _lines,
         "scatter": _scatter,
         "graph": _graph,
+        "multiples": _multiples,
     }
     return drawings[chart.kind](chart)
 
@@ -151,6 +155,29 @@ def _graph(chart: Graph) -> Figure:
     axes.margins(0.12)
     axes.spines[:].set_visible(False)
     _label(chart, figure, axes, chart.x_title, chart.y_title)
+    return figure
+
+
+def _multiples(chart: Multiples) -> Figure:
+    from matplotlib import colormaps
+
+    values, places, scale = chart.mosaic(), chart.places, chart.colour_scale
+    each = min(MULTIPLE, MOST_INCHES / chart.columns) * chart.columns / values.shape[1]
+    width, height = (each * pixels for pixels in reversed(values.shape))
+    figure = _figure(max(4.5, width + 1.3), height + 1.5)
+    axes = figure.subplots()
+    colours = colormaps[style.SEQUENTIAL].with_extremes(bad=(0, 0, 0, 0))
+    shares = np.ma.masked_invalid(scale.shares(values))
+    image = axes.imshow(shares, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    for name, (x, y) in zip(chart.names, places, strict=True):
+        axes.text(x, y, name, ha="center", va="center", fontsize=6).set_in_layout(False)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3 / height), anchor=(0, 1), pad=0.02)
+    bar.set_label(f"{chart.scale}\n({scale.name})" if scale.name else chart.scale, fontsize=8)
+    ticks = scale.ticks()
+    bar.set_ticks([share for _, share, _ in ticks], labels=[text for _, _, text in ticks], fontsize=8)
+    bar.outline.set_visible(False)
+    _label(chart, figure, axes, "", "")
     return figure
 
 

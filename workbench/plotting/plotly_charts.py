@@ -12,7 +12,10 @@ from workbench.plotting.colour_scale import LINEAR
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Scatter
+    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, Scatter
+
+#: Pixels of one of some small multiples, and of all that stand side by side at most.
+MULTIPLE_PIXELS, MOST_PIXELS = 84, 1200
 
 
 def draw(chart: Chart) -> Figure:
@@ -23,6 +26,7 @@ def draw(chart: Chart) -> Figure:
         "lines": _lines,
         "scatter": _scatter,
         "graph": _graph,
+        "multiples": _multiples,
     }
     return drawings[chart.kind](chart)
 
@@ -189,6 +193,41 @@ def _graph(chart: Graph) -> Figure:
 
 
 _LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}
+
+
+def _multiples(chart: Multiples) -> Figure:
+    import plotly.graph_objects as go
+
+    values, places, scale = chart.mosaic(), chart.places, chart.colour_scale
+    hover = {} if chart.hover is None else {"text": chart.mosaic(chart.hover).tolist()}
+    ticks = scale.ticks()
+    trace = go.Heatmap(
+        z=plain(scale.shares(values)),  # Plotly colours linearly: it is given shares, and the values beside them
+        zmin=0,
+        zmax=1,
+        customdata=None if scale.kind == LINEAR else plain(values),
+        colorscale=style.SEQUENTIAL,
+        colorbar={
+            "title": {"text": f"{chart.scale} ({scale.name})" if scale.name else chart.scale, "side": "right"},
+            "tickvals": [share for _, share, _ in ticks],
+            "ticktext": [text for _, _, text in ticks],
+            **{"lenmode": "pixels", "len": 300, "y": 1},
+        },
+        hovertemplate=f"{'%{text}: ' if hover else ''}%{{{'z' if scale.kind == LINEAR else 'customdata'}:.4g}}"
+        "<extra></extra>",
+        hoverongaps=False,
+        **hover,
+    )
+    figure = _figure(chart, trace, "", "")
+    names: dict[str, Any] = {"mode": "text", "text": list(chart.names), "textfont": {"size": 10}, "hoverinfo": "skip"}
+    figure.add_scatter(x=places[:, 0], y=places[:, 1], showlegend=False, **names)
+    each = MULTIPLE_PIXELS / values.shape[1] * chart.columns
+    size = min(1.0, MOST_PIXELS / (values.shape[1] * each))
+    width, height = (round(pixels * each * size) for pixels in reversed(values.shape))
+    figure.update_layout(width=width + 190, height=height + 200)
+    figure.update_xaxes(visible=False, range=[-0.5, values.shape[1] - 0.5])
+    figure.update_yaxes(visible=False, range=[values.shape[0] - 0.5, -0.5])
+    return figure
 
 
 def _figure(chart: Chart, trace: Any, x_title: str, y_title: str) -> Figure:

@@ -1,5 +1,6 @@
 """Statistics of attention patterns, computed from q and k without the patterns: entropy, sink, distance, mass at
-offsets, what each key receives, matches of equal tokens, pooled maps, strongest sources, value-weighted norms.
+offsets, what each key receives, matches of equal tokens, pooled maps, largest weights of blocks, strongest sources,
+value-weighted norms.
 
 `pattern_statistics` computes what a `Requested` names, `PatternStatistics` holds it. On the CPU rows are taken in tiles
 that fit the processor's cache (``tiles``), on an accelerator each statistic is attention with other values (``fused``).

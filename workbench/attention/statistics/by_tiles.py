@@ -42,6 +42,8 @@ def tiled_statistics(
         every.append(collectors.Distance(query))
     if requested.pooled is not None or requested.received or listed:
         every.append(collectors.Pooled(query, requested.pooled, requested.received or bool(listed)))
+    if requested.largest is not None:
+        every.append(collectors.Largest(query, requested.largest))
     if v is not None:
         every.append(collectors.WeightedValues(query, v.shape[-1]))
     if value_norms is not None:

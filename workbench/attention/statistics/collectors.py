@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.attention.statistics.matches import TokenMatches
-from workbench.attention.statistics.pooling import bin_weights
+from workbench.attention.statistics.pooling import bin_weights, block_maxima
 from workbench.attention.statistics.tiles import Tile
 
 
@@ -200,6 +200,26 @@ class Pooled:
     def results(self) -> dict[str, Tensor]:
         received = {} if self.received is None else {"received": self.received}
         return received | ({} if self._bins is None else {"pooled": self.maps})
+
+
+class Largest:
+    """The largest weight of each block of destinations and sources; a tile may begin and end within a block."""
+
+    def __init__(self, q: Tensor, block: int) -> None:
+        n_units, group, length, _ = q.shape
+        n_blocks = -(-length // block)
+        self.maps, self._block = q.new_zeros(n_units, group, n_blocks, n_blocks), block
+
+    def add(self, tile: Tile) -> None:
+        weights = tile.weights * tile.inverse[..., None]
+        cells = block_maxima(weights, self._block, tile.low, tile.first)
+        row, column = tile.low // self._block, tile.first // self._block
+        rows, columns = slice(row, row + cells.shape[-2]), slice(column, column + cells.shape[-1])
+        part = self.maps[tile.units, :, rows, columns]
+        torch.maximum(part, cells, out=part)
+
+    def results(self) -> dict[str, Tensor]:
+        return {"largest": self.maps}
 
 
 class Top:

@@ -29,12 +29,13 @@ Heads = Float[Tensor, "batch head pos width"]
 
 
 def can_compute(q: Tensor, formula: Formula, requested: Requested) -> bool:
-    """Whether a fused kernel has all of it: no cap, window or strongest sources, and matches with a list of pairs; on
-    CUDA no float64."""
+    """Whether a fused kernel has all of it: no cap, window, largest weights or strongest sources, and matches with a
+    list of pairs; on CUDA no float64."""
     windowed = formula.causal and formula.window is not None and formula.window < q.shape[2]
     listed = all(formula.causal and each.listed for each in requested.matches.values())
+    has_maxima = bool(requested.top) or requested.largest is not None
     has_kernel = q.device.type in ("cpu", "cuda") and (q.device.type == "cpu" or q.dtype != torch.float64)
-    return has_kernel and formula.softcap is None and not windowed and not requested.top and listed
+    return has_kernel and formula.softcap is None and not windowed and not has_maxima and listed
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Means over blocks of positions, with the bins of torch's ``adaptive_avg_pool2d``."""
+"""Pooling over blocks of positions: means, with the bins of torch's ``adaptive_avg_pool2d``, and the largest weight."""
 
 from __future__ import annotations
 
@@ -17,3 +17,19 @@ def bin_weights(length: int, bins: int, like: Tensor) -> Float[Tensor, "bin pos"
     position = torch.arange(length, device=like.device)
     inside = (position >= first[:, None]) & (position < end[:, None])
     return inside.to(like.dtype) / (end - first)[:, None]
+
+
+def block_maxima(
+    x: Float[Tensor, "*batch row column"], block: int, row: int = 0, column: int = 0
+) -> Float[Tensor, "*batch row_block column_block"]:
+    """The largest of each block of ``block × block`` entries, none of them negative; the first and last blocks may be
+    smaller. The first row and column of `x` are the `row`-th and the `column`-th of the whole."""
+    columns = _padded(x, block, column, -1).unflatten(-1, (-1, block)).amax(-1)
+    return _padded(columns, block, row, -2).unflatten(-2, (-1, block)).amax(-2)
+
+
+def _padded(x: Tensor, block: int, first: int, dim: int) -> Tensor:
+    """Whole blocks, with zeros where `x` begins or ends within one."""
+    before, after = first % block, -(first + x.shape[dim]) % block
+    sides = (before, after) if dim == -1 else (0, 0, before, after)
+    return torch.nn.functional.pad(x, sides) if before or after else x

@@ -39,6 +39,7 @@ class Requested:
         offsets: distances back from the destination, the same (1 is the previous token); negative ones lie ahead.
         matches: name → matching keys, for `matched` and `unmatched`.
         pooled: positions of the pooled maps; shorter patterns are not pooled.
+        largest: positions of a block, of whose entries the largest is returned.
         top: how many strongest sources of each row.
     """
 
@@ -49,4 +50,5 @@ class Requested:
     offsets: tuple[int, ...] = ()
     matches: Mapping[str, TokenMatches] = field(default_factory=dict)
     pooled: int | None = None
+    largest: int | None = None
     top: int = 0

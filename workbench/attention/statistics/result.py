@@ -30,6 +30,7 @@ class PatternStatistics:
         matched: name → ``Σ_q A[q, k]`` over the destinations that k matches. unmatched: the same over the other later
             destinations (q > k).
         pooled: means over blocks of destinations and sources, with the bins of ``torch``'s ``adaptive_avg_pool2d``.
+        largest: the largest weight of each block of destinations and sources; the last blocks may be smaller.
         top_sources, top_weights: the sources of the largest weights of each row, the largest first; −1 where fewer
             sources have any weight.
     """
@@ -45,6 +46,7 @@ class PatternStatistics:
     matched: dict[str, Keys] = field(default_factory=dict)
     unmatched: dict[str, Keys] = field(default_factory=dict)
     pooled: Float[Tensor, "batch head row column"] | None = None
+    largest: Float[Tensor, "batch head row column"] | None = None
     top_sources: Int[Tensor, "batch head dest top"] | None = None
     top_weights: Float[Tensor, "batch head dest top"] | None = None
 

@@ -21,7 +21,7 @@ from workbench.attention.statistics.fused import can_compute, fused_statistics
 from workbench.models.pattern_formula import PatternFormula
 
 REQUESTED = Requested(
-    entropy=True, distance=True, received=True, sources=(0, 3), offsets=(0, 1, 5, -1, 70), pooled=32, top=4
+    entropy=True, distance=True, received=True, sources=(0, 3), offsets=(0, 1, 5, -1, 70), pooled=32, largest=5, top=4
 )
 FORMULAS = {
     "causal": PatternFormula(0.3, True),
@@ -85,6 +85,7 @@ def expected(A: Tensor, v: Tensor, norms: Tensor, ids: Tensor, requested: Reques
         "pooled": torch.nn.functional.adaptive_avg_pool2d(A, requested.pooled)
         if length > (requested.pooled or 0)
         else A,
+        "largest": torch.nn.functional.max_pool2d(A, requested.largest or 1, ceil_mode=True),
         "top_weights": A.topk(min(requested.top, length), -1).values,
     }
     for name, shift in (("same", 0), ("after", 1)):
@@ -153,14 +154,14 @@ def test_tiles_give_every_statistic_of_the_whole_pattern(name: str, kv_heads: in
 def test_attention_with_other_values_gives_the_same(name: str, length: int) -> None:
     q, k, v, norms = inputs(2, 6, 2, length)
     ids, formula = ids_of(length, 60), FORMULAS[name]
-    requested = replace(REQUESTED, matches=matches_of(ids) if formula.causal else {}, top=0)
+    requested = replace(REQUESTED, matches=matches_of(ids) if formula.causal else {}, largest=None, top=0)
     if not can_compute(q, formula, requested):
         assert formula.softcap is not None or (formula.window or length) < length
         return
     fused = fused_statistics(q, k, formula, requested, v=v, value_norms=norms)
     definitions = expected(softmax_of(q, k, formula), v, norms, ids, requested)
     definitions = {x: y for x, y in definitions.items() if formula.causal or " " not in x}
-    assert compare(fused, definitions, 2e-5) == set(definitions) - {"top_weights"}
+    assert compare(fused, definitions, 2e-5) == set(definitions) - {"top_weights", "largest"}
     tiled = tiled_statistics(q, k, formula, requested, v=v, value_norms=norms)
     assert compare(fused, {x: getattr(tiled, x).double() for x in ("mass", "entropy", "received", "z")}, 2e-5)
 
@@ -172,6 +173,7 @@ def test_which_form_is_for_what() -> None:
     assert not can_compute(q, PatternFormula(1, True, window=7), requested)
     assert not can_compute(q, PatternFormula(1, True, softcap=1.0), requested)
     assert not can_compute(q, PatternFormula(1, True), Requested(top=1))
+    assert not can_compute(q, PatternFormula(1, True), Requested(largest=2))
     dense = {"same": TokenMatches(torch.tensor([1] * 500 + [2]))}
     assert not dense["same"].listed
     assert not can_compute(torch.zeros(1, 1, 501, 4), PatternFormula(1, True), Requested(matches=dense))
@@ -186,6 +188,7 @@ def test_which_form_is_for_what() -> None:
     softcap=st.none() | st.floats(0.5, 20),
     kinds=st.integers(1, 40),
     pooled=st.integers(1, 160),
+    largest=st.integers(1, 160),
     seed=st.integers(0, 10**6),
 )
 @settings(max_examples=60, deadline=None)
@@ -197,18 +200,19 @@ def test_any_shape(
     softcap: float | None,
     kinds: int,
     pooled: int,
+    largest: int,
     seed: int,
 ) -> None:
     q, k, v, norms = inputs(1, *heads, length, seed)
     formula = PatternFormula(0.2, causal, window if causal else None, softcap)
     ids = ids_of(length, kinds)
-    requested = replace(REQUESTED, matches=matches_of(ids), pooled=pooled, sources=(0,))
+    requested = replace(REQUESTED, matches=matches_of(ids), pooled=pooled, largest=largest, sources=(0,))
     definitions = expected(softmax_of(q, k, formula), v, norms, ids, requested)
     statistics = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms)
     assert compare(statistics, definitions, 2e-5) == set(definitions)
-    if can_compute(q, formula, replace(requested, top=0)):
-        fused = fused_statistics(q, k, formula, replace(requested, top=0), v=v, value_norms=norms)
-        assert compare(fused, definitions, 5e-5) == set(definitions) - {"top_weights"}
+    if can_compute(q, formula, replace(requested, largest=None, top=0)):
+        fused = fused_statistics(q, k, formula, replace(requested, largest=None, top=0), v=v, value_norms=norms)
+        assert compare(fused, definitions, 5e-5) == set(definitions) - {"top_weights", "largest"}
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -230,7 +234,9 @@ def test_half_precision_is_summed_in_float32(dtype: torch.dtype) -> None:
     statistics = pattern_statistics(q, k, formula, requested, v=v, value_norms=norms)
     assert statistics.mass.dtype == torch.float32
     compare(statistics, exact)
-    compare(fused_statistics(q, k, formula, replace(requested, top=0), v=v, value_norms=norms), exact, 5e-5)
+    compare(
+        fused_statistics(q, k, formula, replace(requested, largest=None, top=0), v=v, value_norms=norms), exact, 5e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["causal", "window", "sinks", "not causal"])
@@ -342,7 +348,8 @@ def test_no_tensor_is_as_large_as_a_pattern(form: Any, window: int | None) -> No
     with Largest() as seen:
         matches_of(ids)
         if form is tiled_statistics:
-            form(q, k, PatternFormula(0.3, True, window), replace(requested, top=4), v=v, value_norms=norms)
+            requested = replace(requested, largest=100, top=4)
+            form(q, k, PatternFormula(0.3, True, window), requested, v=v, value_norms=norms)
         else:
             form(q, k, PatternFormula(0.3, True), requested, v=v, value_norms=norms)
     pattern = length * length
