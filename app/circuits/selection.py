@@ -5,13 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import models, sidebar, url_widgets
+from app import models, open_patching, sidebar, url_widgets
 from app.circuits.figure import CircuitFigure
 from app.circuits.graph import CircuitGraph
 from app.downloadable import PLOTLY_CONFIG
 from app.messages import escape_markdown
 from app.page import views
-from app.patching import opening
 from app.swapped_names import split_name
 from workbench.core import Head
 from workbench.errors import UsageError
@@ -77,11 +76,11 @@ def show_selection(frame: pd.DataFrame, model: str) -> None:
     reason = None if available else f"{model or 'The model'} is not on this machine."
     with st.container(horizontal=True):
         opens = st.button(f"Open {head} on Heads", key="circuit-open", disabled=not available, help=reason)
-        ablates = opening.ablate_button(head, "circuit-ablate", disabled=not available)
+        ablates = open_patching.ablate_button(head, "circuit-ablate", disabled=not available)
     if opens or ablates:
         _take_along(model)
         if ablates:
-            opening.ablate(head)
+            open_patching.ablate(head)
         st.switch_page(views()["heads"])
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from streamlit.components.v2 import component
 
 from app.components.head_grid import scale_colours
-from app.heads.pattern_chart import PatternChart, Ranges
 from workbench.plotting import style
 from workbench.plotting.colour_scale import DECADES
+
+if TYPE_CHECKING:
+    from app.heads.pattern_chart import PatternChart, Ranges
 
 FOLDER = Path(__file__).parent
 #: Positions that a range has at least.

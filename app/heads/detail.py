@@ -19,7 +19,7 @@ from app.heads.prompt_record import PromptRecord
 from app.heads.selection import Selection
 from app.messages import escape_markdown, show_errors
 from workbench.core import Head
-from workbench.head_scores.in_forward import attends_in_shares
+from workbench.models.in_forward import attends_in_shares
 from workbench.plotting import style
 from workbench.plotting.attention_view import DESTINATION, numbered, question, visible
 from workbench.plotting.colour_scale import COLOURS, ColourScale

@@ -20,12 +20,12 @@ from app.heads import record_scores
 from app.heads.streamed_recording import StreamedRecording
 from workbench.cache import Store, store_of
 from workbench.core import Head
-from workbench.head_scores.in_forward import attends_in_shares, each_layer
 from workbench.head_scores.on_prompt import NAMES
 from workbench.head_scores.on_task import answer_direction, attributed
 from workbench.head_scores.through_modules import attributed_through_modules, unembedded
 from workbench.io.token_text import token_text
 from workbench.io.written_text import Piece
+from workbench.models.in_forward import attends_in_shares, each_layer
 from workbench.models.logit_effects import logit_effects
 from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from workbench.cache import Store
-from workbench.head_scores.in_forward import See, each_layer
 from workbench.models.attention_edits import Tap
+from workbench.models.in_forward import See, each_layer
 from workbench.models.pattern_formula import PatternFormula
 from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.capture import capture_hooks
@@ -25,7 +25,7 @@ class StreamedRecording(CachedRecording):
     What is stored, and under which keys, is the same.
 
     Args:
-        see: called with each layer's q, k and v, see `workbench.head_scores.in_forward`; not called where the store has
+        see: called with each layer's q, k and v, see `workbench.models.in_forward`; not called where the store has
             the recording.
         taps: hook name → what is called with the activation there besides.
     """

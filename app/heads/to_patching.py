@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 import workbench as wb
+from app import open_patching
 from app.heads.selection import Selection
 from app.messages import show_errors
-from app.patching import opening, pairs_table
 
 HELP = (
     "Opens the page Patching with the first prompt as the clean one and the second as the corrupt one. The answers are "
@@ -25,4 +25,4 @@ def patch_button(first: Selection, clean: str, corrupt: str) -> None:
     if st.button("Patch these two prompts", key="patch-these", help=HELP, icon=":material/healing:"):
         with show_errors():
             pairs = wb.prompt_pair(first.model, clean, corrupt)
-            opening.patch_pair(pairs_table.to_rows(pairs.items))
+            open_patching.patch_pairs(pairs.items)

@@ -15,6 +15,7 @@ from app.page import Page
 from app.patching import circuit_builder, forced_rows, manual_edits
 from app.patching.manual_edits import EditedPrompt
 from app.patching.pairs_input import pairs_widgets
+from app.patching.requested import do_request
 from app.patching.sweep_controls import sweep_result, sweep_widgets
 from app.patching.view import PARTS, PatchingView
 from workbench.core import Edit, Head
@@ -30,6 +31,8 @@ STRONGEST = 5
 
 def render() -> None:
     """The page. Its own controls are what all parts need: the pairs, the sweep, and the edits of the set."""
+    with show_errors():
+        do_request()
     name = sidebar.model_name()
     model = models.load(name)
     head = sidebar.selected_head(model)

@@ -106,11 +106,11 @@ def timed_clicks(page: Page, server: Server, n: int, pause: float = 0.3) -> tupl
     for layer, head in heads:
         time.sleep(pause)
         logged = len(server.log)
-        shown = (
+        condition = (
             "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning' && "
             f"[...document.querySelectorAll('h2, h3')].some((h) => h.textContent.trim() === 'Head {layer}.{head}')"
         )
-        with timed(page, "click", shown) as waited:
+        with timed(page, "click", condition) as waited:
             click_head(page, layer, head, wait=False)
         in_browser.append(waited[0])
         wait_head(page, layer, head)

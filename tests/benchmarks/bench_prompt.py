@@ -95,7 +95,7 @@ def forward(model: Any, ids: Tensor) -> None:
 
 def scores(model: Any, ids: Tensor) -> None:
     from app.heads.record_scores import PromptScores
-    from workbench.head_scores.in_forward import each_layer
+    from workbench.models.in_forward import each_layer
 
     scorer = PromptScores(ids)
     each_layer(model, ids[None], scorer.see)

@@ -22,7 +22,7 @@ from tests.oracle.test_against_transformer_lens import tokenizer
 from workbench.attention.statistics import Requested, pattern_statistics, value_output_norms
 from workbench.cache import Store
 from workbench.head_scores import on_prompt, patterns
-from workbench.head_scores.in_forward import each_layer, of_each_layer
+from workbench.models.in_forward import each_layer, of_each_layer
 from workbench.models.language import HookedLM
 from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.resolve import model_identity, resolve_model

@@ -22,12 +22,12 @@ from workbench.cache.result_cache import ResultCache
 from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.absent import why_absent
-from workbench.head_scores.in_forward import of_each_layer, without_pattern_scores
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import SCORES, HeadScores
 from workbench.inputs.paired import PairedInputs
 from workbench.models.hooked import HookedModel
+from workbench.models.in_forward import of_each_layer, without_pattern_scores
 from workbench.models.language import HookedLM
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.progress import Progress

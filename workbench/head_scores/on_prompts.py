@@ -17,7 +17,6 @@ from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
 from workbench.head_scores.absent import why_absent
 from workbench.head_scores.compute import inputs_with_answers, lens_table
-from workbench.head_scores.in_forward import of_each_layer, without_pattern_scores
 from workbench.head_scores.on_prompt import (
     NAMES,
     VERSION,
@@ -30,6 +29,7 @@ from workbench.head_scores.on_prompt import (
 )
 from workbench.head_scores.on_task import task_scores
 from workbench.head_scores.result import HeadScores
+from workbench.models.in_forward import of_each_layer, without_pattern_scores
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_model, result_info

@@ -13,8 +13,8 @@ from torch import Tensor
 from workbench import arguments
 from workbench.cache import store_of
 from workbench.core import full_name
-from workbench.head_scores.in_forward import attends_in_shares
 from workbench.models.attention_edits import PartialTap, Tap
+from workbench.models.in_forward import attends_in_shares
 from workbench.models.precision import at_least_float32
 from workbench.patching.attention_view import one_prompt, pieces_of, words_of
 from workbench.patching.cached_recording import CachedRecording

@@ -17,7 +17,7 @@ from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
 from workbench.core import Head, full_name
 from workbench.errors import UsageError
-from workbench.head_scores.in_forward import of_each_layer, without_pattern_scores
+from workbench.models.in_forward import of_each_layer, without_pattern_scores
 from workbench.patching.attention_view import one_prompt
 from workbench.patching.resolve import model_identity, require_language, resolve_layers, resolve_model
 

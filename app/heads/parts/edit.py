@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from app import url_widgets
+from app import open_patching, url_widgets
 from app.heads import task_scores
 from app.heads.view import View
 from app.part import RIGHT, Part
-from app.patching import opening
 
 HELP = (
     "**Ablate**: sets the head to zero on this prompt and shows the next token before and after, on the page Patching. "
@@ -17,9 +16,9 @@ HELP = (
 def render(view: View) -> None:
     """The button."""
     head = view.selection.head
-    if opening.ablate_button(head, "ablate"):
+    if open_patching.ablate_button(head, "ablate"):
         on_task = view.prompts is not None
-        opening.ablate(head, url_widgets.current(task_scores.CLOSELY, "1") if on_task else "")
+        open_patching.ablate(head, url_widgets.current(task_scores.CLOSELY, "1") if on_task else "")
 
 
 part = Part("edit", 30, RIGHT, render, help=HELP)
