@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,25 +9,24 @@ import streamlit as st
 
 from app import upload_store, url_state, url_widgets
 from app.swapped_names import EXAMPLE, swapped_name
-from workbench.core import Head
+from workbench.core import Head, parse_head
 from workbench.errors import UsageError
 from workbench.registry import OPERATORS as REGISTERED
 
 FIELDS = MODEL, OPERATORS, PROMPT, HEAD = "model", "operators", "prompt", "head"
-#: An IOI prompt, on which heads differ clearly.
-DEFAULT_PROMPT = "When Mary and John went to the store, John gave a drink to"
+#: An IOI prompt with surnames: four tokens occur twice, and what followed one of them follows again at the end. The
+#: heads that are first in induction, previous and duplicate token here are among the first on repeated random tokens.
+DEFAULT_PROMPT = "When Mary Smith and John Brown went to the store, John Brown gave a drink to Mary"
 #: Tokens of a prompt at most: the page holds one layer's patterns at a time.
 MAX_TOKENS = 1_024
 #: Characters of the operators at most.
 MAX_OPERATORS = 400
-#: The head before anybody has selected one.
-_DEFAULT_HEAD = "0.0"
 MODEL_HELP = "Models on this machine, and those that `workbench explore --model` names."
 PROMPT_HELP = (
     f"The text that the model reads, of at most {MAX_TOKENS:,} tokens. Ctrl+Enter, or a click elsewhere, runs it."
 )
-_CAN_SUGGEST, _SUGGESTED = "head-can-suggest", "head-suggested"
-_HEAD = re.compile(r"(\d{1,4})\.(\d{1,4})")
+HEAD_HELP = "layer.head, such as 17.4 or L17H4"
+_SUGGESTED = "head-suggested"
 
 
 def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
@@ -38,9 +36,6 @@ def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
         names: of the models that can be selected.
         uses: the fields that the page depends on; the others keep their values, and are not shown.
     """
-    if _CAN_SUGGEST not in st.session_state:
-        untouched = url_state.get_param(HEAD) is None
-        st.session_state[_CAN_SUGGEST] = untouched and url_state.get_param(MODEL) in (None, *names)
     if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
         select_head(head)
     if not uses:
@@ -52,7 +47,7 @@ def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
     if PROMPT in uses:
         url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140, help=PROMPT_HELP)
     if HEAD in uses:
-        url_widgets.line("Head", HEAD, _DEFAULT_HEAD, help="layer.head, such as 23.3")
+        url_widgets.line("Head", HEAD, "", help=HEAD_HELP, placeholder="17.4")
 
 
 def _operators() -> None:
@@ -63,12 +58,16 @@ def _operators() -> None:
     url_widgets.line("Operators", OPERATORS, "", help=help_text, placeholder=EXAMPLE, max_chars=MAX_OPERATORS)
 
 
-def suggest_head(head: Callable[[], Head]) -> None:
-    """Select an interesting head where neither the URL nor the user has selected one, and rerun the page."""
-    if st.session_state[_CAN_SUGGEST] and url_widgets.current(HEAD, _DEFAULT_HEAD) == _DEFAULT_HEAD:
-        st.session_state[_CAN_SUGGEST] = False
-        st.session_state[_SUGGESTED] = head()
-        st.rerun()
+def suggest_head(head: Callable[[], Head | None]) -> None:
+    """Select an interesting head where the box is empty, because neither the URL nor the user has selected one, and
+    rerun the page."""
+    if not url_widgets.current(HEAD, "").strip() and (suggested := head()) is not None:
+        _select_and_rerun(suggested)
+
+
+def _select_and_rerun(head: Head) -> None:
+    st.session_state[_SUGGESTED] = head  # so that the box, which is made already, shows it, too
+    st.rerun()
 
 
 def model_name() -> str:
@@ -110,17 +109,21 @@ def token_ids(model: Any, text: str | None = None, label: str = "Prompt") -> lis
 
 
 def selected_head(model: Any) -> Head:
-    """The selected head; where this model does not have it, the nearest one is selected, with a warning."""
-    text = url_widgets.current(HEAD, _DEFAULT_HEAD)
-    match = _HEAD.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"Head {text!r}: expected layer.head, such as 3.1.")
-    requested = Head(*map(int, match.groups()))
+    """The selected head, 0.0 where there is none; where this model does not have it, the nearest one is selected, with
+    a warning.
+
+    Raises:
+        UsageError: the box holds no head.
+    """
+    text = url_widgets.current(HEAD, "")
+    if not text.strip():
+        return Head(0, 0)
+    requested = parse_head("Head", text)
     nearest = nearest_head(model, requested)
     if nearest != requested:
         url_state.warn(f"This model has no head {requested}. Showing {nearest}.")
-        st.session_state[_SUGGESTED] = nearest  # so that the box shows it, too
-        st.rerun()
+    if str(nearest) != text:
+        _select_and_rerun(nearest)
     return nearest
 
 
@@ -132,4 +135,3 @@ def nearest_head(model: Any, head: Head) -> Head:
 def select_head(head: Head) -> None:
     """Select a head; for callbacks, which run before the widgets are made."""
     url_widgets.set_value(HEAD, str(head))
-    st.session_state[_CAN_SUGGEST] = False

@@ -81,7 +81,7 @@ class Head:
         >>> head = wb.Head(9, 6)
         >>> str(head), head.layer
         ('9.6', 9)
-        >>> wb.Head.parse("9.6") == head
+        >>> wb.Head.parse("9.6") == wb.Head.parse("L9H6") == head
         True
     """
 
@@ -97,7 +97,8 @@ class Head:
 
     @classmethod
     def parse(cls, text: str) -> Head:
-        """``Head.parse("9.6") == Head(9, 6)``; raises `UsageError` on anything else."""
+        """``Head.parse("9.6") == Head(9, 6)``; also as ``L9H6``, ``L9.H6`` or ``a9.h6``. Raises `UsageError` on
+        anything else."""
         return parse_head("text", text)
 
 
@@ -134,8 +135,12 @@ def check_site(name: str, site: str, layers: str) -> None:
         )
 
 
+#: ``9.6`` as in papers, ``L9H6`` as in TransformerLens's figures, ``a9.h6`` as in names of edges.
+_HEAD = re.compile(r"(?:([0-9]+)\.|[LA]([0-9]+)[. ]?H)([0-9]+)", re.IGNORECASE)
+
+
 def parse_head(name: str, text: Any) -> Head:
-    """A head from ``"9.6"``.
+    """A head from ``"9.6"`` or ``"L9H6"``.
 
     Raises:
         UsageError: anything else, by the `name` of the argument that it was given for.
@@ -143,10 +148,11 @@ def parse_head(name: str, text: Any) -> Head:
     if not isinstance(text, str):
         why, do = "9.1 and 9.10 are the same number", "Write it in quotes, or read the column as strings."
         raise arguments.refusal(name, text, "a string such as '9.10'", do, because=why)
-    layer, dot, index = text.strip().partition(".")
-    if not (dot and layer.isdecimal() and index.isdecimal() and len(layer + index) < 10):
-        raise arguments.refusal(name, text, "a head", "Write layer.head, such as '9.6'.")
-    return Head(int(layer), int(index))
+    match = _HEAD.fullmatch(text.strip())
+    numbers = [] if match is None else [number for number in match.groups() if number]
+    if not numbers or len("".join(numbers)) >= 10:
+        raise arguments.refusal(name, text, "a head", "Write layer.head, such as '9.6' or 'L9H6'.")
+    return Head(*map(int, numbers))
 
 
 def parse_heads(name: str, heads: Any) -> list[Head]:

@@ -130,8 +130,9 @@ def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
         st.caption("The whole model’s prediction, the same for both heads.")
         detail.show_table(detail.next_token_table(first.record))
         return
-    detail.show_table(next_tokens(first.record, second.record))
-    if kind == MODEL:
+    table = next_tokens(first.record, second.record)
+    detail.show_table(table)
+    if kind == MODEL and bool(table.isna().to_numpy().any()):
         st.caption("None: the model’s vocabulary does not have this token.")
     if first.model_name == second.model_name:
         distance = float((first.record.probabilities - second.record.probabilities).abs().sum()) / 2

@@ -16,9 +16,12 @@ from app.downloadable import download_buttons
 from app.heads.asking import Asking, ask, ask_pair, weights_of
 from app.heads.pattern_chart import PatternChart, Ranges, pattern_chart
 from app.heads.prompt_record import PromptRecord
+from app.heads.score import why_nothing_is_similar
 from app.heads.selection import Selection
 from app.messages import escape_markdown, show_errors
 from workbench.core import Head
+from workbench.head_scores.ranking import ranked
+from workbench.io.tables import number
 from workbench.models.in_forward import attends_in_shares
 from workbench.plotting import style
 from workbench.plotting.attention_view import DESTINATION, numbered, question, visible
@@ -207,11 +210,15 @@ def show_tables(selection: Selection) -> None:
     with similar_column:
         median = record.median_similarity
         help_text = (
-            "Cosine of the patterns, after subtracting the uniform pattern from each. Median over all pairs of heads "
-            f"on this prompt: {median:.3f}."
+            "Cosine of the patterns, after subtracting the uniform pattern from each. Median |cosine| over all pairs "
+            f"of heads on this prompt: {number(median, '.3f')}."
         )
         st.markdown("**Most similar heads**", help=help_text)
-        show_table(similar_heads_table(record.similarity(head)))
+        cosines = record.similarity(head)
+        if np.isfinite(cosines).any():
+            show_table(similar_heads_table(cosines))
+        else:
+            st.caption(escape_markdown(f"None: {why_nothing_is_similar(record, head)}"))
 
 
 def next_token_table(record: PromptRecord) -> pd.DataFrame:
@@ -220,10 +227,9 @@ def next_token_table(record: PromptRecord) -> pd.DataFrame:
 
 
 def similar_heads_table(cosines: np.ndarray, k: int = ROWS) -> pd.DataFrame:
-    """The heads with the most similar patterns: ``head, cosine``."""
-    order = np.argsort(np.where(np.isfinite(cosines), -cosines, np.inf), axis=None, kind="stable")[:k]
-    indices = zip(*np.unravel_index(order, cosines.shape), strict=True)
-    return pd.DataFrame([{"head": f"{i}.{j}", "cosine": float(cosines[i, j])} for i, j in indices])
+    """The heads with the most similar patterns: ``head, cosine``; those without a cosine are left out."""
+    frame = ranked(cosines).head(k)
+    return pd.DataFrame({"head": frame["head"], "cosine": frame["value"]})
 
 
 def show_table(frame: pd.DataFrame) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 import streamlit as st
 
 from app import models
-from app.heads.score import Score
+from app.heads.score import Score, nothing
 from app.swapped_names import job_model
 from app.work.background import Background
 from app.work.result_files import SCORES, result_key
+from workbench.head_scores.compute import VERSION
+from workbench.head_scores.ranking import BY_SIZE
 from workbench.head_scores.result import UNITS, HeadScores
 
 #: Value of the URL's ``score`` → score of `workbench.scores`, and its label.
@@ -53,7 +55,7 @@ class ModelScores:
 
 def background(model_name: str) -> Background[ModelScores]:
     """The scores of a model, computed in the background."""
-    key = result_key(SCORES, model_name, models.load(model_name))
+    key = result_key(SCORES, model_name, models.load(model_name), VERSION)
     request = {**job_model(model_name), "label": "scores of all heads"}
     return Background(SCORES, key, request, _read, "Compute the scores of all heads")
 
@@ -73,11 +75,38 @@ def score(model_scores: ModelScores, listed: str) -> Score:
     if name.startswith("ioi_copy"):
         levels["random tokens"] = float(scores.info["read_out_chance"])
     finite = {label: level for label, level in levels.items() if np.isfinite(level)}
-    note = "Chance level: " + ", ".join(f"{label} {level:z.3g}" for label, level in finite.items()) + "."
-    signed = bool(np.nanmin(values) < 0)
+    note = _taken_over(scores, name)
+    if finite:
+        note += " Chance level: " + ", ".join(f"{label} {level:z.3g}" for label, level in finite.items()) + "."
     source, _, quantity = label.partition(": ")
     title = f"{quantity[0].upper()}{quantity[1:]} ({source if source != 'weights' else 'weights alone'})"
-    return Score(values, title, UNITS[name], note, list(finite.values()), signed, _texts(scores, name))
+    low, high = scores.interval(name) if name in scores.samples else (None, None)
+    chance, chance_name = scores.chance_level(name)
+    of_model = Score(
+        *(values, title, UNITS[name], note, list(finite.values()), bool((values < 0).any()), _texts(scores, name)),
+        by_size=name in BY_SIZE,
+        low=low,
+        high=high,
+        chance=chance,
+        chance_name=chance_name,
+        positions=scores.positions.get(name),
+        without=scores.without_value(name),
+    )
+    return of_model if np.isfinite(values).any() else nothing(of_model)
+
+
+def _taken_over(scores: HeadScores, name: str) -> str:
+    """Over how many positions a score is taken, and of what."""
+    if name not in scores.positions:
+        return "From the weights alone, over no positions."
+    info, positions = scores.info, scores.positions[name]
+    if name == "direct_logit_attribution":
+        return f"Mean over the last position of each of {info['n']} prompts of {info['task']}. 0: no direct effect."
+    if name.startswith("ioi_copy"):
+        places = f"{positions} positions that hold a token of the answers or wrong answers"
+        return f"Over the {places}, in {info['n']} prompts of {info['task']}."
+    of = f"{info['sequences']} sequences of {info['period']} random tokens, each repeated once"
+    return f"Mean over {positions:,} positions in {of}."
 
 
 def _texts(scores: HeadScores, name: str) -> np.ndarray:
@@ -86,7 +115,8 @@ def _texts(scores: HeadScores, name: str) -> np.ndarray:
     texts = np.array([f"{v:z.3g} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
     if name in scores.samples:
         low, high = scores.interval(name)
-        texts += [f", 95 % [{a:z.3g}, {b:z.3g}]" for a, b in zip(low.ravel(), high.ravel(), strict=True)]
+        ends = zip(low.ravel(), high.ravel(), strict=True)
+        texts += [f", 95 % [{a:z.3g}, {b:z.3g}]" if np.isfinite(a) else "" for a, b in ends]
     if name in scores.pairs:
         partners = [strongest_partners(scores, name, i, 1) for i in range(values.size)]
         texts += [f", with {best[0][0]}" if best else "" for best in partners]

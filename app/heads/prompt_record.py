@@ -67,7 +67,7 @@ class PromptRecord:
         scores: score → ``[layer, head]`` on this prompt, and the direct logit attribution to the likeliest next token
             over the second.
         chance: score → its value for a causal head with uniform attention; of direct logit attribution the mean
-            magnitude over heads whose values are averaged uniformly.
+            magnitude over heads whose values are averaged uniformly, which `uniform_attribution` has for each head.
         positions: score of patterns → over how many positions it is a mean.
     """
 
@@ -89,6 +89,7 @@ class PromptRecord:
             record_scores.store_scores(store, identity, self.ids, scores)
         self.scores = {name: scores[name].numpy() for name in (*NAMES, record_scores.ATTRIBUTION)}
         self.chance = dict(zip(NAMES, scores[record_scores.UNIFORM].tolist(), strict=True))
+        self.uniform_attribution = scores[record_scores.UNIFORM_ATTRIBUTION].numpy()
         self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
         self.positions = scorer.counted_positions()
         self._cosines = scores[record_scores.COSINES].numpy()
@@ -179,8 +180,9 @@ class PromptRecord:
 
     @cached_property
     def median_similarity(self) -> float:
-        """The median of |cosine| over all pairs of heads."""
-        return float(np.nanmedian(np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])))
+        """The median of |cosine| over all pairs of heads; NaN where no pair has one."""
+        cosines = np.abs(self._cosines[np.triu_indices(len(self._cosines), 1)])
+        return float(np.median(finite)) if (finite := cosines[np.isfinite(cosines)]).size else np.nan
 
     def next_tokens(self, k: int = 10) -> list[NextToken]:
         """The likeliest next tokens."""

@@ -28,7 +28,7 @@ from workbench.models.pattern_formula import PatternFormula
 from workbench.models.precision import at_least_float32
 
 #: Raise it when a number here changes: cached scores are then computed again.
-VERSION = 3
+VERSION = 4
 #: Longer prompts are compared by patterns pooled to this many positions.
 POOLED = 128
 #: Entries of explicit patterns that are scored together, so that they stay in the processor's cache.
@@ -130,12 +130,15 @@ class PromptScores:
 
     def scores(self) -> Scores:
         """Name → ``[layer, head]``; `UNIFORM` → one number per score; `COSINES` → ``[head, head]`` in order of layer
-        and head: the cosine of their patterns or maps, both less the uniform one."""
+        and head: the cosine of their patterns or maps, both less the uniform one, and NaN of a pattern that is it."""
         layers = sorted(self._scores)
         scores = {name: torch.cat([self._scores[layer][name] for layer in layers]).cpu() for name in NAMES}
         chance, stacked = scores_of(self._uniform, self._matches), torch.cat([self._directions[i] for i in layers])
         uniform = torch.tensor([float(chance[name]) for name in NAMES], dtype=torch.float64)
-        return {**scores, UNIFORM: uniform, COSINES: (stacked @ stacked.T).cpu()}
+        cosines = (stacked @ stacked.T).cpu()
+        if not stacked.shape[1]:  # one position: there is nothing to compare
+            cosines.fill_(torch.nan)
+        return {**scores, UNIFORM: uniform, COSINES: cosines}
 
     def counted_positions(self) -> dict[str, int]:
         """Over how many positions each score is a mean."""

@@ -1,25 +1,34 @@
-"""One number per head, as the grid shows it: its values, its units and its chance levels."""
+"""One number per head, as the grid, the ranking and the downloads show it: values, chance levels, and over how many
+positions they are taken."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from workbench.head_scores.in_forward import without_pattern_scores
 
 from app.heads.prompt_record import PromptRecord
 from app.heads.record_scores import ATTRIBUTION
 from workbench.core import Head
+from workbench.head_scores.absent import NOT_FINITE, why_heads_have_none, why_no_pattern_score
+from workbench.head_scores.ranking import ranked
 from workbench.head_scores.result import UNITS
+from workbench.io.tables import number
 from workbench.patching.attention_at import uniform_weight
 from workbench.plotting.position_attention import AttentionBetween
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIMILARITY = "similarity"
 #: Scores that compare the attention to a position's matching keys with that of other positions.
 MATCHED = ("duplicate_token", "induction")
 NO_VALUE = "No values yet: the scores are being computed in the background. You can select heads meanwhile."
+UNIFORM = "uniform attention"
 #: Scores of the prompt alone, available at once: name → label.
 PROMPT_SCORES = {
     "previous_token": "previous token",
@@ -40,12 +49,17 @@ class Score:
     Attributes:
         values: NaN where a head has none.
         title, units: in words.
-        note: what zero means, or the chance levels.
+        note: over how many positions the values are taken, what zero means, and the chance levels.
         levels: chance levels, to be marked on the colour bar.
         signed: whether zero is the middle of the scale.
         texts: ``[layer, head]``, shown of the head below the pointer instead of its value.
         marked: heads with a frame.
-        metadata: further fields of the JSON download, such as the intervals ``[head, layer]``.
+        by_size: whether heads are ranked by ``|value|``.
+        low, high: ends of the 95 % interval, where there is one.
+        chance: the chance level that the ranking shows, one or one a head; `chance_name` says what it is.
+        positions: over how many positions the values are taken; None of scores that look at none.
+        without: reason → the heads that have no value.
+        metadata: further fields of the JSON download, such as the task.
     """
 
     values: Float[np.ndarray, "layer head"]
@@ -56,33 +70,135 @@ class Score:
     signed: bool = False
     texts: np.ndarray | None = None
     marked: frozenset[Head] = frozenset()
+    by_size: bool = False
+    low: Float[np.ndarray, "layer head"] | None = None
+    high: Float[np.ndarray, "layer head"] | None = None
+    chance: float | Float[np.ndarray, "layer head"] | None = None
+    chance_name: str = ""
+    positions: int | None = None
+    without: Mapping[str, Sequence[Head]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def ranking(self, among: Bool[np.ndarray, "layer head"] | None = None) -> pd.DataFrame:
+        """The heads in order, see `workbench.head_scores.ranking.ranked`."""
+        columns = {"low": self.low, "high": self.high, "chance": self.chance, "positions": self.positions}
+        return ranked(self.values, columns, by_size=self.by_size, among=among)
+
+    def data(self) -> dict[str, Any]:
+        """What the JSON of the grid has besides the values, its arrays ``[head, layer]`` as these."""
+        arrays = {"low": self.low, "high": self.high, "chance": self.chance}
+        fields: dict[str, Any] = {name: np.asarray(x).T for name, x in arrays.items() if x is not None}
+        fields |= {} if self.positions is None else {"positions": self.positions}
+        fields |= {"without_value": without_value(self)} if self.without else {}
+        return {**fields, **self.metadata}
 
 
 def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
     """A score of `PROMPT_SCORES`."""
     title, units = PROMPT_SCORES[name].capitalize(), UNITS[name]
     if name == SIMILARITY:
-        level = record.median_similarity
-        note = f"0: unrelated patterns. Median |cosine| over all pairs of heads on this prompt: {level:.3g}."
-        return Score(record.similarity(head), title, units, note, [-level, level], signed=True)
+        return _similarity(record, head, title, units)
     values, level = record.scores[name], record.chance[name]
+    without = _without(record, name, values)
     if name == ATTRIBUTION:
         first, second = record.next_tokens(2)
         note = (
-            f"Direct effect on the logit of {first.token!r} minus the logit of {second.token!r}. 0: no direct effect. "
-            f"Mean |value| over heads: {np.abs(values).mean():.3g}; with uniform attention: {level:.3g}."
+            f"Direct effect, at the last position, on the logit of {first.token!r} minus the logit of "
+            f"{second.token!r}. 0: no direct effect. Mean |value| over heads: {number(mean_size(values))}; with "
+            f"{UNIFORM}: {number(level)}."
         )
-        return Score(values, title, units, note, [-level, level], signed=True)
-    if np.isnan(level):
-        note = (
-            "No value: no token occurs twice in this prompt with other tokens behind it. Use a prompt with a repeated "
-            "token."
+        attribution = Score(
+            *(values, title, units, note, [-level, level]),
+            signed=True,
+            by_size=True,
+            chance=record.uniform_attribution,
+            chance_name=UNIFORM,
+            positions=1,
+            without=without,
         )
-        return Score(values, title, units, note)
+        return attribution if np.isfinite(values).any() else nothing(attribution)
     positions = record.positions[name]
-    note = f"{mean_over(name, positions)} Chance level: uniform attention {level:z.3g}."
-    return Score(values, title, units, note, [level], signed=name in MATCHED, metadata={"positions": positions})
+    note = f"{mean_over(name, positions)} Chance level: {UNIFORM} {number(level)}."
+    signed = name in MATCHED
+    score = Score(
+        *(values, title, units, note, [level], signed),
+        chance=level,
+        chance_name=UNIFORM,
+        positions=positions,
+        without=without,
+    )
+    return score if np.isfinite(values).any() else nothing(score)
+
+
+def _similarity(record: PromptRecord, head: Head, title: str, units: str) -> Score:
+    values, level = record.similarity(head), record.median_similarity
+    if not np.isfinite(values).any():
+        every = [Head(i, j) for i, j in np.ndindex(values.shape)]
+        reason = f"of head {head}: {why_nothing_is_similar(record, head)}"
+        return nothing(Score(values, title, units, "", without={reason: every}))
+    without = _without(record, SIMILARITY, values)
+    note = (
+        f"Cosine of the patterns, over {len(record)} positions. 0: unrelated patterns. Median |cosine| over all pairs "
+        f"of heads on this prompt: {number(level)}."
+    )
+    return Score(
+        *(values, title, units, note, [-level, level]),
+        signed=True,
+        positions=len(record),
+        without={reason: others for reason, heads in without.items() if (others := [h for h in heads if h != head])},
+    )
+
+
+def why_nothing_is_similar(record: PromptRecord, head: Head) -> str:
+    """Why no head has a similarity to this one: what it, the prompt or the model lacks."""
+    by_layer = without_pattern_scores(record.model)
+    if str(head.layer) in by_layer:
+        return f"{by_layer[str(head.layer)]}."
+    return why_no_pattern_score(SIMILARITY, record.model, [record.ids], is_finite=_is_finite(record, head))
+
+
+def _without(record: PromptRecord, name: str, values: Float[np.ndarray, "layer head"]) -> dict[str, list[Head]]:
+    absent: dict[str, str] = {}
+    if not np.isfinite(values).any():
+        if name == ATTRIBUTION:
+            absent[name] = record.model.additivity.why_not or NOT_FINITE
+        elif name != SIMILARITY:
+            absent[name] = why_no_pattern_score(name, record.model, [record.ids], is_finite=_is_finite(record))
+    return why_heads_have_none(name, {name: values}, absent, without_pattern_scores(record.model))
+
+
+def _is_finite(record: PromptRecord, head: Head | None = None) -> bool:
+    """Whether the prompt has pattern scores: of one head, or of any."""
+    entropies = record.scores["entropy"]
+    return bool(np.isfinite(entropies if head is None else entropies[head.layer, head.index]).any())
+
+
+def nothing(score: Score) -> Score:
+    """A score that no head has, which is grey in the grid: the note says why, and nothing else."""
+    note = f"No value: {' '.join(score.without)}"
+    return Score(score.values, score.title, score.units, note, without=score.without, metadata=score.metadata)
+
+
+def without_value(score: Score) -> list[str]:
+    """Which heads have no value, and why: a line for each reason."""
+    n_heads, lines = score.values.shape[1], []
+    for reason, heads in score.without.items():
+        layers = sorted({head.layer for head in heads})
+        if len(heads) == score.values.size:
+            which = "all heads"
+        elif len(heads) == len(layers) * n_heads:
+            which = f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
+        else:
+            which = f"{len(heads)} head{'' if len(heads) == 1 else 's'}"
+            which = f"head {heads[0]}" if len(heads) == 1 else which
+        lines.append(f"No value for {which}: {reason}")
+    return lines
+
+
+def mean_size(values: Float[np.ndarray, "layer head"]) -> float:
+    """The mean of |value| over the heads that have one."""
+    finite = values[np.isfinite(values)]
+    return float(np.abs(finite).mean()) if finite.size else np.nan
 
 
 def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
@@ -90,17 +206,26 @@ def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
     weights = record.attention_between(dest, src)
     causal = record.model.causal
     pair = AttentionBetween(record.tokens, weights, dest, src, uniform=uniform_weight(dest, src, len(record), causal))
-    metadata = {"dest": dest, "src": src}
+    without = _without(record, "sink", weights)  # as of every score of patterns
+    title, units, metadata = pair.title, "attention weight", {"dest": dest, "src": src}
     if causal and src > dest:
         note = f"0: position {dest} comes before position {src} and cannot attend to it."
-        return Score(weights, pair.title, "attention weight", note, metadata=metadata)
-    note = f"One pair of positions. Chance level: uniform attention {pair.uniform:.3g}."
-    return Score(weights, pair.title, "attention weight", note, [pair.uniform], metadata=metadata)
+        return Score(weights, title, units, note, without=without, metadata=metadata)
+    note = f"One pair of positions. Chance level: {UNIFORM} {pair.uniform:.3g}."
+    score = Score(
+        *(weights, title, units, note, [pair.uniform]),
+        chance=pair.uniform,
+        chance_name=UNIFORM,
+        positions=1,
+        without=without,
+        metadata=metadata,
+    )
+    return score if np.isfinite(weights).any() else nothing(score)
 
 
 def mean_over(name: str, positions: int, prompts: int = 1) -> str:
     """Over how many positions, and prompts with such a position, a score of patterns is taken; and what it compares."""
-    counted = f"{positions} position{'' if positions == 1 else 's'}"
+    counted = f"{positions:,} position{'' if positions == 1 else 's'}"
     over = f"Mean over {counted}" if prompts == 1 else f"Mean over {prompts} prompts ({counted} in all)"
     if name not in MATCHED:
         return f"{over}."
@@ -110,9 +235,17 @@ def mean_over(name: str, positions: int, prompts: int = 1) -> str:
 def difference(first: Score, second: Score) -> Score:
     """The first score minus the second."""
     values = first.values - second.values
-    median = np.nanmedian(np.abs(values)) if np.isfinite(values).any() else np.nan
-    note = f"0: no difference. Median |difference| over heads: {median:.3g}."
-    return Score(values, f"{first.title}: first − second", first.units, note, signed=True)
+    title = f"{first.title}: first − second"
+    without: dict[str, Sequence[Head]] = {}
+    for label, side in (("first", first), ("second", second)):
+        without |= {f"{label}: {reason}": heads for reason, heads in side.without.items()}
+    sizes = np.abs(values[np.isfinite(values)])
+    median = float(np.median(sizes)) if sizes.size else np.nan
+    counted = [side.positions for side in (first, second)]
+    over = f"Over {counted[0]:,} and {counted[1]:,} positions. " if None not in counted else ""
+    note = f"{over}0: no difference. Median |difference| over heads: {number(median)}."
+    score = Score(values, title, first.units, note, signed=True, by_size=True, without=without)
+    return score if sizes.size else nothing(score)
 
 
 def empty_score(shape: tuple[int, int], title: str, note: str) -> Score:

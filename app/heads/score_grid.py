@@ -90,5 +90,5 @@ def show_score(
     options = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
     options |= {"diverging": score.signed, "limit": limit}
     labels = tuple([str(i) for i in range(size)] for size in values.shape)
-    chart = Chart("heatmap", (values.T,), labels, options, {**(metadata or {}), **score.metadata})
+    chart = Chart("heatmap", (values.T,), labels, options, {**(metadata or {}), **score.data()})
     download_buttons(chart, key, f"heads-{key}")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
+import streamlit as st
 
 from app import models, sidebar, url_state, url_widgets
 from app.heads.records import prompt_record
+from app.heads.score import why_nothing_is_similar
 from app.heads.selection import Selection
-from workbench.core import Head
+from app.messages import escape_markdown
+from workbench.core import Head, parse_head
 from workbench.errors import UsageError
+from workbench.head_scores.ranking import ranked
 
 PROMPT, HEAD, MODEL = "prompt", "head", "model"
 KINDS = [PROMPT, HEAD, MODEL]
-#: The default prompt with the names of its second half exchanged: the other name follows.
-DEFAULT_SECOND_PROMPT = "When Mary and John went to the store, Mary gave a drink to"
+#: The default prompt with the names of its second half exchanged: the other surname follows.
+DEFAULT_SECOND_PROMPT = "When Mary Smith and John Brown went to the store, Mary Smith gave a drink to John"
 #: Parameters of the URL.
 _PROMPT, _HEAD, _MODEL, _KIND = "prompt2", "head2", "model2", "differs"
 
@@ -37,9 +40,13 @@ def second_selection(first: Selection, kind: str) -> Selection:
         ids = sidebar.token_ids(first.model, text, "Second prompt")
         return replace(first, label="second", record=prompt_record(first.model_name, ids))
     if kind == HEAD:
-        default = str(_most_similar_head(first))
-        text = url_widgets.line("Second head", _HEAD, default, help="layer.head, such as 23.3", max_chars=9)
-        return replace(first, label="second", head=sidebar.nearest_head(first.model, Head.parse(text)))
+        default = _most_similar_head(first)
+        if default is None:
+            why = why_nothing_is_similar(first.record, first.head)
+            st.caption(escape_markdown(f"No head’s pattern is compared with that of {first.head}: {why}"))
+            default = Head(first.head.layer, (first.head.index + 1) % first.model.n_heads)
+        text = url_widgets.line("Second head", _HEAD, str(default), help="layer.head, such as 23.3", max_chars=9)
+        return replace(first, label="second", head=sidebar.nearest_head(first.model, parse_head("Second head", text)))
     others = [name for name in models.available() if name != first.model_name]
     if not others:
         raise UsageError("There is no second model on this machine. Fetch one: workbench models fetch NAME.")
@@ -75,8 +82,7 @@ def same_shape(first: Selection, second: Selection) -> bool:
     return (first.model.n_layers, first.model.n_heads) == (second.model.n_layers, second.model.n_heads)
 
 
-def _most_similar_head(first: Selection) -> Head:
-    """The head with the most similar pattern."""
-    cosines = first.record.similarity(first.head)
-    layer, index = np.unravel_index(np.argmax(np.where(np.isfinite(cosines), cosines, -np.inf)), cosines.shape)
-    return Head(int(layer), int(index))
+def _most_similar_head(first: Selection) -> Head | None:
+    """The head with the most similar pattern; None where no head has a similarity."""
+    heads = ranked(first.record.similarity(first.head))["head"]
+    return Head.parse(str(heads.iloc[0])) if len(heads) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from app import models, sidebar
 from app.heads.prompt_record import PromptRecord
 from app.heads.records import prompt_record
 from workbench.core import Head
+from workbench.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,4 +45,17 @@ def sidebar_selection() -> Selection:
     """The model, prompt and head of the side bar."""
     name = sidebar.model_name()
     model = models.load(name)
-    return Selection("first", name, model, prompt_record(name, sidebar.token_ids(model)), sidebar.selected_head(model))
+    record = prompt_record(name, sidebar.token_ids(model))
+    return Selection("first", name, model, record, open_head(name, model))
+
+
+def open_head(model_name: str, model: Any) -> Head:
+    """The head that is open on every page: the selected one or, until there is one, the head that most directly raises
+    or lowers the next token of the side bar's prompt."""
+
+    def strongest_head() -> Head | None:
+        with suppress(UsageError):  # no prompt, or one that is too long: a page that shows it says so
+            return prompt_record(model_name, sidebar.token_ids(model)).strongest_head()
+
+    sidebar.suggest_head(strongest_head)
+    return sidebar.selected_head(model)

@@ -11,10 +11,10 @@ import streamlit as st
 
 import workbench as wb
 from app import url_state
-from app.heads.score import Score
+from app.heads.score import Score, nothing
 from app.work import sweep_results
 from app.work.result_files import SWEEPS, result_path, result_paths
-from workbench.core import Head
+from workbench.core import Head, at_positions
 from workbench.errors import BadInput, UsageError
 from workbench.plotting import style
 
@@ -72,9 +72,25 @@ def score(model: Any, key: str) -> Score:
     labels = style.chart_text(sweep, quantity)
     swept_values, swept_texts, p = sweep_results.by_head(sweep, quantity)
     shape = (model.n_layers, model.n_heads)
-    values, texts = np.full(shape, np.nan), np.full(shape, "not in the sweep", dtype=object)
-    values[np.ix_(layers, heads)], texts[np.ix_(layers, heads)] = swept_values, swept_texts
+    cells = np.ix_(layers, heads)
+    values, low, high = (np.full(shape, np.nan) for _ in range(3))
+    texts = np.full(shape, "not in the sweep", dtype=object)
+    values[cells], texts[cells] = swept_values, swept_texts
+    low[cells], high[cells] = sweep_results.intervals_by_head(sweep, quantity)
     significant = frozenset(Head(layers[i], heads[j]) for i, j in zip(*np.nonzero(p <= style.ALPHA), strict=True))
+    edited = f"at each of {len(sweep.labels['position'])} positions" if "position" in sweep.axes else "at all positions"
+    edited = at_positions(sweep.info, sweep.axes).strip() or edited
+    over = f"Mean over {sweep.n} prompt{'' if sweep.n == 1 else 's'}, with edits {edited}."
     largest = " Each cell is the largest value over positions." if "position" in sweep.axes else ""
-    note = f"{labels.title}. {labels.subtitle}.{largest} 0: no effect. Framed cells: p ≤ {style.ALPHA}. {labels.note}"
-    return Score(values, "Patching effect", labels.scale, note, (), True, texts, significant)
+    note = f"{labels.title}. {labels.subtitle}. {over}{largest} 0: no effect. Framed cells: p ≤ {style.ALPHA}. "
+    outside = np.ones(shape, dtype=bool)
+    outside[cells] = False
+    reasons = {"not in the sweep.": outside, "the sweep has none.": ~outside & ~np.isfinite(values)}
+    patched = Score(
+        *(values, "Patching effect", labels.scale, note + labels.note, (), True, texts, significant),
+        by_size=True,
+        low=None if np.isnan(low).all() else low,
+        high=None if np.isnan(high).all() else high,
+        without={reason: [Head(i, j) for i, j in np.argwhere(x).tolist()] for reason, x in reasons.items() if x.any()},
+    )
+    return patched if np.isfinite(values).any() else nothing(patched)

@@ -9,15 +9,28 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import models, sidebar, task_inputs, url_widgets
+from app import models, task_inputs, url_widgets
 from app.heads.record_scores import ATTRIBUTION
 from app.heads.records import prompt_record
-from app.heads.score import MATCHED, NO_VALUE, PROMPT_SCORES, SIMILARITY, Score, empty_score, mean_over
-from app.heads.selection import Selection
+from app.heads.score import (
+    MATCHED,
+    NO_VALUE,
+    PROMPT_SCORES,
+    SIMILARITY,
+    UNIFORM,
+    Score,
+    empty_score,
+    mean_over,
+    mean_size,
+    nothing,
+)
+from app.heads.selection import Selection, open_head
 from app.swapped_names import job_model
 from app.work.background import Background
 from app.work.result_files import TASK_SCORES, result_key
 from workbench.head_scores import on_prompt
+from workbench.head_scores.compute import VERSION
+from workbench.head_scores.ranking import BY_SIZE
 from workbench.head_scores.result import UNITS, HeadScores
 from workbench.io.token_text import token_text
 from workbench.plotting.attention_view import visible
@@ -52,12 +65,12 @@ def prompt_selection(model_name: str, prompts: dict[str, Any]) -> Selection:
     number = url_widgets.select("Prompt in detail", numbers, CLOSELY, format_func=label)
     st.caption("The side bar’s prompt is not used here.")
     record = prompt_record(model_name, inputs.clean[int(number) - 1].tolist())
-    return Selection(f"prompt {number}", model_name, model, record, sidebar.selected_head(model))
+    return Selection(f"prompt {number}", model_name, model, record, open_head(model_name, model))
 
 
 def task_score(selection: Selection, name: str, prompts: dict[str, Any]) -> Score:
     """A score of `AVERAGED`; empty until it is computed, with its progress."""
-    key = result_key(TASK_SCORES, selection.model_name, selection.model, prompts, on_prompt.VERSION)
+    key = result_key(TASK_SCORES, selection.model_name, selection.model, prompts, on_prompt.VERSION, VERSION)
     request = {**job_model(selection.model_name), "prompts": prompts, "label": f"scores on {prompts['task']}"}
     scores = Background(TASK_SCORES, key, request, _read, "Compute the scores on the task").result(start=True)
     if scores is not None:
@@ -71,31 +84,45 @@ def mean_score(scores: HeadScores, name: str) -> Score:
     values, units = scores[name], UNITS[name]
     task, n = scores.info["task"], scores.info["n"]
     title = f"{PROMPT_SCORES[name].capitalize()} (mean over {n} prompt{'' if n == 1 else 's'} of {task})"
-    if name not in scores.samples:
-        return Score(
-            values, title, units, "No value: no token occurs twice in any of these prompts with other tokens behind it."
-        )
-    low, high = scores.interval(name)
-    used = len(scores.samples[name])
-    bounds = zip(low.ravel(), high.ravel(), strict=True)
-    intervals = [f", 95 % [{a:z.3g}, {b:z.3g}]" if used > 1 else "" for a, b in bounds]
-    texts = [f"{v:z.3g} {units}{interval}" for v, interval in zip(values.ravel(), intervals, strict=True)]
-    by_head = np.array(texts, dtype=object).reshape(values.shape)
+    metadata = {"task": task, "n": n, "seed": scores.info.get("seed")}
+    without = scores.without_value(name)
+    if not np.isfinite(values).any():
+        return nothing(Score(values, title, units, "", without=without, metadata=metadata))
+    used, positions = len(scores.samples[name]), scores.positions[name]
+    low, high = scores.interval(name) if used > 1 else (None, None)
     rough = f" Intervals over {used} prompts are rough." if used > 1 else " With one prompt there is no interval."
     caveat = rough if used < FEW_PROMPTS else ""
-    metadata = {"task": task, "n": n, "seed": scores.info.get("seed"), "low": low.T, "high": high.T}
     if name == ATTRIBUTION:
-        level = float(np.abs(scores.uniform[name]).mean())
+        level = mean_size(np.asarray(scores.uniform[name]))
         note = (
-            "Direct effect on the answer’s logit minus the wrong answer’s. 0: no direct effect. Mean |value| over "
-            f"heads: {np.abs(values).mean():.3g}; with uniform attention: {level:.3g}.{caveat}"
+            f"Direct effect on the answer’s logit minus the wrong answer’s, at the last position of {used} "
+            f"prompt{'' if used == 1 else 's'}. 0: no direct effect. Mean |value| over heads: "
+            f"{mean_size(values):.3g}; with {UNIFORM}: {level:.3g}.{caveat}"
         )
-        return Score(values, title, units, note, [-level, level], signed=True, texts=by_head, metadata=metadata)
-    level = float(scores.uniform[name])
-    positions = scores.positions[name]
-    note = f"{mean_over(name, positions, used)} Chance level: uniform attention {level:z.3g}.{caveat}"
-    metadata |= {"positions": positions}
-    return Score(values, title, units, note, [level], signed=name in MATCHED, texts=by_head, metadata=metadata)
+        levels = [-level, level]
+    else:
+        levels = [float(scores.uniform[name])]
+        note = f"{mean_over(name, positions, used)} Chance level: {UNIFORM} {levels[0]:z.3g}.{caveat}"
+    return Score(
+        *(values, title, units, note, levels, name in (*MATCHED, ATTRIBUTION), _texts(values, low, high, units)),
+        by_size=name in BY_SIZE,
+        low=low,
+        high=high,
+        chance=scores.uniform[name],
+        chance_name=UNIFORM,
+        positions=positions,
+        without=without,
+        metadata=metadata,
+    )
+
+
+def _texts(values: np.ndarray, low: np.ndarray | None, high: np.ndarray | None, units: str) -> np.ndarray:
+    """Value and interval of each head."""
+    texts = np.array([f"{v:z.3g} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
+    if low is not None and high is not None:
+        ends = zip(low.ravel(), high.ravel(), strict=True)
+        texts += [f", 95 % [{a:z.3g}, {b:z.3g}]" if np.isfinite(a) else "" for a, b in ends]
+    return texts.reshape(values.shape)
 
 
 @st.cache_resource(max_entries=MAX_TASKS, show_spinner=False)

@@ -78,6 +78,9 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
     """For the tokens that a position attends to most: the tokens that the head's OV circuit promotes."""
     record = selection.record
     row = record.pattern(selection.head)[dest]
+    if not np.isfinite(row).any():
+        st.caption(f"Head {selection.head} has no pattern, so no token is attended to most.")
+        return
     positions = np.argsort(-row, kind="stable")[:TOKENS]
     ids = list(dict.fromkeys(record.ids[positions].tolist()))
     texts = selection.model.to_str_tokens(record.ids[positions])
@@ -107,6 +110,9 @@ def _weights(model_name: str, head: Head) -> HeadWeights:
 
 def _copy_score_text(model_scores: ModelScores, head: Head) -> str:
     value, chance = model_scores.scores["copy_score"][head.layer, head.index], model_scores.chance["copy_score"]
+    if not np.isfinite(value):
+        reasons = model_scores.scores.without_value("copy_score")
+        return f"No copy score: {next(reason for reason, heads in reasons.items() if head in heads)}"
     return (
         f"Copy score {value:z.3f}. 1: the head raises the logits of the tokens it attends to, −1: it lowers them. "
         f"Random weights: mean {chance['random']:z.3f}, 95th percentile {chance['random_95']:z.3f}."

@@ -31,7 +31,6 @@ def render() -> None:
         kind = second_selection.comparison_kind() if comparing else task_scores.source_widget()
     if comparing:
         first = sidebar_selection()
-        sidebar.suggest_head(first.record.strongest_head)
         second = second_selection.second_selection(first, kind)
         show_comparison(first, second, kind, score_name)
         return
@@ -39,7 +38,6 @@ def render() -> None:
     prompts = task_inputs.task_widgets() if kind == task_scores.TASK else None
     name = sidebar.model_name()
     selection = sidebar_selection() if prompts is None else task_scores.prompt_selection(name, prompts)
-    sidebar.suggest_head(selection.record.strongest_head)
     _show(selection, score_name, prompts)
 
 

@@ -10,6 +10,7 @@ import torch
 
 import workbench as wb
 from app import models, part, sidebar, task_inputs
+from app.heads.selection import open_head
 from app.messages import show_errors
 from app.page import Page
 from app.patching import circuit_builder, forced_rows, manual_edits
@@ -35,7 +36,7 @@ def render() -> None:
         do_request()
     name = sidebar.model_name()
     model = models.load(name)
-    head = sidebar.selected_head(model)
+    head = open_head(name, model)
     prompts, inputs = _pairs(name)
     arguments = sweep_widgets()
     sweep: wb.Sweep | None = None

@@ -47,6 +47,18 @@ def by_head(
     return values, _join(texts, np.array(names, dtype=object)[index]), p
 
 
+def intervals_by_head(
+    sweep: wb.Sweep, quantity: str
+) -> tuple[Float[np.ndarray, "layer head"], Float[np.ndarray, "layer head"]]:
+    """Ends of the 95 % interval of each head's value in `by_head`."""
+    low, high = style.interval(sweep, quantity)
+    if "position" not in sweep.axes:
+        return low, high
+    _, index = style.largest_over_positions(getattr(sweep, quantity))
+    low, high = (np.take_along_axis(end, index[..., None], axis=-1)[..., 0] for end in (low, high))
+    return low, high
+
+
 def _join(parts: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
     texts = np.empty(parts.shape, dtype=object)
     for index in np.ndindex(*parts.shape):

@@ -20,6 +20,13 @@ from app.work.jobs import Job
 from workbench.errors import BadInput, UnknownName
 from workbench.models import catalog
 
+PATCHING = """
+from app import models, sidebar, url_state
+from app.pages import patching
+with url_state.update_url():
+    sidebar.widgets(models.available())
+    patching.page.render()
+"""
 HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(2)> **bold** $x$'
 
 
@@ -42,6 +49,26 @@ def test_it_opens_on_something_worth_seeing(app: AppTest) -> None:
     layer, index = np.unravel_index(sizes.argmax(), sizes.shape)
     assert any(f"Head {layer}.{index}" in str(heading.value) for heading in app.subheader)
     assert app.query_params["head"] == f"{layer}.{index}"
+
+
+def test_the_head_is_the_same_on_every_page(app: AppTest) -> None:
+    app.run()
+    head = app.query_params["head"]
+    other = AppTest.from_string("from app.Home import main; main()", default_timeout=250)
+    other.run()
+    other.text_input(key=sidebar.HEAD).set_value("").run()  # nobody has selected one
+    assert other.query_params["head"] == head and other.text_input(key=sidebar.HEAD).value == head
+    patching = AppTest.from_string(PATCHING, default_timeout=250).run()
+    assert not patching.exception and patching.query_params["head"] == head
+    circuits = AppTest.from_string(PATCHING.replace("patching", "circuits"), default_timeout=250).run()
+    assert not circuits.exception and circuits.text_input(key=sidebar.HEAD).value == ""  # none is selected there
+
+
+def test_a_head_is_found_by_its_other_names(app: AppTest) -> None:
+    app.run()
+    app.text_input(key=sidebar.HEAD).set_value(" L1H2 ").run()
+    assert not app.exception and not app.error and app.query_params["head"] == "1.2"
+    assert app.text_input(key=sidebar.HEAD).value == "1.2"
 
 
 def test_a_url_restores_model_prompt_and_head(app: AppTest) -> None:
@@ -117,7 +144,7 @@ def test_a_long_prompt_goes_into_the_url_by_its_hash(app: AppTest) -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({sidebar.PROMPT: ""}, "Prompt: it is empty"), ({sidebar.HEAD: "nonsense"}, "expected layer.head")],
+    [({sidebar.PROMPT: ""}, "Prompt: it is empty"), ({sidebar.HEAD: "nonsense"}, "expected a head")],
 )
 def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest, values: dict[str, str], message: str) -> None:
     app.run()

@@ -215,10 +215,11 @@ def test_scores_that_cannot_be_had_say_why(monkeypatch: pytest.MonkeyPatch, tmp_
     scores.save(tmp_path / "scores.safetensors")
     assert wb.HeadScores.load(tmp_path / "scores.safetensors").absent == scores.absent
     printed = StringIO()
-    _show(Console(file=printed, width=200), scores, None, 3, None)
+    _show(Console(file=printed, width=200), scores, 3, None)
     assert "Not available: " in printed.getvalue() and "does not add up" in printed.getvalue()
     on_prompts = wb.scores_on(model, INPUTS, cache=False)
-    assert on_prompts.info["absent"] == {"direct_logit_attribution": model.additivity.why_not}
+    assert on_prompts.info["absent"]["direct_logit_attribution"] == model.additivity.why_not
+    assert set(on_prompts.info["absent"]) == {name for name in on_prompts.names if np.isnan(on_prompts[name]).all()}
 
 
 @pytest.mark.filterwarnings("ignore:Gemma3n")
@@ -231,7 +232,7 @@ def test_layers_that_carry_several_streams_have_the_scores_of_patterns(monkeypat
     assert len(scores.lens) == 0
     assert np.isfinite(scores["induction"]).all()
     printed = StringIO()
-    _show(Console(file=printed, width=200), scores, None, 3, None)
+    _show(Console(file=printed, width=200), scores, 3, None)
     assert "Not available: logit_lens" in printed.getvalue()
 
 
@@ -240,6 +241,7 @@ def test_scores_that_can_be_had_have_no_reason(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compute, "SEQUENCES", 2)
     model = HookedLM(other("qwen3_next"), tokenizer())
     scores = wb.scores(model, INPUTS, cache=False)
-    assert scores.absent == {}
+    assert list(scores.absent.values()) == [["ioi_copy", "ioi_copy_negative"]]
+    assert "no prompt contains" in next(iter(scores.absent))  # of these, which are random tokens
     assert np.isfinite(scores["direct_logit_attribution"]).all() and np.isfinite(scores["copy_score"]).all()
     assert np.isfinite(scores.random["ov_norm"]).all()

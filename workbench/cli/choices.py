@@ -84,6 +84,19 @@ def split_list(text: str | None, option: str = "") -> list[str]:
     return parts
 
 
+def parse_layers(text: str | None) -> list[int] | None:
+    """``"0,4-7"`` as ``[0, 4, 5, 6, 7]``; None for all layers."""
+    layers: list[Any] = []
+    for word in split_list(text, "--layers"):
+        first, dash, last = word.partition("-")
+        last = last if dash else first
+        usual = first.isdecimal() and last.isdecimal() and len(last) < 6
+        if not usual or int(first) > int(last):
+            raise UsageError(f"--layers {text}: {word!r} is neither a layer nor a range such as 4-7.")
+        layers += range(int(first), int(last) + 1)
+    return layers or None
+
+
 def parse_position(word: str) -> Any:
     """A position: an index where it is a number, else a name."""
     return int(word) if word.lstrip("-").isdecimal() else word

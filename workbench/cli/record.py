@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from workbench.cli.choices import (
     check_model,
     check_name,
     inputs_from,
+    parse_layers,
     parse_operators,
     resumed_later,
     split_list,
@@ -48,7 +49,7 @@ def record(
     for site in chosen:
         if "hook_" not in site:
             check_name("site", site, SITES)
-    which = _layers(layers)
+    which = parse_layers(layers)
     check_model(model)
     swapped = parse_operators(operators)
     inputs = inputs_from(task, pairs, n, seed, skip)
@@ -87,15 +88,3 @@ def record(
         code = BadInput.exit_code
         document["error"] = {"kind": "BadInput", "message": done, "exit_code": code}
     return Answer(document, lambda console: console.print(done), code)
-
-
-def _layers(text: str | None) -> list[int] | None:
-    layers: list[Any] = []
-    for word in split_list(text, "--layers"):
-        first, dash, last = word.partition("-")
-        last = last if dash else first
-        usual = first.isdecimal() and last.isdecimal() and len(last) < 6
-        if not usual or int(first) > int(last):
-            raise UsageError(f"--layers {text}: {word!r} is neither a layer nor a range such as 4-7.")
-        layers += range(int(first), int(last) + 1)
-    return layers or None

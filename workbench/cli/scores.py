@@ -20,6 +20,7 @@ from workbench.cli.choices import (
     check_name,
     inputs_from,
     left_out,
+    parse_layers,
     parse_operators,
 )
 from workbench.core import full_name
@@ -46,7 +47,12 @@ def scores(
         int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task (default: 25).")
     ] = None,
     seed: Seed = 0,
-    sort: Annotated[str | None, typer.Option(metavar="SCORE", help="List heads by this score only.")] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Rank the heads by this score, with interval and chance level.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="L,M-N", help="With --score: layers, such as 0,4-7 (default: all).")
+    ] = None,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of heads to list.")] = 5,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help=f"Write the whole table to this file ({', '.join(ENDINGS)}).")
@@ -64,22 +70,42 @@ def scores(
         task = "ioi"
     inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed, skip)
     _check(out)
-    if sort is not None:
+    if score is not None:
         from workbench.head_scores.result import UNITS
 
-        check_name("score", sort, UNITS)
+        check_name("score", score, UNITS)
+    elif layers is not None:
+        raise UsageError(f"--layers {layers}: only a ranking has layers. Give --score NAME too.")
+    which = parse_layers(layers)
 
     import workbench as wb
+    from workbench import arguments
 
     with progress.on_stderr() as display, caching(not no_cache, display.say):
         loaded = wb.load(model, operators=swapped or None, progress=display)
+        if which is not None:
+            which = list(arguments.indices("layers", which, loaded.n_layers, "layer"))
         result = wb.scores(loaded, inputs, seed=seed, random_baseline=not no_random, progress=display)
-    if sort is not None:
-        _ = result[sort]
     if out is not None:
         _write(result, out)
     document = {**result.json(), "out": None if out is None else str(out)}
-    return Answer(document, lambda console: _show(console, result, sort, top, out))
+    if score is None:
+        return Answer(document, lambda console: _show(console, result, top, out))
+    ranking = _ranking(result, score, which, top)
+    return Answer({**document, "ranking": ranking}, lambda console: _show_ranking(console, result, ranking, out))
+
+
+def _ranking(result: HeadScores, score: str, layers: list[int] | None, top: int) -> dict[str, Any]:
+    """The heads in order of a score, JSON-able, with what its numbers are."""
+    from workbench.head_scores.result import UNITS
+
+    return {
+        "score": score,
+        "units": UNITS[score],
+        "chance": result.chance_level(score)[1],
+        "heads": result.ranking(score, layers=layers, k=top).to_dict("records"),
+        "without_value": {reason: [*map(str, heads)] for reason, heads in result.without_value(score).items()},
+    }
 
 
 def _check(out: Path | None) -> None:
@@ -103,16 +129,43 @@ def _write(result: HeadScores, out: Path) -> None:
         raise BadInput(f"--out {out} cannot be written: {error.strerror or error}.") from None
 
 
-def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Path | None) -> None:
+def _show_heading(console: Any, result: HeadScores) -> None:
     info = result.info
     name = full_name(info["model"], info.get("operators"))
     console.print(
         f"{name}: {result[result.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
         f"{info['period']} random tokens, repeated; task {info['task']}, n = {info['n']}{left_out(info)}.\n"
     )
+
+
+def _show_ranking(console: Any, result: HeadScores, ranking: dict[str, Any], out: Path | None) -> None:
+    _show_heading(console, result)
+    score, rows = ranking["score"], []
+    for row in ranking["heads"]:
+        interval = f"[{number(row['low'])}, {number(row['high'])}]" if "low" in row else ""
+        chance = number(row.get("chance", float("nan")))
+        rows.append((str(row["rank"]), row["head"], number(row["value"]), interval, chance))
+    heading = ("rank", "head", score.replace("_", " "), "95 % interval", "chance")
+    if rows:
+        console.print(table(heading, rows, right=("rank", heading[2], "chance")))
+    counted = f"{result.positions[score]:,} positions" if score in result.positions else "the weights alone"
+    chance = f" chance: {ranking['chance']}." if ranking["chance"] else ""
+    console.print(f"{score}: {ranking['units']}, from {counted}.{chance}")
+    for reason, heads in ranking["without_value"].items():
+        console.print(f"Without a value: {len(heads)} {'head' if len(heads) == 1 else 'heads'}: {reason}")
+    _show_saved(console, out)
+
+
+def _show_saved(console: Any, out: Path | None) -> None:
+    if out is not None:
+        console.print(f"Saved to {out}")
+
+
+def _show(console: Any, result: HeadScores, top: int, out: Path | None) -> None:
+    _show_heading(console, result)
     chance = result.chance().set_index("score")
     rows = []
-    for name in (sort,) if sort is not None else result.names:
+    for name in result.names:
         level = chance.loc[name]
         strongest = "  ".join(f"{head} {number(value)}" for head, value in result.top(name, top) if value == value)
         levels = [level[column] for column in ("uniform", "random", "random_95")]
@@ -125,7 +178,7 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
         )
     )
     console.print(
-        "positions: how many rows of patterns the score is a mean of. uniform: a head that attends uniformly to all "
+        "positions: over how many positions the score is taken. uniform: a head that attends uniformly to all "
         "positions it can see. random: the heads of the same model with random weights, their mean and 95th percentile."
     )
     for reason, names in result.absent.items():
@@ -138,8 +191,7 @@ def _show(console: Any, result: HeadScores, sort: str | None, top: int, out: Pat
             f"Logit lens: the answer's logit is above the wrong answer's {_depth(result)}; at the end the difference "
             f"is {difference} [{low}, {high}] logits."
         )
-    if out is not None:
-        console.print(f"Saved to {out}")
+    _show_saved(console, out)
 
 
 def _depth(result: HeadScores) -> str:

@@ -22,7 +22,7 @@ from workbench.cache.result_cache import ResultCache
 from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.absent import why_absent
-from workbench.head_scores.on_task import TaskScores, task_scores
+from workbench.head_scores.on_task import TaskScores, answer_places, task_scores
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import SCORES, HeadScores
 from workbench.inputs.paired import PairedInputs
@@ -35,7 +35,7 @@ from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, result_info
 
 #: Raise it when a formula changes: cached scores are then computed again.
-VERSION = 4
+VERSION = 5
 #: Random tokens, repeated once, and how many such sequences.
 PERIOD, SEQUENCES = 50, 20
 
@@ -125,14 +125,25 @@ def scores(
         | {
             "sequences": SEQUENCES,
             "period": PERIOD,
-            "positions": {k: SEQUENCES * rows for k, rows in patterns.counted_positions(length, PERIOD).items()},
+            "positions": _counted_positions(inputs, length),
             "random_seed": seed,
             "unrelated_composition": weights.unrelated(model.d_model),
             "read_out_chance": 5 / model.cfg.d_vocab,
             **({"without_pattern_scores": reasons} if (reasons := without_pattern_scores(model)) else {}),
-            "absent": why_absent(model, values, parts[2]["lens"]),
+            "absent": why_absent(model, values, parts[2]["lens"], inputs, [torch.arange(PERIOD).repeat(2)]),
         },
     )
+
+
+def _counted_positions(inputs: PairedInputs, length: int) -> dict[str, int]:
+    """Over how many positions each score is taken: of sequences of that length, and of a task's prompts."""
+    rows = patterns.counted_positions(length, PERIOD) | {"similarity": length - patterns.WARM_UP}
+    places = sum(len(answer_places(inputs, i)) for i in range(len(inputs)))
+    return {
+        **{name: SEQUENCES * count for name, count in rows.items()},
+        **dict.fromkeys(("ioi_copy", "ioi_copy_negative"), places),
+        "direct_logit_attribution": len(inputs),
+    }
 
 
 def inputs_with_answers(prompts: Any, model: Any, argument: str = "task") -> PairedInputs:
@@ -141,16 +152,25 @@ def inputs_with_answers(prompts: Any, model: Any, argument: str = "task") -> Pai
     Raises:
         UsageError: it is no language model, or they have none.
     """
+    inputs = language_inputs(prompts, model, argument)
+    if not all(inputs.answer):
+        do = "Use wb.task(name) or wb.pairs(...)."
+        raise arguments.refusal(argument, prompts, "a task with answers, because scores compare them", do)
+    return inputs
+
+
+def language_inputs(prompts: Any, model: Any, argument: str) -> PairedInputs:
+    """Prompts in a language model's tokens.
+
+    Raises:
+        UsageError: it is no language model.
+    """
     if not isinstance(model, HookedModel):
         raise arguments.refusal("model", model, "a language model", "Use wb.load(name).")
     if missing := [name for name, kind in SCORES.items() if kind.modalities and model.modality not in kind.modalities]:
         why = f"{missing[0]} and {len(missing) - 1} other scores are defined on tokens"
         raise arguments.refusal("model", model, f"a language model, not one of {model.modality} inputs", because=why)
-    inputs = resolve_inputs(prompts, model, argument)
-    if not len(inputs) or not all(inputs.answer):
-        do = "Use wb.task(name) or wb.pairs(...)."
-        raise arguments.refusal(argument, prompts, "a task with answers, because scores compare them", do)
-    return inputs
+    return resolve_inputs(prompts, model, argument)
 
 
 class _ScoreParts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from workbench.attention.statistics import TokenMatches
 from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
 from workbench.head_scores.absent import why_absent
-from workbench.head_scores.compute import inputs_with_answers, lens_table
+from workbench.head_scores.compute import inputs_with_answers, language_inputs, lens_table
 from workbench.head_scores.on_prompt import (
     NAMES,
     VERSION,
@@ -27,7 +27,7 @@ from workbench.head_scores.on_prompt import (
     token_matches,
     uniform_prompt_scores,
 )
-from workbench.head_scores.on_task import task_scores
+from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.result import HeadScores
 from workbench.models.in_forward import of_each_layer, without_pattern_scores
 from workbench.patching.progress import Progress
@@ -39,30 +39,37 @@ ATTRIBUTION = "direct_logit_attribution"
 
 @torch.no_grad()
 def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress | None = None) -> HeadScores:
-    """Score every head's pattern on the clean prompts of a task or of pairs, and its direct logit attribution.
+    """Score every head's pattern on a text, on several, or on the clean prompts of a task or of pairs; with answers
+    also its direct logit attribution.
 
-    The formulas are in `workbench.head_scores.on_prompt` and ``on_task``. A value is the mean over the prompts, with
-    an interval over them. Duplicate-token and induction scores are less what the same keys get from other positions, so
-    that a key which everyone attends to does not count; they are of those prompts in which a token occurs twice, and
-    NaN where there is none. ``info["positions"]``, and columns of `HeadScores.table` and `HeadScores.chance`, say over
-    how many positions of all prompts a score is taken. The chance level is that of a head which attends uniformly.
+    The formulas are in `workbench.head_scores.on_prompt` and ``on_task``. A value is the mean over the prompts, with an
+    interval over them where there are two or more. Duplicate-token and induction scores are less what the same keys get
+    from other positions, so that a key which everyone attends to does not count; they are of those prompts in which a
+    token occurs twice, and NaN where there is none: `HeadScores.absent` has the reasons. `HeadScores.positions`, and
+    columns of `HeadScores.table`, `HeadScores.ranking` and `HeadScores.chance`, say over how many positions of all
+    prompts a score is taken. The chance level is that of a head which attends uniformly.
 
     Args:
         model: a `HookedLM`.
-        prompts: as for `workbench.sweep`, with answers.
+        prompts: a text or a list of texts, or what `workbench.sweep` takes.
         cache: None for the user's own cache, False for none, or a folder.
         progress: called with (prompts done, total, what).
 
     Raises:
-        UsageError: `model` is no language model, or the prompts have no answers.
+        UsageError: `model` is no language model, or some prompts have answers and others none.
 
     Examples:
         >>> model = wb.load("tiny")
+        >>> wb.scores_on(model, "Mary and John and Mary and John and").positions["induction"]
+        4
         >>> scores = wb.scores_on(model, wb.task("ioi", n=6))
         >>> scores["previous_token"].shape  # [layer, head]
         (2, 8)
     """
-    inputs, store, resumable = inputs_with_answers(prompts, model, "prompts"), store_of(cache), resolve_model(model)
+    inputs = language_inputs(prompts, model, "prompts")
+    if any(inputs.answer):
+        inputs = inputs_with_answers(inputs, model, "prompts")
+    store, resumable = store_of(cache), resolve_model(model)
     arguments.function("progress", progress)
     identity, tell = model_identity(resumable, store), progress or (lambda *_: None)
     recorder = Recorder(resumable, store, identity)
@@ -79,25 +86,29 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
             if np.isfinite(level[name]):
                 samples[name].append(values[name])
                 levels[name].append(level[name])
-    of_task = task_scores(model, recorder, inputs, reading_out=0)
+    arrays = {name: np.stack(rows) for name, rows in samples.items() if rows}
+    uniform: dict[str, Any] = {name: float(np.mean(values)) for name, values in levels.items() if values}
+    of_task: dict[str, np.ndarray] = {field.name: np.empty((0, 0)) for field in fields(TaskScores)}
+    if all(inputs.answer):
+        of_task = asdict(task_scores(model, recorder, inputs, reading_out=0))
+        arrays[ATTRIBUTION] = of_task["attribution"]
+        uniform[ATTRIBUTION] = of_task["attribution_uniform"].mean(0)
+        positions[ATTRIBUTION] = len(inputs)
     tell(len(inputs), len(inputs), "scores on prompts")
-    arrays = {name: np.stack(rows) for name, rows in samples.items() if rows} | {ATTRIBUTION: of_task.attribution}
     nowhere = np.full((model.n_layers, model.n_heads), np.nan)
+    values = {name: arrays[name].mean(0) if name in arrays else nowhere for name in (*NAMES, ATTRIBUTION)}
     return HeadScores(
-        values={name: arrays[name].mean(0) if name in arrays else nowhere for name in (*NAMES, ATTRIBUTION)},
+        values=values,
         samples=arrays,
-        uniform={
-            **{name: float(np.mean(values)) for name, values in levels.items() if values},
-            ATTRIBUTION: of_task.attribution_uniform.mean(0),
-        },
+        uniform=uniform,
         random={},
         pairs={},
-        lens=lens_table(asdict(of_task)),
+        lens=lens_table(of_task),
         info=result_info(model, inputs)
         | {
             "positions": positions,
             **({"without_pattern_scores": reasons} if (reasons := without_pattern_scores(model)) else {}),
-            "absent": why_absent(model, {ATTRIBUTION: of_task.attribution}, of_task.lens),
+            "absent": why_absent(model, values, of_task["lens"], inputs, inputs.clean),
         },
     )
 

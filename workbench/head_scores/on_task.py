@@ -56,9 +56,9 @@ def task_scores(
     in `workbench.record`. The read-out, which costs most, is of the first `reading_out` prompts' places (None: all)."""
     layers = range(model.n_layers)
     last = model.n_layers - 1
-    has_stream = "blocks.0.hook_resid_pre" in model.hook_dict
+    streams = has_stream(model)
     sites = {site: [model.hook_name(site, i) for i in layers] for site in ("z", "v")}
-    if has_stream:
+    if streams:
         sites["resid_pre"] = [model.hook_name("resid_pre", i) for i in layers]
         sites["end"] = [model.hook_name("resid_post", last)]
     changes = Edits.of(recorder, inputs, edits, over, 0, model) if edits else None
@@ -75,7 +75,7 @@ def task_scores(
             parts.append(
                 attributed_through_modules(model, inputs.clean[i], inputs.answer[i], inputs.wrong[i], mean_v[i], taps)
             )
-        if not has_stream:
+        if not streams:
             continue
         stream = torch.stack([*source.read(sites["resid_pre"], i), *source.read(sites["end"], i)])
         if short:
@@ -86,27 +86,32 @@ def task_scores(
         answers, wrongs = logits[:, : len(inputs.answer[i])], logits[:, len(inputs.answer[i]) :]
         lens.append(answers.mean(1) - wrongs.mean(1))
         right.append(answers.max(1).values > wrongs.max(1).values)
-        copied.append(stream[min(1, last), _places(inputs, i)])
+        copied.append(stream[min(1, last), answer_places(inputs, i)])
     if short:
         actual, towards = torch.stack(last_z), torch.stack(directions) / torch.stack(scales)
         attribution = attributed(model, actual, actual, towards)
         uniform = attributed(model, torch.stack(mean_v), actual, towards)
     else:
         attribution, uniform = (torch.stack(part) for part in zip(*parts, strict=True))
-    if not has_stream:
+    if not streams:
         nothing, nowhere = torch.full((model.n_layers, model.n_heads), torch.nan), [torch.full((1,), torch.nan)]
         lens = right = nowhere * len(inputs)
         return TaskScores(
             _numpy(attribution), _numpy(uniform), _numpy(nothing), _numpy(nothing), _array(lens), _array(right)
         )
     first = range(len(inputs))[:reading_out]
-    ids = [inputs.clean[i][_places(inputs, i)] for i in first]
+    ids = [inputs.clean[i][answer_places(inputs, i)] for i in first]
     positive, negative = read_out(
         model, torch.cat([copied[0][:0], *copied[: len(first)]]), torch.cat([inputs.clean[0][:0], *ids])
     )
     return TaskScores(
         _numpy(attribution), _numpy(uniform), _numpy(positive), _numpy(negative), _array(lens), _array(right)
     )
+
+
+def has_stream(model: Any) -> bool:
+    """Whether the layers pass on one residual stream."""
+    return "blocks.0.hook_resid_pre" in model.hook_dict
 
 
 def _mean_of_visible(
@@ -171,7 +176,7 @@ def attributed(
     return torch.stack(rows, 1)
 
 
-def _places(inputs: PairedInputs, i: int) -> list[int]:
+def answer_places(inputs: PairedInputs, i: int) -> list[int]:
     """Where the prompt holds the token of an answer or a wrong answer (in IOI: the names)."""
     answers = {*inputs.answer[i], *inputs.wrong[i]}
     return [place for place, token in enumerate(inputs.clean[i].tolist()) if token in answers]

@@ -23,6 +23,8 @@ from workbench.errors import UsageError
 NEAR = 5
 #: Rows without choice: the first few attend to little else than themselves, whatever the head.
 WARM_UP = 8
+#: Patterns this near the uniform one, relative to its size, differ from it by the rounding of float32.
+ROUNDING = 1e-6
 #: Ids that random tokens are sampled from, where the vocabulary is that large (as in TransformerLens's demonstrations).
 IDS = range(100, 20_000)
 
@@ -143,8 +145,12 @@ def centred(
     """A pattern less the uniform one (`even`, where it is at hand), without the first `skip` rows and the first column,
     as a vector of length 1.
 
-    Two unrelated causal patterns are alike in being causal: without the centring their cosine is above one half.
+    Two unrelated causal patterns are alike in being causal: without the centring their cosine is above one half. NaN of
+    a pattern that is uniform, but for rounding: what is left has no direction.
     """
     even = uniform(A.shape[-1]) if even is None else even
     difference = (A - even.to(A))[..., skip:, 1:].flatten(-2)
-    return torch.nn.functional.normalize(difference, dim=-1)
+    directions = torch.nn.functional.normalize(difference, dim=-1)
+    rounding = ROUNDING * even[skip:, 1:].norm()
+    is_uniform = difference.norm(dim=-1, keepdim=True) <= rounding.to(difference)
+    return directions.masked_fill_(is_uniform, torch.nan)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from workbench import arguments, statistics
 from workbench.core import Head
 from workbench.head_scores import file
+from workbench.head_scores.ranking import BY_SIZE, order_of, ranked
 from workbench.io.tables import number
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ class HeadScores:
 
     @property
     def positions(self) -> Mapping[str, int]:
-        """Score of patterns → over how many positions (rows of patterns), of all sequences or prompts, it is a mean."""
+        """Score → over how many positions, of all sequences or prompts, it is taken: rows of patterns; for direct logit
+        attribution the last one of each prompt; for the IOI read-out those that hold an answer's token. Scores of
+        weights have none."""
         return self.info.get("positions", {})
 
     @property
@@ -155,11 +158,74 @@ class HeadScores:
             )
         return pd.DataFrame(rows)
 
+    def ranking(self, score: str, *, layers: Any = None, k: int | None = None) -> pd.DataFrame:
+        """The heads in order of a score, the largest first; of direct logit attribution and the copy score, by size.
+        Equal ones are in order of layer and head. Heads without a value are left out, see `without_value`.
+
+        Args:
+            layers: one layer or several; None for all. Ranks stay those among all heads.
+            k: how many heads at most; None for all.
+
+        Returns:
+            One row a head: ``rank``, ``head``, ``value``; ``low`` and ``high``, the ends of the 95 % interval, where
+            the score is a mean over two samples or more; ``chance``, where there is a chance level (what it is,
+            `chance_level` says); ``positions``, over how many the score is taken, where it is taken over positions.
+
+        Raises:
+            UnknownName: no such score.
+            UsageError: layers that the model does not have, or `k` below 1.
+
+        Examples:
+            >>> scores = wb.scores_on(wb.load("tiny"), "Mary and John and Mary and John and Mary")
+            >>> scores.ranking("induction", layers=1, k=2).columns.tolist()
+            ['rank', 'head', 'value', 'chance', 'positions']
+        """
+        values = self[score]
+        k = arguments.whole_number("k", k, at_least=1, optional=True)
+        among = None
+        if layers is not None:
+            among = np.zeros(values.shape, dtype=bool)
+            among[list(arguments.indices("layers", layers, len(values), "layer"))] = True
+        low, high = self.interval(score) if len(self.samples.get(score, ())) > 1 else (None, None)
+        columns = {
+            "low": low,
+            "high": high,
+            "chance": self.chance_level(score)[0],
+            "positions": self.positions.get(score),
+        }
+        frame = ranked(values, columns, by_size=score in BY_SIZE, among=among)
+        return frame if k is None else frame.head(k)
+
+    def chance_level(self, score: str) -> tuple[float | np.ndarray | None, str]:
+        """The chance level in `ranking`, one number or one a head, and what it is: that of a head that attends
+        uniformly where there is one, else the mean of the heads with random weights, else what is expected of random
+        vectors or tokens. ``(None, "")`` where there is none."""
+        _ = self[score]
+        if score in self.uniform:
+            return self.uniform[score], "uniform attention"
+        if np.isfinite(level := _mean(self.random.get(score, np.array(np.nan)))):
+            return level, "random weights, the mean of all heads"
+        for ending, name, words in (
+            ("_composition", "unrelated_composition", "unrelated heads"),
+            ("ioi_copy", "read_out_chance", "random tokens"),
+            ("ioi_copy_negative", "read_out_chance", "random tokens"),
+        ):
+            if score.endswith(ending) and name in self.info:
+                return float(self.info[name]), words
+        return None, ""
+
+    def without_value(self, score: str) -> dict[str, list[Head]]:
+        """Why some heads have no value of a score: reason → the heads; empty where all have one."""
+        from workbench.head_scores.absent import why_heads_have_none
+
+        _ = self[score]
+        reasons = (self.info.get(name, {}) for name in ("absent", "without_pattern_scores"))
+        return why_heads_have_none(score, self.values, *reasons)
+
     def top(self, score: str, k: int = 5) -> list[tuple[Head, float]]:
         """The k heads with the largest value; of direct logit attribution and the copy score, by size."""
         values, k = self[score], arguments.whole_number("k", k, at_least=1)
-        ranking = np.abs(values) if score in ("direct_logit_attribution", "copy_score") else values
-        order = np.argsort(np.where(np.isfinite(ranking), -ranking, np.inf), axis=None, kind="stable")[:k]
+        order = order_of(values, score in BY_SIZE)[:k]
         where = zip(*np.unravel_index(order, values.shape), strict=True)
         return [(Head(int(i), int(j)), float(values[i, j])) for i, j in where]
 

@@ -14,11 +14,12 @@ from streamlit.testing.v1 import AppTest
 import workbench as wb
 from app import sidebar
 from app.heads.prompt_record import PromptRecord
+from app.heads.second_selection import DEFAULT_SECOND_PROMPT
 from app.work.jobs import Job
 
 tiny_checkpoint = partial(wb.load, "tiny")
 REPEATING = "Mary and John and Mary and John and Mary"
-OTHER = "When Mary and John went to the store, Mary gave a drink to"
+OTHER = DEFAULT_SECOND_PROMPT
 SCRIPT = """
 from app import models, sidebar, url_state
 from app.pages import heads

@@ -36,11 +36,13 @@ def test_each_score_of_a_prompt_is_shown_with_its_chance_level() -> None:
 
 def test_a_score_says_over_how_many_positions_it_is_taken() -> None:
     _, record = record_of()
-    assert len(record) == 14 and len(set(record.ids.tolist())) == 12  # two tokens occur twice
-    for name, count in (("induction", 2), ("duplicate_token", 2), ("previous_token", 13), ("sink", 14)):
+    assert len(record) == 18 and len(set(record.ids.tolist())) == 14  # four tokens occur twice
+    for name, count in (("induction", 4), ("duplicate_token", 4), ("previous_token", 17), ("sink", 18)):
         score = prompt_score(record, wb.Head(0, 0), name)
-        assert f"Mean over {count} positions" in score.note and score.metadata["positions"] == count
-        assert score.signed == ("other later positions" in score.note) == (count == 2)
+        assert f"Mean over {count} positions" in score.note and score.positions == score.data()["positions"] == count
+        assert score.signed == ("other later positions" in score.note) == (count == 4)
+    assert "over 18 positions" in prompt_score(record, wb.Head(0, 0), "similarity").note
+    assert "at the last position" in prompt_score(record, wb.Head(0, 0), "direct_logit_attribution").note
 
 
 def test_a_prompt_without_repeats_says_why_heads_have_no_value() -> None:
@@ -62,6 +64,7 @@ def test_attribution_is_shown_with_that_of_heads_that_attend_uniformly() -> None
         uniform[i, j] = float(W_O @ mean @ direction) / end
     score = prompt_score(record, wb.Head(0, 0), "direct_logit_attribution")
     assert score.levels[1] == pytest.approx(np.abs(uniform).mean(), rel=1e-3)
+    np.testing.assert_allclose(np.asarray(score.chance), uniform, atol=1e-4)
     first, second = record.next_tokens(2)
     assert repr(first.token) in score.note and repr(second.token) in score.note
 

@@ -40,7 +40,7 @@ def test_prompts_of_other_lengths_have_no_difference_of_patterns(app: AppTest) -
     assert [text(app, f"text-{side}")["asks"] for side in ("first", "second")] == [False, False]
     app.selectbox(key="score").set_value("pair").run()
     assert not app.exception and "different numbers of tokens" in grids(app)["grid"]["note"]
-    assert any("14 and" in info.value or "tokens" in info.value for info in app.info)
+    assert any("18 and" in info.value or "tokens" in info.value for info in app.info)
 
 
 def test_two_heads_side_by_side(app: AppTest) -> None:

@@ -103,17 +103,45 @@ def test_a_key_that_every_position_attends_to_scores_nothing_and_a_match_scores_
     assert counted_positions(ids)["induction"] == 2
 
 
-def test_on_the_first_prompt_an_induction_head_comes_before_one_that_looks_at_a_fixed_key() -> None:
+@pytest.fixture(scope="module")
+def default_model() -> wb.HookedLM:
+    return wb.load()
+
+
+def test_an_induction_head_comes_before_one_that_looks_at_a_fixed_key(default_model: wb.HookedLM) -> None:
     """17.4 is an induction head on repeated random tokens and in the finding ioi-circuit, 4.7 is not: all later
     positions attend to " the", which happens to stand behind the first " to"."""
-    model = wb.load()
-    record = PromptRecord(model, model.to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
+    model = default_model
+    record = PromptRecord(model, model.to_tokens(TEXT)[0].tolist(), cache=False)
     induction, at = record.scores["induction"], (17, 4)
     assert np.unravel_index(induction.argmax(), induction.shape) == at
     assert induction[at] > 5 * induction[4, 7] and record.positions["induction"] == 2
     the = record.tokens.index(" the")
     assert record.ids[the - 1] == record.ids[-1]  # the last "to" matches it
     assert record.pattern(wb.Head(4, 7))[the + 1 :, the].min() > 0.3
+
+
+@torch.no_grad()
+def test_the_first_prompt_shows_the_heads_that_repeated_random_tokens_show(default_model: wb.HookedLM) -> None:
+    """The first three of each score are among the first six on Hugging Face's patterns of random tokens repeated."""
+    model, period = default_model, 50
+    record = PromptRecord(model, model.to_tokens(sidebar.DEFAULT_PROMPT)[0].tolist(), cache=False)
+    generator = torch.Generator().manual_seed(0)
+    once = torch.stack([torch.randperm(19_000, generator=generator)[:period] + 100 for _ in range(4)])
+    plain = type(model.hf)._from_config(model.hf.config, attn_implementation="eager").eval()
+    plain.load_state_dict(model.hf.state_dict())
+    A = torch.stack(plain(once.repeat(1, 2), output_attentions=True).attentions)  # [layer, sequence, head, dest, src]
+    reference = {
+        "induction": A.diagonal(1 - period, -2, -1)[..., -period:].mean((1, -1)),
+        "previous_token": A.diagonal(-1, -2, -1).mean((1, -1)),
+    }
+    for name, expected in reference.items():
+        first = set(expected.flatten().topk(6).indices.tolist())
+        assert set(np.argsort(-record.scores[name], axis=None)[:3].tolist()) <= first, name
+    induction = record.scores["induction"]
+    assert np.sort(induction, axis=None)[-4] > 0.3 > 10 * abs(record.chance["induction"])
+    assert record.positions["induction"] == record.positions["duplicate_token"] == 4
+    assert record.next_tokens(1)[0].token == " Smith" and record.next_tokens(1)[0].probability > 0.5
 
 
 def test_pattern_and_next_tokens_are_hugging_faces() -> None:

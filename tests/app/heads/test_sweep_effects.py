@@ -85,7 +85,7 @@ def test_over_positions_the_largest_effect_is_shown(app: AppTest) -> None:
 def test_a_sweep_that_has_no_heads_of_this_model_is_named_in_a_line(app: AppTest, sweep: Sweep, message: str) -> None:
     app.session_state[NEWEST] = {"tiny": saved(sweep)}
     opened(app, score="patching_effect")
-    assert message in app.error[0].value and any("Head 0" in str(heading.value) for heading in app.subheader)
+    assert message in app.error[0].value and any("Head 1.1" in str(heading.value) for heading in app.subheader)
 
 
 def test_a_sweep_of_some_layers_leaves_the_others_blank() -> None:

@@ -57,9 +57,15 @@ def test_the_data_of_the_grid_have_the_intervals_and_one_prompt_has_none() -> No
     ) and "rough" in score.note
     assert f"Mean over 3 prompts ({scores.positions['sink']} positions in all)." in score.note
     assert task_scores.mean_score(scores, "induction").signed
-    np.testing.assert_array_equal(score.metadata["low"], scores.interval("sink")[0].T)
+    np.testing.assert_array_equal(score.data()["low"], scores.interval("sink")[0].T)
+    np.testing.assert_array_equal(score.ranking()["low"], scores.ranking("sink")["low"])
     alone = task_scores.mean_score(wb.scores_on(wb.load("tiny"), wb.task("ioi", n=1), cache=False), "sink")
-    assert "no interval" in alone.note and alone.texts is not None and "nan" not in "".join(alone.texts.ravel())
+    assert (
+        alone.low is None
+        and "no interval" in alone.note
+        and alone.texts is not None
+        and "nan" not in "".join(alone.texts.ravel())
+    )
 
 
 def test_one_of_the_prompts_is_shown_in_detail(app: AppTest) -> None:

@@ -139,9 +139,8 @@ def test_the_command_prints_writes_and_answers_in_json(tmp_path: Path, capsys: p
     positions = {row["score"]: row["positions"] for row in document["chance"]}
     assert positions["induction"] == document["heads"][0]["induction_positions"] == 20 * 50
     assert positions["sink"] == positions["previous_token"] + 20 and positions["copy_score"] is None
-    for wrong in (["--out", "s.txt"], ["--out", "nowhere/s.csv"], ["--sort", "inducton"], ["--task", "oi"]):
+    for wrong in (["--out", "s.txt"], ["--out", "nowhere/s.csv"], ["--score", "inducton"], ["--task", "oi"]):
         assert main([*arguments, "--no-random", *wrong]) == 2
-    assert main(["scores", "--model", "tiny", "--sort", "induction", "--no-random", "--n", "2"]) == 0
+    assert main(["scores", "--model", "tiny", "--score", "induction", "--no-random", "--n", "2"]) == 0
     out = capsys.readouterr().out
-    assert "entropy" not in out.partition("uniform:")[0]
-    assert "positions" in out and "1000" in out
+    assert "entropy" not in out and "from 1,000 positions. chance: uniform attention." in out

@@ -57,7 +57,7 @@ def test_they_are_means_over_the_prompts_of_hugging_faces_patterns(model: wb.Hoo
         assert result.positions[name] == counted[name]
         assert set(result.table()[f"{name}_positions"]) == {counted[name]}
     assert result.chance().set_index("score")["positions"].dropna().to_dict() == result.info["positions"]
-    assert np.isnan(result.chance().set_index("score").loc["direct_logit_attribution", "positions"])
+    assert result.positions["direct_logit_attribution"] == 5  # the last one of each prompt
     heads = result.json()["tables"]["heads"] if "tables" in result.json() else result.json()["heads"]
     assert heads[0]["induction_positions"] == counted["induction"]
     assert calls[-1] == (5, 5) and result.info["task"] == "ioi" and result.info["n"] == 5
@@ -89,8 +89,23 @@ def test_prompts_that_repeat_nothing_have_no_duplicate_score(model: wb.HookedLM)
     assert np.isnan(lone["duplicate_token"]).all() and "duplicate_token" not in lone.samples
 
 
-def test_prompts_without_answers_are_refused(model: wb.HookedLM) -> None:
+def test_a_text_has_the_scores_of_patterns(model: wb.HookedLM) -> None:
+    text = "Mary and John and Mary and John and Mary"
+    result = wb.scores_on(model, text, cache=False)
+    ids, A = patterns(model, text)
+    np.testing.assert_allclose(result["sink"], A[..., 0].mean(-1), atol=1e-5)
+    assert result.positions["sink"] == len(ids) and "direct_logit_attribution" not in result.positions
+    (reason,) = result.absent
+    assert "no answers" in reason and result.absent[reason] == ["direct_logit_attribution", "logit_lens"]
+    both = wb.scores_on(model, [text, "Paul and Anna and Paul and"], cache=False)
+    assert len(both.samples["induction"]) == 2 and both.info["n"] == 2
+    np.testing.assert_allclose(both.samples["induction"][0], result["induction"], atol=1e-6)
+
+
+def test_prompts_of_which_some_have_answers_are_refused(model: wb.HookedLM) -> None:
+    ids = (torch.tensor([5, 6, 7]), torch.tensor([5, 6, 8]))
+    some = wb.PairedInputs("mine", ids, ids, answer=((5,), ()), wrong=((6,), ()))
     with pytest.raises(UsageError, match="with answers"):
-        wb.scores_on(model, "Only a text", cache=False)
+        wb.scores_on(model, some, cache=False)
     with pytest.raises(UsageError, match="language model"):
         wb.scores_on(object(), wb.task("ioi", n=1))

@@ -1,0 +1,81 @@
+"""The heads in order of the grid's score; a click on a row opens its head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import sidebar, url_widgets
+from app.components.ranking_table import ranking_table
+from app.downloadable import download_button
+from app.heads.score import Score, without_value
+from app.heads.view import View
+from app.messages import escape_markdown
+from app.part import LEFT, Part
+from workbench.core import Head
+from workbench.head_scores.ranking import heads_named
+from workbench.io.tables import number
+
+HELP = (
+    "**Ranked heads**: all heads in order of the grid's score, with its 95 % interval and chance level. Click a row or "
+    "press Enter on it, to open its head. The filter takes heads and layers: `17.4` or `L17H4`, `17`, `10-19`."
+)
+FILTER_HELP = "Heads and layers, with commas between several: 17.4 or L17H4, 17, 10-19."
+#: Parameter of the URL.
+_FILTER = "ranked"
+INTERVAL = "The 95 % interval of the mean"
+
+
+def render(view: View) -> None:
+    """The filter, the table and its download."""
+    score, head = view.score, view.selection.head
+    if not np.isfinite(score.values).any():
+        return  # the grid says why
+    text = url_widgets.line("Ranked heads", _FILTER, "", placeholder="filter: 17.4, 17 or 10-19", help=FILTER_HELP)
+    among = heads_named(text, *score.values.shape, name="Ranked heads")
+    columns, rows = table_texts(score, among)
+    if rows:
+        label = f"Heads ranked by {score.title}: arrow keys move, Enter opens"
+        ranking_table(columns, rows, label=label, selected=head, key="ranking", on_pick=sidebar.select_head)
+    else:
+        st.caption("None of these heads has a value.")
+    name = f"ranking-{view.selection.model_name}-{view.score_name}.csv"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(escape_markdown(" ".join([place(score, head), *without_value(score)])))
+        download_button("CSV", lambda: csv(view), name, "text/csv", key="ranking-csv")
+
+
+def table_texts(score: Score, among: np.ndarray | None = None) -> tuple[dict[str, str], list[list[str]]]:
+    """The columns with what they are, and the texts of the rows."""
+    frame = score.ranking(among)
+    columns = {"rank": f"Among all heads, by {'|value|' if score.by_size else 'value'}", "head": "layer.head"}
+    texts: dict[str, Any] = {"rank": frame["rank"].astype(str), "head": frame["head"]}
+    columns["value"], texts["value"] = f"{score.title}, in {score.units}", map(number, frame["value"])
+    if "low" in frame:
+        ends = zip(frame["low"], frame["high"], strict=True)
+        columns["95 % interval"], texts["interval"] = INTERVAL, (f"{number(a)} to {number(b)}" for a, b in ends)
+    if "chance" in frame:
+        columns["chance"], texts["chance"] = f"Chance level: {score.chance_name}", map(number, frame["chance"])
+    return columns, [list(row) for row in zip(*texts.values(), strict=True)]
+
+
+def csv(view: View) -> bytes:
+    """The whole ranking, each row with the score, its units, the model, and the prompt or the task."""
+    score, own = view.score, view.selection.metadata
+    fields = {"score": score.title, "units": score.units}
+    fields |= {"chance_level": score.chance_name} if score.chance_name else {}
+    fields |= {name: own[name] for name in (("model",) if "task" in score.metadata else ("model", "prompt"))}
+    return score.ranking().assign(**fields, **score.metadata).to_csv(index=False).encode()
+
+
+def place(score: Score, head: Head) -> str:
+    """Where the open head stands."""
+    heads = score.ranking()["head"].tolist()
+    if str(head) not in heads:
+        return f"{len(heads)} heads."
+    return f"Head {head} is number {heads.index(str(head)) + 1} of {len(heads)}."
+
+
+part = Part("ranking", 20, LEFT, render, help=HELP)
