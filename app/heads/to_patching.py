@@ -7,7 +7,7 @@ import streamlit as st
 import workbench as wb
 from app.heads.selection import Selection
 from app.messages import show_errors
-from app.patching import opening, pairs_table
+from app.patching import opening
 
 HELP = (
     "Opens the page Patching with the first prompt as the clean one and the second as the corrupt one. The answers are "
@@ -24,5 +24,4 @@ def patch_button(first: Selection, clean: str, corrupt: str) -> None:
     """
     if st.button("Patch these two prompts", key="patch-these", help=HELP, icon=":material/healing:"):
         with show_errors():
-            pairs = wb.prompt_pair(first.model, clean, corrupt)
-            opening.patch_pair(pairs_table.to_rows(pairs.items))
+            opening.patch_pair(wb.prompt_pair(first.model, clean, corrupt).items[0])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from app import url_widgets
 from app.page import views
-from app.patching import circuit_builder, manual_edits, pairs_input, pairs_table
+from app.patching import circuit_builder, manual_edits, pairs_input
+from app.work.stored_pairs import StoredPairs
 from workbench.core import Head
+from workbench.inputs.rows import Pair
 
 ABLATE_HELP = (
     "Puts the head into the set of heads that are edited, sets it to zero at every position, and shows the next token "
@@ -40,13 +42,14 @@ def ablate(head: Head, task_prompt: str = "") -> None:
     _open(values)
 
 
-def patch_pair(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Open the page with pairs of a pair file, the set patched from clean into corrupt, as the default sweep does.
+def patch_pair(pair: Pair) -> None:
+    """Open the page with a pair, the set patched from clean into corrupt, as the default sweep does.
 
     Raises:
-        BadInput: they are too large.
+        BadInput: it is too large.
     """
-    pairs_input.open_pairs(pairs_table.save_rows(rows))
+    row = {"clean": pair.clean, "corrupt": pair.corrupt, "answer": list(pair.answer), "wrong": list(pair.wrong)}
+    pairs_input.open_pairs(StoredPairs((row,), ("",), edited=True))
     values = {pairs_input.SOURCE: pairs_input.OWN, manual_edits.ON: "1", manual_edits.KIND: "patch"}
     _open(values | {manual_edits.RUN: manual_edits.CORRUPT})
 
