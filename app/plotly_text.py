@@ -33,6 +33,13 @@ def wrap(text: str, columns: int = MAX_COLUMNS) -> str:
     return "<br>".join(map(escape_html, lines))
 
 
+def escape_title(figure: Figure) -> Figure:
+    """The figure, whose title and subtitle are shown as they are: a name in them may be a file's."""
+    layout: Any = figure.layout
+    title, subtitle = (escape_html(text or "") for text in (layout.title.text, layout.title.subtitle.text))
+    return figure.update_layout(title={"text": title, "subtitle": {"text": subtitle}})
+
+
 def fit_title(figure: Figure) -> str:
     """Break a figure's title and subtitle into lines that fit on a phone, and make room for them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import streamlit as st
@@ -10,6 +11,7 @@ import streamlit as st
 from app import models, url_widgets
 from app.work.prompts import load_prompts
 from workbench.inputs.paired import PairedInputs
+from workbench.inputs.rows import PairNotice
 from workbench.patching.resolve import resolve_inputs
 from workbench.registry import TASKS
 
@@ -36,4 +38,6 @@ def tokenize(model_name: str, prompts: dict[str, Any]) -> PairedInputs:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the prompts …")
 def _tokenize(model_name: str, prompts: str) -> PairedInputs:
-    return resolve_inputs(load_prompts(json.loads(prompts)), models.load(model_name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PairNotice)  # the page says it
+        return resolve_inputs(load_prompts(json.loads(prompts)), models.load(model_name))

@@ -6,8 +6,9 @@ A URL names an upload by its hash; nothing that a page receives is ever used as 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from workbench.cache.folder import user_folder
 from workbench.errors import BadInput
@@ -19,12 +20,28 @@ MAX_IN_URL = 2_000
 MAX_CHARACTERS = 20_000
 #: Bytes of one upload at most.
 MAX_BYTES = 8 * 1024 * 1024
+#: Characters of an uploaded file's name that are shown.
+MAX_NAME = 60
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def folder() -> Path:
     """Where uploads are stored."""
     return user_folder() / "explorer" / "inputs"
+
+
+def file_name(name: str) -> str:
+    """The name of an uploaded file as it is shown and stored: text without folders and control characters, a long one
+    cut in the middle, so that its ending stays. It is never used as a path."""
+    text = "".join(c for c in PureWindowsPath(name).name if c.isprintable()).strip() or "file"
+    if len(text) <= MAX_NAME:
+        return text
+    return f"{text[: MAX_NAME - 20]}…{text[-19:]}"
+
+
+def reason(error: object, file: str) -> str:
+    """Why a file was refused, in a line that begins with its name."""
+    return str(error) if str(error).startswith(file) else f"{file}: {error}"
 
 
 def save(data: bytes) -> str:
@@ -41,6 +58,28 @@ def save(data: bytes) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
     return name
+
+
+def save_file(data: bytes, name: str) -> str:
+    """Store an uploaded file with its own name, so that a URL cannot give the name to another; their hash.
+
+    Raises:
+        BadInput: it is too large.
+    """
+    return save(json.dumps({"file": file_name(name)}).encode() + b"\n" + data)
+
+
+def load_file(name: str) -> tuple[str, bytes]:
+    """The own name and the content of the file of that hash.
+
+    Raises:
+        BadInput: as `load`, or what has that hash is no file.
+    """
+    header, _, data = load(name).partition(b"\n")
+    try:
+        return file_name(json.loads(header)["file"]), data
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BadInput("The URL refers to an upload that is no file. Copy the whole URL.") from None
 
 
 def load(name: str) -> bytes:

@@ -19,6 +19,7 @@ from .inputs.pairs import Task as Task
 from .inputs.pairs import pairs as pairs
 from .inputs.pairs import read_pairs as read_pairs
 from .inputs.pairs import task as task
+from .inputs.problems import check_pairs as check_pairs
 from .models import load as load
 from .models.anatomy import Anatomy as Anatomy
 from .models.hooked import HookedModel as HookedModel

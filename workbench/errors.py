@@ -58,7 +58,16 @@ class UnknownName(UsageError):
 
 
 class BadInput(WorkbenchError):
-    """Input from outside that is malformed or cannot be trusted (exit code 3)."""
+    """Input from outside that is malformed or cannot be trusted (exit code 3).
+
+    Args:
+        message: one line.
+        column: the field of a pair that is at fault, where it is one.
+    """
+
+    def __init__(self, message: str = "", *, column: str = "") -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class UntrustedModel(BadInput):

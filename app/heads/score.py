@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from workbench.head_scores.in_forward import without_pattern_scores
 
 from app.heads.prompt_record import PromptRecord
 from app.heads.record_scores import ATTRIBUTION
@@ -18,6 +17,7 @@ from workbench.head_scores.absent import NOT_FINITE, why_heads_have_none, why_no
 from workbench.head_scores.ranking import ranked
 from workbench.head_scores.result import UNITS
 from workbench.io.tables import number
+from workbench.models.in_forward import without_pattern_scores
 from workbench.patching.attention_at import uniform_weight
 from workbench.plotting.position_attention import AttentionBetween
 

@@ -12,7 +12,7 @@ from app import sidebar, url_widgets
 from app.circuits import from_run, matrices, published_circuits, saved_circuit, selection
 from app.circuits.figure import CircuitFigure
 from app.circuits.run_tables import has_effects, heads_of, read_columns, summary_lines
-from app.circuits.saved_circuit import OPENED, RUN
+from app.circuits.saved_circuit import OPENED, RUN, OpenedCircuit
 from app.downloadable import PLOTLY_CONFIG, download_buttons
 from app.messages import escape_markdown, show_errors
 from app.page import Page
@@ -56,7 +56,7 @@ def render() -> None:
         name = url_widgets.select("Run", names, RUN, format_func=lambda key: _label(key, runs, opened))
     with show_errors():
         if name == OPENED and opened is not None:
-            _saved(opened)
+            _saved(opened.circuit)
         else:
             _run(runs[name])
 
@@ -78,9 +78,9 @@ def _runs() -> dict[str, Run]:
     return runs
 
 
-def _label(name: str, runs: dict[str, Run], opened: Circuit | None) -> str:
+def _label(name: str, runs: dict[str, Run], opened: OpenedCircuit | None) -> str:
     if name not in runs and opened is not None:
-        return f"the opened file: {opened.name} · {opened.model}"
+        return f"file {opened.file}: {opened.circuit.name} · {opened.circuit.model}"
     facts = runs[name].facts
     model = facts.get("model")
     return " · ".join(map(str, (facts.get("finding"), model.get("name") if isinstance(model, dict) else model, name)))

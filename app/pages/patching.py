@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 import torch
 
 import workbench as wb
-from app import models, part, sidebar, task_inputs
+from app import models, part, sidebar
 from app.heads.selection import open_head
 from app.messages import show_errors
 from app.page import Page
@@ -20,7 +19,6 @@ from app.patching.requested import do_request
 from app.patching.sweep_controls import sweep_result, sweep_widgets
 from app.patching.view import PARTS, PatchingView
 from workbench.core import Edit, Head
-from workbench.inputs.paired import PairedInputs
 
 HELP = (
     "**Sweep**: one edit for each head (or position, or layer), each measured on every pair. **Manual edits**: all "
@@ -37,11 +35,11 @@ def render() -> None:
     name = sidebar.model_name()
     model = models.load(name)
     head = open_head(name, model)
-    prompts, inputs = _pairs(name)
+    pairs = pairs_widgets(model)
     arguments = sweep_widgets()
     sweep: wb.Sweep | None = None
     with show_errors():
-        sweep = sweep_result(model, name, prompts, arguments)
+        sweep = sweep_result(model, name, pairs, arguments)
     left, right = st.columns([3, 2], gap="medium")
     with right:
         st.subheader("Manual edits", anchor=False)
@@ -50,24 +48,16 @@ def render() -> None:
         effects, forcing = st.container(), st.container()
         edited, edits, description = None, (), ""
         with effects, show_errors():
-            edited = manual_edits.prompt_widget(model, inputs, prompts)
+            edited = manual_edits.prompt_widget(model, name, pairs.prompts)
         if edited is not None:
             edits, description = _edits(model, head, list(heads), edited, effects, forcing)
-    view = PatchingView(name, model, head, prompts, arguments, sweep, heads, edited, edits, description)
+    view = PatchingView(name, model, head, pairs, arguments, sweep, heads, edited, edits, description)
     some = part.parts(PARTS, model.modality)
     with left:
         part.render(some, part.LEFT, view)
     with effects:
         part.render(some, part.RIGHT, view)
     part.render(some, part.BELOW, view)
-
-
-def _pairs(model_name: str) -> tuple[Mapping[str, Any] | None, PairedInputs | None]:
-    """The pairs as `load_prompts` takes them, and in the model's tokens; None where they cannot be used."""
-    with show_errors():
-        prompts = pairs_widgets()
-        return prompts, task_inputs.tokenize(model_name, prompts)
-    return None, None
 
 
 def _edits(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
-from app import sidebar, url_state
+from app import sidebar, upload_store, url_state
 from app.circuits import saved_circuit
 from app.messages import escape_markdown, show_error, show_errors
 from circuits.stage_names import role_words
@@ -24,10 +25,21 @@ SET = "set"
 NO_ROLE = "no role"
 ROLES = (NO_ROLE, *role_words())
 _HEADS, _SELECTED, _ROLE, _UPLOAD = "head-set", "heads-picked", "head-role", "circuit-file"
-_ERROR, _NOTE = "circuit-error", "circuit-note"
+_LOADED = "circuit-loaded"
 _ENTRY = re.compile(r"(\d{1,4}\.\d{1,4})(?::([^,:]{1,80}))?")
 
 Roles = dict[Head, str]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of an uploaded circuit: its file, the heads that came into the set, what was left out, or why it was
+    refused."""
+
+    file: str
+    heads: Roles = field(default_factory=dict)
+    note: str = ""
+    error: str = ""
 
 
 def current_heads(model: Any) -> Roles:
@@ -104,11 +116,23 @@ def circuit_widgets(model: Any, head: Head, model_name: str, task: str) -> None:
         st.download_button(
             "Save the circuit (JSON)", data, "circuit.json", "application/json", key="save-circuit", on_click="ignore"
         )
-    st.file_uploader("Load a circuit (JSON)", ["json"], key=_UPLOAD, on_change=_load_upload, args=(model,))
-    if error := st.session_state.pop(_ERROR, None):
-        show_error(error)
-    if note := st.session_state.pop(_NOTE, None):
-        st.warning(escape_markdown(note), icon=":material/info:")
+    st.file_uploader("Load a circuit (JSON)", key=_UPLOAD, on_change=_load_upload, args=(model,))
+    if st.session_state.get(_UPLOAD) is not None:
+        _show_loaded(heads)
+
+
+def _show_loaded(heads: Roles) -> None:
+    """What became of the file that stands in the uploader."""
+    loaded: Loaded | None = st.session_state.get(_LOADED)
+    if loaded is None:
+        return
+    if loaded.error:
+        show_error(f"{loaded.error} The set is as it was.")
+        return
+    if loaded.note:
+        st.warning(escape_markdown(f"{loaded.file}: {loaded.note}"), icon=":material/info:")
+    changed = "" if loaded.heads == heads else " and has been changed since"
+    st.caption(escape_markdown(f"The set was loaded from {loaded.file}{changed}."))
 
 
 def to_circuit(heads: Mapping[Head, str], model_name: str, task: str) -> Circuit:
@@ -148,21 +172,23 @@ def _load_upload(model: Any) -> None:
     upload = st.session_state[_UPLOAD]
     if upload is None:
         return
+    file = upload_store.file_name(upload.name)
     try:
-        circuit = saved_circuit.parse_circuit(upload.getvalue(), upload.name)
+        circuit = saved_circuit.parse_circuit(upload.getvalue(), file)
     except WorkbenchError as error:
-        st.session_state[_ERROR] = str(error)
+        st.session_state[_LOADED] = Loaded(file, error=upload_store.reason(error, file))
         return
     heads = {head: " and ".join(role for other, role in circuit.heads if other == head) for head in circuit.head_set}
     missing = _missing(model, heads)
     if not any(_has(model, head) for head in heads):
-        st.session_state[_ERROR] = f"This model has none of this circuit's heads ({missing})."
+        error = f"{file}: this model has none of this circuit's heads ({missing})."
+        st.session_state[_LOADED] = Loaded(file, error=error)
         return
     other_model = circuit.model not in ("", sidebar.model_name())
     notes = [f"This is a circuit of {circuit.model}."] if other_model else []
     notes += [f"This model does not have {missing}. Left out."] if missing else []
-    st.session_state[_NOTE] = " ".join(notes)
     set_heads({head: role for head, role in heads.items() if _has(model, head)})
+    st.session_state[_LOADED] = Loaded(file, dict(st.session_state[_HEADS]), " ".join(notes))
 
 
 def _from_url() -> Roles:

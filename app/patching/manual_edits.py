@@ -17,7 +17,6 @@ from app.downloadable import Chart
 from app.messages import escape_markdown
 from app.patching.forced_rows import ForcedRow
 from workbench.core import Edit, Head
-from workbench.inputs.paired import PairedInputs
 from workbench.models.prompts import chat_ids, unpaired
 from workbench.plotting.attention_view import visible
 
@@ -62,15 +61,16 @@ class EditedPrompt:
         return str(model.tokenizer.decode(list(self.ids)))
 
 
-def prompt_widget(model: Any, inputs: PairedInputs | None, prompts: Mapping[str, Any] | None) -> EditedPrompt:
+def prompt_widget(model: Any, model_name: str, prompts: Mapping[str, Any] | None) -> EditedPrompt:
     """The widgets that select the prompt to edit, and which run of a pair.
 
     Args:
-        inputs, prompts: the pairs in the model's tokens, and as `load_prompts` takes them; None without.
+        prompts: the pairs, as `load_prompts` takes them; None where they cannot be used.
 
     Raises:
         UsageError: the side bar's prompt is empty or too long, or the chat template refuses it.
     """
+    inputs = None if prompts is None else task_inputs.tokenize(model_name, dict(prompts))
     names = [PROMPT] if inputs is None else [PROMPT, *map(str, range(1, len(inputs) + 1))]
 
     def label(name: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from app import open_patching, url_widgets
 from app.open_patching import Ablation, PairsToPatch
-from app.patching import circuit_builder, manual_edits, pairs_input, pairs_table
+from app.patching import circuit_builder, manual_edits, pairs_input
+from app.work.stored_pairs import StoredPairs
+from workbench.inputs.rows import Pair
 
 
 def do_request() -> None:
@@ -23,9 +26,14 @@ def do_request() -> None:
         if request.task_prompt:
             _set({manual_edits.RUN: manual_edits.CLEAN, pairs_input.SOURCE: pairs_input.TASK})
     elif isinstance(request, PairsToPatch):
-        pairs_input.open_pairs(pairs_table.save_rows(pairs_table.to_rows(request.pairs)))
+        rows = tuple(_row(pair) for pair in request.pairs)
+        pairs_input.open_pairs(StoredPairs(rows, ("",) * len(rows), edited=True))
         _set({pairs_input.SOURCE: pairs_input.OWN, manual_edits.ON: "1"})
         _set({manual_edits.KIND: "patch", manual_edits.RUN: manual_edits.CORRUPT})
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    return {"clean": pair.clean, "corrupt": pair.corrupt, "answer": list(pair.answer), "wrong": list(pair.wrong)}
 
 
 def _set(values: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ def python_script(
     """A script that runs the sweep and the edits, and prints both.
 
     Args:
-        prompts: as `load_prompts` takes them; without them there is no sweep.
+        prompts: as `load_prompts` takes them; None where there is nothing to sweep.
         arguments: of the sweep.
         edited: the prompt that is edited.
         text: the side bar's prompt, where that is edited.
@@ -49,11 +49,14 @@ def _model(name: str) -> list[str]:
 def _prompts(prompts: Mapping[str, Any]) -> str:
     if "task" in prompts:
         return f"prompts = wb.task({prompts['task']!r}, n={prompts['n']}, seed={prompts['seed']})"
-    pairs = load_prompts(prompts).items
+    own = load_prompts(prompts)
+    pairs = own.items
     required, optional = ("clean", "corrupt", "answer", "wrong"), ("options", "positions")
     values = {name: [_literal(getattr(pair, name)) for pair in pairs] for name in (*required, *optional)}
     used = {name: column for name, column in values.items() if name in required or any(column)}
-    return "\n".join(["prompts = wb.pairs(", *(f"    {name}={column!r}," for name, column in used.items()), ")"])
+    return "\n".join(
+        ["prompts = wb.pairs(", *(f"    {k}={x!r}," for k, x in used.items()), f"    name={own.name!r},", ")"]
+    )
 
 
 def _literal(value: Any) -> Any:

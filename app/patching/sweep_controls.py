@@ -9,6 +9,8 @@ import streamlit as st
 
 import workbench as wb
 from app import url_widgets
+from app.messages import escape_markdown
+from app.patching.pairs_input import PairsState
 from app.swapped_names import job_model
 from app.work import sweep_results
 from app.work.background import Background
@@ -31,7 +33,6 @@ EDITS = {
 PATTERN_EDITS = {"identity": {"edit": "identity", "u": 1.0}}
 #: Where an edit is made: the run that is the base.
 BASES = {"patch, denoise": "patch the corrupt run (denoise)", "patch, noise": "patch the clean run (noise)"}
-RUN_IT = "Run the sweep"
 BUTTON: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:"}
 
 
@@ -72,18 +73,18 @@ def sweep_widgets() -> dict[str, Any]:
     return {"site": site, "by": axes if len(axes) > 1 else axes[0], **edits[edit], "metric": metric}
 
 
-def sweep_result(
-    model: Any, model_name: str, prompts: Mapping[str, Any] | None, arguments: Mapping[str, Any]
-) -> wb.Sweep | None:
-    """The sweep, where it is computed; else its button, or its progress. Without prompts the button is disabled."""
+def sweep_result(model: Any, model_name: str, pairs: PairsState, arguments: Mapping[str, Any]) -> wb.Sweep | None:
+    """The sweep, where it is computed; else its button, or its progress. Pairs that cannot be used are not swept: the
+    button says why."""
+    label, prompts = "Run the sweep", pairs.prompts
     if prompts is None:
-        st.button(RUN_IT, disabled=True, key="no-sweep", help="These pairs cannot be used.", **BUTTON)
+        st.button(label, key=f"start-{SWEEPS}", disabled=True, help=escape_markdown(pairs.blocked), **BUTTON)
         return None
     key = result_key(SWEEPS, model_name, model, prompts, arguments)
-    source = f"{prompts['task']}, n = {prompts['n']}" if "task" in prompts else "own pairs"
+    source = f"{prompts['task']}, n = {prompts['n']}" if "task" in prompts else pairs.name
     request: dict[str, Any] = {**job_model(model_name), "prompts": prompts, "arguments": arguments}
     request["label"] = f"sweep of {arguments['site']} on {source}"
-    sweep = Background(SWEEPS, key, request, sweep_results.load_sweep, RUN_IT, BUTTON).result()
+    sweep = Background(SWEEPS, key, request, sweep_results.load_sweep, label, BUTTON).result()
     if sweep is not None:
         st.session_state.setdefault(sweep_results.NEWEST, {})[model_name] = key
     return sweep

@@ -16,6 +16,7 @@ import workbench as wb
 from app import url_widgets
 from app.components.head_grid import head_grid
 from app.downloadable import DPI, PLOTLY_CONFIG, download_buttons
+from app.plotly_text import escape_title
 from app.work.sweep_results import by_head
 from workbench import statistics
 from workbench.core import Head
@@ -59,7 +60,7 @@ def show_sweep(
     if {"head", "kv_head"} & set(sweep.axes):
         _grid(sweep, quantity, labels, selected, marked, on_pick, group)
     else:
-        st.plotly_chart(sweep.figure(), key="sweep-figure", config=PLOTLY_CONFIG)
+        st.plotly_chart(escape_title(sweep.figure()), key="sweep-figure", config=PLOTLY_CONFIG)
     st.caption(labels.note)
     if sweep.effect_note:
         st.caption(sweep.effect_note)

@@ -9,6 +9,7 @@ from typing import Any
 from app.part import Part
 from app.patching.circuit_builder import Roles
 from app.patching.manual_edits import EditedPrompt
+from app.patching.pairs_input import PairsState
 from workbench.core import Edit, Head
 from workbench.registry import Registry
 from workbench.results.sweep import Sweep
@@ -24,7 +25,7 @@ class PatchingView:
     Attributes:
         model_name: the model's name in the explorer.
         head: the open head.
-        prompts: the pairs, as `load_prompts` takes them; None where they cannot be used.
+        pairs: what is swept, or why it cannot be.
         arguments: of the sweep.
         sweep: None until it is computed.
         heads: of the set, each with its role.
@@ -36,7 +37,7 @@ class PatchingView:
     model_name: str
     model: Any
     head: Head
-    prompts: Mapping[str, Any] | None
+    pairs: PairsState
     arguments: Mapping[str, Any]
     sweep: Sweep | None
     heads: Roles

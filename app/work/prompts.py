@@ -1,20 +1,17 @@
-"""Prompts as a page and a job name them, in plain data: a task's, or the pairs of an uploaded file."""
+"""Prompts as a page and a job name them, in plain data: a task's, or pairs of the user's own by their hash."""
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from app import upload_store
+from app.work.stored_pairs import load_stored
 from workbench.errors import BadInput
 
 
 def load_prompts(source: Mapping[str, Any]) -> Any:
-    """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of an upload}``.
+    """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of stored pairs}``.
 
     Raises:
         BadInput, UnknownName: there are none such.
@@ -22,17 +19,5 @@ def load_prompts(source: Mapping[str, Any]) -> Any:
     if "task" in source:
         return wb.task(str(source["task"]), n=int(source["n"]), seed=int(source["seed"]))
     if "pairs" in source:
-        return read_pairs(upload_store.load(str(source["pairs"])), "pairs.jsonl")
+        return load_stored(str(source["pairs"])).pairs()
     raise BadInput(f"prompts={dict(source)!r}: expected a task or pairs. Select one.")
-
-
-def read_pairs(data: bytes, name: str) -> Any:
-    """Pairs from the bytes of a file of that name, as `workbench.read_pairs` reads them.
-
-    Raises:
-        BadInput, UsageError: as that does.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (re.sub(r"[^\w.-]", "_", name)[-80:] or "pairs")
-        path.write_bytes(data)
-        return wb.read_pairs(path)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from workbench.core import Head
 from workbench.head_scores import through_modules, weights
-from workbench.head_scores.in_forward import without_pattern_scores
 from workbench.head_scores.on_prompt import counted_positions
 from workbench.head_scores.on_task import has_stream
 from workbench.head_scores.patterns import PATTERN_SCORES
 from workbench.inputs.paired import PairedInputs
+from workbench.models.in_forward import without_pattern_scores
 
 COMPOSITIONS = tuple(f"{kind}_composition" for kind in weights.KINDS)
 #: Scores of weights alone.

@@ -8,11 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput, UsageError
+from workbench.inputs.rows import COLUMNS, REQUIRED, check_fields
 from workbench.io.files import read_at_most
 
 #: Bytes that a file and a line of it may have.
@@ -20,16 +22,15 @@ MOST_FILE, MOST_LINE = 100_000_000, 1_000_000
 
 Row = tuple[str, Mapping[str, Any]]
 
+#: Names of a CSV's first column that holds pandas' index.
+_INDEX = ("", "Unnamed: 0")
+_BETWEEN_ENTRIES = re.compile(r"[\s,]*")
+
 
 def read_rows(path: Path) -> list[Row]:
-    """``(where, fields)`` of every row; `where` is such as ``"my.jsonl line 3"``."""
-    readers: dict[str, Callable[[str, str], list[Row]]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
-    if path.suffix.lower() not in readers:
-        raise UsageError(f"path={str(path)!r}: expected a file that ends in {', '.join(readers)}.")
-    return readers[path.suffix.lower()](_read(path), path.name)
-
-
-def _read(path: Path) -> str:
+    """`parse_rows` of a file."""
+    if path.suffix.lower() not in _PARSERS:
+        raise UsageError(f"path={str(path)!r}: expected a file that ends in {', '.join(_PARSERS)}.")
     try:
         with path.open("rb") as file:
             data = read_at_most(file, MOST_FILE + 1)
@@ -37,12 +38,33 @@ def _read(path: Path) -> str:
         raise BadInput(f"{path}: no such file. Check the path; it is taken from {Path.cwd()}.") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}). Give a readable file.") from None
+    return parse_rows(data, path.name)
+
+
+def parse_rows(data: bytes, name: str) -> list[Row]:
+    """``(where, fields)`` of every row of a file of that name; `where` is such as ``"my.jsonl line 3"``, the line on
+    which the row begins.
+
+    Raises:
+        UsageError: another kind of file.
+        BadInput: the file is too large, no UTF-8, without pairs, or cannot be read as what its name says.
+    """
+    ending = Path(name).suffix.lower()
+    if ending not in _PARSERS:
+        raise UsageError(f"{name}: expected a file that ends in {', '.join(_PARSERS)}.")
+    rows = _PARSERS[ending](_decode(data, name, ending), name)
+    if not rows:
+        raise BadInput(f"{name}: no pairs in it. Give at least one, with the fields {', '.join(REQUIRED)}.")
+    return rows
+
+
+def _decode(data: bytes, name: str, ending: str) -> str:
     if len(data) > MOST_FILE:
-        raise BadInput(f"{path.name}: more than {MOST_FILE // 10**6} MB. Split the file.")
+        raise BadInput(f"{name}: more than {MOST_FILE // 10**6} MB. Split the file.")
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
-        where = f"{path.name} line {number}"
-        if len(line) > MOST_LINE and path.suffix.lower() != ".json":  # a JSON list may be one line
+        where = f"{name} line {number}"
+        if len(line) > MOST_LINE and ending != ".json":  # a JSON list may be one line
             raise BadInput(f"{where}: {len(line):,} bytes, and a line may have {MOST_LINE:,}. Shorten the prompts.")
         try:
             line.decode()
@@ -64,7 +86,20 @@ def _json(text: str, name: str) -> list[Row]:
     entries = _parse(text, name)
     if not isinstance(entries, list):
         raise BadInput(f"{name}: expected a list of objects, found {type(entries).__name__}. Write [{{…}}, {{…}}].")
-    return [(f"{name} entry {i}", _object(entry, f"{name} entry {i}")) for i, entry in enumerate(entries, start=1)]
+    where = [f"{name} entry {i} (line {line})" for i, line in enumerate(_lines_of_entries(text), start=1)]
+    return [(place, _object(entry, place)) for place, entry in zip(where, entries, strict=True)]
+
+
+def _lines_of_entries(text: str) -> list[int]:
+    """The line on which each entry of a valid JSON list begins."""
+    decoder, lines, line, at = json.JSONDecoder(), [], 1, 0
+    start = _BETWEEN_ENTRIES.match(text, text.index("[") + 1)
+    while start is not None and text[start.end()] != "]":
+        line, at = line + text.count("\n", at, start.end()), start.end()
+        lines.append(line)
+        _, end = decoder.raw_decode(text, at)
+        start = _BETWEEN_ENTRIES.match(text, end)
+    return lines
 
 
 def _csv(text: str, name: str) -> list[Row]:
@@ -82,7 +117,7 @@ def _csv(text: str, name: str) -> list[Row]:
                 continue
             if not header:
                 header = [cell.strip() for cell in cells]
-                _once([(column, "") for column in header], where)
+                _check_header(header, where)
                 continue
             if len(cells) != len(header):
                 raise BadInput(
@@ -91,8 +126,21 @@ def _csv(text: str, name: str) -> list[Row]:
                 )
             rows.append((where, {key: _cell(key, cell, where) for key, cell in zip(header, cells, strict=True)}))
     except csv.Error as error:
-        raise BadInput(f"{name} line {reader.line_num}: not valid CSV ({error}).") from None
+        raise BadInput(
+            f"{name} line {start}: not valid CSV in the row that begins here ({error}). Close every quote, and double "
+            "those inside a cell."
+        ) from None
     return _without_index(rows, header, name)
+
+
+def _check_header(header: list[str], where: str) -> None:
+    """Refuse a first row that is no header, and one with other columns than those of a pair."""
+    names = header[1:] if header[0] in _INDEX else header
+    if not set(names) & set(COLUMNS):
+        expected = f"a header with the columns {', '.join(REQUIRED)}"
+        raise BadInput(f"{where}: expected {expected}, found {header!r:.60}. Write the header as the first line.")
+    _once([(column, "") for column in header], where)
+    check_fields(names, where)
 
 
 def _separator(header: str) -> str:
@@ -108,7 +156,7 @@ def _spaced(header: str) -> bool:
 
 def _without_index(rows: list[Row], header: list[str], name: str) -> list[Row]:
     """The rows without a first column of numbers that has no name, as pandas saves its index."""
-    if not header or header[0] not in ("", "Unnamed: 0"):
+    if not header or header[0] not in _INDEX:
         return rows
     if not all(str(row[header[0]]).isdecimal() for _, row in rows):
         raise BadInput(f"{name} line 1: the first column has no name. Name it, or leave it out.")
@@ -148,3 +196,6 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
         kind = type(value).__name__
         raise BadInput(f'{where}: expected an object, found {kind}. Write {{"clean": …, "corrupt": …, …}}.')
     return value
+
+
+_PARSERS: dict[str, Callable[[str, str], list[Row]]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}

@@ -31,7 +31,7 @@ class PairedInputs:
     """Clean and corrupt inputs with their answers; entry i of every field belongs to example i.
 
     Attributes:
-        name: the task's name, or "pairs".
+        name: the task's name; of pairs, that of their file, or "pairs".
         clean, corrupt: ``[pos, ...]`` of each example (ids ``[pos]`` of tokens, patches ``[pos, pixel]`` of an image),
             of equal shapes within an example.
         answer, wrong: ids of the right and the wrong answers, tokens or classes (several are averaged in logits,
@@ -42,6 +42,7 @@ class PairedInputs:
         dropped: how many sampled prompts the tokeniser's filter refused.
         bos: the beginning-of-sequence token in every prompt, or None.
         seed: the seed of the draw, None for pairs of the user's own.
+        where: the place that each example comes from (``"my.csv line 3"``), for messages; left out, they are numbered.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -64,6 +65,7 @@ class PairedInputs:
     bos: str | None = None
     seed: int | None = None
     meta: Mapping[str, object] = field(default_factory=dict)
+    where: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         arguments.text("name", self.name)
@@ -79,7 +81,7 @@ class PairedInputs:
             if isinstance(entries := getattr(self, name), tuple) and not entries:
                 object.__setattr__(self, name, tuple(nothing for _ in self.clean))
         names = ["corrupt", "answer", "wrong", "options", "positions"]
-        for name in names if isinstance(self.texts, tuple) and not self.texts else [*names, "texts"]:
+        for name in [*names, *(name for name in ("texts", "where") if getattr(self, name) != ())]:
             entries = arguments.sequence(name, getattr(self, name), "one entry for each example")
             if len(entries) != len(self.clean):
                 why = f"clean has {len(self.clean)}"
@@ -97,6 +99,8 @@ class PairedInputs:
                 arguments.index(f"positions[{i}][{place!r}]", index, len(ids), "position")
         if not all(isinstance(text, str) for both in self.texts for text in _entries(both)):
             raise arguments.refusal("texts", self.texts, "the clean and the corrupt text of each example")
+        if not all(isinstance(place, str) for place in self.where):
+            raise arguments.refusal("where", self.where, "where each example comes from, as strings")
         arguments.whole_number("dropped", self.dropped, at_least=0)
         if self.bos is not None:
             arguments.text("bos", self.bos, empty=True)
@@ -118,8 +122,15 @@ class PairedInputs:
             name: tuple(getattr(self, name)[i] for i in examples)
             for name in ("clean", "corrupt", "answer", "wrong", "options", "positions")
         }
-        texts = tuple(self.texts[i] for i in examples) if self.texts else ()
-        return replace(self, **chosen, texts=texts)
+        optional = {
+            name: tuple(getattr(self, name)[i] for i in examples) if getattr(self, name) else ()
+            for name in ("texts", "where")
+        }
+        return replace(self, **chosen, **optional)
+
+    def place(self, example: int) -> str:
+        """What messages call an example: where it comes from, or ``"input 3"``."""
+        return self.where[example] if self.where else f"input {example + 1}"
 
     def swapped(self) -> PairedInputs:
         """The same pairs with their clean and corrupt runs exchanged."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import arguments
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.inputs.files import read_rows
-from workbench.inputs.rows import COLUMNS, Pair, PairNotice, pair_from_row
+from workbench.inputs.rows import Pair, PairNotice, pair_from_row
 from workbench.registry import TASKS
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ class Pairs:
     """The user's own pairs. `where` says where each came from (``"my.jsonl line 3"``), for error messages.
 
     Attributes:
+        name: what results call them: the name of their file, or "pairs".
         skip: leave out the pairs that do not fit the tokeniser, and count them, as tasks do; False refuses the first.
 
     Examples:
@@ -209,24 +210,28 @@ class Pairs:
         common = set.intersection(*(set(pair.positions) for pair in self.items))
         return (*(name for name in self.items[0].positions if name in common), "end")
 
-    def _encoded_pairs(self, tokenizer: Any, max_length: int | None) -> tuple[list[Pair], list[Encoded], list[str]]:
-        """The pairs that fit the tokeniser, their ids, and why the others do not."""
+    def _encoded_pairs(
+        self, tokenizer: Any, max_length: int | None
+    ) -> tuple[list[Pair], list[Encoded], list[str], list[str]]:
+        """The pairs that fit the tokeniser, their ids, where they come from, and why the others do not fit."""
         from workbench.inputs.tokenising import encode
 
         selected: list[Pair] = []
         encoded: list[Encoded] = []
+        places: list[str] = []
         problems: list[str] = []
         for pair, where in zip(self.items, self.where, strict=True):
             try:
                 encoded.append(encode(pair, tokenizer, max_length))
                 selected.append(pair)
+                places.append(where)
             except BadInput as error:
                 problems.append(f"{where}: {error}")
                 if not self.skip:
-                    raise BadInput(problems[0]) from None
+                    raise BadInput(problems[0], column=error.column) from None
         if not selected:
             raise BadInput(f"{self.name}: this tokeniser can ask none of the {len(self)} pairs. {problems[0]}")
-        return selected, encoded, problems
+        return selected, encoded, places, problems
 
     def examples(self, tokenizer: Any = None) -> tuple[Pair, ...]:
         """The pairs as text: those that `inputs` keeps for a tokeniser, or all of them without one."""
@@ -247,7 +252,7 @@ class Pairs:
 
         check_tokenizer(tokenizer)
         max_length = arguments.whole_number("max_length", max_length, at_least=1, optional=True)
-        selected, encoded, problems = self._encoded_pairs(tokenizer, max_length)
+        selected, encoded, places, problems = self._encoded_pairs(tokenizer, max_length)
         if problems:
             warnings.warn(
                 f"{self.name}: {len(problems)} of {len(self)} pairs are left out. The first: {problems[0]}",
@@ -262,7 +267,7 @@ class Pairs:
                 PairNotice,
                 stacklevel=2,
             )
-        return gather(self.name, selected, encoded, tokenizer, dropped=len(problems))
+        return gather(self.name, selected, encoded, tokenizer, dropped=len(problems), where=places)
 
     def dataset(self, tokenizer: Any = None) -> Dataset:
         """`examples` as a `datasets.Dataset`; with a tokeniser they are checked against it first."""
@@ -310,6 +315,7 @@ def pairs(
     positions: Sequence[Mapping[str, Any]] | None = None,
     *,
     skip: bool = False,
+    name: str = "pairs",
 ) -> Pairs:
     """Pairs of your own; entry i of every list belongs to pair i.
 
@@ -320,7 +326,8 @@ def pairs(
         positions: a mapping a pair, from a name to ``(start, end)`` characters of the clean text or to a word that
             occurs in it once.
         skip: leave out the pairs that do not fit a model's tokeniser, and count them (``info["dropped"]`` of a result),
-            instead of refusing the first.
+            instead of refusing the first. `check_pairs` lists them all.
+        name: what results and charts call the pairs.
 
     Raises:
         UsageError: lists of unequal lengths.
@@ -333,19 +340,20 @@ def pairs(
     """
     columns: dict[str, Any] = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
     columns |= {name: column for name, column in (("options", options), ("positions", positions)) if column is not None}
-    for name, column in columns.items():
-        columns[name] = entries = arguments.sequence(name, column, "a list with one entry per pair")
-        if name in ("clean", "corrupt") and not all(isinstance(entry, str) for entry in entries):
-            raise arguments.refusal(name, column, "a list of texts")
-        if name == "options" and entries and all(isinstance(entry, str) for entry in entries):
-            columns[name] = [list(entries)] * len(columns["clean"])
+    for key, column in columns.items():
+        columns[key] = entries = arguments.sequence(key, column, "a list with one entry per pair")
+        if key in ("clean", "corrupt") and not all(isinstance(entry, str) for entry in entries):
+            raise arguments.refusal(key, column, "a list of texts")
+        if key == "options" and entries and all(isinstance(entry, str) for entry in entries):
+            columns[key] = [list(entries)] * len(columns["clean"])
         elif not entries or len(entries) != len(columns["clean"]):
             size = max(1, len(columns["clean"]))
-            why = f"clean has {len(columns['clean'])}" if name != "clean" else ""
-            expected = f"{size} {'entries' if size > 1 else 'entry'} or more" if name == "clean" else f"{size} entries"
-            raise arguments.refusal(name, column, expected, "Give one entry per pair in each list.", because=why)
+            why = f"clean has {len(columns['clean'])}" if key != "clean" else ""
+            expected = f"{size} {'entries' if size > 1 else 'entry'} or more" if key == "clean" else f"{size} entries"
+            raise arguments.refusal(key, column, expected, "Give one entry per pair in each list.", because=why)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return _pairs_from_rows([(f"pair {i}", row) for i, row in enumerate(rows, start=1)], "pairs", skip)
+    name = arguments.text("name", name)
+    return _pairs_from_rows([(f"pair {i}", row) for i, row in enumerate(rows, start=1)], name, skip)
 
 
 def read_pairs(path: str | Path, *, skip: bool = False) -> Pairs:
@@ -353,11 +361,12 @@ def read_pairs(path: str | Path, *, skip: bool = False) -> Pairs:
 
     The fields are those of `pairs`: clean, corrupt, answer, wrong, and optionally options and positions. The columns of
     a CSV are separated by commas, semicolons or tabs, several answers in a cell by ``|``; it has no positions. All
-    lines are checked before any work. `skip` is that of `pairs`.
+    lines are checked before any work. The pairs bear the file's name. `skip` is that of `pairs`.
 
     Raises:
         UsageError: another kind of file.
-        BadInput: a file that cannot be read, or an invalid line: its number, the problem and what to do.
+        BadInput: a file that cannot be read, or an invalid line: its number, the problem and what to do. `check_pairs`
+            lists all invalid lines.
 
     Examples:
         >>> from pathlib import Path
@@ -371,10 +380,8 @@ def read_pairs(path: str | Path, *, skip: bool = False) -> Pairs:
 
 
 def _pairs_from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], source: str, skip: bool) -> Pairs:
-    if not rows:
-        raise BadInput(f"{source}: no pairs in it. Give at least one, with the fields {', '.join(COLUMNS[:4])}.")
     made = tuple(pair_from_row(row, where) for where, row in rows)
-    return Pairs(made, tuple(where for where, _ in rows), skip=arguments.flag("skip", skip))
+    return Pairs(made, tuple(where for where, _ in rows), source, skip=arguments.flag("skip", skip))
 
 
 def check_tokenizer(tokenizer: Any) -> Any:

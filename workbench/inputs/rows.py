@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,10 @@ from workbench.errors import BadInput
 
 #: The fields of a pair; the first four are required.
 COLUMNS = ("clean", "corrupt", "answer", "wrong", "options", "positions")
-_REQUIRED = COLUMNS[:4]
+REQUIRED = COLUMNS[:4]
 
 Span = tuple[int, int]
+_SPANS = "positions"
 
 
 @dataclass(frozen=True)
@@ -67,34 +68,44 @@ class PairNotice(UserWarning):
     """A valid pair that is probably a mistake."""
 
 
-def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
-    """A checked `Pair` from named values; raises `BadInput` that starts with `where`."""
+def check_fields(names: Iterable[str], where: str) -> None:
+    """Refuse fields that are not those of a pair, and too few of them.
 
-    def bad(problem: str, do: str) -> BadInput:
-        return BadInput(f"{where}: {problem}. {do}")
-
-    for name in row:
+    Raises:
+        BadInput: either; it starts with `where`.
+    """
+    names = list(names)
+    for name in names:
         if name not in COLUMNS:
             near = difflib.get_close_matches(str(name), COLUMNS, n=1)
             do = f"Did you mean {near[0]!r}?" if near else f"The fields are {', '.join(COLUMNS)}."
-            raise bad(f"unknown field {name!r}", do)
-    for name in _REQUIRED:
-        if name not in row:
-            present = ", ".join(row) or "none"
-            raise bad(f"the field {name!r} is missing (found: {present})", f"A pair needs {', '.join(_REQUIRED)}.")
+            raise BadInput(f"{where}: unknown field {name!r}. {do}", column=str(name))
+    for name in REQUIRED:
+        if name not in names:
+            present = ", ".join(names) or "none"
+            do = f"A pair needs {', '.join(REQUIRED)}."
+            raise BadInput(f"{where}: the field {name!r} is missing (found: {present}). {do}", column=name)
+
+
+def pair_from_row(row: Mapping[str, Any], where: str) -> Pair:
+    """A checked `Pair` from named values; raises `BadInput` that starts with `where`."""
+
+    def bad(problem: str, do: str, column: str) -> BadInput:
+        return BadInput(f"{where}: {problem}. {do}", column=column)
+
+    check_fields(row, where)
     texts = {name: _text(row[name], name, bad) for name in ("clean", "corrupt")}
     if texts["clean"] == texts["corrupt"]:
-        raise bad(
-            "clean and corrupt are the same text", "Write a corrupt prompt that differs: patching moves the difference."
-        )
+        do = "Write a corrupt prompt that differs: patching moves the difference."
+        raise bad("clean and corrupt are the same text", do, "corrupt")
     words = {name: _texts(row[name], name, bad) for name in ("answer", "wrong")}
     if both := set(words["answer"]) & set(words["wrong"]):
-        raise bad(f"{min(both)!r} is both the answer and wrong", "They must differ.")
+        raise bad(f"{min(both)!r} is both the answer and wrong", "They must differ.", "wrong")
     _notice_spaces(texts["clean"], words, where)
     options = _texts(row["options"], "options", bad) if row.get("options") else ()
     if options and (absent := [word for word in (*words["answer"], *words["wrong"]) if word not in options]):
         do = "List all candidates, including the answer and the wrong answer."
-        raise bad(f"{absent[0]!r} is not among the options {list(options)}", do)
+        raise bad(f"{absent[0]!r} is not among the options {list(options)}", do, "options")
     positions = _spans(row.get("positions") or {}, texts["clean"], bad)
     return Pair(texts["clean"], texts["corrupt"], words["answer"], words["wrong"], options, positions)
 
@@ -119,15 +130,14 @@ def _notice_spaces(clean: str, words: Mapping[str, tuple[str, ...]], where: str)
 
 def _text(value: Any, name: str, bad: Any) -> str:
     if not isinstance(value, str):
-        raise bad(f"{name} is {_kind(value)}", "Write it as a string.")
+        raise bad(f"{name} is {_kind(value)}", "Write it as a string.", name)
     if not value:
-        raise bad(f"{name} is empty", "Write some text.")
+        raise bad(f"{name} is empty", "Write some text.", name)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise bad(
-            f"{name} contains half of a character, a lone surrogate ({value!r:.60})", "Write it in valid Unicode."
-        ) from None
+        problem = f"{name} contains half of a character, a lone surrogate ({value!r:.60})"
+        raise bad(problem, "Write it in valid Unicode.", name) from None
     return value
 
 
@@ -135,20 +145,20 @@ def _texts(value: Any, name: str, bad: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (_text(value, name, bad),)
     if not isinstance(value, list | tuple):
-        raise bad(f"{name} is {_kind(value)}", "Write a string, or a list of strings.")
+        raise bad(f"{name} is {_kind(value)}", "Write a string, or a list of strings.", name)
     if not value:
-        raise bad(f"{name} is an empty list", "Write at least one string.")
+        raise bad(f"{name} is an empty list", "Write at least one string.", name)
     words = tuple(_text(entry, name, bad) for entry in value)
     if twice := [word for word in words if words.count(word) > 1]:
-        raise bad(f"{name} lists {twice[0]!r} twice", "List each once.")
+        raise bad(f"{name} lists {twice[0]!r} twice", "List each once.", name)
     return words
 
 
 def _spans(value: Any, clean: str, bad: Any) -> dict[str, Span]:
     if not isinstance(value, Mapping):
-        raise bad(f"positions is {_kind(value)}", "Write an object from name to [start, end] or to a word.")
+        raise bad(f"positions is {_kind(value)}", "Write an object from name to [start, end] or to a word.", _SPANS)
     if "end" in value:
-        raise bad("a position is called 'end'", "That name is the last token's: choose another.")
+        raise bad("a position is called 'end'", "That name is the last token's: choose another.", _SPANS)
     return {str(name): _span(name, place, clean, bad) for name, place in value.items()}
 
 
@@ -156,12 +166,13 @@ def _span(name: str, place: Any, clean: str, bad: Any) -> Span:
     if isinstance(place, str) and place:
         if (count := clean.count(place)) == 1:
             return clean.index(place), clean.index(place) + len(place)
-        raise bad(f"position {name!r}: {place!r} occurs {count} times in clean", "Give [start, end] characters.")
+        problem = f"position {name!r}: {place!r} occurs {count} times in clean"
+        raise bad(problem, "Give [start, end] characters.", _SPANS)
     match place:
         case [int(start), int(stop)] if 0 <= start < stop <= len(clean):
             return start, stop
     do = f"Give [start, end] with 0 <= start < end <= {len(clean)}, the characters of clean, or a word of it."
-    raise bad(f"position {name!r} is {place!r:.60}", do)
+    raise bad(f"position {name!r} is {place!r:.60}", do, _SPANS)
 
 
 def _kind(value: Any) -> str:

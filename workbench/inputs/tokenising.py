@@ -36,18 +36,18 @@ def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded
     Raises:
         BadInput: clean and corrupt of unequal length or of the same tokens, longer than `max_length`, an answer that is
             not one token or that the tokeniser does not know, or a position that falls on another token in the corrupt
-            prompt.
+            prompt; its `column` is the field at fault.
     """
-    clean, corrupt = _ids(tokenizer, pair.clean), _ids(tokenizer, pair.corrupt)
+    clean, corrupt = _ids(tokenizer, pair.clean, "clean"), _ids(tokenizer, pair.corrupt, "corrupt")
     for name, ids in (("clean", clean), ("corrupt", corrupt)):
         if max_length is not None and len(ids) > max_length:
-            raise BadInput(
-                f"{name} has {len(ids):,} tokens, and the model's context length is {max_length:,}. Shorten the prompt."
-            )
+            counts = f"{len(ids):,} tokens, and the model's context length is {max_length:,}"
+            raise BadInput(f"{name} has {counts}. Shorten the prompt.", column=name)
     if len(clean) != len(corrupt):
         raise _unequal(tokenizer, clean, corrupt)
     if clean == corrupt:
-        raise BadInput("clean and corrupt are the same tokens here. Use words that this tokeniser tells apart.")
+        do = "Use words that this tokeniser tells apart."
+        raise BadInput(f"clean and corrupt are the same tokens here. {do}", column="corrupt")
 
     def answers(words: Sequence[str], what: str) -> tuple[int, ...]:
         ids = tuple(_one_token(tokenizer, pair.clean, clean, word, what) for word in words)
@@ -58,7 +58,8 @@ def encode(pair: Pair, tokenizer: Any, max_length: int | None = None) -> Encoded
 
     answer, wrong = answers(pair.answer, "answer"), answers(pair.wrong, "wrong")
     if set(answer) & set(wrong):
-        raise BadInput(f"answer {pair.answer} and wrong {pair.wrong} share a token. Choose words that differ.")
+        both = f"answer {pair.answer} and wrong {pair.wrong}"
+        raise BadInput(f"{both} share a token. Choose words that differ.", column="wrong")
     options = answers(pair.options, "option")
     return Encoded(clean, corrupt, answer, wrong, options, _positions(pair, tokenizer, len(clean)))
 
@@ -71,6 +72,7 @@ def gather(
     dropped: int = 0,
     seed: int | None = None,
     meta: Mapping[str, object] | None = None,
+    where: Sequence[str] = (),
 ) -> PairedInputs:
     """`PairedInputs` of encoded pairs."""
     return PairedInputs(
@@ -86,6 +88,7 @@ def gather(
         bos=default_bos(tokenizer),
         seed=seed,
         meta=meta or {},
+        where=tuple(where),
     )
 
 
@@ -100,10 +103,10 @@ def is_unknown(tokenizer: Any, token: int, text: str) -> bool:
     return token == tokenizer.unk_token_id and text.strip() != tokenizer.unk_token
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def _ids(tokenizer: Any, text: str, column: str = "") -> list[int]:
     ids = list(tokenizer(text)["input_ids"])
     if not ids:
-        raise BadInput(f"{text!r:.60} has no tokens. Write a longer prompt.")
+        raise BadInput(f"{text!r:.60} has no tokens. Write a longer prompt.", column=column)
     return ids
 
 
@@ -117,7 +120,8 @@ def _unequal(tokenizer: Any, clean: list[int], corrupt: list[int]) -> BadInput:
     parts = [_preview(tokenizer, ids[before : len(ids) - after]) for ids in (clean, corrupt)]
     return BadInput(
         f"clean has {len(clean)} tokens and corrupt {len(corrupt)}; they must have the same number. Where they differ, "
-        f"clean has {parts[0]} and corrupt {parts[1]}. Use words with the same number of tokens."
+        f"clean has {parts[0]} and corrupt {parts[1]}. Use words with the same number of tokens.",
+        column="corrupt",
     )
 
 
@@ -131,12 +135,12 @@ def _shared_ends(a: Sequence[Any], b: Sequence[Any]) -> tuple[int, int]:
 
 def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str) -> int:
     """The token that `word` adds after the prompt, whose own ids must stay as they are."""
-    whole = list(tokenizer(prompt + word)["input_ids"])
+    whole, column = list(tokenizer(prompt + word)["input_ids"]), "options" if what == "option" else what
     follows = whole[len(ids) :]
     if whole[: len(ids)] == ids and len(follows) == 1:
         if is_unknown(tokenizer, follows[0], word):
             unknown = f"{what} {word!r} is {tokenizer.unk_token!r}: this tokeniser does not know it"
-            raise BadInput(f"{unknown}. Choose a word that it knows.")
+            raise BadInput(f"{unknown}. Choose a word that it knows.", column=column)
         return follows[0]
     is_end = ids[-1] in tokenizer.all_special_ids and ids[-1] != tokenizer.unk_token_id
     if is_end and tokenizer("a")["input_ids"][-1] == ids[-1]:
@@ -149,7 +153,8 @@ def _one_token(tokenizer: Any, prompt: str, ids: list[int], word: str, what: str
     else:
         joined = whole[_shared_ends(ids, whole)[0] :]
         problem = f"{what} {word!r} merges with the end of the prompt, as {_preview(tokenizer, joined)}"
-    raise BadInput(f"{problem}; it must be one token after the prompt. {_advice(tokenizer, prompt, word)}")
+    advice = _advice(tokenizer, prompt, word)
+    raise BadInput(f"{problem}; it must be one token after the prompt. {advice}", column=column)
 
 
 def lacks_spaces(pair: Pair, tokenizer: Any) -> bool:
@@ -181,7 +186,8 @@ def _positions(pair: Pair, tokenizer: Any, length: int) -> dict[str, int]:
     indices: dict[str, int] = {}
     if pair.positions:
         if not tokenizer.is_fast:
-            raise BadInput("named positions need a fast tokeniser, which maps tokens to characters. Leave them out.")
+            why = "named positions need a fast tokeniser, which maps tokens to characters"
+            raise BadInput(f"{why}. Leave them out.", column="positions")
         clean, corrupt = _offsets(tokenizer, pair.clean), _offsets(tokenizer, pair.corrupt)
         for name, span in pair.positions.items():
             indices[name] = _token_at(clean, span, name)
@@ -189,7 +195,8 @@ def _positions(pair: Pair, tokenizer: Any, length: int) -> dict[str, int]:
             if other and (corrupt_index := _token_at(corrupt, other, name)) != indices[name]:
                 raise BadInput(
                     f"position {name!r} is token {indices[name]} in clean and {corrupt_index} in corrupt. Replace "
-                    "words by others with the same number of tokens."
+                    "words by others with the same number of tokens.",
+                    column="positions",
                 )
     return {**indices, "end": length - 1}
 
@@ -202,7 +209,8 @@ def _token_at(offsets: Sequence[Span], span: Span, name: str) -> int:
     """Index of the last token that overlaps the characters `span`."""
     hits = [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
     if not hits:
-        raise BadInput(f"position {name!r}: no token covers the characters {span[0]} to {span[1]}. Choose others.")
+        problem = f"position {name!r}: no token covers the characters {span[0]} to {span[1]}"
+        raise BadInput(f"{problem}. Choose others.", column="positions")
     return hits[-1]
 
 

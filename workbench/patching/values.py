@@ -179,7 +179,7 @@ def _others_of_its_length(inputs: PairedInputs) -> None:
     for i, (row, positions) in enumerate(zip(inputs.clean, inputs.positions, strict=True)):
         if lengths[len(row)] > 1:
             continue
-        alone = f"Input {i + 1} is the only one of {len(row)} positions"
+        alone = f"{inputs.where[i] if inputs.where else f'Input {i + 1}'} is the only one of {len(row)} positions"
         if not any(names[name] > 1 for name in positions):
             raise BadInput(f"{alone}, so the mean there is its own activation and would change nothing. {do}")
         if inputs.seed is None:  # of a task the named positions are what counts
@@ -209,10 +209,8 @@ class Resample:
         self._partner: dict[int, int] = {}
         for length, members in by_length.items():
             if len(members) < 2:
-                raise BadInput(
-                    f"Resample ablation needs two inputs of each length, and input {members[0] + 1} is the only one "
-                    f"of {length} positions. Use more inputs."
-                )
+                alone = f"{self.inputs.place(members[0])} is the only one of {length} positions"
+                raise BadInput(f"Resample ablation needs two inputs of each length, and {alone}. Use more inputs.")
             shuffled = members[:]
             generator.shuffle(shuffled)
             self._partner |= dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
@@ -256,16 +254,16 @@ def position_of(inputs: PairedInputs, example: int, position: int | str, argumen
     named, length = inputs.positions[example], len(inputs.clean[example])
     if isinstance(position, str):
         if position not in named:
-            why = f"those are the named positions of input {example + 1}"
+            why = f"those are the named positions of {inputs.place(example)}"
             do = "An index, such as -1, works too."
             if inputs.seed is None:  # pairs of one's own
                 do += " Pairs can name positions: wb.pairs(..., positions=[{'NAME': 'a word'}, ...])."
             if not named:
-                raise refusal(argument, position, "an index", because=f"input {example + 1} has no named positions")
+                raise refusal(argument, position, "an index", because=f"{inputs.place(example)} has no named positions")
             raise refusal(argument, position, f"one of {', '.join(sorted(named))}", do, because=why)
         return named[position]
     if not -length <= position < length:
-        why = f"input {example + 1} has {length} positions"
+        why = f"{inputs.place(example)} has {length} positions"
         raise refusal(argument, position, f"a position from {-length} to {length - 1}", because=why)
     return position % length
 

@@ -220,7 +220,15 @@ def _label(chart: Chart, figure: Any, axes: Any, x_title: str, y_title: str) -> 
     axes.set_xlabel(x_title)
     axes.set_ylabel(y_title)
     width = figure.get_figwidth()
-    figure.suptitle(textwrap.fill(chart.title, int(9 * width)), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    axes.set_title(textwrap.fill(chart.subtitle, int(12 * (width - 0.8))), loc="left", fontsize=9, color="#444444")
+    figure.suptitle(
+        textwrap.fill(chart.title, int(9 * width)), x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False
+    )
+    axes.set_title(
+        textwrap.fill(chart.subtitle, int(12 * (width - 0.8))),
+        loc="left",
+        fontsize=9,
+        color="#444444",
+        parse_math=False,
+    )
     if chart.note:
         figure.supxlabel(textwrap.fill(chart.note, int(17 * width)), x=0.01, ha="left", fontsize=7.5, color="#555555")

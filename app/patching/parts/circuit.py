@@ -18,12 +18,11 @@ HELP = (
 
 def render(view: PatchingView) -> None:
     """Roles, files and faithfulness."""
-    prompts = view.prompts or {}
     st.subheader("Circuit", anchor=False)
-    circuit_builder.circuit_widgets(view.model, view.head, view.model_name, str(prompts.get("task", "pairs")))
-    if view.prompts is not None:
+    circuit_builder.circuit_widgets(view.model, view.head, view.model_name, view.pairs.name)
+    if view.pairs.prompts is not None:
         with show_errors():
-            faithfulness(view.model_name, prompts, view.heads)
+            faithfulness(view.model_name, view.pairs.prompts, view.heads)
 
 
 part = Part("circuit", 30, LEFT, render, help=HELP)

@@ -16,7 +16,7 @@ def render(view: PatchingView) -> None:
     with st.expander("Show as code", icon=":material/code:"):
         count = generated.selected_count()
         script = python_script(
-            view.model_name, view.prompts, view.arguments, view.edited, sidebar.prompt(), view.edits, count
+            view.model_name, view.pairs.prompts, view.arguments, view.edited, sidebar.prompt(), view.edits, count
         )
         st.code(script, language="python")
 

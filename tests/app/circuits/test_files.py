@@ -34,10 +34,14 @@ def test_an_opened_file_is_shown_and_named_in_the_url() -> None:
     app.file_uploader[0].upload("mine.json", circuit_file(), "application/json").run()
     assert not app.exception and not app.error
     assert app.selectbox(key="circuit-run").value == saved_circuit.OPENED
-    assert upload_store.load(app.query_params["circuit"]) == circuit_file()
+    assert upload_store.load_file(app.query_params["circuit"]) == ("mine.json", circuit_file())
+    assert "file mine.json: mine · tiny" in app.selectbox(key="circuit-run").options
     assert app.dataframe[0].value["head"].tolist() == ["0.1", "1.1"]
-    again = page(**{name: app.query_params[name] for name in ("circuit", "circuit-run")}).run()
+    again = page(
+        **{name: app.query_params[name] for name in ("circuit", "circuit-run")}, **{"circuit-file-name": "x"}
+    ).run()
     assert again.dataframe[0].value["role"].tolist() == [HOSTILE, "mover"]
+    assert again.query_params["circuit-file-name"] == "mine.json"  # the file's own name, whatever a URL says
     again.button(key="circuit-close").click().run()
     assert not again.exception and not again.warning and "circuit" not in again.query_params
     assert again.selectbox(key="circuit-run").value == intact.path.name
@@ -63,6 +67,28 @@ def test_an_invalid_file_is_refused_in_one_line(data: bytes, message: str) -> No
     app.file_uploader[0].upload("mine.json", data, "application/json").run()
     assert not app.exception and message in app.error[0].value.replace("\\", "")
     assert len(app.dataframe) == 1 and "circuit" not in app.query_params
+
+
+@pytest.mark.parametrize(("name", "visible"), [("bad.csv", "bad.csv"), ("../<img src=x>.json", "<img src=x>.json")])
+def test_a_refused_file_closes_the_one_before_and_its_reason_stays(name: str, visible: str) -> None:
+    run = make_run("ioi-circuit", committed("ioi-circuit"))
+    app = page().run()
+    app.file_uploader[0].upload("mine.json", circuit_file(), "application/json").run()
+    app.file_uploader[0].set_value((name, b"{}", "application/json")).run()
+    for _ in range(2):
+        (error,) = [error.value.replace("\\", "") for error in app.error]
+        assert not app.exception and error.startswith(visible)
+        assert app.selectbox(key="circuit-run").options == [app.selectbox(key="circuit-run").options[0]]
+        assert app.selectbox(key="circuit-run").value == run.path.name and "circuit" not in app.query_params
+        app.run()
+    app.file_uploader[0].set_value(None).run()
+    assert not app.error and app.selectbox(key="circuit-run").value == run.path.name
+
+
+def test_an_absent_file_is_named_by_the_url() -> None:
+    make_run("ioi-circuit", committed("ioi-circuit"))
+    app = page(circuit="a" * 64, **{"circuit-file-name": "../my.json"}).run()
+    assert app.warning[0].value.replace("\\", "").startswith("my.json: The URL refers to an upload that is not on this")
 
 
 @pytest.mark.parametrize("name", ["..", "a" * 64])

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
@@ -39,8 +40,29 @@ def test_a_circuit_is_saved_and_loaded(app: AppTest) -> None:
     saved = circuit_builder.to_circuit(roles, "tiny", "ioi")
     fresh = upload(new_page(), json.dumps(saved.json()).encode())
     assert rerun(fresh).query_params["set"] == "0.1:mover,1.2:inhibition" and not fresh.error
-    fresh.file_uploader(key="circuit-file").set_value(("c.json", b"[1]", "application/json"))
-    assert "format" in rerun(fresh).error[0].value
+    assert "The set was loaded from c.json." in captions(fresh)
+    fresh.button(key="flip").click()
+    assert "The set was loaded from c.json and has been changed since." in captions(rerun(fresh))
+
+
+@pytest.mark.parametrize(
+    ("name", "visible"), [("bad.json", "bad.json"), ("../../<b>x</b>.json", "b>.json"), ("x" * 300, "x" * 40 + "…")]
+)
+def test_after_a_refused_circuit_the_set_does_not_pass_for_it(app: AppTest, name: str, visible: str) -> None:
+    app.query_params.update({"set": "0.1"})
+    rerun(app).file_uploader(key="circuit-file").set_value((name, b"[1]", "application/json"))
+    rerun(app)
+    for _ in range(2):  # as long as the file stands in the uploader
+        (error,) = [error.value.replace("\\", "") for error in app.error]
+        assert error.startswith(visible) and error.endswith("The set is as it was.") and "format" in error
+        assert app.query_params["set"] == "0.1" and "was loaded from" not in captions(app)
+        rerun(app)
+    app.file_uploader(key="circuit-file").set_value(None)
+    assert not rerun(app).error
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(caption.value.replace("\\", "") for caption in app.caption)
 
 
 def test_a_circuit_of_another_model_says_what_is_left_out(app: AppTest) -> None:

@@ -13,8 +13,9 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import models, task_inputs
+from app import models
 from app.patching import generated, manual_edits, pairs_input, sweep_view
+from app.work.stored_pairs import StoredPairs
 from tests.app.patching.driving import TEXT, kl_caption, rerun, run_sweep
 from workbench.core import Head
 from workbench.models.language import HookedLM
@@ -65,16 +66,13 @@ def test_the_grid_stands_before_any_sweep_and_a_click_selects_or_adds(
 
 
 def test_pairs_that_cannot_be_used_leave_the_grid_and_the_side_bars_prompt(
-    app: AppTest, grids: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    app: AppTest, grids: list[dict[str, Any]]
 ) -> None:
-    def refuse(*_: Any) -> Any:
-        raise wb.WorkbenchError("These pairs cannot be read.")
-
-    monkeypatch.setattr(task_inputs, "tokenize", refuse)
-    app.query_params.update({"source": pairs_input.OWN, "set": "1.2"})
+    row = {"clean": "Mary and John", "corrupt": "Mary", "answer": " Mary", "wrong": " John"}
+    stored = StoredPairs((row,), ("",), edited=True).save()
+    app.query_params.update({"source": pairs_input.OWN, "pairs": stored, "set": "1.2"})
     rerun(app)
-    assert [error.value for error in app.error] == ["These pairs cannot be read\\."]
-    assert grids and app.button(key="no-sweep").disabled and kl_caption(app)
+    assert len(app.error) == 1 and grids and app.button(key="start-sweeps").disabled and kl_caption(app)
     assert app.selectbox(key="on").options == ["the side bar’s prompt"]
 
 

@@ -13,9 +13,9 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import upload_store
 from app.patching import forced_rows, manual_edits
 from app.patching.script import python_script
+from app.work.stored_pairs import StoredPairs
 from tests.app.patching.driving import TEXT, kl_caption, rerun, run_sweep, strongest_cells
 from tests.oracle import plain_hooks
 from workbench.core import Edit, Head
@@ -101,7 +101,7 @@ def test_the_script_gives_what_the_page_shows(app: AppTest) -> None:
 
 def test_the_script_of_own_pairs_and_of_a_prompt() -> None:
     pair = {"clean": "Mary and John", "corrupt": "Mary and Paul", "answer": " Mary", "wrong": " John"}
-    name, edited = upload_store.save(json.dumps(pair).encode() + b"\n"), manual_edits.EditedPrompt((1, 2))
+    name, edited = StoredPairs((pair,), ("line 1",), "my '.csv").save(), manual_edits.EditedPrompt((1, 2))
     edits = [Edit("z", 0, kind="zero")]
     text = python_script("tiny", {"pairs": name}, {"site": "z"}, edited, 'Mary\'s "x"', edits)
     assert "clean=['Mary and John']" in text and "options" not in text

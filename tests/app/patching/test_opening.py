@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import Home, models
-from app.patching import pairs_table
 from app.work import background
+from app.work.stored_pairs import load_stored
 from tests.app.circuits.made_runs import make_run
 from tests.app.heads.rendered import OTHER, Queue
 from tests.app.patching.driving import TEXT, TIMEOUT, kl_caption, rerun
@@ -97,7 +97,7 @@ def test_a_circuits_head_is_ablated(home: AppTest) -> None:
 def test_two_compared_prompts_become_a_pair_whose_corrupt_run_is_edited(home: AppTest) -> None:
     home.query_params.update({"compare": "yes", "differs": "prompt", "prompt": TEXT, "prompt2": OTHER, "head": "1.1"})
     pressed(rerun(home), "patch-these")
-    (row,) = pairs_table.load_rows(home.query_params["pairs"])
+    (row,) = load_stored(home.query_params["pairs"]).rows
     (expected,) = wb.prompt_pair(wb.load("tiny"), TEXT, OTHER).items
     assert (row["clean"], row["corrupt"]) == (TEXT, OTHER)
     assert (tuple(row["answer"]), tuple(row["wrong"])) == (expected.answer, expected.wrong)

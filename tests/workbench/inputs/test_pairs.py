@@ -353,3 +353,64 @@ def test_two_equal_prompts_are_no_pair():
 def test_a_space_that_is_probably_a_slip_is_pointed_out(clean, answer, message):
     with pytest.warns(PairNotice, match=f"pair 1: .*{message}"):
         pairs([clean], ["b"], [answer], [" y"])
+
+
+# --- where a row comes from -------------------------------------------------------------------------------------------
+
+
+def line_of(path: Path, text: str) -> int:
+    """The line on which a text stands in a file, counted as `grep -n` does."""
+    (line,) = [i for i, line in enumerate(path.read_text().split("\n"), start=1) if text in line]
+    return line
+
+
+def test_lines_count_the_header_blank_lines_and_cells_of_several_lines(tmp_path: Path) -> None:
+    cells = [
+        "a tom b to,a mary b to, tom, mary",
+        '"x\ny tom\nto","v\ny mary\nto", tom, mary',
+        "",
+        "q tom,q mary, tom, mary",
+    ]
+    path = written(tmp_path, "clean,corrupt,answer,wrong", *cells, name="my.csv")
+    places = [line_of(path, text) for text in ("a tom b to", '"x', "q tom")]
+    assert read_pairs(path).where == tuple(f"my.csv line {line}" for line in places)
+    path = written(tmp_path, "clean,corrupt,answer,wrong", *cells, 'z tom,"z mary, tom, mary', "a,b,c,d", name="my.csv")
+    for newline in (b"\n", b"\r\n"):
+        path.write_bytes(path.read_bytes().replace(b"\n", newline))
+        with pytest.raises(BadInput, match=rf"^my\.csv line {line_of(path, 'z tom')}: not valid CSV in the row that"):
+            read_pairs(path)
+
+
+def test_an_entry_of_a_json_list_has_its_line(tmp_path: Path) -> None:
+    rows = [{**GOOD, "clean": f"{word}, ]\n{{ to", "options": [" tom", " mary"]} for word in ("one", "two", "three")]
+    for indent in (None, 2):
+        path = written(tmp_path, "", json.dumps(rows, indent=indent), name="my.json")
+        # An entry begins a line above its first field.
+        lines = [line_of(path, f'"clean": "{word}') - 1 for word in ("one", "two", "three")] if indent else [2] * 3
+        assert read_pairs(path).where == tuple(f"my.json entry {i} (line {x})" for i, x in enumerate(lines, start=1))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["When Mary met John,When Mary met Anna, Mary, Anna"], "line 1: expected a header with the columns clean, "
+         "corrupt, answer, wrong, found ['When Mary met John', 'When Mary met Anna', 'Mary', 'Anna']"),
+        (["a,a,b,c", "d,d,e,f"], "line 1: expected a header with the columns clean, corrupt, answer, wrong, found"),
+        (["clean,corrupt,anwser,wrong", "a,b,c,d"], "line 1: unknown field 'anwser'. Did you mean 'answer'?"),
+        (["", "clean,corrupt,answer", "a,b,c"], "line 2: the field 'wrong' is missing (found: clean, corrupt"),
+        (["clean,corrupt,answer,wrong"], "no pairs in it. Give at least one"),
+    ],
+)  # fmt: skip
+def test_a_csv_without_its_header_is_refused_at_the_header(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        read_pairs(written(tmp_path, *lines, name="my.csv"))
+    assert message[:100] in str(refused.value) and str(refused.value).startswith("my.csv")
+
+
+def test_pairs_bear_the_name_of_their_file_and_results_do_too(tmp_path: Path) -> None:
+    read = read_pairs(written(tmp_path, json.dumps(GOOD)))
+    assert read.name == "my.jsonl" and read.inputs(merging(*MERGES)).name == "my.jsonl"
+    columns: dict[str, Any] = {key: [value] for key, value in GOOD.items()}
+    assert pairs(**columns).name == "pairs" and pairs(**columns, name="mine").name == "mine"
+    with pytest.raises(UsageError, match="name=''"):
+        pairs(**columns, name="")
