@@ -9,7 +9,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from workbench.cache.folder import user_folder
+from workbench.io.user_folder import user_folder
 from workbench.errors import BadInput
 from workbench.io.files import read_file, write_atomic
 

@@ -3,8 +3,8 @@
 It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between
 two batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
 
-Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` (with ``"operators"`` of a swapped model), or
-``{"stop": 1}``. Standard output:
+Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` (with ``"operators"`` of a swapped model),
+``{"stop": 1}``, or ``{"warm": MODEL}``: load it before the first job comes. Standard output:
 ``{"id": 1, "state": "running", "done": 3, "total": 270, "step": …}``, and finally the state ``done`` with ``path``,
 ``stopped``, or ``failed`` with ``error``.
 """
@@ -20,6 +20,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 from workbench.errors import WorkbenchError
@@ -53,13 +54,25 @@ class Worker:
             if "stop" in command:
                 self.stopped.add(int(command["stop"]))
             else:
-                self.queue.put(command["start"])
+                self.queue.put(command.get("start", command))
         self.queue.put(None)
 
     def run(self) -> None:
         """Execute jobs until there will be no more."""
         while (job := self.queue.get()) is not None:
-            self.execute(job)
+            if "warm" not in job:
+                self.execute(job)
+            elif self.queue.empty():
+                self.warm(job["warm"])
+
+    def warm(self, name: str) -> None:
+        """Be ready for jobs on a model. What is wrong with it is said when a job needs it."""
+        with suppress(WorkbenchError):
+            model = self._own_model(name, lambda *_: None)
+            from workbench.cache import store_of
+
+            if store_of(None) is not None:
+                model.identity.current()  # which hashes the weights, for the names of what is cached
 
     def execute(self, job: Mapping[str, Any]) -> None:
         """Execute one job and send its state."""

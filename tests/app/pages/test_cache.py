@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.app.pages.driving import new_page
-from workbench.cache.folder import user_folder
+from workbench.io.user_folder import user_folder
 from workbench.cache.store import Store
 
 
