@@ -30,6 +30,9 @@ NICENESS = 10
 #: Models that stay in memory.
 MAX_MODELS = 2
 
+#: Tokens for which resumed runs are proven before the first job: proofs are made at powers of two.
+USUAL_LENGTHS = (16, 32)
+
 Progress = Callable[[int, int, str], None]
 
 
@@ -62,17 +65,28 @@ class Worker:
         while (job := self.queue.get()) is not None:
             if "warm" not in job:
                 self.execute(job)
-            elif self.queue.empty():
+            elif not any(self.queue.queue):  # else what waits is more urgent, and loads what it needs
                 self.warm(job["warm"])
 
     def warm(self, name: str) -> None:
-        """Be ready for jobs on a model. What is wrong with it is said when a job needs it."""
-        with suppress(WorkbenchError):
-            model = self._own_model(name, lambda *_: None)
-            from workbench.cache import store_of
+        """Be ready for jobs on a model: loaded, its weights hashed for the cache, and resumed runs proven at the lengths
+        of usual prompts; until a job comes. What is wrong with the model is said when a job needs it."""
+        from workbench.cache import store_of
 
-            if store_of(None) is not None:
-                model.identity.current()  # which hashes the weights, for the names of what is cached
+        with suppress(WorkbenchError):
+            model, store = self._own_model(name, lambda *_: None), store_of(None)
+            if store is not None:
+                model.identity.current()
+            for length in USUAL_LENGTHS if model.modality == "language" and model.resumable else ():
+                if any(self.queue.queue):
+                    return
+                self._prove(model, length, store)
+
+    def _prove(self, model: Any, length: int, store: Any) -> None:
+        from workbench.inputs.paired import PairedInputs
+
+        one, other = model.proof_inputs(length, ()).cpu()
+        model.proofs.resumption(PairedInputs("random", (one,), (other,)), store)
 
     def execute(self, job: Mapping[str, Any]) -> None:
         """Execute one job and send its state."""
