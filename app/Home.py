@@ -84,7 +84,7 @@ def _render(view: Any, page: Page | None) -> bool:
                 st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
                 return False
             if page is not None:
-                preparing.wait_for_imports(page.name)
+                preparing.wait_for_imports(PAGES, page.name)
             view.run()
             shows_model = page is not None and bool(page.modalities)
     except Exception as error:  # a bug: the server's log has the traceback, and the page stays usable

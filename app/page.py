@@ -105,13 +105,13 @@ def _read(path: Path, _changed: int, name: str) -> Page | None:
 
 
 def _value(node: ast.expr, tree: ast.Module) -> Any:
-    """A value that is written out, or taken from a module of ours that is imported before any page (``sidebar.HEAD``)."""
+    """A value that is written out, or is in a module that is imported before any page (``sidebar.HEAD``)."""
     if isinstance(node, ast.Tuple):
         return tuple(_value(item, tree) for item in node.elts)
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        imports = [x for x in tree.body if isinstance(x, ast.ImportFrom)]
-        (package,) = {x.module for x in imports for alias in x.names if alias.name == node.value.id and not alias.asname}
-        return getattr(sys.modules[f"{package}.{node.value.id}"], node.attr)
+        module, imports = node.value.id, [x for x in tree.body if isinstance(x, ast.ImportFrom)]
+        (package,) = {x.module for x in imports if module in [alias.name for alias in x.names if not alias.asname]}
+        return getattr(sys.modules[f"{package}.{module}"], node.attr)
     return ast.literal_eval(node)
 
 

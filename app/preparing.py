@@ -17,7 +17,7 @@ from typing import Any
 import streamlit as st
 
 from app.messages import escape_markdown
-from app.page import PAGES
+from workbench.registry import Registry
 
 #: ``tell(done, total, what)``, as `workbench.load` takes it.
 Tell = Callable[[int, int, str], None]
@@ -70,19 +70,19 @@ _IMPORTS: dict[str, Preparation] = {}
 _LOCK = threading.Lock()
 
 
-def wait_for_imports(page: str) -> None:
+def wait_for_imports(pages: Registry[Any], page: str) -> None:
     """Wait until a page's file, and what is slow to import, are imported; at once where they are."""
-    if _is_imported(page):
+    if _is_imported(pages, page):
         return
     with _LOCK:
         if page not in _IMPORTS:
-            _IMPORTS[page] = Preparation(lambda tell: _import(page, tell))
+            _IMPORTS[page] = Preparation(lambda tell: _import(pages, page, tell))
         importing = _IMPORTS[page]
     importing.show()
     _IMPORTS.pop(page, None)
 
 
-def _import(page: str, tell: Tell) -> None:
+def _import(pages: Registry[Any], page: str, tell: Tell) -> None:
     tell(0, 0, "Starting")
     time.sleep(FRAME)
     for what, names in HEAVY.items():
@@ -90,9 +90,9 @@ def _import(page: str, tell: Tell) -> None:
         for name in names:
             importlib.import_module(name)
     tell(0, 0, "importing the page")
-    PAGES[page]
+    pages[page]
 
 
-def _is_imported(page: str) -> bool:
+def _is_imported(pages: Registry[Any], page: str) -> bool:
     heavy = {name for names in HEAVY.values() for name in names}
-    return heavy <= sys.modules.keys() and PAGES.is_imported(page)
+    return heavy <= sys.modules.keys() and pages.is_imported(page)

@@ -69,8 +69,8 @@ class Worker:
                 self.warm(job["warm"])
 
     def warm(self, name: str) -> None:
-        """Be ready for jobs on a model: loaded, its weights hashed for the cache, and resumed runs proven at the lengths
-        of usual prompts; until a job comes. What is wrong with the model is said when a job needs it."""
+        """Be ready for jobs on a model: loaded, its weights hashed for the cache, and resumed runs proven at the usual
+        lengths; until a job comes. What is wrong with the model is said when a job needs it."""
         from workbench.cache import store_of
 
         with suppress(WorkbenchError):

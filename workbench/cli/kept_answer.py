@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.io.own_code import own_code_hash
+from workbench.cache.own_code import own_code_hash
 from workbench.models.sources import files_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 from workbench.cache import Store
 from workbench.cache.keys import digest
 from workbench.cache.notes import read_note, write_note
-from workbench.io.own_code import own_code_hash
+from workbench.cache.own_code import own_code_hash
 from workbench.models.additivity import Additivity
 from workbench.models.direct_path import DirectPath
 from workbench.models.resumption import Resumption

@@ -17,10 +17,9 @@ import torch
 
 from tests import small_models
 from workbench import registry
-from workbench.cache import Store
+from workbench.cache import Store, own_code
 from workbench.cli import kept_answer
 from workbench.cli.kept_answer import KeptAnswer
-from workbench.io import own_code
 from workbench.models.sources.located import files_of
 from workbench.results.sweep import Sweep
 
