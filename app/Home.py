@@ -15,10 +15,10 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import models, render_time, sidebar, url_state
+from app import models, preparing, render_time, sidebar, url_state
 from app.components.history import one_step_per_page
 from app.messages import escape_markdown, show_error, show_errors
-from app.page import Page, pages, views
+from app.page import PAGES, Page, pages, views
 from app.work.background import job_queue, show_other_jobs
 from workbench.errors import WorkbenchError
 from workbench.models import catalog
@@ -35,7 +35,8 @@ _WELCOME = "welcome"
 
 
 def main() -> None:
-    """Render the side bar and the page."""
+    """Render the side bar and the page: first what needs no import of torch, then the page, and when that is there the
+    worker process starts."""
     start = time.perf_counter()
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
     st.html(STYLE)
@@ -43,21 +44,27 @@ def main() -> None:
     first, *others = views().values()
     first_by_name = st.Page(lambda: url_state.open_page(first), url_path=pages()[0].name, visibility="hidden")
     view = st.navigation([first, *others, first_by_name], position="top")
-    job_queue()  # the worker starts while the first page is read
     with url_state.update_url():
         page = next((page for page in pages() if page.title == view.title), None)
         with st.sidebar:
             sidebar.widgets(models.available(), page.uses if page else sidebar.FIELDS)
         _show_welcome()
-        _render(view, page)
+        shows_model = _render(view, page)
         with st.sidebar:
             if page is not None and sidebar.OPERATORS in page.uses:
                 _show_swap_notes()
             show_other_jobs()
-            if page is not None and (text := page.help_text(page.modalities[0] if page.modalities else "")):
-                with st.expander(f"Help: {page.title}", icon=":material/help:"):
-                    st.markdown(text)
+            if page is not None and PAGES.is_imported(page.name):
+                _show_help(PAGES[page.name])
     render_time.report(view.title, start)
+    if shows_model:
+        job_queue().warm(sidebar.own_model_name())
+
+
+def _show_help(page: Page) -> None:
+    if text := page.help_text(page.modalities[0] if page.modalities else ""):
+        with st.expander(f"Help: {page.title}", icon=":material/help:"):
+            st.markdown(text)
 
 
 def _show_welcome() -> None:
@@ -68,16 +75,22 @@ def _show_welcome() -> None:
             st.button("Hide", key="hide-welcome", on_click=st.session_state.update, args=({_WELCOME: False},))
 
 
-def _render(view: Any, page: Page | None) -> None:
+def _render(view: Any, page: Page | None) -> bool:
+    """Render the page; whether it shows something of a model, to the end."""
+    shows_model = False
     try:
         with show_errors():
             if page is not None and (why_not := _why_not(page)):
                 st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
-            else:
-                view.run()
+                return False
+            if page is not None:
+                preparing.wait_for_imports(PAGES, page.name)
+            view.run()
+            shows_model = page is not None and bool(page.modalities)
     except Exception as error:  # a bug: the server's log has the traceback, and the page stays usable
         render_time.LOG.exception("the page %s", view.title)
         show_error(f"Internal error ({type(error).__name__}). The traceback is in the terminal.")
+    return shows_model
 
 
 def _show_swap_notes() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import warnings
 from typing import Any
+from weakref import WeakValueDictionary
 
 import streamlit as st
 
+from app.preparing import Preparation, Tell
 from app.swapped_names import parse_operators, split_name
 from workbench.errors import UnknownName
 from workbench.models import catalog
@@ -20,6 +23,10 @@ STARTED = "WORKBENCH_EXPLORE_MODELS"
 MAX_MODELS = 2
 #: Streamlit caches of what holds a model.
 _HOLDERS: list[Any] = []
+#: By name, models that are being loaded, under a lock, and models in memory.
+_LOADING: dict[str, Preparation] = {}
+_LOCK = threading.Lock()
+_LOADED: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
 
 @st.cache_data(ttl=30, show_spinner=False)
@@ -32,6 +39,7 @@ def available() -> list[str]:
 
 def load(name: str) -> Any:
     """The model of that name, one for all sessions; one with swapped operators shares its weights with that without.
+    While it is being loaded the page shows what is being done.
 
     Raises:
         UnknownName: it is none of `available`, or no such operator.
@@ -40,6 +48,12 @@ def load(name: str) -> Any:
     own, operators = split_name(name)
     if own not in available():
         raise UnknownName("model", own, available())
+    if own not in _LOADED:
+        with _LOCK:
+            if own not in _LOADING:
+                _LOADING[own] = Preparation(lambda tell: _load_now(own, tell))
+            loading = _LOADING[own]
+        loading.show()
     return _swap(own, operators)[0] if operators else _load(own)
 
 
@@ -62,9 +76,15 @@ def _clear_holders(_: Any) -> None:
 
 @st.cache_resource(max_entries=MAX_MODELS, show_spinner="Loading the model …", on_release=_clear_holders)
 def _load(name: str) -> Any:
+    loading = _LOADING.pop(name, None)
+    return _load_now(name) if loading is None else loading.result()
+
+
+def _load_now(name: str, tell: Tell | None = None) -> Any:
     import workbench as wb
 
-    return wb.load(name)
+    model = _LOADED[name] = wb.load(name, progress=tell)
+    return model
 
 
 @cleared_on_release

@@ -20,14 +20,19 @@ downloads from `app.downloadable`. The tests render every page on a machine with
 
 from __future__ import annotations
 
+import ast
+import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app.part import Part, parts
-from workbench.registry import Registry
+from workbench.registry import Registry, written_arguments
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,43 @@ class Page:
 PAGES: Registry[Page] = Registry("app.pages", "page")
 
 
+#: What is known of a page that is imported.
+_IMPORTED_ONLY = ("render", "help", "parts")
+
+
 def pages() -> list[Page]:
-    """Every page of the registry, in order."""
-    return sorted((PAGES[name] for name in PAGES.names()), key=lambda page: page.order)
+    """Every page of the registry, in order, without its help and its parts. The files are read, and each is imported
+    when it is rendered first, so that the frame of the explorer waits for no import."""
+    return sorted(map(_page, PAGES.names()), key=lambda page: page.order)
+
+
+def _page(name: str) -> Page:
+    path = PAGES.path(name)
+    return _read(path, path.stat().st_mtime_ns, name) or PAGES[name]
+
+
+@cache
+def _read(path: Path, _changed: int, name: str) -> Page | None:
+    """A page as its file writes it; None where that has to be imported to be known."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        by_place, by_name = written_arguments(tree, "page") or ([], {})
+        written = inspect.signature(Page).bind(*by_place, **by_name).arguments
+        values = {key: _value(node, tree) for key, node in written.items() if key not in _IMPORTED_ONLY}
+    except (AttributeError, KeyError, SyntaxError, TypeError, ValueError):
+        return None
+    return Page(**values, render=lambda: PAGES[name].render()) if values["name"] == name else None
+
+
+def _value(node: ast.expr, tree: ast.Module) -> Any:
+    """A value that is written out, or is in a module that is imported before any page (``sidebar.HEAD``)."""
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item, tree) for item in node.elts)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module, imports = node.value.id, [x for x in tree.body if isinstance(x, ast.ImportFrom)]
+        (package,) = {x.module for x in imports if module in [alias.name for alias in x.names if not alias.asname]}
+        return getattr(sys.modules[f"{package}.{module}"], node.attr)
+    return ast.literal_eval(node)
 
 
 def views() -> dict[str, Any]:

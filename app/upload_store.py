@@ -10,9 +10,9 @@ import json
 import re
 from pathlib import Path, PureWindowsPath
 
-from workbench.cache.folder import user_folder
 from workbench.errors import BadInput
 from workbench.io.files import read_file, write_atomic
+from workbench.io.user_folder import user_folder
 
 #: Characters of a text that goes into the URL itself; a longer one goes in by its hash.
 MAX_IN_URL = 2_000

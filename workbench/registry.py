@@ -67,6 +67,14 @@ class Registry(Generic[Entry]):
             raise UnknownName(self.kind, name, self.names())
         return self._folder / f"{name.replace(self._separator, '_')}.py"
 
+    def is_imported(self, name: str) -> bool:
+        """Whether the file was imported before.
+
+        Raises:
+            UnknownName: no such file; the nearest names are suggested.
+        """
+        return f"{importable(self.package)}.{self.path(name).stem}" in sys.modules
+
     def summary(self, name: str) -> str:
         """The first line of the file's docstring, without importing it.
 
@@ -103,6 +111,19 @@ TASKS: Registry[Task] = Registry("data.tasks", "task")
 FINDINGS: Registry[Finding] = Registry("circuits.findings", "finding")
 METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", separator="_")
 OPERATORS: Registry[Operator] = Registry("workbench.attention.operators", "operator")
+
+
+def written_arguments(tree: ast.Module, kind: str) -> tuple[list[ast.expr], dict[str, ast.expr]] | None:
+    """The arguments of ``kind = Kind(...)`` in a file that is not imported, by place and by name; None where its object
+    is made in another way."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [kind]:
+            call = node.value
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == kind.capitalize():
+                keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None}
+                unpacked = any(isinstance(argument, ast.Starred) for argument in call.args)
+                return None if unpacked or len(keywords) < len(call.keywords) else (call.args, keywords)
+    return None
 
 
 def importable(package: str) -> str:

@@ -26,10 +26,7 @@ _WATCHED = "watched-jobs"
 
 @st.cache_resource(show_spinner=False)
 def job_queue() -> JobQueue:
-    """The queue of this server's worker process, the same for all sessions.
-
-    It is started with the first page, so that it is ready when it is needed.
-    """
+    """The queue of this server's worker process, the same for all sessions."""
     return JobQueue()
 
 

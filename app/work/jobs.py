@@ -50,18 +50,29 @@ class Job:
 class JobQueue:
     """A worker process and its jobs; every method may be called from any session's thread.
 
-    The process is started at once, so that it is ready for the first job. When it dies, the job that ran fails, and a
-    new process takes those that wait; when it dies before any job ran, it cannot start, and is not tried again before
-    the next job comes.
+    The process starts with the first job, or before it by `warm`. When it dies, the job that ran fails, and a new
+    process takes those that wait; when it dies before any job ran, it cannot start, and is not tried again before the
+    next job comes.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # `_listen` of a process that ends at once waits until it is assigned
         self._jobs: dict[int, Job] = {}
         self._commands: dict[int, Mapping[str, Any]] = {}  # of waiting jobs, for the next process
-        with self._lock:  # `_listen` of a process that ends at once waits until it is assigned
-            self._process: subprocess.Popen[str] | None = self._start_process()
+        self._process: subprocess.Popen[str] | None = None
+        self._warmed = ""
         atexit.register(self.close)
+
+    def warm(self, model: str) -> None:
+        """Have the process ready for jobs on a model: started, with its imports done and the model loaded. What is
+        asked for already is not asked for again."""
+        with self._lock:
+            if model == self._warmed:
+                return
+            self._warmed = model
+            if self._process is None:
+                self._process = self._start_process()
+            self._send({"warm": model})
 
     def submit(self, key: str, request: Mapping[str, Any]) -> Job:
         """Put a job in the queue, or return the unfinished one of that key."""

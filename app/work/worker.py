@@ -3,8 +3,8 @@
 It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between
 two batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
 
-Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` (with ``"operators"`` of a swapped model), or
-``{"stop": 1}``. Standard output:
+Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` (with ``"operators"`` of a swapped model),
+``{"stop": 1}``, or ``{"warm": MODEL}``: load it before the first job comes. Standard output:
 ``{"id": 1, "state": "running", "done": 3, "total": 270, "step": …}``, and finally the state ``done`` with ``path``,
 ``stopped``, or ``failed`` with ``error``.
 """
@@ -20,6 +20,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 from workbench.errors import WorkbenchError
@@ -28,6 +29,9 @@ from workbench.errors import WorkbenchError
 NICENESS = 10
 #: Models that stay in memory.
 MAX_MODELS = 2
+
+#: Tokens for which resumed runs are proven before the first job: proofs are made at powers of two.
+USUAL_LENGTHS = (16, 32)
 
 Progress = Callable[[int, int, str], None]
 
@@ -53,13 +57,36 @@ class Worker:
             if "stop" in command:
                 self.stopped.add(int(command["stop"]))
             else:
-                self.queue.put(command["start"])
+                self.queue.put(command.get("start", command))
         self.queue.put(None)
 
     def run(self) -> None:
         """Execute jobs until there will be no more."""
         while (job := self.queue.get()) is not None:
-            self.execute(job)
+            if "warm" not in job:
+                self.execute(job)
+            elif not any(self.queue.queue):  # else what waits is more urgent, and loads what it needs
+                self.warm(job["warm"])
+
+    def warm(self, name: str) -> None:
+        """Be ready for jobs on a model: loaded, its weights hashed for the cache, and resumed runs proven at the usual
+        lengths; until a job comes. What is wrong with the model is said when a job needs it."""
+        from workbench.cache import store_of
+
+        with suppress(WorkbenchError):
+            model, store = self._own_model(name, lambda *_: None), store_of(None)
+            if store is not None:
+                model.identity.current()
+            for length in USUAL_LENGTHS if model.modality == "language" and model.resumable else ():
+                if any(self.queue.queue):
+                    return
+                self._prove(model, length, store)
+
+    def _prove(self, model: Any, length: int, store: Any) -> None:
+        from workbench.inputs.paired import PairedInputs
+
+        one, other = model.proof_inputs(length, ()).cpu()
+        model.proofs.resumption(PairedInputs("random", (one,), (other,)), store)
 
     def execute(self, job: Mapping[str, Any]) -> None:
         """Execute one job and send its state."""

@@ -124,9 +124,13 @@ def test_jobs_of_other_pages_are_shown_and_can_be_stopped(app: AppTest, monkeypa
         def stop(self, number: int) -> None:
             stopped.append(number)
 
+        def warm(self, model: str) -> None:
+            pass
+
     for module in (background, Home):
         monkeypatch.setattr(module, "job_queue", Queue)
     app.run()
+    assert not app.exception
     progress = [element.proto.text.replace("\\", "") for element in app.sidebar.get("progress")]
     assert progress == ["sweep of z: sweep 2 of 6", "scores: waiting for sweep of z (2 of 6)"]
     app.sidebar.button(key="stop-4").click().run()

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent
 NAMES = (
     "cli",
     "load",
+    "start",
     "record",
     "path",
     "sweep",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.benchmarks import (
     bench_prompt,
     bench_record,
     bench_screen,
+    bench_start,
     bench_sweep,
     gpu_parts,
     on_gpu,
@@ -104,6 +106,17 @@ def test_the_cache_is_timed_reading_and_filling(subject):
     assert [row.bar is None for row in result.rows] == [False, True, False]
     result = bench_cache.record_with_cache(subject, QUICK, "ioi")
     assert [row.ratio is None for row in result.rows] == [True, False]
+
+
+def test_a_load_is_timed_by_its_steps_and_a_second_look_against_an_import(tmp_path):
+    tiny = replace(QUICK, model="tiny")
+    (tmp_path / "models").mkdir()
+    result = bench_start.loading(tiny, tmp_path)
+    totals = [row.value for row in result.rows if row.ratio is None]
+    assert len(totals) == 2
+    assert sum("hashing" in row.what for row in result.rows) == 4  # of the file and of the tensors, twice
+    result = bench_start.command(tiny, tmp_path)
+    assert [row.bar is None for row in result.rows] == [False, True]
 
 
 def test_operators_with_a_state_are_timed_against_softmax(subject):

@@ -9,7 +9,7 @@ import ast
 from functools import cache
 from typing import Any
 
-from workbench.registry import OPERATORS, ROOT
+from workbench.registry import OPERATORS, ROOT, written_arguments
 
 #: In the place of a value that is a function of the settings.
 BY_SETTINGS = "by settings"
@@ -34,25 +34,14 @@ def declared(name: str) -> dict[str, Any]:
     """
     tree = ast.parse(OPERATORS.path(name).read_text(encoding="utf-8"))
     values = _Values(tree)
-    written = _keywords(tree)
-    if written is None:
+    by_place, written = written_arguments(tree, "operator") or ([], {})
+    if by_place or not written:
         return _imported(name)
     try:
         read = {field: values.of(written[field]) for field in FIELDS if field in written}
     except ValueError:
         return _imported(name)
     return {field: read.get(field, _defaults().get(field)) for field in FIELDS}
-
-
-def _keywords(tree: ast.Module) -> dict[str, ast.expr] | None:
-    """The arguments of ``operator = Operator(…)``; None where it is made in another way."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["operator"]:
-            call = node.value
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "Operator" and not call.args:
-                keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None}
-                return keywords if len(keywords) == len(call.keywords) else None
-    return None
 
 
 class _Values:

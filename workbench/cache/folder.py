@@ -9,23 +9,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-import platformdirs
-
 from workbench.errors import UsageError
+from workbench.io.user_folder import switched_off_everywhere, user_folder
 
 #: The default budget: this many bytes, or a fifth of the disk's free space if that is less.
 MOST = 20 * 10**9
 
-#: What ``WORKBENCH_CACHE`` may say.
-ON, OFF = ("", "on", "1", "yes", "true"), ("off", "0", "no", "false")
-
 _OFF: ContextVar[bool] = ContextVar("workbench_cache_off", default=False)
-
-
-def user_folder() -> Path:
-    """``$WORKBENCH_CACHE_DIR``, else the platform's user cache directory of the workbench."""
-    setting = os.environ.get("WORKBENCH_CACHE_DIR")
-    return Path(setting or platformdirs.user_cache_dir("attention-workbench", appauthor=False)).expanduser()
 
 
 def default() -> Path:
@@ -36,20 +26,6 @@ def default() -> Path:
 def switched_off() -> bool:
     """Whether ``WORKBENCH_CACHE=off`` or `off` says that calls which name no cache have none."""
     return _OFF.get() or switched_off_everywhere()
-
-
-def switched_off_everywhere() -> bool:
-    """Whether ``WORKBENCH_CACHE=off`` says that nothing is written to the user's folder.
-
-    Raises:
-        UsageError: the variable says neither on nor off.
-    """
-    setting = os.environ.get("WORKBENCH_CACHE", "").lower()
-    if setting not in (*ON, *OFF):
-        raise UsageError(
-            f"WORKBENCH_CACHE={setting!r}: expected on or off. Use WORKBENCH_CACHE_DIR to name the folder."
-        )
-    return setting in OFF
 
 
 @contextmanager

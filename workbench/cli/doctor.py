@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from workbench.cli.answer import Answer, AsJson, table
+from workbench.io.user_folder import user_folder
 
 
 def doctor(as_json: AsJson = False) -> Answer:
@@ -71,15 +72,13 @@ def _kernels() -> list[dict[str, str]]:
 
 
 def _machine() -> list[dict[str, str]]:
-    from workbench.cache import folder
-
-    place = folder.user_folder()
+    place = user_folder()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     return [
         _check("cores", "ok", str(os.cpu_count())),
-        _check("disk", "ok" if free > 5e9 else "low", f"{free / 1e9:.0f} GB free for {folder.user_folder()}"),
+        _check("disk", "ok" if free > 5e9 else "low", f"{free / 1e9:.0f} GB free for {user_folder()}"),
     ]
 
 

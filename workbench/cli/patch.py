@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli import progress
+from workbench.cli import patched, progress
 from workbench.cli.answer import Answer, AsJson, console, table
 from workbench.cli.choices import (
     Model,
@@ -39,13 +39,12 @@ from workbench.core import (
 )
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
-from workbench.io.files import jsonable
 from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
 
 if TYPE_CHECKING:
-    from workbench.results.sweep import Sweep
+    from workbench.cli.patched import Patched
 
 DIRECTIONS = ("denoise", "noise")
 SCREENS = ("attribution", "bfloat16")
@@ -120,40 +119,28 @@ def patch(
     inputs = inputs_from(task, pairs, n, seed, skip)
     target = _target(out)
 
-    import workbench as wb
-    from workbench.cli.task_check import check_task
-
+    arguments: dict[str, Any] = {
+        "site": site,
+        "by": split_list(by),
+        "edit": edit,
+        "factor": factor,
+        "u": u,
+        "direction": direction,
+        "metric": metric,
+        "positions": [parse_position(word) for word in split_list(positions, "--positions")] or None,
+        "seed": seed,
+    }
     with progress.on_stderr() as display, caching(not no_cache, display.say):
-        arguments: dict[str, Any] = {
-            "site": site,
-            "by": split_list(by),
-            "edit": edit,
-            "factor": factor,
-            "u": u,
-            "direction": direction,
-            "metric": metric,
-            "positions": [parse_position(word) for word in split_list(positions, "--positions")] or None,
-            "seed": seed,
-            "progress": display,
-        }
-        loaded, screened = wb.load(model, operators=swapped or None, progress=display), None
-        if screen is None:
-            sweep = wb.sweep(loaded, inputs, **arguments)
-        else:
-            screened = wb.screen(loaded, inputs, method=screen, confirm=confirm or 0.25, **arguments)
-            sweep = screened.exact
-    path = None if target is None else _write(sweep, target, top)
-    task_check = check_task(sweep, inputs.examples(loaded.tokenizer))
-    if task_check.warning:
-        display.say(task_check.warning)
-    document = {**sweep.json(), "task_check": task_check, "out": path}
-    if screened is not None:
-        document |= {"screen": screened.words, "cells": jsonable(screened.table().to_dict("records"))}
+        result = patched.read_or_compute(model, swapped, inputs, arguments, screen, confirm or 0.25, display)
+    path = None if target is None else _write(result, target, top)
+    if result.warning:
+        display.say(result.warning)
+    document = {**result.document, "task_check": result.task_check, "out": path, **result.screened}
 
     def show(console: Any) -> None:
-        _show(console, sweep, top, path)
-        if screened is not None:
-            console.print(f"{screened.words.capitalize()} on the same prompts.")
+        _show(console, result, top, path)
+        if result.screened:
+            console.print(f"{result.screened['screen'].capitalize()} on the same prompts.")
 
     return Answer(document, show)
 
@@ -215,8 +202,9 @@ def _target(out: Path | None) -> Path | None:
     return out
 
 
-def _write(sweep: Sweep, target: Path, top: int) -> str:
+def _write(result: Patched, target: Path, top: int) -> str:
     """Keep the sweep in one file, or in a run directory with its table and figure; returns where."""
+    sweep = result.sweep
     if target.suffix:
         sweep.save(target)
         return str(target)
@@ -227,12 +215,13 @@ def _write(sweep: Sweep, target: Path, top: int) -> str:
         run.add_table("sweep", sweep.table())
         run.add_figure("sweep", sweep.figure(), sweep.picture())
         text = io.StringIO()
-        _show(console(text), sweep, top, None)
+        _show(console(text), result, top, None)
         run.summary = text.getvalue()
     return str(run.path)
 
 
-def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
+def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
+    sweep, document = result.sweep, result.document
     info = sweep.info
     source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
     name = full_name(info["model"], info.get("operators"))
@@ -241,31 +230,37 @@ def _show(console: Any, sweep: Sweep, top: int, path: str | None) -> None:
         f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
         f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
     )
-    cells = sweep.table().assign(cell=[sweep.name(index) for index, _ in sweep.cells()])
-    ranked = cells.dropna(subset="mean_delta")
-    ranked = ranked.reindex(ranked.mean_delta.abs().sort_values(ascending=False, kind="stable").index).head(top)
+    names = [sweep.name(index) for index, _ in sweep.cells()]
+    cells = [
+        (name, cell) for name, cell in zip(names, document["cells"], strict=True) if cell["mean_delta"] is not None
+    ]
+    ranked = sorted(cells, key=lambda pair: -abs(pair[1]["mean_delta"]))[:top]
     rows = [
         (
-            row["cell"],
-            row["mean_delta"],
-            _interval(row["delta_low"], row["delta_high"]),
-            row["effect"],
-            _interval(row["effect_low"], row["effect_high"]),
-            row["p_value"],
+            name,
+            cell["mean_delta"],
+            _interval(cell["delta_low"], cell["delta_high"]),
+            _nan(cell["effect"]),
+            _interval(cell["effect_low"], cell["effect_high"]),
+            cell["p_value"],
         )
-        for row in ranked.to_dict("records")
+        for name, cell in ranked
     ]
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
-    if 1 < sweep.n < FEWEST:  # of one prompt effect_note speaks
+    if 1 < sweep.n < FEWEST:  # of one prompt the note speaks
         console.print(f"n = {sweep.n}: an interval from so few prompts is little more than their range.")
-    smallest = f"{sweep.smallest_p_value:.2g}"
-    console.print(f"p is corrected for {cells.mean_delta.notna().sum()} cells; the smallest possible p is {smallest}.")
-    if sweep.effect_note:
-        console.print(sweep.effect_note)
+    smallest = f"{document['smallest_p_value']:.2g}"
+    console.print(f"p is corrected for {len(cells)} cells; the smallest possible p is {smallest}.")
+    if document["note"]:
+        console.print(document["note"])
     if path:
         console.print(f"Saved to {path}")
 
 
-def _interval(low: float, high: float) -> str:
-    return "–" if low != low or high != high else f"{number(low)} to {number(high)}"
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{number(low)} to {number(high)}"

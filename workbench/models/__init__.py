@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def load(
             need a grid, data or a text: `wb.swap`.
         bidirectional: allow operators that let a causal model's positions see later ones.
         accept_licence: the name of a licence you accept, for models that require it.
-        progress: called with (done, total, what) while fetching.
+        progress: called with (done, total, what) while fetching, and at each step of loading (with a total of 0).
 
     Raises:
         UnknownName: no such model or operator; the nearest names are suggested.
@@ -50,8 +51,13 @@ def load(
         >>> {layer: str(operator) for layer, operator in wb.load("tiny", operators={1: "lightning"}).operators.items()}
         {1: 'lightning'}
     """
+    arguments.function("progress", progress)
+    tell: Callable[[int, int, str], None] = progress or (lambda *_: None)
+    tell(0, 0, "importing torch and transformers")
+    from workbench.cache import store_of
     from workbench.models.catalog import MODALITIES, modality_of
     from workbench.models.sources import resolve
+    from workbench.models.verdict import check_once
 
     arguments.flag("bidirectional", bidirectional)
     if operators is not None:  # names and settings, before anything is fetched
@@ -65,7 +71,9 @@ def load(
                 raise UsageError(f"operators[{layers!r}]={bound}: it needs {needs}. Load the model, and use wb.swap.")
     loaded = resolve(name, device=device, dtype=dtype, accept_licence=accept_licence, progress=progress)
     module, hooked = MODALITIES[modality_of(str(name))]
-    model = getattr(import_module(module), hooked)(loaded.hf_model, loaded.processor, loaded.provenance)
+    model = getattr(import_module(module), hooked)(loaded.hf_model, loaded.processor, loaded.provenance, check=False)
+    tell(0, 0, "proving hooks and resumed runs")
+    model.check_with(partial(check_once, store=store_of(None)))
     if operators is None:
         return model
     from workbench.models.swap import swap

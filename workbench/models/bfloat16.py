@@ -7,7 +7,7 @@ import copy
 import torch
 
 from workbench.models.language import HookedLM
-from workbench.models.self_check import adopt
+from workbench.models.verdict import adopt
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -141,8 +141,15 @@ class HookedModel(LayerOperators, Modality, CheckedHooks):
         #: The names of its own attributes; others are looked at for cache keys (`workbench.models.identity`).
         self.first_attributes = frozenset({*vars(self), "first_attributes"} - own)
         if check:
-            self_check.check(self)
-            self.first_attributes |= vars(self).keys() - own
+            self.check_with(self_check.check)
+
+    def check_with(self, check: Callable[[HookedModel], None]) -> None:
+        """Have the model checked by a function such as `workbench.models.self_check.check`.
+
+        Raises:
+            UnsupportedModel: it failed.
+        """
+        check(self)
 
     # --- runs and hooks ---------------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """What makes two models give the same numbers: weights, code, settings, precision, device, kernels and versions.
 
-The weights are hashed once (all bytes). After that they count as unchanged while no tensor's version counter moves and
-a sample of every tensor, dense enough to touch every head's slice of every projection, stays the same: a head that is
-zeroed through ``.data``, which moves no counter, is noticed. What modules do besides their tensors
-(`workbench.models.fingerprint`) is hashed each time, so that an adapter that is switched off, a changed configuration
-and a replaced function are noticed.
+The weights are hashed once (all bytes); those of a model that is loaded from files, once for these files. After that
+they count as unchanged while no tensor's version counter moves and a sample of every tensor, dense enough to touch
+every head's slice of every projection, stays the same: a head that is zeroed through ``.data``, which moves no counter,
+is noticed. What modules do besides their tensors (`workbench.models.fingerprint`) is hashed each time, so that an
+adapter that is switched off, a changed configuration and a replaced function are noticed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench import __version__
-from workbench.cache import CacheNotice
-from workbench.cache.keys import context
+from workbench.cache import CacheNotice, Store
+from workbench.cache.keys import context, digest
+from workbench.cache.notes import read_note, write_note
 from workbench.models.attention_hook import implementations
 from workbench.models.code_text import is_library
 from workbench.models.fingerprint import Fingerprint, NoFingerprint
@@ -40,6 +41,7 @@ class Identity:
         self.model = model
         self._state: tuple[Any, ...] = ()
         self._weights = b""
+        self._note: tuple[Store, bytes] | None = None
 
     def current(self) -> bytes | None:
         """The context of every key of this model, or None where nothing may be cached (one warning says why)."""
@@ -53,9 +55,13 @@ class Identity:
             return None
         of_operators = [(name, x) for name, x in fingerprint.tensors if f".{CHILD}." in f".{name}"]
         weights = [(name, x) for name, x in fingerprint.tensors if f".{CHILD}." not in f".{name}"]
-        state = sample(weights, max(1, min(16, model.d_head // 2)))
+        state = self._sample(weights)
         if state != self._state:
-            self._weights, self._state = hash_tensors(weights), state
+            self._weights, self._state, self._note = hash_tensors(weights), state, None
+        elif not self._weights:
+            self._weights = hash_tensors(weights)
+            if self._note is not None:
+                write_note(*self._note, self._weights.hex())
         own_code, facts = _hash_own_files({type(model), *fingerprint.classes}), model.identity_facts()
         return context(
             {
@@ -73,6 +79,25 @@ class Identity:
             }
         )
 
+    def loaded(self, store: Store, key: bytes) -> None:
+        """Take the weights' hash from an earlier load of the same files, or note it for the next one as soon as it is
+        known. What is not read from the files (buffers) is hashed each time.
+
+        Args:
+            key: of the files and of whatever else the weights in memory depend on.
+        """
+        try:
+            tensors = Fingerprint(self.model.hf).tensors
+        except NoFingerprint:
+            return
+        parameters = {id(x) for x in self.model.hf.parameters()}
+        key = digest(key, "weights", hash_tensors([(name, x) for name, x in tensors if id(x) not in parameters]))
+        self._state, self._note = self._sample(tensors), (store, key)
+        self._weights = bytes.fromhex(read_note(store, key) or "")
+
+    def _sample(self, tensors: list[tuple[str, torch.Tensor]]) -> tuple[Any, ...]:
+        return sample(tensors, max(1, min(16, self.model.d_head // 2)))
+
     def take_over(self, other: Identity) -> None:
         """Use the hash of another model's weights for as long as these are the same tensors."""
         self._state, self._weights = other._state, other._weights
@@ -80,12 +105,25 @@ class Identity:
     def of_code(self) -> str:
         """A hash of what the model computes besides its weights: its configuration, its modules' classes and settings,
         its attention function, and torch's settings. What has no hash is left out."""
-        model = self.model
         try:
-            code = Fingerprint(model.hf, self._run_with(), weights=False).digest
+            code = Fingerprint(self.model.hf, self._run_with(), weights=False).digest
         except NoFingerprint as reason:
             code = str(reason)
-        return f"{code} {model.attention_implementation} {numeric_settings(model.device)}"
+        return self._with_settings(code)
+
+    def of_strict_code(self) -> str | None:
+        """The same; None where something has no hash, or another library intervenes."""
+        try:
+            if intercepted():
+                return None
+            return self._with_settings(
+                Fingerprint(self.model.hf, self._run_with(), changed_by_others, weights=False).digest
+            )
+        except NoFingerprint:
+            return None
+
+    def _with_settings(self, code: str) -> str:
+        return f"{code} {self.model.attention_implementation} {numeric_settings(self.model.device)}"
 
     def _run_with(self) -> tuple[Any, ...]:
         """What the model runs besides its modules: its own class, and the attention functions that it looks up."""

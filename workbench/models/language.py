@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from workbench import arguments
 from workbench.errors import UnsupportedModel
 from workbench.inputs.paired import PairedInputs
+from workbench.models import self_check
 from workbench.models.adapters import adapters_of, model_inside, require_same_forward
 from workbench.models.anatomy import Anatomy, anatomy_of
 from workbench.models.hook_arguments import check_gradients
@@ -86,18 +88,20 @@ class HookedLM(TransformerLensTools, HookedModel):
             )
         if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
             raise arguments.refusal("tokenizer", tokenizer, "a Hugging Face tokenizer, or None")
+        check = arguments.flag("check", check)
         inside = model_inside(hf)
-        try:
-            super().__init__(inside, tokenizer, provenance, check=check)
-        except UnsupportedModel as error:
-            if not (kind := quantised_kind(inside)):
-                raise
-            why = f"Its weights are quantised ({kind}), which may round by the whole batch: load it in floating point."
-            raise UnsupportedModel(f"{error} {why}") from None
+        with _saying_that_it_is_quantised(inside):
+            super().__init__(inside, tokenizer, provenance, check=False)
         object.__setattr__(self, "peft", None if inside is hf else hf)  # no child, as the model itself is none
         self.first_attributes |= {"peft"}
-        if check and self.peft is not None:
-            require_same_forward(self.peft, inside, self.trial())
+        if check:
+            self.check_with(self_check.check)
+
+    def check_with(self, check: Callable[[HookedModel], None]) -> None:
+        with _saying_that_it_is_quantised(self.hf):
+            check(self)
+        if self.peft is not None:
+            require_same_forward(self.peft, self.hf, self.trial())
 
     @property
     def tokenizer(self) -> Any:
@@ -272,6 +276,18 @@ class HookedLM(TransformerLensTools, HookedModel):
                 if adapter["name"] == loaded["adapter"]:
                     adapter["sha256"] = loaded["sha256"]
         return {"bos": inputs.bos, **super().info(inputs), **({"adapters": adapters} if adapters else {})}
+
+
+@contextmanager
+def _saying_that_it_is_quantised(hf: nn.Module) -> Iterator[None]:
+    """Add to a refusal that the weights are quantised, which may be its reason."""
+    try:
+        yield
+    except UnsupportedModel as error:
+        if not (kind := quantised_kind(hf)):
+            raise
+        why = f"Its weights are quantised ({kind}), which may round by the whole batch: load it in floating point."
+        raise UnsupportedModel(f"{error} {why}") from None
 
 
 def _loss(logits: Tensor, ids: Tensor, mask: Tensor | None) -> Float[Tensor, ""]:

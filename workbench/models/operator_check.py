@@ -4,7 +4,6 @@ rows sum to one where they should, and runs resume exactly. At a length at which
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from workbench.attention.operator import BoundOperator
 from workbench.cache import Store
 from workbench.cache.keys import digest
+from workbench.cache.notes import read_note, write_note
 from workbench.errors import UnsupportedModel
 from workbench.models.attention_edits import AttentionInputs
 from workbench.models.precision import close
@@ -35,9 +35,9 @@ def check_operators(model: HookedModel, store: Store | None) -> None:
     inputs = model.trial()
     identity = None if store is None else model.identity.current()
     place = None if identity is None else digest(identity, "operators", inputs.shape[1])
-    stored = None if store is None or place is None else store.read(place)
-    if stored is not None:
-        verdict, dropped = _read(stored)
+    kept = read_note(store, place)
+    if kept is not None:
+        verdict, dropped = Resumption(**kept[0]), {int(layer): what for layer, what in kept[1]}
     else:
         with model.state_put_back():
             run = WatchedRun.of(model, inputs)
@@ -50,9 +50,7 @@ def check_operators(model: HookedModel, store: Store | None) -> None:
         dropped = {
             layer: drops(model.operators[layer], run.layers.attention_inputs[layer]) for layer in model.operators
         }
-        if store is not None and place is not None:
-            text = json.dumps([vars(verdict), list(dropped.items())]).encode()
-            store.put("result", {"values": ([place], torch.tensor([list(text)], dtype=torch.uint8))})
+        write_note(store, place, [vars(verdict), list(dropped.items())])
     model.causal, model.resumable, model.why_not_resumable = verdict.causal, verdict.resumes, verdict.why_not
     model.proofs.know(inputs.shape[1], verdict)
     if not verdict.resumes:
@@ -122,8 +120,3 @@ def _compute_what_they_say(model: HookedModel, run: WatchedRun) -> None:
 
 def _list(model: HookedModel) -> str:
     return ", ".join(str(bound) for bound in dict.fromkeys(model.operators.values()))
-
-
-def _read(stored: Tensor) -> tuple[Resumption, dict[int, list[str]]]:
-    verdict, dropped = json.loads(bytes(stored.tolist()))
-    return Resumption(**verdict), {int(layer): what for layer, what in dropped}

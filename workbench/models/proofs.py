@@ -8,15 +8,13 @@ there is one, so that it is paid for once.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from workbench.cache import Store
 from workbench.cache.keys import digest
+from workbench.cache.notes import read_note, write_note
 from workbench.inputs.paired import PairedInputs
 from workbench.models.half_precision import warn_of_rounding
 from workbench.models.resumption import Resumption, prove_resumption
@@ -40,9 +38,12 @@ class Proofs:
         #: Whether it was said that half precision's rounding moves something discrete.
         self.warned_of_rounding = False
         self._known: dict[tuple[Any, ...], Resumption] = {}
+        #: What the self-check found, by length.
+        self.at_load: list[tuple[int, Resumption]] = []
 
     def know(self, length: int, verdict: Resumption) -> None:
         """Keep what the self-check at load time found at its length."""
+        self.at_load.append((length, verdict))
         self._known[self._key(self.model.proof_length(length), False, self.model.identity.of_code())] = verdict
 
     def resumption(self, inputs: PairedInputs, store: Store | None, patterns: bool = False) -> Resumption:
@@ -76,16 +77,14 @@ class Proofs:
             return plain  # nothing is resumed there anyway
         identity = None if store is None else self.model.identity.current()
         place = None if identity is None else digest(identity, "resumption", length, patterns)
-        stored = None if store is None or place is None else store.read(place)
-        if stored is not None:
-            verdict = Resumption(**json.loads(bytes(stored.tolist())))
+        kept = read_note(store, place)
+        if kept is not None:
+            verdict = Resumption(**kept)
         else:
             inputs = self.model.proof_inputs(length, rows)
             verdict = prove_resumption(self.model, inputs, patterns=patterns)
             self.warned_of_rounding = self.warned_of_rounding or warn_of_rounding(self.model, inputs)
-            if store is not None and place is not None:
-                text = json.dumps(vars(verdict)).encode()
-                store.put("result", {"values": ([place], torch.tensor([list(text)], dtype=torch.uint8))})
+            write_note(store, place, vars(verdict))
         self._known[key] = verdict
         if not verdict.resumes:
             warnings.warn(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from workbench.errors import HookError, UnsupportedModel
 from workbench.models.additivity import additivity, writes_by_weights
 from workbench.models.anatomy import find
-from workbench.models.direct_path import DirectPath
 from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
 
 def check(model: HookedModel) -> None:
     """Run every check, setting `model.resumable` and `model.why_not_resumable`; raises `UnsupportedModel`."""
-    was_training = model.hf.training
+    was_training, attributes = model.hf.training, set(vars(model))
     model.hf.eval()
     try:
         inputs = model.trial()
@@ -79,28 +77,7 @@ def check(model: HookedModel) -> None:
             )
     finally:
         model.hf.train(was_training)
-
-
-def adopt(model: HookedModel, checked: HookedModel) -> None:
-    """Take over what the check of a model with the same modules found: for copies, which are not checked again."""
-    model.resumable, model.why_not_resumable = checked.resumable, checked.why_not_resumable
-    model.causal, model.row_arguments, model.short_readout = (
-        checked.causal,
-        checked.row_arguments,
-        checked.short_readout,
-    )
-    model.proofs.of, model.z_is_projected = checked.proofs, checked.z_is_projected
-    model.set_heads(checked.n_kv_heads, checked.d_head)
-    model.logit_scale, model.additivity = checked.logit_scale, checked.additivity
-    if checked.additivity.path is not None:  # of the same modules, in this model
-        model.additivity = replace(checked.additivity, path=DirectPath(model))
-    if "hook_z_gated" in checked.attention_hooks:
-        model.hook_gated_z()
-    hooks = [*model.block_hooks, *(f"attn.{hook}" for hook in model.attention_hooks)]
-    names = {name.split(".", 2)[2] for name in checked.hook_dict if name.startswith("blocks.")}
-    left_out = [hook for hook in hooks if hook not in names]
-    if left_out:
-        model.drop_hooks(*left_out)
+        model.first_attributes |= vars(model).keys() - attributes
 
 
 def _refuse(model: HookedModel, reason: str, *, of_names: bool = False) -> UnsupportedModel:

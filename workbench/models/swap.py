@@ -17,9 +17,9 @@ from workbench.errors import UsageError
 from workbench.models.hooked import HookedModel
 from workbench.models.operator_check import check_operators
 from workbench.models.second_stream import EmbeddingReader, fixed_stream, read_embeddings
-from workbench.models.self_check import adopt
 from workbench.models.swapped_attention import Context, SwappedOperator, operator_of
 from workbench.models.swapped_modules import put_in, swapped_operators
+from workbench.models.verdict import adopt
 
 Model = TypeVar("Model", bound=HookedModel)
 

@@ -7,9 +7,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from workbench.cache.folder import switched_off_everywhere, user_folder
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.io.files import JSON_BYTES, parse_json, read_file, write_atomic
+from workbench.io.user_folder import switched_off_everywhere, user_folder
 from workbench.runs.layout import DONE
 from workbench.runs.run import Run
 

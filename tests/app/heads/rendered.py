@@ -59,6 +59,9 @@ class Queue:
     def stop(self, number: int) -> None:
         self.job = replace(self.job, state="stopped")
 
+    def warm(self, model: str) -> None:
+        """Nothing is started."""
+
 
 def opened(app: AppTest, **query: str) -> AppTest:
     app.query_params.update(query)

@@ -63,7 +63,7 @@ def test_colours_are_those_of_the_pattern_and_of_the_text(app: AppTest) -> None:
 
 def test_a_released_model_takes_its_prompt_records_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "available", lambda: ["one", "two", "three"])
-    monkeypatch.setattr(wb, "load", lambda name: tiny_checkpoint())
+    monkeypatch.setattr(wb, "load", lambda name, progress=None: tiny_checkpoint())
     assert models.MAX_MODELS == 2
     released = weakref.ref(models.load("one"))
     records.prompt_record("one", [5, 6, 7])

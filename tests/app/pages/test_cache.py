@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from tests.app.pages.driving import new_page
-from workbench.cache.folder import user_folder
 from workbench.cache.store import Store
+from workbench.io.user_folder import user_folder
 
 
 def test_the_cache_is_counted_checked_and_cleared() -> None:

@@ -14,6 +14,10 @@ class ScriptedQueue:
     def __init__(self) -> None:
         self.job: Job | None = None
         self.requests: list[Mapping[str, Any]] = []
+        self.warmed: list[str] = []
+
+    def warm(self, model: str) -> None:
+        self.warmed.append(model)
 
     def newest(self, key: str) -> Job | None:
         return self.job

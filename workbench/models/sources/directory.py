@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -53,6 +53,7 @@ def load(
     provenance: Mapping[str, Any],
     expected: Mapping[str, str] | None = None,
     mend: str = "",
+    tell: Callable[[int, int, str], None] = lambda *_: None,
 ) -> Loaded:
     """Load a directory with ``config.json``, safetensors weights and a tokenizer.
 
@@ -62,6 +63,7 @@ def load(
         provenance: of the origin; hashes, dtype and versions are added.
         expected: SHA-256 by file name, where there is one.
         mend: what a message about damage advises.
+        tell: is called with each step.
 
     Raises:
         UntrustedModel, UnsupportedModel: see `workbench.io.trust`; weights missing, of other shapes, or altered.
@@ -81,6 +83,7 @@ def load(
         if (folder / name).is_file():
             trust.check_config(trust.parse_json(trust.read_small(folder / name), folder / name), folder / name)
 
+    tell(0, 0, "importing the model's classes")
     config, model_class = build_config(settings, folder / "config.json")
     try:
         sizes = weights.elements(paths)
@@ -91,12 +94,14 @@ def load(
                 raise trust.hash_mismatch(path, expected_hash, actual, mend) from None
         raise
     check_budget(config, model_class, *sizes, where=folder)
+    tell(0, 0, f"reading and hashing {sum(path.stat().st_size for path in paths) / 1e6:,.0f} MB of weights")
     state, hashes = weights.read(paths)
     for name, actual in hashes.items():
         expected_hash = (expected or {}).get(name, actual)
         if actual != expected_hash:
             raise trust.hash_mismatch(folder / name, expected_hash, actual, mend)
     kind = getattr(torch, dtype_name(dtype))
+    tell(0, 0, "building the model")
     model = build_model(model_class, config, state, kind, folder)
     torch.nn.Module.to(model, target)
     digest = next(iter(hashes.values())) if len(hashes) == 1 else _joint(hashes)

@@ -23,6 +23,10 @@ _SAFE_NAME = re.compile(
 
 def cached(repo: str, revision: str | None) -> Path | None:
     """The snapshot folder of a repository in the hub's cache, when it holds a complete model; no network."""
+    from huggingface_hub import constants
+
+    if not (Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}").is_dir():
+        return None  # without the imports of a download
     from huggingface_hub import snapshot_download
 
     try:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import platformdirs
 
 from workbench.errors import NotAvailable
 from workbench.io import trust
+from workbench.io.user_folder import user_folder
 
 SEAL = "source.json"
 #: Version of the layout of a converted folder; another number means: convert again.
@@ -28,10 +28,8 @@ FORMAT = 1
 
 
 def folder() -> Path:
-    """``$WORKBENCH_CACHE_DIR/models``, else ``models`` in the platform's user cache directory of the workbench."""
-    configured = os.environ.get("WORKBENCH_CACHE_DIR")
-    base = Path(configured or platformdirs.user_cache_dir("attention-workbench", appauthor=False))
-    return base.expanduser() / "models"
+    """``models`` in the user's folder of the workbench."""
+    return user_folder() / "models"
 
 
 def downloads() -> Path:

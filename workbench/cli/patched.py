@@ -1,0 +1,99 @@
+"""What ``workbench patch`` answers: computed, or read from the cache, where no model is needed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli.progress import Display
+
+if TYPE_CHECKING:
+    from workbench.results.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A sweep, with what is said of it.
+
+    Attributes:
+        document: what `Sweep.json` gives.
+        task_check: `workbench.cli.task_check.TaskCheck` as a mapping.
+        warning: of the task check.
+        screened: of a screen, what it was and its cells.
+    """
+
+    sweep: Sweep
+    document: dict[str, Any]
+    task_check: dict[str, Any]
+    warning: str
+    screened: dict[str, Any]
+
+
+def read_or_compute(
+    model: str,
+    operators: Mapping[str, str],
+    inputs: Any,
+    arguments: Mapping[str, Any],
+    screen: str | None,
+    confirm: float,
+    display: Display,
+) -> Patched:
+    """The answer from the cache where it was given before.
+
+    Args:
+        inputs: a task or pairs.
+        arguments: those of `workbench.sweep`.
+        screen: the method of a screen, None for none.
+        confirm: the share of cells that a screen runs exactly.
+    """
+    from workbench.cache import store_of
+    from workbench.cli.kept_answer import KeptAnswer
+    from workbench.results.sweep import Sweep
+
+    kept = KeptAnswer(store_of(None), ["patch", arguments, operators, screen, confirm, _written(inputs)], model)
+    if (found := kept.read()) is not None:
+        answer, arrays = found
+        display.say("From the cache: the whole answer.")
+        return Patched(Sweep(**{"source": None, **arrays}, **answer.pop("sweep")), **answer)
+    with kept.noting_warnings():
+        result = _compute(model, operators, inputs, arguments, screen, confirm, display)
+    sweep = result.sweep
+    arrays = {name: x for name in ("values", "base", "source") if (x := getattr(sweep, name)) is not None}
+    fields = {name: getattr(sweep, name) for name in ("axes", "labels", "info")}
+    said = {name: value for name, value in vars(result).items() if name != "sweep"}
+    kept.write({"sweep": fields, **said}, arrays)
+    return result
+
+
+def _compute(
+    model: str,
+    operators: Mapping[str, str],
+    inputs: Any,
+    arguments: Mapping[str, Any],
+    screen: str | None,
+    confirm: float,
+    display: Display,
+) -> Patched:
+    import workbench as wb
+    from workbench.cli.task_check import check_task
+    from workbench.io.files import jsonable
+
+    loaded, screened = wb.load(model, operators=operators or None, progress=display), {}
+    if screen is None:
+        sweep = wb.sweep(loaded, inputs, progress=display, **arguments)
+    else:
+        result = wb.screen(loaded, inputs, method=screen, confirm=confirm, progress=display, **arguments)
+        sweep = result.exact
+        screened = {"screen": result.words, "cells": jsonable(result.table().to_dict("records"))}
+    check = check_task(sweep, inputs.examples(loaded.tokenizer))
+    return Patched(sweep, sweep.json(), asdict(check), check.warning, screened)
+
+
+def _written(inputs: Any) -> list[Any]:
+    """A task or pairs, JSON-able. What a task draws is in our own files."""
+    from workbench.inputs.pairs import Task
+
+    if isinstance(inputs, Task):
+        return ["task", inputs.name, inputs.n, inputs.seed, dict(inputs.settings)]
+    return ["pairs", asdict(inputs)]
