@@ -170,7 +170,8 @@ def test_rows_that_cannot_be_used_are_marked_until_they_are_mended(app: AppTest)
     upload(app, "my.jsonl", jsonl(GOOD, UNKNOWN, {**OTHER, "wrong": ""}))
     table = app.data_editor[0].value
     assert table["where"].tolist() == ["line 1", "⚠ line 2", "⚠ line 3"] and not can_run(app)
-    assert "does not know it" in table["problem"][1] and table["problem"][2] == "wrong is empty. Write some text."
+    _, unknown, empty = table["problem"].tolist()
+    assert "does not know it" in unknown and empty == "wrong is empty. Write some text."
     assert "2 of 3 pairs cannot be used with tiny. my.jsonl line 2: answer ' zzz'" in texts(app)
     assert app.button(key="start-sweeps").help.replace("\\", "").startswith("my.jsonl line 2: answer ' zzz'")
     edit(app, 1, answer="·Mary")
