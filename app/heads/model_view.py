@@ -15,9 +15,7 @@ from app import models, sidebar, url_widgets
 from app.components.model_view import PatternBuffer, model_view, pattern_buffer
 from app.downloadable import DPI, download_buttons
 from app.heads import detail
-from app.heads.record_scores import ATTRIBUTION
 from app.heads.score import Score
-from app.heads.sweep_effect import EFFECT
 from app.heads.view import View
 from app.messages import escape_markdown
 from workbench.core import Head
@@ -32,8 +30,6 @@ SIZE = 32
 MAX_VIEWS = 8
 LAYER, SCORE = ORDERS = ("by layer", "by the selected score")
 COUNTS = ("10", "30", "all")
-#: Scores in which a large negative value is as strong as a positive one.
-BY_SIZE = (ATTRIBUTION, "copy_score", "task_attribution", EFFECT)
 #: The toggle's URL parameter.
 PARAM = "all-patterns"
 #: Of the widget that mirrors the page's colours.
@@ -48,7 +44,7 @@ def show_model_view(view: View) -> None:
     selection = view.selection
     buffer = _buffer(selection.model_name, tuple(selection.record.ids.tolist()))
     by_layer, count, colours = _options()
-    heads = list(buffer.view.heads) if by_layer else ranked(buffer.view, view.score, view.score_name)[:count]
+    heads = list(buffer.view.heads) if by_layer else ranked(buffer.view, view.score)[:count]
     values = [float(view.score.values[head.layer, head.index]) for head in heads]
     for line in buffer.view.notes:
         st.caption(escape_markdown(line))
@@ -56,7 +52,7 @@ def show_model_view(view: View) -> None:
         st.caption("No head has a value of this score yet.")
         return
     title = "Patterns of all heads" if by_layer else f"Patterns by {_in_a_sentence(view.score.title)}"
-    order = "" if by_layer else f" {_order(view.score_name)}, the value below each."
+    order = "" if by_layer else f" {_order(view.score)}, the value below each."
     model_view(
         buffer,
         heads,
@@ -76,12 +72,10 @@ def show_model_view(view: View) -> None:
     download_buttons(figure, "model-view", "patterns")
 
 
-def ranked(view: wb.ModelView, score: Score, name: str) -> list[Head]:
-    """The heads that have a pattern and a value, the strongest first."""
-    values = np.array([score.values[head.layer, head.index] for head in view.heads], dtype=float)
-    strength = np.abs(values) if name in BY_SIZE else values
-    order = np.argsort(np.where(np.isfinite(strength), -strength, np.inf), kind="stable")
-    return [view.heads[i] for i in order if np.isfinite(values[i])]
+def ranked(view: wb.ModelView, score: Score) -> list[Head]:
+    """The heads that have a pattern and a value, in order of the score."""
+    in_order = [Head.parse(name) for name in score.ranking()["head"]]
+    return [head for head in in_order if head in view.heads]
 
 
 @models.cleared_on_release
@@ -131,8 +125,8 @@ def _text(score: Score, head: Head) -> str:
     return f"{value_text(value)} {score.units}" if np.isfinite(value) else value_text(value)
 
 
-def _order(name: str) -> str:
-    return "The largest magnitude first" if name in BY_SIZE else "The largest value first"
+def _order(score: Score) -> str:
+    return "The largest magnitude first" if score.by_size else "The largest value first"
 
 
 def _in_a_sentence(title: str) -> str:

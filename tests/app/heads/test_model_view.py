@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,8 @@ def test_heads_without_a_value_are_not_ranked() -> None:
     values = np.full((2, 8), np.nan)
     values[1, 2], values[0, 5], values[1, 7] = 0.5, -3.0, 0.1
     score = Score(values, "A score", "units", "")
-    assert [str(head) for head in model_view.ranked(view, score, "entropy")] == ["1.2", "1.7", "0.5"]
-    assert [str(head) for head in model_view.ranked(view, score, ATTRIBUTION)] == ["0.5", "1.2", "1.7"]
+    assert [str(head) for head in model_view.ranked(view, score)] == ["1.2", "1.7", "0.5"]
+    assert [str(head) for head in model_view.ranked(view, replace(score, by_size=True))] == ["0.5", "1.2", "1.7"]
 
 
 def test_a_score_without_values_has_no_ranking_and_says_so(app: AppTest) -> None:
