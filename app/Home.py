@@ -27,9 +27,8 @@ from workbench.plotting import style
 STYLE = Path(__file__).with_name("page.css")
 #: Above the first page of a session that was opened without a link.
 WELCOME = (
-    "**Attention Workbench** shows what each attention head of a model does: where it looks, what it writes, and what "
-    "changes without it.  \nType a prompt at the left, choose a score, and click a cell of the grid to open that head; "
-    "then click a token to ask from there. *Help* in the side bar explains the page."
+    "**Attention Workbench** shows what each attention head does: where it looks, what it writes, what changes without "
+    "it.  \nType a prompt, choose a score, and click a cell of the grid to open that head; then click a token to ask."
 )
 _WELCOME = "welcome"
 
@@ -70,9 +69,10 @@ def _show_help(page: Page) -> None:
 def _show_welcome() -> None:
     """What this is and what to click, until it is hidden."""
     if st.session_state.setdefault(_WELCOME, not st.query_params):
-        with st.container(key=_WELCOME):
+        with st.container(key=_WELCOME, horizontal=True, vertical_alignment="center"):
             st.info(WELCOME)
-            st.button("Hide", key="hide-welcome", on_click=st.session_state.update, args=({_WELCOME: False},))
+            hide = {"on_click": st.session_state.update, "args": ({_WELCOME: False},), "width": "content"}
+            st.button("Hide", key="hide-welcome", **hide)
 
 
 def _render(view: Any, page: Page | None) -> bool:
