@@ -67,8 +67,8 @@ export default function (component) {
   const selected = data.rows.findIndex((_, i) => nameOf(i) === data.selected);
   if (isNew || data.selected !== root.selected) {
     activate(selected);
-    // The row that was opened here is in view, and stays where it is.
-    if (selected >= 0 && (isNew || data.selected !== root.opened)) scrollTo(selected);
+    // A new ranking shows its best heads; the row that was opened here is in view, and stays where it is.
+    if (selected >= 0 && !isNew && data.selected !== root.opened) scrollTo(selected);
   }
   root.selected = data.selected;
 
