@@ -3,6 +3,8 @@
 const LARGEST_CELL = 28, MAX_SIDE = 460, LABELS = 110, BAR = 10, TOP = 8, DRAG = 4;
 // Pixels of a cell at least, so that there are gaps between cells.
 const GAPS = 7;
+// Colours of a picture.
+const SHADES = 1024;
 const MARK = "#e69f00";
 
 export default function (component) {
@@ -11,8 +13,12 @@ export default function (component) {
   const canvas = root.querySelector("canvas"), status = root.querySelector("output"), all = root.querySelector("button");
   root.querySelector("figcaption").textContent = data.title;
   root.querySelector("p").textContent = data.subtitle;
-  const bytes = Uint8Array.from(atob(data.values), (letter) => letter.charCodeAt(0));
-  const values = new Float32Array(bytes.buffer), rows = data.rows.length, columns = data.columns.length;
+  if (root.source !== data.values) {
+    const letters = atob(data.values), bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+    Object.assign(root, { source: data.values, values: new Float32Array(bytes.buffer), image: null });
+  }
+  const values = root.values, rows = data.rows.length, columns = data.columns.length;
   const isWhole = data.end[0] - data.first[0] === data.length && data.end[1] - data.first[1] === data.length;
   all.hidden = isWhole;
   root.drawn = { values, rows: data.rows, columns: data.columns, title: data.title, limit: data.scale.limit };
@@ -27,10 +33,6 @@ export default function (component) {
     return diverging ? Math.sign(value) * x : value < 0 ? 0 : x;
   };
   const blank = data.blank.match(/\w\w/g).map((pair) => parseInt(pair, 16));
-  const rgb = (value) => {
-    if (Number.isNaN(value)) return blank;
-    return ofShare(share(value));
-  };
   const ofShare = (s) => {
     const at = (diverging ? (s + 1) / 2 : s) * (data.colours.length - 1), i = Math.min(data.colours.length - 2, Math.floor(at));
     return data.colours[i].map((c, k) => Math.round(c + (data.colours[i + 1][k] - c) * (at - i)));
@@ -42,9 +44,14 @@ export default function (component) {
     return data.size === 1 ? (axis ? data.columns : data.rows)[i] : first === last ? `${first}` : `${first}–${last}`;
   };
 
-  // The cells as an image: one pixel each where they are larger than pixels, else pooled to the pixels there are.
+  // The cells as an image: one pixel each where they are larger than pixels, else pooled to the pixels there are. It is
+  // made again only where something of it changes.
   const picture = (wide, high) => {
     const w = Math.min(columns, Math.max(1, Math.round(wide))), h = Math.min(rows, Math.max(1, Math.round(high)));
+    const what = [w, h, kind, limit, diverging].join();
+    if (root.image?.what === what) return root.image.layer;
+    const low = diverging ? -1 : 0, last = SHADES - 1;
+    const shades = Array.from({ length: SHADES }, (_, i) => ofShare(low + ((1 - low) * i) / last));
     const pooled = new Float32Array(w * h).fill(NaN);
     for (let i = 0; i < rows; i++) {
       const y = Math.min(h - 1, Math.floor((i * h) / rows));
@@ -53,11 +60,17 @@ export default function (component) {
         if (Number.isNaN(pooled[at]) || Math.abs(value) > Math.abs(pooled[at])) pooled[at] = value;
       }
     }
-    const image = new ImageData(w, h);
-    pooled.forEach((value, at) => image.data.set([...rgb(value), 255], 4 * at));
+    const image = new ImageData(w, h), pixels = image.data;
+    for (let at = 0; at < pooled.length; at++) {
+      const value = pooled[at];
+      const colour = Number.isNaN(value) ? blank : shades[Math.round(((share(value) - low) / (1 - low)) * last)];
+      for (let k = 0; k < 3; k++) pixels[4 * at + k] = colour[k];
+      pixels[4 * at + 3] = 255;
+    }
     const layer = document.createElement("canvas");
     [layer.width, layer.height] = [w, h];
     layer.getContext("2d").putImageData(image, 0, 0);
+    root.image = { what, layer };
     return layer;
   };
 

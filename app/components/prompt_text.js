@@ -14,27 +14,37 @@ export default function (component) {
   const written = JSON.stringify(data.pieces);
   if (root.written !== written) {
     box.replaceChildren(...data.pieces.map(span));
+    root.spans = [...box.children];
     root.written = written;
     root.cursor = null;
+    root.shades = null;
   }
-  const spans = [...box.children], pieceOf = [];
+  const spans = root.spans, pieceOf = [];
   data.pieces.forEach(([, positions], i) => positions.forEach((position) => (pieceOf[position] = i)));
-  spans.forEach((element, i) => {
-    const largest = Math.max(...data.pieces[i][1].map((position) => data.shares[position] ?? 0), 0);
+  const shades = data.shares.join();
+  const isNew = root.shades !== shades;
+  root.shades = shades;
+  if (isNew) spans.forEach((element, i) => {
+    let largest = 0;
+    for (const position of data.pieces[i][1]) largest = Math.max(largest, data.shares[position]);
     const shade = `rgba(${data.shade.slice(0, 3).join(",")},${(data.shade[3] * largest).toFixed(3)})`;
     if (element.shade !== shade) element.style.backgroundColor = element.shade = shade;
   });
   // A click stays shown until the server answers it, as in the grid.
   const answer = String([data.asking, data.pair]);
   let sent = (root.sent || []).filter((click) => Date.now() - click.when < PATIENCE);
-  if (answer !== root.answer) sent = [];
+  if (answer !== root.answer) {
+    const answered = sent.findIndex((click) => (click.isPair ? click.pair === data.pair : click.asking === data.asking));
+    sent = answered < 0 ? [] : sent.slice(answered + 1);
+  }
   Object.assign(root, { sent, answer });
   let asking = sent.length ? sent[sent.length - 1].asking : data.asking;
   let pair = sent.length ? sent[sent.length - 1].pair : data.pair;
   const last = data.labels.length - 1;
 
-  function span([text, , side]) {
+  function span([text, , side], index) {
     const element = document.createElement("span");
+    element.index = index;
     element.style.boxShadow = `inset ${side === "L" ? 1 : -1}px 0 0 ${data.begin}`;
     const parts = text.split(/(\r\n|\n|\r)/);
     for (const part of parts) {
@@ -69,13 +79,12 @@ export default function (component) {
     if (isPair) pair = position;
     else asking = position;
     root.cursor = null;
-    root.sent.push({ asking, pair, when: Date.now() });
+    root.sent.push({ asking, pair, isPair, when: Date.now() });
     mark();
     setTriggerValue("asked", [position, isPair]);
   };
   const spanAt = (event) => {
-    const i = spans.indexOf(event.target.closest?.(".text > span"));
-    return i < 0 ? null : i;
+    return event.target.closest?.(".text > span")?.index ?? null;
   };
   box.onclick = (event) => {
     const i = spanAt(event);
