@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Patched:
-    """A sweep, with what is said of it.
+    """A sweep, with what is text_fields of it.
 
     Attributes:
         document: what `Sweep.json` gives.
@@ -61,8 +61,8 @@ def read_or_compute(
     sweep = result.sweep
     arrays = {name: x for name in ("values", "base", "source") if (x := getattr(sweep, name)) is not None}
     fields = {name: getattr(sweep, name) for name in ("axes", "labels", "info")}
-    said = {name: value for name, value in vars(result).items() if name != "sweep"}
-    stored.write({"sweep": fields, **said}, arrays)
+    text_fields = {name: value for name, value in vars(result).items() if name != "sweep"}
+    stored.write({"sweep": fields, **text_fields}, arrays)
     return result
 
 
