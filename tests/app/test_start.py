@@ -88,10 +88,10 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     from app.heads import score_grid
 
-    drawn, queue = score_grid.selected_score, Queue()
+    real, queue = score_grid.selected_score, Queue()
 
     def selected_score(*arguments: Any, **named: Any) -> Any:
-        score = drawn(*arguments, **named)
+        score = real(*arguments, **named)
         done.append("grid")
         return score
 
@@ -116,7 +116,7 @@ def test_the_worker_does_not_start_for_a_page_that_shows_an_error(events: list[s
     assert page.error and events[-1:] != ["worker loads tiny"]
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, steps: list[str]) -> list[str]:
+def labels_of(monkeypatch: pytest.MonkeyPatch, steps: list[str]) -> list[str]:
     """The labels of the line above a page that waits for these steps, each of which ends when it has been seen."""
     labels: list[str] = []
     seen = {step: threading.Event() for step in steps}
@@ -142,7 +142,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, steps: list[str]) -> list[str]:
 
 
 def test_a_page_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(monkeypatch, ["importing torch", "proving runs"]) == ["Importing torch", "Proving runs"]
+    assert labels_of(monkeypatch, ["importing torch", "proving runs"]) == ["Importing torch", "Proving runs"]
 
 
 def test_progress_of_a_step_is_a_percentage() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Patched:
-    """A sweep, with what is said of it.
+    """A sweep, with what is text_fields of it.
 
     Attributes:
         document: what `Sweep.json` gives.
@@ -48,21 +48,21 @@ def read_or_compute(
         confirm: the share of cells that a screen runs exactly.
     """
     from workbench.cache import store_of
-    from workbench.cli.kept_answer import KeptAnswer
+    from workbench.cli.stored_answer import StoredAnswer
     from workbench.results.sweep import Sweep
 
-    kept = KeptAnswer(store_of(None), ["patch", arguments, operators, screen, confirm, _written(inputs)], model)
-    if (found := kept.read()) is not None:
-        answer, arrays = found
+    stored = StoredAnswer(store_of(None), ["patch", arguments, operators, screen, confirm, _written(inputs)], model)
+    if (earlier := stored.read()) is not None:
+        answer, arrays = earlier
         display.say("From the cache: the whole answer.")
         return Patched(Sweep(**{"source": None, **arrays}, **answer.pop("sweep")), **answer)
-    with kept.noting_warnings():
+    with stored.noting_warnings():
         result = _compute(model, operators, inputs, arguments, screen, confirm, display)
     sweep = result.sweep
     arrays = {name: x for name in ("values", "base", "source") if (x := getattr(sweep, name)) is not None}
     fields = {name: getattr(sweep, name) for name in ("axes", "labels", "info")}
-    said = {name: value for name, value in vars(result).items() if name != "sweep"}
-    kept.write({"sweep": fields, **said}, arrays)
+    text_fields = {name: value for name, value in vars(result).items() if name != "sweep"}
+    stored.write({"sweep": fields, **text_fields}, arrays)
     return result
 
 

@@ -35,9 +35,9 @@ def check_operators(model: HookedModel, store: Store | None) -> None:
     inputs = model.trial()
     identity = None if store is None else model.identity.current()
     place = None if identity is None else digest(identity, "operators", inputs.shape[1])
-    kept = read_note(store, place)
-    if kept is not None:
-        verdict, dropped = Resumption(**kept[0]), {int(layer): what for layer, what in kept[1]}
+    note = read_note(store, place)
+    if note is not None:
+        verdict, dropped = Resumption(**note[0]), {int(layer): what for layer, what in note[1]}
     else:
         with model.state_put_back():
             run = WatchedRun.of(model, inputs)

@@ -77,9 +77,9 @@ class Proofs:
             return plain  # nothing is resumed there anyway
         identity = None if store is None else self.model.identity.current()
         place = None if identity is None else digest(identity, "resumption", length, patterns)
-        kept = read_note(store, place)
-        if kept is not None:
-            verdict = Resumption(**kept)
+        note = read_note(store, place)
+        if note is not None:
+            verdict = Resumption(**note)
         else:
             inputs = self.model.proof_inputs(length, rows)
             verdict = prove_resumption(self.model, inputs, patterns=patterns)

@@ -55,7 +55,7 @@ class Verdict:
     @classmethod
     def of(cls, model: HookedModel) -> Verdict:
         """That on a model that was checked."""
-        found = model.additivity
+        additivity = model.additivity
         fields = ("by_weights", "reads_out", "embeds", "why_not")
         names = {name.split(".", 2)[2] for name in model.hook_dict if name.startswith("blocks.")}
         return cls(
@@ -67,8 +67,8 @@ class Verdict:
             logit_scale=model.logit_scale,
             z_is_projected=model.z_is_projected,
             heads=(model.n_kv_heads, model.d_head),
-            additivity={name: getattr(found, name) for name in fields}
-            | {"gated": sorted(found.gated), "path": found.path is not None},
+            additivity={name: getattr(additivity, name) for name in fields}
+            | {"gated": sorted(additivity.gated), "path": additivity.path is not None},
             left_out=[hook for hook in _hooks(model) if hook not in names],
             gated="hook_z_gated" in model.attention_hooks,
         )
@@ -80,8 +80,8 @@ class Verdict:
         model.short_readout, model.logit_scale = self.short_readout, self.logit_scale
         model.z_is_projected = self.z_is_projected
         model.set_heads(*self.heads)
-        found = {**self.additivity, "gated": frozenset(self.additivity["gated"])}
-        model.additivity = Additivity(**{**found, "path": None})
+        fields = {**self.additivity, "gated": frozenset(self.additivity["gated"])}
+        model.additivity = Additivity(**{**fields, "path": None})
         if self.additivity["path"]:
             model.additivity = replace(model.additivity, path=DirectPath(model))
         if self.gated:
@@ -111,13 +111,13 @@ def check_once(model: HookedModel, store: Store | None) -> None:
 
 
 def _read_or_check(model: HookedModel, store: Store | None, key: bytes | None) -> None:
-    kept = read_note(store, key)
-    if kept is not None:
-        Verdict(**kept["verdict"]).put_on(model)
-        model.proofs.warned_of_rounding = kept["warned of rounding"]
-        for length, resumption in kept["proofs"]:
+    note = read_note(store, key)
+    if note is not None:
+        Verdict(**note["verdict"]).put_on(model)
+        model.proofs.warned_of_rounding = note["warned of rounding"]
+        for length, resumption in note["proofs"]:
             model.proofs.know(length, Resumption(**resumption))
-        for text in kept["warnings"]:
+        for text in note["warnings"]:
             warnings.warn(text, stacklevel=4)
         return
     with warnings.catch_warnings(record=True) as caught:

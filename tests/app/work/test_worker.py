@@ -65,14 +65,14 @@ def test_a_worker_loads_the_model_that_it_is_told_before_the_first_job(monkeypat
 
     monkeypatch.setattr("workbench.load", load)
     out = io.StringIO()
-    told = Worker(out)
-    told.receive(io.StringIO('{"warm": "one"}\n'))
-    told.run()
+    started = Worker(out)
+    started.receive(io.StringIO('{"warm": "one"}\n'))
+    started.run()
     assert loaded == ["one"]
     # What follows is what it is needed for.
     monkeypatch.setattr(worker, "JOB_KINDS", {"made-up": lambda *_: "path"})
-    told.receive(io.StringIO('{"warm": "two"}\n{"start": {"id": 1, "kind": "made-up"}}\n'))
-    told.run()
+    started.receive(io.StringIO('{"warm": "two"}\n{"start": {"id": 1, "kind": "made-up"}}\n'))
+    started.run()
     assert loaded == ["one"] and '"state": "done"' in out.getvalue()
 
 

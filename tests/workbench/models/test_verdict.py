@@ -64,15 +64,15 @@ def test_a_second_load_is_the_same_model_without_a_check(folder: Path, checks: l
     assert torch.equal(second(IDS), expected)
 
 
-def assert_same(checked: HookedLM, kept: HookedLM) -> None:
-    assert Verdict.of(checked) == Verdict.of(kept)
-    assert list(checked.hook_dict) == list(kept.hook_dict) and checked.cfg == kept.cfg
-    assert checked.proofs.at_load == kept.proofs.at_load and checked.proofs._known == kept.proofs._known
-    assert checked.proofs.warned_of_rounding == kept.proofs.warned_of_rounding
+def assert_same(checked: HookedLM, reloaded: HookedLM) -> None:
+    assert Verdict.of(checked) == Verdict.of(reloaded)
+    assert list(checked.hook_dict) == list(reloaded.hook_dict) and checked.cfg == reloaded.cfg
+    assert checked.proofs.at_load == reloaded.proofs.at_load and checked.proofs._known == reloaded.proofs._known
+    assert checked.proofs.warned_of_rounding == reloaded.proofs.warned_of_rounding
     for name in ("by_weights", "reads_out", "embeds", "gated", "why_not"):
-        assert getattr(checked.additivity, name) == getattr(kept.additivity, name)
-    assert (checked.additivity.path is None) == (kept.additivity.path is None)
-    assert checked.identity.current() == kept.identity.current()
+        assert getattr(checked.additivity, name) == getattr(reloaded.additivity, name)
+    assert (checked.additivity.path is None) == (reloaded.additivity.path is None)
+    assert checked.identity.current() == reloaded.identity.current()
 
 
 #: Caps, scaled logits, latent attention with other heads than the configuration's, sinks, norms behind attention.

@@ -25,26 +25,26 @@ def files_of(name: str, *, base: bool = False) -> list[Path] | None:
     """
     from workbench.models.sources import adapter, hub
 
-    path, found = Path(name).expanduser(), None
+    path, source = Path(name).expanduser(), None
     if name in catalog.entries():
         entry = catalog.get(name)
         if entry.source == "hub":
-            found = placed(entry) or hub.cached(entry.repo, entry.revision)
+            source = placed(entry) or hub.cached(entry.repo, entry.revision)
         elif status(name) == "ready":
-            found = bundled(entry) if entry.source == "bundled" else folder() / name
+            source = bundled(entry) if entry.source == "bundled" else folder() / name
     elif path.is_dir():
-        found = path
+        source = path
     elif path.is_file():
         return [path]
     elif (hub_id := HUB_ID.fullmatch(name)) is not None:
         entry = hub_entry(hub_id)
-        found = placed(entry) or hub.cached(entry.repo, entry.revision)
-    if found is None:
+        source = placed(entry) or hub.cached(entry.repo, entry.revision)
+    if source is None:
         return None
-    files = [file for file in found.iterdir() if file.is_file()]
-    if not adapter.is_in(found) or (found / "config.json").is_file():
+    files = [file for file in source.iterdir() if file.is_file()]
+    if not adapter.is_in(source) or (source / "config.json").is_file():
         return files
-    others = None if base else files_of(adapter.base_name(found, adapter.read_settings(found)), base=True)
+    others = None if base else files_of(adapter.base_name(source, adapter.read_settings(source)), base=True)
     return None if others is None else files + others
 
 
@@ -83,8 +83,8 @@ def placed(entry: Entry) -> Path | None:
     """That folder, where they were."""
     from workbench.models.sources import adapter
 
-    found = place(entry)
-    return found if (found / "config.json").is_file() or adapter.is_in(found) else None
+    source = place(entry)
+    return source if (source / "config.json").is_file() or adapter.is_in(source) else None
 
 
 def bundled(entry: Entry) -> Path:

@@ -38,7 +38,7 @@ VARIABLES = (
 )  # fmt: skip
 
 
-class KeptAnswer:
+class StoredAnswer:
     """The answer to one command.
 
     Args:

@@ -18,14 +18,14 @@ import torch
 from tests import small_models
 from workbench import registry
 from workbench.cache import Store, own_code
-from workbench.cli import kept_answer
-from workbench.cli.kept_answer import KeptAnswer
+from workbench.cli import stored_answer
+from workbench.cli.stored_answer import StoredAnswer
 from workbench.models.sources.located import files_of
 from workbench.results.sweep import Sweep
 
 FACTS = ["patch", {"site": "z"}, ["task", "ioi", 4, 0]]
 ARRAYS = {"values": np.arange(6.0).reshape(2, 3), "base": np.array([0.1, np.nan, np.inf])}
-SECOND_LOOK = """
+COMMAND = """
 import sys
 from workbench.cli import main
 code = main(sys.argv[1:])
@@ -38,7 +38,7 @@ sys.exit(code)
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model whose files count as unchanged at once."""
-    monkeypatch.setattr(kept_answer, "TICK", 0.0)
+    monkeypatch.setattr(stored_answer, "TICK", 0.0)
     small_models.save_directory(tmp_path / "model")
     return tmp_path / "model"
 
@@ -49,16 +49,16 @@ def store(tmp_path: Path) -> Store:
 
 
 def keep(store: Store, folder: Path, facts: Any = FACTS) -> None:
-    KeptAnswer(store, facts, str(folder)).write({"text": "an answer"}, ARRAYS)
+    StoredAnswer(store, facts, str(folder)).write({"text": "an answer"}, ARRAYS)
 
 
-def found(store: Store, folder: Path, facts: Any = FACTS) -> Any:
-    return KeptAnswer(store, facts, str(folder)).read()
+def answer_of(store: Store, folder: Path, facts: Any = FACTS) -> Any:
+    return StoredAnswer(store, facts, str(folder)).read()
 
 
 def patch(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = registry.environment() | {"WORKBENCH_CACHE_DIR": str(cache), "WORKBENCH_CACHE": "on"}
-    command = [sys.executable, "-c", SECOND_LOOK, "patch", "--task", "ioi", "--n", "4", "--model", "tiny", *arguments]
+    command = [sys.executable, "-c", COMMAND, "patch", "--task", "ioi", "--n", "4", "--model", "tiny", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
 
@@ -88,7 +88,7 @@ def test_a_second_look_writes_the_same_sweep(tmp_path: Path) -> None:
 
 def test_arrays_come_back_bit_for_bit(folder: Path, store: Store) -> None:
     keep(store, folder)
-    answer, arrays = found(store, folder)
+    answer, arrays = answer_of(store, folder)
     assert answer == {"text": "an answer"} and set(arrays) == set(ARRAYS)
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype
@@ -123,9 +123,9 @@ FILES: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("change", FILES)
 def test_other_files_of_the_model_are_another_answer(change: str, folder: Path, store: Store) -> None:
     keep(store, folder)
-    assert found(store, folder) is not None
+    assert answer_of(store, folder) is not None
     FILES[change](folder)
-    assert found(store, folder) is None
+    assert answer_of(store, folder) is None
 
 
 def add_package(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -141,11 +141,11 @@ SURROUNDINGS: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "a package": add_package,
     "a variable": lambda patch, _: patch.setenv("ATEN_CPU_CAPABILITY", "default"),
     "the Python": lambda patch, _: patch.setattr(sys, "version", "3.99"),
-    "the machine": lambda patch, _: patch.setattr(kept_answer.platform, "machine", lambda: "abacus"),
+    "the machine": lambda patch, _: patch.setattr(stored_answer.platform, "machine", lambda: "abacus"),
     "the instructions": lambda patch, _: patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER"),
     "the threads": lambda patch, _: patch.setattr(torch, "get_num_threads", lambda: 99),
     "a setting of torch": other_precision,
-    "our own code": lambda patch, _: patch.setattr(kept_answer, "own_code_hash", lambda *_: "other"),
+    "our own code": lambda patch, _: patch.setattr(stored_answer, "own_code_hash", lambda *_: "other"),
 }
 
 
@@ -154,50 +154,50 @@ def test_other_surroundings_are_another_answer(
     change: str, folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(store, folder)
-    assert found(store, folder) is not None
+    assert answer_of(store, folder) is not None
     SURROUNDINGS[change](monkeypatch, folder)
-    assert found(store, folder) is None
+    assert answer_of(store, folder) is None
 
 
 def test_other_facts_and_another_name_are_another_answer(folder: Path, store: Store) -> None:
     keep(store, folder)
-    assert found(store, folder, ["patch", {"site": "q"}, FACTS[2]]) is None
+    assert answer_of(store, folder, ["patch", {"site": "q"}, FACTS[2]]) is None
     link = folder.parent / "link"
     link.symlink_to(folder, target_is_directory=True)
-    assert found(store, link) is None  # the answer says the name
+    assert answer_of(store, link) is None  # the answer says the name
 
 
 def test_files_that_have_just_changed_are_not_trusted(
     folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_answer, "TICK", 3600.0)
+    monkeypatch.setattr(stored_answer, "TICK", 3600.0)
     keep(store, folder)
-    assert found(store, folder) is None
-    monkeypatch.setattr(kept_answer, "TICK", 0.0)
-    assert found(store, folder) is None
+    assert answer_of(store, folder) is None
+    monkeypatch.setattr(stored_answer, "TICK", 0.0)
+    assert answer_of(store, folder) is None
 
 
 def test_an_answer_whose_files_change_while_it_is_computed_is_not_kept(folder: Path, store: Store) -> None:
-    changed = KeptAnswer(store, FACTS, str(folder))
+    changed = StoredAnswer(store, FACTS, str(folder))
     rewrite(folder)
     changed.write({"text": "of which weights?"}, ARRAYS)
-    assert found(store, folder) is None
+    assert answer_of(store, folder) is None
 
 
 def test_warnings_are_given_again(folder: Path, store: Store) -> None:
-    first = KeptAnswer(store, FACTS, str(folder))
+    first = StoredAnswer(store, FACTS, str(folder))
     with pytest.warns(UserWarning, match="mind this"), first.noting_warnings():
         warnings.warn("mind this", stacklevel=1)
     first.write({}, {})
     with pytest.warns(UserWarning, match="mind this"):
-        assert found(store, folder) == ({}, {})
+        assert answer_of(store, folder) == ({}, {})
 
 
 def test_a_model_that_is_not_here_and_no_cache_keep_nothing(store: Store, folder: Path) -> None:
     assert files_of("nobody/nothing") is None
     keep(store, Path("nobody/nothing"))
-    assert found(store, Path("nobody/nothing")) is None
-    nowhere = KeptAnswer(None, FACTS, str(folder))
+    assert answer_of(store, Path("nobody/nothing")) is None
+    nowhere = StoredAnswer(None, FACTS, str(folder))
     nowhere.write({}, {})
     assert nowhere.read() is None
 
