@@ -15,6 +15,7 @@ import numpy as np
 
 from workbench.core import Head
 from workbench.io.files import jsonable
+from workbench.plotting.style import p_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ class Strength:
         if not self.is_measured:
             return ""
         interval = f" [{self.low:.3g}, {self.high:.3g}]" if np.isfinite([self.low, self.high]).all() else ""
-        return f"{quantity} {self.value:.3g}{interval}" + (f", p = {self.p:.2g}" if np.isfinite(self.p) else "")
+        return f"{quantity} {self.value:.3g}{interval}" + (f", p = {p_text(self.p)}" if np.isfinite(self.p) else "")
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ has one). ``F(S)`` is the mean logit difference when only the heads S are left; 
 
 - Faithfulness: ``(F(C) − F(∅)) / (F(all) − F(∅))`` of the circuit C: 1 when it does as well as the whole model, 0 when
   it does no better than no heads at all.
-- Completeness: for sets K of the circuit's heads (each role, and random subsets), ``|F(all − K) − F(C − K)|``, as a
-  share of ``F(all) − F(∅)``: 0 when nothing in the rest of the model steps in for K.
+- Completeness: for sets K of the circuit's heads (each role, and different random subsets; all of them where there are
+  no more), ``|F(all − K) − F(C − K)|``, as a share of ``F(all) − F(∅)``: 0 when nothing in the rest of the model steps
+  in for K.
 - Minimality: for each head v of the circuit, the largest ``|F(C − K − v) − F(C − K)|`` over K = ∅ and K = the other
   heads of its role, as the same share: heads near 0 are not needed.
 
-Control: random circuits with the same number of heads in each layer. The circuit is found by path patching on other
-prompts of the same task, unless one is given (a circuit file, or a run directory). Tables: ``faithfulness``,
+Control: different random circuits with the same number of heads in each layer. The circuit is found by path patching on
+other prompts of the same task, unless one is given (a circuit file, or a run directory). Tables: ``faithfulness``,
 ``completeness``, ``minimality``, ``heads``, ``summary``.
 """
 
@@ -25,6 +26,7 @@ from workbench.findings import Finding, NotJudged, Report, Study, Threshold, jud
 from .. import published
 from ..circuit_source import circuit_of, heads_table, unrelated
 from ..circuit_tests import CircuitTests, tested_sets
+from ..distinct import how_many_like
 
 
 def run(study: Study) -> Report:
@@ -57,7 +59,7 @@ def run(study: Study) -> Report:
         judge(finding.thresholds, enough=faithfulness, control=(faithfulness, tests.control)),
         [
             f"{task}: {len(circuit)} heads, {source}.",
-            *tests.in_words(completeness, minimality),
+            *tests.in_words(completeness, minimality, how_many_like(circuit, model.n_heads)),
             *published.values_in_words(known),
         ],
         tables={

@@ -99,10 +99,16 @@ def cell_words(sweep: Sweep, quantity: str) -> np.ndarray:
         numbers = (
             f"{label} {values[index]:z.4g}",
             f"95 % [{low[index]:z.3g}, {high[index]:z.3g}]",
-            f"p = {p[index]:.2g}",
+            f"p = {p_text(p[index])}",
         )
         words[index] = numbers if np.isfinite(values[index]) else ("no value",)
     return words
+
+
+def p_text(p: float) -> str:
+    """A p-value with two significant digits, three where two would put it on the other side of `ALPHA`."""
+    text = f"{p:.2g}"
+    return text if (float(text) <= ALPHA) == (p <= ALPHA) else f"{p:.3g}"
 
 
 def largest_over_positions(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
