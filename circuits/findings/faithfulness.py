@@ -22,6 +22,7 @@ from __future__ import annotations
 import workbench as wb
 from workbench.core import Head
 from workbench.findings import Finding, NotJudged, Report, Study, Threshold, judge, summary_table
+from workbench.runs.local_files import shown
 
 from .. import published
 from ..circuit_source import circuit_of, heads_table, unrelated
@@ -54,7 +55,11 @@ def run(study: Study) -> Report:
     tests = CircuitTests.of(sweep, roles)
     faithfulness, completeness, minimality = tests.faithfulness(), tests.completeness(), tests.minimality()
     known = published.values_beside(study.model_name, finding.name, task, {"faithfulness": faithfulness})
-    source = f"from {settings['circuit']}" if settings["circuit"] else f"found on n = {len(search_pairs)} other prompts"
+    source = (
+        f"from {shown(settings['circuit'])}"
+        if settings["circuit"]
+        else f"found on n = {len(search_pairs)} other prompts"
+    )
     return study.report(
         judge(finding.thresholds, enough=faithfulness, control=(faithfulness, tests.control)),
         [
@@ -100,5 +105,6 @@ finding = Finding(
         "seed": 0,
     },
     full={"n": 50, "random_circuits": 100, "subsets": 30},
+    files=("circuit",),
     source="Wang et al., ICLR 2023, arXiv 2211.00593, section 4",
 )
