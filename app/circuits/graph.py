@@ -1,4 +1,4 @@
-"""A circuit as a graph: markers and lines as plain data, and its CSV and JSON.
+"""A circuit as a graph: markers and lines as plain data, and its numbers.
 
 There is a line where something was measured, and nowhere else. Path patching measures a sender on *all* receivers of
 its stage together, so such a sender's line ends in a joint, from which thin lines without a value lead to the receiving
@@ -7,14 +7,12 @@ heads.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from workbench.core import Head
-from workbench.io.files import jsonable
 from workbench.plotting.style import p_text
 
 if TYPE_CHECKING:
@@ -130,17 +128,12 @@ class CircuitGraph:
         columns = ["what", "head", "role", "lane", "from", "to", "into", "value", "low", "high", "p_value"]
         return pd.DataFrame(rows, columns=columns)
 
-    def csv(self) -> bytes:
-        """The exact numbers."""
-        return self.table().to_csv(index=False).encode()
-
-    def json(self) -> bytes:
-        """The exact numbers with their labels."""
+    def fields(self) -> dict[str, Any]:
+        """The exact numbers with their labels, for JSON."""
         fields = {"kind": "circuit", "title": self.title, "subtitle": self.subtitle, "note": self.note}
         fields |= {"quantity": self.quantity, "columns": self.columns, "lanes": self.lanes}
         fields |= {"nodes": [asdict(node) | {"head": node.head} for node in self.nodes]}
-        fields |= {"lines": [asdict(line) for line in self.lines]}
-        return json.dumps(jsonable(fields), ensure_ascii=False).encode()
+        return fields | {"lines": [asdict(line) for line in self.lines]}
 
 
 def _strength_columns(strength: Strength) -> dict[str, Any]:

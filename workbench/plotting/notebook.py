@@ -28,8 +28,8 @@ def of_sweep(sweep: Sweep) -> str:
     values, rows = getattr(sweep, quantity), []
     for index in zip(*np.unravel_index(order, ranking.shape), strict=True):
         if np.isfinite(ranking[index]):
-            value, interval = f"{Quantity(values[index], low[index], high[index]):.3f}".split(" ", 1)
-            rows.append((sweep.name(index), value, interval, style.p_text(sweep.p_value[index])))
+            value, interval = f"{Quantity(*(float(x[index]) for x in (values, low, high))):.3f}".split(" ", 1)
+            rows.append((sweep.name(index), value, interval, style.p_text(float(sweep.p_value[index]))))
     return "".join(
         [
             f"<div><b>{escape(words.title)}</b><br>{escape(words.subtitle)}<br>",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import at_positions, base_or_direction, full_name
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression
@@ -50,6 +51,7 @@ class ChartText:
     subtitle: str
     scale: str
     note: str
+    source: Source | None = None
 
     def with_note(self, note: str) -> ChartText:
         """The same with another note."""
@@ -67,7 +69,7 @@ def chart_text(sweep: Sweep, quantity: str) -> ChartText:
         note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more prompts. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
-    return ChartText(title, _subtitle(sweep), _scale(info, quantity), note)
+    return ChartText(title, _subtitle(sweep), _scale(info, quantity), note, Source.of_info(info))
 
 
 def limit(values: np.ndarray) -> float:
@@ -99,7 +101,7 @@ def cell_words(sweep: Sweep, quantity: str) -> np.ndarray:
         numbers = (
             f"{label} {values[index]:z.4g}",
             f"95 % [{low[index]:z.3g}, {high[index]:z.3g}]",
-            f"p = {p_text(p[index])}",
+            f"p = {p_text(float(p[index]))}",
         )
         words[index] = numbers if np.isfinite(values[index]) else ("no value",)
     return words
