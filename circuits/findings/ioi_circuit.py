@@ -122,4 +122,5 @@ finding = Finding(
     full={"n": 50, "n_backup": 100, "random_sets": 20},
     source="Wang et al., ICLR 2023, arXiv 2211.00593",
     tasks=("ioi",),
+    results_version=2,
 )
