@@ -15,19 +15,19 @@ T = TypeVar("T")
 
 
 def distinct(
-    draw: Callable[[], T], possible: Callable[[], Iterable[T]], total: int, wanted: int, known: Collection[T] = ()
+    draw: Callable[[], T], possible: Callable[[], Iterable[T]], total: int, n: int, known: Collection[T] = ()
 ) -> list[T]:
-    """The first `wanted` different draws, in the order drawn; all that there are where these are no more.
+    """The first `n` different draws, in the order drawn; all that there are where these are no more.
 
     Args:
         possible: every value that `draw` may give, each once, and no others.
         total: how many of them are not in `known`.
         known: values that do not count.
     """
-    if total <= wanted:
+    if total <= n:
         return [value for value in possible() if value not in known]
     values: dict[T, None] = {}
-    while len(values) < wanted:
+    while len(values) < n:
         value = draw()
         if value not in known:
             values.setdefault(value)

@@ -51,13 +51,13 @@ def edit_sets(study: Study, pairs: PairedInputs, heads: tuple[Head, ...], random
     # Counted from the end: the same places in prompts of several lengths, inside the question.
     shortest = min(map(len, pairs.clean))
     rng = random.Random(f"circuit-repair/{study.seed}")
-    drawn = distinct(
+    random_places = distinct(
         lambda: frozenset(rng.sample(range(shortest // 2), 2)),
         lambda: map(frozenset, combinations(range(shortest // 2), 2)),
         math.comb(shortest // 2, 2),
         random_sets,
     )
-    for k, places in enumerate(drawn):
+    for k, places in enumerate(random_places):
         sets[f"{ONTO_RANDOM}, {k}"] = _forced(heads, tuple(-1 - i for i in sorted(places)))
     for k, others in enumerate(random_like(frozenset(heads), study.model.n_heads, random_sets, study.seed)):
         sets[f"{RANDOM_HEADS}, {k}"] = _forced(tuple(sorted(others)), WRONG)

@@ -30,7 +30,9 @@ class CircuitFigure:
 
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
-        return matplotlib_charts.image(self.source.stamp(matplotlib_picture(self.graph)), ending)
+        return matplotlib_charts.image(
+            matplotlib_charts.add_source(matplotlib_picture(self.graph), self.source), ending
+        )
 
     def csv(self) -> bytes:
         """The exact numbers."""

@@ -142,7 +142,7 @@ def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _matrix(chart: Heatmap, run: Run, rows: pd.DataFrame) -> Matrix:
     source = Source.of_run(run.facts)
-    return Matrix(chart.figure(), source.stamp(chart.picture()), rows, source)
+    return Matrix(chart.figure(), matplotlib_charts.add_source(chart.picture(), source), rows, source)
 
 
 def _title_fields(run: Run, percent: float) -> dict[str, Any]:

@@ -238,8 +238,8 @@ def _compare_with_published(run: Run, circuit: Circuit) -> None:
 
 def _source(circuit: Circuit, run: Run | None) -> Source:
     """What the downloads of a circuit name; of one in a run with the version that found it."""
-    found = Source() if run is None else Source.of_run(run.facts)
-    return replace(found, model=circuit.model, task=circuit.name)
+    source = Source() if run is None else Source.of_run(run.facts)
+    return replace(source, model=circuit.model, task=circuit.name)
 
 
 def _published(model: str, measured: Circuit | None = None, run: Run | None = None) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import workbench as wb
 from workbench.core import Head
 from workbench.findings import Finding, NotJudged, Report, Study, Threshold, judge, summary_table
-from workbench.runs.local_files import shown
+from workbench.runs.local_files import file_title
 
 from .. import published
 from ..circuit_source import circuit_of, heads_table, unrelated
@@ -56,7 +56,7 @@ def run(study: Study) -> Report:
     faithfulness, completeness, minimality = tests.faithfulness(), tests.completeness(), tests.minimality()
     known = published.values_beside(study.model_name, finding.name, task, {"faithfulness": faithfulness})
     source = (
-        f"from {shown(settings['circuit'])}"
+        f"from {file_title(settings['circuit'])}"
         if settings["circuit"]
         else f"found on n = {len(search_pairs)} other prompts"
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from workbench import statistics
 from workbench.findings import Quantity
 from workbench.findings.gate import Gate
-from workbench.findings.quantity import number, told_apart
+from workbench.findings.quantity import distinguishing_spec, number
 
 from ..circuit_source import circuit_sets
 from ..stage_names import STAGES, role_of
@@ -110,7 +110,7 @@ def _gate_line(gate: Gate) -> str:
     if not gate.n:
         return f"  {gate.task:<24} {gate.status}: {gate.reason}"
     accuracy = Quantity(gate.accuracy, gate.accuracy_low, gate.accuracy_high)
-    spec = told_apart("", (accuracy.low, gate.chance)) if gate.passed else ""
+    spec = distinguishing_spec("", (accuracy.low, gate.chance)) if gate.passed else ""
     line = (
         f"  {gate.task:<24} {accuracy:{spec}}, chance {number(gate.chance, spec)};  "
         f"{Quantity(gate.gap, gate.gap_low, gate.gap_high):+.2f}"
@@ -136,7 +136,7 @@ def _pair_line(row: Mapping) -> str:
     if not np.isfinite(row["jaccard"]):
         return f"{pair}: no stage in common"
     overlap, beyond = Quantity(row["jaccard"], row["low"], row["high"]), row["null_95"]
-    spec = told_apart("", *((share, beyond) for share in (overlap.value, overlap.low) if share > beyond))
+    spec = distinguishing_spec("", *((share, beyond) for share in (overlap.value, overlap.low) if share > beyond))
     return (
         f"{pair}: {row['shared']} of {row['union']} = {overlap:{spec}}; "
         f"null {number(row['null'], spec)}, 95 % below {number(beyond, spec)}; p {_p(row['p_value'])}"

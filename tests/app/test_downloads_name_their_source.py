@@ -53,8 +53,10 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Files]:
 
     class Offered(dict):
         def made(self) -> Files:
-            made = {name: data() if callable(data) else data for name, data in offered.items()}
-            made = {name: data.encode() if isinstance(data, str) else bytes(data) for name, data in made.items()}
+            made: Files = {}
+            for name, source in offered.items():
+                data: Any = source() if callable(source) else source
+                made[name] = data.encode() if isinstance(data, str) else data
             for name, data in made.items():
                 assert str(tmp_path).encode() not in data and str(Path.home()).encode() not in data, name
             offered.clear()
@@ -67,7 +69,7 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Files]:
 def described(name: str, data: bytes) -> str:
     """What a file says that it is of, as text."""
     if name.endswith(".png"):
-        return str(Image.open(io.BytesIO(data)).text["Description"])  # pyright: ignore[reportAttributeAccessIssue]
+        return str(Image.open(io.BytesIO(data)).text["Description"])  # pyright: ignore[reportAttributeAccessIssue] - of PNG files
     if name.endswith(".csv"):
         table = pd.read_csv(io.BytesIO(data), dtype=str)
         facts = table.loc[:, table.nunique(dropna=False) == 1].iloc[0]  # one value in all rows
@@ -77,8 +79,7 @@ def described(name: str, data: bytes) -> str:
 
 def check(made: Files, charts: dict[str, list[str]]) -> None:
     """Of each chart the four formats name those words, and the version."""
-    found = {name.rpartition(".")[0] for name in made if name.rpartition(".")[2] in FORMATS}
-    assert found == set(charts)
+    assert {name.rpartition(".")[0] for name in made if name.rpartition(".")[2] in FORMATS} == set(charts)
     for chart, words in charts.items():
         for ending in FORMATS:
             name = f"{chart}.{ending}"
@@ -153,14 +154,16 @@ def test_pictures_and_figures_of_the_library() -> None:
     sweep, scores = wb.sweep(model, wb.task("ioi", n=6)), wb.scores(model, random_baseline=False)
     of_head = f"tiny · head {Head(1, 3)} · “{OTHER}” · attention-workbench {wb.__version__}"
     of_task = f"tiny · ioi · attention-workbench {wb.__version__}"
-    drawn = [(view, of_head), *((chart, of_head) for chart in under.charts()), (sweep, of_task)]
-    for each, caption in drawn:
+    captions = [(view, of_head), *((chart, of_head) for chart in under.charts()), (sweep, of_task)]
+    for each, caption in captions:
         assert each.picture().get_label() == caption and caption in texts(each.picture())
         assert each.figure().layout.meta["workbench"] == wb.__version__
         assert caption in {annotation.text for annotation in each.figure().layout.annotations}
-    assert "tiny" in scores.picture("induction").get_label()
+    assert "tiny" in str(scores.picture("induction").get_label())
     swapped = wb.swap(model, {0: "lightning"})
-    assert wb.attention_view(swapped, OTHER, 1, 3).picture().get_label().startswith("tiny with 0=lightning · head 1.3")
+    assert str(wb.attention_view(swapped, OTHER, 1, 3).picture().get_label()).startswith(
+        "tiny with 0=lightning · head 1.3"
+    )
 
 
 def texts(picture: Any) -> str:

@@ -134,7 +134,7 @@ def _repeat(which: str, out: Path) -> Answer:
     """Repeat a run from its configuration alone, and compare every table."""
     from workbench.cli.runs import agreement
     from workbench.runs.compare import TOLERANCE, compare, config_differences
-    from workbench.runs.locate import find_run, from_here
+    from workbench.runs.locate import find_run, relative_path
     from workbench.runs.run import Run
 
     old = Run.read(find_run(which, out))
@@ -151,7 +151,13 @@ def _repeat(which: str, out: Path) -> Answer:
     tables, facts = compare(old, new), config_differences(old, new)
     agree = all(table.agrees for table in tables)
     word = "agrees" if agree else "does not agree"
-    document = {**answer.document, "from": from_here(old.path), "agree": agree, "differences": tables, "facts": facts}
+    document = {
+        **answer.document,
+        "from": relative_path(old.path),
+        "agree": agree,
+        "differences": tables,
+        "facts": facts,
+    }
 
     def show(console: Any) -> None:
         answer.show(console)

@@ -26,7 +26,7 @@ Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The folder of 
 @verbs.command("list")
 def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """List finished runs, newest first."""
-    from workbench.runs.locate import NO_RUNS, finished_runs, from_here
+    from workbench.runs.locate import NO_RUNS, finished_runs, relative_path
     from workbench.runs.run import Run
 
     rows = []
@@ -34,7 +34,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
         try:
             facts = Run.read_header(path).facts
         except BadInput as error:
-            rows.append({"id": path.name, "path": from_here(path), "damaged": str(error)})
+            rows.append({"id": path.name, "path": relative_path(path), "damaged": str(error)})
             continue
         config = facts.get("config") or {}
         rows.append(
@@ -48,7 +48,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
                 "started": facts.get("started"),
                 "seconds": facts.get("seconds"),
                 "repeats": facts.get("repeats"),
-                "path": from_here(path),
+                "path": relative_path(path),
             }
         )
 
@@ -63,11 +63,11 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
 @verbs.command("show")
 def show_run(name: Id, root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """Show a run's report and provenance. All its files are checked first."""
-    from workbench.runs.locate import from_here
+    from workbench.runs.locate import relative_path
 
     run = _run(name, root)
     document = {
-        "path": from_here(run.path),
+        "path": relative_path(run.path),
         "facts": run.facts,
         "summary": run.summary,
         "tables": list(run.table_names),
@@ -92,7 +92,7 @@ def diff(
 ) -> Answer:
     """Show how two runs differ. Compares configuration, versions, verdict and tables; exit code 1 if tables differ."""
     from workbench.runs.compare import compare, config_differences
-    from workbench.runs.locate import from_here
+    from workbench.runs.locate import relative_path
 
     a, b = _run(first, root), _run(second, root)
     if a.path.resolve() == b.path.resolve():
@@ -105,7 +105,13 @@ def diff(
         console.print(agreement(tables))
 
     agree = all(t.agrees for t in tables)
-    document = {"a": from_here(a.path), "b": from_here(b.path), "facts": facts, "tables": tables, "agree": agree}
+    document = {
+        "a": relative_path(a.path),
+        "b": relative_path(b.path),
+        "facts": facts,
+        "tables": tables,
+        "agree": agree,
+    }
     return Answer(document, show, int(not agree))
 
 

@@ -79,7 +79,9 @@ class Quantity:
             return "no value"
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             return f"{number(self.value, spec)} (no interval)"
-        spec = told_apart(spec, *((end, 0.0) for end in (self.low, self.high) if self.low > 0 or self.high < 0))
+        spec = distinguishing_spec(
+            spec, *((end, 0.0) for end in (self.low, self.high) if self.low > 0 or self.high < 0)
+        )
         low, high = number(self.low, spec), number(self.high, spec)
         return f"{number(self.value, spec)} [{low}, {high}]"
 
@@ -96,11 +98,11 @@ def number(value: Any, spec: str = "") -> str:
     return format(float(value), f"{sign}z{spec[len(sign) :]}")
 
 
-def told_apart(spec: str, *pairs: tuple[float, float]) -> str:
+def distinguishing_spec(spec: str, *pairs: tuple[float, float]) -> str:
     """`spec` with as many decimals as tell the numbers of each pair apart, `MOST_DECIMALS` at most: what is said to lie
     above 0.5 is then not written as 0.50.
 
-    >>> told_apart(".2f", (0.5004, 0.5))
+    >>> distinguishing_spec(".2f", (0.5004, 0.5))
     '.4f'
     """
     spec = spec or ".2f"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.errors import UsageError
-from workbench.findings.quantity import Quantity, number, told_apart
+from workbench.findings.quantity import Quantity, distinguishing_spec, number
 from workbench.findings.report import Judgement
 
 Status = Literal["met", "open", "refuted"]
@@ -77,7 +77,7 @@ class Threshold:
             strictly = False
         status = self._status(quantity, upper, lower, strictly)
         # What is above is written so that it is seen to be.
-        spec = told_apart("", (quantity.low, upper)) if status == "met" else ""
+        spec = distinguishing_spec("", (quantity.low, upper)) if status == "met" else ""
         if isinstance(control, Quantity):
             text = f"{self.above} ({control:{spec}})"
         else:

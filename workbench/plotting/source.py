@@ -15,7 +15,6 @@ from workbench.core import full_name
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
 
 #: Characters of a prompt in a picture.
@@ -85,13 +84,6 @@ class Source:
     def with_columns(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table with `columns` after its own; a column that the table has already stays as it is."""
         return table.assign(**{name: fact for name, fact in self.columns().items() if name not in table.columns})
-
-    def stamp(self, picture: Picture) -> Picture:
-        """A matplotlib figure with `caption` in a strip that is added at its foot."""
-        from workbench.plotting.matplotlib_charts import add_foot
-
-        add_foot(picture, self.caption)
-        return picture
 
     def annotate(self, figure: Figure) -> Figure:
         """A Plotly figure with `caption` at its foot, and `fields` as its ``layout.meta``."""

@@ -50,7 +50,7 @@ def with_hash(path: str | os.PathLike[str]) -> str:
     return f"{place.resolve().name}{HASH}{digest}"
 
 
-def shown(path: str) -> str:
+def file_title(path: str) -> str:
     """A file's own name, for reports; what is stored under its hash has none."""
     name = Path(path).name
     return f"a file of SHA-256 {name[:12]}…" if re.fullmatch("[0-9a-f]{64}", name) else name

@@ -39,10 +39,10 @@ def finished_runs(root: str | os.PathLike[str] = "runs") -> list[Path]:
     return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
-def from_here(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """The path of a run as answers have it: from the current folder where it lies below, else absolute."""
-    here, path = Path.cwd(), path.resolve()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    folder, path = Path.cwd(), path.resolve()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def find_run(name: str, root: str | os.PathLike[str] = "runs") -> Path:

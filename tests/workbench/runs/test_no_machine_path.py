@@ -87,21 +87,21 @@ def test_no_file_and_no_answer_says_where_it_was_made(secret: Path, run: Any) ->
     run_dir = Path(made["run_dir"])
     answer("runs", "show", run_dir.name)
     answer("runs", "export", run_dir.name, "--out", "packed.zip")
-    found = wb.Circuit.from_run(run_dir)
-    found.save("circuit.json")
+    circuit_of_run = wb.Circuit.from_run(run_dir)
+    circuit_of_run.save("circuit.json")
     wb.sweep(wb.load(model), wb.task("ioi", n=6)).picture().savefig("sweep.svg")
-    here = Path.cwd()
-    assert {path.name for path in here.iterdir()} == {
+    folder = Path.cwd()
+    assert {path.name for path in folder.iterdir()} == {
         "sweep.safetensors", "swept", "scores.safetensors", "runs", "packed.zip", "circuit.json", "sweep.svg",
     }  # fmt: skip
-    written = [*contents(here), *(("an answer", text.encode()) for text in answers)]
+    written = [*contents(folder), *(("an answer", text.encode()) for text in answers)]
     assert len(written) > 40
     assert {
         name: traces(data, secret, secret.parent) for name, data in written if traces(data, secret, secret.parent)
     } == {}
     config = wb.Run.read(run_dir).facts["config"]
     assert config["model"] == "./my-model" and config["circuit"].startswith("my-circuit.json#sha256=")
-    assert "from my-circuit.json" in wb.Run.read(run_dir).summary and found.model == "./my-model"
+    assert "from my-circuit.json" in wb.Run.read(run_dir).summary and circuit_of_run.model == "./my-model"
 
 
 def test_a_run_of_files_of_one_s_own_is_repeated_from_their_hashes(secret: Path, run: Any) -> None:
