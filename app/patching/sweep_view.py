@@ -45,7 +45,9 @@ class SweepDownload:
 
     def json(self) -> bytes:
         """Everything but the values per example."""
-        return json.dumps({**self.sweep.json(), **Source.of_info(self.sweep.info).fields()}, ensure_ascii=False).encode()
+        return json.dumps(
+            {**self.sweep.json(), **Source.of_info(self.sweep.info).fields()}, ensure_ascii=False
+        ).encode()
 
 
 def show_sweep(

@@ -191,7 +191,7 @@ def _name_columns(axes: Any, names: Sequence[str], slanted: bool) -> None:
 
 
 def image(figure: Figure, ending: str = "png", dpi: int = 150) -> bytes:
-    """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side. What `add_source` wrote is
+    """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side. The line of `add_source` is
     the file's description, too."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
