@@ -191,8 +191,8 @@ def _name_columns(axes: Any, names: Sequence[str], slanted: bool) -> None:
 
 
 def image(figure: Figure, ending: str = "png", dpi: int = 150) -> bytes:
-    """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side. The line of `add_source` is
-    the file's description, too."""
+    """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side. The line of
+    `add_source` is the file's description, too."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")  # or it is laid out and drawn twice
