@@ -253,6 +253,10 @@ def add_source(figure: Figure, source: Source) -> Figure:
     if note := figure.get_supxlabel():  # for which the layout makes room
         figure.supxlabel(f"{note}\n{text}", parse_math=False, **_NOTE)
         return figure
+    if figure.legends:  # at the foot as well: the line goes above them
+        label = figure.axes[0].xaxis.label
+        label.set_text(f"{label.get_text()}\n{text}")
+        return figure
     if (engine := figure.get_layout_engine()) is not None:
         rect: dict[str, Any] = {"rect": (0, strip / (height + strip), 1, height / (height + strip))}
         engine.set(**rect)
