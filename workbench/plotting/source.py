@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Characters of a prompt in a picture.
 PROMPT = 80
+#: Characters of a column of a CSV file: a thousand maps of a long prompt would have it fifty million times.
+LARGEST_COLUMN = 4_000_000
 #: The field, column and annotation that hold the version; the distribution's name.
 VERSION, PACKAGE = "workbench", "attention-workbench"
 #: The name of the line in interactive figures.
@@ -82,8 +84,15 @@ class Source:
         return {**facts, VERSION: self._version}
 
     def with_columns(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table with `columns` after its own; a column that the table has already stays as it is."""
-        return table.assign(**{name: fact for name, fact in self.columns().items() if name not in table.columns})
+        """A table with `columns` after its own; a column that the table has already stays as it is. A prompt that would
+        fill more than `LARGEST_COLUMN` characters in all is shortened."""
+        columns = {name: fact for name, fact in self.columns().items() if name not in table.columns}
+        return table.assign(
+            **{
+                name: fact if len(fact) * len(table) <= LARGEST_COLUMN else _short(fact)
+                for name, fact in columns.items()
+            }
+        )
 
     def annotate(self, figure: Figure) -> Figure:
         """A Plotly figure with `caption` at its foot, and `fields` as its ``layout.meta``."""
@@ -102,8 +111,7 @@ class Source:
 
     @property
     def _line(self) -> str:
-        prompt = " ".join(self.prompt.split())
-        prompt = prompt if len(prompt) <= PROMPT else f"{prompt[: PROMPT - 1]}…"
+        prompt = _short(" ".join(self.prompt.split()))
         parts = (self.model, self.head and f"head {self.head}", prompt and f"“{prompt}”", self.task)
         line = " · ".join(filter(None, parts))
         return line if self.second is None else f"{line} − {self.second._line}"
@@ -115,3 +123,7 @@ class Source:
         import workbench
 
         return workbench.__version__
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= PROMPT else f"{text[: PROMPT - 1]}…"
