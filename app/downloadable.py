@@ -13,6 +13,7 @@ import streamlit as st
 from app.plotly_text import escape_html
 from workbench.io.files import jsonable
 from workbench.plotting import charts, matplotlib_charts
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,8 @@ class Chart:
         kind: ``heatmap`` (`arrays` holds the values) or ``bars`` (values, lower and upper ends).
         labels: of the columns, and of the rows of a heatmap.
         options: title, subtitle, scale, names of axes and note, as `workbench.plotting.charts` takes them.
-        metadata: further fields of the JSON download: the model, the prompt.
+        metadata: further fields of the JSON download.
+        source: model, prompt and head, which every download names with the workbench's version.
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Chart:
     labels: tuple[list[str], ...]
     options: dict[str, Any]
     metadata: dict[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
 
     def plotly(self) -> Any:
         """For the page. Plotly interprets HTML tags, and a token may look like one."""
@@ -57,7 +60,8 @@ class Chart:
 
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
-        return matplotlib_charts.image(self._chart(self.labels).picture(), ending, DPI)
+        picture = self._chart(self.labels).picture()
+        return matplotlib_charts.image(matplotlib_charts.add_source(picture, self.source), ending, DPI)
 
     def table(self) -> pd.DataFrame:
         """The numbers: the rows and columns of a heatmap, or one row per bar."""
@@ -73,13 +77,13 @@ class Chart:
         return table
 
     def csv(self) -> bytes:
-        """The exact numbers."""
-        return self.table().to_csv(index=self.kind == "heatmap").encode()
+        """The exact numbers, and what they are of in the last columns."""
+        return self.source.with_columns(self.table()).to_csv(index=self.kind == "heatmap").encode()
 
     def json(self) -> bytes:
         """The exact numbers with their labels and text."""
         names = ("values",) if self.kind == "heatmap" else ("values", "low", "high")
-        fields = {"kind": self.kind, **self.options, "labels": self.labels, **self.metadata}
+        fields = {"kind": self.kind, **self.options, "labels": self.labels, **self.source.fields(), **self.metadata}
         data = {name: array for name, array in zip(names, self.arrays, strict=True)}
         return json.dumps(jsonable({**fields, **data}), ensure_ascii=False).encode()
 

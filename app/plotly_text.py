@@ -6,6 +6,8 @@ import textwrap
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from workbench.plotting.source import ANNOTATION
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -48,7 +50,7 @@ def fit_title(figure: Figure) -> str:
     """
     layout: Any = figure.layout
     traces: Any = figure.data
-    notes = " ".join(str(annotation.text) for annotation in layout.annotations)
+    notes = " ".join(str(annotation.text) for annotation in layout.annotations if annotation.name != ANNOTATION)
     layout.annotations = ()
     old_title = layout.title
     title, subtitle = wrap(str(old_title.text or ""), MAX_COLUMNS * 3 // 4), wrap(str(old_title.subtitle.text or ""))

@@ -15,6 +15,7 @@ from app.messages import escape_markdown
 from app.plotly_text import fit_title
 from workbench import arguments
 from workbench.errors import WorkbenchError
+from workbench.plotting.source import Source
 from workbench.registry import FINDINGS
 from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
@@ -82,12 +83,19 @@ def show_run_figure(run: Run, name: str, key: str = "run-figure") -> None:
         if name in run.picture_names:
             download_button("PNG", run.picture(name), f"{name}.png", None, key=f"{key}-png")
         if figure is not None:
-            make_csv = partial(_csv, figure)
-            download_button("CSV", make_csv, f"{name}.csv", None, key=f"{key}-csv")
-            download_button("JSON", run.data(f"figures/{name}.json"), f"{name}.json", None, key=f"{key}-json")
+            source = Source.of_run(run.facts)
+            download_button("CSV", partial(_csv, figure, source), f"{name}.csv", None, key=f"{key}-csv")
+            download_button("JSON", partial(_json, run, name, source), f"{name}.json", None, key=f"{key}-json")
     if figure is not None:
         st.caption("SVG: the camera button in the chart’s corner.")
 
 
-def _csv(figure: Figure) -> str:
-    return table(figure).to_csv(index=False)
+def _csv(figure: Figure, source: Source) -> str:
+    return source.with_columns(table(figure)).to_csv(index=False)
+
+
+def _json(run: Run, name: str, source: Source) -> str:
+    """The stored figure; what it is of as its ``layout.meta``, which runs of earlier versions do not have."""
+    figure = run.figure(name)
+    figure.update_layout(meta=source.fields())
+    return str(figure.to_json())

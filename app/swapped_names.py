@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from workbench.attention.settings import by_layers
 from workbench.core import WITH
+from workbench.io.local_names import local_name
 
 EXAMPLE = "10-19=lightning; 4=sliding-window(window=32)"
 
@@ -44,6 +45,12 @@ def split_name(name: str) -> tuple[str, str]:
     """The model's own name, and the operators as text: empty where it has its own attention."""
     model, between, operators = name.rpartition(WITH)
     return (model, operators) if between and "=" in operators else (name, "")
+
+
+def result_name(name: str) -> str:
+    """The name as results and figures have it: without the place of a model that lies on this machine."""
+    model, operators = split_name(name)
+    return f"{local_name(model)}{WITH}{operators}" if operators else local_name(model)
 
 
 def job_model(name: str) -> dict[str, str]:

@@ -3,8 +3,8 @@
 A circuit's heads are ablated at every position at once: their z is replaced by its mean over prompts of the measured
 task (per named position, else per index within one length). The loss is a share of the task's logit difference,
 ``damage = mean(base − ablated) / mean(base)``: 0 for none, 1 when nothing of the difference is left, above 1 when it
-has changed sign. Beside each circuit stand random sets with as many heads in each layer, none of them in the circuit
-where the layer has enough others.
+has changed sign. Beside each circuit stand different random sets with as many heads in each layer, none of them in the
+circuit where the layer has enough others.
 """
 
 from __future__ import annotations
@@ -21,22 +21,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.patching.sweep_sets import sweep_sets
 from workbench.results.sweep import Sweep
 
-
-def random_like(heads: Set[Head], n_heads: int, draws: int, seed: int = 0) -> list[frozenset[Head]]:
-    """`draws` random sets with as many heads of each layer as `heads`, of others where the layer has enough."""
-    rng = np.random.default_rng(seed)
-    layers: dict[int, list[int]] = {}
-    for head in sorted(heads):
-        layers.setdefault(head.layer, []).append(head.index)
-    sets = []
-    for _ in range(draws):
-        chosen: list[Head] = []
-        for layer, indices in layers.items():
-            others = [i for i in range(n_heads) if i not in indices]
-            among = others if len(others) >= len(indices) else list(range(n_heads))
-            chosen += [Head(layer, int(i)) for i in rng.choice(among, len(indices), replace=False)]
-        sets.append(frozenset(chosen))
-    return sets
+from .distinct import random_like
 
 
 def damage(base: np.ndarray, ablated: np.ndarray) -> Quantity:
@@ -59,7 +44,8 @@ def cross_ablation(
 
     Columns: ``ablated``, ``measured``, ``heads``; ``damage`` with ``low``, ``high``; ``random`` (the mean damage of the
     random sets), ``random_low``, ``random_high`` (the least and the most of them), ``random_sets``; ``beyond_random``
-    (damage less the random sets' mean, on the same prompts) with ``beyond_low``, ``beyond_high``; ``n``.
+    (damage less the random sets' mean, on the same prompts) with ``beyond_low``, ``beyond_high``; ``n``. Where there
+    are fewer than `random_sets` such sets, ``random_sets`` is how many there are; without any, there is no control.
 
     Args:
         inputs: the tasks that are measured; references: the prompts that means are taken over.
@@ -67,10 +53,14 @@ def cross_ablation(
         progress: called with the measured task and how many of its prompts are finished.
     """
     names: dict[str, Set[Head]] = {}
+    controls: dict[str, list[str]] = {}
     for i, (task, heads) in enumerate(circuits.items()):
         names[task] = heads
-        for k, other in enumerate(random_like(heads, model.n_heads, random_sets, seed + i)):
-            names[f"{task}/{k}"] = other
+        others = {
+            f"{task}/{k}": other for k, other in enumerate(random_like(heads, model.n_heads, random_sets, seed + i))
+        }
+        names |= others
+        controls[task] = list(others)
     rows = []
     for measured, pairs in inputs.items():
 
@@ -84,24 +74,24 @@ def cross_ablation(
             mean_over=references[measured],
             progress=tell,
         )
-        rows += [_row(sweep, ablated, measured, len(circuits[ablated]), random_sets) for ablated in circuits]
+        rows += [_row(sweep, ablated, measured, len(circuits[ablated]), controls[ablated]) for ablated in circuits]
     return pd.DataFrame(rows)
 
 
-def _row(sweep: Sweep, ablated: str, measured: str, size: int, random_sets: int) -> dict[str, Any]:
+def _row(sweep: Sweep, ablated: str, measured: str, size: int, controls: list[str]) -> dict[str, Any]:
     at = {name: i for i, name in enumerate(sweep.labels["set"])}
     values, base = sweep.values[at[ablated]], sweep.base
     share = damage(base, values)
-    others = np.array([sweep.values[at[f"{ablated}/{k}"]] for k in range(random_sets)])
+    others = np.array([sweep.values[at[name]] for name in controls])
     row = {
         "ablated": ablated,
         "measured": measured,
         "heads": size,
         **share.columns("damage", ""),
-        "random_sets": random_sets,
+        "random_sets": len(controls),
         "n": sweep.n,
     }
-    if random_sets:
+    if controls:
         each = [damage(base, other).value for other in others]
         beyond = damage(base, base - others.mean(0) + values)
         row |= {

@@ -13,6 +13,7 @@ from workbench import statistics
 from workbench.core import Head
 from workbench.findings import Quantity
 from workbench.plotting.charts import Heatmap
+from workbench.plotting.style import p_text
 from workbench.results.sweep import Sweep
 
 KINDS = ("zero", "mean", "resample")
@@ -59,7 +60,7 @@ def in_words(sweeps: Mapping[str, Sweep], agreement: Agreement) -> list[str]:
     lines = ["", "Heads whose ablation changes the logit difference most (p corrected for the number of heads)"]
     for kind, sweep in sweeps.items():
         heads = [(head, (head.layer, head.index)) for head in sweep.top(6)]
-        changes = [f"{head} ({sweep.mean_delta[at]:+z.2f}, p {sweep.p_value[at]:.2g})" for head, at in heads]
+        changes = [f"{head} ({sweep.mean_delta[at]:+z.2f}, p {p_text(sweep.p_value[at])})" for head, at in heads]
         lines.append(f"  {kind:<9} {', '.join(changes)}")
     lines += [
         "",

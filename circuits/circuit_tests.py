@@ -15,13 +15,15 @@ import pandas as pd
 
 from workbench.core import Head
 from workbench.findings import Quantity
+from workbench.findings.quantity import number
 from workbench.plotting.charts import Bars
 from workbench.results.sweep import Sweep
 
-from .ablation import random_like
 from .circuit_source import Roles
+from .distinct import how_many_halves, random_halves, random_like
 
 ALL, NONE, CIRCUIT, RANDOM = "all heads", "no heads", "circuit", "random circuit"
+HALF = "random half"
 
 
 @dataclass(frozen=True)
@@ -101,39 +103,54 @@ class CircuitTests:
                 rows.append({"head": str(head), "role": role, **largest.columns("share", "")})
         return pd.DataFrame(rows)
 
-    def in_words(self, completeness: pd.DataFrame, minimality: pd.DataFrame) -> list[str]:
-        """Lines of the summary."""
+    def in_words(self, completeness: pd.DataFrame, minimality: pd.DataFrame, possible: int) -> list[str]:
+        """Lines of the summary.
+
+        Args:
+            possible: how many random circuits there are (`circuits.distinct.how_many_like`).
+        """
         whole, none, circuit = (self.values[name].mean() for name in (ALL, NONE, CIRCUIT))
         random = np.array([share.value for name, share in self.faithful.items() if name != CIRCUIT])
-        control = f"mean {random.mean():z.2f}, largest {random.max():z.2f} of {len(random)}" if len(random) else "none"
+        sizes = f"mean {number(random.mean())}, largest {number(random.max())} of " if len(random) else ""
+        control = f"{sizes}{len(random)}{', all that there are' * (len(random) == possible)}"
         needed, least = (minimality["low"] > 0).sum(), minimality.sort_values("share").head(5)
         return [
-            f"Logit difference: {whole:z.2f} with all heads, {none:z.2f} with none, {circuit:z.2f} with the circuit.",
+            f"Logit difference: {number(whole)} with all heads, {number(none)} with none, {number(circuit)} with the "
+            "circuit.",
             "",
             f"Faithfulness {self.faithful[CIRCUIT]}; random circuits of the same layers: {control}.",
-            "Completeness (the model less the circuit when the same heads are taken from both; 0 is complete)",
+            "Completeness (the model less the circuit when the same heads are taken from both; 0 is complete)"
+            f"{self._all_subsets(completeness)}",
             *(f"  {row['removed']:<32} {_share(row)}" for row in completeness.to_dict("records")),
             f"Minimality: {needed} of {len(minimality)} (head, role) pairs change the circuit, their whole interval "
             "above 0. The least needed:",
             *(f"  {row['head']} ({row['role']}) {_share(row)}" for row in least.to_dict("records")),
         ]
 
+    def _all_subsets(self, completeness: pd.DataFrame) -> str:
+        """Where the circuit is so small that every set of its heads was tested: how many they are."""
+        heads = {head for members in self.roles.values() for head in members}
+        if any(name.startswith(HALF) for name in completeness["removed"]):
+            return ""
+        others = len(completeness) - len(self.roles)
+        return f": each role, and all {others} other sets of some of its {len(heads)} heads"
+
 
 def tested_sets(
     roles: Roles, every: frozenset[Head], n_heads: int, subsets: int, random_circuits: int, seed: int
 ) -> dict[str, frozenset[Head]]:
-    """Every set of heads that is left, by its name."""
+    """Every set of heads that is left, by its name. `subsets` random halves are taken from the circuit; where it has no
+    more sets of heads, each of them is taken, and named by its heads."""
     circuit = frozenset(head for heads in roles.values() for head in heads)
     left = {ALL: every, NONE: frozenset(), CIRCUIT: circuit}
-    rng = np.random.default_rng(seed)
     removed = {f"without {role}": frozenset(heads) for role, heads in roles.items()}
-    ordered = sorted(circuit)
-    for k in range(subsets):
-        half = rng.random(len(ordered)) < 0.5
-        removed[f"without random half {k}"] = frozenset(h for h, out in zip(ordered, half, strict=True) if out)
+    of_roles = set(removed.values())
+    few = how_many_halves(circuit, of_roles) <= subsets
+    for k, half in enumerate(random_halves(circuit, subsets, np.random.default_rng(seed), of_roles)):
+        removed["without " + (" ".join(map(str, sorted(half))) if few else f"{HALF} {k}")] = half
     for name, heads in removed.items():
         left |= {f"{CIRCUIT} {name}": circuit - heads, f"{ALL} {name}": every - heads}
-    for head in ordered:
+    for head in sorted(circuit):
         left[f"{CIRCUIT} without {head}"] = circuit - {head}
     for role, heads in roles.items():
         for head in heads:  # the others of its role are gone: what the head does alone

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.plotting.charts import Bars
 from workbench.results.sweep import Sweep
 
-from .ablation import random_like
+from .distinct import distinct, random_like
 from .stages import Stages, top_receivers
 
 #: Named positions of Colored Objects.
@@ -48,10 +50,15 @@ def edit_sets(study: Study, pairs: PairedInputs, heads: tuple[Head, ...], random
     sets = {ALL: _forced(heads, WRONG), ONTO_RIGHT: _forced(heads, RIGHT)}
     # Counted from the end: the same places in prompts of several lengths, inside the question.
     shortest = min(map(len, pairs.clean))
-    draw = random.Random(f"circuit-repair/{study.seed}")
-    for k in range(random_sets):
-        places = tuple(-1 - i for i in draw.sample(range(shortest // 2), 2))
-        sets[f"{ONTO_RANDOM}, {k}"] = _forced(heads, places)
+    rng = random.Random(f"circuit-repair/{study.seed}")
+    random_places = distinct(
+        lambda: frozenset(rng.sample(range(shortest // 2), 2)),
+        lambda: map(frozenset, combinations(range(shortest // 2), 2)),
+        math.comb(shortest // 2, 2),
+        random_sets,
+    )
+    for k, places in enumerate(random_places):
+        sets[f"{ONTO_RANDOM}, {k}"] = _forced(heads, tuple(-1 - i for i in sorted(places)))
     for k, others in enumerate(random_like(frozenset(heads), study.model.n_heads, random_sets, study.seed)):
         sets[f"{RANDOM_HEADS}, {k}"] = _forced(tuple(sorted(others)), WRONG)
     return sets | {f"{head}{ALONE}": _forced((head,), WRONG) for head in heads}

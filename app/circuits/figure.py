@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.circuits.graph import CircuitGraph
-from app.circuits.matplotlib_figure import matplotlib_image
+from app.circuits.matplotlib_figure import matplotlib_picture
 from app.circuits.plotly_figure import plotly_figure
+from workbench.io.files import jsonable
+from workbench.plotting import matplotlib_charts
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -18,6 +22,7 @@ class CircuitFigure:
     """What is shown and downloaded of a graph."""
 
     graph: CircuitGraph
+    source: Source = field(default_factory=Source)
 
     def plotly(self) -> Figure:
         """For the page."""
@@ -25,12 +30,15 @@ class CircuitFigure:
 
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
-        return matplotlib_image(self.graph, ending)
+        return matplotlib_charts.image(
+            matplotlib_charts.add_source(matplotlib_picture(self.graph), self.source), ending
+        )
 
     def csv(self) -> bytes:
         """The exact numbers."""
-        return self.graph.csv()
+        return self.source.with_columns(self.graph.table()).to_csv(index=False).encode()
 
     def json(self) -> bytes:
         """The exact numbers with their labels."""
-        return self.graph.json()
+        fields = {**self.graph.fields(), **self.source.fields()}
+        return json.dumps(jsonable(fields), ensure_ascii=False).encode()

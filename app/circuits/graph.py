@@ -1,4 +1,4 @@
-"""A circuit as a graph: markers and lines as plain data, and its CSV and JSON.
+"""A circuit as a graph: markers and lines as plain data, and its numbers.
 
 There is a line where something was measured, and nowhere else. Path patching measures a sender on *all* receivers of
 its stage together, so such a sender's line ends in a joint, from which thin lines without a value lead to the receiving
@@ -7,14 +7,13 @@ heads.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from workbench.core import Head
-from workbench.io.files import jsonable
+from workbench.plotting.style import p_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +42,7 @@ class Strength:
         if not self.is_measured:
             return ""
         interval = f" [{self.low:.3g}, {self.high:.3g}]" if np.isfinite([self.low, self.high]).all() else ""
-        return f"{quantity} {self.value:.3g}{interval}" + (f", p = {self.p:.2g}" if np.isfinite(self.p) else "")
+        return f"{quantity} {self.value:.3g}{interval}" + (f", p = {p_text(self.p)}" if np.isfinite(self.p) else "")
 
 
 @dataclass(frozen=True)
@@ -129,17 +128,12 @@ class CircuitGraph:
         columns = ["what", "head", "role", "lane", "from", "to", "into", "value", "low", "high", "p_value"]
         return pd.DataFrame(rows, columns=columns)
 
-    def csv(self) -> bytes:
-        """The exact numbers."""
-        return self.table().to_csv(index=False).encode()
-
-    def json(self) -> bytes:
-        """The exact numbers with their labels."""
+    def fields(self) -> dict[str, Any]:
+        """The exact numbers with their labels, for JSON."""
         fields = {"kind": "circuit", "title": self.title, "subtitle": self.subtitle, "note": self.note}
         fields |= {"quantity": self.quantity, "columns": self.columns, "lanes": self.lanes}
         fields |= {"nodes": [asdict(node) | {"head": node.head} for node in self.nodes]}
-        fields |= {"lines": [asdict(line) for line in self.lines]}
-        return json.dumps(jsonable(fields), ensure_ascii=False).encode()
+        return fields | {"lines": [asdict(line) for line in self.lines]}
 
 
 def _strength_columns(strength: Strength) -> dict[str, Any]:

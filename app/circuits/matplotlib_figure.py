@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.circuits import layout as at
 from app.circuits.graph import CircuitGraph, Node
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _DASHES = {"dotted": (0, (1, 2)), "dashed": (0, (4, 2)), "solid": "solid"}
 
 
-def matplotlib_image(graph: CircuitGraph, ending: str) -> bytes:
-    """The graph as ``png`` or ``svg``."""
+def matplotlib_picture(graph: CircuitGraph) -> Figure:
+    """The graph as a matplotlib figure."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,9 +30,7 @@ def matplotlib_image(graph: CircuitGraph, ending: str) -> bytes:
     _axes(axes, graph, layout)
     _texts(figure, axes, graph, width)
     _legend(figure, graph, colours, max(1, int(width / 1.6)))
-    stream = io.BytesIO()
-    figure.savefig(stream, format=ending, dpi=200)
-    return stream.getvalue()
+    return figure
 
 
 def _lines(axes: Any, graph: CircuitGraph, layout: at.Layout, colours: dict[str, str]) -> None:

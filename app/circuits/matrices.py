@@ -4,7 +4,6 @@ when another's circuit is ablated. Each with its null."""
 from __future__ import annotations
 
 import copy
-import io
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,13 @@ from app.circuits.run_tables import read_columns
 from app.plotly_text import horizontal_colorbar, wrap
 from circuits.reuse import figures
 from workbench.io.files import jsonable
+from workbench.plotting import matplotlib_charts
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from workbench.plotting.charts import Heatmap
     from workbench.runs.run import Run
 
 _OVERLAP = ("shared", "union", "jaccard", "null", "null_95", "p_value", "low", "high")
@@ -37,6 +39,7 @@ class Matrix:
     figure: Any
     picture: Any
     rows: pd.DataFrame
+    source: Source
 
     @property
     def note(self) -> str:
@@ -66,19 +69,17 @@ class Matrix:
 
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
-        stream = io.BytesIO()
-        self.picture.savefig(stream, format=ending, dpi=200)
-        return stream.getvalue()
+        return matplotlib_charts.image(self.picture, ending)
 
     def csv(self) -> bytes:
         """The exact numbers: the rows of the run's table."""
-        return self.rows.to_csv(index=False).encode()
+        return self.source.with_columns(self.rows).to_csv(index=False).encode()
 
     def json(self) -> bytes:
         """The same with the labels."""
         layout = self.figure.layout
         fields = {"kind": "matrix", "title": layout.title.text, "subtitle": layout.title.subtitle.text}
-        fields |= {"note": self.note, "rows": self.rows.to_dict("records")}
+        fields |= {"note": self.note, "rows": self.rows.to_dict("records"), **self.source.fields()}
         return json.dumps(jsonable(fields), ensure_ascii=False).encode()
 
 
@@ -104,7 +105,7 @@ def overlap(run: Run, percent: float | None = None) -> Matrix:
     shares = [float(value) for value in frame["percent"]]
     title_fields = _title_fields(run, shares[0] if shares else float("nan"))
     chart = figures.matrix(names, tasks, split_half, **title_fields)
-    return Matrix(chart.figure(), chart.picture(), frame)
+    return _matrix(chart, run, frame)
 
 
 def cross_ablation(run: Run) -> Matrix:
@@ -124,7 +125,7 @@ def cross_ablation(run: Run) -> Matrix:
     first = [name for name in ("ablated", "measured", *_DAMAGE, *_RANDOM) if name in frame]
     ordered = frame.reindex(columns=[*first, *(name for name in frame if name not in first)])
     chart = figures.damage(names, tasks, **_title_fields(run, heads_percent))
-    return Matrix(chart.figure(), chart.picture(), ordered)
+    return _matrix(chart, run, ordered)
 
 
 def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:
@@ -137,6 +138,11 @@ def beyond_null(frame: pd.DataFrame) -> pd.DataFrame:
     first = {"pairs": pairs, "jaccard": frame["jaccard"], "null_95": frame["null_95"], "above_null": verdicts}
     table = pd.DataFrame(first | {name: frame[name] for name in rest})
     return table.sort_values("jaccard", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _matrix(chart: Heatmap, run: Run, rows: pd.DataFrame) -> Matrix:
+    source = Source.of_run(run.facts)
+    return Matrix(chart.figure(), matplotlib_charts.add_source(chart.picture(), source), rows, source)
 
 
 def _title_fields(run: Run, percent: float) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from app.circuits.graph import NAN
 from workbench.core import Head
 from workbench.errors import BadInput
+from workbench.findings import Quantity
 from workbench.results.circuit import HEAD_COLUMNS, Circuit
 
 if TYPE_CHECKING:
@@ -119,7 +122,7 @@ def _ablated(run: Run, task: str) -> list[str]:
     random = "ablating random heads of the same layers removes {random:z.2f} ({random_low:z.2f} to {random_high:z.2f})"
     return [
         f"Ablating it removes {_interval(row, 'damage')} of the logit difference; "
-        f"{random.format(**row) if has_control else 'no control'}."
+        f"{random.format(**row) if has_control and np.isfinite(row['random']) else 'no control'}."
         for row in rows
     ]
 
@@ -138,4 +141,4 @@ def _faithful(run: Run) -> list[str]:
 
 
 def _interval(row: dict[Any, Any], value: str, low: str = "low", high: str = "high") -> str:
-    return f"{row[value]:z.2f} [{row[low]:z.2f}, {row[high]:z.2f}]"
+    return str(Quantity(row[value], row[low], row[high]))

@@ -53,12 +53,12 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str, aski
     left, middle, right = st.columns(3, gap="medium")
     with left:
         marked = frozenset({second.head}) if two_heads else frozenset()
-        options = {"label": _name(first, kind), "limit": limit, "also_marked": marked, "metadata": first.metadata}
+        options = {"label": _name(first, kind), "limit": limit, "also_marked": marked, "source": first.source}
         score_grid.show_score(left_score, first.head, "grid", sidebar.select_head, **options)
     with middle:
         marked = frozenset({first.head}) if two_heads else frozenset()
         on_pick = select_second_head if two_heads else sidebar.select_head
-        options = {"label": _name(second, kind), "limit": limit, "also_marked": marked, "metadata": second.metadata}
+        options = {"label": _name(second, kind), "limit": limit, "also_marked": marked, "source": second.source}
         score_grid.show_score(right_score, second.head, "grid-second", on_pick, **options)
     with right:
         if not same_shape(first, second):
@@ -71,9 +71,9 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str, aski
         elif same_score:
             st.info("This score does not depend on the prompt.")
         else:
-            metadata = {"first": first.metadata, "second": second.metadata}
             score = difference(left_score, right_score)
-            score_grid.show_score(score, first.head, "grid-difference", sidebar.select_head, metadata=metadata)
+            source = replace(first.source, second=second.source)
+            score_grid.show_score(score, first.head, "grid-difference", sidebar.select_head, source=source)
 
 
 def _patterns(first: Selection, second: Selection, kind: str, asking: Asking | None) -> None:
@@ -87,7 +87,7 @@ def _patterns(first: Selection, second: Selection, kind: str, asking: Asking | N
     for column, side, pattern, key in zip(columns, (first, second), values, ("first", "second"), strict=True):
         with column:
             title = f"Head {side.head} · {_name(side, kind)}"  # short: a phone cuts a longer one
-            options = {"limit": limit, "colours": colours, "metadata": side.metadata}
+            options = {"limit": limit, "colours": colours, "source": side.source}
             chart = pattern_chart(
                 pattern, side.record.tokens, title=title, scale=SCALES[pattern_kind], ranges=ranges, **options
             )
@@ -118,8 +118,8 @@ def _pattern_difference(
     tokens = [a if a == b else f"{a} / {visible(b)}" for a, b in pairs]
     title, scale = f"First − second: {pattern_kind} pattern", f"difference of {SCALES[pattern_kind]}"
     difference = values[0] - values[1]
-    metadata = {"first": first.metadata, "second": second.metadata}
-    options = {"ranges": ranges, "signed": True, "colours": colours, "metadata": metadata}
+    source = replace(first.source, second=second.source)
+    options = {"ranges": ranges, "signed": True, "colours": colours, "source": source}
     chart = pattern_chart(difference, tokens, title=title, scale=scale, **options)
     detail.show_pattern_chart(chart, "pattern-difference", "pattern-difference", difference, asking)
 

@@ -128,7 +128,7 @@ def show_pattern(selection: Selection, asking: Asking) -> None:
         signed=bool((values < 0).any()),
         limit=limit_of(record, head, kind),
         colours=colours,
-        metadata=selection.metadata,
+        source=selection.source,
     )
     show_pattern_chart(chart, "pattern", f"pattern-{head}", values, asking)
 

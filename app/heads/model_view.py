@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from workbench.io.files import jsonable
 from workbench.plotting import matplotlib_charts
 from workbench.plotting.colour_scale import COLOURS
 from workbench.plotting.model_view import value_text
+from workbench.plotting.source import Source
 
 #: Rows and columns of a map at most.
 SIZE = 32
@@ -68,7 +68,9 @@ def show_model_view(view: View) -> None:
         on_pick=sidebar.select_head,
     )
     pairs = heads if by_layer else list(zip(heads, values, strict=True))
-    figure = _Figure(buffer.view, pairs, "" if by_layer else view.score.title, colours, selection.metadata)
+    figure = _Figure(
+        buffer.view, pairs, "" if by_layer else view.score.title, colours, replace(selection.source, head="")
+    )
     download_buttons(figure, "model-view", "patterns")
 
 
@@ -142,7 +144,7 @@ class _Figure:
     heads: list[Any]
     score: str
     colours: str
-    metadata: Mapping[str, Any]
+    source: Source
 
     @property
     def view(self) -> wb.ModelView:
@@ -152,12 +154,12 @@ class _Figure:
         return matplotlib_charts.image(self.view.picture(self.colours), ending, DPI)
 
     def csv(self) -> bytes:
-        return self.view.table().to_csv(index=False).encode()
+        return self.source.with_columns(self.view.table()).to_csv(index=False).encode()
 
     def json(self) -> bytes:
         view = self.view
         fields = {
-            **self.metadata,
+            **self.source.fields(),
             "block": view.block,
             "labels": view.labels,
             "notes": view.notes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.downloadable import Chart
 from workbench.plotting import style
 from workbench.plotting.attention_view import block_size, laid_out, numbered
 from workbench.plotting.colour_scale import LINEAR, ColourScale
+from workbench.plotting.source import Source
 
 #: Destinations and sources that are shown.
 Ranges = tuple[range, range]
@@ -88,7 +89,7 @@ def pattern_chart(
     signed: bool = False,
     limit: float | None = None,
     colours: str = LINEAR,
-    metadata: Mapping[str, Any] | None = None,
+    source: Source | None = None,
 ) -> PatternChart:
     """The chart of a pattern.
 
@@ -97,13 +98,13 @@ def pattern_chart(
         signed: a difference of two patterns, on a scale centred on zero.
         limit: the end of the scale; by default the largest magnitude.
         colours: linear, square root or log.
-        metadata: further fields of the JSON download.
+        source: what the downloads name.
     """
     rows, columns = ranges or (range(len(tokens)), range(len(tokens)))
     values, column_names, row_names, options = laid_out(pattern, numbered(tokens), rows, columns)
     options |= {"title": title, "scale": scale, "diverging": signed, "colours": colours}
     options["limit"] = style.limit(values) if limit is None else limit
-    labels = (column_names, row_names)
+    labels, source = (column_names, row_names), source or Source()
     return PatternChart(
-        "heatmap", (values,), labels, options, dict(metadata or {}), ranges=(rows, columns), length=len(tokens)
+        "heatmap", (values,), labels, options, source=source, ranges=(rows, columns), length=len(tokens)
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from app.heads.score import NO_VALUE, PROMPT_SCORES, Score, empty_score, pair_sc
 from app.heads.selection import Selection
 from app.messages import show_errors
 from workbench.core import Head
+from workbench.plotting.source import Source
 
 #: Value of the URL's ``score`` → label.
 LABELS = {
@@ -61,13 +61,13 @@ def show_score(
     label: str = "",
     limit: float | None = None,
     also_marked: frozenset[Head] = frozenset(),
-    metadata: Mapping[str, Any] | None = None,
+    source: Source | None = None,
 ) -> None:
     """The grid of a score, with downloads where there is a value.
 
     Args:
         also_marked: heads with a frame besides the score's own.
-        metadata: further fields of the JSON download.
+        source: what the downloads name.
     """
     title = f"{label}: {score.title}" if label else score.title
     values = np.asarray(score.values)
@@ -90,5 +90,5 @@ def show_score(
     options = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
     options |= {"diverging": score.signed, "limit": limit}
     labels = tuple([str(i) for i in range(size)] for size in values.shape)
-    chart = Chart("heatmap", (values.T,), labels, options, {**(metadata or {}), **score.data()})
+    chart = Chart("heatmap", (values.T,), labels, options, dict(score.data()), source or Source())
     download_buttons(chart, key, f"heads-{key}")

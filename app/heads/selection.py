@@ -9,8 +9,10 @@ from typing import Any
 from app import models, sidebar
 from app.heads.prompt_record import PromptRecord
 from app.heads.records import prompt_record
+from app.swapped_names import result_name
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.plotting.source import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +37,10 @@ class Selection:
         return self.record.tokens
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """The same as fields of downloaded data."""
+    def source(self) -> Source:
+        """The same, as figures and downloads name it."""
         prompt = str(self.model.tokenizer.decode(self.record.ids))
-        return {"model": self.model_name, "prompt": prompt, "head": str(self.head)}
+        return Source(result_name(self.model_name), prompt, str(self.head))
 
 
 def sidebar_selection() -> Selection:

@@ -49,10 +49,13 @@ def _newest_on_disk(model: Any) -> str | None:
 
 
 def _is_of(sweep: wb.Sweep, model: Any) -> bool:
-    """Whether a sweep is of a model of that name with those operators."""
+    """Whether a sweep is of a model of that name with those weights and operators."""
     operators = {str(layer): str(bound) for layer, bound in model.operators.items()}
-    same_name = sweep.info.get("model") == model.provenance.get("name")
-    return same_name and sweep.info.get("operators", {}) == operators
+    same = all(
+        sweep.info.get(key) == model.provenance.get(name)
+        for key, name in (("model", "name"), ("model_sha256", "sha256"))
+    )
+    return same and sweep.info.get("operators", {}) == operators
 
 
 def score(model: Any, key: str) -> Score:

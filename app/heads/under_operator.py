@@ -72,7 +72,7 @@ def _patterns(view: wb.OperatorView, length: int) -> None:
             scale = share_of(side.scale) if shares else side.scale
             title = f"Head {view.head}, {label}"
             options = {"title": title, "scale": scale, "ranges": ranges, "limit": limit, "signed": signed}
-            chart = pattern_chart(values, view.tokens, colours=colours, **options)
+            chart = pattern_chart(values, view.tokens, colours=colours, source=view.source, **options)
             key = ("operator-own", "operator-swapped")[i]
             detail.show_pattern_chart(chart, key, f"pattern-{view.head}-{key}", values, None)
     for note in view.notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from app.messages import escape_markdown, show_errors
 from app.page import Page
 from circuits import published
 from workbench.errors import WorkbenchError
+from workbench.plotting.source import Source
 from workbench.results.circuit import Circuit
 from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
@@ -132,7 +134,7 @@ def _circuit(circuit: Circuit, run: Run | None) -> None:
             graph = from_run.graph_of_run(run, circuit, head, published_roles)
         selection.show_graph(graph)
         st.caption(escape_markdown(graph.note))
-        download_buttons(CircuitFigure(graph), "circuit-graph", _file_name(circuit))
+        download_buttons(CircuitFigure(graph, _source(circuit, run)), "circuit-graph", f"{_file_name(circuit)}-graph")
     with right:
         table = circuit.table() if run is None else _heads(run, circuit)
         if published_roles:
@@ -231,10 +233,16 @@ def _compare_with_published(run: Run, circuit: Circuit) -> None:
         st.dataframe(table, hide_index=True, column_config=_columns(table))
     if published.of_model(circuit.model) is None:
         st.info(f"The workbench has no published circuit of {escape_markdown(circuit.model or 'this model')}.")
-    _published(circuit.model, circuit)
+    _published(circuit.model, circuit, run)
 
 
-def _published(model: str, measured: Circuit | None = None) -> None:
+def _source(circuit: Circuit, run: Run | None) -> Source:
+    """What the downloads of a circuit name; of one in a run with the version that found it."""
+    source = Source() if run is None else Source.of_run(run.facts)
+    return replace(source, model=circuit.model, task=circuit.name)
+
+
+def _published(model: str, measured: Circuit | None = None, run: Run | None = None) -> None:
     """A published circuit as a graph and a table; the measured one next to it where it is the same model's."""
     models = list(published.models())
     short_name = model.rsplit("/", 1)[-1]
@@ -248,15 +256,16 @@ def _published(model: str, measured: Circuit | None = None) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         graph = from_run.graph_of_circuit(circuit, source="published")
-        figure = CircuitFigure(graph)
+        figure = CircuitFigure(graph, Source(name, task=task))
         st.plotly_chart(figure.plotly(), key="circuit-published-graph", config=PLOTLY_CONFIG)
         st.caption(escape_markdown(f"{published_circuits.source_text(name, task)}. {graph.note}"))
         download_buttons(figure, "circuit-published", f"published-{name}-{task}")
     with right:
         if measured is not None and short_name == name and measured.name == task:
-            figure = CircuitFigure(from_run.graph_of_circuit(measured, source="measured"))
+            graph = from_run.graph_of_circuit(measured, source="measured")
+            figure = CircuitFigure(graph, _source(measured, run))
             st.plotly_chart(figure.plotly(), key="circuit-measured-graph", config=PLOTLY_CONFIG)
-            download_buttons(figure, "circuit-measured", _file_name(measured))
+            download_buttons(figure, "circuit-measured", f"{_file_name(measured)}-graph")
         for table in (published_circuits.head_table(name, task), published_circuits.value_table(name)):
             if len(table):
                 st.dataframe(table, hide_index=True, column_config=_columns(table))

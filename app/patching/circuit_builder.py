@@ -15,6 +15,7 @@ import streamlit as st
 from app import sidebar, upload_store, url_state
 from app.circuits import saved_circuit
 from app.messages import escape_markdown, show_error, show_errors
+from app.swapped_names import result_name
 from circuits.stage_names import role_words
 from workbench.core import Head
 from workbench.errors import BadInput, WorkbenchError
@@ -138,7 +139,7 @@ def _show_loaded(heads: Roles) -> None:
 def to_circuit(heads: Mapping[Head, str], model_name: str, task: str) -> Circuit:
     """The set as a circuit."""
     method = {"method": "built by hand in the explorer", "task": task}
-    return Circuit(task, model_name, tuple(heads.items()), provenance=method)
+    return Circuit(task, result_name(model_name), tuple(heads.items()), provenance=method)
 
 
 def _by_role(heads: Mapping[Head, str]) -> dict[str, list[Head]]:
@@ -184,7 +185,7 @@ def _load_upload(model: Any) -> None:
         error = f"{file}: this model has none of this circuit's heads ({missing})."
         st.session_state[_LOADED] = Loaded(file, error=error)
         return
-    other_model = circuit.model not in ("", sidebar.model_name())
+    other_model = circuit.model not in ("", result_name(sidebar.model_name()))
     notes = [f"This is a circuit of {circuit.model}."] if other_model else []
     notes += [f"This model does not have {missing}. Left out."] if missing else []
     set_heads({head: role for head, role in heads.items() if _has(model, head)})

@@ -16,9 +16,10 @@ from app import models, sidebar, task_inputs, url_widgets
 from app.downloadable import Chart
 from app.messages import escape_markdown
 from app.patching.forced_rows import ForcedRow
-from workbench.core import Edit, Head
+from workbench.core import Edit, Head, full_name
 from workbench.models.prompts import chat_ids, unpaired
 from workbench.plotting.attention_view import visible
+from workbench.plotting.source import Source
 
 #: Parameters of the URL: the prompt, whether as a chat, the run of a pair, the edit and its positions.
 ON, CHAT, RUN, KIND, AT = "on", "chat", "run-by-hand", "kind-by-hand", "at-by-hand"
@@ -165,12 +166,6 @@ def change_chart(change: wb.Outcome, model: Any, edited: EditedPrompt, edits: Se
         "reference_name": "before",
     }
     no_interval = np.full(len(after), np.nan)  # one prompt
-    metadata = {
-        "model": model.provenance.get("name"),
-        **({"operators": model.provenance["operators"]} if model.operators else {}),
-        "prompt": edited.text(model),
-        "edits": list(edits),
-    }
-    return Chart(
-        "bars", (after, no_interval, no_interval), ([visible(token) for token in table["token"]],), options, metadata
-    )
+    source = Source(full_name(model.provenance.get("name"), model.operators), edited.text(model))
+    tokens = [visible(token) for token in table["token"]]
+    return Chart("bars", (after, no_interval, no_interval), (tokens,), options, {"edits": list(edits)}, source)

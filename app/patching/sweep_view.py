@@ -21,6 +21,7 @@ from app.work.sweep_results import by_head
 from workbench import statistics
 from workbench.core import Head
 from workbench.plotting import matplotlib_charts, style
+from workbench.plotting.source import Source
 from workbench.results.sweep import Sweep
 
 LARGEST_OVER_POSITIONS = "largest over positions"
@@ -40,11 +41,13 @@ class SweepDownload:
 
     def csv(self) -> bytes:
         """One row per cell, with intervals and p-values."""
-        return self.sweep.table().to_csv(index=False).encode()
+        return Source.of_info(self.sweep.info).with_columns(self.sweep.table()).to_csv(index=False).encode()
 
     def json(self) -> bytes:
         """Everything but the values per example."""
-        return json.dumps(self.sweep.json(), ensure_ascii=False).encode()
+        return json.dumps(
+            {**self.sweep.json(), **Source.of_info(self.sweep.info).fields()}, ensure_ascii=False
+        ).encode()
 
 
 def show_sweep(

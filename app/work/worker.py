@@ -180,14 +180,21 @@ def _save(job: Mapping[str, Any], result: Any) -> str:
 
 def _finding(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     """A finding; its run directory."""
-    from app.swapped_names import swapped_name
+    from app.swapped_names import parse_operators
     from workbench.registry import FINDINGS
     from workbench.runs.execute import execute
 
     finding = FINDINGS[job["finding"]]
     settings = finding.settings(job["settings"])
-    name = swapped_name(job["model"], job.get("operators", ""))
-    _, path = execute(finding, name, settings, job["out"], load=lambda _: worker.model(job, progress), tell=progress)
+    _, path = execute(
+        finding,
+        job["model"],
+        settings,
+        job["out"],
+        load=lambda _: worker.model(job, progress),
+        tell=progress,
+        operators=parse_operators(job.get("operators", "")),
+    )
     return str(path)
 
 

@@ -6,13 +6,14 @@ has one). ``F(S)`` is the mean logit difference when only the heads S are left; 
 
 - Faithfulness: ``(F(C) − F(∅)) / (F(all) − F(∅))`` of the circuit C: 1 when it does as well as the whole model, 0 when
   it does no better than no heads at all.
-- Completeness: for sets K of the circuit's heads (each role, and random subsets), ``|F(all − K) − F(C − K)|``, as a
-  share of ``F(all) − F(∅)``: 0 when nothing in the rest of the model steps in for K.
+- Completeness: for sets K of the circuit's heads (each role, and different random subsets; all of them where there are
+  no more), ``|F(all − K) − F(C − K)|``, as a share of ``F(all) − F(∅)``: 0 when nothing in the rest of the model steps
+  in for K.
 - Minimality: for each head v of the circuit, the largest ``|F(C − K − v) − F(C − K)|`` over K = ∅ and K = the other
   heads of its role, as the same share: heads near 0 are not needed.
 
-Control: random circuits with the same number of heads in each layer. The circuit is found by path patching on other
-prompts of the same task, unless one is given (a circuit file, or a run directory). Tables: ``faithfulness``,
+Control: different random circuits with the same number of heads in each layer. The circuit is found by path patching on
+other prompts of the same task, unless one is given (a circuit file, or a run directory). Tables: ``faithfulness``,
 ``completeness``, ``minimality``, ``heads``, ``summary``.
 """
 
@@ -21,10 +22,12 @@ from __future__ import annotations
 import workbench as wb
 from workbench.core import Head
 from workbench.findings import Finding, NotJudged, Report, Study, Threshold, judge, summary_table
+from workbench.runs.local_files import file_title
 
 from .. import published
 from ..circuit_source import circuit_of, heads_table, unrelated
 from ..circuit_tests import CircuitTests, tested_sets
+from ..distinct import how_many_like
 
 
 def run(study: Study) -> Report:
@@ -52,12 +55,16 @@ def run(study: Study) -> Report:
     tests = CircuitTests.of(sweep, roles)
     faithfulness, completeness, minimality = tests.faithfulness(), tests.completeness(), tests.minimality()
     known = published.values_beside(study.model_name, finding.name, task, {"faithfulness": faithfulness})
-    source = f"from {settings['circuit']}" if settings["circuit"] else f"found on n = {len(search_pairs)} other prompts"
+    source = (
+        f"from {file_title(settings['circuit'])}"
+        if settings["circuit"]
+        else f"found on n = {len(search_pairs)} other prompts"
+    )
     return study.report(
         judge(finding.thresholds, enough=faithfulness, control=(faithfulness, tests.control)),
         [
             f"{task}: {len(circuit)} heads, {source}.",
-            *tests.in_words(completeness, minimality),
+            *tests.in_words(completeness, minimality, how_many_like(circuit, model.n_heads)),
             *published.values_in_words(known),
         ],
         tables={
@@ -98,5 +105,6 @@ finding = Finding(
         "seed": 0,
     },
     full={"n": 50, "random_circuits": 100, "subsets": 30},
+    files=("circuit",),
     source="Wang et al., ICLR 2023, arXiv 2211.00593, section 4",
 )

@@ -34,7 +34,7 @@ NEEDED = (("mover", "subject suppressor"), ("inhibition",), ("duplicate-token", 
 def run(study: Study) -> Report:
     """Settings: n: prompts of the stages and of the heads' attention. n_backup: other prompts for backup behaviour,
     half to find the heads and half to measure. percent: the share of heads of each stage. backups: how many backup
-    heads. random_sets: of the control. seed: of all draws."""
+    heads. random_sets: different ones, of the control. seed: of all draws."""
     settings, n, percent = study.settings, study.n, study.settings["percent"]
     both = study.pairs("ioi", n + settings["n_backup"])
     pairs, others = both.of(range(n)), both.of(range(n, len(both)))
@@ -122,4 +122,5 @@ finding = Finding(
     full={"n": 50, "n_backup": 100, "random_sets": 20},
     source="Wang et al., ICLR 2023, arXiv 2211.00593",
     tasks=("ioi",),
+    results_version=2,
 )

@@ -16,7 +16,8 @@ from workbench.inputs.paired import PairedInputs
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_model
 
-from ..ablation import damage, random_like
+from ..ablation import damage
+from ..distinct import random_like
 
 FREE, FROZEN, CONTROL = "movers ablated", "movers ablated, backup frozen", "movers ablated, random heads frozen"
 #: Fewer prompts cannot be halved into some to find the heads and some to measure.
@@ -72,8 +73,9 @@ def measure_backup(
     measured = pairs.of(range(half, len(pairs)))
     measured = replace(measured, corrupt=tuple(ids.clone() for ids in measured.clean))
     sets = {FREE: ablated, FROZEN: [*ablated, *_frozen(heads)]}
-    for k, others in enumerate(random_like(frozenset(heads), study.model.n_heads, random_sets, study.seed)):
-        sets[f"{CONTROL}, {k}"] = [*ablated, *_frozen(sorted(others - set(movers)))]
+    controls = random_like(frozenset(heads), study.model.n_heads, random_sets, study.seed)
+    for k, others in enumerate(dict.fromkeys(others - set(movers) for others in controls)):  # movers stay ablated
+        sets[f"{CONTROL}, {k}"] = [*ablated, *_frozen(sorted(others))]
     progress = study.step("ablating the movers")
     sweep = wb.sweep_sets(study.model, measured, sets, mean_over=reference, progress=progress)
     values = dict(zip(sweep.labels["set"], sweep.values, strict=True))

@@ -86,7 +86,7 @@ def damage(ablated: pd.DataFrame, tasks: Sequence[str], *, model: str, n: int, p
             f"<b>{row['ablated']}'s circuit ablated, {row['measured']} measured</b><br>damage "
             f"{Quantity(row['damage'], row['low'], row['high'])}"
         )
-        if "random" in row:
+        if np.isfinite(row.get("random", np.nan)):
             hover[where] += (
                 f"<br>random heads of its layers {row['random']:z.2f} ({row['random_low']:z.2f} to "
                 f"{row['random_high']:z.2f})<br>damage beyond them "

@@ -11,6 +11,7 @@ import pandas as pd
 from workbench import statistics
 from workbench.findings import Quantity
 from workbench.findings.gate import Gate
+from workbench.findings.quantity import distinguishing_spec, number
 
 from ..circuit_source import circuit_sets
 from ..stage_names import STAGES, role_of
@@ -92,7 +93,7 @@ def _itself_line(row: Mapping[Any, Any]) -> str:
 def _damage_line(task: object, rows: pd.DataFrame) -> str:
     damages = []
     for row in rows.sort_values("damage", ascending=False, kind="stable").to_dict("records"):
-        control = f" ({row['random']:z.2f})" if "random" in row else ""
+        control = f" ({number(row['random'])})" if "random" in row else ""
         damages.append(f"{row['measured']} {Quantity(row['damage'], row['low'], row['high'])}{control}")
     return f"  {task}, {rows['heads'].iloc[0]} heads: " + "; ".join(damages)
 
@@ -108,9 +109,11 @@ def _own_and_others(ablated: pd.DataFrame) -> str:
 def _gate_line(gate: Gate) -> str:
     if not gate.n:
         return f"  {gate.task:<24} {gate.status}: {gate.reason}"
+    accuracy = Quantity(gate.accuracy, gate.accuracy_low, gate.accuracy_high)
+    spec = distinguishing_spec("", (accuracy.low, gate.chance)) if gate.passed else ""
     line = (
-        f"  {gate.task:<24} {Quantity(gate.accuracy, gate.accuracy_low, gate.accuracy_high)}, "
-        f"chance {gate.chance:.2f};  {Quantity(gate.gap, gate.gap_low, gate.gap_high):+.2f}"
+        f"  {gate.task:<24} {accuracy:{spec}}, chance {number(gate.chance, spec)};  "
+        f"{Quantity(gate.gap, gate.gap_low, gate.gap_high):+.2f}"
     )
     return line if gate.passed else f"{line}  {gate.status}: {gate.reason}"
 
@@ -132,9 +135,11 @@ def _pair_line(row: Mapping) -> str:
     pair = f"  {row['pair']:<8}{row['task_a']} with {row['task_b']}"
     if not np.isfinite(row["jaccard"]):
         return f"{pair}: no stage in common"
+    overlap, beyond = Quantity(row["jaccard"], row["low"], row["high"]), row["null_95"]
+    spec = distinguishing_spec("", *((share, beyond) for share in (overlap.value, overlap.low) if share > beyond))
     return (
-        f"{pair}: {row['shared']} of {row['union']} = {Quantity(row['jaccard'], row['low'], row['high'])}; "
-        f"null {row['null']:.2f}, 95 % below {row['null_95']:.2f}; p {_p(row['p_value'])}"
+        f"{pair}: {row['shared']} of {row['union']} = {overlap:{spec}}; "
+        f"null {number(row['null'], spec)}, 95 % below {number(beyond, spec)}; p {_p(row['p_value'])}"
     )
 
 

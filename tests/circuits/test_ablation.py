@@ -6,23 +6,10 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from circuits.ablation import cross_ablation, damage, random_like
+from circuits.ablation import cross_ablation, damage
 from circuits.overlap import consistency
 from tests.families import hooked, paired
 from workbench.core import Head
-
-
-def test_random_sets_have_as_many_heads_of_each_layer_and_none_of_the_circuits() -> None:
-    circuit = frozenset({Head(0, 1), Head(0, 2), Head(3, 5)})
-    sets = random_like(circuit, 9, 40, seed=1)
-    for other in sets:
-        assert sorted(head.layer for head in other) == [0, 0, 3]
-        assert not other & circuit
-        assert all(0 <= head.index < 9 for head in other)
-    assert len(set(sets)) > 30
-    assert sets == random_like(circuit, 9, 40, seed=1) != random_like(circuit, 9, 40, seed=2)
-    crowded = random_like(frozenset(Head(0, i) for i in range(5)), 6, 10)
-    assert all(len(other) == 5 for other in crowded)  # one other head is not enough for five
 
 
 def test_damage_is_the_share_of_the_base_that_is_lost() -> None:

@@ -119,6 +119,7 @@ TAKES: dict[str, set[str]] = {
     "Edit.step": {"0", "huge", "None"},
     "Finding.claim": ANY_TEXT,
     "Finding.defaults": MAPPINGS,
+    "Finding.files": {"[]", "[word]"},
     "Finding.full": MAPPINGS,
     "Finding.name": TEXTS,
     "Finding.question": ANY_TEXT,

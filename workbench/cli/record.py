@@ -24,6 +24,7 @@ from workbench.cli.choices import (
 )
 from workbench.core import SITES
 from workbench.errors import BadInput, UsageError
+from workbench.io.local_names import local_name
 from workbench.models.catalog import DEFAULT
 
 
@@ -72,7 +73,7 @@ def record(
         cached = count_cached(loaded, inputs, chosen, which)
     whole = cached == cost.runs
     document = {
-        "model": model,
+        "model": local_name(model),
         "operators": swapped,
         "sites": chosen,
         "layers": which,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,8 +23,13 @@ from workbench.cli.choices import (
     split_list,
 )
 from workbench.errors import BadInput, NotAvailable, UsageError
+from workbench.io.local_names import local_name
+from workbench.models import catalog
 from workbench.models.catalog import DEFAULT
 from workbench.registry import FINDINGS, TASKS
+
+if TYPE_CHECKING:
+    from workbench.runs.run import Run
 
 
 def reproduce(
@@ -83,7 +88,7 @@ def reproduce(
     except NotAvailable as error:
         document = {
             "finding": name,
-            "model": model,
+            "model": local_name(model),
             "operators": swapped,
             "verdict": "not run",
             "tables": {},
@@ -129,12 +134,12 @@ def _repeat(which: str, out: Path) -> Answer:
     """Repeat a run from its configuration alone, and compare every table."""
     from workbench.cli.runs import agreement
     from workbench.runs.compare import TOLERANCE, compare, config_differences
-    from workbench.runs.locate import find_run
+    from workbench.runs.locate import find_run, relative_path
     from workbench.runs.run import Run
 
     old = Run.read(find_run(which, out))
     config = dict(old.facts.get("config") or {})
-    name, model = str(old.facts.get("finding")), str(config.pop("model", ""))
+    name, model = str(old.facts.get("finding")), _model_of(old, str(config.pop("model", "")))
     operators = config.pop("operators", {})
     check_name("finding", name, FINDINGS.names(), f"{old.path} is not a run of a finding.")
     check_model(model)
@@ -146,7 +151,13 @@ def _repeat(which: str, out: Path) -> Answer:
     tables, facts = compare(old, new), config_differences(old, new)
     agree = all(table.agrees for table in tables)
     word = "agrees" if agree else "does not agree"
-    document = {**answer.document, "from": str(old.path), "agree": agree, "differences": tables, "facts": facts}
+    document = {
+        **answer.document,
+        "from": relative_path(old.path),
+        "agree": agree,
+        "differences": tables,
+        "facts": facts,
+    }
 
     def show(console: Any) -> None:
         answer.show(console)
@@ -156,6 +167,24 @@ def _repeat(which: str, out: Path) -> Answer:
         console.print(f"The repetition {word} with {old.path.name} within {TOLERANCE:g}.")
 
     return Answer(document, show, int(not agree))
+
+
+def _model_of(run: Run, name: str) -> str:
+    """The model that a run names; where that lay on this machine, its path.
+
+    Raises:
+        BadInput: it is found neither where it was nor in the current folder.
+    """
+    from workbench.runs.local_files import remembered
+
+    facts = run.facts.get("model")
+    if name in catalog.entries() or not isinstance(facts, dict):
+        return name
+    digest = str(facts.get("sha256"))
+    place = next(remembered(digest), Path(name))
+    if not place.exists() and name.startswith("./"):
+        raise BadInput(f"{run.path.name}: its model {name} (SHA-256 {digest}) is not here. Put it into this folder.")
+    return str(place) if place.exists() else name
 
 
 def _run(
@@ -169,6 +198,7 @@ def _run(
     repeats: str | None = None,
 ) -> Answer:
     from workbench.runs.execute import execute
+    from workbench.runs.local_files import settings_with_hashes
 
     finding = FINDINGS[name]
     settings = finding.settings(requested)
@@ -190,9 +220,9 @@ def _run(
         )
     document = {
         "finding": name,
-        "model": model,
+        "model": local_name(model),
         "operators": operators,
-        "settings": settings,
+        "settings": settings_with_hashes(settings, finding.files),
         "verdict": report.verdict,
         "summary": report.summary,
         "tables": {key: frame.to_dict("records") for key, frame in report.tables.items()},

@@ -26,7 +26,7 @@ Root = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The folder of 
 @verbs.command("list")
 def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """List finished runs, newest first."""
-    from workbench.runs.locate import NO_RUNS, finished_runs
+    from workbench.runs.locate import NO_RUNS, finished_runs, relative_path
     from workbench.runs.run import Run
 
     rows = []
@@ -34,7 +34,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
         try:
             facts = Run.read_header(path).facts
         except BadInput as error:
-            rows.append({"id": path.name, "path": str(path), "damaged": str(error)})
+            rows.append({"id": path.name, "path": relative_path(path), "damaged": str(error)})
             continue
         config = facts.get("config") or {}
         rows.append(
@@ -48,7 +48,7 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
                 "started": facts.get("started"),
                 "seconds": facts.get("seconds"),
                 "repeats": facts.get("repeats"),
-                "path": str(path),
+                "path": relative_path(path),
             }
         )
 
@@ -63,9 +63,11 @@ def list_runs(root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
 @verbs.command("show")
 def show_run(name: Id, root: Root = Path("runs"), as_json: AsJson = False) -> Answer:
     """Show a run's report and provenance. All its files are checked first."""
+    from workbench.runs.locate import relative_path
+
     run = _run(name, root)
     document = {
-        "path": str(run.path),
+        "path": relative_path(run.path),
         "facts": run.facts,
         "summary": run.summary,
         "tables": list(run.table_names),
@@ -90,6 +92,7 @@ def diff(
 ) -> Answer:
     """Show how two runs differ. Compares configuration, versions, verdict and tables; exit code 1 if tables differ."""
     from workbench.runs.compare import compare, config_differences
+    from workbench.runs.locate import relative_path
 
     a, b = _run(first, root), _run(second, root)
     if a.path.resolve() == b.path.resolve():
@@ -102,7 +105,13 @@ def diff(
         console.print(agreement(tables))
 
     agree = all(t.agrees for t in tables)
-    document = {"a": str(a.path), "b": str(b.path), "facts": facts, "tables": tables, "agree": agree}
+    document = {
+        "a": relative_path(a.path),
+        "b": relative_path(b.path),
+        "facts": facts,
+        "tables": tables,
+        "agree": agree,
+    }
     return Answer(document, show, int(not agree))
 
 

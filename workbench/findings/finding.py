@@ -35,6 +35,7 @@ class Finding:
         full: the settings of the long form (``--full``).
         source: the paper.
         tasks: the tasks that it draws prompts from, besides those in its settings (``task``, ``tasks``).
+        files: the settings that may be paths: a run stores such a file by its own name and its hash.
         results_version: the version of its numbers, raised by hand when a change of the finding moves any of them.
 
     Examples:
@@ -54,6 +55,7 @@ class Finding:
     full: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     tasks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     results_version: int = 1
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class Finding:
         arguments.function("run", self.run, optional=False)
         if arguments.sequence("tasks", self.tasks, "names of tasks"):
             object.__setattr__(self, "tasks", arguments.texts("tasks", self.tasks, "names of tasks"))
+        if arguments.sequence("files", self.files, "names of settings"):
+            object.__setattr__(self, "files", arguments.texts("files", self.files, "names of settings"))
         arguments.whole_number("results_version", self.results_version, at_least=1)
 
     def settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:

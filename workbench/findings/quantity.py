@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 NAN = float("nan")
+#: No number is written with more decimals, however close it is to another.
+MOST_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,17 @@ class Quantity:
         return {name: self.value, f"{prefix}low": self.low, f"{prefix}high": self.high}
 
     def __format__(self, spec: str) -> str:
-        """``value [low, high]``, each number formatted by `spec` (``.2f`` by default); -0 is written as 0."""
+        """``value [low, high]``, each number formatted by `spec` (``.2f`` by default); -0 is written as 0.
+
+        An interval that excludes 0 is written with as many decimals as show it: ``0.004 [0.001, 0.009]``.
+        """
         if not math.isfinite(self.value):
             return "no value"
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             return f"{number(self.value, spec)} (no interval)"
+        spec = distinguishing_spec(
+            spec, *((end, 0.0) for end in (self.low, self.high) if self.low > 0 or self.high < 0)
+        )
         low, high = number(self.low, spec), number(self.high, spec)
         return f"{number(self.value, spec)} [{low}, {high}]"
 
@@ -81,7 +90,27 @@ class Quantity:
 
 
 def number(value: Any, spec: str = "") -> str:
-    """``format(value, spec)`` with -0 written as 0; two decimals by default."""
+    """``format(value, spec)`` with -0 written as 0; two decimals by default. NaN is ``no value``."""
+    if math.isnan(value):
+        return "no value"
     spec = spec or ".2f"
     sign = spec[0] if spec[0] in "+- " else ""
     return format(float(value), f"{sign}z{spec[len(sign) :]}")
+
+
+def distinguishing_spec(spec: str, *pairs: tuple[float, float]) -> str:
+    """`spec` with as many decimals as tell the numbers of each pair apart, `MOST_DECIMALS` at most: what is said to lie
+    above 0.5 is then not written as 0.50.
+
+    >>> distinguishing_spec(".2f", (0.5004, 0.5))
+    '.4f'
+    """
+    spec = spec or ".2f"
+    match = re.fullmatch(r"([+\- ]?)\.(\d+)f", spec)
+    if match is None:
+        return spec
+    for decimals in range(int(match[2]), MOST_DECIMALS + 1):
+        spec = f"{match[1]}.{decimals}f"
+        if all(number(a, spec) != number(b, spec) for a, b in pairs if a != b):
+            break
+    return spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.core import full_name
@@ -140,6 +140,7 @@ class Study:
 
     def publish(self, name: str, chart: Chart) -> Rendered:
         """Show a chart before the report is ready; the result may stand in the report's charts."""
+        chart = self._named(chart)
         rendered = Rendered(chart.figure(), chart.picture())
         self.progress.publish(name, figure=rendered.figure(), picture=rendered.picture())
         return rendered
@@ -167,7 +168,7 @@ class Study:
         """
         from workbench.findings.task_pairs import fingerprint
 
-        charts = charts or {}
+        charts = {name: self._named(chart) for name, chart in (charts or {}).items()}
         hashes = {name: fingerprint(pairs) for name, pairs in (data or {}).items()}
         return Report(
             verdict=judgement.verdict,
@@ -184,6 +185,15 @@ class Study:
         judgement = Judgement("not judged", reason)
         table = summary_table({"why nothing was judged": reason}, self.n)  # a reason in the place of a number
         return self.report(judgement, [], tables={"summary": table})
+
+    def _named(self, chart: Chart) -> Chart:
+        """A chart with the model and the version at its foot, if it does not say what it is of."""
+        from workbench.plotting import charts
+        from workbench.plotting.source import Source
+
+        if isinstance(chart, charts.Chart) and chart.source is None:
+            return replace(chart, source=Source(self.model_name))
+        return chart
 
     def _heading(self) -> list[str]:
         return [self.finding.question, f"Model {self.model_name}, n = {self.n}."]

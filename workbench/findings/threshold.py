@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.errors import UsageError
-from workbench.findings.quantity import Quantity, number
+from workbench.findings.quantity import Quantity, distinguishing_spec, number
 from workbench.findings.report import Judgement
 
 Status = Literal["met", "open", "refuted"]
@@ -71,14 +71,19 @@ class Threshold:
             surely = "" if quantity.low == quantity.value else f", {quantity.low:g} of them surely"
             return status, f"{self.quantity}: {quantity.value:g}{surely} (needed: {self.bound})"
         if isinstance(control, Quantity):
-            status = self._status(quantity, control.high, control.low, strictly=True)
-            text = f"{self.above} ({control})"
+            upper, lower, strictly = control.high, control.low, True
         else:
-            bound = float(control if control is not None else self.above or 0)
-            status = self._status(quantity, bound, bound)
-            text = f"{self.above} ({number(bound)})" if control is not None else f"{self.above}"
+            upper = lower = float(control if control is not None else self.above or 0)
+            strictly = False
+        status = self._status(quantity, upper, lower, strictly)
+        # What is above is written so that it is seen to be.
+        spec = distinguishing_spec("", (quantity.low, upper)) if status == "met" else ""
+        if isinstance(control, Quantity):
+            text = f"{self.above} ({control:{spec}})"
+        else:
+            text = f"{self.above}" if control is None else f"{self.above} ({number(upper, spec)})"
         relation = {"met": "is above", "open": "is not surely above", "refuted": "is not above"}[status]
-        return status, f"{self.quantity} {quantity} {relation} {text}"
+        return status, f"{self.quantity} {quantity:{spec}} {relation} {text}"
 
     def _status(self, quantity: Quantity, upper: float, lower: float, strictly: bool = False) -> Status:
         """`upper` has to be exceeded; at or below `lower` it is refuted (`strictly`: below)."""

@@ -288,6 +288,7 @@ class HeadScores:
     def _chart(self, score: str) -> Heatmap:
         """The score as layers × heads."""
         from workbench.plotting.charts import Heatmap
+        from workbench.plotting.source import Source
 
         n_layers, n_heads = self[score].shape
         chance = self.chance().set_index("score").loc[score]
@@ -308,6 +309,7 @@ class HeadScores:
             x_title="head",
             y_title="layer",
             diverging=bool((self[score] < 0).any()),
+            source=Source.of_info(self.info),
         )
 
     def __getitem__(self, score: str) -> Float[np.ndarray, "layer head"]:

@@ -19,6 +19,7 @@ from transformer_lens.hook_points import HookPoint
 from workbench import arguments
 from workbench.core import SITES
 from workbench.errors import UnknownName, UnsupportedModel
+from workbench.io.local_names import local_name
 from workbench.models import attention_hook, module_state, sdpa_attention, self_check
 from workbench.models.additivity import Additivity
 from workbench.models.anatomy import find, missing_part
@@ -123,7 +124,7 @@ class HookedModel(LayerOperators, Modality, CheckedHooks):
         self.hook_order = {name: i for i, name in enumerate(ordered_hooks(self))}
         self.n_outputs = self.count_outputs()
         self.cfg = self.transformer_lens_config()
-        self.provenance: dict[str, Any] = {"name": str(getattr(hf, "name_or_path", "") or "in memory")}
+        self.provenance: dict[str, Any] = {"name": local_name(str(getattr(hf, "name_or_path", "") or "in memory"))}
         self.provenance.update(provenance or {})
         self.train(hf.training)  # hook points too: TransformerLens's tools look at every module
         self.resumable, self.why_not_resumable = True, ""

@@ -16,6 +16,7 @@ from workbench.io.written_text import Piece, pieces_of_labels
 from workbench.plotting.charts import Heatmap
 from workbench.plotting.colour_scale import COLOURS, LINEAR, ColourScale
 from workbench.plotting.shaded_text import shade, shaded_text
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +109,8 @@ class Attention:
         """The pattern as a chart."""
         values, columns, rows, words = laid_out(self.pattern, numbered(self.tokens))
         words |= {"limit": 1.0, "colours": arguments.one_of("colours", colours, COLOURS)}
-        return Heatmap(values, columns, rows, title=self._title, scale="attention weight", **words)
+        source = Source(self.model, "".join(self.tokens), str(self.head))
+        return Heatmap(values, columns, rows, title=self._title, scale="attention weight", source=source, **words)
 
     @property
     def _title(self) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
     from plotly.graph_objects import Figure
 
+    from workbench.plotting.source import Source
+
 #: Cells of a heatmap's longer side, above which there are no gaps between them.
 MAX_CELLS_WITH_GAPS = 64
 
@@ -30,24 +32,28 @@ NAME_ROOM, BETWEEN = 0.3, 0.1
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Chart:
-    """The words around a chart, and how it is drawn; `kind` names its drawing in both renderers."""
+    """The words around a chart, and how it is drawn; `kind` names its drawing in both renderers. `source` says what the
+    chart is of, in a line at its foot."""
 
     kind: ClassVar[str]
     title: str = ""
     subtitle: str = ""
     note: str = ""
+    source: Source | None = None
 
     def figure(self) -> Figure:
         """Interactive, as a Plotly figure."""
         from workbench.plotting import plotly_charts
 
-        return plotly_charts.draw(self)
+        figure = plotly_charts.draw(self)
+        return figure if self.source is None else self.source.annotate(figure)
 
     def picture(self) -> Picture:
         """Still, as a `matplotlib.figure.Figure`."""
         from workbench.plotting import matplotlib_charts
 
-        return matplotlib_charts.draw(self)
+        picture = matplotlib_charts.draw(self)
+        return picture if self.source is None else matplotlib_charts.add_source(picture, self.source)
 
 
 @dataclass(frozen=True, eq=False)

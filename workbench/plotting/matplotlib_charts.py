@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, Scatter
+    from workbench.plotting.source import Source
 
 #: Inches of one of some small multiples, and of all that stand side by side at most.
 MULTIPLE, MOST_INCHES = 0.62, 12.0
@@ -27,6 +28,10 @@ MULTIPLE, MOST_INCHES = 0.62, 12.0
 MAX_PIXELS = 2_000
 #: Of PNG, 1 to 9: more takes several times as long for a few per cent of the size.
 COMPRESSION = 3
+#: Of the note at the foot.
+_NOTE: dict[str, Any] = {"x": 0.01, "ha": "left", "fontsize": 7.5, "color": "#555555"}
+#: Inches: of a line below the note, and of the space around it.
+_FOOT_LINE, _PAD = 0.15, 0.04
 
 
 def draw(chart: Chart) -> Figure:
@@ -186,12 +191,15 @@ def _name_columns(axes: Any, names: Sequence[str], slanted: bool) -> None:
 
 
 def image(figure: Figure, ending: str = "png", dpi: int = 150) -> bytes:
-    """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side."""
+    """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side. The line of
+    `add_source` is the file's description, too."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")  # or it is laid out and drawn twice
     buffer = io.BytesIO()
     options: dict[str, Any] = {"pil_kwargs": {"compress_level": COMPRESSION}} if ending == "png" else {}
+    if label := str(figure.get_label()):
+        options["metadata"] = {"Description": label}
     figure.savefig(buffer, format=ending, dpi=min(dpi, MAX_PIXELS / max(figure.get_size_inches())), **options)
     return buffer.getvalue()
 
@@ -231,4 +239,27 @@ def _label(chart: Chart, figure: Any, axes: Any, x_title: str, y_title: str) -> 
         parse_math=False,
     )
     if chart.note:
-        figure.supxlabel(textwrap.fill(chart.note, int(17 * width)), x=0.01, ha="left", fontsize=7.5, color="#555555")
+        figure.supxlabel(textwrap.fill(chart.note, int(17 * width)), **_NOTE)
+
+
+def add_source(figure: Figure, source: Source) -> Figure:
+    """Say at the foot what a figure is of, in a strip that is added for it. The line becomes the figure's label."""
+    text = source.caption
+    figure.set_label(text)
+    width, height = figure.get_size_inches()
+    text = textwrap.fill(text, int(17 * width))
+    strip = _FOOT_LINE * (text.count("\n") + 1) + 2 * _PAD
+    figure.set_size_inches(width, height + strip)
+    if note := figure.get_supxlabel():  # for which the layout makes room
+        figure.supxlabel(f"{note}\n{text}", parse_math=False, **_NOTE)
+        return figure
+    if figure.legends:  # at the foot as well: the line goes above them
+        label = figure.axes[0].xaxis.label
+        label.set_text(f"{label.get_text()}\n{text}")
+        return figure
+    if (engine := figure.get_layout_engine()) is not None:
+        rect: dict[str, Any] = {"rect": (0, strip / (height + strip), 1, height / (height + strip))}
+        engine.set(**rect)
+    place = {name: value for name, value in _NOTE.items() if name != "x"}
+    figure.text(_NOTE["x"], _PAD / (height + strip), text, va="bottom", parse_math=False, in_layout=False, **place)
+    return figure

@@ -18,6 +18,7 @@ from workbench.plotting.attention_view import numbered
 from workbench.plotting.charts import Multiples
 from workbench.plotting.colour_scale import COLOURS, LINEAR
 from workbench.plotting.colour_scale import number as in_digits
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,13 @@ class ModelView:
             title=self._title,
             subtitle=f"{len(self.tokens)} tokens; in each map destinations downwards, sources across{pooled}{ranked}",
             note=" ".join(self.notes),
+            source=self.source,
         )
+
+    @property
+    def source(self) -> Source:
+        """What the maps are of."""
+        return Source(self.model, "".join(self.tokens))
 
     @property
     def names(self) -> list[str]:

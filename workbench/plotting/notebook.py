@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.findings.quantity import Quantity
 from workbench.plotting import matplotlib_charts, style
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ def of_sweep(sweep: Sweep) -> str:
     values, rows = getattr(sweep, quantity), []
     for index in zip(*np.unravel_index(order, ranking.shape), strict=True):
         if np.isfinite(ranking[index]):
-            interval = f"[{low[index]:z.3f}, {high[index]:z.3f}]"
-            rows.append((sweep.name(index), f"{values[index]:z.3f}", interval, f"{sweep.p_value[index]:.2g}"))
+            value, interval = f"{Quantity(*(float(x[index]) for x in (values, low, high))):.3f}".split(" ", 1)
+            rows.append((sweep.name(index), value, interval, style.p_text(float(sweep.p_value[index]))))
     return "".join(
         [
             f"<div><b>{escape(words.title)}</b><br>{escape(words.subtitle)}<br>",

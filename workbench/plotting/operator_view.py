@@ -16,6 +16,7 @@ from workbench.io.token_text import token_text
 from workbench.plotting import style
 from workbench.plotting.attention_view import laid_out, numbered, visible
 from workbench.plotting.charts import Heatmap
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +137,8 @@ class OperatorView:
                 continue
             cells, columns, rows, words = laid_out(values, names)
             words |= {"diverging": limit[1], "limit": limit[0], "scale": share_of(side.scale) if shares else side.scale}
-            result.append(Heatmap(cells, columns, rows, title=f"Head {self.head}, {label}", **words))
+            title = f"Head {self.head}, {label}"
+            result.append(Heatmap(cells, columns, rows, title=title, source=self.source, **words))
         return tuple(result)
 
     def limits(self, shares: bool = False) -> tuple[tuple[float, bool], tuple[float, bool]]:
@@ -148,6 +150,11 @@ class OperatorView:
         both = _limit(own), _limit(swapped)
         one = max(both[0][0], both[1][0]), both[0][1] or both[1][1]
         return one, one
+
+    @property
+    def source(self) -> Source:
+        """What the charts are of."""
+        return Source(self.model, "".join(self.tokens), str(self.head))
 
     @property
     def labels(self) -> tuple[str, str]:

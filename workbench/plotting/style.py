@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import at_positions, base_or_direction, full_name
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression
@@ -50,6 +51,7 @@ class ChartText:
     subtitle: str
     scale: str
     note: str
+    source: Source | None = None
 
     def with_note(self, note: str) -> ChartText:
         """The same with another note."""
@@ -67,7 +69,7 @@ def chart_text(sweep: Sweep, quantity: str) -> ChartText:
         note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more prompts. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
-    return ChartText(title, _subtitle(sweep), _scale(info, quantity), note)
+    return ChartText(title, _subtitle(sweep), _scale(info, quantity), note, Source.of_info(info))
 
 
 def limit(values: np.ndarray) -> float:
@@ -99,10 +101,16 @@ def cell_words(sweep: Sweep, quantity: str) -> np.ndarray:
         numbers = (
             f"{label} {values[index]:z.4g}",
             f"95 % [{low[index]:z.3g}, {high[index]:z.3g}]",
-            f"p = {p[index]:.2g}",
+            f"p = {p_text(float(p[index]))}",
         )
         words[index] = numbers if np.isfinite(values[index]) else ("no value",)
     return words
+
+
+def p_text(p: float) -> str:
+    """A p-value with two significant digits, three where two would put it on the other side of `ALPHA`."""
+    text = f"{p:.2g}"
+    return text if (float(text) <= ALPHA) == (p <= ALPHA) else f"{p:.3g}"
 
 
 def largest_over_positions(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -120,4 +120,5 @@ def _titles(axes: Sequence[str]) -> dict[str, str]:
 
 
 def _words(text: style.ChartText) -> dict[str, Any]:
-    return {"title": text.title, "subtitle": text.subtitle, "scale": text.scale, "note": text.note}
+    words = {"title": text.title, "subtitle": text.subtitle, "scale": text.scale, "note": text.note}
+    return {**words, "source": text.source}

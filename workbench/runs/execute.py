@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cache import unfinished
+from workbench.io.local_names import local_name
 from workbench.runs.directory import RunDirectory, RunProgress
+from workbench.runs.local_files import located_settings, remember, settings_with_hashes
 
 if TYPE_CHECKING:
     from workbench.findings import Finding, Report
@@ -35,7 +37,8 @@ def execute(
         tell: called with ``(done, total, what)``; show: called with ``(name, path)`` of each early figure or table.
         repeats: the name of the run that this one repeats.
     """
-    config = {"model": model, **({"operators": dict(operators)} if operators else {}), **settings}
+    swapped = {"operators": dict(operators)} if operators else {}
+    config = {"model": local_name(model), **swapped, **settings_with_hashes(settings, finding.files)}
     with RunDirectory.create(out, finding.name, config) as run, unfinished(finding.name, config):
         if repeats is not None:
             run.record(repeats=repeats)
@@ -47,7 +50,9 @@ def execute(
             dtype=str(loaded.dtype).removeprefix("torch."),
             attention=loaded.attention_implementation,
         )
-        report = finding.report(loaded, settings, RunProgress(run, tell, show))
+        if local_name(model) != model or Path(model).exists():
+            remember(str(loaded.provenance.get("sha256")), Path(model))
+        report = finding.report(loaded, located_settings(settings, finding.files), RunProgress(run, tell, show))
         run.add_report(report)
     assert run.path is not None
     return report, run.path

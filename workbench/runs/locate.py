@@ -39,6 +39,12 @@ def finished_runs(root: str | os.PathLike[str] = "runs") -> list[Path]:
     return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
+def relative_path(path: Path) -> str:
+    """The path of a run as answers have it: from the current folder where it lies below, else absolute."""
+    folder, path = Path.cwd(), path.resolve()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
 def find_run(name: str, root: str | os.PathLike[str] = "runs") -> Path:
     """The run directory of that path, name, or part of a name (of `SHORTEST` characters or more) that only one run
     has; ``latest`` is the newest that is no repetition of another (``reproduce --from``).

@@ -13,7 +13,7 @@ HELP = "**Grid**: one cell per head, coloured by the selected score. Click a cel
 def render(view: View) -> None:
     """The grid and its downloads."""
     selection = view.selection
-    score_grid.show_score(view.score, selection.head, "grid", sidebar.select_head, metadata=selection.metadata)
+    score_grid.show_score(view.score, selection.head, "grid", sidebar.select_head, source=selection.source)
 
 
 part = Part("grid", 10, LEFT, render, help=HELP)

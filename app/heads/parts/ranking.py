@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,13 @@ def table_texts(score: Score, among: np.ndarray | None = None) -> tuple[dict[str
 
 
 def csv(view: View) -> bytes:
-    """The whole ranking, each row with the score, its units, the model, and the prompt or the task."""
-    score, own = view.score, view.selection.metadata
+    """The whole ranking, each row with the score, its units, the model, the prompt or the task, and the version."""
+    score = view.score
+    source = replace(view.selection.source, head="", **({"prompt": ""} if "task" in score.metadata else {}))
     fields = {"score": score.title, "units": score.units}
     fields |= {"chance_level": score.chance_name} if score.chance_name else {}
-    fields |= {name: own[name] for name in (("model",) if "task" in score.metadata else ("model", "prompt"))}
-    return score.ranking().assign(**fields, **score.metadata).to_csv(index=False).encode()
+    table = score.ranking().assign(**fields, **score.metadata)
+    return source.with_columns(table).to_csv(index=False).encode()
 
 
 def place(score: Score, head: Head) -> str:

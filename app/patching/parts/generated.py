@@ -10,6 +10,8 @@ from app.messages import escape_markdown
 from app.part import BELOW, Part
 from app.patching import generated
 from app.patching.view import PatchingView
+from app.swapped_names import result_name
+from workbench.plotting.source import Source
 
 HELP = (
     "**Text before and after**: the prompt continued greedily without and with the edits. *Every position* includes "
@@ -38,7 +40,8 @@ def render(view: PatchingView) -> None:
     with st.expander("Token by token"):
         numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("p_before", "p_after")}
         st.dataframe(table, hide_index=True, column_config=numbers)
-    data = table.to_csv(index=False).encode()
+    source = Source(result_name(view.model_name), view.edited.text(view.model))
+    data = source.with_columns(table).to_csv(index=False).encode()
     download_button("CSV", data, "generated.csv", "text/csv", key="generated-csv")
 
 

@@ -18,13 +18,13 @@ from workbench.results.circuit import Circuit
 
 def test_downloads_hold_the_exact_numbers() -> None:
     graph = graph_of(make_run("circuit-reuse", committed("circuit-reuse")))
-    table = pd.read_csv(io.BytesIO(graph.csv()), dtype={"head": str})
+    table = pd.read_csv(io.BytesIO(CircuitFigure(graph).csv()), dtype={"head": str})
     heads = table[table["what"] == "head"]
     for row in [row for row in rows_of("circuit-reuse", "heads") if row["task"] == "ioi"]:
         marker = heads[(heads["head"] == row["head"]) & (heads["role"] == row["role"])]
         numbers = [float(row[name]) for name in ("mean_effect", "effect_low", "effect_high", "p_value")]
         assert [list(marker[name]) for name in ("value", "low", "high", "p_value")] == [[number] for number in numbers]
-    data = json.loads(graph.json())
+    data = json.loads(CircuitFigure(graph).json())
     assert len(data["nodes"]) == len(graph.nodes) and len(data["lines"]) == len(graph.lines)
     assert data["nodes"][0]["head"] == "23.3" and data["nodes"][0]["strength"]["value"] == pytest.approx(
         0.5849, abs=1e-4

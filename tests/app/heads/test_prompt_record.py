@@ -23,6 +23,7 @@ from tests.families import VOCABULARY
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import counted_positions, earlier, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.weights import HeadWeights
+from workbench.plotting.source import Source
 
 TEXT = "When Mary and John went to the store, John gave a drink to"
 
@@ -321,11 +322,15 @@ def test_the_canvas_has_the_values_as_they_are() -> None:
 
 
 def test_downloads_hold_what_is_shown() -> None:
-    options: dict[str, Any] = {"colours": "square root", "metadata": {"model": "tiny", "head": "1.2"}}
+    options: dict[str, Any] = {"colours": "square root", "source": Source("tiny", head="1.2", version="0.3")}
     A = np.array([[1.0, 0.0], [0.25, 0.75]])
     chart = pattern_chart.pattern_chart(A, ["a", " b"], title="t", scale="attention", **options)
     corner = "destination position \\ source position (attended to)"  # the rows, and the columns
-    assert chart.csv().decode().splitlines() == [f"{corner},0 a,1 ·b", "0 a,1.0,0.0", "1 ·b,0.25,0.75"]
+    assert chart.csv().decode().splitlines() == [
+        f"{corner},0 a,1 ·b,model,head,workbench",
+        "0 a,1.0,0.0,tiny,1.2,0.3",
+        "1 ·b,0.25,0.75,tiny,1.2,0.3",
+    ]
     exact = json.loads(chart.json())
     assert exact["values"] == A.tolist() and exact["colours"] == "square root" and exact["model"] == "tiny"
     assert chart.image("png").startswith(b"\x89PNG") and b"<svg" in chart.image("svg")

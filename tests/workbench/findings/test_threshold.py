@@ -44,6 +44,28 @@ def test_an_interval_meets_a_threshold_leaves_it_open_or_refutes_it(
     assert threshold.check(*measured)[0] == status
 
 
+@pytest.mark.parametrize(
+    ("threshold", "measured", "words"),
+    [
+        (ABOVE, (Quantity(0.6, 0.5004, 0.7),), "gain 0.6000 [0.5004, 0.7000] is above 0.5"),
+        (
+            CONTROL,
+            (Quantity(0.5, 0.3456, 0.7), 0.3451),
+            "gain 0.500 [0.346, 0.700] is above that of random heads (0.345)",
+        ),
+        (
+            CONTROL,
+            (Quantity(0.5, 0.34561, 0.7), 0.34560),
+            "gain 0.50000 [0.34561, 0.70000] is above that of random heads (0.34560)",
+        ),
+        (ABOVE, (Quantity(0.6, 0.4996, 0.7),), "gain 0.60 [0.50, 0.70] is not surely above 0.5"),
+        (ABOVE, (Quantity(0.3, 0.2, 0.4996),), "gain 0.30 [0.20, 0.50] is not above 0.5"),
+    ],
+)
+def test_what_is_above_is_written_above(threshold: Threshold, measured: tuple, words: str) -> None:
+    assert threshold.check(*measured)[1] == words
+
+
 def test_the_verdict_needs_every_threshold() -> None:
     thresholds = {"gain": ABOVE, "control": CONTROL}
     sure, unsure, none = Quantity(0.8, 0.6, 0.9), Quantity(0.8, 0.4, 0.9), Quantity(0.3, 0.2, 0.4)

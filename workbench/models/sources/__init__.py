@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import arguments
 from workbench.errors import NotAvailable, UnknownName, UntrustedModel
 from workbench.io import trust
+from workbench.io.local_names import local_name
 from workbench.models import catalog
 from workbench.models.catalog import Entry
 from workbench.models.sources import store
@@ -76,7 +77,7 @@ def resolve(
         return _load_entry(catalog.get(name), options, accept_licence, progress)
     path = Path(name).expanduser()
     if path.is_dir():
-        provenance = {"name": name, "source": "directory", "licence": None}
+        provenance = {"name": local_name(name), "source": "directory", "licence": None}
         return _load_folder(path, options, accept_licence, progress, provenance=provenance)
     if path.is_file():
         return _load_file(path, name, options, progress)
@@ -255,7 +256,13 @@ def _load_file(path: Path, name: str, options: dict[str, Any], progress: Progres
         if seal is None or not store.complete(target, seal):
             target = store.install(stored_as, lambda temporary: gguf.convert(path, temporary, digest, progress))
             seal = store.read_seal(target) or {}
-    provenance = {"name": name, "source": "gguf file", "licence": None, "file": path.name, "sha256": digest}
+    provenance = {
+        "name": local_name(name),
+        "source": "gguf file",
+        "licence": None,
+        "file": path.name,
+        "sha256": digest,
+    }
     return _load_sealed(target, seal, provenance, f"To fix it, delete {target} and load the file again.", options)
 
 

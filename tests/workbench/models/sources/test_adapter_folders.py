@@ -75,8 +75,8 @@ def test_provenance_names_the_adapter_and_its_base(base: Path, tmp_path: Path) -
     digests = [store.sha256(base / "model.safetensors"), store.sha256(tmp_path / "adapter/adapter_model.safetensors")]
     provenance = wb.load(str(tmp_path / "adapter")).provenance
     json.dumps(provenance)
-    assert provenance["name"] == str(tmp_path / "adapter")
-    assert provenance["base"] == {"name": str(base), "source": "directory", "sha256": digests[0]}
+    assert provenance["name"] == "./adapter"
+    assert provenance["base"] == {"name": f"./{base.name}", "source": "directory", "sha256": digests[0]}
     assert provenance["adapter"]["sha256"] == digests[1] and provenance["adapter"]["type"] == "LORA"
     assert provenance["sha256"] not in digests and provenance["weights_sha256"] == digests[0]
     save_adapter(tmp_path / "other", base, r=3)

@@ -1,0 +1,18 @@
+"""The name of a model that lies on this machine, as results have it: never where it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def local_name(name: str) -> str:
+    """A model's name as results have it: ``./NAME`` for a path that says where it lies on this machine (absolute, from
+    the home folder, or out of the current one), else the name itself.
+
+    >>> local_name("/home/me/models/my-model"), local_name("gpt2"), local_name("models/mine")
+    ('./my-model', 'gpt2', 'models/mine')
+    """
+    path = Path(name)
+    if path.is_absolute() or name.startswith("~") or ".." in path.parts:
+        return f"./{path.expanduser().resolve().name}"
+    return name
