@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbench.core import Head
 from workbench.findings import Quantity
-from workbench.findings.quantity import number
+from workbench.io.quantity import number
 from workbench.plotting.charts import Bars
 from workbench.results.sweep import Sweep
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from workbench.findings.finding import RESULTS_VERSION, Finding
 from workbench.findings.progress import Progress, Quiet
-from workbench.findings.quantity import Quantity
 from workbench.findings.report import FEWEST, VERDICTS, Judgement, NotJudged, Report, Verdict
 from workbench.findings.study import Study
 from workbench.findings.tables import head_columns, summary_table
 from workbench.findings.threshold import Threshold, judge
+from workbench.io.quantity import Quantity
 
 __all__ = [
     "FEWEST",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.errors import UsageError
-from workbench.findings.quantity import Quantity, distinguishing_spec, number
 from workbench.findings.report import Judgement
+from workbench.io.quantity import Quantity, distinguishing_spec, number
 
 Status = Literal["met", "open", "refuted"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.findings.quantity import Quantity
+from workbench.io.quantity import Quantity
 from workbench.plotting import matplotlib_charts, style
 
 if TYPE_CHECKING:
