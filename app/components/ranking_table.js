@@ -20,13 +20,13 @@ export default function (component) {
     made.append(...cells);
     return made;
   };
-  const drawn = JSON.stringify([data.columns, data.rows]);
+  const drawn = JSON.stringify([data.headings, data.rows]);
   const isNew = drawn !== root.drawn;
   if (isNew) {
     root.drawn = drawn;
     heading.replaceChildren(
       row(
-        data.columns.map(([name, help]) => {
+        data.headings.map(([name, help]) => {
           const made = cell("th", "columnheader", name);
           made.title = help;
           return made;
@@ -37,7 +37,7 @@ export default function (component) {
     root.scrollTop = 0;
   }
   const rows = [...body.children];
-  const headAt = data.columns.findIndex(([name]) => name === "head");
+  const headAt = data.headings.findIndex(([name]) => name === "head");
   const nameOf = (i) => data.rows[i][headAt];
 
   const scrollTo = (i) => {

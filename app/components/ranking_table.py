@@ -40,7 +40,7 @@ def ranking_table(
 
     _component()(
         data={
-            "columns": [list(column) for column in columns.items()],
+            "headings": [list(column) for column in columns.items()],
             "rows": [list(row) for row in rows],
             "label": label,
             "selected": str(selected),

@@ -41,36 +41,36 @@ def asks(page: Page, position: int, pair: int | None = None) -> None:
 
 @pytest.fixture(scope="module")
 def opened(page: Page, server: Server) -> Page:
-    return open_page(page, server.link(head="16.0", position="9", **{"with": "3"}))
+    return open_page(page, server.link(head="16.0", position="11", **{"with": "4"}))
 
 
 def test_a_clicked_token_is_asked_about_and_its_number_is_hugging_faces(opened: Page) -> None:
     with acting(opened):
-        token(opened, 12).click()
-    asks(opened, 12)
+        token(opened, 15).click()
+    asks(opened, 15)
     assert marked(opened, "asking").strip() == "drink"
-    expect(opened.locator(".prompt .question")).to_have_text("What does 12 ·drink attend to?")
-    token(opened, 11).hover()
-    weight = pattern_of(PROMPT, 16, 0)[12, 11]
-    expect(opened.locator(".prompt output")).to_have_text(f"11 ·a: {float(f'{weight:.3g}'):g}")
+    expect(opened.locator(".prompt .question")).to_have_text("What does 15 ·drink attend to?")
+    token(opened, 14).hover()
+    weight = pattern_of(PROMPT, 16, 0)[15, 14]
+    expect(opened.locator(".prompt output")).to_have_text(f"14 ·a: {float(f'{weight:.3g}'):g}")
     with acting(opened):
-        token(opened, 4).click(modifiers=["Shift"])
-    asks(opened, 12, 4)
+        token(opened, 6).click(modifiers=["Shift"])
+    asks(opened, 15, 6)
     assert marked(opened, "pair").strip() == "went"
 
 
 def test_keys_move_along_the_tokens_and_ask(opened: Page) -> None:
     opened.locator(".prompt").focus()
-    for key in ("Home", "ArrowRight", "ArrowRight", "ArrowRight"):
+    for key in ("Home", *4 * ["ArrowRight"]):
         opened.keyboard.press(key)
     assert marked(opened, "at").strip() == "John"
     with acting(opened):
         opened.keyboard.press("Enter")
-    asks(opened, 3)
+    asks(opened, 4)
     opened.keyboard.press("End")
     with acting(opened):
         opened.keyboard.press("Shift+Enter")
-    asks(opened, 3, 13)
+    asks(opened, 4, 17)
 
 
 def test_who_attends_to_it_in_all_heads_is_hugging_faces(opened: Page) -> None:
@@ -78,10 +78,10 @@ def test_who_attends_to_it_in_all_heads_is_hugging_faces(opened: Page) -> None:
         with acting(opened):
             opened.locator(f".st-key-{key} button", has_text=name).click()
     assert query(opened)["score"] == "pair"
-    expect(opened.locator(".grid figcaption")).to_have_text("Attention from 13 ·to to 3 ·John")
+    expect(opened.locator(".grid figcaption")).to_have_text("Attention from 17 ·Mary to 4 ·John")
     for layer, head in ((17, 4), (23, 3)):
         click_head(opened, layer, head)
-        weight = pattern_of(PROMPT, layer, head)[13, 3]
+        weight = pattern_of(PROMPT, layer, head)[17, 4]
         number = float(opened.locator(".grid output").inner_text().split(": ")[1].split(" ")[0])
         assert number == pytest.approx(weight, rel=6e-3, abs=CLOSE)
     with acting(opened):

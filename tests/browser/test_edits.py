@@ -13,12 +13,13 @@ from playwright.sync_api import Page, expect
 
 import workbench as wb
 from app import sidebar
+from app.heads.second_selection import DEFAULT_SECOND_PROMPT
 from tests.browser.driving import LONG_WAIT, acting, go_to, open_page, point_at, value_of, wait_head, wait_rendered
 from tests.browser.serving import Server
 from tests.oracle import plain_hooks
 from workbench.models.catalog import DEFAULT
 
-SECOND = "When Mary and John went to the store, Mary gave a drink to"
+SECOND = DEFAULT_SECOND_PROMPT
 
 
 @cache

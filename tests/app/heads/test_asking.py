@@ -23,32 +23,34 @@ def test_the_position_returns_to_the_last_one_with_another_prompt(app: AppTest) 
 
 @pytest.mark.parametrize("role", ["destination", "source"])
 def test_the_text_has_the_row_or_the_column_of_the_open_head(app: AppTest, role: str) -> None:
-    opened(app, head="1.2", position="9", role=role, **{"with": "3"})
+    opened(app, head="1.2", position="11", role=role, **{"with": "4"})
     pattern = record_of()[1].pattern(wb.Head(1, 2))
-    expected = pattern[9] if role == "destination" else pattern[:, 9]
+    expected = pattern[11] if role == "destination" else pattern[:, 11]
     np.testing.assert_allclose(text(app)["weights"], expected, atol=1e-5)
-    question = "What does 9 ·John attend to?" if role == "destination" else "Who attends to 9 ·John?"
+    question = "What does 11 ·John attend to?" if role == "destination" else "Who attends to 11 ·John?"
     assert (
         text(app)["question"] == question
         and "".join(piece[0] for piece in text(app)["pieces"]) == sidebar.DEFAULT_PROMPT
     )
-    assert patterns(app)["pattern"]["asked"] == ([9, 3] if role == "destination" else [3, 9])
+    assert patterns(app)["pattern"]["asked"] == ([11, 4] if role == "destination" else [4, 11])
 
 
 def test_all_heads_shade_the_text_and_the_grid_shows_the_pair(app: AppTest) -> None:
-    opened(app, head="1.2", position="9", score="sink", **{"with": "3"})
+    opened(app, head="1.2", position="11", score="sink", **{"with": "4"})
     app.segmented_control(key="scope").set_value(ALL_HEADS).run()
     assert not app.exception and app.query_params["score"] == "pair"
     _, record = record_of()
     by_head = np.stack([record.pattern(wb.Head(i, j)) for i in range(2) for j in range(8)])
-    np.testing.assert_allclose(text(app)["weights"], by_head[:, 9].max(0), atol=1e-5)
-    np.testing.assert_allclose(values(grids(app)["grid"]), by_head[:, 9, 3].reshape(2, 8), atol=1e-5)
-    assert grids(app)["grid"]["title"] == "Attention from 9 ·John to 3 ·John" and grids(app)["grid"]["levels"] == [0.1]
+    np.testing.assert_allclose(text(app)["weights"], by_head[:, 11].max(0), atol=1e-5)
+    np.testing.assert_allclose(values(grids(app)["grid"]), by_head[:, 11, 4].reshape(2, 8), atol=1e-5)
+    assert grids(app)["grid"]["title"] == "Attention from 11 ·John to 4 ·John" and grids(app)["grid"]["levels"] == [
+        pytest.approx(1 / 12)
+    ]
     app.segmented_control(key="over").set_value("mean").run()
-    np.testing.assert_allclose(text(app)["weights"], by_head[:, 9].mean(0), atol=1e-5)
+    np.testing.assert_allclose(text(app)["weights"], by_head[:, 11].mean(0), atol=1e-5)
     app.segmented_control(key="role").set_value("source").run()
-    np.testing.assert_allclose(text(app)["weights"], by_head[:, :, 9].mean(0), atol=1e-5)
-    assert "3 ·John to 9 ·John" in grids(app)["grid"]["title"] and "cannot attend" in grids(app)["grid"]["note"]
+    np.testing.assert_allclose(text(app)["weights"], by_head[:, :, 11].mean(0), atol=1e-5)
+    assert "4 ·John to 11 ·John" in grids(app)["grid"]["title"] and "cannot attend" in grids(app)["grid"]["note"]
     app.segmented_control(key="scope").set_value("this head").run()
     assert not app.exception and app.query_params["score"] == "sink"
 
@@ -62,7 +64,7 @@ def test_another_position_is_paired_with_what_it_attends_to_most(app: AppTest) -
 
 def test_a_position_that_the_prompt_does_not_have_is_named(app: AppTest) -> None:
     opened(app, position="99", **{"with": "4"})
-    assert "position=99, which is out of range" in app.warning[0].value and text(app)["asking"] == 13
+    assert "position=99, which is out of range" in app.warning[0].value and text(app)["asking"] == 17
 
 
 def test_a_head_without_a_pattern_says_so_and_all_heads_leave_it_out(app: AppTest) -> None:

@@ -39,7 +39,7 @@ def test_the_table_has_the_grids_numbers_in_order(app: AppTest) -> None:
     frame = wb.scores_on(wb.load("tiny"), sidebar.DEFAULT_PROMPT, cache=False).ranking("induction")
     expected = {name: frame[name].tolist() for name in frame}
     data = grids(app)["ranking"]
-    assert [name for name, _ in data["columns"]] == ["rank", "head", "value", "chance"]
+    assert [name for name, _ in data["headings"]] == ["rank", "head", "value", "chance"]
     assert [row[1] for row in data["rows"]] == expected["head"] and data["selected"] == "1.2"
     np.testing.assert_allclose([float(row[2]) for row in data["rows"]], expected["value"], rtol=6e-3, atol=1e-6)
     assert {row[3] for row in data["rows"]} == {f"{expected['chance'][0]:.3g}"}
