@@ -78,8 +78,13 @@ def described(name: str, data: bytes) -> str:
 
 
 def check(made: Files, charts: dict[str, list[str]]) -> None:
-    """Of each chart the four formats name those words, and the version."""
-    assert {name.rpartition(".")[0] for name in made if name.rpartition(".")[2] in FORMATS} == set(charts)
+    """Of each chart the four formats name those words, and the version; every table names a model and the version."""
+    assert {name.rpartition(".")[0] for name in made if name.endswith(".png")} == set(charts)
+    for name in made:
+        if name.endswith(".csv"):
+            assert {"model", "workbench"} <= {
+                column.removeprefix("first_") for column in pd.read_csv(io.BytesIO(made[name]))
+            }
     for chart, words in charts.items():
         for ending in FORMATS:
             name = f"{chart}.{ending}"
@@ -93,7 +98,17 @@ def test_the_page_heads(files: Any) -> None:
     rendered.opened(app, prompt=PROMPT, head="1.3", operator="sliding-window")
     of = ["tiny", PROMPT, "1.3"]
     operator = {f"pattern-1.3-operator-{side}": of for side in ("own", "swapped")}
-    check(files.made(), {"heads-grid": of, "pattern-1.3": of, **operator})
+    made = files.made()
+    check(made, {"heads-grid": of, "pattern-1.3": of, **operator})
+    ranking = pd.read_csv(io.BytesIO(made["ranking-tiny-previous_token.csv"]), dtype={"head": str})
+    assert set(ranking["model"]) == {"tiny"} and set(ranking["prompt"]) == {PROMPT} and ranking["head"].nunique() == 16
+
+
+def test_the_patterns_of_all_heads(files: Any) -> None:
+    app = AppTest.from_string(rendered.SCRIPT, default_timeout=rendered.TIMEOUT)
+    rendered.opened(app, **{"prompt": PROMPT, "head": "1.3", "all-patterns": "yes"})
+    of = ["tiny", PROMPT]
+    check(files.made(), {"heads-grid": [*of, "1.3"], "pattern-1.3": [*of, "1.3"], "patterns": of})
 
 
 def test_two_heads_side_by_side(files: Any) -> None:
