@@ -15,8 +15,8 @@ import pandas as pd
 
 from workbench.core import Head
 from workbench.findings import Quantity
-from workbench.io.quantity import number
 from workbench.plotting.charts import Bars
+from workbench.plotting.quantity import number
 from workbench.results.sweep import Sweep
 
 from .circuit_source import Roles

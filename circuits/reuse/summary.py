@@ -11,7 +11,7 @@ import pandas as pd
 from workbench import statistics
 from workbench.findings import Quantity
 from workbench.findings.gate import Gate
-from workbench.io.quantity import distinguishing_spec, number
+from workbench.plotting.quantity import distinguishing_spec, number
 
 from ..circuit_source import circuit_sets
 from ..stage_names import STAGES, role_of

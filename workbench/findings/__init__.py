@@ -22,7 +22,7 @@ from workbench.findings.report import FEWEST, VERDICTS, Judgement, NotJudged, Re
 from workbench.findings.study import Study
 from workbench.findings.tables import head_columns, summary_table
 from workbench.findings.threshold import Threshold, judge
-from workbench.io.quantity import Quantity
+from workbench.plotting.quantity import Quantity
 
 __all__ = [
     "FEWEST",

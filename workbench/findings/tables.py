@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Head
-from workbench.io.quantity import Quantity
+from workbench.plotting.quantity import Quantity
 
 if TYPE_CHECKING:
     import pandas as pd

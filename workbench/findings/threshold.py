@@ -12,7 +12,7 @@ from typing import Literal
 
 from workbench.errors import UsageError
 from workbench.findings.report import Judgement
-from workbench.io.quantity import Quantity, distinguishing_spec, number
+from workbench.plotting.quantity import Quantity, distinguishing_spec, number
 
 Status = Literal["met", "open", "refuted"]
 

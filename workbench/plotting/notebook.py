@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.io.quantity import Quantity
 from workbench.plotting import matplotlib_charts, style
+from workbench.plotting.quantity import Quantity
 
 if TYPE_CHECKING:
     from workbench.patching.screen import Screen
