@@ -40,7 +40,7 @@ def traces(data: bytes, *places: Path) -> list[str]:
     words = {
         *map(str, places),
         *(str(place.resolve()) for place in places),
-        str(Path.home()),
+        f"{Path.home()}/",
         str(ROOT),
         str(Path.cwd()),
     }
