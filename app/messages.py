@@ -18,7 +18,7 @@ def escape_markdown(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", str(text))
 
 
-class Notice(WorkbenchError):
+class Notice(Exception):
     """Not an error: a line in place of a part of a page, or of all of it."""
 
 

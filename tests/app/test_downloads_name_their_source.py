@@ -101,8 +101,8 @@ def test_the_page_heads(files: Any) -> None:
     made = files.made()
     check(made, {"heads-grid": of, "pattern-1.3": of, **operator})
     ranking = pd.read_csv(io.BytesIO(made["ranking-tiny-previous_token.csv"]), dtype={"head": str})
-    assert set(ranking["model"]) == {"tiny"} and set(ranking["prompt"]) == {PROMPT}
-    assert len(set(ranking["head"])) == 16
+    assert set(ranking["model"].tolist()) == {"tiny"} and set(ranking["prompt"].tolist()) == {PROMPT}
+    assert len(set(ranking["head"].tolist())) == 16
 
 
 def test_the_patterns_of_all_heads(files: Any) -> None:
