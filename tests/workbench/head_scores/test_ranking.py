@@ -96,14 +96,14 @@ def test_ties_are_in_order_of_layer_and_head_and_heads_without_a_value_are_left_
 
 
 def test_heads_and_layers_are_found_by_the_names_that_people_use() -> None:
-    def found(text: str) -> list[str]:
+    def heads_of(text: str) -> list[str]:
         return [f"{i}.{j}" for i, j in np.argwhere(heads_named(text, 20, 3)).tolist()]
 
-    assert found("17.2") == found(" L17H2 ") == found("l17.h2") == found("a17.h2") == ["17.2"]
-    assert found("17") == found("17.") == found("L17") == ["17.0", "17.1", "17.2"]
-    assert found("1") == ["1.0", "1.1", "1.2"]  # and not layers 10 to 19
-    assert found("3-4, 17.2") == ["3.0", "3.1", "3.2", "4.0", "4.1", "4.2", "17.2"]
-    assert len(found("")) == len(found(" , ")) == 60
+    assert heads_of("17.2") == heads_of(" L17H2 ") == heads_of("l17.h2") == heads_of("a17.h2") == ["17.2"]
+    assert heads_of("17") == heads_of("17.") == heads_of("L17") == ["17.0", "17.1", "17.2"]
+    assert heads_of("1") == ["1.0", "1.1", "1.2"]  # and not layers 10 to 19
+    assert heads_of("3-4, 17.2") == ["3.0", "3.1", "3.2", "4.0", "4.1", "4.2", "17.2"]
+    assert len(heads_of("")) == len(heads_of(" , ")) == 60
     for wrong in ("17.3", "20", "4-3", "17.2.1", "head", "-1", "17-", "³", "99999999999"):
         with pytest.raises(UsageError, match="heads="):
             heads_named(wrong, 20, 3)
@@ -136,14 +136,14 @@ def test_what_a_prompt_lacks_is_said_of_the_score_that_needs_it(
 ) -> None:
     row = (torch.tensor(ids),)
     result = wb.scores_on(model, wb.PairedInputs("mine", row, row), cache=False)
-    given = {name: reason for reason, names in result.absent.items() for name in names}
+    reason_of = {name: reason for reason, names in result.absent.items() for name in names}
     for name in ("direct_logit_attribution", "logit_lens"):
-        assert "no answers" in given.pop(name)
-    assert given.keys() == reasons.keys()
+        assert "no answers" in reason_of.pop(name)
+    assert reason_of.keys() == reasons.keys()
     for name, words in reasons.items():
-        assert words in given[name] and np.isnan(result[name]).all() and result.positions[name] == 0
+        assert words in reason_of[name] and np.isnan(result[name]).all() and result.positions[name] == 0
         (reason,) = result.without_value(name)
-        assert reason == given[name] and len(result.without_value(name)[reason]) == 16
+        assert reason == reason_of[name] and len(result.without_value(name)[reason]) == 16
 
 
 def test_layers_without_shares_of_attention_say_so_of_each_head() -> None:
@@ -153,8 +153,8 @@ def test_layers_without_shares_of_attention_say_so_of_each_head() -> None:
         assert "lightning" in reason and heads == [wb.Head(1, j) for j in range(8)]
         assert one.ranking(name)["head"].str.startswith("0.").all()
     every = wb.scores(wb.load("tiny", operators={"all": "mlp"}), cache=False, random_baseline=False)
-    given = {name: reason for reason, names in every.absent.items() for name in names}
-    assert "no matrix" in given["sink"] and "no matrix" in given["similarity"] and every.ranking("sink").empty
+    reason_of = {name: reason for reason, names in every.absent.items() for name in names}
+    assert "no matrix" in reason_of["sink"] and "no matrix" in reason_of["similarity"] and every.ranking("sink").empty
 
 
 def test_uniform_patterns_have_no_cosine() -> None:
@@ -174,11 +174,11 @@ def test_heads_of_the_first_layer_and_heads_of_zeros_say_why(model: wb.HookedLM,
     assert scores.without_value("ov_norm") == {}
     zeroed = wb.HookedLM(wb.load("tiny").hf, model.tokenizer)
     weight = zeroed.hf.model.layers[1].self_attn.o_proj.weight
-    kept = weight.detach().clone()
+    before = weight.detach().clone()
     with torch.no_grad():
         weight[:, : weight.shape[1] // 8] = 0
         result = wb.scores(zeroed, wb.task("ioi", n=2), cache=False, random_baseline=False)
-        weight.copy_(kept)
+        weight.copy_(before)
     for name in ("copy_score", "ov_rank"):
         assert result.without_value(name) == {"its OV circuit is zero.": [wb.Head(1, 0)]}
 
