@@ -51,11 +51,16 @@ class Registry(Generic[Entry]):
     def __init__(self, package: str, kind: str, separator: str = "-") -> None:
         self.package, self.kind, self._separator = package, kind, separator
         self._folder = ROOT.joinpath(*package.split("."))
+        self._listed: tuple[int, list[str]] = (0, [])  # as of that time of the folder's last change
 
     def names(self) -> list[str]:
         """All names, sorted, from the file names; nothing is imported. A leading underscore hides a file."""
-        stems = (path.stem for path in self._folder.glob("*.py"))
-        return sorted(stem.replace("_", self._separator) for stem in stems if not stem.startswith("_"))
+        changed = self._folder.stat().st_mtime_ns if self._folder.is_dir() else 0
+        if changed != self._listed[0]:
+            stems = (path.stem for path in self._folder.glob("*.py"))
+            names = sorted(stem.replace("_", self._separator) for stem in stems if not stem.startswith("_"))
+            self._listed = (changed, names)
+        return list(self._listed[1])
 
     def path(self, name: str) -> Path:
         """The file of that name.

@@ -32,6 +32,7 @@ from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.patching.attention_at import pattern_hooks, pattern_part, row_log_sums
 from workbench.patching.attention_view import pieces_of
+from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import Source
 from workbench.patching.resolve import model_identity, resolve_model
@@ -105,7 +106,7 @@ class PromptRecord:
         for recent, A in self._recent_patterns:
             if recent == head:
                 return A
-        A = self._patterns(head.layer)[head.index].cpu().numpy().copy()
+        A = self._pattern(head).cpu().numpy().copy()
         self._recent_patterns = ((head, A), *self._recent_patterns[:1])
         return A
 
@@ -210,6 +211,15 @@ class PromptRecord:
     def has_pattern(self, layer: int) -> bool:
         """Whether the layer's heads have patterns: an operator that was swapped in may have no matrix."""
         return f"blocks.{layer}.attn.hook_pattern" in self.model.hook_dict
+
+    def _pattern(self, head: Head) -> Float[Tensor, "dest src"]:
+        """Of its layer's heads it alone is made, where it follows from q and k."""
+        if isinstance(self._source, CachedRecording) and self.has_pattern(head.layer):
+            stored = self._source.read_formula(self.model.hook_name("pattern", head.layer), 0)
+            if stored is not None:
+                formula, q, k = stored
+                return at_least_float32(formula.pattern(q, k, [head.index])[0]).detach()
+        return self._patterns(head.layer)[head.index]
 
     def _patterns(self, layer: int) -> Float[Tensor, "head dest src"]:
         """NaN where there are none."""

@@ -15,6 +15,7 @@ from app.heads.selection import Selection
 from app.heads.weights import ov_qk_summary, promoted_tokens
 from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
+from workbench.models.reads_writes import ReadsWrites
 from workbench.plotting.attention_view import visible
 
 #: Heads whose summary stays in memory, and whose weights do.
@@ -105,7 +106,13 @@ def _ov_qk_summary(model_name: str, head: Head) -> dict[str, dict[str, float]]:
 
 @st.cache_resource(max_entries=MAX_HEAD_WEIGHTS, show_spinner=False)
 def _weights(model_name: str, head: Head) -> HeadWeights:
-    return HeadWeights.of(models.load(model_name), head)
+    return HeadWeights.of(models.load(model_name), head, _reads_writes(model_name))
+
+
+@models.cleared_on_release
+@st.cache_resource(max_entries=models.MAX_MODELS, show_spinner=False)
+def _reads_writes(model_name: str) -> ReadsWrites:
+    return ReadsWrites(models.load(model_name))
 
 
 def _copy_score_text(model_scores: ModelScores, head: Head) -> str:

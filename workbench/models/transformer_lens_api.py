@@ -45,7 +45,7 @@ class TransformerLensTools:
                 )
             ids = input[None] if input.ndim == 1 else input
             what = "token ids [batch, pos], at least one"
-            return check_ids("input", ids, self.cfg.d_vocab, self.most_positions, what, ndim=2).to(self.device)
+            return check_ids("input", ids, self.cfg.d_vocab, self._limit(ids), what, ndim=2).to(self.device)
         texts = [input] if isinstance(input, str) else input
         if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
             raise refusal("input", input, "a text, a list of texts, or a tensor of token ids")
@@ -63,7 +63,11 @@ class TransformerLensTools:
                 f"Texts of {lengths} tokens cannot be stacked: pass ids with an attention_mask, or one at a time."
             )
         ids = torch.tensor(rows, dtype=torch.long, device=self.device)
-        return check_ids("input", ids, self.cfg.d_vocab, self.most_positions, "a text", ndim=2)
+        return check_ids("input", ids, self.cfg.d_vocab, self._limit(ids), "a text", ndim=2)
+
+    def _limit(self: Any, ids: Tensor) -> int:
+        """`most_positions`, which walks through all modules, only where it matters."""
+        return self.most_positions if 0 < self.cfg.n_ctx < ids.shape[-1] else self.cfg.n_ctx
 
     @property
     def most_positions(self: Any) -> int:
