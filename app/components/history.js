@@ -8,7 +8,7 @@ export default function () {
   const touched = (event) => {
     if (event.isTrusted) state.untouched = false;
   };
-  for (const name of ["pointerdown", "keydown"]) window.addEventListener(name, touched, { capture: true });
+  for (const name of ["pointerdown", "keydown", "drop"]) window.addEventListener(name, touched, { capture: true });
   window.addEventListener("popstate", () => (state.untouched = true), { capture: true });
   window.history.pushState = (data, title, url) => {
     const samePage = new URL(url, window.location.href).pathname === window.location.pathname;

@@ -41,6 +41,7 @@ _EXAMPLE = StoredPairs(
 _CONTENTS, _IN_URL, _REASONS = "pairs-shown", "pairs-in-url", "pairs-reasons"
 #: Versions of the editor and the uploader: a new version has forgotten what was typed, or the file.
 _EDITOR, _UPLOADER = "pairs-editor", "pairs-uploader"
+_REMOVED = "pairs-removed"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _table(pairs: StoredPairs, contents: Contents, model: Any) -> PairsState:
 def _editor(pairs: StoredPairs, contents: Contents) -> pd.DataFrame:
     table = pairs_table.to_table(pairs, contents.problems or ())
     config: dict[str, Any] = {
-        pairs_table.PLACE: st.column_config.TextColumn(disabled=True, pinned=True, width=110),
+        pairs_table.PLACE: st.column_config.TextColumn(disabled=True, width=110),
         pairs_table.PROBLEM: st.column_config.TextColumn("cannot be used, because", disabled=True, width=300),
     }
     return st.data_editor(
@@ -229,6 +230,8 @@ def _show(contents: Contents, forget_file: bool = False) -> None:
 def _upload(key: str) -> None:
     """Show the pairs of an uploaded file, or why it was refused; the example's where it was removed. A callback."""
     upload = st.session_state[key]
+    # Where one file replaces another, the browser reports a removal first: that is no step of its history.
+    st.session_state[_REMOVED] = upload is None
     if upload is None:
         _use_example()
         return
@@ -288,6 +291,8 @@ def _url_values() -> tuple[str | None, str]:
 
 
 def _to_url(stored: str | None, name: str) -> None:
+    if st.session_state.pop(_REMOVED, False):
+        return  # the next run writes it
     st.session_state[_IN_URL] = (stored, name)
     for key, value in ((PAIRS, stored), (NAME, name)):
         if value:

@@ -150,9 +150,20 @@ def test_a_refused_file_leaves_by_another_file_by_its_removal_or_by_the_button(a
             app.button(key="pairs-example").click()
         rerun(app)
         assert can_run(app) and not app.error
+        rerun(app)
         assert app.query_params["pairs-name"] == ("good.jsonl" if leave == "file" else "example pairs")
         (uploader,) = [x for x in app.file_uploader if (x.key or "").startswith(pairs_input.UPLOAD)]
         assert (uploader.value is None) == (leave != "file")  # and no file stands over the example
+
+
+def test_to_replace_a_file_is_one_step_of_the_browsers_history(app: AppTest) -> None:
+    """The browser reports that the first is removed, and then the second: the URL changes once."""
+    upload(app, "good.jsonl", jsonl(GOOD))
+    (uploader,) = [x for x in app.file_uploader if (x.key or "").startswith(pairs_input.UPLOAD)]
+    uploader.set_value(None)
+    assert "Example pairs" in texts(rerun(app)) and app.query_params["pairs-name"] == "good.jsonl"
+    upload(app, "other.jsonl", jsonl(OTHER))
+    assert app.query_params["pairs-name"] == "other.jsonl" and clean_prompts(app) == [OTHER["clean"]]
 
 
 def test_a_link_to_a_refused_or_an_absent_file_shows_no_other_pairs(app: AppTest) -> None:
