@@ -103,7 +103,9 @@ TAKES_EVERYWHERE: dict[str, set[str]] = {
 }
 #: What a parameter of one call takes of them besides.
 TAKES: dict[str, set[str]] = {
-    "Attention.table.dest": {"-1", "0"},
+    "Attention.html.position": {"-1", "0"},
+    "Attention.table.dest": {"-1", "0", "None"},
+    "Attention.table.src": {"-1", "0", "None"},
     "Circuit.edges": {"[]"},
     "Circuit.provenance": MAPPINGS,
     "Circuit.heads": {"[]"},
@@ -172,6 +174,12 @@ TAKES: dict[str, set[str]] = {
     "PairedInputs.meta": MAPPINGS,
     "PairedInputs.name": TEXTS,
     "PairedInputs.seed": {"-1", "None"},
+    "PairedInputs.place.example": {"0"},
+    "PairedInputs.where": {"[]"},
+    "PairedInputs.texts": {"[]"},
+    "PositionAttention.strongest_head.position": {"-1", "0"},
+    "prompt_pair.answer": {"None"},
+    "prompt_pair.wrong": {"None"},
     "PairedInputs.groups.at_most": {"huge", "None"},
     "PairedInputs.of.examples": {"0", "[0, 0]"},
     "Pairs.name": TEXTS,
@@ -200,10 +208,19 @@ TAKES: dict[str, set[str]] = {
     "Task.stages": {"{}"},
     "Task.title": ANY_TEXT,
     "Task.variants": {"{}"},
+    "attention_at.position": {"-1", "0"},
+    "attention_at.prompt": {*TEXTS, "[0, 0]"},  # two token ids
+    "attention_between.dest": {"-1", "0"},
+    "attention_between.prompt": {*TEXTS, "[0, 0]"},
+    "attention_between.src": {"-1", "0"},
     "attention_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
     "estimate.task": ONE_TEXT,
     "generate.max_new_tokens": {"0"},
+    "generate.chat": {"True"},
     "generate.prompt": TEXTS,
+    "generations.chat": {"True"},
+    "generations.max_new_tokens": {"0"},
+    "generations.prompt": TEXTS,
     "model_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
     "model_view.score": ANY_TEXT,
     "model_view.size": {"huge"},
@@ -218,6 +235,7 @@ TAKES: dict[str, set[str]] = {
     "pairs.answer": {"[word]"},
     "pairs.clean": {"[word]"},
     "pairs.corrupt": {"[word]"},
+    "pairs.name": TEXTS,
     "pairs.options": {"None", "[None]"},
     "pairs.positions": {"[None]"},
     "pairs.wrong": {"[word]"},
@@ -246,8 +264,8 @@ TAKES: dict[str, set[str]] = {
 }
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {
-    *{"Attention", "Estimate", "HeadScores", "ModelView", "Notes"},
-    *{"OperatorView", "Outcome", "Recording", "Run", "Screen"},
+    *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ModelView", "Notes"},
+    *{"OperatorView", "Outcome", "PositionAttention", "Recording", "Run", "Screen"},
 }
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
 OWN_METHODS = {
@@ -407,6 +425,12 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "Pair": lambda: {"clean": "a", "corrupt": "b", "answer": ("c",), "wrong": ("d",)},
     "Pairs": lambda: {"items": (PAIR,), "where": ("pair 1",)},
     "PairedInputs": lambda: {field.name: getattr(inputs(), field.name) for field in dataclasses.fields(inputs())},
+    "PairedInputs.place": lambda: {"example": 0},
+    "PositionAttention.over_heads": lambda: {"over": "mean"},
+    "PositionAttention.strongest_head": lambda: {"position": 1},
+    "attention_between": lambda: {"dest": -1, "src": 0},
+    "check_pairs": lambda: {"pairs": INSTANCES["Pairs"]()},
+    "prompt_pair": lambda: {"clean": "Then, Mary and John", "corrupt": "Then, Paul and John"},
     "PairedInputs.of": lambda: {"examples": [0]},
     "Report": lambda: {"verdict": "undecided", "summary": "n = 2"},
     "Run.read": lambda: {"path": run_folder()},

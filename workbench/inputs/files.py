@@ -27,10 +27,10 @@ _INDEX = ("", "Unnamed: 0")
 _BETWEEN_ENTRIES = re.compile(r"[\s,]*")
 
 
-def read_rows(path: Path) -> list[Row]:
-    """`parse_rows` of a file."""
+def read_rows(path: Path, argument: str = "path") -> list[Row]:
+    """`parse_rows` of a file; messages call it `argument`."""
     if path.suffix.lower() not in _PARSERS:
-        raise UsageError(f"path={str(path)!r}: expected a file that ends in {', '.join(_PARSERS)}.")
+        raise UsageError(f"{argument}={str(path)!r}: expected a file that ends in {', '.join(_PARSERS)}.")
     try:
         with path.open("rb") as file:
             data = read_at_most(file, MOST_FILE + 1)

@@ -81,7 +81,7 @@ class PairedInputs:
             if isinstance(entries := getattr(self, name), tuple) and not entries:
                 object.__setattr__(self, name, tuple(nothing for _ in self.clean))
         names = ["corrupt", "answer", "wrong", "options", "positions"]
-        for name in [*names, *(name for name in ("texts", "where") if getattr(self, name) != ())]:
+        for name in [*names, *(name for name in ("texts", "where") if _is_stated(getattr(self, name)))]:
             entries = arguments.sequence(name, getattr(self, name), "one entry for each example")
             if len(entries) != len(self.clean):
                 why = f"clean has {len(self.clean)}"
@@ -130,6 +130,7 @@ class PairedInputs:
 
     def place(self, example: int) -> str:
         """What messages call an example: where it comes from, or ``"input 3"``."""
+        example = arguments.index("example", example, len(self), "example")
         return self.where[example] if self.where else f"input {example + 1}"
 
     def swapped(self) -> PairedInputs:
@@ -150,6 +151,11 @@ class PairedInputs:
             for length, first in dict.fromkeys(keys)
             for part in _parts([i for i, key in enumerate(keys) if key == (length, first)], at_most)
         ]
+
+
+def _is_stated(entries: Any) -> bool:
+    """Whether something was given in the place of nothing."""
+    return not isinstance(entries, tuple) or bool(entries)
 
 
 def _entries(value: object) -> Sequence[object]:

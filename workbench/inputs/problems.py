@@ -74,7 +74,7 @@ def check_pairs(model: HookedLM, pairs: Pairs | str | Path) -> pd.DataFrame:
     if isinstance(pairs, Pairs):
         rows = zip(pairs.where, pairs.items, strict=True)
     elif isinstance(pairs, str | os.PathLike):
-        rows = read_rows(arguments.file_path("pairs", pairs, "the path of a .jsonl, .json or .csv file"))
+        rows = read_rows(arguments.file_path("pairs", pairs, "the path of a .jsonl, .json or .csv file"), "pairs")
     else:
         do = "Use wb.pairs(...) or wb.read_pairs(path)."
         raise arguments.refusal("pairs", pairs, "pairs, or the path of a pair file", do)

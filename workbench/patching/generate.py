@@ -121,7 +121,8 @@ def generations(
         count(continuation.most - len(tokens))  # of a text that ended early
         ids = torch.tensor([token for token, _ in tokens], dtype=torch.long)
         text = "" if model.tokenizer is None else str(model.tokenizer.decode(ids))
-        sides.append(Generation(tuple(ids.tolist()), model.labels(ids), tuple(p for _, p in tokens), text))
+        labels = model.labels(ids) if tokens else ()
+        sides.append(Generation(tuple(ids.tolist()), labels, tuple(p for _, p in tokens), text))
     name = full_name(model.provenance.get("name", ""), model.operators)
     prompt_ids = tuple(continuation.ids.tolist())
     return Generations(prompt_ids, model.labels(continuation.ids), *sides, edits=continuation.requested, model=name)
@@ -191,7 +192,7 @@ def _ids(model: Any, prompt: str | Tensor) -> Int[Tensor, "pos"]:
         return prompt
     if model.tokenizer is None:
         raise arguments.refusal("prompt", prompt, "token ids, [pos]", because="the model has no tokenizer")
-    return torch.tensor(model.tokenizer(prompt)["input_ids"])
+    return torch.tensor(model.tokenizer(prompt)["input_ids"], dtype=torch.long)
 
 
 def _with_fixed_mean(model: Any, edit: Edit, mean_over: Any) -> Edit:

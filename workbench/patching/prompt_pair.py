@@ -14,6 +14,8 @@ from workbench.patching.run import run
 
 #: Next tokens of each prompt that are tried as answers: some are no text of their own, such as a part of a character.
 TRIED = 20
+#: Characters of a prompt that a message quotes.
+QUOTED = 40
 
 
 def prompt_pair(model: Any, clean: str, corrupt: str, *, answer: str | None = None, wrong: str | None = None) -> Pairs:
@@ -40,12 +42,18 @@ def prompt_pair(model: Any, clean: str, corrupt: str, *, answer: str | None = No
     require_language(model, "wb.prompt_pair compares two texts")
     for name, text in (("clean", clean), ("corrupt", corrupt)):
         arguments.text(name, text)
+    for name, text in (("answer", answer), ("wrong", wrong)):
+        if text is not None:
+            arguments.text(name, text, "one token as text, or None")
     if model.tokenizer is None:
         raise arguments.refusal("clean", clean, "a model with a tokenizer", because="this one has none")
     longest = model.cfg.n_ctx or None
     ids = [list(model.tokenizer(text)["input_ids"]) for text in (clean, corrupt)]
     if len(ids[0]) != len(ids[1]) or ids[0] == ids[1]:
-        encode(Pair(clean, corrupt, ("a",), ("b",)), model.tokenizer)  # says where they differ
+        try:
+            encode(Pair(clean, corrupt, ("a",), ("b",)), model.tokenizer)  # says where they differ
+        except BadInput as error:
+            raise BadInput(f"clean={clean[:QUOTED]!r}, corrupt={corrupt[:QUOTED]!r}: {error}") from None
     if answer is None or wrong is None:
         logits = run(model, [clean, corrupt], [], unedited=False).logits
         likeliest = [[model.tokenizer.decode([i]) for i in row.topk(TRIED).indices.tolist()] for row in logits]

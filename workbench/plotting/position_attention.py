@@ -39,6 +39,11 @@ class PositionAttention:
         position, role: which, and whether it attends (``destination``) or is attended to (``source``).
         model: its name.
         pieces: the prompt's text as people write it; by default the tokens.
+
+    Examples:
+        >>> seen = wb.attention_at(wb.load("tiny"), "Then, Mary and John", position=4)
+        >>> seen.weights.shape, seen.mean.shape  # [layer, head, pos], [pos]
+        ((2, 8, 5), (5,))
     """
 
     tokens: tuple[str, ...]
@@ -76,7 +81,13 @@ class PositionAttention:
         return reduce(self._by_head, axis=0) if len(self._by_head) else np.full(len(self.tokens), np.nan)
 
     def strongest_head(self, position: int) -> Head | None:
-        """The head with the largest weight there; None where no head has one."""
+        """The head with the largest weight there; None where no head has one.
+
+        Raises:
+            UsageError: the prompt has no such position.
+        """
+        last = len(self.tokens) - 1
+        position = arguments.whole_number("position", position, at_least=-last - 1, at_most=last)
         weights = self.weights[:, :, position]
         if not np.isfinite(weights).any():
             return None
@@ -127,6 +138,11 @@ class AttentionBetween:
         dest, src: the position that attends, and the one that is attended to.
         model: its name.
         uniform: the weight in a head that attends to all positions that it sees alike.
+
+    Examples:
+        >>> pair = wb.attention_between(wb.load("tiny"), "Then, Mary and John", dest=4, src=2)
+        >>> pair.values.shape, pair.uniform  # [layer, head]
+        ((2, 8), 0.2)
     """
 
     tokens: tuple[str, ...]

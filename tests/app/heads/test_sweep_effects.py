@@ -25,7 +25,14 @@ def swept(*axes: str, name: str = "tiny", positions: int = 3) -> Sweep:
     effects[(1, 2, 1)[: len(axes)]] = 1.0
     rng = np.random.default_rng(0)
     gap = 3 + rng.normal(size=n) / 10
-    info = {"model": name, "task": "ioi", "n": n, "metric": "logit_difference", "direction": "denoise", "by": axes}
+    info: dict[str, object] = {"model": name, "model_sha256": model.provenance.get("sha256")}
+    info |= {
+        "task": "ioi",
+        "n": n,
+        "metric": "logit_difference",
+        "direction": "denoise",
+        "by": axes,
+    }
     cells = effects[..., None] * gap + rng.normal(size=(*effects.shape, n)) / 100
     return Sweep(cells - 1, np.full(n, -1.0), gap - 1, axes, info=info)
 

@@ -5,7 +5,6 @@ Tests wait for a state of a job, however long the machine takes; pytest's own ti
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -16,10 +15,10 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from app import upload_store
 from app.work import jobs as jobs_module
 from app.work.jobs import Job, JobQueue
 from app.work.result_files import SWEEPS, result_key
+from app.work.stored_pairs import StoredPairs
 
 PROMPTS = {"task": "ioi", "n": 6, "seed": 0}
 
@@ -64,7 +63,7 @@ def test_a_sweep_of_the_worker_is_the_sweep(jobs: JobQueue) -> None:
 def test_uploaded_pairs_are_swept(jobs: JobQueue) -> None:
     text = "Mary and John went out, {} gave a drink to"
     pair = {"clean": text.format("John"), "corrupt": text.format("Mary"), "answer": " Mary", "wrong": " John"}
-    name = upload_store.save((json.dumps(pair) + "\n").encode())
+    name = StoredPairs((pair,), ("line 1",), "my.jsonl").save()
     job = wait_finished(jobs, jobs.submit(*sweep_request({"pairs": name})).id)
     assert job.state == "done" and wb.Sweep.load(job.path).n == 1
 
