@@ -153,7 +153,7 @@ class PairedInputs:
         ]
 
 
-def _is_stated(entries: Any) -> bool:
+def _is_stated(entries: object) -> bool:
     """Whether something was given in the place of nothing."""
     return not isinstance(entries, tuple) or bool(entries)
 
