@@ -157,7 +157,7 @@ def change_chart(change: wb.Outcome, model: Any, edited: EditedPrompt, edits: Se
     table = change.table(TOP_TOKENS)
     after = table["after"].to_numpy()
     options = {
-        "title": "Next-token probability before and after the edits",
+        "title": "Next token before and after the edits",
         "subtitle": subtitle,
         "scale": "probability",
         "bar_name": "after",

@@ -109,7 +109,7 @@ def chart(heads: list[Described], title: str) -> Heatmap:
         title=title,
         subtitle="heads significant in a stage of path patching, with the roles that their behaviour gives them",
         scale="mean attention weight",
-        x_title="attending → attended position",
+        x_title="attending → attended",
         y_title="head, role (stage)",
         diverging=False,
         show_values=True,

@@ -61,7 +61,7 @@ def test_a_page_can_be_read(page: Page, server: Server, title: str) -> None:
 
 def test_a_first_visit_says_what_this_is(page: Page, server: Server) -> None:
     open_page(page, server.link())
-    welcome = page.get_by_text("shows what each attention head of a model does")
+    welcome = page.get_by_text("shows what each attention head does")
     expect(welcome).to_be_visible()
     with acting(page):
         page.get_by_role("button", name="Hide").click()
