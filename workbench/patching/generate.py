@@ -187,7 +187,7 @@ class _Continuation:
                 return
 
 
-def _ids(model: Any, prompt: str | Tensor) -> Int[Tensor, "pos"]:
+def _ids(model: Any, prompt: str | Tensor) -> Tensor:
     if not isinstance(prompt, str):
         return prompt
     if model.tokenizer is None:
