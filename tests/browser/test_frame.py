@@ -64,7 +64,7 @@ def test_a_first_visit_says_what_this_is(page: Page, server: Server) -> None:
     welcome = page.get_by_text("shows what each attention head does")
     expect(welcome).to_be_visible()
     with acting(page):
-        page.get_by_role("button", name="Hide").click()
+        page.get_by_role("button", name="Hide", exact=True).click()
     expect(welcome).to_have_count(0)
     open_page(page, server.link(head="16.0"))  # a link is no first visit
     expect(welcome).to_have_count(0)
