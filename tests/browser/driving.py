@@ -183,7 +183,8 @@ def go_to(page: Page, title: str) -> None:
 
 
 def downloaded(page: Page, key: str) -> tuple[str, bytes]:
-    """Press a download button; the file's name and content."""
+    """Press a download button when the page is idle; the file's name and content."""
+    wait_rendered(page)
     with page.expect_download(timeout=LONG_WAIT) as waiting:
         page.locator(f".st-key-{key} button").click()
     return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()

@@ -20,8 +20,8 @@ FOLDER = registry.ROOT / "docs" / "images"
 
 
 def heads(page: Page, server: Server) -> None:
-    """A previous-token head."""
-    open_page(page, server.link(head="16.0"))
+    """The best induction head of the first prompt."""
+    open_page(page, server.link(head="17.4", score="induction"))
 
 
 def patching(page: Page, server: Server) -> None:
