@@ -18,7 +18,7 @@ from app.messages import escape_markdown
 from workbench.errors import BadInput
 
 _HASH_SUFFIX = "-input"
-_PENDING, _WARNINGS = "url-pending", "url-warnings"
+_PENDING, _WARNINGS, _WRITTEN = "url-pending", "url-warnings", "url-written"
 
 
 def param_names(key: str) -> tuple[str, str]:
@@ -81,8 +81,10 @@ def update_url() -> Iterator[None]:
         above.warning(escape_markdown(text))
     before = st.query_params.to_dict()
     after = {name: text for name, text in (before | st.session_state[_PENDING]).items() if text is not None}
-    if after != before:
+    # A click that came before the browser had the URL of the run before was sent with the one before that.
+    if after != before or after != st.session_state.get(_WRITTEN, after):
         st.query_params.from_dict(after)
+    st.session_state[_WRITTEN] = after
 
 
 def open_page(view: Any) -> None:

@@ -82,7 +82,7 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
     if not np.isfinite(row).any():
         st.caption(f"Head {selection.head} has no pattern, so no token is attended to most.")
         return
-    positions = np.argsort(-row, kind="stable")[:TOKENS]
+    positions = np.array([i for i in np.argsort(-row, kind="stable")[:TOKENS] if row[i] > 0])  # others may be masked
     ids = list(dict.fromkeys(record.ids[positions].tolist()))
     texts = selection.model.to_str_tokens(record.ids[positions])
     text_of = dict(zip(record.ids[positions].tolist(), texts, strict=True))

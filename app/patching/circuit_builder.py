@@ -111,7 +111,9 @@ def circuit_widgets(model: Any, head: Head, model_name: str, task: str) -> None:
         options = [*ROLES] if heads[head] in ROLES else [*ROLES, heads[head]]
         st.selectbox(f"Role of {head}", options, key=_ROLE, on_change=_set_role, args=(head,), accept_new_options=True)
     lines = [f"{escape_markdown(role)}: {', '.join(map(str, group))}" for role, group in _by_role(heads).items()]
-    st.markdown("  \n".join(lines) or "No head is in the set yet. Click heads in the grid, or add them by name.")
+    st.markdown(
+        "  \n".join(lines) or "No head is in the set yet. Click a head in the grid and press Add, or add heads by name."
+    )
     if heads:
         data = to_circuit(heads, model_name, task).to_bytes()
         st.download_button(

@@ -134,7 +134,8 @@ def _table(pairs: StoredPairs, contents: Contents, model: Any) -> PairsState:
     heading = st.empty()
     st.caption(
         "The clean and corrupt prompts must have the same number of tokens. An answer is one token, usually with a "
-        "leading space, which is shown and typed as ·. Separate several answers with |."
+        "leading space, which the table shows and takes as ·; in a file write the space itself. Separate several "
+        "answers with |."
     )
     edited = _editor(pairs, contents)
     current = pairs_table.edited_pairs(pairs, edited)

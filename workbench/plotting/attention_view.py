@@ -191,7 +191,14 @@ def laid_out(
         "y_title": "destination position",
         "diverging": False,
     }
-    return values, [names[i] for i in columns[::size]], [names[i] for i in rows[::size]], words
+    return values, _block_names(names, columns, size), _block_names(names, rows, size), words
+
+
+def _block_names(names: Sequence[str], part: range, size: int) -> list[str]:
+    """The names of blocks of positions: ``4 ·the``, or ``4–5 ·the`` where a block has two or more."""
+    blocks = [part[start : start + size] for start in range(0, len(part), size)]
+    ends = {block[0]: f"{block[0]}\N{EN DASH}{block[-1]} " for block in blocks if len(block) > 1}
+    return [ends[i] + names[i].partition(" ")[2] if (i := block[0]) in ends else names[i] for block in blocks]
 
 
 def block_size(n_rows: int, n_columns: int) -> int:

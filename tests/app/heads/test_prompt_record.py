@@ -302,7 +302,7 @@ def test_long_patterns_are_pooled_and_any_range_is_shown_in_full() -> None:
     whole = pattern_chart.pattern_chart(A, ["x"] * n, **options)
     assert whole.size == 3 and whole.arrays[0].shape == (334, 334)
     assert whole.arrays[0][199, 1] == 0.5 and whole.arrays[0][100, 99] == -0.9
-    assert "the largest value of 3 × 3" in whole.options["subtitle"] and whole.labels[0][1] == "3 x"
+    assert "the largest value of 3 × 3" in whole.options["subtitle"] and whole.labels[0][1] == "3–5 x"
     assert whole.positions(199, 1, A) == (599, 3) and whole.positions(100, 99, A) == (300, 299)
     part = pattern_chart.pattern_chart(A, ["x"] * n, ranges=whole.zoomed((90, 120), (0, 99)), **options)
     assert part.ranges == (range(270, 363), range(300)) and part.size == 1

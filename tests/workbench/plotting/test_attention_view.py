@@ -115,7 +115,7 @@ def test_long_patterns_are_pooled_to_what_can_be_seen() -> None:
     trace = view.figure(colours="square root").to_dict()["data"][0]
     assert trace["xgap"] == trace["ygap"] == 0 and np.shape(trace["z"]) == (334, 334)
     assert trace["customdata"][777 // 3][123 // 3] == 0.4 and trace["z"][333][332] == pytest.approx(0.9**0.5)
-    assert trace["x"][1] == "3 x" and len(trace["x"]) == 334
+    assert trace["x"][1] == "3–5 x" and len(trace["x"]) == 334
 
 
 def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
