@@ -94,6 +94,7 @@ class PromptRecord:
         self.chance[record_scores.ATTRIBUTION] = float(scores[record_scores.UNIFORM_ATTRIBUTION].abs().mean())
         self.positions = scorer.counted_positions()
         self._cosines = scores[record_scores.COSINES].numpy()
+        self._progress = _silent  # the page that it draws in may be gone while the record stays
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
         self._recent_positions: tuple[tuple[tuple[int, str], Float[np.ndarray, "layer head pos"]], ...] = ()
         self._log_sums: dict[str, Float[Tensor, "head dest"] | None] = {}

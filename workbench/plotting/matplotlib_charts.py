@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MULTIPLE, MOST_INCHES = 0.62, 12.0
 
 #: Enough for a page of print; drawing and packing take longer with each.
-MAX_PIXELS = 1_600
+MAX_PIXELS = 2_000
 #: Of PNG, 1 to 9: more takes several times as long for a few per cent of the size.
 COMPRESSION = 3
 #: Of the note at the foot.

@@ -17,16 +17,6 @@ from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import UNITS
 
 
-@pytest.fixture(scope="module")
-def model() -> wb.HookedLM:
-    return wb.load("tiny")
-
-
-@pytest.fixture(scope="module")
-def scores(model: wb.HookedLM) -> wb.HeadScores:
-    return wb.scores(model, wb.task("ioi", n=6, seed=0), cache=False)
-
-
 def test_every_head_has_every_score_beside_its_chance_level(scores: wb.HeadScores) -> None:
     table = scores.table()
     assert list(table.name[:3]) == ["0.0", "0.1", "0.2"] and len(table) == 16

@@ -18,16 +18,6 @@ from workbench.head_scores.ranking import BY_SIZE, heads_named, ranked
 TEXT = "Mary and John and Mary and John and Mary"
 
 
-@pytest.fixture(scope="module")
-def model() -> wb.HookedLM:
-    return wb.load("tiny")
-
-
-@pytest.fixture(scope="module")
-def scores(model: wb.HookedLM) -> wb.HeadScores:
-    return wb.scores(model, wb.task("ioi", n=6, seed=0), cache=False)
-
-
 def test_the_order_is_that_of_pandas(scores: wb.HeadScores) -> None:
     table = scores.table().set_index("name")
     for name in scores.names:
