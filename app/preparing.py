@@ -21,8 +21,8 @@ from workbench.registry import Registry
 
 #: ``tell(done, total, what)``, as `workbench.load` takes it.
 Tell = Callable[[int, int, str], None]
-#: Seconds for the server to send the frame: imports hold the interpreter for longer at a time.
-FRAME = 0.05
+#: Seconds for the server to send the frame and the scripts that draw it: imports hold the interpreter for longer at a time.
+FRAME = 0.25
 #: Seconds between two looks at what is being done.
 INTERVAL = 0.2
 #: What is slow to import, in order, and the modules.

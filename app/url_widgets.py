@@ -107,7 +107,7 @@ def _render(
             yield None if current is None else write(current)
         yield url_state.get_param(key)
 
-    is_new = not {key, _SAVED + key} & set(st.session_state)
+    is_new = all(name not in st.session_state for name in (key, _SAVED + key))
     values = (parse(text) for text in candidates() if text is not None)
     st.session_state[key] = next((value for value in values if value is not None), default)
     if is_new and (text := url_state.get_param(key)) is not None:

@@ -20,6 +20,7 @@ from app.heads.score import PROMPT_SCORES, SIMILARITY, difference
 from app.heads.second_selection import HEAD, MODEL, PROMPT, same_shape, second_prompt, select_second_head
 from app.heads.selection import Selection
 from app.heads.to_patching import patch_button
+from app.small_table import show_table
 from workbench.plotting import style
 from workbench.plotting.attention_view import visible
 
@@ -128,10 +129,10 @@ def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
     st.markdown("**Next token** (probability)")
     if kind == HEAD:
         st.caption("The whole model’s prediction, the same for both heads.")
-        detail.show_table(detail.next_token_table(first.record))
+        show_table(detail.next_token_table(first.record))
         return
     table = next_tokens(first.record, second.record)
-    detail.show_table(table)
+    show_table(table)
     if kind == MODEL and bool(table.isna().to_numpy().any()):
         st.caption("None: the model’s vocabulary does not have this token.")
     if first.model_name == second.model_name:

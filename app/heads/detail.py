@@ -19,8 +19,9 @@ from app.heads.prompt_record import PromptRecord
 from app.heads.score import why_nothing_is_similar
 from app.heads.selection import Selection
 from app.messages import escape_markdown, show_errors
+from app.small_table import show_table
 from workbench.core import Head
-from workbench.head_scores.ranking import ranked
+from workbench.head_scores.ranking import order_of
 from workbench.io.tables import number
 from workbench.models.in_forward import attends_in_shares
 from workbench.plotting import style
@@ -228,11 +229,6 @@ def next_token_table(record: PromptRecord) -> pd.DataFrame:
 
 def similar_heads_table(cosines: np.ndarray, k: int = ROWS) -> pd.DataFrame:
     """The heads with the most similar patterns: ``head, cosine``; those without a cosine are left out."""
-    frame = ranked(cosines).head(k)
-    return pd.DataFrame({"head": frame["head"], "cosine": frame["value"]})
-
-
-def show_table(frame: pd.DataFrame) -> None:
-    """A small table; numbers with three decimals."""
-    numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in frame.select_dtypes("number")}
-    st.dataframe(frame, hide_index=True, column_config=numbers, height="content")
+    best = order_of(cosines)[: min(k, int(np.isfinite(cosines).sum()))]
+    heads = [str(Head(*divmod(int(i), cosines.shape[1]))) for i in best]
+    return pd.DataFrame({"head": heads, "cosine": cosines.ravel()[best]})

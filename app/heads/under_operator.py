@@ -13,6 +13,7 @@ from app.heads.operator_widgets import operator_widgets
 from app.heads.pattern_chart import pattern_chart
 from app.heads.selection import Selection
 from app.messages import escape_markdown, show_errors
+from app.small_table import show_table
 from workbench.core import Head
 from workbench.patching.operator_view import WEIGHT
 from workbench.plotting.attention_view import visible
@@ -110,4 +111,4 @@ def _tables(view: wb.OperatorView, dest: int) -> None:
 
 
 def _show_tokens(frame: pd.DataFrame) -> None:
-    detail.show_table(frame.assign(token=[visible(token) for token in frame["token"]]))
+    show_table(frame.assign(token=[visible(token) for token in frame["token"]]))

@@ -9,10 +9,10 @@ import streamlit as st
 
 from app import models
 from app.heads import model_scores
-from app.heads.detail import show_table
 from app.heads.model_scores import ModelScores, strongest_partners
 from app.heads.selection import Selection
 from app.heads.weights import ov_qk_summary, promoted_tokens
+from app.small_table import show_table
 from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
 from workbench.models.reads_writes import ReadsWrites

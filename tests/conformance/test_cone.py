@@ -20,6 +20,8 @@ from tests.oracle.plain_hooks import Plain
 from workbench.core import HEAD_SITES, SITES
 from workbench.inputs.paired import PairedInputs
 from workbench.models.language import HookedLM
+from workbench.models.resumable_layers import ResumableLayers
+from workbench.patching.cone import EditedRun, Write, run_edited
 from workbench.patching.sweep import sweep
 from workbench.results.sweep import Sweep
 
@@ -233,6 +235,17 @@ def test_chunks_and_groups_change_nothing(family: str) -> None:
     assert np.abs(reordered.values - full.values[..., order]).max() < 1e-4
     assert np.abs(full.delta).max() > 1e-2
     assert np.array_equal(sweep(model, inputs).values, full.values)
+
+
+def test_the_chunk_with_the_fewest_layers_comes_first() -> None:
+    model = HookedLM(nudged("llama"))
+    layers = ResumableLayers(model)
+    base = layers.base_run(torch.tensor([[3, 1, 4, 1]]))
+    depths = [0, 1, 0, 1, 0]
+    runs = [EditedRun(0, (Write(d, model.hook_name("z", d), torch.zeros(4, model.d_head), 0, None),)) for d in depths]
+    seen: list[int] = []
+    run_edited(layers, base, runs, 0, chunk=8, read=lambda order, _: seen.extend(depths[i] for i in order))
+    assert seen == [1, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(("family", "site"), [(f, "resid_pre") for f in FAMILIES] + [("gemma3", "z"), ("qwen3", "k")])

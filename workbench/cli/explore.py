@@ -63,7 +63,7 @@ def explore(
         "server.port": str(port),
         "server.headless": str(not open_).lower(),
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(registry.ROOT / "app" / "served" / "explorer.py")]
+    command = [sys.executable, "-m", "app.served", "run", str(registry.ROOT / "app" / "served" / "explorer.py")]
     for name, value in settings.items():
         for text in value if isinstance(value, tuple) else (value,):
             command += [f"--{name}", text]

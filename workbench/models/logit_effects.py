@@ -56,5 +56,7 @@ def to_logits(model: Any, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*r
     x = x.to(unembed)
     if centres(norm, x):
         x = x - x.mean(-1, keepdim=True)
-    logits = (x * model.norm_weight(norm) @ unembed).cpu()
+    x = x * model.norm_weight(norm)
+    # From the left the unembedding of a few rows is read once, in the order in which it lies in memory.
+    logits = ((unembed.mT @ x.mT).mT if x.ndim > 1 else x @ unembed).cpu()
     return logits if model.logit_scale == 1 else logits * model.logit_scale

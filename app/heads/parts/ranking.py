@@ -16,7 +16,7 @@ from app.heads.view import View
 from app.messages import escape_markdown
 from app.part import LEFT, Part
 from workbench.core import Head
-from workbench.head_scores.ranking import heads_named
+from workbench.head_scores.ranking import heads_named, order_of
 from workbench.io.tables import number
 
 HELP = (
@@ -74,10 +74,12 @@ def csv(view: View) -> bytes:
 
 def place(score: Score, head: Head) -> str:
     """Where the open head stands."""
-    heads = score.ranking()["head"].tolist()
-    if str(head) not in heads:
-        return f"{len(heads)} heads."
-    return f"Head {head} is number {heads.index(str(head)) + 1} of {len(heads)}."
+    n = int(np.isfinite(score.values).sum())
+    if not np.isfinite(score.values[head.layer, head.index]):
+        return f"{n} heads."
+    order = order_of(score.values, score.by_size)
+    rank = int(np.flatnonzero(order == head.layer * score.values.shape[1] + head.index)[0]) + 1
+    return f"Head {head} is number {rank} of {n}."
 
 
 part = Part("ranking", 20, LEFT, render, help=HELP)

@@ -24,6 +24,7 @@ from app.heads.score import Score, difference, prompt_score, without_value
 from app.heads.selection import Selection
 from app.heads.view import View
 from tests.app.heads.rendered import SCRIPT, TIMEOUT, grids, opened, record_of, values
+from tests.app.heads.tables import small_tables
 
 
 def rows_of(app: AppTest) -> list[list[str]]:
@@ -122,7 +123,7 @@ def test_heads_without_a_value_are_counted_below_the_table(app: AppTest) -> None
 def test_heads_that_are_like_none_say_so_instead_of_a_list(app: AppTest) -> None:
     opened(app, operators="1=lightning", head="1.2")
     assert "None: lightning: the rows of its matrix are no shares of attention." in captions(app)
-    assert not any("cosine" in frame.value.columns for frame in app.dataframe)
+    assert not any("cosine" in table.columns for table in small_tables(app))
     uniform = opened(AppTest.from_string(SCRIPT, default_timeout=TIMEOUT), operators="0=uniform", head="0.2")
     assert "None: the pattern is that of uniform attention" in captions(uniform)
     again = AppTest.from_string(SCRIPT, default_timeout=TIMEOUT)
@@ -146,7 +147,7 @@ def test_none_is_explained_where_a_none_stands(app: AppTest, monkeypatch: pytest
     monkeypatch.setattr(models, "available", lambda: list(loaded))
     monkeypatch.setattr(models, "load", loaded.__getitem__)
     opened(app, compare="yes", differs="model", head="1.2")
-    (table,) = [frame.value for frame in app.dataframe if "second" in frame.value.columns]
+    (table,) = [table for table in small_tables(app) if "second" in table.columns]
     assert ("None: the model’s vocabulary" in captions(app)) == bool(table.isna().to_numpy().any()) == (not same)
 
 

@@ -1,0 +1,39 @@
+"""A small table as plain HTML: a page of many tables is rendered again at each click, and grids that scroll, sort and
+are drawn on a canvas would take most of that time."""
+
+from __future__ import annotations
+
+from html import escape
+
+import pandas as pd
+import streamlit as st
+
+from workbench.io.tables import number
+
+
+def show_table(frame: pd.DataFrame) -> None:
+    """A small table in the page; numbers with three decimals."""
+    st.html(as_html(frame))
+
+
+def as_html(frame: pd.DataFrame) -> str:
+    """The table; columns of numbers are aligned at the right."""
+    ends = [' class="number"' if all(map(_is_number, frame[name])) else "" for name in frame]
+    head = "".join(f"<th scope='col'{end}>{escape(str(name))}</th>" for name, end in zip(frame, ends, strict=True))
+    columns = [[_text(value) for value in frame[name]] for name in frame]
+    rows = (
+        "".join(f"<td{end}>{text}</td>" for text, end in zip(row, ends, strict=True))
+        for row in zip(*columns, strict=True)
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="small-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _is_number(value: object) -> bool:
+    return value is None or isinstance(value, float)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return number(value, ".3f")
+    return "None" if value is None else escape(str(value))
