@@ -43,6 +43,10 @@ def _silent(done: int, total: int, step: str) -> None:
     pass
 
 
+def _unseen(layer: int, *inputs: Any) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class NextToken:
     """A candidate for the next token."""
@@ -240,14 +244,11 @@ class PromptRecord:
         if identity is None:
             return Recorder(resumable, store, identity).source([ids], hooks)
 
-        def see(layer: int, *inputs: Any) -> None:
-            if scorer is not None:
-                scorer.see(layer, *inputs)
+        def reached(layer: int) -> None:
             self._progress(layer + 1, len(layers), "Reading the prompt")
 
-        recording = StreamedRecording(
-            model, resumable, store, identity, ids, hooks, see, {} if scorer is None else scorer.taps(model)
-        )
+        see, taps = (_unseen, {}) if scorer is None else (scorer.see, scorer.taps(model))
+        recording = StreamedRecording(model, resumable, store, identity, ids, hooks, see, reached, taps)
         recording.fill()
         return recording
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workbench.cache import Store
 from workbench.models.attention_edits import Tap
+from workbench.models.beside import beside
 from workbench.models.in_forward import See, each_layer
 from workbench.models.pattern_formula import PatternFormula
 from workbench.patching.cached_recording import CachedRecording
@@ -25,8 +26,9 @@ class StreamedRecording(CachedRecording):
     What is stored, and under which keys, is the same.
 
     Args:
-        see: called with each layer's q, k and v, see `workbench.models.in_forward`; not called where the store has
-            the recording.
+        see: called with each layer's q, k and v, see `workbench.models.in_forward`, in another thread while the model
+            runs on; not called where the store has the recording.
+        reached: called with each layer, in the caller's thread.
         taps: hook name → what is called with the activation there besides.
     """
 
@@ -39,10 +41,11 @@ class StreamedRecording(CachedRecording):
         ids: Tensor,
         hooks: Sequence[str],
         see: See,
+        reached: Callable[[int], object],
         taps: Mapping[str, Tap],
     ) -> None:
         super().__init__(resumable, store, identity, [ids], hooks)
-        self._model, self._see, self._taps = model, see, taps
+        self._model, self._see, self._reached, self._taps = model, see, reached, taps
         self._is_filling = False
         self._part: dict[str, Tensor] = {}
         self._write: Future[None] | None = None
@@ -62,12 +65,13 @@ class StreamedRecording(CachedRecording):
         required = dict.fromkeys(part for hook in self.hooks for part in self._source_hooks(hook))
         length = len(self.ids[0])
 
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, beside() as scored:
 
             def see(layer: int, q: Tensor, k: Tensor, v: Tensor, formula: PatternFormula | None) -> None:
                 if layer in patterns:
                     self._formulas[length, patterns[layer]] = formula
-                self._see(layer, q, k, v, formula)
+                scored(self._see, layer, q, k, v, formula)
+                self._reached(layer)
 
             each_layer(self._model, self.ids[0][None], see, {hook: self._tap(hook, pool) for hook in required})
             if self._write is not None:

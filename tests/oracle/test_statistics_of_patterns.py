@@ -160,13 +160,14 @@ def test_what_is_stored_on_the_way_is_what_a_recording_stores(
     identity = model_identity(resumable, stores[0])
     assert identity is not None
     seen: list[int] = []
+    reached: list[int] = []
     streamed = StreamedRecording(
-        model, resumable, stores[0], identity, ids, hooks, lambda layer, *_: seen.append(layer), {}
+        model, resumable, stores[0], identity, ids, hooks, lambda layer, *_: seen.append(layer), reached.append, {}
     )
     streamed.fill()
     whole = CachedRecording(resumable, stores[1], identity, [ids], hooks)
     whole.fill(lambda _: None)
-    assert seen == list(layers)
+    assert seen == reached == list(layers)
     for own, other in zip(streamed.read(hooks, 0), whole.read(hooks, 0), strict=True):
         torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5)
     again = CachedRecording(resumable, stores[0], identity, [ids], hooks)

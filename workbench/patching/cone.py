@@ -124,7 +124,10 @@ def run_edited(
     order = sorted(range(len(runs)), key=lambda i: (runs[i].depth, runs[i].input))
     size = max(1, (chunk or CHUNK) // max(1, _length(base) - start))
     starts = range(0, len(order), size)
-    for at in (*starts[-1:], *starts[:-1]):  # the last chunk has the fewest layers to compute: its results are soon there
+    for at in (
+        *starts[-1:],
+        *starts[:-1],
+    ):  # the last chunk has the fewest layers to compute: its results are soon there
         _run_chunk(resumable, base, runs, order[at : at + size], start, tokens, frozen, observe or {}, stop, read)
 
 
