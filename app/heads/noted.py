@@ -1,7 +1,8 @@
 """The notes of the page's model, and the fields in which the open head's are written.
 
 A field is saved when it changes, in a callback with the head that it belongs to: the click that leaves it may open
-another head. What could not be saved stays a draft of this session.
+another head. What could not be saved stays a draft of this session, such as a text in whose place another session wrote
+one: both are shown, and the user says which of them stays.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from app import models, sidebar
 from app.messages import show_error
 from workbench.core import Head
 from workbench.errors import WorkbenchError
-from workbench.head_notes.note import MAX_LINK, MAX_TAGS, MAX_TEXT, Note
+from workbench.head_notes.note import MAX_LINK, MAX_TAGS, MAX_TEXT, ChangedElsewhere, Note
 from workbench.head_notes.subject import Subject, short_name
 
 _STATUS = "note-status"
@@ -51,7 +52,6 @@ class Fields:
     def show(self, note: Note, tags: tuple[str, ...]) -> None:
         """The fields, with the note as it is on the disk; `tags` are those to choose from."""
         self._follow(note)
-        self._fill(note)
         error, status = st.session_state.pop(_STATUS, {}).get(self.key(""), ("", ""))
         st.multiselect(
             "Tags",
@@ -72,34 +72,56 @@ class Fields:
         )
         if error:
             show_error(error)
-        elif status or note:
-            st.caption(status or f"Changed {note.changed[:16].replace('T', ' ')} UTC.")
+        if note.text != st.session_state[self.key("base")].text:
+            self._show_other_text(note)
+        elif not error and (status or note):
+            st.caption(status or f"Changed {_time(note)}.")
+
+    def _show_other_text(self, note: Note) -> None:
+        """The text that another session wrote below the one that is typed here, and the two ways on."""
+        st.warning(
+            f"Changed elsewhere since you opened it, {_time(note)}. What you typed is kept above and is not saved. "
+            "The text is now:"
+            if note.text
+            else "Removed elsewhere since you opened it. What you typed is kept above and is not saved."
+        )
+        if note.text:
+            st.text(note.text)
+        with st.container(horizontal=True):
+            st.button("Save what I typed", key=self.key("save-own"), on_click=self._save_over, args=(note,))
+            label = "Take the text from elsewhere" if note.text else "Remove it here, too"
+            st.button(label, key=self.key("take-other"), on_click=self._take_over, args=(note,))
 
     def _follow(self, note: Note) -> None:
-        """Take over what another session wrote, where this one has no draft."""
+        """Fields that are rendered for the first time, or again, hold the draft or the note, and without a draft they
+        take over what another session wrote. ``base`` is the note whose text the field was filled with."""
         state = st.session_state
-        seen = state.get(self.key("seen"))
-        if seen is not None and seen != note:
-            if state.get(self.key("text")) == seen.text:
-                state[self.key("text")] = note.text
-            if state.get(self.key("tags")) == list(seen.tags):
-                state[self.key("tags")] = list(note.tags)
+        text, seen = state.get(self.key("text"), state.get(self.key("draft"))), state.get(self.key("seen"), note)
+        if text is None or text in (state.setdefault(self.key("base"), note).text, note.text):
+            self._take_over(note)
+        else:
+            state[self.key("text")] = text
+        if state.get(self.key("tags"), list(seen.tags)) == list(seen.tags):
+            state[self.key("tags")] = list(note.tags)
         state[self.key("seen")] = note
 
-    def _fill(self, note: Note) -> None:
-        """Fields that are rendered for the first time, or again, hold the draft or the note."""
-        state = st.session_state
-        if self.key("text") not in state:
-            state[self.key("text")] = state.get(self.key("draft"), note.text)
-        if self.key("tags") not in state:
-            state[self.key("tags")] = list(note.tags)
+    def _take_over(self, note: Note) -> None:
+        """The field has the note's text, and there is no draft."""
+        st.session_state.update({self.key("text"): note.text, self.key("base"): note})
+        st.session_state.pop(self.key("draft"), None)
+
+    def _save_over(self, note: Note) -> None:
+        """Save the draft in place of a text that another session wrote."""
+        st.session_state[self.key("base")] = note
+        self._save_text()
 
     def _save_text(self) -> None:
         state = st.session_state
-        text = str(state[self.key("text")] or "")
+        text, base = str(state[self.key("text")] or ""), state[self.key("base")]
         state[self.key("draft")] = text
-        if self._save(lambda notes: notes.write(self.head, text, self._link())):
-            del state[self.key("draft")]
+        note = self._save(lambda notes: notes.write(self.head, text, self._link(), seen=base))
+        if note is not None:
+            self._take_over(note)
 
     def _save_tags(self) -> None:
         """Save what this session added and removed: other sessions' tags stay."""
@@ -111,21 +133,23 @@ class Fields:
             note = notes.tag(self.head, added, self._link()) if added else Note(self.head)
             return notes.untag(self.head, removed) if removed else note
 
-        if self._save(change):
+        if self._save(change) is not None:
             state[self.key("tags")] = list(state[self.key("seen")].tags)
         else:
             state[self.key("tags")] = list(seen)
 
-    def _save(self, change: Callable[[wb.Notes], Note]) -> bool:
+    def _save(self, change: Callable[[wb.Notes], Note]) -> Note | None:
         """Make a change; what went wrong is shown at the fields."""
         try:
             note = change(notes_of(self.name))
+        except ChangedElsewhere:  # the next run shows both texts
+            return None
         except WorkbenchError as error:
             st.session_state[_STATUS] = {self.key(""): (str(error), "")}
-            return False
+            return None
         st.session_state[self.key("seen")] = note
         st.session_state[_STATUS] = {self.key(""): ("", "Saved." if note else "Removed.")}
-        return True
+        return note
 
     def _link(self) -> str | None:
         """The page as it is, with this head; None where its URL is too long."""
@@ -134,3 +158,7 @@ class Fields:
             query[sidebar.MODEL] = short_name(query[sidebar.MODEL])
         link = f"/?{urlencode(query)}"
         return link if len(link) <= MAX_LINK else None
+
+
+def _time(note: Note) -> str:
+    return f"{note.changed[:16].replace('T', ' ')} UTC"

@@ -30,6 +30,14 @@ def notes(
     export: Annotated[
         Path | None, typer.Option("--export", metavar="FILE", help="Write the notes to this file (.json, .csv).")
     ] = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address",
+            metavar="URL",
+            help="Of the explorer that links of a .csv lead to, such as http://127.0.0.1:8501.",
+        ),
+    ] = "",
     merge: Annotated[
         Path | None,
         typer.Option("--import", metavar="FILE", help="First take over notes from a .json file of --export."),
@@ -37,11 +45,14 @@ def notes(
     as_json: AsJson = False,
 ) -> Answer:
     """List, export and import notes on heads. They are written in the explorer, or with wb.notes in Python."""
+    from workbench.head_notes.note import check_address
     from workbench.head_notes.notes import ENDINGS, all_notes, notes_of_file
     from workbench.head_notes.subject import short_name
 
     if export is not None and export.suffix.lower() not in ENDINGS:
         raise UsageError(f"--export {export}: give a file that ends in {' or '.join(ENDINGS)}.")
+    if check_address(address) and (export is None or export.suffix.lower() != ".csv"):
+        raise UsageError(f"--address {address}: it is for the links of a .csv. Give --export FILE.csv, too.")
     name, merged = None if model is None else short_name(model), None
     if merge is not None:
         target = notes_of_file(merge)
@@ -50,26 +61,28 @@ def notes(
         merged = target.merge(merge)
     listed = [notes for notes in all_notes(name) if notes.subject.weights.startswith(weights or "")]
     if export is not None:
-        _export(listed, export)
+        _export(listed, export, address)
     document = {
         "model": name,
         "notes": [notes.json() for notes in listed],
         "imported": merged,
         "out": None if export is None else str(export),
     }
-    return Answer(document, lambda console: _show(console, listed, name, merged, export))
+    return Answer(document, lambda console: _show(console, listed, name, merged, export, address))
 
 
-def _export(listed: list[Notes], out: Path) -> None:
+def _export(listed: list[Notes], out: Path, address: str) -> None:
     if not listed:
         raise BadInput(f"--export {out}: there are no notes to export.")
     if len(listed) > 1:
         several = ", ".join(f"{notes.subject.full_name} ({notes.subject.weights[:8]})" for notes in listed)
         raise UsageError(f"--export {out}: expected the notes of one model. Name it, or give --weights: {several}.")
-    listed[0].save(out)
+    listed[0].save(out, address)
 
 
-def _show(console: Any, listed: list[Notes], name: str | None, merged: Merged | None, out: Path | None) -> None:
+def _show(
+    console: Any, listed: list[Notes], name: str | None, merged: Merged | None, out: Path | None, address: str
+) -> None:
     if merged is not None:
         joined = f" ({', '.join(map(str, merged.joined))})" if merged.joined else ""
         console.print(
@@ -87,6 +100,8 @@ def _show(console: Any, listed: list[Notes], name: str | None, merged: Merged | 
         console.print("")
     if out is not None:
         console.print(f"Saved to {out}")
+        if not address and out.suffix.lower() == ".csv":
+            console.print("Its links follow the explorer's address; --address URL writes them in full.")
 
 
 def _first_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from workbench.errors import BadInput, UsageError
 #: Characters of a tag, a text and a link at most, and tags of a head.
 MAX_TAG, MAX_TEXT, MAX_LINK, MAX_TAGS = 40, 10_000, 30_000, 20
 FIELDS = ("head", "tags", "text", "changed", "link")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9_.~:@%\[\]-]+(?:/[A-Za-z0-9_.~%/-]*)?")
 
 
 @dataclass(frozen=True, order=True)
@@ -38,9 +40,9 @@ class Note:
     def __bool__(self) -> bool:
         return bool(self.tags or self.text)
 
-    def row(self) -> dict[str, Any]:
-        """A row of `Notes.table`."""
-        return {**self.json(), "tags": ", ".join(self.tags)}
+    def row(self, address: str = "") -> dict[str, Any]:
+        """A row of `Notes.table`, with the link of an explorer at `address`."""
+        return {**self.json(), "tags": ", ".join(self.tags), "link": self.link and address + self.link}
 
     def json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -63,6 +65,21 @@ class Note:
         if not result:
             raise BadInput(f"{what}: the note of {head} is empty.")
         return result
+
+
+class ChangedElsewhere(UsageError):
+    """A text of a note that is not the one that was read (exit code 2): another process, or another tab, changed it.
+
+    Attributes:
+        note: the note as it is now.
+    """
+
+    def __init__(self, note: Note) -> None:
+        self.note = note
+        done = f"it was changed at {note.changed}" if note.text else "it was removed"
+        super().__init__(
+            f"The text of head {note.head} is not the one that was read: {done}. Read it, and write again."
+        )
 
 
 def check_tags(tags: Any) -> tuple[str, ...]:
@@ -117,6 +134,18 @@ def check_link(link: Any) -> str:
     if len(link) > MAX_LINK:
         raise UsageError(f"link: {len(link):,} characters, and the limit is {MAX_LINK:,}.")
     return link
+
+
+def check_address(address: Any) -> str:
+    """Where an explorer is, without a slash at the end; empty where that is not known.
+
+    Raises:
+        UsageError: something that is no address of a web page.
+    """
+    address = arguments.text("address", address, "an address", empty=True)
+    if address and not _ADDRESS.fullmatch(address):
+        raise arguments.refusal("address", address, "the address of an explorer, such as 'http://127.0.0.1:8501'")
+    return address.rstrip("/")
 
 
 def _time(text: Any) -> str:

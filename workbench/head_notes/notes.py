@@ -15,7 +15,17 @@ from workbench import arguments
 from workbench.cache.folder import switched_off_everywhere, user_folder
 from workbench.core import Head, parse_head
 from workbench.errors import BadInput, UsageError
-from workbench.head_notes.note import FIELDS, Note, at_most, check_link, check_tags, check_text, joined
+from workbench.head_notes.note import (
+    FIELDS,
+    ChangedElsewhere,
+    Note,
+    at_most,
+    check_address,
+    check_link,
+    check_tags,
+    check_text,
+    joined,
+)
 from workbench.head_notes.notes_file import NAME, NotesFile, document, read_document, to_bytes
 from workbench.head_notes.subject import Subject
 from workbench.io.files import save_atomic
@@ -128,22 +138,33 @@ class Notes:
         old = self._tags(tags)
         return self._change(head, lambda note: replace(note, tags=tuple(tag for tag in note.tags if tag not in old)))
 
-    def write(self, head: Head | str, text: str, link: str | None = None) -> Note:
+    def write(self, head: Head | str, text: str, link: str | None = None, *, seen: Note | None = None) -> Note:
         """Give a head a text in place of the one that it has.
 
         Args:
             text: plain text of at most 10,000 characters; an empty one removes a note without tags.
             link: as for `tag`.
+            seen: the head's note as it was read; where its text is another one by now, nothing is written. None
+                writes whatever is there.
 
         Returns:
             the head's note.
 
         Raises:
             UsageError: a head that the model does not have, a text that is too long or has control characters.
+            ChangedElsewhere: the text is neither that of `seen` nor `text`; the error has the note as it is.
             BadInput: as for `tag`.
         """
         text = check_text(text)
-        return self._change(head, lambda note: replace(note, text=text), link)
+        if seen is not None:
+            arguments.instance("seen", seen, Note, "a note, as notes[head] gives it, or None")
+
+        def written(note: Note) -> Note:
+            if seen is not None and note.text not in (seen.text, text):
+                raise ChangedElsewhere(note)
+            return replace(note, text=text)
+
+        return self._change(head, written, link)
 
     def remove(self, head: Head | str) -> None:
         """Remove the note of a head.
@@ -160,33 +181,50 @@ class Notes:
 
         self._change(head, emptied)
 
-    def table(self) -> pd.DataFrame:
+    def table(self, address: str = "") -> pd.DataFrame:
         """One row for each head with a note, in order: ``head, tags, text, changed, link``; tags are separated by
-        commas, `changed` is in UTC, and `link` is relative to the explorer's address."""
+        commas, `changed` is in UTC.
+
+        Args:
+            address: of the explorer that links lead to, such as ``http://127.0.0.1:8501``; without one they are a path
+                and a query, which follow its address.
+
+        Raises:
+            UsageError: no address of a web page.
+        """
         import pandas as pd
 
-        return pd.DataFrame([note.row() for note in self], columns=list(FIELDS), dtype=object)
+        address = check_address(address)
+        return pd.DataFrame([note.row(address) for note in self], columns=list(FIELDS), dtype=object)
 
     def json(self) -> dict[str, Any]:
         """Plain JSON, as `save` writes it: name, weights and operators of the model, and the notes."""
         return document(self.subject, self._read())
 
-    def to_bytes(self, ending: str = ".json") -> bytes:
+    def to_bytes(self, ending: str = ".json", address: str = "") -> bytes:
         """The file that `save` writes."""
-        ending = arguments.one_of("ending", ending, ENDINGS)
-        return self.table().to_csv(index=False).encode() if ending == ".csv" else to_bytes(self.subject, self._read())
+        if arguments.one_of("ending", ending, ENDINGS) == ".csv":
+            return self.table(address).to_csv(index=False).encode()
+        if check_address(address):
+            why = "they lead to the explorer of whoever merges it"
+            raise arguments.refusal("address", address, "none for the links of a .json file", because=why)
+        return to_bytes(self.subject, self._read())
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], address: str = "") -> None:
         """Write the notes to a file: ``.json``, which `merge` reads, or ``.csv``, the table.
 
+        Args:
+            address: as for `table`; for a ``.csv`` only, because links of a ``.json`` lead to the explorer of whoever
+                merges it.
+
         Raises:
-            UsageError: another ending.
+            UsageError: another ending, an address of a ``.json``, or one of no web page.
             BadInput: it cannot be written.
         """
         target = arguments.file_path("path", path)
         if target.suffix.lower() not in ENDINGS:
             raise arguments.refusal("path", str(target), f"a path that ends in {' or '.join(ENDINGS)}")
-        save_atomic(target, self.to_bytes(target.suffix.lower()))
+        save_atomic(target, self.to_bytes(target.suffix.lower(), address))
 
     def merge(self, path: str | os.PathLike[str], *, other_weights: bool = False) -> Merged:
         """Take over the notes of a ``.json`` file that `save` wrote, such as a colleague's. Nothing is overwritten: a

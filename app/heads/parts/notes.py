@@ -21,7 +21,7 @@ from workbench.head_notes.note import Note
 
 HELP = (
     "**Notes**: tags and a text for the open head, saved on this machine when you leave the field. They belong to the "
-    "model’s name, weights and operators, and are not in the URL; the downloads have a link for each head."
+    "model’s name, weights and operators, and are not in the URL; the CSV has a link to this explorer for each head."
 )
 #: Pixels of the list, and rows without scrolling.
 HEIGHT, ROWS = 260, 6
@@ -90,7 +90,8 @@ def _downloads(notes: wb.Notes, name: str) -> None:
 
 
 def _maker(notes: wb.Notes, ending: str) -> Any:
-    return lambda: notes.to_bytes(ending)
+    address = (st.context.url or "").rstrip("/") if ending == ".csv" else ""
+    return lambda: notes.to_bytes(ending, address)
 
 
 def _others(notes: wb.Notes) -> str:

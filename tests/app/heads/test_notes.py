@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import sidebar
+from app.heads.parts import notes as parts_notes
 from app.heads.parts.notes import part
 from tests.app.heads.rendered import OTHER, SCRIPT, TIMEOUT, opened
 from workbench.head_notes.note import Note
@@ -106,6 +111,70 @@ def test_two_sessions_see_each_other_and_lose_nothing(app: AppTest, model: Any) 
     assert "Removed." in [caption.value for caption in rendered(other).caption]
     assert [str(note.head) for note in wb.notes(model)] == ["0.2"]
     assert [row["head"] for row in listed(other)] == ["0.2"]
+
+
+def test_a_text_that_another_tab_changed_is_shown_and_what_was_typed_is_kept(app: AppTest, model: Any) -> None:
+    notes = wb.notes(model)
+    notes.write("1.3", "read by both")
+    other = opened(AppTest.from_string(SCRIPT, default_timeout=TIMEOUT), head="1.3")
+    opened(app, head="1.3")
+    text_of(app, "1.3").set_value("theirs: **b**").run()
+    text_of(other, "1.3").set_value("mine").run()  # of a page that has not seen it
+    assert notes["1.3"].text == "theirs: **b**" and text_of(rendered(other), "1.3").value == "mine"
+    (warning,) = other.warning
+    assert warning.value.startswith("Changed elsewhere since you opened it, 2") and "is not saved" in warning.value
+    assert [element.value for element in other.text] == ["theirs: **b**"]
+    # it is not saved by typing on, by looking at another head, or by a tag
+    text_of(other, "1.3").set_value("mine, longer").run()
+    tags_of(other, "1.3").set_value(["tag"]).run()
+    for head in ("0.2", "1.3"):
+        other.text_input(key=sidebar.HEAD).set_value(head).run()
+    assert notes["1.3"].text == "theirs: **b**" and text_of(other, "1.3").value == "mine, longer" and other.warning
+    other.button(key="note-save-own-tiny-1.3").click().run()
+    assert notes["1.3"].text == "mine, longer" and not rendered(other).warning
+    # the first tab has typed nothing since, and follows; then it types over a text that it has not seen
+    assert text_of(app.run(), "1.3").value == "mine, longer" and not app.warning
+    text_of(other, "1.3").set_value("newest").run()
+    text_of(app, "1.3").set_value("typed").run()
+    app.button(key="note-take-other-tiny-1.3").click().run()
+    assert text_of(rendered(app), "1.3").value == notes["1.3"].text == "newest" and not app.warning
+
+
+def test_a_note_that_another_tab_removed_is_not_written_without_a_word(app: AppTest, model: Any) -> None:
+    notes = wb.notes(model)
+    notes.write("1.3", "read")
+    opened(app, head="1.3")
+    notes.remove("1.3")
+    text_of(app, "1.3").set_value("read, and longer").run()
+    assert "1.3" not in notes and app.warning[0].value.startswith("Removed elsewhere since you opened it.")
+    app.button(key="note-save-own-tiny-1.3").click().run()
+    assert notes["1.3"].text == "read, and longer" and not rendered(app).warning
+
+
+def test_a_draft_that_could_not_be_saved_does_not_replace_a_newer_text(app: AppTest, model: Any) -> None:
+    opened(app, head="1.3")
+    text_of(app, "1.3").set_value("a\0b").run()
+    assert app.error
+    wb.notes(model).write("1.3", "theirs")
+    assert text_of(app.run(), "1.3").value == "a\0b" and app.warning
+    text_of(app, "1.3").set_value("ab").run()
+    assert wb.notes(model)["1.3"].text == "theirs" and app.warning
+
+
+def test_the_links_of_the_table_work_from_home(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the address at which the browser has the explorer."""
+    url = property(lambda self: "http://127.0.0.1:8123/")
+    monkeypatch.setattr(type(st.context), "url", url)
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(
+        parts_notes, "download_button", lambda _, data, name, *args, **kwargs: made.update({name: data})
+    )
+    opened(app, head="1.3", score="entropy")
+    text_of(app, "1.3").set_value("a").run()
+    (link,) = pd.read_csv(io.BytesIO(made["notes-tiny.csv"]()))["link"]
+    assert link.startswith("http://127.0.0.1:8123/?") and "score=entropy" in link
+    (note,) = json.loads(made["notes-tiny.json"]())["notes"]
+    assert f"http://127.0.0.1:8123{note['link']}" == link
 
 
 def test_the_list_is_filtered_by_tag(app: AppTest, model: Any) -> None:

@@ -46,6 +46,11 @@ def test_export_and_import(run: Any, no_model: None, folder: Path, tmp_path: Pat
     assert run("notes", "m", "--export", "n.csv")[0] == run("notes", "m", "--export", "n.json")[0] == 0
     frame = pd.read_csv("n.csv", dtype=str)
     assert frame["head"].tolist() == ["0.1"] and frame["text"].tolist() == [TEXT]
+    assert frame["link"].tolist() == ["/?model=m&head=0.1"]
+    assert "Its links follow the explorer's address" in run("notes", "m", "--export", "n.csv")[1]
+    code, out, _ = run("notes", "m", "--export", "n.csv", "--address", "http://127.0.0.1:8501/")
+    assert code == 0 and "links" not in out
+    assert pd.read_csv("n.csv")["link"].tolist() == ["http://127.0.0.1:8501/?model=m&head=0.1"]
     some_notes(folder).remove("0.1")
     code, out, _ = run("notes", "m", "--import", "n.json", "--json")
     document = json.loads(out)
@@ -64,6 +69,9 @@ def test_export_and_import(run: Any, no_model: None, folder: Path, tmp_path: Pat
         (("m", "--import", "missing.json"), 3, "does not exist"),
         (("m", "--import", "n.csv"), 3, "not valid JSON"),
         (("m", "--export", "n.txt"), 2, "ends in .json or .csv"),
+        (("m", "--export", "n.csv", "--address", "lab"), 2, "address='lab': expected the address of an explorer"),
+        (("m", "--export", "n.json", "--address", "http://lab"), 2, "it is for the links of a .csv"),
+        (("m", "--address", "http://lab"), 2, "it is for the links of a .csv"),
         (("none", "--export", "n.json"), 3, "no notes to export"),
         (("--export", "n.json"), 2, "the notes of one model. Name it, or give --weights: m (00000000), m (11111111)"),
         (("m", "--weights", "1", "--export", "there/n.json"), 3, "cannot be written"),

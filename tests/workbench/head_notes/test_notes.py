@@ -16,7 +16,7 @@ import torch
 import workbench as wb
 from workbench.cache import folder as cache_folder
 from workbench.errors import UsageError
-from workbench.head_notes.note import MAX_TAG, MAX_TAGS, MAX_TEXT
+from workbench.head_notes.note import MAX_TAG, MAX_TAGS, MAX_TEXT, ChangedElsewhere
 from workbench.head_notes.subject import Subject, short_name
 
 HOSTILE = '<img src=x onerror=alert(1)> **b** [l](javascript:x) =1+1, "q"\n\tsecond line\u2028 安 🙂'
@@ -56,6 +56,30 @@ def test_what_changes_nothing_leaves_the_note_as_it_is(notes: wb.Notes) -> None:
     assert notes.write("0.1", "text \r\n", link="/?model=tiny&head=0.1&prompt=other") == first
     assert notes.tag("0.1", "mover").link == first.link
     assert notes.write("0.1", "new", link="/?model=tiny&head=0.1&prompt=other").link.endswith("other")
+
+
+def test_a_text_that_changed_since_it_was_read_is_not_overwritten(notes: wb.Notes, model: Any, tmp_path: Path) -> None:
+    other = wb.notes(model, folder=tmp_path)
+    seen = notes.write("1.3", "read by both")
+    theirs = other.write("1.3", "theirs", seen=seen)
+    with pytest.raises(ChangedElsewhere, match=r"^The text of head 1\.3 is not .*: it was changed at 2") as e:
+        notes.write("1.3", "mine", seen=seen)
+    assert e.value.note == theirs == notes["1.3"] and e.value.exit_code == 2
+    assert notes.write("1.3", "theirs", seen=seen) == theirs  # the same text is no other one
+    assert notes.write("1.3", "mine", seen=e.value.note).text == "mine"
+    other.tag("1.3", "late")  # tags are added and taken, and leave the text
+    assert notes.write("1.3", "mine, longer", seen=notes["1.3"]).tags == ("late",)
+    seen = notes["1.3"]
+    other.remove("1.3")
+    with pytest.raises(ChangedElsewhere, match="it was removed"):
+        notes.write("1.3", "mine", seen=seen)
+    assert "1.3" not in notes
+    with pytest.raises(ChangedElsewhere):  # of a head that had none
+        empty = notes["0.1"]
+        other.write("0.1", "theirs")
+        notes.write("0.1", "mine", seen=empty)
+    with pytest.raises(UsageError, match=r"^seen='mine': expected a note"):
+        notes.write("0.1", "a", seen="mine")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("head", ["2.0", "0.8", "1.30"])
@@ -114,6 +138,27 @@ def test_the_table_and_the_files_as_others_read_them(notes: wb.Notes, tmp_path: 
         notes.save(tmp_path / "notes.txt")
     page = notes._repr_html_()
     assert "<img" not in page and "&lt;img" in page
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8501", "https://lab.example/explorer/", "http://[::1]:80"])
+def test_links_of_the_table_are_whole_with_an_address(notes: wb.Notes, tmp_path: Path, address: str) -> None:
+    notes.write("0.1", "a", link="/?model=tiny&head=0.1&prompt=Mary+and")
+    notes.save(tmp_path / "notes.csv", address)
+    (link,) = pd.read_csv(tmp_path / "notes.csv")["link"]
+    assert link == notes.table(address)["link"][0] and urlsplit(link).netloc == urlsplit(address).netloc
+    assert link.startswith(address) and urlsplit(link).path == (urlsplit(address).path or "/")
+    assert parse_qs(urlsplit(link).query)["prompt"] == ["Mary and"]
+    assert notes.table()["link"].tolist() == ["/?model=tiny&head=0.1&prompt=Mary+and"]
+    with pytest.raises(UsageError, match=r"expected none for the links of a \.json file, because they lead to"):
+        notes.save(tmp_path / "notes.json", address)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8501", "javascript:alert(1)//", "http://a b", "http://a/?x=1", "http://"]
+)
+def test_what_is_no_address(notes: wb.Notes, address: str) -> None:
+    with pytest.raises(UsageError, match=r"^address=.*: expected the address of an explorer"):
+        notes.table(address)
 
 
 def test_without_a_link_it_leads_to_model_and_head(model: Any, tmp_path: Path) -> None:
