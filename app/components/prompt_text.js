@@ -62,7 +62,8 @@ export default function (component) {
   }
 
   const number = (v) => (v === null ? "no value" : Number(v.toPrecision(3)).toString().replace("-", "\u2212"));
-  const line = (position) => `${data.labels[position]}: ${number(data.weights[position])}`;
+  const weight = (position) => (data.masked.includes(position) ? data.why : number(data.weights[position]));
+  const line = (position) => `${data.labels[position]}: ${weight(position)}`;
   const mark = () => {
     root.marked?.forEach(([element, name]) => element.classList.remove(name));
     root.marked = [[spans[pieceOf[asking]], "asking"]];

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from streamlit.components.v2 import component
 
 from workbench.io.written_text import Piece
@@ -23,6 +23,7 @@ def prompt_text(
     pieces: Sequence[Piece],
     labels: Sequence[str],
     weights: Float[np.ndarray, " pos"],
+    masked: Bool[np.ndarray, " pos"],
     *,
     question: str,
     verb: str,
@@ -39,6 +40,7 @@ def prompt_text(
         pieces: of the prompt's text.
         labels: of the positions.
         weights: one per position, NaN where there is none.
+        masked: the positions that the mask hides, which is said in place of their weight.
         question: what is asked about the position `asking`, which gets a frame.
         verb: what stands before the line about the position `pair`, which gets a dotted frame; None for no pair.
         what: what a weight is.
@@ -60,6 +62,8 @@ def prompt_text(
             "labels": list(labels),
             "weights": [round(float(w), 6) if ok else None for w, ok in zip(weights, finite, strict=True)],
             "shares": shares.tolist(),
+            "masked": np.flatnonzero(masked).tolist(),
+            "why": module.MASKED,
             "question": question,
             "verb": verb,
             "asking": asking,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from app import url_state, url_widgets
 from app.heads.prompt_record import PromptRecord
@@ -83,12 +83,23 @@ def asking_widgets(record: PromptRecord, head: Head) -> Asking:
 def weights_of(record: PromptRecord, head: Head, asking: Asking) -> Float[np.ndarray, " pos"]:
     """What the text is shaded by: a row or a column of the open head's pattern, or of all heads' together."""
     if asking.all_heads:
-        weights = record.attention_at(asking.position, asking.role)
-        return PositionAttention(record.tokens, weights, asking.position, asking.role).over_heads(asking.over)
+        return _of_all_heads(record, asking).over_heads(asking.over)
     if not record.has_pattern(head.layer):
         return np.full(len(record), np.nan)
     pattern = record.pattern(head)
     return pattern[asking.position] if asking.role == DESTINATION else pattern[:, asking.position]
+
+
+def masked_of(record: PromptRecord, head: Head, asking: Asking) -> Bool[np.ndarray, " pos"]:
+    """The positions of `weights_of` that the mask hides: of the open head, or of every head."""
+    if asking.all_heads:
+        return _of_all_heads(record, asking).masked_everywhere
+    return record.masked_at(asking.position, asking.role)[head.layer]
+
+
+def _of_all_heads(record: PromptRecord, asking: Asking) -> PositionAttention:
+    place = (asking.position, asking.role)
+    return PositionAttention(record.tokens, record.attention_at(*place), *place, masked=record.masked_at(*place))
 
 
 def strongest(weights: Float[np.ndarray, " pos"], position: int) -> int:

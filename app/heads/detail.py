@@ -13,7 +13,7 @@ from app import url_widgets
 from app.components.pattern import pattern_canvas
 from app.components.prompt_text import prompt_text
 from app.downloadable import download_buttons
-from app.heads.asking import Asking, ask, ask_pair, weights_of
+from app.heads.asking import Asking, ask, ask_pair, masked_of, weights_of
 from app.heads.pattern_chart import PatternChart, Ranges, pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.score import why_nothing_is_similar
@@ -184,6 +184,7 @@ def show_text(record: PromptRecord, head: Head, selected: Asking | None, colours
         record.pieces,
         numbered(record.tokens),
         weights,
+        masked_of(record, head, asking),
         question=question(name, asking.role),
         verb=verb,
         asking=asking.position,

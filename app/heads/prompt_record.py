@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from app.heads import record_scores
@@ -30,7 +30,7 @@ from workbench.models.logit_effects import logit_effects
 from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
-from workbench.patching.attention_at import pattern_hooks, pattern_part, row_log_sums
+from workbench.patching.attention_at import formula_at, masked_at, pattern_hooks, pattern_part, row_log_sums
 from workbench.patching.attention_view import pieces_of
 from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.recorder import Recorder
@@ -129,6 +129,12 @@ class PromptRecord:
                 weights[layer] = pattern_part(self._source, hook, position, role, self._log_sums.get(hook)).numpy()
         self._recent_positions = (((position, role), weights), *self._recent_positions[:1])
         return weights
+
+    def masked_at(self, position: int, role: str) -> Bool[np.ndarray, "layer pos"]:
+        """What each layer's mask hides from a position, or hides it from, as `workbench.attention_at` has it."""
+        hooks = [self.model.hook_name("pattern", i) for i in range(self.model.n_layers) if self.has_pattern(i)]
+        formulas = {hook: formula_at(self._source, hook) for hook in hooks}
+        return masked_at(self.model, formulas, len(self), position, role)
 
     def attention_between(self, dest: int, src: int) -> Float[np.ndarray, "layer head"]:
         """The attention from one position to another in every head."""

@@ -19,6 +19,7 @@ from workbench.head_scores.result import UNITS
 from workbench.io.tables import number
 from workbench.models.in_forward import without_pattern_scores
 from workbench.patching.attention_at import uniform_weight
+from workbench.plotting.attention_view import DESTINATION
 from workbench.plotting.position_attention import AttentionBetween
 
 if TYPE_CHECKING:
@@ -203,14 +204,14 @@ def mean_size(values: Float[np.ndarray, "layer head"]) -> float:
 
 def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
     """The attention from one position to another in every head."""
-    weights = record.attention_between(dest, src)
-    causal = record.model.causal
-    pair = AttentionBetween(record.tokens, weights, dest, src, uniform=uniform_weight(dest, src, len(record), causal))
+    weights, masked = record.attention_between(dest, src), record.masked_at(dest, DESTINATION)[:, src]
+    uniform = uniform_weight(dest, src, len(record), record.model.causal)
+    pair = AttentionBetween(record.tokens, weights, dest, src, uniform=uniform, masked=masked)
     without = _without(record, "sink", weights)  # as of every score of patterns
-    title, units, metadata = pair.title, "attention weight", {"dest": dest, "src": src}
-    if causal and src > dest:
-        note = f"0: position {dest} comes before position {src} and cannot attend to it."
-        return Score(weights, title, units, note, without=without, metadata=metadata)
+    if masked.any():
+        hidden = np.argwhere(masked[:, None] & np.isfinite(weights)).tolist()
+        without[f"{pair.why_masked}."] = [Head(layer, index) for layer, index in hidden]
+    title, units, metadata, weights = pair.title, "attention weight", {"dest": dest, "src": src}, pair.unmasked
     note = f"One pair of positions. Chance level: {UNIFORM} {pair.uniform:.3g}."
     score = Score(
         *(weights, title, units, note, [pair.uniform]),

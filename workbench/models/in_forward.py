@@ -88,6 +88,12 @@ def attends_in_shares(model: Any, layer: int) -> bool:
     return operator is None or (operator.has_pattern and bool(operator.declared("row_stochastic")))
 
 
+def attends_causally(model: Any, layer: int) -> bool:
+    """Whether no position of a layer attends to a later one."""
+    operator = model.operators.get(layer)
+    return model.causal and (operator is None or operator.keeps_causality)
+
+
 def without_pattern_scores(model: Any) -> dict[str, str]:
     """Layer → why its heads have no pattern scores, of the layers whose scores are NaN (JSON-able)."""
     layers = [layer for layer in range(model.n_layers) if not attends_in_shares(model, layer)]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from workbench.attention.operator import operator
@@ -114,6 +114,16 @@ class PatternFormula:
             distance = torch.arange(len(q), device=q.device) - src
             column[:, (distance < 0) | (distance >= (self.window or len(q)))] = 0
         return column
+
+    def masked(self, length: int, position: int, role: str) -> Bool[Tensor, "pos"]:
+        """The sources that the mask hides from a destination (``role="destination"``), or the destinations that it
+        hides a source from (``"source"``): their weights are exactly 0, whatever q and k. Of an operator its causality
+        alone, not what else it leaves out."""
+        later = torch.arange(length) - position
+        if not self.causal:
+            return later > length  # none
+        back = -later if role == "destination" else later  # from destination to source
+        return (back < 0) | (back >= (self.window or length))
 
     def _sinks(self, device: torch.device) -> Float[Tensor, "head"] | None:
         return None if self.sinks is None else torch.tensor(self.sinks, device=device)

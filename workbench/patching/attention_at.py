@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench import arguments
 from workbench.cache import store_of
 from workbench.core import full_name
-from workbench.models.attention_edits import PartialTap, Tap
-from workbench.models.in_forward import attends_in_shares
+from workbench.models.attention_edits import AttentionEdits, AttentionInputs, PartialTap, Tap
+from workbench.models.in_forward import attends_causally, attends_in_shares
+from workbench.models.pattern_formula import PatternFormula, formula_of
 from workbench.models.precision import at_least_float32
 from workbench.patching.attention_view import one_prompt, pieces_of, words_of
 from workbench.patching.cached_recording import CachedRecording
@@ -32,7 +33,8 @@ def attention_at(
 
     ``role="destination"``: row `position` of each pattern, ``A[layer, head, position, :]``. ``role="source"``: its
     column, ``A[layer, head, :, position]``. NaN in layers whose operator has no matrix, or one whose rows are no shares
-    of attention. Patterns as a whole are not kept, and of a row they are not made.
+    of attention; exactly 0 where a layer's mask hides the source (`PositionAttention.masked`), as in the pattern.
+    Patterns as a whole are not kept, and of a row they are not made.
 
     Args:
         model: a `HookedLM`.
@@ -59,16 +61,17 @@ def attention_at(
     task = one_prompt(model, prompt)
     words = words_of(model, task.clean[0])
     at = at_position("position", position, words)
-    weights = position_weights(model, task.clean[0], at, role, cache)
+    weights, masked = position_weights(model, task.clean[0], at, role, cache)
     name = full_name(model.provenance.get("name", ""), model.operators)
-    return PositionAttention(words, weights, at, role, name, pieces_of(model, task.clean[0]))
+    return PositionAttention(words, weights, at, role, name, pieces_of(model, task.clean[0]), masked)
 
 
 def attention_between(model: Any, prompt: Any, dest: int, src: int, *, cache: Any = None) -> AttentionBetween:
     """The attention that one position pays to another in every head.
 
     ``values[layer, head] = A[layer, head, dest, src]``; NaN in layers whose operator has no matrix, or one whose rows
-    are no shares of attention, and 0 where a causal head cannot see the source.
+    are no shares of attention. Where a layer's mask hides the source (a later position, or one before the window) it is
+    exactly 0, as in the pattern: `AttentionBetween.masked` names these layers, and the table leaves them out.
 
     Args:
         model: a `HookedLM`.
@@ -91,13 +94,15 @@ def attention_between(model: Any, prompt: Any, dest: int, src: int, *, cache: An
     task = one_prompt(model, prompt)
     words = words_of(model, task.clean[0])
     to, of = at_position("dest", dest, words), at_position("src", src, words)
-    weights = position_weights(model, task.clean[0], to, "destination", cache)
+    weights, masked = position_weights(model, task.clean[0], to, "destination", cache)
     name = full_name(model.provenance.get("name", ""), model.operators)
-    return AttentionBetween(words, weights[:, :, of], to, of, name, uniform_weight(to, of, len(words), model.causal))
+    uniform = uniform_weight(to, of, len(words), model.causal)
+    return AttentionBetween(words, weights[:, :, of], to, of, name, uniform, masked[:, of])
 
 
 def uniform_weight(dest: int, src: int, length: int, causal: bool) -> float:
-    """The weight from `dest` to `src` in a head that attends to all positions that it sees alike."""
+    """The weight from `dest` to `src` in a head that attends to all positions alike; of a causal model to all up to its
+    own, without a window."""
     if not causal:
         return 1 / length
     return 1 / (dest + 1) if src <= dest else 0.0
@@ -106,21 +111,47 @@ def uniform_weight(dest: int, src: int, length: int, causal: bool) -> float:
 @torch.no_grad()
 def position_weights(
     model: Any, ids: Int[Tensor, "pos"], position: int, role: str, cache: Any = None
-) -> Float[np.ndarray, "layer head pos"]:
-    """A row or a column of every head's pattern; NaN in layers without shares of attention."""
+) -> tuple[Float[np.ndarray, "layer head pos"], Bool[np.ndarray, "layer pos"]]:
+    """A row or a column of every head's pattern, NaN in layers without shares of attention; and what the masks hide."""
     resumable, store = resolve_model(model), store_of(cache)
     identity = None if store is None else model_identity(resumable, store)
     hooks = pattern_hooks(model)
     weights = torch.full((model.n_layers, model.n_heads, len(ids)), torch.nan)
+    formulas: dict[str, PatternFormula | None] = {}
     if not hooks:
-        return weights.numpy()
+        return weights.numpy(), masked_at(model, formulas, len(ids), position, role)
     if identity is None:
-        _fill_in_a_run(model, ids, position, role, hooks, weights)
+        _fill_in_a_run(model, ids, position, role, hooks, weights, formulas)
     else:
         source = Recorder(resumable, store, identity).source([ids], list(hooks))
         for hook, layer in hooks.items():
             weights[layer] = pattern_part(source, hook, position, role)
-    return weights.numpy()
+            formulas[hook] = formula_at(source, hook)
+    return weights.numpy(), masked_at(model, formulas, len(ids), position, role)
+
+
+def formula_at(source: Any, hook: str) -> PatternFormula | None:
+    """How a pattern of a recording's first prompt follows from q and k, where that is stored."""
+    return source.formula(hook, 0) if isinstance(source, CachedRecording) else None
+
+
+def masked_at(
+    model: Any, formulas: Mapping[str, PatternFormula | None], length: int, position: int, role: str
+) -> Bool[np.ndarray, "layer pos"]:
+    """What each layer's mask hides from a position, or hides it from; all False in layers without a matrix.
+
+    Args:
+        formulas: by hook. Of a layer without one, whose mask is of another kind, later positions alone are known to be
+            hidden.
+    """
+    masked = torch.zeros(model.n_layers, length, dtype=torch.bool)
+    for layer in range(model.n_layers):
+        hook = f"blocks.{layer}.attn.hook_pattern"
+        if hook not in model.hook_dict:
+            continue
+        formula = formulas.get(hook) or PatternFormula(scale=1.0, causal=attends_causally(model, layer))
+        masked[layer] = formula.masked(length, position, role)
+    return masked.numpy()
 
 
 def pattern_hooks(model: Any) -> dict[str, int]:
@@ -154,7 +185,13 @@ def row_log_sums(source: Any, hook: str) -> Float[Tensor, "head dest"] | None:
 
 
 def _fill_in_a_run(
-    model: Any, ids: Int[Tensor, "pos"], position: int, role: str, hooks: dict[str, int], weights: Tensor
+    model: Any,
+    ids: Int[Tensor, "pos"],
+    position: int,
+    role: str,
+    hooks: dict[str, int],
+    weights: Tensor,
+    formulas: dict[str, PatternFormula | None],
 ) -> None:
     def tap(layer: int) -> Tap:
         def keep(A: Float[Tensor, "1 head dest src"]) -> None:
@@ -163,6 +200,10 @@ def _fill_in_a_run(
 
         return PartialTap(keep, rows=(position,)) if role == "destination" else keep
 
+    def on_inputs(hook: str, layer: int) -> Callable[[AttentionInputs], None]:
+        return lambda inputs: formulas.update({hook: formula_of(model.attentions[layer], inputs)})
+
     taps: dict[str, Callable[..., Any]] = {hook: tap(layer) for hook, layer in hooks.items()}
-    with model.state_put_back(), model.running(taps):
+    edits = {layer: AttentionEdits(on_inputs=on_inputs(hook, layer)) for hook, layer in hooks.items()}
+    with model.state_put_back(), model.running(taps, edits):
         model.run_layers(ids[None].to(model.device))

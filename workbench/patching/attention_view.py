@@ -12,6 +12,7 @@ from workbench import arguments
 from workbench.core import Head, full_name
 from workbench.inputs.paired import PairedInputs
 from workbench.io.written_text import Piece, pieces_of_labels, written_pieces
+from workbench.models.in_forward import attends_causally
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
 from workbench.patching.record import record
@@ -48,7 +49,7 @@ def attention_view(model: Any, prompt: Any, layer: int, head: int, *, cache: Any
     pattern = record(model, task, ["pattern"], layer, cache=cache).clean["pattern"][0][0, head]
     words, name = words_of(model, task.clean[0]), full_name(model.provenance.get("name", ""), model.operators)
     weights, pieces = at_least_float32(pattern).cpu().numpy(), pieces_of(model, task.clean[0])
-    return Attention(words, weights, Head(layer, head), name, pieces)
+    return Attention(words, weights, Head(layer, head), name, pieces, attends_causally(model, layer))
 
 
 def one_prompt(model: Any, prompt: Any) -> PairedInputs:

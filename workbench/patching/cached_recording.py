@@ -151,9 +151,13 @@ class CachedRecording:
         activations = self._read_stored(hooks, prompt)
         return [self._assembled(hook, prompt, activations) for hook in hooks]
 
+    def formula(self, hook: str, prompt: int) -> PatternFormula | None:
+        """How a pattern follows from q and k, without these; None where the pattern itself is stored."""
+        return self._formulas.get((len(self.ids[prompt]), hook))
+
     def read_formula(self, hook: str, prompt: int) -> tuple[PatternFormula, Tensor, Tensor] | None:
         """How a pattern follows from q and k, and these, of all heads; None where the pattern itself is stored."""
-        formula = self._formulas.get((len(self.ids[prompt]), hook))
+        formula = self.formula(hook, prompt)
         if formula is None:
             return None
         activations = self._read_stored([hook], prompt)

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from workbench import arguments
 from workbench.core import Head
@@ -40,6 +40,7 @@ class Attention:
         pattern: how much each destination attends to each source; rows sum to 1, less what a head's sink takes.
         head, model: which.
         pieces: the prompt's text as people write it; by default the tokens.
+        causal: whether a mask hides later positions, whose weights are exactly 0 then.
 
     Examples:
         >>> view = wb.attention_view(wb.load("tiny"), "Then, Mary and John", layer=1, head=3)
@@ -56,10 +57,11 @@ class Attention:
     head: Head
     model: str = ""
     pieces: tuple[Piece, ...] = ()
+    causal: bool = False
 
     def table(self, dest: int | None = None, k: int = 8, *, src: int | None = None) -> pd.DataFrame:
         """What one destination attends to most, or who attends to one source: ``source, token, weight`` or
-        ``destination, token, weight``, the largest first.
+        ``destination, token, weight``, the largest first; positions that the mask hides are left out.
 
         Args:
             dest: the destination; the last position by default. src: the source, in its place.
@@ -73,10 +75,13 @@ class Attention:
             raise arguments.refusal("src", src, "None", because="dest is given: a table has one of the two")
         k = arguments.whole_number("k", k, at_least=1)
         if src is None:
-            name, weights = SOURCE, self.pattern[at_position("dest", -1 if dest is None else dest, self.tokens)]
+            at, name = at_position("dest", -1 if dest is None else dest, self.tokens), SOURCE
+            weights, masked = self.pattern[at], self._masked(at, DESTINATION)
         else:
-            name, weights = DESTINATION, self.pattern[:, at_position("src", src, self.tokens)]
-        order = np.argsort(-weights, kind="stable")[:k]
+            at, name = at_position("src", src, self.tokens), DESTINATION
+            weights, masked = self.pattern[:, at], self._masked(at, SOURCE)
+        order = np.argsort(-weights, kind="stable")
+        order = order[~masked[order]][:k]
         return pd.DataFrame({name: order, "token": [self.tokens[i] for i in order], "weight": weights[order]})
 
     def html(self, position: int = -1, role: str = DESTINATION, *, colours: str = LINEAR) -> str:
@@ -95,7 +100,14 @@ class Attention:
         weights = self.pattern[at] if role == DESTINATION else self.pattern[:, at]
         heading = f"<div>{escape(question(numbered(self.tokens)[at], role))}</div>"
         pieces = self.pieces or pieces_of_labels(self.tokens)
-        return heading + shaded_text(pieces, self.tokens, weights, asking=at, scale=scale)
+        return heading + shaded_text(
+            pieces, self.tokens, weights, asking=at, scale=scale, masked=self._masked(at, role)
+        )
+
+    def _masked(self, at: int, role: str) -> Bool[np.ndarray, " pos"]:
+        """The sources that are hidden from a destination, or the destinations that a source is hidden from."""
+        later = np.arange(len(self.tokens)) - at
+        return self.causal & (later > 0 if role == DESTINATION else later < 0)
 
     def figure(self, colours: str = LINEAR) -> Figure:
         """Interactive Plotly figure of the pattern; `colours` as in `html`."""
@@ -137,13 +149,12 @@ class Attention:
             f'<th style="writing-mode:vertical-rl;font-weight:normal">{escape(visible(token))}</th>'
             for token in self.tokens
         )
-        causal = not np.triu(self.pattern, 1).any()
         names, rows = numbered(self.tokens), []
         for dest, row in enumerate(self.pattern):
             cells = "".join(
                 f'<td title="{dest} {escape(repr(self.tokens[dest]))} to {src} {escape(repr(self.tokens[src]))}: '
                 f'{weight:.3f}" style="{shade(weight)}width:12px;height:12px;padding:0"></td>'
-                for src, weight in enumerate(row[: dest + 1] if causal else row)
+                for src, weight in enumerate(row[: dest + 1] if self.causal else row)
             )
             rows.append(f'<tr><th style="text-align:right;font-weight:normal">{escape(names[dest])}</th>{cells}</tr>')
         return f'<table style="border-collapse:collapse;font-size:11px"><tr><th></th>{head}</tr>{"".join(rows)}</table>'

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from workbench import arguments
 from workbench.core import Head
@@ -35,10 +35,11 @@ class PositionAttention:
     Attributes:
         tokens: the prompt's tokens as text.
         weights: ``[layer, head, pos]``, the weights on the sources, or those of the destinations; NaN in layers whose
-            operator has no shares of attention.
+            operator has no shares of attention, 0 where a mask hides the source.
         position, role: which, and whether it attends (``destination``) or is attended to (``source``).
         model: its name.
         pieces: the prompt's text as people write it; by default the tokens.
+        masked: ``[layer, pos]``, which of them a layer's mask hides; by default none.
 
     Examples:
         >>> seen = wb.attention_at(wb.load("tiny"), "Then, Mary and John", position=4)
@@ -52,6 +53,15 @@ class PositionAttention:
     role: str = DESTINATION
     model: str = ""
     pieces: tuple[Piece, ...] = ()
+    masked: Bool[np.ndarray, "layer pos"] | None = None
+
+    @cached_property
+    def masked_everywhere(self) -> Bool[np.ndarray, " pos"]:
+        """The positions that every layer with weights hides: no head attends, whatever the prompt."""
+        has_weights = np.isfinite(self.weights).any((1, 2))
+        if self.masked is None or not has_weights.any():
+            return np.zeros(len(self.tokens), bool)
+        return self.masked[has_weights].all(0)
 
     @cached_property
     def _by_head(self) -> Float[np.ndarray, "head pos"]:
@@ -81,7 +91,7 @@ class PositionAttention:
         return reduce(self._by_head, axis=0) if len(self._by_head) else np.full(len(self.tokens), np.nan)
 
     def strongest_head(self, position: int) -> Head | None:
-        """The head with the largest weight there; None where no head has one.
+        """The head with the largest weight there; None where no head has one, or every mask hides it.
 
         Raises:
             UsageError: the prompt has no such position.
@@ -89,6 +99,8 @@ class PositionAttention:
         last = len(self.tokens) - 1
         position = arguments.whole_number("position", position, at_least=-last - 1, at_most=last)
         weights = self.weights[:, :, position]
+        if self.masked is not None:
+            weights = np.where(self.masked[:, position, None], np.nan, weights)
         if not np.isfinite(weights).any():
             return None
         layer, index = np.unravel_index(np.nanargmax(weights), weights.shape)
@@ -96,11 +108,12 @@ class PositionAttention:
 
     def table(self, k: int = 8) -> pd.DataFrame:
         """The positions with the largest maximum: ``source`` (or ``destination``) ``, token, mean, maximum, head``, the
-        head of the maximum."""
+        head of the maximum. Those that every mask hides are left out."""
         import pandas as pd
 
         k = arguments.whole_number("k", k, at_least=1)
-        order = np.argsort(-np.nan_to_num(self.maximum, nan=-np.inf), kind="stable")[:k]
+        order = np.argsort(-np.nan_to_num(self.maximum, nan=-np.inf), kind="stable")
+        order = order[~self.masked_everywhere[order]][:k]
         name = SOURCE if self.role == DESTINATION else DESTINATION
         heads = [self.strongest_head(int(i)) for i in order]
         columns = {name: order, "token": [self.tokens[i] for i in order]}
@@ -117,6 +130,7 @@ class PositionAttention:
         heading = question(numbered(self.tokens)[self.position], self.role)
         pieces = self.pieces or pieces_of_labels(self.tokens)
         options = {"asking": self.position, "scale": scale, "what": f"attention weight, {over} over heads"}
+        options |= {"masked": self.masked_everywhere}
         return f"<div>{escape(heading)}</div>{shaded_text(pieces, self.tokens, self.over_heads(over), **options)}"
 
     def __repr__(self) -> str:
@@ -134,10 +148,11 @@ class AttentionBetween:
 
     Attributes:
         tokens: the prompt's tokens as text.
-        values: ``[layer, head]``; NaN in layers whose operator has no shares of attention.
+        values: ``[layer, head]``; NaN in layers whose operator has no shares of attention, 0 where a mask hides `src`.
         dest, src: the position that attends, and the one that is attended to.
         model: its name.
-        uniform: the weight in a head that attends to all positions that it sees alike.
+        uniform: the weight in a head that attends to all positions alike; of a causal model to all up to its own.
+        masked: ``[layer]``, whether its mask hides `src` from `dest`; by default none does.
 
     Examples:
         >>> pair = wb.attention_between(wb.load("tiny"), "Then, Mary and John", dest=4, src=2)
@@ -151,13 +166,29 @@ class AttentionBetween:
     src: int
     model: str = ""
     uniform: float = float("nan")
+    masked: Bool[np.ndarray, " layer"] | None = None
+
+    @property
+    def unmasked(self) -> Float[np.ndarray, "layer head"]:
+        """The values, NaN where a mask hides `src`, too."""
+        return self.values if self.masked is None else np.where(self.masked[:, None], np.nan, self.values)
+
+    @property
+    def why_masked(self) -> str:
+        """Which layers hide `src` from `dest`; empty where none does."""
+        if self.masked is None or not (self.masked & np.isfinite(self.values).any(1)).any():
+            return ""
+        hidden = f"the mask hides position {self.src} from position {self.dest}"
+        is_later = self.src > self.dest
+        return f"{hidden}, which comes before it" if is_later else f"{hidden}, whose window does not reach it"
 
     def table(self, k: int = 10) -> pd.DataFrame:
-        """The heads with the largest weights: ``head, weight``; those without a weight are left out."""
+        """The heads with the largest weights: ``head, weight``; those without a weight are left out, and those whose
+        mask hides `src`."""
         import pandas as pd
 
         k = arguments.whole_number("k", k, at_least=1)
-        flat = self.values.ravel()
+        flat = self.unmasked.ravel()
         order = [int(i) for i in np.argsort(-flat, kind="stable") if np.isfinite(flat[i])][:k]
         heads = [str(Head(*divmod(i, self.values.shape[1]))) for i in order]
         return pd.DataFrame({"head": heads, "weight": flat[order]})
@@ -179,11 +210,11 @@ class AttentionBetween:
     def _chart(self, colours: str) -> Heatmap:
         n_layers, n_heads = self.values.shape
         return Heatmap(
-            self.values.T,
+            self.unmasked.T,
             [str(i) for i in range(n_layers)],
             [str(i) for i in range(n_heads)],
             title=self.title + (f" · {self.model}" if self.model else ""),
-            subtitle=f"uniform attention: {self.uniform:.3g}",
+            subtitle="; ".join(filter(None, [f"uniform attention: {self.uniform:.3g}", self.why_masked])),
             scale="attention weight",
             x_title="layer",
             y_title="head",
@@ -194,7 +225,7 @@ class AttentionBetween:
 
     def __repr__(self) -> str:
         best = ", ".join(f"{head} {weight:.2f}" for head, weight in self.table(3).itertuples(index=False))
-        return f"AttentionBetween({self.title}: {best}; uniform {self.uniform:.2f})"
+        return f"AttentionBetween({self.title}: {best or self.why_masked or 'no weights'}; uniform {self.uniform:.2f})"
 
     def _repr_html_(self) -> str:
         from workbench.plotting import matplotlib_charts, notebook

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from workbench.io.written_text import Piece
 from workbench.plotting.colour_scale import ColourScale
@@ -19,6 +19,8 @@ RED, GREEN, BLUE, OPACITY = 20, 120, 220, 0.7
 ASKING = "#e69f00"
 #: The mark where a token begins.
 BEGIN = "rgba(128,128,128,0.75)"
+#: Shown of a position that a mask hides, in place of its weight.
+MASKED = "masked, no attention is possible"
 #: Shown for a token without a visible character.
 NOTHING = "∅"
 FRAME = f"outline:2px solid {ASKING};outline-offset:-1px;"
@@ -32,6 +34,7 @@ def shaded_text(
     asking: int | None = None,
     scale: ColourScale | None = None,
     what: str = "attention weight",
+    masked: Bool[np.ndarray, " pos"] | None = None,
 ) -> str:
     """HTML of a prompt, shaded by one weight per position, with its legend. Whatever a token holds is text: it is
     escaped here.
@@ -45,9 +48,10 @@ def shaded_text(
         asking: the position that gets a frame.
         scale: of the colours; 0 to 1 by default.
         what: what a weight is.
+        masked: the positions that a mask hides, whose weight is not a measured 0.
     """
     scale = scale or ColourScale()
-    spans = "".join(_span(piece, labels, weights, scale, asking) for piece in pieces)
+    spans = "".join(_span(piece, labels, weights, scale, asking, masked) for piece in pieces)
     text = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.9"
     return f'<div dir="auto" style="{text}">{spans}</div>{legend(scale, what)}'
 
@@ -68,13 +72,19 @@ def legend(scale: ColourScale, what: str, pair: bool = False) -> str:
 
 
 def _span(
-    piece: Piece, labels: Sequence[str], weights: Float[np.ndarray, " pos"], scale: ColourScale, asking: int | None
+    piece: Piece,
+    labels: Sequence[str],
+    weights: Float[np.ndarray, " pos"],
+    scale: ColourScale,
+    asking: int | None,
+    masked: Bool[np.ndarray, " pos"] | None,
 ) -> str:
     own = np.asarray(weights, float)[list(piece.positions)]
     largest = own[np.isfinite(own)].max(initial=-np.inf)
     share = float(scale.shares(np.array(largest))) if np.isfinite(largest) else 0.0
     style = shade(share) + _mark(direction(piece.text)) + (FRAME if asking in piece.positions else "")
-    title = "\n".join(f"{i} {labels[i]!r}: {weights[i]:.3f}" for i in piece.positions)
+    texts = [MASKED if masked is not None and masked[i] else f"{weights[i]:.3f}" for i in piece.positions]
+    title = "\n".join(f"{i} {labels[i]!r}: {text}" for i, text in zip(piece.positions, texts, strict=True))
     return f'<span title="{escape(title)}" style="{style}">{_visible(piece.text)}</span>'
 
 

@@ -50,7 +50,12 @@ def test_all_heads_shade_the_text_and_the_grid_shows_the_pair(app: AppTest) -> N
     np.testing.assert_allclose(text(app)["weights"], by_head[:, 11].mean(0), atol=1e-5)
     app.segmented_control(key="role").set_value("source").run()
     np.testing.assert_allclose(text(app)["weights"], by_head[:, :, 11].mean(0), atol=1e-5)
-    assert "4 ·John to 11 ·John" in grids(app)["grid"]["title"] and "cannot attend" in grids(app)["grid"]["note"]
+    assert (
+        "4 ·John to 11 ·John" in grids(app)["grid"]["title"]
+        and "No value: the mask hides" in grids(app)["grid"]["note"]
+    )
+    assert np.isnan(values(grids(app)["grid"])).all() and text(app)["masked"] == list(range(11))
+    assert "ranking" not in grids(app)  # which had zeros
     app.segmented_control(key="scope").set_value("this head").run()
     assert not app.exception and app.query_params["score"] == "sink"
 

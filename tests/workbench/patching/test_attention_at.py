@@ -52,8 +52,17 @@ def test_rows_columns_and_pairs_are_hugging_faces(family: str, tmp_path: Path) -
             column = wb.attention_at(model, IDS, position, "source", cache=cache)
             np.testing.assert_allclose(row.weights, expected[:, :, position], atol=1e-5)
             np.testing.assert_allclose(column.weights, expected[:, :, :, position], atol=1e-5)
-        pair = wb.attention_between(model, IDS, -1, 17, cache=cache)
-        np.testing.assert_allclose(pair.values, expected[:, :, -1, 17], atol=1e-5)
+            for at, part in ((row, expected[:, :, position]), (column, expected[:, :, :, position])):
+                assert at.masked is not None  # no weight of these is so small that it is 0 in float32
+                np.testing.assert_array_equal(at.masked, (part == 0).all(1))
+                np.testing.assert_array_equal(at.masked_everywhere, (part == 0).all((0, 1)))
+                assert not at.table(k=99)["maximum"].eq(0).any()
+                assert at.html().count(": masked") == (part == 0).all((0, 1)).sum()
+        for dest, src in ((-1, 17), (-1, 2), (3, 9)):  # the second is outside windows, the third is later
+            pair = wb.attention_between(model, IDS, dest, src, cache=cache)
+            np.testing.assert_allclose(pair.values, part := expected[:, :, dest, src], atol=1e-5)
+            assert sorted(pair.table(k=99)["head"]) == [f"{i}.{j}" for i, j in np.argwhere(part > 0).tolist()]
+            assert (pair.why_masked != "") == (part == 0).any() == ("the mask hides" in pair.figure().to_json())
     for name, reduced in (("mean", row.mean), ("maximum", row.maximum)):
         by_head = expected[:, :, -1].reshape(-1, len(IDS))
         np.testing.assert_allclose(reduced, by_head.mean(0) if name == "mean" else by_head.max(0), atol=1e-5)
@@ -113,7 +122,19 @@ def test_uniform_attention_of_a_pair() -> None:
     model = wb.load("tiny")
     assert wb.attention_between(model, TEXT, 3, 1, cache=False).uniform == 0.25
     later = wb.attention_between(model, TEXT, 3, 4, cache=False)
-    assert later.uniform == 0 and (later.values == 0).all()
+    assert later.uniform == 0 and (later.values == 0).all() and later.masked is not None and later.masked.all()
+    assert repr(later) == (
+        "AttentionBetween(Attention from 3 ·Paul to 4 ·went: the mask hides position 4 from position 3, which comes "
+        "before it; uniform 0.00)"
+    )
+
+
+def test_one_head_leaves_out_what_the_mask_hides() -> None:
+    model = wb.load("tiny")
+    view = wb.attention_view(model, TEXT, 1, 3, cache=False)
+    assert view.table(dest=2, k=99)["source"].tolist() == np.argsort(-view.pattern[2, :3]).tolist()
+    assert sorted(view.table(src=2, k=99)["destination"]) == list(range(2, len(view.tokens)))
+    assert view.html(2).count(": masked") == len(view.tokens) - 3 and view.html(2, "source").count(": masked") == 2
 
 
 @pytest.mark.parametrize(
