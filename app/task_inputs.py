@@ -15,20 +15,30 @@ from workbench.inputs.rows import PairNotice
 from workbench.patching.resolve import resolve_inputs
 from workbench.registry import TASKS
 
+#: Parameters of the URL.
+PARAMS = TASK, N, SEED = "task", "n", "seed"
 #: Prompts at most: they are run one by one.
 MAX_PROMPTS = 200
+MAX_SEED = 10_000
 
 
 def task_widgets() -> dict[str, Any]:
     """The widgets, and the selected prompts as `load_prompts` takes them: ``{"task": …, "n": …, "seed": …}``."""
     left, middle, right = st.columns([2, 1, 1])
     with left:
-        task = url_widgets.select("Task", TASKS.names(), "task", default="ioi")
+        task = url_widgets.select("Task", TASKS.names(), TASK, default="ioi")
     with middle:
-        n = url_widgets.number("Prompts", 1, MAX_PROMPTS, "n", default=12)
+        n = url_widgets.number("Prompts", 1, MAX_PROMPTS, N, default=12)
     with right:
-        seed = url_widgets.number("Seed", 0, 10_000, "seed", default=0)
+        seed = url_widgets.number("Seed", 0, MAX_SEED, SEED, default=0)
     return {"task": task, "n": n, "seed": seed}
+
+
+def hidden_widgets() -> None:
+    """In place of `task_widgets` where no task is selected: values of the URL that cannot be used are named."""
+    url_widgets.hidden_select(TASKS.names(), TASK)
+    url_widgets.hidden_number(1, MAX_PROMPTS, N)
+    url_widgets.hidden_number(0, MAX_SEED, SEED)
 
 
 def tokenize(model_name: str, prompts: dict[str, Any]) -> PairedInputs:

@@ -4,6 +4,9 @@ Streamlit forgets the widgets of a page that is left and clears their parameters
 the widget itself, its value when the page was left, the URL, and the default; after the browser's back button the URL
 comes first. All values are written into the URL, defaults too: the default may be another tomorrow. A key is the name
 of a parameter, so no two pages use one for different things.
+
+A value in the URL that cannot be used is named, and the default stands in for it: nothing long starts by itself then
+(`stands_in`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import streamlit as st
 from app import url_state
 
 _SAVED = "saved-"
+#: Key → the default that stands in for a value in the URL, until another one is selected.
+_STAND_INS = "url-stand-ins"
 #: Characters of a parameter that a warning quotes.
 _QUOTED = 80
 
@@ -90,6 +95,30 @@ def set_for_next_page(key: str, value: Any) -> None:
     st.session_state[_SAVED + key] = value
 
 
+def stands_in(*keys: str) -> bool:
+    """Whether a default stands in for the URL's value of one of these, which cannot be used: a link with such a value
+    starts nothing long."""
+    return not set(keys).isdisjoint(st.session_state.get(_STAND_INS, {}))
+
+
+def hidden_select(options: Sequence[str], key: str) -> None:
+    """Name, and leave out, what cannot be used of a list that is not shown now."""
+    _leave_out_unusable(key, _one_of(options))
+
+
+def hidden_number(low: int, high: int, key: str) -> None:
+    """Name, and leave out, what cannot be used of a whole number that is not shown now."""
+    _leave_out_unusable(key, _between(low, high))
+
+
+def _leave_out_unusable(key: str, parse: Callable[[str], Any]) -> None:
+    text = url_state.get_param(key)
+    if text is not None and _usable(parse, text) is None:
+        if all(name not in st.session_state for name in (key, _SAVED + key)):
+            _warn(key, text, parse(text), "Left out.")
+        url_state.remove_param(key)
+
+
 def _render(
     widget: Callable[..., Any],
     label: str,
@@ -99,31 +128,42 @@ def _render(
     write: Callable[[Any], str] = str,
     **kwargs: Any,
 ) -> Any:
-    def candidates() -> Iterator[str | None]:
+    def from_url() -> Any:
+        text = url_state.get_param(key)
+        return None if text is None else _usable(parse, text)
+
+    def candidates() -> Iterator[Any]:
         if url_state.navigated_back():
-            yield url_state.get_param(key)
+            yield from_url()
         for name in (key, _SAVED + key):
             current = st.session_state.get(name)
-            yield None if current is None else write(current)
-        yield url_state.get_param(key)
+            yield None if current is None else parse(write(current))
+        yield from_url()
 
     is_new = all(name not in st.session_state for name in (key, _SAVED + key))
-    values = (parse(text) for text in candidates() if text is not None)
-    st.session_state[key] = next((value for value in values if value is not None), default)
-    if is_new and (text := url_state.get_param(key)) is not None:
-        _warn_if_replaced(key, text, parse(text), write(st.session_state[key]))
+    standing: dict[str, str] = st.session_state.setdefault(_STAND_INS, {})
+    st.session_state[key] = next((value for value in candidates() if value is not None), default)
+    if is_new and (text := url_state.get_param(key)) is not None and from_url() is None:
+        standing[key] = write(st.session_state[key])
+        _warn(key, text, parse(text), f"Showing {standing[key]}.")
     value = widget(label, key=key, **kwargs)
+    if standing.get(key, write(value)) != write(value):
+        del standing[key]
     set_for_next_page(key, value)
     url_state.set_param(key, write(value))
     return value
 
 
-def _warn_if_replaced(key: str, text: str, parsed: Any, text_used: str) -> None:
-    """Say so where the URL holds something that is no option, or a number out of range."""
-    if parsed is None:
-        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is not an option. Showing {text_used}.")
-    elif type(parsed) in (int, float) and parsed != float(text):
-        url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which is out of range. Showing {text_used}.")
+def _usable(parse: Callable[[str], Any], text: str) -> Any:
+    """The value of a text in the URL; None where it is no option, or a number out of range."""
+    value = parse(text)
+    return None if type(value) in (int, float) and value != float(text) else value
+
+
+def _warn(key: str, text: str, parsed: Any, done: str) -> None:
+    """Say that the URL holds something that is no option, or a number out of range."""
+    why = "is not an option" if parsed is None else "is out of range"
+    url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which {why}. {done}")
 
 
 def _one_of(options: Sequence[str]) -> Callable[[str], str | None]:

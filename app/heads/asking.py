@@ -71,7 +71,11 @@ def asking_widgets(record: PromptRecord, head: Head) -> Asking:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         role = url_widgets.segments("Ask about a position", list(ROLES), ROLE, format_func=QUESTIONS.__getitem__)
         scope = url_widgets.segments("In", list(SCOPES), SCOPE, on_change=_follow_scope)
-        over = url_widgets.segments("Over heads", list(OVER_HEADS), OVER) if scope == ALL_HEADS else OVER_HEADS[0]
+        over = OVER_HEADS[0]
+        if scope == ALL_HEADS:
+            over = url_widgets.segments("Over heads", list(OVER_HEADS), OVER)
+        else:
+            url_widgets.hidden_select(OVER_HEADS, OVER)
         position = url_widgets.number("Position", 0, last, POSITION, last, on_change=_new_pair, width=110)
         asking = Asking(position, role, scope, 0, over)
         if st.session_state.pop(_NEW_PAIR, False) or is_new:

@@ -30,8 +30,8 @@ SIZE = 32
 MAX_VIEWS = 8
 LAYER, SCORE = ORDERS = ("by layer", "by the selected score")
 COUNTS = ("10", "30", "all")
-#: The toggle's URL parameter.
-PARAM = "all-patterns"
+#: The URL parameters of the toggle, the order and the number of heads.
+PARAM, ORDER, COUNT = "all-patterns", "patterns-order", "patterns-count"
 #: Of the widget that mirrors the page's colours.
 MIRROR = "patterns-colours"
 
@@ -40,6 +40,8 @@ def show_model_view(view: View) -> None:
     """The maps with their options and downloads, once they are asked for."""
     help_text = "One small map for each head. Long prompts are pooled by blocks of positions."
     if not url_widgets.toggle("Show the patterns of all heads", PARAM, help=help_text):
+        url_widgets.hidden_select(ORDERS, ORDER)
+        url_widgets.hidden_select(COUNTS, COUNT)
         return
     selection = view.selection
     buffer = _buffer(selection.model_name, tuple(selection.record.ids.tolist()))
@@ -90,9 +92,11 @@ def _options() -> tuple[bool, int | None, str]:
     """Whether heads are in order of layer, how many of a ranking are shown, and how weights are coloured."""
     order_column, count_column, colour_column = st.columns([3, 2, 3], vertical_alignment="bottom")
     with order_column:
-        by_layer = url_widgets.segments("Order", ORDERS, "patterns-order") == LAYER
+        by_layer = url_widgets.segments("Order", ORDERS, ORDER) == LAYER
     with count_column:
-        count = None if by_layer else url_widgets.segments("Heads", COUNTS, "patterns-count")
+        if by_layer:
+            url_widgets.hidden_select(COUNTS, COUNT)
+        count = None if by_layer else url_widgets.segments("Heads", COUNTS, COUNT)
     with colour_column:
         colours = _colours_widget()
     return by_layer, None if count in (None, "all") else int(count), colours

@@ -29,6 +29,7 @@ SIMILARITY = "similarity"
 #: Scores that compare the attention to a position's matching keys with that of other positions.
 MATCHED = ("duplicate_token", "induction")
 NO_VALUE = "No values yet: the scores are being computed in the background. You can select heads meanwhile."
+NOT_STARTED = "No values yet. A value of the link cannot be used: the scores are computed when you press the button."
 UNIFORM = "uniform attention"
 #: Scores of the prompt alone, available at once: name → label.
 PROMPT_SCORES = {

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from app import url_widgets
+from app import sidebar, url_widgets
 from app.components.head_grid import head_grid
 from app.downloadable import Chart, download_buttons
 from app.heads import model_scores, sweep_effect
 from app.heads.asking import PAIR_SCORE, Asking
-from app.heads.score import NO_VALUE, PROMPT_SCORES, Score, empty_score, pair_score, prompt_score
+from app.heads.score import NO_VALUE, NOT_STARTED, PROMPT_SCORES, Score, empty_score, pair_score, prompt_score
 from app.heads.selection import Selection
 from app.messages import show_errors
 from workbench.core import Head
@@ -42,8 +42,11 @@ def selected_score(selection: Selection, name: str, asking: Asking | None = None
     if name == PAIR_SCORE:
         return empty_score(shape, title, "No pair: the two prompts have different numbers of tokens.")
     if name in model_scores.LISTED:
-        scores = model_scores.background(selection.model_name).result(start=True)
-        return empty_score(shape, title, NO_VALUE) if scores is None else model_scores.score(scores, name)
+        may_start = not url_widgets.stands_in(sidebar.MODEL)
+        scores = model_scores.background(selection.model_name).result(start=may_start)
+        if scores is None:
+            return empty_score(shape, title, NO_VALUE if may_start else NOT_STARTED)
+        return model_scores.score(scores, name)
     key = sweep_effect.newest_sweep_key(selection.model_name, selection.model)
     if key is None:
         return empty_score(shape, title, "There is no sweep of this model yet. Run one on the Patching page.")

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import models, task_inputs, url_widgets
+from app import models, sidebar, task_inputs, url_widgets
 from app.heads.record_scores import ATTRIBUTION
 from app.heads.records import prompt_record
 from app.heads.score import (
     MATCHED,
     NO_VALUE,
+    NOT_STARTED,
     PROMPT_SCORES,
     SIMILARITY,
     UNIFORM,
@@ -72,11 +73,12 @@ def task_score(selection: Selection, name: str, prompts: dict[str, Any]) -> Scor
     """A score of `AVERAGED`; empty until it is computed, with its progress."""
     key = result_key(TASK_SCORES, selection.model_name, selection.model, prompts, on_prompt.VERSION, VERSION)
     request = {**job_model(selection.model_name), "prompts": prompts, "label": f"scores on {prompts['task']}"}
-    scores = Background(TASK_SCORES, key, request, _read, "Compute the scores on the task").result(start=True)
+    may_start = not url_widgets.stands_in(sidebar.MODEL, *task_inputs.PARAMS)
+    scores = Background(TASK_SCORES, key, request, _read, "Compute the scores on the task").result(start=may_start)
     if scores is not None:
         return mean_score(scores, name)
     shape = (selection.model.n_layers, selection.model.n_heads)
-    return empty_score(shape, PROMPT_SCORES[name].capitalize(), NO_VALUE)
+    return empty_score(shape, PROMPT_SCORES[name].capitalize(), NO_VALUE if may_start else NOT_STARTED)
 
 
 def mean_score(scores: HeadScores, name: str) -> Score:

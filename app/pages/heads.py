@@ -35,7 +35,11 @@ def render() -> None:
         show_comparison(first, second, kind, score_name)
         return
     second_selection.remove_params()
-    prompts = task_inputs.task_widgets() if kind == task_scores.TASK else None
+    prompts = None
+    if kind == task_scores.TASK:
+        prompts = task_inputs.task_widgets()
+    else:
+        task_inputs.hidden_widgets()
     name = sidebar.model_name()
     selection = sidebar_selection() if prompts is None else task_scores.prompt_selection(name, prompts)
     _show(selection, score_name, prompts)

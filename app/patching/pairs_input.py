@@ -79,6 +79,7 @@ class Contents:
 def pairs_widgets(model: Any) -> PairsState:
     """The widgets, and the selected pairs, checked with the model's tokeniser."""
     if url_widgets.segments("Patch on", [TASK, OWN], SOURCE) == OWN:
+        task_inputs.hidden_widgets()
         return _own_pairs(model)
     prompts = task_inputs.task_widgets()
     name = str(prompts["task"])

@@ -61,7 +61,7 @@ class PositionAttention:
         has_weights = np.isfinite(self.weights).any((1, 2))
         if self.masked is None or not has_weights.any():
             return np.zeros(len(self.tokens), bool)
-        return self.masked[has_weights].all(0)
+        return np.all(self.masked[has_weights], axis=0)
 
     @cached_property
     def _by_head(self) -> Float[np.ndarray, "head pos"]:

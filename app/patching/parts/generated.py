@@ -24,6 +24,7 @@ def render(view: PatchingView) -> None:
     if view.edited is None:
         return
     if not url_widgets.toggle("Continue the text before and after", generated.ON):
+        url_widgets.hidden_number(1, generated.MOST, generated.COUNT)
         return
     options = {"default": generated.DEFAULT, "width": 200}
     count = url_widgets.number("New tokens", 1, generated.MOST, generated.COUNT, **options)

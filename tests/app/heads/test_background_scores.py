@@ -52,6 +52,61 @@ def test_a_score_of_weights_is_requested_from_the_worker_and_shown_when_it_is_do
     assert grids(again)["grid"] == grid and len(queue.requests) == 1  # another session has it at once
 
 
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range. Showing 12."),
+        ({"scored": "a task", "n": "-3"}, "n=-3, which is out of range. Showing 12."),
+        ({"scored": "a task", "n": "5.5"}, "n=5.5, which is not an option. Showing 12."),
+        ({"scored": "a task", "n": "9" * 400}, "which is not an option. Showing 12."),
+        ({"scored": "a task", "task": "iio"}, "task=iio, which is not an option. Showing ioi."),
+        ({"scored": "a task", "seed": "1e9"}, "seed=1e9, which is not an option. Showing 0."),
+        ({"score": "copy_score", "model": "other"}, "model=other, which is not an option. Showing tiny."),
+    ],
+)
+def test_a_link_that_cannot_be_used_starts_nothing_long(
+    app: AppTest, queue: Queue, query: dict[str, str], named: str
+) -> None:
+    opened(app, **query)
+    assert len(app.warning) == 1 and named in app.warning[0].value.replace("\\", "")
+    app.run()
+    assert queue.requests == [] and "when you press the button" in grids(app)["grid"]["note"]
+    label = "Compute the scores on the task" if "scored" in query else "Compute the scores of all heads"
+    (button,) = [button for button in app.button if button.label == label]
+    button.click().run()
+    assert len(queue.requests) == 1 and not app.warning
+
+
+def test_another_value_than_the_one_that_stands_in_starts_as_usual(app: AppTest, queue: Queue) -> None:
+    opened(app, scored="a task", n="100000")
+    app.number_input(key="n").set_value(3).run()
+    assert [request["prompts"]["n"] for _, request in queue.requests] == [3]
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ({"all-patterns": "yes", "patterns-count": "1e9"}, "patterns-count=1e9"),
+        (
+            {"all-patterns": "yes", "patterns-order": "by the selected score", "patterns-count": "-1"},
+            "patterns-count=-1",
+        ),
+        ({"patterns-count": "1.5"}, "patterns-count=1.5"),
+        ({"patterns-order": "backwards"}, "patterns-order=backwards"),
+        ({"n": "1e9"}, "n=1e9"),
+        ({"seed": "-1"}, "seed=-1"),
+        ({"task": "iio"}, "task=iio"),
+        ({"over": "median"}, "over=median"),
+    ],
+)
+def test_a_value_of_what_is_not_shown_is_named_too(app: AppTest, query: dict[str, str], named: str) -> None:
+    opened(app, **query)
+    assert [f"The URL has {named}, which is" in w.value.replace("\\", "") for w in app.warning] == [True]
+    name, _, value = named.partition("=")
+    assert app.query_params.get(name) not in (value, [value])
+    assert not app.run().warning
+
+
 @torch.no_grad()
 def copy_scores() -> np.ndarray:
     """From all eigenvalues of the vocabulary's whole OV matrix A B: those of B A, and zeros."""

@@ -128,9 +128,9 @@ def test_widgets_are_made_of_any_setting(app: AppTest, monkeypatch: pytest.Monke
         name="softmax", version=1, source="", status="control", settings=settings, mask=mask
     )
     monkeypatch.setattr(softmax, "operator", odd)
-    opened(app, head="1.3", operator="softmax", **{"softmax.size": "9", "softmax.most": "7", "softmax.axes": "(4, 5)"})
+    opened(app, head="1.3", operator="softmax", **{"softmax.size": "3", "softmax.most": "7", "softmax.axes": "(4, 5)"})
     assert not app.error
-    expected = {"size": 4, "rate": 0.5, "on": True, "how": "first", "most": 7, "axes": (4, 5)}
+    expected = {"size": 3, "rate": 0.5, "on": True, "how": "first", "most": 7, "axes": (4, 5)}
     assert values[-1] == expected
     app.number_input(key="softmax.rate").set_value(0.0).run()
     assert "expected a number above 0" in app.error[0].value.replace("\\", "")

@@ -74,8 +74,8 @@ def test_a_sweep_that_fails_says_why_and_the_page_stays_usable(app: AppTest) -> 
 def test_a_number_out_of_range_in_the_url_is_named(app: AppTest) -> None:
     app.query_params["n"] = "5000"
     texts = [warning.value.replace("\\", "") for warning in rerun(app).warning]
-    assert texts == ["The URL has n=5000, which is out of range. Showing 200."]
-    assert app.query_params["n"] == "200" and not rerun(app).warning
+    assert texts == ["The URL has n=5000, which is out of range. Showing 12."]
+    assert app.query_params["n"] == "12" and not rerun(app).warning
 
 
 def sweep_of(clean: list[float], corrupt: list[float], metric: str = "logit_difference") -> Sweep:

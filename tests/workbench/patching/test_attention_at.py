@@ -56,13 +56,13 @@ def test_rows_columns_and_pairs_are_hugging_faces(family: str, tmp_path: Path) -
                 assert at.masked is not None  # no weight of these is so small that it is 0 in float32
                 np.testing.assert_array_equal(at.masked, (part == 0).all(1))
                 np.testing.assert_array_equal(at.masked_everywhere, (part == 0).all((0, 1)))
-                assert not at.table(k=99)["maximum"].eq(0).any()
+                assert min(at.table(k=99)["maximum"]) > 0
                 assert at.html().count(": masked") == (part == 0).all((0, 1)).sum()
         for dest, src in ((-1, 17), (-1, 2), (3, 9)):  # the second is outside windows, the third is later
             pair = wb.attention_between(model, IDS, dest, src, cache=cache)
             np.testing.assert_allclose(pair.values, part := expected[:, :, dest, src], atol=1e-5)
             assert sorted(pair.table(k=99)["head"]) == [f"{i}.{j}" for i, j in np.argwhere(part > 0).tolist()]
-            assert (pair.why_masked != "") == (part == 0).any() == ("the mask hides" in pair.figure().to_json())
+            assert (pair.why_masked != "") == (part == 0).any() == ("the mask hides" in str(pair.figure().to_json()))
     for name, reduced in (("mean", row.mean), ("maximum", row.maximum)):
         by_head = expected[:, :, -1].reshape(-1, len(IDS))
         np.testing.assert_allclose(reduced, by_head.mean(0) if name == "mean" else by_head.max(0), atol=1e-5)
