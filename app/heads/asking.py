@@ -128,6 +128,12 @@ def ask_pair(dest: int, src: int) -> None:
     url_widgets.set_value(PAIR, src if is_dest else dest)
 
 
+def earlier_score() -> str | None:
+    """The score that the grid shows again when all heads are no longer asked; None where there is none."""
+    shows_pair = st.session_state.get(SCOPE) == ALL_HEADS and st.session_state.get(SCORE) == PAIR_SCORE
+    return st.session_state.get(_EARLIER_SCORE) if shows_pair else None
+
+
 def _new_pair() -> None:
     st.session_state[_NEW_PAIR] = True
 

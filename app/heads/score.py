@@ -120,7 +120,7 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
         )
         return attribution if np.isfinite(values).any() else nothing(attribution)
     positions = record.positions[name]
-    note = f"{mean_over(name, positions)} Chance level: {UNIFORM} {number(level)}."
+    note = f"{mean_over(name, positions)} Chance level: {UNIFORM} {number(level)}{below_zero(name, level)}."
     signed = name in MATCHED
     score = Score(
         *(values, title, units, note, [level], signed),
@@ -232,6 +232,13 @@ def mean_over(name: str, positions: int, prompts: int = 1) -> str:
     if name not in MATCHED:
         return f"{over}."
     return f"{over}, less the attention that the same keys get from other later positions. 0: no more than these give."
+
+
+def below_zero(name: str, level: float) -> str:
+    """Why the chance level of a score is negative, where it is."""
+    if name not in MATCHED or not level < 0:
+        return ""
+    return " (below 0: earlier positions attend to fewer keys, so that uniform attention gives each of these more)"
 
 
 def difference(first: Score, second: Score) -> Score:

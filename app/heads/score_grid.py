@@ -10,7 +10,7 @@ from app import sidebar, url_widgets
 from app.components.head_grid import head_grid
 from app.downloadable import Chart, download_buttons
 from app.heads import model_scores, sweep_effect
-from app.heads.asking import PAIR_SCORE, Asking
+from app.heads.asking import PAIR_SCORE, Asking, earlier_score
 from app.heads.score import NO_VALUE, NOT_STARTED, PROMPT_SCORES, Score, empty_score, pair_score, prompt_score
 from app.heads.selection import Selection
 from app.messages import show_errors
@@ -29,6 +29,15 @@ LABELS = {
 def score_widget() -> str:
     """The list of scores."""
     return url_widgets.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__)
+
+
+def pair_line() -> str:
+    """What the grid shows while it shows a pair, and how its earlier score comes back."""
+    what = "The grid and the ranking show the attention of the pair in every head."
+    earlier = earlier_score()
+    if earlier is None:
+        return f"{what} For another score, select one in *Colour heads by*."
+    return f"{what} When you ask in *this head* again, they show {LABELS[earlier]} again."
 
 
 def selected_score(selection: Selection, name: str, asking: Asking | None = None) -> Score:

@@ -20,6 +20,7 @@ from app.heads.score import (
     SIMILARITY,
     UNIFORM,
     Score,
+    below_zero,
     empty_score,
     mean_over,
     mean_size,
@@ -104,7 +105,8 @@ def mean_score(scores: HeadScores, name: str) -> Score:
         levels = [-level, level]
     else:
         levels = [float(scores.uniform[name])]
-        note = f"{mean_over(name, positions, used)} Chance level: {UNIFORM} {levels[0]:z.3g}.{caveat}"
+        note = f"{mean_over(name, positions, used)} Chance level: {UNIFORM} {levels[0]:z.3g}"
+        note += f"{below_zero(name, levels[0])}.{caveat}"
     return Score(
         *(values, title, units, note, levels, name in (*MATCHED, ATTRIBUTION), _texts(values, low, high, units)),
         by_size=name in BY_SIZE,

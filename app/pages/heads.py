@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import part, sidebar, task_inputs, url_widgets
 from app.heads import detail, score_grid, second_selection, task_scores
-from app.heads.asking import asking_widgets
+from app.heads.asking import PAIR_SCORE, asking_widgets
 from app.heads.comparison import show_comparison
 from app.heads.selection import Selection, sidebar_selection
 from app.heads.view import PARTS, View
@@ -18,6 +18,8 @@ HELP = (
     "**Colour heads by** selects the score that the grid shows. **Scores on** a task takes the mean over its prompts, "
     "with an interval for each head. **Compare** shows a second prompt, head or model beside the first."
 )
+
+PAIR_HELP = "The pair: the position that you ask about, and the one that it is paired with, below the grid."
 
 
 def render() -> None:
@@ -56,6 +58,8 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
             asking = asking_widgets(selection.record, selection.head)
             detail.show_text(selection.record, selection.head, asking, detail.selected_colours())
         with above:
+            if score_name == PAIR_SCORE:
+                st.caption(score_grid.pair_line(), help=PAIR_HELP)
             if prompts is None or score_name not in task_scores.AVERAGED:
                 score = score_grid.selected_score(selection, score_name, asking)
             else:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LONG = 64
 #: Longer sides of a pattern are pooled in pictures, so that a cell is no smaller than a pixel.
 MAX_CELLS = 400
+#: Spaces in a row that are shown one by one.
+MOST_DOTS = 4
 #: What a position is: the one that attends, or the one that is attended to.
 DESTINATION, SOURCE = ROLES = ("destination", "source")
 
@@ -234,6 +236,13 @@ def pooled(values: Float[np.ndarray, "row column"], size: int) -> Float[np.ndarr
 
 
 def visible(token: str) -> str:
-    """A token with its white space to be seen: line breaks as ⏎, tabs as ⇥, a leading space as ·."""
-    text = token.replace("\n", "⏎").replace("\t", "⇥")
-    return "·" + text[1:] if text.startswith(" ") else text
+    """A token with its white space to be seen: line breaks as ⏎, carriage returns as ␍, tabs as ⇥, each space at its
+    beginning or end as ·, and more than `MOST_DOTS` of these as ·×8."""
+    text = token.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
+    middle = text.strip(" ")
+    first = len(text) - len(text.lstrip(" "))
+    return _dots(first) + middle + _dots(len(text) - first - len(middle))
+
+
+def _dots(spaces: int) -> str:
+    return "·" * spaces if spaces <= MOST_DOTS else f"·×{spaces}"

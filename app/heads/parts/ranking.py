@@ -21,7 +21,8 @@ from workbench.io.tables import number
 
 HELP = (
     "**Ranked heads**: all heads in order of the grid's score, with its 95 % interval and chance level. Click a row or "
-    "press Enter on it, to open its head. The filter takes heads and layers: `17.4` or `L17H4`, `17`, `10-19`."
+    "press Enter on it, to open its head. The filter takes heads and layers: `17.4` or `L17H4`, `17`, `10-19`. Chance "
+    "levels can be below 0: earlier positions attend to fewer keys, so that uniform attention gives each of these more."
 )
 FILTER_HELP = "Heads and layers, with commas between several: 17.4 or L17H4, 17, 10-19."
 #: Parameter of the URL.

@@ -91,3 +91,23 @@ def test_the_strongest_other_position() -> None:
     assert strongest(np.array([0.9, 0.02, 0.05, 0.03]), 3) == 2
     assert strongest(np.array([0.9, 0.0, 0.1]), 2) == 0  # nothing besides the first and itself
     assert strongest(np.full(3, np.nan), 2) == 0
+
+
+def test_the_page_says_what_the_grid_shows_while_all_heads_are_asked(app: AppTest) -> None:
+    def lines() -> list[str]:
+        return [caption.value for caption in app.caption if "attention of the pair" in caption.value]
+
+    opened(app, head="1.2", position="11", score="induction", **{"with": "4"})
+    assert not lines()
+    app.segmented_control(key="scope").set_value(ALL_HEADS).run()
+    (line,) = lines()
+    assert "in every head" in line and line.endswith("When you ask in *this head* again, they show induction again.")
+    grid, rows = grids(app)["grid"], grids(app)["ranking"]["rows"]
+    pattern = {f"{i}.{j}": record_of()[1].pattern(wb.Head(i, j))[11, 4] for i in range(2) for j in range(8)}
+    assert [row[1] for row in rows] == sorted(pattern, key=lambda head: -pattern[head])  # of the pair, as the grid
+    np.testing.assert_allclose([float(row[2]) for row in rows], sorted(pattern.values(), reverse=True), rtol=6e-3)
+    assert grids(app)["ranking"]["label"].startswith("Heads ranked by " + grid["title"])
+    app.segmented_control(key="scope").set_value("this head").run()
+    assert not lines() and app.query_params["score"] == "induction"
+    app.selectbox(key="score").set_value("pair").run()  # selected by hand: nothing comes back by itself
+    assert "select one in *Colour heads by*" in lines()[0]

@@ -61,11 +61,11 @@ def test_what_changes_nothing_leaves_the_note_as_it_is(notes: wb.Notes) -> None:
 def test_a_text_that_changed_since_it_was_read_is_not_overwritten(notes: wb.Notes, model: Any, tmp_path: Path) -> None:
     other = wb.notes(model, folder=tmp_path)
     seen = notes.write("1.3", "read by both")
-    theirs = other.write("1.3", "theirs", seen=seen)
+    newer = other.write("1.3", "theirs", seen=seen)
     with pytest.raises(ChangedElsewhere, match=r"^The text of head 1\.3 is not .*: it was changed at 2") as e:
         notes.write("1.3", "mine", seen=seen)
-    assert e.value.note == theirs == notes["1.3"] and e.value.exit_code == 2
-    assert notes.write("1.3", "theirs", seen=seen) == theirs  # the same text is no other one
+    assert e.value.note == newer == notes["1.3"] and e.value.exit_code == 2
+    assert notes.write("1.3", "theirs", seen=seen) == newer  # the same text is no other one
     assert notes.write("1.3", "mine", seen=e.value.note).text == "mine"
     other.tag("1.3", "late")  # tags are added and taken, and leave the text
     assert notes.write("1.3", "mine, longer", seen=notes["1.3"]).tags == ("late",)

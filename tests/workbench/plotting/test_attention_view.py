@@ -12,6 +12,7 @@ import torch
 import workbench as wb
 from tests.families import hooked
 from workbench.errors import UsageError
+from workbench.plotting.attention_view import visible
 
 TEXT = "When Anna and Paul went out, Paul gave a rose to"
 
@@ -132,3 +133,28 @@ def test_ids_in_place_of_a_text_and_heads_that_are_none() -> None:
         with pytest.raises(UsageError, match=message):
             wb.attention_view(model, [1, 2], layer, head)
     assert view.picture().axes and view.figure().to_dict()["data"][0]["type"] == "heatmap"
+
+
+@pytest.mark.parametrize(
+    ("token", "label"),
+    [
+        (" the", "·the"),
+        ("  the", "··the"),
+        (" ", "·"),
+        ("    ", "····"),
+        ("        ", "·×8"),
+        ("         return", "·×9return"),
+        ("the ", "the·"),
+        (" \n  ", "·⏎··"),
+        ("\t\r\n", "⇥␍⏎"),
+        ("a b", "a b"),
+        ("", ""),
+    ],
+)
+def test_spaces_of_labels_can_be_counted(token: str, label: str) -> None:
+    assert visible(token) == label
+
+
+def test_no_two_tokens_of_spaces_have_one_label() -> None:
+    tokens = [" " * n for n in range(40)]
+    assert len({visible(token) for token in tokens}) == len(tokens)
