@@ -21,6 +21,7 @@ from workbench.models.in_forward import without_pattern_scores
 from workbench.patching.attention_at import uniform_weight
 from workbench.plotting.attention_view import DESTINATION
 from workbench.plotting.position_attention import AttentionBetween
+from workbench.plotting.shaded_text import MASKED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +179,8 @@ def _is_finite(record: PromptRecord, head: Head | None = None) -> bool:
 def nothing(score: Score) -> Score:
     """A score that no head has, which is grey in the grid: the note says why, and nothing else."""
     note = f"No value: {' '.join(score.without)}"
-    return Score(score.values, score.title, score.units, note, without=score.without, metadata=score.metadata)
+    rest = {"texts": score.texts, "without": score.without, "metadata": score.metadata}
+    return Score(score.values, score.title, score.units, note, **rest)
 
 
 def without_value(score: Score) -> list[str]:
@@ -214,8 +216,11 @@ def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
         without[f"{pair.why_masked}."] = [Head(layer, index) for layer, index in hidden]
     title, units, metadata, weights = pair.title, "attention weight", {"dest": dest, "src": src}, pair.unmasked
     note = f"One pair of positions. Chance level: {UNIFORM} {pair.uniform:.3g}."
+    texts = np.array([f"{w:.3g} {units}" if np.isfinite(w) else "no value" for w in weights.ravel()], dtype=object)
+    texts = np.where(masked[:, None], MASKED, texts.reshape(weights.shape))
     score = Score(
         *(weights, title, units, note, [pair.uniform]),
+        texts=texts if masked.any() else None,
         chance=pair.uniform,
         chance_name=UNIFORM,
         positions=1,

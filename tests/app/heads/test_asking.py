@@ -56,6 +56,7 @@ def test_all_heads_shade_the_text_and_the_grid_shows_the_pair(app: AppTest) -> N
     )
     assert np.isnan(values(grids(app)["grid"])).all() and text(app)["masked"] == list(range(11))
     assert "ranking" not in grids(app)  # which had zeros
+    assert set(np.ravel(grids(app)["grid"]["texts"])) == {text(app)["why"]} == {"masked, no attention is possible"}
     app.segmented_control(key="scope").set_value("this head").run()
     assert not app.exception and app.query_params["score"] == "sink"
 
