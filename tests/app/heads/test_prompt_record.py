@@ -7,6 +7,7 @@ import gc
 import json
 import tempfile
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from app.heads import pattern_chart, record_scores
 from app.heads.prompt_record import PromptRecord
 from app.heads.score import pair_score
 from app.heads.weights import ov_qk_summary, promoted_tokens
-from tests.families import VOCABULARY
+from tests.families import VOCABULARY, hooked
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import counted_positions, earlier, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.weights import HeadWeights
@@ -359,4 +360,22 @@ def test_the_grid_of_a_pair_is_hugging_faces_and_says_what_uniform_attention_giv
     np.testing.assert_allclose(score.values, expected, atol=1e-5)
     assert score.title == "Attention from 9 ·John to 3 ·John" and score.levels == [0.1]
     later = pair_score(record, 3, 9)
-    assert (later.values == 0).all() and "cannot attend" in later.note and not later.levels
+    assert np.isnan(later.values).all() and "the mask hides position 9 from position 3" in later.note
+    assert not later.levels
+
+
+def test_masks_are_where_hugging_faces_patterns_are_zero(tmp_path: Path) -> None:
+    """Also windows, which hide a source in some layers alone."""
+    model = hooked("gemma2")
+    record = PromptRecord(model, list(range(20)), cache=tmp_path)
+    model.hf.set_attn_implementation("eager")
+    expected = torch.cat(model.hf(record.ids[None], output_attentions=True).attentions).detach().numpy()
+    for position in (0, 7, 19):
+        parts = {"destination": expected[:, :, position], "source": expected[:, :, :, position]}
+        for role, part in parts.items():
+            np.testing.assert_array_equal(record.masked_at(position, role), (part == 0).all(1))
+    score, part = pair_score(record, 19, 2), expected[:, :, 19, 2]
+    assert 0 < (part == 0).all(1).sum() < len(part)
+    np.testing.assert_array_equal(np.isnan(score.values), part == 0)
+    assert any("whose window does not reach it" in reason for reason in score.without)
+    assert score.ranking()["value"].min() > 0
