@@ -64,7 +64,7 @@ def show_sweep(
     """
     quantity = sweep.quantity(None)
     labels = style.chart_text(sweep, quantity)
-    st.markdown(escape_markdown(sweep.baseline_note))
+    st.caption(escape_markdown(sweep.baseline_note))
     if {"head", "kv_head"} & set(sweep.axes):
         _grid(sweep, quantity, labels, selected, marked, on_pick, group)
     else:

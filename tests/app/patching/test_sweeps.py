@@ -33,7 +33,7 @@ def test_the_page_sweeps_and_shows_the_strongest_with_their_intervals(app: AppTe
 def test_the_baselines_are_over_the_grid_and_in_the_csv(app: AppTest) -> None:
     run_sweep(app)
     sweep = wb.sweep(wb.load("tiny"), wb.task("ioi", n=6, seed=0), direction="denoise", cache=False)
-    lines = [line.value.replace("\\", "") for line in app.markdown]
+    lines = [line.value.replace("\\", "") for line in app.caption]
     assert sweep.baseline_note in lines and "on 6 of 6 pairs" in sweep.baseline_note
     table = pd.read_csv(io.BytesIO(sweep_view.SweepDownload(sweep).csv()))
     assert sweep.source is not None and (table["clean_right"] == 6).all() and (table["corrupt_wrong"] == 6).all()
