@@ -88,8 +88,8 @@ def test_other_metrics_have_no_counts_and_other_edits_no_source() -> None:
 
 
 def made(base: list[float], source: list[float], **info: Any) -> Sweep:
-    about = {"direction": "denoise", "metric": "logit_difference", "units": "logits", **info}
-    return Sweep(np.zeros((1, len(base))), np.array(base), np.array(source), ("layer",), info=about)
+    metadata = {"direction": "denoise", "metric": "logit_difference", "units": "logits", **info}
+    return Sweep(np.zeros((1, len(base))), np.array(base), np.array(source), ("layer",), info=metadata)
 
 
 def test_the_line_for_people() -> None:
@@ -118,7 +118,7 @@ def test_a_value_that_is_not_finite_is_no_part_of_a_mean() -> None:
 
 def test_pictures_notebooks_and_data_have_them() -> None:
     sweep = made([-1.0, -2.0, 0.5, -1.5], [2.0, 1.0, 2.0, 3.0])
-    drawn = " ".join(sweep.picture().get_supxlabel().split())
-    assert sweep.baseline_note in drawn and sweep.baseline_note in sweep._repr_html_()
+    note = " ".join(sweep.picture().get_supxlabel().split())
+    assert sweep.baseline_note in note and sweep.baseline_note in sweep._repr_html_()
     clean = sweep.json()["baselines"][0]
     assert (clean["run"], clean["mean"], clean["right"], clean["wrong"], clean["n"]) == ("clean", 2.0, 4, 0, 4)
