@@ -16,6 +16,7 @@ import streamlit as st
 from PIL import Image
 
 from app import models, preparing, render_time, sidebar, url_state
+from app.components.copy_link import copy_link
 from app.components.history import one_step_per_page
 from app.messages import escape_markdown, show_error, show_errors
 from app.page import PAGES, Page, pages, views
@@ -40,6 +41,7 @@ def main() -> None:
     st.set_page_config(page_title="Attention Workbench", page_icon=_icon(), layout="wide")
     st.html(STYLE)
     one_step_per_page()
+    copy_link()
     first, *others = views().values()
     first_by_name = st.Page(lambda: url_state.open_page(first), url_path=pages()[0].name, visibility="hidden")
     view = st.navigation([first, *others, first_by_name], position="top")

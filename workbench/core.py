@@ -102,6 +102,16 @@ class Head:
         return parse_head("text", text)
 
 
+def example_head(n_layers: int = 2, n_heads: int = 4) -> Head:
+    """The head that messages have as an example: 1.3, or the nearest one that the model has."""
+    return Head(min(1, n_layers - 1), min(3, n_heads - 1))
+
+
+def written_both_ways(head: Head) -> str:
+    """``1.3 or L1H3``, as a head may be typed."""
+    return f"{head} or L{head.layer}H{head.index}"
+
+
 def at_positions(info: Mapping[str, Any], axes: Collection[str]) -> str:
     """Where a sweep's edits are made, from what its result reports: ``" at S2, end"`` where only some positions are
     edited, all of them at once; empty for every position, and where positions are an axis."""
@@ -151,7 +161,7 @@ def parse_head(name: str, text: Any) -> Head:
     match = _HEAD.fullmatch(text.strip())
     numbers = [] if match is None else [number for number in match.groups() if number]
     if not numbers or len("".join(numbers)) >= 10:
-        raise arguments.refusal(name, text, "a head", "Write layer.head, such as '9.6' or 'L9H6'.")
+        raise arguments.refusal(name, text, "a head", f"Write layer.head, such as {written_both_ways(example_head())}.")
     return Head(*map(int, numbers))
 
 

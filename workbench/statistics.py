@@ -156,6 +156,22 @@ def proportion_interval(successes: int, n: int, confidence: float = CONFIDENCE) 
     return Interval(float(interval.low), float(interval.high))
 
 
+def kl_divergence(log_p: Float[np.ndarray, " outcome"], log_q: Float[np.ndarray, " outcome"]) -> float:
+    """``KL(p ‖ q) = Σ p (log p − log q)`` in nats, of the logarithms of probabilities; where rounding would make it
+    negative, 0.
+
+    An outcome that p excludes (``log p = −∞``) adds nothing, and one that q alone excludes makes it +∞. What is not a
+    number stays NaN. `workbench.patching.divergence` has the same for tensors.
+
+    Source: Cover & Thomas, *Elements of Information Theory* (2006), section 2.3, with its conventions for 0.
+    """
+    possible = log_p != -np.inf
+    if (log_q[possible] == -np.inf).any():
+        return float("nan") if np.isnan(log_p).any() or np.isnan(log_q).any() else float("inf")
+    total = float((np.exp(log_p) * np.subtract(log_p, log_q, out=np.zeros_like(log_p), where=possible)).sum())
+    return 0.0 if total < 0 else total
+
+
 def spearman(
     x: Float[np.ndarray, "*cells"],
     y: Float[np.ndarray, "*cells"],

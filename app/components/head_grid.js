@@ -2,6 +2,8 @@
 const LEFT = 34, TOP = 2, AXIS = 30, BAR = 10, BAR_AREA = 34;
 // Pixels of a cell at least.
 const SMALLEST = 9;
+// Of marked heads.
+const MARKED = "#e69f00";
 // Milliseconds in which the server answers a pick, or is not going to.
 const PATIENCE = 10000;
 
@@ -91,15 +93,17 @@ export default function (component) {
     g.fillText(data.shared ? "key/value head" : "head", 0, 0);
     g.restore();
     if (!empty) bar(g, width, text);
-    const frame = (i, j, style, thick) => {
+    const frame = (i, j, style, thick, inset = 0) => {
       g.strokeStyle = style;
       g.lineWidth = thick;
-      g.strokeRect(LEFT + i * size - 0.5, TOP + j * size - 0.5, size, size);
+      g.strokeRect(LEFT + i * size - 0.5 + inset, TOP + j * size - 0.5 + inset, size - 2 * inset, size - 2 * inset);
     };
-    for (const [i, j] of data.marked) frame(i, j, "#e69f00", 2);
+    for (const [i, j] of data.marked) frame(i, j, MARKED, 2);
     if (hover) frame(hover[0], hover[1], text, 1);
     frame(layer, head, "#ffffff", 4);
     frame(layer, head, "#000000", 2);
+    // inside the frame of the open head, which would cover it
+    if (data.marked.some(([i, j]) => i === layer && j === head)) frame(layer, head, MARKED, 2, 2.5);
   };
   const announce = (i, j) => {
     const value = data.values[j][i], text = value === null ? format(value) : `${format(value)} ${data.units}`;

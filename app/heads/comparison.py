@@ -24,6 +24,8 @@ from app.small_table import show_table
 from workbench.plotting import style
 from workbench.plotting.attention_view import visible
 
+#: Layers of grids that stand side by side, as ``page.css`` has room for them.
+MOST_BESIDE = 31
 #: Next tokens of each side.
 ROWS = 8
 
@@ -51,7 +53,9 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str, aski
     limit = max(style.limit(left_score.values), style.limit(right_score.values))
     two_heads = kind == HEAD
     options: dict[str, Any]
-    left, middle, right = st.columns(3, gap="medium")
+    deepest = max(len(score.values) for score in (left_score, right_score))
+    with st.container(key="compared-grids" if deepest <= MOST_BESIDE else "compared-grids-deep"):
+        left, middle, right = st.columns(3, gap="medium")
     with left:
         marked = frozenset({second.head}) if two_heads else frozenset()
         options = {"label": _name(first, kind), "limit": limit, "also_marked": marked, "source": first.source}

@@ -11,7 +11,7 @@ from app.heads.records import prompt_record
 from app.heads.score import why_nothing_is_similar
 from app.heads.selection import Selection
 from app.messages import escape_markdown
-from workbench.core import Head, parse_head
+from workbench.core import Head, example_head, parse_head, written_both_ways
 from workbench.errors import UsageError
 from workbench.head_scores.ranking import ranked
 
@@ -45,7 +45,9 @@ def second_selection(first: Selection, kind: str) -> Selection:
             why = why_nothing_is_similar(first.record, first.head)
             st.caption(escape_markdown(f"No head’s pattern is compared with that of {first.head}: {why}"))
             default = Head(first.head.layer, (first.head.index + 1) % first.model.n_heads)
-        text = url_widgets.line("Second head", _HEAD, str(default), help="layer.head, such as 23.3", max_chars=9)
+        example = example_head(first.model.n_layers, first.model.n_heads)
+        help_text = f"layer.head, such as {written_both_ways(example)}"
+        text = url_widgets.line("Second head", _HEAD, str(default), help=help_text, max_chars=9)
         return replace(first, label="second", head=sidebar.nearest_head(first.model, parse_head("Second head", text)))
     others = [name for name in models.available() if name != first.model_name]
     if not others:

@@ -85,7 +85,8 @@ def score(model: Any, key: str) -> Score:
     edited = at_positions(sweep.info, sweep.axes).strip() or edited
     over = f"Mean over {sweep.n} prompt{'' if sweep.n == 1 else 's'}, with edits {edited}."
     largest = " Each cell is the largest value over positions." if "position" in sweep.axes else ""
-    note = f"{labels.title}. {labels.subtitle}. {over}{largest} 0: no effect. Framed cells: p ≤ {style.ALPHA}. "
+    description = f"{labels.title}. {labels.subtitle}. {sweep.baseline_note} {over}{largest}"
+    note = f"{description} 0: no effect. Framed cells: p ≤ {style.ALPHA}. "
     outside = np.ones(shape, dtype=bool)
     outside[cells] = False
     reasons = {"not in the sweep.": outside, "the sweep has none.": ~outside & ~np.isfinite(values)}

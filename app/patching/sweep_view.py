@@ -16,6 +16,7 @@ import workbench as wb
 from app import url_widgets
 from app.components.head_grid import head_grid
 from app.downloadable import DPI, PLOTLY_CONFIG, download_buttons
+from app.messages import escape_markdown
 from app.plotly_text import escape_title
 from app.work.sweep_results import by_head
 from workbench import statistics
@@ -40,8 +41,11 @@ class SweepDownload:
         return matplotlib_charts.image(self.sweep.picture(), ending, DPI)
 
     def csv(self) -> bytes:
-        """One row per cell, with intervals and p-values."""
-        return Source.of_info(self.sweep.info).with_columns(self.sweep.table()).to_csv(index=False).encode()
+        """One row per cell, with intervals and p-values, and the runs without edits beside each."""
+        table = self.sweep.table()
+        for baseline in self.sweep.baselines:
+            table = table.assign(**baseline.columns())
+        return Source.of_info(self.sweep.info).with_columns(table).to_csv(index=False).encode()
 
     def json(self) -> bytes:
         """Everything but the values per example."""
@@ -60,6 +64,7 @@ def show_sweep(
     """
     quantity = sweep.quantity(None)
     labels = style.chart_text(sweep, quantity)
+    st.caption(escape_markdown(sweep.baseline_note))
     if {"head", "kv_head"} & set(sweep.axes):
         _grid(sweep, quantity, labels, selected, marked, on_pick, group)
     else:

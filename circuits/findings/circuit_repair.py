@@ -116,4 +116,5 @@ finding = Finding(
     full={"n": 300, "random_sets": 20},
     source="Merullo, Eickhoff & Pavlick, ICLR 2024, arXiv 2310.08744, section 5",
     tasks=(FROM, TO),
+    results_version=2,  # the random heads are different sets
 )

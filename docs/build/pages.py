@@ -83,10 +83,10 @@ def metrics() -> str:
 
 
 def overview(results: Path) -> str:
-    """All findings with their verdict on each model."""
+    """All findings with their verdict on each model, and whether that is out of date."""
     rows = []
     for name in FINDINGS.names():
-        verdicts = [_run_info(results / model / name).get("verdict", "not measured yet") for model in MODELS]
+        verdicts = [_verdict(results / model / name, name, model) for model in MODELS]
         rows.append((f"[{finding_of(name).title}]({name}.md)", finding_of(name).question, *verdicts))
     return _table(("finding", "question", *MODELS), rows)
 
@@ -101,8 +101,7 @@ def result(name: str, model: str, results: Path, up: str) -> str:
     base = f"{up}/{model}/{name}"
     pictures = sorted((file for file in files if file.endswith(".png")), key=len)[:2]
     parts = [f"**{info['verdict'].capitalize()}.** {_origin(info)}"]
-    changes = {key: value for key, value in info["config"].items() if key != "model"}
-    if stale := differences(folder, provenance(name, model, changes)):
+    if stale := _out_of_date(folder, name, model):
         parts.append(f"*Out of date ({'; '.join(stale)}). `{command(name, model)}` measures it again.*")
     parts += [f"![{Path(file).stem}]({base}/{file})" for file in pictures]
     if "tables/summary.csv" in files:
@@ -111,6 +110,19 @@ def result(name: str, model: str, results: Path, up: str) -> str:
     parts.append(_folded("Report", f"```text\n{report}\n```"))
     parts.append(_folded("Files of this run", "\n".join(f"- [{file}]({base}/{file})" for file in files)))
     return title + "\n\n".join(parts)
+
+
+def _verdict(folder: Path, name: str, model: str) -> str:
+    info = _run_info(folder)
+    if not info:
+        return "not measured yet"
+    return f"{info['verdict']} (out of date)" if _out_of_date(folder, name, model) else info["verdict"]
+
+
+def _out_of_date(folder: Path, name: str, model: str) -> list[str]:
+    """How a committed result differs from one that would be made today with its settings; empty when it is current."""
+    changes = {key: value for key, value in _run_info(folder)["config"].items() if key != "model"}
+    return differences(folder, provenance(name, model, changes))
 
 
 def _run_info(folder: Path) -> dict[str, Any]:

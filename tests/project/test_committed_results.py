@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -66,6 +67,26 @@ def test_a_page_says_when_its_result_is_out_of_date(tmp_path: Path) -> None:
     (folder / PROVENANCE).write_text(json.dumps(info), encoding="utf-8")
     page = tool("pages")["rendered"]("results", name, tmp_path, "..")
     assert "Out of date (prompts_sha256: '000" in page and COMMITTED["command"](name, model) in page
+
+
+#: Rows of tables that are different random draws of one kind.
+DRAWS = r"(random circuit|random half|random heads of the same layers,) \d+"
+
+
+@pytest.mark.parametrize(("model", "name"), PRESENT)
+def test_a_result_in_which_random_draws_repeat_is_named_out_of_date(model: str, name: str) -> None:
+    folder, repeated = RESULTS / model / name, []
+    for path in (folder / "tables").glob("*.csv"):
+        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        texts = [[cell for cell, column in zip(row, header, strict=True) if column != "n"] for row in rows]
+        named = [(next((c for c in row if re.fullmatch(DRAWS, c)), None), row) for row in texts]
+        values = [tuple(cell for cell in row if cell != draw) for draw, row in named if draw is not None]
+        repeated += [f"{path.name}: {same}" for same in set(values) if values.count(same) > 1]
+    page = tool("pages")["rendered"]("results", name, RESULTS, "..").split(f"### {model}\n")[1].split("\n### ")[0]
+    row = next(line for line in tool("pages")["overview"](RESULTS).splitlines() if f"({name}.md)" in line)
+    cell = row.split(" | ")[2 + MODELS.index(model)]
+    assert ("Out of date" in page) == ("(out of date)" in cell)
+    assert not repeated or "Out of date (results_version: 1, today 2)" in page, repeated
 
 
 #: The README's table of findings; not every finding need be in it.

@@ -132,7 +132,7 @@ def by_layers(name: str, parts: Iterable[str]) -> dict[str, str]:
     for part in parts:
         layers, equals, text = (word.strip() for word in part.partition("="))
         if not (equals and text and _LAYERS.fullmatch(layers)):
-            raise UsageError(f"{name} {part}: expected LAYERS=OPERATOR, such as 10-19=lightning.")
+            raise UsageError(f"{name} {part}: expected LAYERS=OPERATOR, such as 0=lightning.")
         layers = re.sub(r"\s+", "", layers)
         if layers in operators:
             raise UsageError(f"{name} {part}: layers {layers} are given two operators. Give them one.")

@@ -223,12 +223,11 @@ def _write(result: Patched, target: Path, top: int) -> str:
 def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
     sweep, document = result.sweep, result.document
     info = sweep.info
-    source = "" if sweep.source is None else f", {number(sweep.source.mean())} in the source run"
     name = full_name(info["model"], info.get("operators"))
     console.print(
         f"{name}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
         f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
-        f"{info['metric']} {number(sweep.base.mean())} {info['units']} unedited{source}.\n"
+        f"{sweep.baseline_note}\n"
     )
     names = [sweep.name(index) for index, _ in sweep.cells()]
     cells = [

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from workbench import arguments
-from workbench.core import Head, parse_head
+from workbench.core import Head, example_head, parse_head, written_both_ways
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def ranked(
     return pd.DataFrame({name: np.asarray(column)[listed] for name, column in columns.items()})
 
 
+def filter_forms(n_layers: int, n_heads: int) -> str:
+    """What `heads_named` reads, with heads and layers of the model: ``1.3 or L1H3, 1 or 0-1``."""
+    head = example_head(n_layers, n_heads)
+    return f"{written_both_ways(head)}, {head.layer} or 0-{head.layer}"
+
+
 def heads_named(text: str, n_layers: int, n_heads: int, name: str = "heads") -> Bool[np.ndarray, "layer head"]:
     """Which heads a text selects: heads and layers, separated by commas, such as ``17.4``, ``L17H4``, ``17`` or
     ``10-19``; all where it is empty.
@@ -79,7 +85,7 @@ def heads_named(text: str, n_layers: int, n_heads: int, name: str = "heads") -> 
         try:
             head = parse_head(name, word)
         except UsageError:
-            do = "Write 17.4 or L17H4, 17 or 10-19, and commas between several."
+            do = f"Write {filter_forms(n_layers, n_heads)}, and commas between several."
             raise arguments.refusal(name, word, "a head, a layer or a range of layers", do) from None
         if not (head.layer < n_layers and head.index < n_heads):
             why = f"it has {n_layers} layers of {n_heads} heads"

@@ -151,7 +151,7 @@ def operators_by_layer(name: str, operators: Any, n_layers: int) -> dict[int, Bo
         UnknownName: no such operator or setting.
         UsageError: a layer that does not exist, or that is named twice.
     """
-    do = f"Give a mapping such as {{4: 'sliding-window(window=32)', '10-19': 'lightning'}} as {name}."
+    do = f"Give a mapping such as {{{n_layers - 1}: 'sliding-window(window=32)'}} as {name}."
     result: dict[int, BoundOperator] = {}
     for layers, bound in bound_operators(name, operators, do).items():
         for layer in layers_of(name, layers, n_layers):
@@ -199,14 +199,15 @@ def layers_of(name: str, layers: Any, n_layers: int) -> tuple[int, ...]:
     if layers.strip() == "all":
         return tuple(range(n_layers))
     numbers: list[int] = []
+    expected = f"layers such as '{n_layers - 1}', '0-{n_layers - 1}' or 'all'"
     for part in layers.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if match is None:
-            raise arguments.refusal(name, layers, "layers such as '4', '10-19' or 'all'")
+            raise arguments.refusal(name, layers, expected)
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last >= n_layers:
             why = f"there are {n_layers} layers, from 0 to {n_layers - 1}"
-            raise arguments.refusal(name, layers, "layers such as '4', '10-19' or 'all'", because=why)
+            raise arguments.refusal(name, layers, expected, because=why)
         numbers += range(first, last + 1)
     return arguments.indices(name, numbers, n_layers, "layer")
 

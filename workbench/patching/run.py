@@ -19,6 +19,7 @@ from workbench.io.token_text import token_text
 from workbench.models.precision import at_least_float32
 from workbench.patching.batches import BATCH_SIZE, batches
 from workbench.patching.cone import full_forward_taps
+from workbench.patching.divergence import kl_divergence
 from workbench.patching.edits import Edits, edit_list
 from workbench.patching.metric import Example, Metric, metric_for
 from workbench.patching.notice import notice_nan
@@ -89,14 +90,13 @@ class Outcome:
 
     def kl(self) -> Float[Tensor, "n"]:
         """``KL(without ‖ with)`` of each input's next token, ``Σ p (log p − log q)`` in nats, computed in float64: the
-        metric ``kl_divergence`` without float32's rounding, which hides small values.
+        metric ``kl_divergence`` without float32's rounding, which hides small values. +∞ where the edits exclude a
+        token (a logit of −∞) that was possible without them.
 
         Raises:
             UsageError: the unedited run was left out.
         """
-        p, q = (logits.double().log_softmax(-1) for logits in (self.base_logits, self.logits))
-        terms = torch.where(p > -torch.inf, p.exp() * (p - q), 0)  # a token that p excludes adds nothing
-        return terms.sum(-1).clamp(min=0)  # rounding can leave a little less than nothing
+        return kl_divergence(*(logits.double().log_softmax(-1) for logits in (self.base_logits, self.logits)))
 
     def table(self, k: int = 8) -> pd.DataFrame:
         """The k likeliest next tokens without and the k likeliest with the edits: one row each, ``input, token, id,

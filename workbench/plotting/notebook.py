@@ -20,7 +20,7 @@ ROWS = 8
 
 
 def of_sweep(sweep: Sweep) -> str:
-    """Title, the strongest cells with intervals and p-values, any note, and the picture."""
+    """Title, baselines, the strongest cells with intervals and p-values, any note, and the picture."""
     quantity = sweep.quantity(None)
     words, ranking = style.chart_text(sweep, quantity), sweep.ranking()
     order = np.argsort(np.where(np.isfinite(ranking), -ranking, np.inf), axis=None, kind="stable")[:ROWS]
@@ -32,7 +32,7 @@ def of_sweep(sweep: Sweep) -> str:
             rows.append((sweep.name(index), value, interval, style.p_text(float(sweep.p_value[index]))))
     return "".join(
         [
-            f"<div><b>{escape(words.title)}</b><br>{escape(words.subtitle)}<br>",
+            f"<div><b>{escape(words.title)}</b><br>{escape(words.subtitle)}<br>{escape(sweep.baseline_note)}<br>",
             f"<i>{escape(sweep.effect_note)}</i>" if sweep.effect_note else "",
             html_table(("cell", quantity.replace("_", " "), "95 %", "p"), rows),
             image(matplotlib_charts.image(sweep.picture(quantity), dpi=90), "picture of the sweep"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from workbench import arguments
+from workbench import arguments, statistics
 from workbench.core import Head
 from workbench.errors import UsageError
 from workbench.io.token_text import token_text
@@ -116,9 +116,9 @@ class OperatorView:
 
     @property
     def kl(self) -> float:
-        """``KL(own ‖ swapped)`` of the next token, in nats."""
-        p, q = _log_softmax(self.own.logits), _log_softmax(self.swapped.logits)
-        return max(0.0, float((np.exp(p) * (p - q)).sum()))  # rounding can leave a little less than nothing
+        """``KL(own ‖ swapped)`` of the next token, in nats; +∞ where the operator alone excludes a token (a logit of
+        −∞), and NaN where a logit is."""
+        return statistics.kl_divergence(_log_softmax(self.own.logits), _log_softmax(self.swapped.logits))
 
     def matrices(self, shares: bool = False) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Both matrices as they are drawn; as `shares`, each row divided by the sum of its magnitudes."""

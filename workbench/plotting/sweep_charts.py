@@ -54,8 +54,9 @@ def figure(sweep: Sweep, quantity: str) -> Figure:
 
 
 def picture(sweep: Sweep, quantity: str) -> Picture:
-    """The sweep as a matplotlib figure, the values of the strongest cells written into them."""
+    """The sweep as a matplotlib figure, the values of the strongest cells written into them and its baselines below."""
     sweep, text = _with_text(sweep, quantity)
+    text = text.with_note(f"{sweep.baseline_note} {text.note}")
     labelled = style.strongest_cells(sweep)
     if len(sweep.axes) > 1 and labelled.any():
         text = text.with_note(f"Numbers in cells: the strongest with p ≤ {style.ALPHA:g}. {text.note}")

@@ -19,6 +19,7 @@ from workbench.core import Head, at_positions, base_or_direction
 from workbench.errors import UsageError
 from workbench.io.tables import number
 from workbench.results import sweep_file
+from workbench.results.baseline import Baseline, baseline_note, baselines_of
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
 if TYPE_CHECKING:
@@ -120,6 +121,17 @@ class Sweep:
     def delta_high(self) -> Float[np.ndarray, "*cells"]:
         """Upper end of the 95 % bootstrap interval of `mean_delta`."""
         return self._delta_interval.high
+
+    @cached_property
+    def baselines(self) -> tuple[Baseline, ...]:
+        """The metric of the unedited runs over all examples, clean before corrupt: mean, interval, and on how many
+        examples the model is right. Only patch edits have two."""
+        return baselines_of(self.base, self.source, self.info)
+
+    @property
+    def baseline_note(self) -> str:
+        """`baselines` in one line."""
+        return baseline_note(self.baselines, self.info)
 
     @cached_property
     def gap(self) -> Float[np.ndarray, " example"] | None:
@@ -315,6 +327,7 @@ class Sweep:
                 "base": self.base,
                 "source": self.source,
                 "gap": gap,
+                "baselines": [baseline.json() for baseline in self.baselines],
                 "note": self.effect_note,
                 "smallest_p_value": self.smallest_p_value,
                 "cells": self.table().to_dict("records"),

@@ -16,15 +16,14 @@ from app.heads.view import View
 from app.messages import escape_markdown
 from app.part import LEFT, Part
 from workbench.core import Head
-from workbench.head_scores.ranking import heads_named, order_of
+from workbench.head_scores.ranking import filter_forms, heads_named, order_of
 from workbench.io.tables import number
 
 HELP = (
     "**Ranked heads**: all heads in order of the grid's score, with its 95 % interval and chance level. Click a row or "
-    "press Enter on it, to open its head. The filter takes heads and layers: `17.4` or `L17H4`, `17`, `10-19`. Chance "
-    "levels can be below 0: earlier positions attend to fewer keys, so that uniform attention gives each of these more."
+    "press Enter on it, to open its head. The filter takes heads and layers: `1.3` or `L1H3`, `1`, `0-1`. Chance levels "
+    "can be below 0: earlier positions attend to fewer keys, so that uniform attention gives each of these more."
 )
-FILTER_HELP = "Heads and layers, with commas between several: 17.4 or L17H4, 17, 10-19."
 #: Parameter of the URL.
 _FILTER = "ranked"
 INTERVAL = "The 95 % interval of the mean"
@@ -35,7 +34,9 @@ def render(view: View) -> None:
     score, head = view.score, view.selection.head
     if not np.isfinite(score.values).any():
         return  # the grid says why
-    text = url_widgets.line("Ranked heads", _FILTER, "", placeholder="filter: 17.4, 17 or 10-19", help=FILTER_HELP)
+    forms = filter_forms(*score.values.shape)
+    options = {"placeholder": f"filter: {forms}", "help": f"Heads and layers, with commas between several: {forms}."}
+    text = url_widgets.line("Ranked heads", _FILTER, "", **options)
     among = heads_named(text, *score.values.shape, name="Ranked heads")
     columns, rows = table_texts(score, among)
     if rows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -26,6 +28,19 @@ def test_the_page_sweeps_and_shows_the_strongest_with_their_intervals(app: AppTe
     assert expected.effect is not None and expected.effect_low is not None
     np.testing.assert_allclose(strongest["effect"], [expected.effect[h.layer, h.index] for h in best], atol=1e-5)
     np.testing.assert_allclose(strongest["95 % low"], [expected.effect_low[h.layer, h.index] for h in best], atol=1e-5)
+
+
+def test_the_baselines_are_over_the_grid_and_in_the_csv(app: AppTest) -> None:
+    run_sweep(app)
+    sweep = wb.sweep(wb.load("tiny"), wb.task("ioi", n=6, seed=0), direction="denoise", cache=False)
+    lines = [line.value.replace("\\", "") for line in app.caption]
+    assert sweep.baseline_note in lines and "on 6 of 6 pairs" in sweep.baseline_note
+    table = pd.read_csv(io.BytesIO(sweep_view.SweepDownload(sweep).csv()))
+    assert sweep.source is not None and set(table["clean_right"]) == set(table["corrupt_wrong"]) == {6}
+    np.testing.assert_allclose(table["clean_mean"], sweep.source.mean())
+    np.testing.assert_allclose(table["corrupt_mean"], sweep.base.mean())
+    low, mean, high = (table[f"corrupt_{name}"].to_numpy() for name in ("low", "mean", "high"))
+    assert bool(((low < mean) & (mean < high)).all())
 
 
 def test_a_url_shows_the_finished_sweep_at_once(app: AppTest, queue: InlineQueue) -> None:

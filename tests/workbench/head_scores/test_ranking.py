@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import workbench as wb
 from workbench.cli import main
 from workbench.errors import UnknownName, UsageError
 from workbench.head_scores.ranking import BY_SIZE, heads_named, ranked
+from workbench.models.swap import layers_of
 
 TEXT = "Mary and John and Mary and John and Mary"
 
@@ -97,6 +99,26 @@ def test_heads_and_layers_are_found_by_the_names_that_people_use() -> None:
     for wrong in ("17.3", "20", "4-3", "17.2.1", "head", "-1", "17-", "³", "99999999999"):
         with pytest.raises(UsageError, match="heads="):
             heads_named(wrong, 20, 3)
+
+
+@pytest.mark.parametrize(("n_layers", "n_heads"), [(1, 1), (1, 8), (2, 8), (12, 2), (30, 9)])
+def test_examples_in_refusals_are_heads_and_layers_of_the_model(n_layers: int, n_heads: int) -> None:
+    with pytest.raises(UsageError) as refused:
+        heads_named("no head", n_layers, n_heads)
+    words = refused.value.args[0].partition("Write ")[2].removesuffix(", and commas between several.")
+    for form in re.split(r", | or ", words):
+        assert heads_named(form, n_layers, n_heads).any()
+    for wrong in ("no layer", f"{n_layers}"):
+        with pytest.raises(UsageError) as refused:
+            layers_of("layers", wrong, n_layers)
+        for form in re.findall(r"'(\d+|\d+-\d+|all)'", refused.value.args[0].partition("such as ")[2]):
+            assert layers_of("layers", form, n_layers)
+
+
+def test_a_refused_head_is_written_both_ways_as_one_that_every_model_here_has(model: wb.HookedLM) -> None:
+    with pytest.raises(UsageError, match=r"Write layer\.head, such as 1\.3 or L1H3\.$"):
+        wb.Head.parse("no head")
+    assert wb.Head(1, 3) <= wb.Head(model.n_layers - 1, model.n_heads - 1) and model.n_heads > 3
 
 
 @pytest.mark.parametrize("text", ["L9H6", "l9h6", "L9.H6", "L9 H6", "a9.h6", " 9.6 "])

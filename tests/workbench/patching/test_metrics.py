@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax, rel_entr, softmax
 
 from tests.families import hooked, paired
+from workbench import statistics
 from workbench.core import Edit
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.patching.metric import Example, Metric, resolve_metric
-from workbench.patching.run import run
+from workbench.patching.run import Outcome, run
 from workbench.patching.sweep import sweep
 from workbench.registry import METRICS
 
@@ -63,6 +66,57 @@ def test_divergence_from_the_clean_run() -> None:
     assert shifted == pytest.approx(divergence, abs=1e-6)
     with pytest.raises(BadInput, match="clean run"):
         score("kl_divergence", Example(0, (1,), (2,), ()))
+
+
+NO = -math.inf
+#: Logits of the clean and of the edited run in which tokens are excluded.
+EXCLUDED = {
+    "by both": ([0.0, 1.0, NO, NO], [0.5, 0.0, NO, NO]),
+    "by the clean run": ([0.0, 1.0, NO, 2.0], [3.0, 0.0, 1.0, 0.5]),
+    "by the edited run": ([0.0, 1.0, 0.5, 2.0], [3.0, 0.0, NO, 0.5]),
+    "all but one": ([NO, 1.0, NO, NO], [0.0, 0.0, 0.0, 0.0]),
+    "by each another": ([0.0, NO, 1.0, 0.0], [NO, 0.0, 1.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("clean, edited", EXCLUDED.values(), ids=EXCLUDED)
+def test_an_excluded_token_adds_nothing_to_the_divergence_or_makes_it_infinite(
+    clean: list[float], edited: list[float]
+) -> None:
+    before, after = torch.tensor(clean), torch.tensor([edited])
+    p, q = (softmax(np.array(logits)) for logits in (clean, edited))
+    expected = float(rel_entr(p, q).sum())
+    outcome = Outcome(after, before[None], paired(1), ())
+    assert score("kl_divergence", Example(0, (1,), (2,), (), before), after) == [pytest.approx(expected, abs=1e-6)]
+    assert outcome.kl().tolist() == [pytest.approx(expected, abs=1e-12)]
+    log_p, log_q = (log_softmax(np.array(logits)) for logits in (clean, edited))
+    assert statistics.kl_divergence(log_p, log_q) == pytest.approx(expected, abs=1e-12)
+    assert math.isinf(expected) == any(a > NO == b for a, b in zip(clean, edited, strict=True))
+
+
+def test_a_probability_that_rounds_to_zero_is_not_excluded() -> None:
+    before, after = torch.tensor([0.0, -2000.0]), torch.tensor([[0.0, NO]])
+    assert score("kl_divergence", Example(0, (0,), (1,), (), before), after) == [math.inf]
+    far = torch.tensor([[-2000.0, 0.0]])  # q rounds to 0 too, and p log(p / q) is 2000 nats
+    assert score("kl_divergence", Example(0, (0,), (1,), (), before), far) == [2000.0]
+    assert statistics.kl_divergence(np.array([0.0, -2000.0]), np.array([-2000.0, 0.0])) == 2000
+
+
+def test_the_divergence_from_or_to_what_is_no_number_is_none() -> None:
+    good, bad = torch.tensor([0.0, 1.0]), torch.tensor([math.nan, 1.0])
+    for before, after in ((good, bad), (bad, good), (torch.full((2,), NO), good)):
+        assert math.isnan(score("kl_divergence", Example(0, (0,), (1,), (), before), after[None])[0])
+        assert Outcome(after[None], before[None], paired(1), ()).kl().isnan().all()
+        log_p, log_q = (logits.log_softmax(-1).numpy() for logits in (before, after))
+        assert math.isnan(statistics.kl_divergence(log_p, log_q))
+
+
+def test_the_divergence_has_a_gradient_beside_excluded_tokens() -> None:
+    logits = torch.tensor([[0.0, 1.0, NO, 2.0]], requires_grad=True)
+    metric = resolve_metric("kl_divergence")
+    metric(logits, Example(0, (1,), (2,), (), torch.tensor([1.0, 0.0, NO, 0.0]))).sum().backward()
+    p, q = torch.tensor([1.0, 0.0, NO, 0.0]).softmax(-1), logits.detach()[0].softmax(-1)
+    assert logits.grad is not None and torch.allclose(logits.grad[0], q - p)  # of KL(p ‖ softmax) in its logits
 
 
 def test_names_and_callables() -> None:

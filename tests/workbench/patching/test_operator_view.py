@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import rel_entr, softmax
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import workbench as wb
@@ -134,6 +136,20 @@ def test_next_tokens_are_those_of_the_swapped_model(operator: str) -> None:
     assert row[best[0]] == pytest.approx(float(swapped.softmax(-1).max()), abs=1e-5)
     kl = float((own.softmax(-1) * (own.log_softmax(-1) - swapped.log_softmax(-1))).sum())
     assert kl > 0.1 and view.kl == pytest.approx(kl, rel=1e-3)
+
+
+def test_the_divergence_of_next_tokens_knows_excluded_ones_and_hides_no_nan() -> None:
+    view = wb.operator_view(wb.load("tiny"), TEXT, 0, 2, "sliding-window(window=3)", cache=False)
+    own, swapped = view.own.logits.astype(float), view.swapped.logits.astype(float)
+    masked = own.copy()
+    masked[:5] = -np.inf
+    p, q = softmax(masked), softmax(swapped)
+
+    def kl(own: np.ndarray, swapped: np.ndarray) -> float:
+        return replace(view, own=replace(view.own, logits=own), swapped=replace(view.swapped, logits=swapped)).kl
+
+    assert kl(masked, swapped) == pytest.approx(rel_entr(p, q).sum(), rel=1e-9)
+    assert np.isinf(kl(own, masked)) and np.isnan(kl(own, np.full_like(own, np.nan)))
 
 
 def test_what_it_promotes_is_its_output_through_the_final_norm_and_the_unembedding() -> None:
