@@ -21,8 +21,8 @@ from workbench.io.tables import number
 
 HELP = (
     "**Ranked heads**: all heads in order of the grid's score, with its 95 % interval and chance level. Click a row or "
-    "press Enter on it, to open its head. The filter takes heads and layers: `1.3` or `L1H3`, `1`, `0-1`. Chance levels "
-    "can be below 0: earlier positions attend to fewer keys, so that uniform attention gives each of these more."
+    "press Enter on it, to open its head. The filter takes heads and layers: `1.3` or `L1H3`, `1`, `0-1`. Chance "
+    "levels can be below 0: earlier positions attend to fewer keys, so that uniform attention gives each of these more."
 )
 #: Parameter of the URL.
 _FILTER = "ranked"
