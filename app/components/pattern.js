@@ -84,6 +84,7 @@ export default function (component) {
     side = { width, left, below, cell, wide: cell * columns, high: cell * rows };
     side.height = TOP + side.high + below + BAR + 34;
     area = { x: left, y: TOP, w: side.wide, h: side.high };
+    root.place = { ...area, cell };
     const ratio = window.devicePixelRatio || 1;
     cells = picture(area.w * ratio, area.h * ratio);
   };
@@ -177,7 +178,9 @@ export default function (component) {
     if (!at) return void (status.textContent = `${data.units}. ${data.hint}`);
     const value = values[at[0] * columns + at[1]];
     const largest = data.size === 1 ? "" : "largest ";
-    status.textContent = `${name(0, at[0])} → ${name(1, at[1])}: ${largest}${number(value)}`;
+    const lastRow = Math.min(data.first[0] + (at[0] + 1) * data.size, data.end[0]) - 1;
+    const hidden = data.masked && data.first[1] + at[1] * data.size > lastRow;
+    status.textContent = `${name(0, at[0])} → ${name(1, at[1])}: ${hidden ? data.masked : largest + number(value)}`;
   };
   const cellAt = (event) => {
     const box = canvas.getBoundingClientRect();

@@ -130,6 +130,7 @@ def show_pattern(selection: Selection, asking: Asking) -> None:
         limit=limit_of(record, head, kind),
         colours=colours,
         source=selection.source,
+        causal=record.model.causal and not np.triu(values, 1).any(),
     )
     show_pattern_chart(chart, "pattern", f"pattern-{head}", values, asking)
 

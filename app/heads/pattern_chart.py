@@ -14,6 +14,7 @@ from app.downloadable import Chart
 from workbench.plotting import style
 from workbench.plotting.attention_view import block_size, laid_out, numbered
 from workbench.plotting.colour_scale import LINEAR, ColourScale
+from workbench.plotting.shaded_text import MASKED
 from workbench.plotting.source import Source
 
 #: Destinations and sources that are shown.
@@ -27,10 +28,12 @@ class PatternChart(Chart):
     Attributes:
         ranges: the destinations and the sources that are shown.
         length: of the prompt.
+        causal: whether a mask hides later positions.
     """
 
     ranges: Ranges = (range(1), range(1))
     length: int = 1
+    causal: bool = False
 
     @property
     def size(self) -> int:
@@ -57,6 +60,7 @@ class PatternChart(Chart):
             "end": [part.stop for part in self.ranges],
             "size": self.size,
             "length": self.length,
+            "masked": MASKED if self.causal else "",
             "scale": {"kind": scale.kind, "limit": scale.limit, "diverging": scale.diverging},
             "ticks": [[share, text] for _, share, text in scale.ticks()],
         }
@@ -90,6 +94,7 @@ def pattern_chart(
     limit: float | None = None,
     colours: str = LINEAR,
     source: Source | None = None,
+    causal: bool = False,
 ) -> PatternChart:
     """The chart of a pattern.
 
@@ -99,12 +104,12 @@ def pattern_chart(
         limit: the end of the scale; by default the largest magnitude.
         colours: linear, square root or log.
         source: what the downloads name.
+        causal: whether a mask hides later positions.
     """
     rows, columns = ranges or (range(len(tokens)), range(len(tokens)))
     values, column_names, row_names, options = laid_out(pattern, numbered(tokens), rows, columns)
     options |= {"title": title, "scale": scale, "diverging": signed, "colours": colours}
     options["limit"] = style.limit(values) if limit is None else limit
     labels, source = (column_names, row_names), source or Source()
-    return PatternChart(
-        "heatmap", (values,), labels, options, source=source, ranges=(rows, columns), length=len(tokens)
-    )
+    shown = {"ranges": (rows, columns), "length": len(tokens), "causal": causal}
+    return PatternChart("heatmap", (values,), labels, options, source=source, **shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
@@ -17,6 +18,20 @@ def test_a_pair_that_the_mask_forbids_has_no_number(page: Page, server: Server) 
     point_at(page, 3, 1)
     expect(page.locator(".grid output").first).to_have_text("3.1: masked, no attention is possible")
     expect(page.get_by_text("the mask hides position 11 from position 4").first).to_be_visible()
+    hover_cell(page, 4, 11)
+    expect(page.locator(".pattern output").first).to_contain_text("→ 11 ·John: masked, no attention is possible")
+    hover_cell(page, 11, 4)
+    expect(page.locator(".pattern output").first).to_have_text(re.compile(r"^11 .* → 4 .*: 0?\.?\d"))
+
+
+def hover_cell(page: Page, dest: int, src: int) -> None:
+    """Point at a cell of the pattern, whose canvas has its area from the first token on."""
+    canvas = page.locator(".pattern canvas").first
+    canvas.scroll_into_view_if_needed()
+    box, drawn = canvas.bounding_box(), page.locator(".pattern").first.evaluate("(e) => e.place")
+    assert box is not None
+    x, y, side = drawn["x"], drawn["y"], drawn["cell"]
+    canvas.hover(position={"x": x + (src + 0.5) * side, "y": y + (dest + 0.5) * side})
 
 
 def test_asking_all_heads_says_which_score_comes_back(page: Page, server: Server) -> None:
