@@ -131,7 +131,12 @@ def show_pattern(selection: Selection, asking: Asking) -> None:
         colours=colours,
         source=selection.source,
     )
-    show_pattern_chart(chart, "pattern", f"pattern-{head}", values, asking)
+    show_pattern_chart(chart, "pattern", file_name(str(head), kind), values, asking)
+
+
+def file_name(of: str, kind: str) -> str:
+    """What the downloads of a pattern are called, of a kind of `SCALES`."""
+    return f"pattern-{of}" if kind == "attention" else f"pattern-{of}-{kind}"
 
 
 def show_pattern_chart(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -18,7 +19,7 @@ from app.work.background import Background
 from app.work.result_files import SCORES, result_key
 from workbench.head_scores.compute import VERSION
 from workbench.head_scores.ranking import BY_SIZE
-from workbench.head_scores.result import UNITS, HeadScores
+from workbench.head_scores.result import ON_TASK, UNITS, HeadScores
 
 #: Value of the URL's ``score`` → score of `workbench.scores`, and its label.
 LISTED = {
@@ -91,8 +92,18 @@ def score(model_scores: ModelScores, listed: str) -> Score:
         chance_name=chance_name,
         positions=scores.positions.get(name),
         without=scores.without_value(name),
+        metadata=_of(scores, name),
     )
     return of_model if np.isfinite(values).any() else nothing(of_model)
+
+
+def _of(scores: HeadScores, name: str) -> dict[str, Any]:
+    """What a score is taken on: a task, repeated random tokens, or nothing."""
+    if name in ON_TASK:
+        return {"task": scores.info["task"], "n": scores.info["n"]}
+    if name in scores.positions:
+        return {"sequences": scores.info["sequences"], "period": scores.info["period"]}
+    return {}
 
 
 def _taken_over(scores: HeadScores, name: str) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from app.downloadable import Chart
 from workbench.plotting import style
-from workbench.plotting.attention_view import block_size, laid_out, numbered
+from workbench.plotting.attention_view import block_names, block_size, laid_out, numbered
 from workbench.plotting.colour_scale import LINEAR, ColourScale
 from workbench.plotting.source import Source
 
@@ -90,6 +90,8 @@ def pattern_chart(
     limit: float | None = None,
     colours: str = LINEAR,
     source: Source | None = None,
+    quantity: str = "",
+    data_tokens: Sequence[str] | None = None,
 ) -> PatternChart:
     """The chart of a pattern.
 
@@ -99,12 +101,25 @@ def pattern_chart(
         limit: the end of the scale; by default the largest magnitude.
         colours: linear, square root or log.
         source: what the downloads name.
+        quantity: what the values are, for data; by default the title.
+        data_tokens: the tokens as data have them, where `tokens` have marks for white space.
     """
     rows, columns = ranges or (range(len(tokens)), range(len(tokens)))
     values, column_names, row_names, options = laid_out(pattern, numbered(tokens), rows, columns)
+    in_data = numbered(tokens if data_tokens is None else data_tokens, as_they_are=True)
+    data_labels = tuple(
+        block_names(in_data, part, block_size(len(rows), len(columns)), "-") for part in (columns, rows)
+    )
     options |= {"title": title, "scale": scale, "diverging": signed, "colours": colours}
     options["limit"] = style.limit(values) if limit is None else limit
-    labels, source = (column_names, row_names), source or Source()
     return PatternChart(
-        "heatmap", (values,), labels, options, source=source, ranges=(rows, columns), length=len(tokens)
+        "heatmap",
+        (values,),
+        (column_names, row_names),
+        options,
+        source=source or Source(),
+        facts={"quantity": quantity or title, "units": scale},
+        data_labels=data_labels,
+        ranges=(rows, columns),
+        length=len(tokens),
     )

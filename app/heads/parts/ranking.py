@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from app import sidebar, url_widgets
 from app.components.ranking_table import ranking_table
 from app.downloadable import download_button
 from app.heads.score import Score, without_value
+from app.heads.score_grid import source_of
 from app.heads.view import View
 from app.messages import escape_markdown
 from app.part import LEFT, Part
@@ -67,11 +67,7 @@ def table_texts(score: Score, among: np.ndarray | None = None) -> tuple[dict[str
 def csv(view: View) -> bytes:
     """The whole ranking, each row with the score, its units, the model, the prompt or the task, and the version."""
     score = view.score
-    source = replace(view.selection.source, head="", **({"prompt": ""} if "task" in score.metadata else {}))
-    fields = {"score": score.title, "units": score.units}
-    fields |= {"chance_level": score.chance_name} if score.chance_name else {}
-    table = score.ranking().assign(**fields, **score.metadata)
-    return source.with_columns(table).to_csv(index=False).encode()
+    return source_of(view.selection, view.score_name, score).csv(score.ranking().assign(**score.facts()))
 
 
 def place(score: Score, head: Head) -> str:

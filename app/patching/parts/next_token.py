@@ -23,7 +23,8 @@ def render(view: PatchingView) -> None:
         st.info("Add heads to the set, or force a row, to compare the next token before and after.")
         return
     change = manual_edits.compute_change(view.model_name, view.edited, view.edits)
-    chart = manual_edits.change_chart(change, view.model, view.edited, view.edits, view.description)
+    edited = (view.edited, view.edits, view.description, view.pairs.name)
+    chart = manual_edits.change_chart(change, view.model, *edited)
     show_chart(chart, "by-hand", "next-token")
     difference = ""
     if view.edited.pairs:

@@ -69,9 +69,11 @@ def test_the_download_is_the_whole_ranking_and_names_what_it_is_of() -> None:
     head = wb.Head(1, 2)
     selection = Selection("first", "tiny", model, record, head)
     view = View(selection, "induction", prompt_score(record, head, "induction"), Asking(0))
-    frame = pd.read_csv(io.BytesIO(ranking.csv(view)), dtype={"head": str})
+    frame = pd.read_csv(io.BytesIO(ranking.csv(view)))
     expected = view.score.ranking()
-    assert frame["head"].tolist() == expected["head"].tolist() and len(frame) == 16
+    heads = [wb.Head.parse(name) for name in expected["head"]]
+    assert [wb.Head.parse(name) for name in frame["head"]] == heads and len(frame) == 16
+    assert frame[["layer", "index"]].values.tolist() == [[head.layer, head.index] for head in heads]
     np.testing.assert_allclose(frame["value"], expected["value"], rtol=1e-6)
     assert set(frame["positions"]) == {4} and set(frame["chance_level"]) == {"uniform attention"}
     assert set(frame["model"]) == {"tiny"} and set(frame["prompt"]) == {sidebar.DEFAULT_PROMPT}
