@@ -22,7 +22,7 @@ from app.messages import escape_markdown, show_errors
 from app.small_table import show_table
 from workbench.core import Head
 from workbench.head_scores.ranking import order_of
-from workbench.io.tables import number
+from workbench.io.tables import printed
 from workbench.models.in_forward import attends_in_shares
 from workbench.plotting import style
 from workbench.plotting.attention_view import DESTINATION, numbered, question, visible
@@ -218,7 +218,7 @@ def show_tables(selection: Selection) -> None:
         median = record.median_similarity
         help_text = (
             "Cosine of the patterns, after subtracting the uniform pattern from each. Median |cosine| over all pairs "
-            f"of heads on this prompt: {number(median, '.3f')}."
+            f"of heads on this prompt: {printed(median, '.3f')}."
         )
         st.markdown("**Most similar heads**", help=help_text)
         cosines = record.similarity(head)

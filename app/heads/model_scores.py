@@ -20,6 +20,7 @@ from app.work.result_files import SCORES, result_key
 from workbench.head_scores.compute import VERSION
 from workbench.head_scores.ranking import BY_SIZE
 from workbench.head_scores.result import ON_TASK, UNITS, HeadScores
+from workbench.io.tables import printed
 
 #: Value of the URL's ``score`` → score of `workbench.scores`, and its label.
 LISTED = {
@@ -78,7 +79,7 @@ def score(model_scores: ModelScores, listed: str) -> Score:
     finite = {label: level for label, level in levels.items() if np.isfinite(level)}
     note = _taken_over(scores, name)
     if finite:
-        note += " Chance level: " + ", ".join(f"{label} {level:z.3g}" for label, level in finite.items()) + "."
+        note += " Chance level: " + ", ".join(f"{label} {printed(level)}" for label, level in finite.items()) + "."
     source, _, quantity = label.partition(": ")
     title = f"{quantity[0].upper()}{quantity[1:]} ({source if source != 'weights' else 'weights alone'})"
     low, high = scores.interval(name) if name in scores.samples else (None, None)
@@ -123,11 +124,11 @@ def _taken_over(scores: HeadScores, name: str) -> str:
 def _texts(scores: HeadScores, name: str) -> np.ndarray:
     """Value, its interval where it is a mean, and the other head where it is a maximum over heads."""
     values, units = scores[name], UNITS[name]
-    texts = np.array([f"{v:z.3g} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
+    texts = np.array([f"{printed(v)} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
     if name in scores.samples:
         low, high = scores.interval(name)
         ends = zip(low.ravel(), high.ravel(), strict=True)
-        texts += [f", 95 % [{a:z.3g}, {b:z.3g}]" if np.isfinite(a) else "" for a, b in ends]
+        texts += [f", 95 % [{printed(a)}, {printed(b)}]" if np.isfinite(a) else "" for a, b in ends]
     if name in scores.pairs:
         partners = [strongest_partners(scores, name, i, 1) for i in range(values.size)]
         texts += [f", with {best[0][0]}" if best else "" for best in partners]

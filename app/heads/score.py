@@ -16,7 +16,7 @@ from workbench.core import Head
 from workbench.head_scores.absent import NOT_FINITE, why_heads_have_none, why_no_pattern_score
 from workbench.head_scores.ranking import ranked
 from workbench.head_scores.result import UNITS
-from workbench.io.tables import ascii_minus, number
+from workbench.io.tables import ascii_minus, printed
 from workbench.models.in_forward import without_pattern_scores
 from workbench.patching.attention_at import uniform_weight
 from workbench.plotting.attention_view import DESTINATION
@@ -115,8 +115,8 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
         first, second = record.next_tokens(2)
         note = (
             f"Direct effect, at the last position, on the logit of {first.token!r} minus the logit of "
-            f"{second.token!r}. 0: no direct effect. Mean |value| over heads: {number(mean_size(values))}; with "
-            f"{UNIFORM}: {number(level)}."
+            f"{second.token!r}. 0: no direct effect. Mean |value| over heads: {printed(mean_size(values))}; with "
+            f"{UNIFORM}: {printed(level)}."
         )
         attribution = Score(
             *(values, title, units, note, [-level, level]),
@@ -129,7 +129,7 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
         )
         return attribution if np.isfinite(values).any() else nothing(attribution)
     positions = record.positions[name]
-    note = f"{mean_over(name, positions)} Chance level: {UNIFORM} {number(level)}{below_zero(name, level)}."
+    note = f"{mean_over(name, positions)} Chance level: {UNIFORM} {printed(level)}{below_zero(name, level)}."
     signed = name in MATCHED
     score = Score(
         *(values, title, units, note, [level], signed),
@@ -150,7 +150,7 @@ def _similarity(record: PromptRecord, head: Head, title: str, units: str) -> Sco
     without = _without(record, SIMILARITY, values)
     note = (
         f"Cosine of the patterns, over {len(record)} positions. 0: unrelated patterns. Median |cosine| over all pairs "
-        f"of heads on this prompt: {number(level)}."
+        f"of heads on this prompt: {printed(level)}."
     )
     return Score(
         *(values, title, units, note, [-level, level]),
@@ -271,7 +271,7 @@ def difference(first: Score, second: Score) -> Score:
     median = float(np.median(sizes)) if sizes.size else np.nan
     counted = [side.positions for side in (first, second)]
     over = f"Over {counted[0]:,} and {counted[1]:,} positions. " if None not in counted else ""
-    note = f"{over}0: no difference. Median |difference| over heads: {number(median)}."
+    note = f"{over}0: no difference. Median |difference| over heads: {printed(median)}."
     score = Score(
         *(values, title, first.units, note),
         signed=True,

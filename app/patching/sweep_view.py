@@ -21,6 +21,7 @@ from app.plotly_text import escape_title
 from app.work.sweep_results import by_head, edits_of
 from workbench import statistics
 from workbench.core import Head
+from workbench.io.tables import printed
 from workbench.plotting import matplotlib_charts, style
 from workbench.plotting.source import Source
 from workbench.results.sweep import Sweep
@@ -124,8 +125,8 @@ def _task_warning(clean: tuple[float, ...]) -> str:
     low, high = (float(interval.low[0]), float(interval.high[0])) if interval else (values[0], values[0])
     if not low <= 0:
         return ""
-    bounds = f" [{low:z.3g}, {high:z.3g}]" if interval else ""
-    number = f"the mean logit difference of the clean prompts is {values.mean():z.3g}{bounds}"
+    bounds = f" [{printed(low)}, {printed(high)}]" if interval else ""
+    number = f"the mean logit difference of the clean prompts is {printed(float(values.mean()))}{bounds}"
     if values.mean() > 0:
         return f"The model may not be able to do this task: {number}, and the interval includes 0. Use more prompts."
     return f"The model cannot do this task: {number}, not above 0. Effects of heads then mean little."

@@ -60,3 +60,13 @@ def number(value: float, spec: str = ".3g") -> str:
         return "–"
     text = format(value, spec)
     return text.removeprefix("-") if not text.strip("-0.%e+ ") else text
+
+
+def printed(value: float, spec: str = ".3g") -> str:
+    """`number` with the minus sign of print, as in figures and on pages."""
+    return true_minus(number(value, spec))
+
+
+def true_minus(numbers: Any) -> str:
+    """Numbers as text, such as a `Quantity`, with the minus sign of print."""
+    return str(numbers).replace("-", "\N{MINUS SIGN}")

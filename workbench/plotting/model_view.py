@@ -14,10 +14,10 @@ from jaxtyping import Float
 
 from workbench import arguments
 from workbench.core import Head, parse_heads
+from workbench.io.tables import printed
 from workbench.plotting.attention_view import numbered
 from workbench.plotting.charts import Multiples
 from workbench.plotting.colour_scale import COLOURS, LINEAR
-from workbench.plotting.colour_scale import number as in_digits
 from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class ModelView:
 
 def value_text(value: float) -> str:
     """A head's value, in three digits."""
-    return in_digits(value) if np.isfinite(value) else "no value"
+    return printed(value) if np.isfinite(value) else "no value"
 
 
 def _heads_and_values(heads: Any) -> tuple[list[Head], Float[np.ndarray, " head"] | None]:

@@ -17,7 +17,7 @@ from app.messages import escape_markdown
 from app.part import LEFT, Part
 from workbench.core import Head
 from workbench.head_scores.ranking import filter_forms, heads_named, order_of
-from workbench.io.tables import number
+from workbench.io.tables import printed
 
 HELP = (
     "**Ranked heads**: all heads in order of the grid's score, with its 95 % interval and chance level. Click a row or "
@@ -55,12 +55,12 @@ def table_texts(score: Score, among: np.ndarray | None = None) -> tuple[dict[str
     frame = score.ranking(among)
     columns = {"rank": f"Among all heads, by {'|value|' if score.by_size else 'value'}", "head": "layer.head"}
     texts: dict[str, Any] = {"rank": frame["rank"].astype(str), "head": frame["head"]}
-    columns["value"], texts["value"] = f"{score.title}, in {score.units}", map(number, frame["value"])
+    columns["value"], texts["value"] = f"{score.title}, in {score.units}", map(printed, frame["value"])
     if "low" in frame:
         ends = zip(frame["low"], frame["high"], strict=True)
-        columns["95 % interval"], texts["interval"] = INTERVAL, (f"{number(a)} to {number(b)}" for a, b in ends)
+        columns["95 % interval"], texts["interval"] = INTERVAL, (f"{printed(a)} to {printed(b)}" for a, b in ends)
     if "chance" in frame:
-        columns["chance"], texts["chance"] = f"Chance level: {score.chance_name}", map(number, frame["chance"])
+        columns["chance"], texts["chance"] = f"Chance level: {score.chance_name}", map(printed, frame["chance"])
     return columns, [list(row) for row in zip(*texts.values(), strict=True)]
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from app import url_widgets
 from app.downloadable import download_button
 from app.messages import escape_markdown
+from app.number_table import in_print
 from app.part import BELOW, Part
 from app.patching import generated, manual_edits
 from app.patching.view import PatchingView
@@ -37,8 +38,7 @@ def render(view: PatchingView) -> None:
     st.caption(escape_markdown(generated.summary(both, view.edited, view.edits)))
     table = both.table()
     with st.expander("Token by token"):
-        numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("p_before", "p_after")}
-        st.dataframe(table, hide_index=True, column_config=numbers)
+        st.dataframe(in_print(table, ".3f"), hide_index=True)
     source = manual_edits.source(view.model, view.edited, view.edits, view.pairs.name)
     download_button("CSV", lambda: source.csv(table), "generated.csv", "text/csv", key="generated-csv")
 

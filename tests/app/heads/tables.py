@@ -42,6 +42,6 @@ def small_tables(app: AppTest) -> list[pd.DataFrame]:
 
 def _numbers(column: pd.Series) -> pd.Series:
     try:
-        return column.replace({"–": "nan", "None": "nan"}).astype(float)
+        return column.replace({"–": "nan", "None": "nan"}).str.replace("\N{MINUS SIGN}", "-").astype(float)
     except ValueError:
         return column

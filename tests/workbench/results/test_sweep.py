@@ -203,7 +203,7 @@ def test_the_subtitle_says_what_was_done(info, words):
 
 def test_hover_tells_value_interval_and_p():
     texts = style.hover(make(), "effect")
-    assert all(word in texts[0, 0] for word in ("0.0", "effect -0.49", "95 %", "p = 0.00049"))
+    assert all(word in texts[0, 0] for word in ("0.0", "effect −0.49", "95 %", "p = 0.00049"))
     assert "no value" in texts[-1, -1]
 
 
