@@ -126,12 +126,12 @@ def _pattern_difference(
 ) -> None:
     pairs = zip(first.record.tokens, second.record.tokens, strict=True)
     tokens = [(a, a) if a == b else (f"{a} / {visible(b)}", f"{a} / {b}") for a, b in pairs]
-    shown, in_data = ([token[i] for token in tokens] for i in (0, 1))
+    on_page, in_data = ([token[i] for token in tokens] for i in (0, 1))
     title, scale = f"First − second: {pattern_kind} pattern", f"difference of {SCALES[pattern_kind]}"
     difference = values[0] - values[1]
     source = replace(first.source, second=second.source)
     options = {"ranges": ranges, "signed": True, "colours": colours, "source": source, "data_tokens": in_data}
-    chart = pattern_chart(difference, shown, title=title, scale=scale, **options)
+    chart = pattern_chart(difference, on_page, title=title, scale=scale, **options)
     detail.show_pattern_chart(
         chart, "pattern-difference", detail.file_name("difference", pattern_kind), difference, asking
     )

@@ -168,7 +168,7 @@ def _editor(pairs: StoredPairs, contents: Contents) -> pd.DataFrame:
         num_rows="dynamic",
         hide_index=True,
         column_config={name: column for name, column in config.items() if name in table},
-        column_order=[name for name in pairs_table.SHOWN if name in table],
+        column_order=[name for name in pairs_table.ORDER if name in table],
         key=f"pairs-{contents.stored}-{st.session_state[_EDITOR]}",
     )
 

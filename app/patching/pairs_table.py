@@ -19,7 +19,7 @@ ANSWERS = ("answer", "wrong")
 #: Columns that cannot be typed into: where a row comes from, and why it cannot be used.
 PLACE, PROBLEM = OWN = ("where", "problem")
 #: The columns as they stand in the page: what is short first, or long prompts push the answers out of a narrow window.
-SHOWN = (PLACE, *ANSWERS, PROBLEM, "clean", "corrupt")
+ORDER = (PLACE, *ANSWERS, PROBLEM, "clean", "corrupt")
 #: Before the place of a row that cannot be used.
 MARK = "⚠ "
 #: Pairs whose answers are spelt out.

@@ -40,7 +40,8 @@ def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def texts(app: AppTest) -> str:
     """Everything that a page writes; of its components and tables the texts that it is given to draw."""
-    elements = [element for kind in ("markdown", "caption", "warning", "html") for element in app.get(kind)]
+    kinds = ("markdown", "caption", "warning", "html")
+    elements: list[Any] = [element for kind in kinds for element in app.get(kind)]
     lines = [str(element.value).replace("\\", "") for element in elements]
     for data in rendered.grids(app).values():
         lines += strings(data)
