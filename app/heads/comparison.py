@@ -146,7 +146,7 @@ def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
     table = next_tokens(first.record, second.record)
     show_table(table)
     if kind == MODEL and bool(table.isna().to_numpy().any()):
-        st.caption("None: the model’s vocabulary does not have this token.")
+        st.caption("–: the model’s vocabulary does not have this token.")
     if first.model_name == second.model_name:
         distance = float((first.record.probabilities - second.record.probabilities).abs().sum()) / 2
         st.caption(f"Total variation distance {distance:.3f} (0: equal distributions, 1: no token in common).")

@@ -156,7 +156,7 @@ def test_none_is_explained_where_a_none_stands(app: AppTest, monkeypatch: pytest
     monkeypatch.setattr(models, "load", loaded.__getitem__)
     opened(app, compare="yes", differs="model", head="1.2")
     (table,) = [table for table in small_tables(app) if "second" in table.columns]
-    assert ("None: the model’s vocabulary" in captions(app)) == bool(table.isna().to_numpy().any()) == (not same)
+    assert ("–: the model’s vocabulary" in captions(app)) == bool(table.isna().to_numpy().any()) == (not same)
 
 
 class Renamed:
