@@ -12,6 +12,7 @@ import streamlit as st
 
 from app.plotly_text import escape_html
 from workbench.io.files import jsonable
+from workbench.io.tables import ascii_minus
 from workbench.plotting import charts, matplotlib_charts
 from workbench.plotting.source import Source
 
@@ -44,6 +45,8 @@ class Chart:
         options: title, subtitle, scale, names of axes and note, as `workbench.plotting.charts` takes them.
         metadata: further fields of the JSON download.
         source: model, prompt and head, which every download names with the workbench's version.
+        facts: what the values are, as further columns of the CSV.
+        data_labels: `labels` in data, where tokens are as they are, without marks for white space.
     """
 
     kind: str
@@ -52,6 +55,8 @@ class Chart:
     options: dict[str, Any]
     metadata: dict[str, Any] = field(default_factory=dict)
     source: Source = field(default_factory=Source)
+    facts: dict[str, Any] = field(default_factory=dict)
+    data_labels: tuple[list[str], ...] = ()
 
     def plotly(self) -> Any:
         """For the page. Plotly interprets HTML tags, and a token may look like one."""
@@ -67,23 +72,29 @@ class Chart:
         """The numbers: the rows and columns of a heatmap, or one row per bar."""
         import pandas as pd
 
+        labels = self.data_labels or self.labels
         if self.kind == "heatmap":
             corner = f"{self.options.get('y_title', '')} \\ {self.options.get('x_title', '')}"
-            return pd.DataFrame(self.arrays[0], index=pd.Index(self.labels[1], name=corner), columns=self.labels[0])
+            return pd.DataFrame(self.arrays[0], index=pd.Index(labels[1], name=corner), columns=labels[0])
         value, low, high = self.arrays
-        table = pd.DataFrame({"name": self.labels[0], "value": value, "low": low, "high": high})
+        columns = {"name": labels[0], self.options.get("bar_name") or "value": value}
+        columns |= {name: end for name, end in (("low", low), ("high", high)) if np.isfinite(end).any()}
+        table = pd.DataFrame(columns)
         if "reference" in self.options:
             table[self.options["reference_name"]] = self.options["reference"]
         return table
 
     def csv(self) -> bytes:
-        """The exact numbers, and what they are of in the last columns."""
-        return self.source.with_columns(self.table()).to_csv(index=self.kind == "heatmap").encode()
+        """The exact numbers, and what they are in the last columns."""
+        facts = {name: ascii_minus(fact) for name, fact in self.facts.items()}
+        return self.source.csv(self.table().assign(**facts), index=self.kind == "heatmap")
 
     def json(self) -> bytes:
         """The exact numbers with their labels and text."""
         names = ("values",) if self.kind == "heatmap" else ("values", "low", "high")
-        fields = {"kind": self.kind, **self.options, "labels": self.labels, **self.source.fields(), **self.metadata}
+        words = {name: ascii_minus(value) for name, value in {"kind": self.kind, **self.options}.items()}
+        labels = self.data_labels or self.labels
+        fields = {**words, "labels": labels, **self.source.fields(), **self.metadata}
         data = {name: array for name, array in zip(names, self.arrays, strict=True)}
         return json.dumps(jsonable({**fields, **data}), ensure_ascii=False).encode()
 

@@ -90,8 +90,8 @@ def show_run_figure(run: Run, name: str, key: str = "run-figure") -> None:
         st.caption("SVG: the camera button in the chart’s corner.")
 
 
-def _csv(figure: Figure, source: Source) -> str:
-    return source.with_columns(table(figure)).to_csv(index=False)
+def _csv(figure: Figure, source: Source) -> bytes:
+    return source.csv(table(figure))
 
 
 def _json(run: Run, name: str, source: Source) -> str:

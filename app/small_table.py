@@ -8,7 +8,7 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from workbench.io.tables import number
+from workbench.io.tables import printed
 
 
 def show_table(frame: pd.DataFrame) -> None:
@@ -35,5 +35,5 @@ def _is_number(value: object) -> bool:
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return number(value, ".3f")
+        return printed(value, ".3f")
     return "None" if value is None else escape(str(value))

@@ -23,6 +23,7 @@ MAX_BYTES = 8 * 1024 * 1024
 #: Characters of an uploaded file's name that are shown.
 MAX_NAME = 60
 _HASH = re.compile(r"[0-9a-f]{64}")
+_COPY = "Copy the whole URL."
 
 
 def folder() -> Path:
@@ -69,31 +70,34 @@ def save_file(data: bytes, name: str) -> str:
     return save(json.dumps({"file": file_name(name)}).encode() + b"\n" + data)
 
 
-def load_file(name: str) -> tuple[str, bytes]:
-    """The own name and the content of the file of that hash.
+def load_file(name: str, what: str = "a file") -> tuple[str, bytes]:
+    """The own name and the content of the file of that hash; `what` as for `load`.
 
     Raises:
         BadInput: as `load`, or what has that hash is no file.
     """
-    header, _, data = load(name).partition(b"\n")
+    header, _, data = load(name, what).partition(b"\n")
     try:
         return file_name(json.loads(header)["file"]), data
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise BadInput("The URL refers to an upload that is no file. Copy the whole URL.") from None
+        raise BadInput(f"The URL refers to {what}, but what is stored under that hash is no file. {_COPY}") from None
 
 
-def load(name: str) -> bytes:
-    """The upload of that hash, checked.
+def load(name: str, what: str = "an upload") -> bytes:
+    """What is stored under that hash, checked.
+
+    Args:
+        what: it is, for messages: ``"a long prompt"``.
 
     Raises:
         BadInput: no hash, nothing of that hash on this machine, or a file that was changed.
     """
     if not _HASH.fullmatch(name):
-        raise BadInput("The URL refers to an upload by something that is not a SHA-256 hash. Copy the whole URL.")
+        raise BadInput(f"The URL refers to {what} by {name!r:.40}, which is not a SHA-256 hash. {_COPY}")
     path = folder() / name
     if not path.is_file():
-        raise BadInput("The URL refers to an upload that is not on this machine. Open it on the machine it comes from.")
+        raise BadInput(f"The URL refers to {what} that is not on this machine. Open it on the machine it comes from.")
     data = read_file(path, MAX_BYTES)
     if hashlib.sha256(data).hexdigest() != name:
-        raise BadInput("The upload that the URL refers to was changed on disk, so it is not used. Upload it again.")
+        raise BadInput(f"The URL refers to {what} that was changed on disk, so it is not used. Enter it again.")
     return data

@@ -18,6 +18,8 @@ from app.messages import escape_markdown
 from workbench.errors import BadInput
 
 _HASH_SUFFIX = "-input"
+#: What messages call a value that is too long for the URL.
+_WHAT = {"prompt": "a long prompt", "prompt2": "a long second prompt"}
 _PENDING, _WARNINGS, _WRITTEN = "url-pending", "url-warnings", "url-written"
 
 
@@ -32,7 +34,7 @@ def get_param(key: str) -> str | None:
     if name is None:
         return st.query_params.get(key)
     try:
-        return upload_store.load(name).decode(errors="replace")
+        return upload_store.load(name, _WHAT.get(key, f"a long text for {key!r}")).decode(errors="replace")
     except BadInput as error:
         warn(str(error))
         return None

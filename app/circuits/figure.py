@@ -10,6 +10,7 @@ from app.circuits.graph import CircuitGraph
 from app.circuits.matplotlib_figure import matplotlib_picture
 from app.circuits.plotly_figure import plotly_figure
 from workbench.io.files import jsonable
+from workbench.io.tables import ascii_minus
 from workbench.plotting import matplotlib_charts
 from workbench.plotting.source import Source
 
@@ -36,9 +37,9 @@ class CircuitFigure:
 
     def csv(self) -> bytes:
         """The exact numbers."""
-        return self.source.with_columns(self.graph.table()).to_csv(index=False).encode()
+        return self.source.csv(self.graph.table())
 
     def json(self) -> bytes:
         """The exact numbers with their labels."""
-        fields = {**self.graph.fields(), **self.source.fields()}
+        fields = {**self.graph.fields(), "note": ascii_minus(self.graph.note), **self.source.fields()}
         return json.dumps(jsonable(fields), ensure_ascii=False).encode()

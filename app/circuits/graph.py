@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.core import Head
+from workbench.io.tables import ascii_minus, printed
 from workbench.plotting.style import p_text
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ class Strength:
         """``effect 0.58 [0.52, 0.65], p = 0.0001``; what is missing is left out."""
         if not self.is_measured:
             return ""
-        interval = f" [{self.low:.3g}, {self.high:.3g}]" if np.isfinite([self.low, self.high]).all() else ""
-        return f"{quantity} {self.value:.3g}{interval}" + (f", p = {p_text(self.p)}" if np.isfinite(self.p) else "")
+        interval = f" [{printed(self.low)}, {printed(self.high)}]" if np.isfinite([self.low, self.high]).all() else ""
+        return f"{quantity} {printed(self.value)}{interval}" + (
+            f", p = {p_text(self.p)}" if np.isfinite(self.p) else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,11 @@ class CircuitGraph:
         """The exact numbers with their labels, for JSON."""
         fields = {"kind": "circuit", "title": self.title, "subtitle": self.subtitle, "note": self.note}
         fields |= {"quantity": self.quantity, "columns": self.columns, "lanes": self.lanes}
-        fields |= {"nodes": [asdict(node) | {"head": node.head} for node in self.nodes]}
+        fields |= {
+            "nodes": [
+                asdict(node) | {"head": node.head, "hover": tuple(map(ascii_minus, node.hover))} for node in self.nodes
+            ]
+        }
         return fields | {"lines": [asdict(line) for line in self.lines]}
 
 

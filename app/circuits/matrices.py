@@ -15,6 +15,7 @@ from app.circuits.run_tables import read_columns
 from app.plotly_text import horizontal_colorbar, wrap
 from circuits.reuse import figures
 from workbench.io.files import jsonable
+from workbench.io.tables import ascii_minus
 from workbench.plotting import matplotlib_charts
 from workbench.plotting.source import Source
 
@@ -73,13 +74,13 @@ class Matrix:
 
     def csv(self) -> bytes:
         """The exact numbers: the rows of the run's table."""
-        return self.source.with_columns(self.rows).to_csv(index=False).encode()
+        return self.source.csv(self.rows)
 
     def json(self) -> bytes:
         """The same with the labels."""
         layout = self.figure.layout
         fields = {"kind": "matrix", "title": layout.title.text, "subtitle": layout.title.subtitle.text}
-        fields |= {"note": self.note, "rows": self.rows.to_dict("records"), **self.source.fields()}
+        fields |= {"note": ascii_minus(self.note), "rows": self.rows.to_dict("records"), **self.source.fields()}
         return json.dumps(jsonable(fields), ensure_ascii=False).encode()
 
 

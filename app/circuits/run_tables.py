@@ -11,6 +11,7 @@ from app.circuits.graph import NAN
 from workbench.core import Head
 from workbench.errors import BadInput
 from workbench.findings import Quantity
+from workbench.io.tables import printed, true_minus
 from workbench.results.circuit import HEAD_COLUMNS, Circuit
 
 if TYPE_CHECKING:
@@ -103,10 +104,10 @@ def _of_tasks(run: Run, task: str) -> list[str]:
     lines = []
     for row in rows_where(read_columns(run, "tasks", ["task"], numbers), "task", task):
         lines += [
-            f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {row['chance']:z.2f}, "
+            f"Accuracy {_interval(row, 'accuracy', 'accuracy_low', 'accuracy_high')}, chance {_two(row['chance'])}, "
             f"n = {row['n']:.0f}.",
-            f"Jaccard index of the circuits from two split halves of the prompts {row['split_half']:z.2f}, from "
-            f"resampled prompts {row['bootstrap_jaccard']:z.2f}.",
+            f"Jaccard index of the circuits from two split halves of the prompts {_two(row['split_half'])}, from "
+            f"resampled prompts {_two(row['bootstrap_jaccard'])}.",
         ]
     return lines
 
@@ -119,11 +120,15 @@ def _ablated(run: Run, task: str) -> list[str]:
     numbers = ["damage", "low", "high", *(control if has_control else [])]
     frame = read_columns(run, "cross_ablation", ["ablated", "measured"], numbers)
     rows = [row for row in rows_where(frame, "ablated", task) if str(row["measured"]) == task]
-    random = "ablating random heads of the same layers removes {random:z.2f} ({random_low:z.2f} to {random_high:z.2f})"
+
+    def of_random(row: dict[Any, Any]) -> str:
+        if not has_control or not np.isfinite(row["random"]):
+            return "no control"
+        mean, low, high = (_two(row[name]) for name in control)
+        return f"ablating random heads of the same layers removes {mean} ({low} to {high})"
+
     return [
-        f"Ablating it removes {_interval(row, 'damage')} of the logit difference; "
-        f"{random.format(**row) if has_control and np.isfinite(row['random']) else 'no control'}."
-        for row in rows
+        f"Ablating it removes {_interval(row, 'damage')} of the logit difference; {of_random(row)}." for row in rows
     ]
 
 
@@ -132,7 +137,9 @@ def _faithful(run: Run) -> list[str]:
         return []
     rows = read_columns(run, "faithfulness", ["set"], ["share", "low", "high"]).to_dict("records")
     random = [row["share"] for row in rows if str(row["set"]).startswith("random circuit")]
-    control = f"{len(random)} random circuits keep {min(random):z.2f} to {max(random):z.2f}" if random else "no control"
+    control = (
+        f"{len(random)} random circuits keep {_two(min(random))} to {_two(max(random))}" if random else "no control"
+    )
     return [
         f"Alone it keeps {_interval(row, 'share')} of the logit difference (faithfulness); {control}."
         for row in rows
@@ -141,4 +148,9 @@ def _faithful(run: Run) -> list[str]:
 
 
 def _interval(row: dict[Any, Any], value: str, low: str = "low", high: str = "high") -> str:
-    return str(Quantity(row[value], row[low], row[high]))
+    return true_minus(Quantity(row[value], row[low], row[high]))
+
+
+def _two(value: float) -> str:
+    """With two decimals."""
+    return printed(value, ".2f")

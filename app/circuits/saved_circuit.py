@@ -61,7 +61,7 @@ def opened_circuit() -> OpenedCircuit | None:
         url_state.remove_param(FILE)
         return None
     try:
-        file, data = upload_store.load_file(name)
+        file, data = upload_store.load_file(name, "a circuit file")
         circuit = parse_circuit(data, file)
     except WorkbenchError as error:
         named = url_state.get_param(FILE)

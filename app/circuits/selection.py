@@ -10,6 +10,7 @@ from app.circuits.figure import CircuitFigure
 from app.circuits.graph import CircuitGraph
 from app.downloadable import PLOTLY_CONFIG
 from app.messages import escape_markdown
+from app.number_table import in_print
 from app.page import views
 from app.swapped_names import split_name
 from workbench.core import Head
@@ -50,9 +51,9 @@ def show_table(frame: pd.DataFrame) -> None:
     """The heads; a click on a row selects its head."""
     st.session_state[_ROWS] = heads_of_rows(frame)
     columns = frame.drop(columns="index").dropna(axis="columns", how="all")
-    numbers = {name: st.column_config.NumberColumn(format="%.2g", width=70) for name in columns.select_dtypes("number")}
+    numbers = {name: st.column_config.NumberColumn(width=70) for name in columns.select_dtypes("number")}
     st.dataframe(
-        columns,
+        in_print(columns, ".2g"),
         key=_TABLE,
         hide_index=True,
         column_config={**numbers, "head": st.column_config.TextColumn(width=50)},

@@ -53,18 +53,23 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str, aski
     limit = max(style.limit(left_score.values), style.limit(right_score.values))
     two_heads = kind == HEAD
     options: dict[str, Any]
+    sources = [
+        score_grid.source_of(side, score_name, score) for side, score in ((first, left_score), (second, right_score))
+    ]
     deepest = max(len(score.values) for score in (left_score, right_score))
     with st.container(key="compared-grids" if deepest <= MOST_BESIDE else "compared-grids-deep"):
         left, middle, right = st.columns(3, gap="medium")
     with left:
         marked = frozenset({second.head}) if two_heads else frozenset()
-        options = {"label": _name(first, kind), "limit": limit, "also_marked": marked, "source": first.source}
-        score_grid.show_score(left_score, first.head, "grid", sidebar.select_head, **options)
+        options = {"label": _name(first, kind), "limit": limit, "also_marked": marked, "source": sources[0]}
+        score_grid.show_score(
+            left_score, first.head, "grid", sidebar.select_head, name=f"{score_name}-first", **options
+        )
     with middle:
         marked = frozenset({first.head}) if two_heads else frozenset()
         on_pick = select_second_head if two_heads else sidebar.select_head
-        options = {"label": _name(second, kind), "limit": limit, "also_marked": marked, "source": second.source}
-        score_grid.show_score(right_score, second.head, "grid-second", on_pick, **options)
+        options = {"label": _name(second, kind), "limit": limit, "also_marked": marked, "source": sources[1]}
+        score_grid.show_score(right_score, second.head, "grid-second", on_pick, name=f"{score_name}-second", **options)
     with right:
         if not same_shape(first, second):
             shapes = [f"{_shape(side)} in {side.model_name}" for side in (first, second)]
@@ -77,8 +82,8 @@ def _grids(first: Selection, second: Selection, kind: str, score_name: str, aski
             st.info("This score does not depend on the prompt.")
         else:
             score = difference(left_score, right_score)
-            source = replace(first.source, second=second.source)
-            score_grid.show_score(score, first.head, "grid-difference", sidebar.select_head, source=source)
+            options = {"name": f"{score_name}-difference", "source": replace(sources[0], second=sources[1])}
+            score_grid.show_score(score, first.head, "grid-difference", sidebar.select_head, **options)
 
 
 def _patterns(first: Selection, second: Selection, kind: str, asking: Asking | None) -> None:
@@ -92,11 +97,11 @@ def _patterns(first: Selection, second: Selection, kind: str, asking: Asking | N
     for column, side, pattern, key in zip(columns, (first, second), values, ("first", "second"), strict=True):
         with column:
             title = f"Head {side.head} · {_name(side, kind)}"  # short: a phone cuts a longer one
-            options = {"limit": limit, "colours": colours, "source": side.source}
+            options = {"limit": limit, "colours": colours, "source": side.source, "quantity": f"{pattern_kind} pattern"}
             chart = pattern_chart(
                 pattern, side.record.tokens, title=title, scale=SCALES[pattern_kind], ranges=ranges, **options
             )
-            name = f"pattern-{side.label}-{side.head}"
+            name = detail.file_name(f"{side.label}-{side.head}", pattern_kind)
             detail.show_pattern_chart(chart, f"pattern-{key}", name, pattern, asking)
             detail.show_text(side.record, side.head, asking, colours, f"text-{key}")
     left, right = st.columns(2, gap="medium")
@@ -120,13 +125,16 @@ def _pattern_difference(
     asking: Asking,
 ) -> None:
     pairs = zip(first.record.tokens, second.record.tokens, strict=True)
-    tokens = [a if a == b else f"{a} / {visible(b)}" for a, b in pairs]
+    tokens = [(a, a) if a == b else (f"{a} / {visible(b)}", f"{a} / {b}") for a, b in pairs]
+    on_page, in_data = ([token[i] for token in tokens] for i in (0, 1))
     title, scale = f"First − second: {pattern_kind} pattern", f"difference of {SCALES[pattern_kind]}"
     difference = values[0] - values[1]
     source = replace(first.source, second=second.source)
-    options = {"ranges": ranges, "signed": True, "colours": colours, "source": source}
-    chart = pattern_chart(difference, tokens, title=title, scale=scale, **options)
-    detail.show_pattern_chart(chart, "pattern-difference", "pattern-difference", difference, asking)
+    options = {"ranges": ranges, "signed": True, "colours": colours, "source": source, "data_tokens": in_data}
+    chart = pattern_chart(difference, on_page, title=title, scale=scale, **options)
+    detail.show_pattern_chart(
+        chart, "pattern-difference", detail.file_name("difference", pattern_kind), difference, asking
+    )
 
 
 def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
@@ -138,7 +146,7 @@ def _next_tokens(first: Selection, second: Selection, kind: str) -> None:
     table = next_tokens(first.record, second.record)
     show_table(table)
     if kind == MODEL and bool(table.isna().to_numpy().any()):
-        st.caption("None: the model’s vocabulary does not have this token.")
+        st.caption("–: the model’s vocabulary does not have this token.")
     if first.model_name == second.model_name:
         distance = float((first.record.probabilities - second.record.probabilities).abs().sum()) / 2
         st.caption(f"Total variation distance {distance:.3f} (0: equal distributions, 1: no token in common).")

@@ -22,7 +22,7 @@ from app.messages import escape_markdown, show_errors
 from app.small_table import show_table
 from workbench.core import Head
 from workbench.head_scores.ranking import order_of
-from workbench.io.tables import number
+from workbench.io.tables import printed
 from workbench.models.in_forward import attends_in_shares
 from workbench.plotting import style
 from workbench.plotting.attention_view import DESTINATION, numbered, question, visible
@@ -132,7 +132,12 @@ def show_pattern(selection: Selection, asking: Asking) -> None:
         source=selection.source,
         causal=record.model.causal and not np.triu(values, 1).any(),
     )
-    show_pattern_chart(chart, "pattern", f"pattern-{head}", values, asking)
+    show_pattern_chart(chart, "pattern", file_name(str(head), kind), values, asking)
+
+
+def file_name(of: str, kind: str) -> str:
+    """What the downloads of a pattern are called, of a kind of `SCALES`."""
+    return f"pattern-{of}" if kind == "attention" else f"pattern-{of}-{kind}"
 
 
 def show_pattern_chart(
@@ -214,7 +219,7 @@ def show_tables(selection: Selection) -> None:
         median = record.median_similarity
         help_text = (
             "Cosine of the patterns, after subtracting the uniform pattern from each. Median |cosine| over all pairs "
-            f"of heads on this prompt: {number(median, '.3f')}."
+            f"of heads on this prompt: {printed(median, '.3f')}."
         )
         st.markdown("**Most similar heads**", help=help_text)
         cosines = record.similarity(head)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -18,7 +19,8 @@ from app.work.background import Background
 from app.work.result_files import SCORES, result_key
 from workbench.head_scores.compute import VERSION
 from workbench.head_scores.ranking import BY_SIZE
-from workbench.head_scores.result import UNITS, HeadScores
+from workbench.head_scores.result import ON_TASK, UNITS, HeadScores
+from workbench.io.tables import printed
 
 #: Value of the URL's ``score`` → score of `workbench.scores`, and its label.
 LISTED = {
@@ -77,7 +79,7 @@ def score(model_scores: ModelScores, listed: str) -> Score:
     finite = {label: level for label, level in levels.items() if np.isfinite(level)}
     note = _taken_over(scores, name)
     if finite:
-        note += " Chance level: " + ", ".join(f"{label} {level:z.3g}" for label, level in finite.items()) + "."
+        note += " Chance level: " + ", ".join(f"{label} {printed(level)}" for label, level in finite.items()) + "."
     source, _, quantity = label.partition(": ")
     title = f"{quantity[0].upper()}{quantity[1:]} ({source if source != 'weights' else 'weights alone'})"
     low, high = scores.interval(name) if name in scores.samples else (None, None)
@@ -91,8 +93,18 @@ def score(model_scores: ModelScores, listed: str) -> Score:
         chance_name=chance_name,
         positions=scores.positions.get(name),
         without=scores.without_value(name),
+        metadata=_of(scores, name),
     )
     return of_model if np.isfinite(values).any() else nothing(of_model)
+
+
+def _of(scores: HeadScores, name: str) -> dict[str, Any]:
+    """What a score is taken on: a task, repeated random tokens, or nothing."""
+    if name in ON_TASK:
+        return {"task": scores.info["task"], "n": scores.info["n"]}
+    if name in scores.positions:
+        return {"sequences": scores.info["sequences"], "period": scores.info["period"]}
+    return {}
 
 
 def _taken_over(scores: HeadScores, name: str) -> str:
@@ -112,11 +124,11 @@ def _taken_over(scores: HeadScores, name: str) -> str:
 def _texts(scores: HeadScores, name: str) -> np.ndarray:
     """Value, its interval where it is a mean, and the other head where it is a maximum over heads."""
     values, units = scores[name], UNITS[name]
-    texts = np.array([f"{v:z.3g} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
+    texts = np.array([f"{printed(v)} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
     if name in scores.samples:
         low, high = scores.interval(name)
         ends = zip(low.ravel(), high.ravel(), strict=True)
-        texts += [f", 95 % [{a:z.3g}, {b:z.3g}]" if np.isfinite(a) else "" for a, b in ends]
+        texts += [f", 95 % [{printed(a)}, {printed(b)}]" if np.isfinite(a) else "" for a, b in ends]
     if name in scores.pairs:
         partners = [strongest_partners(scores, name, i, 1) for i in range(values.size)]
         texts += [f", with {best[0][0]}" if best else "" for best in partners]

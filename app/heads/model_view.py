@@ -19,6 +19,7 @@ from app.heads.view import View
 from app.messages import escape_markdown
 from workbench.core import Head
 from workbench.io.files import jsonable
+from workbench.io.tables import ascii_minus
 from workbench.plotting import matplotlib_charts
 from workbench.plotting.colour_scale import COLOURS
 from workbench.plotting.model_view import value_text
@@ -70,10 +71,9 @@ def show_model_view(view: View) -> None:
         on_pick=sidebar.select_head,
     )
     pairs = heads if by_layer else list(zip(heads, values, strict=True))
-    figure = _Figure(
-        buffer.view, pairs, "" if by_layer else view.score.title, colours, replace(selection.source, head="")
-    )
-    download_buttons(figure, "model-view", "patterns")
+    source, score = replace(selection.source, head=""), "" if by_layer else view.score.title
+    figure = _Figure(buffer.view, pairs, score, colours, source)
+    download_buttons(figure, "model-view", "patterns" if by_layer else f"patterns-by-{view.score_name}")
 
 
 def ranked(view: wb.ModelView, score: Score) -> list[Head]:
@@ -158,17 +158,19 @@ class _Figure:
         return matplotlib_charts.image(self.view.picture(self.colours), ending, DPI)
 
     def csv(self) -> bytes:
-        return self.source.with_columns(self.view.table()).to_csv(index=False).encode()
+        table = self.view.table()
+        shares = {"quantity": "attention pattern", "units": "attention weight", "block": self.view.block}
+        return self.source.csv(table.rename(columns=ascii_minus).assign(**shares))
 
     def json(self) -> bytes:
         view = self.view
         fields = {
             **self.source.fields(),
             "block": view.block,
-            "labels": view.labels,
+            "labels": view.data_labels,
             "notes": view.notes,
             "colours": self.colours,
         }
         heads = [str(head) for head in view.heads]
-        data = {**fields, "heads": heads, "score": view.score, "scores": view.values, "values": view.maps}
+        data = {**fields, "heads": heads, "score": ascii_minus(view.score), "scores": view.values, "values": view.maps}
         return json.dumps(jsonable(data), ensure_ascii=False).encode()

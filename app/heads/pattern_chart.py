@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from app.downloadable import Chart
 from workbench.plotting import style
-from workbench.plotting.attention_view import block_size, laid_out, numbered
+from workbench.plotting.attention_view import block_names, block_size, laid_out, numbered
 from workbench.plotting.colour_scale import LINEAR, ColourScale
 from workbench.plotting.shaded_text import MASKED
 from workbench.plotting.source import Source
@@ -95,6 +95,8 @@ def pattern_chart(
     colours: str = LINEAR,
     source: Source | None = None,
     causal: bool = False,
+    quantity: str = "",
+    data_tokens: Sequence[str] | None = None,
 ) -> PatternChart:
     """The chart of a pattern.
 
@@ -105,11 +107,26 @@ def pattern_chart(
         colours: linear, square root or log.
         source: what the downloads name.
         causal: whether a mask hides later positions.
+        quantity: what the values are, for data; by default the title.
+        data_tokens: the tokens as data have them, where `tokens` have marks for white space.
     """
     rows, columns = ranges or (range(len(tokens)), range(len(tokens)))
     values, column_names, row_names, options = laid_out(pattern, numbered(tokens), rows, columns)
+    in_data = numbered(tokens if data_tokens is None else data_tokens, as_they_are=True)
+    data_labels = tuple(
+        block_names(in_data, part, block_size(len(rows), len(columns)), "-") for part in (columns, rows)
+    )
     options |= {"title": title, "scale": scale, "diverging": signed, "colours": colours}
     options["limit"] = style.limit(values) if limit is None else limit
-    labels, source = (column_names, row_names), source or Source()
-    shown = {"ranges": (rows, columns), "length": len(tokens), "causal": causal}
-    return PatternChart("heatmap", (values,), labels, options, source=source, **shown)
+    return PatternChart(
+        "heatmap",
+        (values,),
+        (column_names, row_names),
+        options,
+        source=source or Source(),
+        facts={"quantity": quantity or title, "units": scale},
+        data_labels=data_labels,
+        ranges=(rows, columns),
+        length=len(tokens),
+        causal=causal,
+    )

@@ -16,7 +16,7 @@ from workbench.core import Head
 from workbench.head_scores.absent import NOT_FINITE, why_heads_have_none, why_no_pattern_score
 from workbench.head_scores.ranking import ranked
 from workbench.head_scores.result import UNITS
-from workbench.io.tables import number
+from workbench.io.tables import ascii_minus, printed
 from workbench.models.in_forward import without_pattern_scores
 from workbench.patching.attention_at import uniform_weight
 from workbench.plotting.attention_view import DESTINATION
@@ -62,7 +62,8 @@ class Score:
         chance: the chance level that the ranking shows, one or one a head; `chance_name` says what it is.
         positions: over how many positions the values are taken; None of scores that look at none.
         without: reason → the heads that have no value.
-        metadata: further fields of the JSON download, such as the task.
+        metadata: further fields of the downloads, such as the task.
+        data_title: `title` in data, where it has marks for white space in tokens.
     """
 
     values: Float[np.ndarray, "layer head"]
@@ -81,11 +82,18 @@ class Score:
     positions: int | None = None
     without: Mapping[str, Sequence[Head]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    data_title: str = ""
 
     def ranking(self, among: Bool[np.ndarray, "layer head"] | None = None) -> pd.DataFrame:
         """The heads in order, see `workbench.head_scores.ranking.ranked`."""
         columns = {"low": self.low, "high": self.high, "chance": self.chance, "positions": self.positions}
         return ranked(self.values, columns, by_size=self.by_size, among=among)
+
+    def facts(self) -> dict[str, Any]:
+        """What the values are, as columns of a CSV file."""
+        fields = {"score": self.data_title or self.title, "units": self.units}
+        fields |= {"chance_level": self.chance_name} if self.chance_name else {}
+        return {name: ascii_minus(fact) for name, fact in {**fields, **self.metadata}.items() if fact is not None}
 
     def data(self) -> dict[str, Any]:
         """What the JSON of the grid has besides the values, its arrays ``[head, layer]`` as these."""
@@ -100,15 +108,15 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
     """A score of `PROMPT_SCORES`."""
     title, units = PROMPT_SCORES[name].capitalize(), UNITS[name]
     if name == SIMILARITY:
-        return _similarity(record, head, title, units)
+        return _similarity(record, head, f"Similarity to head {head}", units)
     values, level = record.scores[name], record.chance[name]
     without = _without(record, name, values)
     if name == ATTRIBUTION:
         first, second = record.next_tokens(2)
         note = (
             f"Direct effect, at the last position, on the logit of {first.token!r} minus the logit of "
-            f"{second.token!r}. 0: no direct effect. Mean |value| over heads: {number(mean_size(values))}; with "
-            f"{UNIFORM}: {number(level)}."
+            f"{second.token!r}. 0: no direct effect. Mean |value| over heads: {printed(mean_size(values))}; with "
+            f"{UNIFORM}: {printed(level)}."
         )
         attribution = Score(
             *(values, title, units, note, [-level, level]),
@@ -121,7 +129,7 @@ def prompt_score(record: PromptRecord, head: Head, name: str) -> Score:
         )
         return attribution if np.isfinite(values).any() else nothing(attribution)
     positions = record.positions[name]
-    note = f"{mean_over(name, positions)} Chance level: {UNIFORM} {number(level)}{below_zero(name, level)}."
+    note = f"{mean_over(name, positions)} Chance level: {UNIFORM} {printed(level)}{below_zero(name, level)}."
     signed = name in MATCHED
     score = Score(
         *(values, title, units, note, [level], signed),
@@ -142,7 +150,7 @@ def _similarity(record: PromptRecord, head: Head, title: str, units: str) -> Sco
     without = _without(record, SIMILARITY, values)
     note = (
         f"Cosine of the patterns, over {len(record)} positions. 0: unrelated patterns. Median |cosine| over all pairs "
-        f"of heads on this prompt: {number(level)}."
+        f"of heads on this prompt: {printed(level)}."
     )
     return Score(
         *(values, title, units, note, [-level, level]),
@@ -214,7 +222,9 @@ def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
     if masked.any():
         hidden = np.argwhere(masked[:, None] & np.isfinite(weights)).tolist()
         without[f"{pair.why_masked}."] = [Head(layer, index) for layer, index in hidden]
-    title, units, metadata, weights = pair.title, "attention weight", {"dest": dest, "src": src}, pair.unmasked
+    title, units, weights = pair.title, "attention weight", pair.unmasked
+    metadata = {"dest": dest, "dest_token": record.tokens[dest], "src": src, "src_token": record.tokens[src]}
+    data_title = f"Attention from {dest} to {src}"
     note = f"One pair of positions. Chance level: {UNIFORM} {pair.uniform:.3g}."
     texts = np.array([f"{w:.3g} {units}" if np.isfinite(w) else "no value" for w in weights.ravel()], dtype=object)
     texts = np.where(masked[:, None], MASKED, texts.reshape(weights.shape))
@@ -226,6 +236,7 @@ def pair_score(record: PromptRecord, dest: int, src: int) -> Score:
         positions=1,
         without=without,
         metadata=metadata,
+        data_title=data_title,
     )
     return score if np.isfinite(weights).any() else nothing(score)
 
@@ -250,6 +261,9 @@ def difference(first: Score, second: Score) -> Score:
     """The first score minus the second."""
     values = first.values - second.values
     title = f"{first.title}: first − second"
+    if first.title != second.title:
+        title = f"{first.title} − {second.title[:1].lower()}{second.title[1:]}"
+    shared = {name: fact for name, fact in first.metadata.items() if second.metadata.get(name) == fact}
     without: dict[str, Sequence[Head]] = {}
     for label, side in (("first", first), ("second", second)):
         without |= {f"{label}: {reason}": heads for reason, heads in side.without.items()}
@@ -257,8 +271,15 @@ def difference(first: Score, second: Score) -> Score:
     median = float(np.median(sizes)) if sizes.size else np.nan
     counted = [side.positions for side in (first, second)]
     over = f"Over {counted[0]:,} and {counted[1]:,} positions. " if None not in counted else ""
-    note = f"{over}0: no difference. Median |difference| over heads: {number(median)}."
-    score = Score(values, title, first.units, note, signed=True, by_size=True, without=without)
+    note = f"{over}0: no difference. Median |difference| over heads: {printed(median)}."
+    score = Score(
+        *(values, title, first.units, note),
+        signed=True,
+        by_size=True,
+        without=without,
+        metadata=shared,
+        data_title=f"{first.data_title}: first - second" if first.data_title else "",
+    )
     return score if sizes.size else nothing(score)
 
 

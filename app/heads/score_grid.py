@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,16 @@ from app.components.head_grid import head_grid
 from app.downloadable import Chart, download_buttons
 from app.heads import model_scores, sweep_effect
 from app.heads.asking import PAIR_SCORE, Asking, earlier_score
-from app.heads.score import NO_VALUE, NOT_STARTED, PROMPT_SCORES, Score, empty_score, pair_score, prompt_score
+from app.heads.score import (
+    NO_VALUE,
+    NOT_STARTED,
+    PROMPT_SCORES,
+    SIMILARITY,
+    Score,
+    empty_score,
+    pair_score,
+    prompt_score,
+)
 from app.heads.selection import Selection
 from app.messages import show_errors
 from workbench.core import Head
@@ -64,12 +74,25 @@ def selected_score(selection: Selection, name: str, asking: Asking | None = None
     return empty_score(shape, title, "")
 
 
+def source_of(selection: Selection, name: str, score: Score) -> Source:
+    """What a score of all heads is of: the prompt where it is of the prompt, and the open head where it is of that."""
+    of_prompt = name in (*PROMPT_SCORES, PAIR_SCORE) and "task" not in score.metadata
+    source = selection.source
+    return replace(
+        source,
+        prompt=source.prompt if of_prompt else "",
+        head=source.head if name == SIMILARITY else "",
+        task=str(score.metadata.get("task") or ""),
+    )
+
+
 def show_score(
     score: Score,
     selected: Head,
     key: str,
     on_pick: Callable[[Head], None],
     *,
+    name: str,
     label: str = "",
     limit: float | None = None,
     also_marked: frozenset[Head] = frozenset(),
@@ -78,6 +101,7 @@ def show_score(
     """The grid of a score, with downloads where there is a value.
 
     Args:
+        name: of the downloads' files.
         also_marked: heads with a frame besides the score's own.
         source: what the downloads name.
     """
@@ -102,5 +126,6 @@ def show_score(
     options = {"title": title, "subtitle": score.note, "scale": score.units, "x_title": "layer", "y_title": "head"}
     options |= {"diverging": score.signed, "limit": limit}
     labels = tuple([str(i) for i in range(size)] for size in values.shape)
-    chart = Chart("heatmap", (values.T,), labels, options, dict(score.data()), source or Source())
-    download_buttons(chart, key, f"heads-{key}")
+    facts = {name: fact for name, fact in score.facts().items() if name not in ("chance_level", "task")}
+    chart = Chart("heatmap", (values.T,), labels, options, score.data(), source or Source(), facts)
+    download_buttons(chart, key, f"heads-{name}")

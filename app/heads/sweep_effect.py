@@ -90,11 +90,13 @@ def score(model: Any, key: str) -> Score:
     outside = np.ones(shape, dtype=bool)
     outside[cells] = False
     reasons = {"not in the sweep.": outside, "the sweep has none.": ~outside & ~np.isfinite(values)}
+    metadata = {"task": sweep.info.get("task"), "n": sweep.n, "edited": sweep_results.edits_of(sweep)}
     patched = Score(
         *(values, "Patching effect", labels.scale, note + labels.note, (), True, texts, significant),
         by_size=True,
         low=None if np.isnan(low).all() else low,
         high=None if np.isnan(high).all() else high,
         without={reason: [Head(i, j) for i, j in np.argwhere(x).tolist()] for reason, x in reasons.items() if x.any()},
+        metadata=metadata,
     )
     return patched if np.isfinite(values).any() else nothing(patched)

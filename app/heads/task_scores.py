@@ -34,6 +34,7 @@ from workbench.head_scores import on_prompt
 from workbench.head_scores.compute import VERSION
 from workbench.head_scores.ranking import BY_SIZE
 from workbench.head_scores.result import UNITS, HeadScores
+from workbench.io.tables import printed
 from workbench.io.token_text import token_text
 from workbench.plotting.attention_view import visible
 
@@ -105,7 +106,7 @@ def mean_score(scores: HeadScores, name: str) -> Score:
         levels = [-level, level]
     else:
         levels = [float(scores.uniform[name])]
-        note = f"{mean_over(name, positions, used)} Chance level: {UNIFORM} {levels[0]:z.3g}"
+        note = f"{mean_over(name, positions, used)} Chance level: {UNIFORM} {printed(levels[0])}"
         note += f"{below_zero(name, levels[0])}.{caveat}"
     return Score(
         *(values, title, units, note, levels, name in (*MATCHED, ATTRIBUTION), _texts(values, low, high, units)),
@@ -122,10 +123,10 @@ def mean_score(scores: HeadScores, name: str) -> Score:
 
 def _texts(values: np.ndarray, low: np.ndarray | None, high: np.ndarray | None, units: str) -> np.ndarray:
     """Value and interval of each head."""
-    texts = np.array([f"{v:z.3g} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
+    texts = np.array([f"{printed(v)} {units}" if np.isfinite(v) else "no value" for v in values.ravel()], dtype=object)
     if low is not None and high is not None:
         ends = zip(low.ravel(), high.ravel(), strict=True)
-        texts += [f", 95 % [{a:z.3g}, {b:z.3g}]" if np.isfinite(a) else "" for a, b in ends]
+        texts += [f", 95 % [{printed(a)}, {printed(b)}]" if np.isfinite(a) else "" for a, b in ends]
     return texts.reshape(values.shape)
 
 

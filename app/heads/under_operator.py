@@ -13,8 +13,10 @@ from app.heads.operator_widgets import operator_widgets
 from app.heads.pattern_chart import pattern_chart
 from app.heads.selection import Selection
 from app.messages import escape_markdown, show_errors
+from app.number_table import in_print
 from app.small_table import show_table
 from workbench.core import Head
+from workbench.io.tables import printed
 from workbench.patching.operator_view import WEIGHT
 from workbench.plotting.attention_view import visible
 from workbench.plotting.operator_view import share_of
@@ -92,10 +94,9 @@ def _tables(view: wb.OperatorView, dest: int) -> None:
         )
         table = table.assign(token=[visible(token) for token in table["token"]])
         row = table.iloc[dest]
-        norms = f"{row['own']:.3g} → {row['swapped']:.3g}, cosine {row['cosine']:.2f}"
+        norms = f"{row['own']:.3g} → {row['swapped']:.3g}, cosine {printed(row['cosine'], '.2f')}"
         st.caption(escape_markdown(f"At position {dest} {row['token']}: {norms}"))
-        numbers = {name: st.column_config.NumberColumn(format="%.3g") for name in ("own", "swapped", "cosine")}
-        st.dataframe(table, hide_index=True, column_config=numbers, height=detail.BOX_HEIGHT)
+        st.dataframe(in_print(table), hide_index=True, height=detail.BOX_HEIGHT)
     with middle:
         st.markdown(
             "**Raises directly** (logit)",

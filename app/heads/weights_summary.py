@@ -15,6 +15,7 @@ from app.heads.weights import ov_qk_summary, promoted_tokens
 from app.small_table import show_table
 from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
+from workbench.io.tables import printed
 from workbench.models.reads_writes import ReadsWrites
 from workbench.plotting.attention_view import visible
 
@@ -120,7 +121,8 @@ def _copy_score_text(model_scores: ModelScores, head: Head) -> str:
     if not np.isfinite(value):
         reasons = model_scores.scores.without_value("copy_score")
         return f"No copy score: {next(reason for reason, heads in reasons.items() if head in heads)}"
+    value, mean, highest = (printed(x, ".3f") for x in (value, chance["random"], chance["random_95"]))
     return (
-        f"Copy score {value:z.3f}. 1: the head raises the logits of the tokens it attends to, −1: it lowers them. "
-        f"Random weights: mean {chance['random']:z.3f}, 95th percentile {chance['random_95']:z.3f}."
+        f"Copy score {value}. 1: the head raises the logits of the tokens it attends to, −1: it lowers them. "
+        f"Random weights: mean {mean}, 95th percentile {highest}."
     )

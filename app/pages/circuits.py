@@ -16,6 +16,7 @@ from app.circuits.run_tables import has_effects, heads_of, read_columns, summary
 from app.circuits.saved_circuit import OPENED, RUN, OpenedCircuit
 from app.downloadable import PLOTLY_CONFIG, download_buttons
 from app.messages import escape_markdown, show_errors
+from app.number_table import in_print
 from app.page import Page
 from circuits import published
 from workbench.errors import WorkbenchError
@@ -222,7 +223,7 @@ def _show(matrix: matrices.Matrix, name: str, heading: str, table: pd.DataFrame,
         download_buttons(matrix, f"circuit-{name}", name)
     with right:
         st.markdown(f"**{heading}**")
-        st.dataframe(table, hide_index=True, column_config=_columns(table), height=TABLE_HEIGHT)
+        st.dataframe(in_print(table, ".2g"), hide_index=True, column_config=_columns(table), height=TABLE_HEIGHT)
         st.caption(note)
 
 
@@ -230,7 +231,7 @@ def _compare_with_published(run: Run, circuit: Circuit) -> None:
     """The run's own comparison with published numbers, where it has one, and the published circuits."""
     for heading, table in published_circuits.comparison_tables(run).items():
         st.markdown(f"**{heading}**")
-        st.dataframe(table, hide_index=True, column_config=_columns(table))
+        st.dataframe(in_print(table, ".2g"), hide_index=True, column_config=_columns(table))
     if published.of_model(circuit.model) is None:
         st.info(f"The workbench has no published circuit of {escape_markdown(circuit.model or 'this model')}.")
     _published(circuit.model, circuit, run)
@@ -268,14 +269,14 @@ def _published(model: str, measured: Circuit | None = None, run: Run | None = No
             download_buttons(figure, "circuit-measured", f"{_file_name(measured)}-graph")
         for table in (published_circuits.head_table(name, task), published_circuits.value_table(name)):
             if len(table):
-                st.dataframe(table, hide_index=True, column_config=_columns(table))
+                st.dataframe(in_print(table, ".2g"), hide_index=True, column_config=_columns(table))
         st.caption(published_circuits.LEGEND)
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     """Numbers with two digits (downloads have all), and text columns as wide as their longest text."""
     numbers = frame.select_dtypes("number")
-    config: dict[str, Any] = {name: st.column_config.NumberColumn(format="%.2g", width=56) for name in numbers}
+    config: dict[str, Any] = {name: st.column_config.NumberColumn(width=56) for name in numbers}
     for name in frame.columns.difference(numbers.columns):
         longest = max((len(str(text)) for text in frame[name]), default=0)
         config[str(name)] = st.column_config.TextColumn(width=min(240, 18 + 7 * max(longest, len(str(name)))))

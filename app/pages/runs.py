@@ -13,6 +13,7 @@ from app import url_widgets
 from app.messages import escape_markdown
 from app.page import Page
 from app.run_figure import show_run_figures
+from workbench.plotting.source import Source
 from workbench.runs.compare import compare, config_differences
 from workbench.runs.locate import finished_runs
 from workbench.runs.run import Run
@@ -70,7 +71,8 @@ def _tables(run: Run) -> None:
     limit = "" if len(rows) <= MAX_ROWS else f", of which the first {MAX_ROWS} are shown"
     st.caption(f"{len(rows)} rows{limit}")
     st.dataframe(rows.head(MAX_ROWS), hide_index=True)
-    st.download_button("CSV", lambda: rows.to_csv(index=False), f"{name}.csv", key="csv", on_click="ignore")
+    source = Source.of_run(run.facts)
+    st.download_button("CSV", lambda: source.csv(rows), f"{name}.csv", key="csv", on_click="ignore")
 
 
 def _compare(run: Run, others: list[str], paths: dict[str, Path]) -> None:

@@ -14,6 +14,7 @@ from app.patching.circuit_builder import Roles, to_circuit
 from app.swapped_names import job_model
 from app.work.background import Background
 from workbench.findings import Quantity
+from workbench.io.tables import true_minus
 from workbench.runs.run import Run
 
 #: Prompts that are measured, and random circuits for comparison.
@@ -64,6 +65,6 @@ def _background(model_name: str, prompts: Mapping[str, Any], heads: Roles) -> Ba
 def _show_run(run: Run) -> None:
     first = run.table("faithfulness").iloc[0] if "faithfulness" in run.table_names else None
     if first is not None:
-        st.metric("Faithfulness", str(Quantity(first["share"], first["low"], first["high"])))
+        st.metric("Faithfulness", true_minus(Quantity(first["share"], first["low"], first["high"])))
     st.code(run.summary, language=None, wrap_lines=True)
     st.caption(escape_markdown(f"Stored as run {run.path.name}. See the Runs and Circuits pages."))

@@ -49,6 +49,7 @@ class EditedPrompt:
         index: which pair.
         base: which run of it: ``clean`` or ``corrupt``.
         chat: whether the side bar's prompt is in the model's chat template.
+        other: the text of the pair's other run, from which a patch takes its values.
     """
 
     ids: tuple[int, ...]
@@ -56,6 +57,7 @@ class EditedPrompt:
     index: int = 0
     base: str = "clean"
     chat: bool = False
+    other: str = ""
 
     def text(self, model: Any) -> str:
         """The prompt."""
@@ -89,7 +91,8 @@ def prompt_widget(model: Any, model_name: str, prompts: Mapping[str, Any] | None
     i, base = int(name) - 1, RUNS[run]
     st.caption(escape_markdown(f"The {run} is edited: {inputs.texts[i][base == 'corrupt']}"))
     ids = (inputs.clean if base == "clean" else inputs.corrupt)[i]
-    return EditedPrompt(tuple(ids.tolist()), json.dumps(prompts, sort_keys=True), i, base)
+    other = inputs.texts[i][base == "clean"]
+    return EditedPrompt(tuple(ids.tolist()), json.dumps(prompts, sort_keys=True), i, base, other=other)
 
 
 def _of_sidebar(model: Any) -> EditedPrompt:
@@ -152,8 +155,40 @@ def _run(model_name: str, edited: EditedPrompt, edits: tuple[Edit, ...]) -> wb.O
     return wb.run(model, inputs.of([edited.index]), edits, base=edited.base, mean_over=inputs, unedited=False)
 
 
-def change_chart(change: wb.Outcome, model: Any, edited: EditedPrompt, edits: Sequence[Edit], subtitle: str) -> Chart:
-    """Both distributions in one chart."""
+def source(model: Any, edited: EditedPrompt, edits: Sequence[Edit], pairs: str = "") -> Source:
+    """What the downloads name: the prompt, and what was edited in it, by what and from where.
+
+    Args:
+        pairs: what the pairs are called, where one of them is edited.
+    """
+    task = f"{pairs}, pair {edited.index + 1}, {edited.base} run" if edited.pairs else ""
+    name = full_name(model.provenance.get("name"), model.operators)
+    return Source(name, edited.text(model), task=task, edited=in_full(edited, edits))
+
+
+def in_full(edited: EditedPrompt, edits: Sequence[Edit]) -> str:
+    """The edits with the name of every head: ``z of heads 1.3, 1.5 set to zero at every position``."""
+    of_set = [edit for edit in edits if edit.site == "z"]
+    parts = []
+    if of_set:
+        kind, position = str(of_set[0].kind), of_set[0].position
+        heads = ", ".join(f"{edit.layer}.{edit.head}" for edit in of_set)
+        other = "corrupt" if edited.base == "clean" else "clean"
+        what = (PAIRED if edited.pairs else UNPAIRED)[kind]
+        what = f"patched from the {other} run “{edited.other}”" if kind == "patch" else what
+        where = AT_END if position == "end" else EVERYWHERE
+        parts.append(f"z of head{'' if len(of_set) == 1 else 's'} {heads} {what} at {where}")
+    for edit in edits:
+        if edit.site != "z":
+            to = ", ".join(map(str, edit.attend_to or ()))
+            parts.append(f"attention of head {edit.layer}.{edit.head} at position {edit.position} forced onto {to}")
+    return "; ".join(parts)
+
+
+def change_chart(
+    change: wb.Outcome, model: Any, edited: EditedPrompt, edits: Sequence[Edit], subtitle: str, pairs: str = ""
+) -> Chart:
+    """Both distributions in one chart; `pairs` as for `source`."""
     table = change.table(TOP_TOKENS)
     after = table["after"].to_numpy()
     options = {
@@ -166,6 +201,14 @@ def change_chart(change: wb.Outcome, model: Any, edited: EditedPrompt, edits: Se
         "reference_name": "before",
     }
     no_interval = np.full(len(after), np.nan)  # one prompt
-    source = Source(full_name(model.provenance.get("name"), model.operators), edited.text(model))
-    tokens = [visible(token) for token in table["token"]]
-    return Chart("bars", (after, no_interval, no_interval), (tokens,), options, {"edits": list(edits)}, source)
+    tokens = table["token"].tolist()
+    return Chart(
+        "bars",
+        (after, no_interval, no_interval),
+        ([visible(token) for token in tokens],),
+        options,
+        metadata={"edits": list(edits)},
+        source=source(model, edited, edits, pairs),
+        facts={"quantity": "probability of the next token"},
+        data_labels=(tokens,),
+    )

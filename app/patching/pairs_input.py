@@ -160,13 +160,15 @@ def _editor(pairs: StoredPairs, contents: Contents) -> pd.DataFrame:
     table = pairs_table.to_table(pairs, contents.problems or ())
     config: dict[str, Any] = {
         pairs_table.PLACE: st.column_config.TextColumn(disabled=True, width=110),
-        pairs_table.PROBLEM: st.column_config.TextColumn("cannot be used, because", disabled=True, width=300),
+        pairs_table.PROBLEM: st.column_config.TextColumn("cannot be used, because", disabled=True, width=260),
+        **{name: st.column_config.TextColumn(width=90) for name in pairs_table.ANSWERS},
     }
     return st.data_editor(
         pairs_table.styled(table),
         num_rows="dynamic",
         hide_index=True,
         column_config={name: column for name, column in config.items() if name in table},
+        column_order=[name for name in pairs_table.ORDER if name in table],
         key=f"pairs-{contents.stored}-{st.session_state[_EDITOR]}",
     )
 
@@ -252,7 +254,7 @@ def _read(data: bytes, name: str) -> StoredPairs:
     Raises:
         UsageError, BadInput: the file cannot be read, or the table cannot hold one of its rows.
     """
-    rows = parse_rows(data, name)
+    rows = pairs_table.from_export(parse_rows(data, name, pairs_table.OWN), data)
     if problem := _too_few_or_many(name, len(rows)):
         raise UsageError(problem)
     for where, row in rows:

@@ -17,7 +17,9 @@ from workbench.plotting.attention_view import visible
 
 ANSWERS = ("answer", "wrong")
 #: Columns that cannot be typed into: where a row comes from, and why it cannot be used.
-PLACE, PROBLEM = "where", "problem"
+PLACE, PROBLEM = OWN = ("where", "problem")
+#: The columns as they stand in the page: what is short first, or long prompts push the answers out of a narrow window.
+ORDER = (PLACE, *ANSWERS, PROBLEM, "clean", "corrupt")
 #: Before the place of a row that cannot be used.
 MARK = "⚠ "
 #: Pairs whose answers are spelt out.
@@ -57,6 +59,19 @@ def to_table(pairs: StoredPairs, problems: Sequence[str]) -> pd.DataFrame:
     if any(problems):
         table.insert(1, PROBLEM, list(problems))
     return table
+
+
+def from_export(rows: Sequence[tuple[str, Row]], data: bytes) -> list[tuple[str, Row]]:
+    """Rows of a file that was downloaded from this table, which its own columns show: the answers with their spaces.
+    Those of any other file as they are."""
+    header = {cell.strip(' "\r') for cell in data.decode("utf-8-sig", errors="replace").partition("\n")[0].split(",")}
+    if not {PLACE, *COLUMNS} <= header:
+        return list(rows)
+    return [(where, {**row, **{name: _answers(row[name]) for name in ANSWERS}}) for where, row in rows]
+
+
+def _answers(value: str | Sequence[str]) -> str | list[str]:
+    return from_cell(value if isinstance(value, str) else _SEPARATOR.join(value))
 
 
 def edited_pairs(pairs: StoredPairs, table: pd.DataFrame) -> StoredPairs:

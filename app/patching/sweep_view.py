@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,9 +18,10 @@ from app.components.head_grid import head_grid
 from app.downloadable import DPI, PLOTLY_CONFIG, download_buttons
 from app.messages import escape_markdown
 from app.plotly_text import escape_title
-from app.work.sweep_results import by_head
+from app.work.sweep_results import by_head, edits_of
 from workbench import statistics
 from workbench.core import Head
+from workbench.io.tables import printed
 from workbench.plotting import matplotlib_charts, style
 from workbench.plotting.source import Source
 from workbench.results.sweep import Sweep
@@ -36,6 +37,11 @@ class SweepDownload:
 
     sweep: Sweep
 
+    @property
+    def source(self) -> Source:
+        """With the edits and the metric, which stand in a picture's subtitle."""
+        return replace(Source.of_info(self.sweep.info), edited=edits_of(self.sweep))
+
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
         return matplotlib_charts.image(self.sweep.picture(), ending, DPI)
@@ -45,13 +51,11 @@ class SweepDownload:
         table = self.sweep.table()
         for baseline in self.sweep.baselines:
             table = table.assign(**baseline.columns())
-        return Source.of_info(self.sweep.info).with_columns(table).to_csv(index=False).encode()
+        return self.source.csv(table)
 
     def json(self) -> bytes:
         """Everything but the values per example."""
-        return json.dumps(
-            {**self.sweep.json(), **Source.of_info(self.sweep.info).fields()}, ensure_ascii=False
-        ).encode()
+        return json.dumps({**self.sweep.json(), **self.source.fields()}, ensure_ascii=False).encode()
 
 
 def show_sweep(
@@ -121,8 +125,8 @@ def _task_warning(clean: tuple[float, ...]) -> str:
     low, high = (float(interval.low[0]), float(interval.high[0])) if interval else (values[0], values[0])
     if not low <= 0:
         return ""
-    bounds = f" [{low:z.3g}, {high:z.3g}]" if interval else ""
-    number = f"the mean logit difference of the clean prompts is {values.mean():z.3g}{bounds}"
+    bounds = f" [{printed(low)}, {printed(high)}]" if interval else ""
+    number = f"the mean logit difference of the clean prompts is {printed(float(values.mean()))}{bounds}"
     if values.mean() > 0:
         return f"The model may not be able to do this task: {number}, and the interval includes 0. Use more prompts."
     return f"The model cannot do this task: {number}, not above 0. Effects of heads then mean little."

@@ -84,14 +84,16 @@ def load_stored(name: str) -> StoredPairs:
     Raises:
         BadInput: nothing of that hash is on this machine, or something else.
     """
-    fields = parse_json(upload_store.load(name), "The upload of the URL")
+    fields = parse_json(upload_store.load(name, "a set of pairs"), "The pairs of the URL")
     try:
         stored = StoredPairs(**{**fields, "rows": tuple(fields["rows"]), "lines": tuple(map(str, fields["lines"]))})
         if len(stored.rows) == len(stored.lines) and all(map(fits, stored.rows)) and stored.name:
             return stored
     except (TypeError, KeyError):
         pass
-    raise BadInput("The URL refers to an upload that holds no pairs. Copy the whole URL.")
+    raise BadInput(
+        "The URL refers to a set of pairs, but what is stored under that hash holds none. Copy the whole URL."
+    )
 
 
 def fits(row: Row) -> bool:

@@ -47,6 +47,11 @@ def by_head(
     return values, _join(texts, np.array(names, dtype=object)[index]), p
 
 
+def edits_of(sweep: wb.Sweep) -> str:
+    """What was edited and how, and what was measured, for data."""
+    return style.chart_text(sweep, sweep.quantity(None)).subtitle.replace(" · ", ", ").replace(" × ", " and ")
+
+
 def intervals_by_head(
     sweep: wb.Sweep, quantity: str
 ) -> tuple[Float[np.ndarray, "layer head"], Float[np.ndarray, "layer head"]]:

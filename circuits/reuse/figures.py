@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.findings import Quantity
+from workbench.io.tables import printed, true_minus
 from workbench.plotting.charts import Bars, Heatmap
 
 
@@ -26,7 +27,7 @@ def matrix(
         values[i, j], values[j, i] = row["jaccard"], row["null_95"]
         text = (
             f"<b>{row['task_a']} with {row['task_b']}</b> ({row['pair']})<br>{row['shared']} of {row['union']} heads "
-            f"shared: {Quantity(row['jaccard'], row['low'], row['high'])}<br>layer-matched null: mean "
+            f"shared: {true_minus(Quantity(row['jaccard'], row['low'], row['high']))}<br>layer-matched null: mean "
             f"{row['null']:.2f}, 95th percentile {row['null_95']:.2f}<br>p = {row['p_value']:.2g}, over the stages "
             f"{row['stages']}"
         )
@@ -84,13 +85,13 @@ def damage(ablated: pd.DataFrame, tasks: Sequence[str], *, model: str, n: int, p
         values[where] = row[quantity]
         hover[where] = (
             f"<b>{row['ablated']}'s circuit ablated, {row['measured']} measured</b><br>damage "
-            f"{Quantity(row['damage'], row['low'], row['high'])}"
+            f"{true_minus(Quantity(row['damage'], row['low'], row['high']))}"
         )
         if np.isfinite(row.get("random", np.nan)):
+            random, low, high = (printed(row[name], ".2f") for name in ("random", "random_low", "random_high"))
             hover[where] += (
-                f"<br>random heads of its layers {row['random']:z.2f} ({row['random_low']:z.2f} to "
-                f"{row['random_high']:z.2f})<br>damage beyond them "
-                f"{Quantity(row['beyond_random'], row['beyond_low'], row['beyond_high'])}"
+                f"<br>random heads of its layers {random} ({low} to {high})<br>damage beyond them "
+                f"{true_minus(Quantity(row['beyond_random'], row['beyond_low'], row['beyond_high']))}"
             )
     what = "minus that of random heads of the same layers" if quantity == "beyond_random" else "without a control"
     return Heatmap(

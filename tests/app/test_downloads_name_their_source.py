@@ -1,9 +1,11 @@
-"""Every download of every figure that the explorer shows names model, prompt, head and version, in all four formats."""
+"""Every download of every figure that the explorer shows names what it is of, in all four formats: model, prompt, head,
+edits and version; and every table is read by pandas as it was written."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import Home, models
+from app.heads import asking
 from app.work import background
 from tests.app.circuits import made_runs
 from tests.app.heads import rendered
@@ -23,8 +26,12 @@ from tests.app.patching import driving
 from tests.app.work.scripted_queue import ScriptedQueue
 from workbench.cli import main
 from workbench.core import Head
+from workbench.io.tables import HEAD_COLUMNS
 
 FORMATS = {"png", "svg", "csv", "json"}
+#: What figures and pages show instead of a hyphen, a leading space, a line break and a tab.
+MINUS = "\N{MINUS SIGN}"
+MARKS = f"{MINUS}·⏎⇥"
 PROMPT, OTHER = rendered.REPEATING, "Then, Mary and John went to the store"
 Files = dict[str, bytes]
 
@@ -59,11 +66,40 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Files]:
                 made[name] = data.encode() if isinstance(data, str) else data
             for name, data in made.items():
                 assert str(tmp_path).encode() not in data and str(Path.home()).encode() not in data, name
+                if name.endswith(".csv"):
+                    check_table(name, data)
+                if name.endswith(".json"):
+                    check_fields(name, json.loads(data))
             offered.clear()
             return made
 
     monkeypatch.setattr(st, "download_button", download_button)
     yield Offered()
+
+
+def check_table(name: str, data: bytes) -> None:
+    """With no options pandas reads whole numbers as whole numbers and the names of heads as texts; no text has marks
+    that are for people."""
+    table, texts = pd.read_csv(io.BytesIO(data)), pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+    for column in texts:
+        values = [value for value in texts[column] if value]
+        if values and all(re.fullmatch(r"-?\d+", value) for value in values):
+            assert pd.api.types.is_integer_dtype(table[column]), (name, column)
+        if re.sub("^(first|second)_", "", column) in HEAD_COLUMNS:
+            assert not pd.api.types.is_numeric_dtype(table[column]), (name, column)
+            assert [str(value) for value in table[column].dropna()] == values, (name, column)
+    if "index" in table and "head" in table:
+        names = [re.sub(r"^L(\d+)H(\d+)$", r"\1.\2", str(head)).replace("kv", "") for head in table["head"]]
+        assert names == [f"{layer}.{index}" for layer, index in zip(table["layer"], table["index"], strict=True)], name
+    marks = set(MARKS) & set(data.decode())
+    assert not marks, (name, marks, [line for line in data.decode().splitlines() if set(MARKS) & set(line)][:2])
+
+
+def check_fields(name: str, fields: Any) -> None:
+    """No text has a minus sign that no program reads, and no label has marks for white space."""
+    assert MINUS not in json.dumps(fields, ensure_ascii=False), name
+    labels = json.dumps(fields.get("labels"), ensure_ascii=False) if isinstance(fields, dict) else ""
+    assert not set(MARKS) & set(labels), (name, labels[:300])
 
 
 def described(name: str, data: bytes) -> str:
@@ -73,7 +109,7 @@ def described(name: str, data: bytes) -> str:
     if name.endswith(".csv"):
         table = pd.read_csv(io.BytesIO(data), dtype=str)
         facts = table.loc[:, table.nunique(dropna=False) == 1].iloc[0]  # one value in all rows
-        return " · ".join(map(str, facts))
+        return re.sub(r"\bL(\d+)H(\d+)\b", r"\1.\2", " · ".join(map(str, facts)))
     return data.decode()
 
 
@@ -99,7 +135,7 @@ def test_the_page_heads(files: Any) -> None:
     of = ["tiny", PROMPT, "1.3"]
     operator = {f"pattern-1.3-operator-{side}": of for side in ("own", "swapped")}
     made = files.made()
-    check(made, {"heads-grid": of, "pattern-1.3": of, **operator})
+    check(made, {"heads-previous_token": of[:2], "pattern-1.3": of, **operator})
     ranking = pd.read_csv(io.BytesIO(made["ranking-tiny-previous_token.csv"]), dtype={"head": str})
     assert set(ranking["model"].tolist()) == {"tiny"} and set(ranking["prompt"].tolist()) == {PROMPT}
     assert len(set(ranking["head"].tolist())) == 16
@@ -109,14 +145,15 @@ def test_the_patterns_of_all_heads(files: Any) -> None:
     app = AppTest.from_string(rendered.SCRIPT, default_timeout=rendered.TIMEOUT)
     rendered.opened(app, **{"prompt": PROMPT, "head": "1.3", "all-patterns": "yes"})
     of = ["tiny", PROMPT]
-    check(files.made(), {"heads-grid": [*of, "1.3"], "pattern-1.3": [*of, "1.3"], "patterns": of})
+    check(files.made(), {"heads-previous_token": of, "pattern-1.3": [*of, "1.3"], "patterns": of})
 
 
 def test_two_heads_side_by_side(files: Any) -> None:
     app = AppTest.from_string(rendered.SCRIPT, default_timeout=rendered.TIMEOUT)
     rendered.opened(app, prompt=PROMPT, head="1.3", compare="yes", differs="head", head2="0.7", score="similarity")
     one, two = ["tiny", PROMPT, "1.3"], ["tiny", PROMPT, "0.7"]
-    grids = {"heads-grid": one, "heads-grid-second": two, "heads-grid-difference": [*one, *two]}
+    grids = {f"heads-similarity-{side}": of for side, of in (("first", one), ("second", two))}
+    grids |= {"heads-similarity-difference": [*one, *two]}
     patterns = {"pattern-first-1.3": one, "pattern-second-0.7": two, "pattern-difference": [*one, *two]}
     check(files.made(), {**grids, **patterns})
 
@@ -131,6 +168,52 @@ def test_the_page_patching(files: Any) -> None:
         {"sweep": ["tiny", "ioi"], "next-token": ["tiny", OTHER]},
     )
     assert json.loads(made["circuit.json"])["model"] == "tiny"
+
+
+def test_an_effect_of_edits_names_them(files: Any) -> None:
+    app = driving.new_page()
+    app.query_params.update({"n": "6", "set": "1.3,0.2", "on": "2", "run-by-hand": "corrupt run", "force": "1.4@3>1+2"})
+    app.query_params.update({"kind-by-hand": "patch", "at-by-hand": "the last position"})
+    driving.rerun(app)
+    clean, corrupt = wb.task("ioi", n=6).inputs(wb.load("tiny").tokenizer).texts[1]
+    edits = [
+        f"z of heads 1.3, 0.2 patched from the clean run “{clean}” at the last position",
+        "attention of head 1.4 at position 3 forced onto 1, 2",
+    ]
+    made = files.made()
+    check({name: data for name, data in made.items() if name != "circuit.json"}, {"next-token": ["tiny", corrupt]})
+    table = pd.read_csv(io.BytesIO(made["next-token.csv"]))
+    assert set(table["edited"]) == {"; ".join(edits)} == {json.loads(made["next-token.json"])["edited"]}
+    assert set(table["task"]) == {"ioi, pair 2, corrupt run"} and {"name", "after", "before"} <= set(table)
+    assert all(word in " ".join(described("next-token.png", made["next-token.png"]).split()) for word in edits)
+    tokenizer = wb.load("tiny").tokenizer
+    spaced = [name for name in table["name"] if str(name).startswith(" ")]
+    assert spaced and all(len(tokenizer.encode(name, add_special_tokens=False)) == 1 for name in spaced)
+    app = driving.new_page()
+    app.query_params.update({"n": "6", "set": "1.3", "generating": "yes", "new-tokens": "3", "prompt": OTHER})
+    driving.rerun(app)
+    generated = pd.read_csv(io.BytesIO(files.made()["generated.csv"]))
+    assert set(generated["edited"]) == {"z of head 1.3 set to zero at every position"} and len(generated) == 3
+
+
+def test_a_score_of_all_heads_names_itself_and_not_the_open_head(files: Any) -> None:
+    def opened(**query: str) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
+        rendered.opened(AppTest.from_string(rendered.SCRIPT, default_timeout=rendered.TIMEOUT), head="1.3", **query)
+        made, score = files.made(), query["score"]
+        grid, ranking = (pd.read_csv(io.BytesIO(made[f"{name}-{score}.csv"])) for name in ("heads", "ranking-tiny"))
+        assert set(grid["score"]) == set(ranking["score"]) and set(grid["units"]) == set(ranking["units"])
+        assert len(grid) == 8 and len(ranking) == 16 - (score == "similarity")
+        return grid, json.loads(made[f"heads-{score}.json"]), ranking
+
+    for score, name in (("induction", "Induction"), ("sink", "Sink (first position)")):
+        grid, fields, _ = opened(prompt=PROMPT, score=score)
+        assert set(grid["score"]) == {name} and set(grid["prompt"]) == {PROMPT} and "head" not in {*grid, *fields}
+    grid, fields, _ = opened(prompt=PROMPT, score="similarity")
+    assert set(grid["score"]) == {"Similarity to head 1.3"} and fields["head"] == "1.3"
+    grid, fields, ranking = opened(prompt=OTHER, score=asking.PAIR_SCORE, **{asking.POSITION: "4", asking.PAIR: "2"})
+    for table in (grid, ranking):
+        assert set(table["score"]) == {"Attention from 4 to 2"} and set(table["dest"]) == {4}
+        assert set(table["src_token"]) == {" Mary"} and set(table["dest_token"]) == {" John"}
 
 
 @pytest.mark.parametrize("part", ["Circuit", "Overlap", "Cross-ablation", "Published"])
@@ -156,6 +239,11 @@ def test_the_page_runs(files: Any) -> None:
     app.run()
     assert not app.exception, app.exception
     made = files.made()
+    app = AppTest.from_string(script, default_timeout=250)
+    app.query_params["part"] = "Tables"
+    app.run()
+    tables = {name: data for name, data in files.made().items() if name not in made}
+    assert tables and all(set(pd.read_csv(io.BytesIO(data))["model"]) == {"tiny"} for data in tables.values())
     (name,) = [name for name in made if name.endswith(".png")]
     for ending in ("png", "csv", "json"):
         file = f"{name.removesuffix('.png')}.{ending}"

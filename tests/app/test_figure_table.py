@@ -31,5 +31,5 @@ def test_the_numbers_of_a_stored_figure_are_those_it_shows() -> None:
     rng = np.random.default_rng(0)
     sweep = Sweep(rng.normal(size=(2, 3, 4, 5)), rng.normal(size=5), None, ("layer", "head", "position"), info=INFO)
     views = table(stored(sweep.figure()))
-    one = views[(views["view"] == "position 2") & (views["row"] == "1") & (views["column"] == "0")]
+    one = views[(views["view"] == "position 2") & (views["row"] == "0") & (views["column"] == "1")]
     assert one["value"].tolist() == [pytest.approx(sweep.mean_delta[1, 0, 2])] and len(views) == 2 * 3 * 5

@@ -95,6 +95,14 @@ def test_a_url_to_a_model_that_is_not_here_shows_one_that_is(app: AppTest) -> No
     assert app.session_state[sidebar.MODEL] == "tiny"
 
 
+@pytest.mark.parametrize(("name", "reason"), [("a" * 64, "not on this machine"), ("..", "not a SHA-256 hash")])
+def test_what_a_url_lacks_is_called_by_its_name(app: AppTest, name: str, reason: str) -> None:
+    app.query_params.update({"prompt-input": name})
+    app.run()
+    (warning,) = (str(warning.value).replace("\\", "") for warning in app.warning)
+    assert "The URL refers to a long prompt" in warning and reason in warning and "upload" not in warning
+
+
 def test_invalid_values_in_the_url_are_named(app: AppTest) -> None:
     app.query_params.update({"prompt-input": "a" * 64, "score": "zzz"})
     app.run()

@@ -28,9 +28,8 @@ def hover_cell(page: Page, dest: int, src: int) -> None:
     """Point at a cell of the pattern, whose canvas has its area from the first token on."""
     canvas = page.locator(".pattern canvas").first
     canvas.scroll_into_view_if_needed()
-    box, drawn = canvas.bounding_box(), page.locator(".pattern").first.evaluate("(e) => e.place")
-    assert box is not None
-    x, y, side = drawn["x"], drawn["y"], drawn["cell"]
+    place = page.locator(".pattern").first.evaluate("(e) => e.place")
+    x, y, side = place["x"], place["y"], place["cell"]
     canvas.hover(position={"x": x + (src + 0.5) * side, "y": y + (dest + 0.5) * side})
 
 

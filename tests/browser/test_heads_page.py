@@ -188,9 +188,11 @@ def test_every_download_is_what_the_page_shows(page: Page, server: Server) -> No
     assert {ending: name.rpartition(".")[2] for ending, (name, _) in files.items()} == {e: e for e in files}
     assert all("16.0" in name for name, _ in files.values())
     exact = json.loads(files["json"][1])
-    table = pd.read_csv(io.BytesIO(files["csv"][1]), index_col=0, dtype={"head": str})
-    source = {name: set(table.pop(name)) for name in ("model", "prompt", "head", "workbench")}
+    table = pd.read_csv(io.BytesIO(files["csv"][1]), index_col=0)
+    source = {name: set(table.pop(name)) for name in ("model", "prompt", "workbench")}
     assert source == {name: {exact[name]} for name in source} and exact["head"] == "16.0" and exact["model"] == DEFAULT
+    words = {name: set(table.pop(name)) for name in ("head", "quantity", "units")}
+    assert words == {"head": {"L16H0"}, "quantity": {exact["title"]}, "units": {"attention weight"}}
     assert table.to_numpy(np.float32).tolist() == exact["values"] == plotted(page)["z"]
     assert [list(table.columns), list(table.index)] == exact["labels"]
     picture = Image.open(io.BytesIO(files["png"][1]))

@@ -76,10 +76,10 @@ def test_the_list_opens_a_head_and_the_table_has_links(page: Page, server: Serve
     wait_head(page, 3, 1)
     name, data = driving.downloaded(page, "notes-csv")
     rows: dict[str, Any] = {row["head"]: row for row in csv.DictReader(io.StringIO(data.decode(), newline=""))}
-    assert name == "notes-smollm2-135m-instruct-q4.csv" and list(rows) == ["3.1", "20.0"]
-    assert rows["3.1"]["tags"] == "**mover**"
-    assert rows["20.0"]["link"].startswith(f"{server.url.rstrip('/')}/?")
-    open_page(page, rows["20.0"]["link"])  # as from a mail
+    assert name == "notes-smollm2-135m-instruct-q4.csv" and list(rows) == ["L3H1", "L20H0"]
+    assert rows["L3H1"]["tags"] == "**mover**"
+    assert rows["L20H0"]["link"].startswith(f"{server.url.rstrip('/')}/?")
+    open_page(page, rows["L20H0"]["link"])  # as from a mail
     wait_head(page, 20, 0)
     expect(field(page, "20.0")).to_have_value("second")
 

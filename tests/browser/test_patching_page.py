@@ -21,7 +21,6 @@ from tests.browser.driving import LONG_WAIT, acting, downloaded, go_to, open_pag
 from tests.browser.serving import Server
 from tests.oracle import plain_hooks
 from workbench.models.catalog import DEFAULT
-from workbench.plotting.attention_view import visible
 
 SMALL = {"task": "ioi", "n": "2"}
 HOSTILE = '<img src=x onerror="alert(1)"> [a](javascript:alert(2)) went out with Mary and John, John gave a rose to'
@@ -97,7 +96,7 @@ def test_heads_added_by_clicks_are_ablated_as_plain_hooks_do(page: Page, server:
         with plain_hooks.edited(*hooks):  # pyright: ignore[reportArgumentType] - hooks as a list of tuples
             after = hf(ids).logits[0, -1].softmax(-1)
     tokens = [model().tokenizer.decode([i]) for i in before.topk(8).indices.tolist()]
-    assert data["labels"][0][0] == visible(tokens[0])
+    assert data["labels"][0][0] == tokens[0]
     likeliest = before.topk(1).indices
     np.testing.assert_allclose(data["values"][0], after[likeliest].item(), atol=1e-4)
     np.testing.assert_allclose(data["reference"][0], before[likeliest].item(), atol=1e-4)

@@ -29,6 +29,7 @@ from workbench.head_notes.note import (
 from workbench.head_notes.notes_file import NAME, NotesFile, document, read_document, to_bytes
 from workbench.head_notes.subject import Subject
 from workbench.io.files import save_atomic
+from workbench.io.tables import to_csv, with_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,7 +205,7 @@ class Notes:
     def to_bytes(self, ending: str = ".json", address: str = "") -> bytes:
         """The file that `save` writes."""
         if arguments.one_of("ending", ending, ENDINGS) == ".csv":
-            return self.table(address).to_csv(index=False).encode()
+            return to_csv(with_places(self.table(address))).encode()
         if check_address(address):
             why = "they lead to the explorer of whoever merges it"
             raise arguments.refusal("address", address, "none for the links of a .json file", because=why)

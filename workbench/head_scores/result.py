@@ -237,7 +237,7 @@ class HeadScores:
     # --- showing and keeping
 
     def figure(self, score: str) -> Figure:
-        """Layers × heads, interactive; its chance levels stand in the subtitle."""
+        """A value for each head, layers across, interactive; its chance levels stand in the subtitle."""
         return self._chart(score).figure()
 
     def picture(self, score: str) -> Picture:
@@ -286,8 +286,8 @@ class HeadScores:
         return f"{n_layers} × {n_heads} heads of {self.info.get('model')}, task {self.info.get('task')}"
 
     def _chart(self, score: str) -> Heatmap:
-        """The score as layers × heads."""
-        from workbench.plotting.charts import Heatmap
+        """The score of each head."""
+        from workbench.plotting.charts import of_heads
         from workbench.plotting.source import Source
 
         n_layers, n_heads = self[score].shape
@@ -299,15 +299,13 @@ class HeadScores:
         counted = [f"{self.positions[score]:,} positions"] if score in self.positions else []
         repeated = f"{self.info.get('sequences')} × {self.info.get('period')} random tokens, repeated"
         source = on or (repeated if score in self.samples or score == "similarity" else "weights alone")
-        return Heatmap(
+        return of_heads(
             self[score],
-            [str(j) for j in range(n_heads)],
             [str(i) for i in range(n_layers)],
+            [str(j) for j in range(n_heads)],
             title=f"{self.info.get('model')} · {score.replace('_', ' ')}",
             subtitle=" · ".join([source, *counted, *known]),
             scale=f"{score.replace('_', ' ')} ({UNITS.get(score, '')})",
-            x_title="head",
-            y_title="layer",
             diverging=bool((self[score] < 0).any()),
             source=Source.of_info(self.info),
         )

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,12 @@ def read_rows(path: Path, argument: str = "path") -> list[Row]:
     return parse_rows(data, path.name)
 
 
-def parse_rows(data: bytes, name: str) -> list[Row]:
+def parse_rows(data: bytes, name: str, left_out: Collection[str] = ()) -> list[Row]:
     """``(where, fields)`` of every row of a file of that name; `where` is such as ``"my.jsonl line 3"``, the line on
     which the row begins.
+
+    Args:
+        left_out: columns that a CSV may have besides those of a pair, and that are not read.
 
     Raises:
         UsageError: another kind of file.
@@ -52,7 +55,8 @@ def parse_rows(data: bytes, name: str) -> list[Row]:
     ending = Path(name).suffix.lower()
     if ending not in _PARSERS:
         raise UsageError(f"{name}: expected a file that ends in {', '.join(_PARSERS)}.")
-    rows = _PARSERS[ending](_decode(data, name, ending), name)
+    text = _decode(data, name, ending)
+    rows = _csv(text, name, left_out) if ending == ".csv" else _PARSERS[ending](text, name)
     if not rows:
         raise BadInput(f"{name}: no pairs in it. Give at least one, with the fields {', '.join(REQUIRED)}.")
     return rows
@@ -102,7 +106,7 @@ def _lines_of_entries(text: str) -> list[int]:
     return lines
 
 
-def _csv(text: str, name: str) -> list[Row]:
+def _csv(text: str, name: str, left_out: Collection[str] = ()) -> list[Row]:
     first = text.partition("\n")[0]
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=_separator(first), skipinitialspace=_spaced(first), strict=True
@@ -117,14 +121,15 @@ def _csv(text: str, name: str) -> list[Row]:
                 continue
             if not header:
                 header = [cell.strip() for cell in cells]
-                _check_header(header, where)
+                _check_header([column for column in header if column not in left_out], where)
                 continue
             if len(cells) != len(header):
                 raise BadInput(
                     f"{where}: expected as many cells as the header has, {len(header)}, found {len(cells)}. Quote a "
                     "cell that contains a separator."
                 )
-            rows.append((where, {key: _cell(key, cell, where) for key, cell in zip(header, cells, strict=True)}))
+            named = [(key, cell) for key, cell in zip(header, cells, strict=True) if key not in left_out]
+            rows.append((where, {key: _cell(key, cell, where) for key, cell in named}))
     except csv.Error as error:
         raise BadInput(
             f"{name} line {start}: not valid CSV in the row that begins here ({error}). Close every quote, and double "

@@ -204,13 +204,13 @@ def laid_out(
         "y_title": "destination position",
         "diverging": False,
     }
-    return values, _block_names(names, columns, size), _block_names(names, rows, size), words
+    return values, block_names(names, columns, size), block_names(names, rows, size), words
 
 
-def _block_names(names: Sequence[str], part: range, size: int) -> list[str]:
+def block_names(names: Sequence[str], part: range, size: int, to: str = "\N{EN DASH}") -> list[str]:
     """The names of blocks of positions: ``4 ·the``, or ``4–5 ·the`` where a block has two or more."""
     blocks = [part[start : start + size] for start in range(0, len(part), size)]
-    ends = {block[0]: f"{block[0]}\N{EN DASH}{block[-1]} " for block in blocks if len(block) > 1}
+    ends = {block[0]: f"{block[0]}{to}{block[-1]} " for block in blocks if len(block) > 1}
     return [ends[i] + names[i].partition(" ")[2] if (i := block[0]) in ends else names[i] for block in blocks]
 
 
@@ -219,9 +219,9 @@ def block_size(n_rows: int, n_columns: int) -> int:
     return -(-max(n_rows, n_columns) // MAX_CELLS)
 
 
-def numbered(tokens: Sequence[str]) -> list[str]:
-    """The tokens with their positions, as labels."""
-    return [f"{i} {visible(token)}" for i, token in enumerate(tokens)]
+def numbered(tokens: Sequence[str], *, as_they_are: bool = False) -> list[str]:
+    """The tokens with their positions, as labels: their white space to be seen, or in data as it is."""
+    return [f"{i} {token if as_they_are else visible(token)}" for i, token in enumerate(tokens)]
 
 
 def pooled(values: Float[np.ndarray, "row column"], size: int) -> Float[np.ndarray, "block_row block_column"]:

@@ -95,6 +95,27 @@ class Heatmap(Chart):
         return max(self.values.shape) <= MAX_CELLS_WITH_GAPS
 
 
+def of_heads(
+    values: Float[np.ndarray, "layer head"],
+    layers: Sequence[str],
+    heads: Sequence[str],
+    *,
+    hover: np.ndarray | None = None,
+    labelled: np.ndarray | None = None,
+    **options: Any,
+) -> Heatmap:
+    """The heatmap of a value for each head: layers across and heads down, in every figure as in the explorer's grids.
+
+    Args:
+        layers, heads: their names.
+        hover, labelled: ``[layer, head]``, as those of a `Heatmap`.
+        options: the others of a `Heatmap`; ``y_title`` where the rows are not "head".
+    """
+    across = [None if array is None else array.T for array in (hover, labelled)]
+    titles = {"x_title": "layer", "y_title": "head"}
+    return Heatmap(values.T, layers, heads, hover=across[0], labelled=across[1], **{**titles, **options})
+
+
 @dataclass(frozen=True, eq=False)
 class Bars(Chart):
     """A bar for each name, with its interval.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from workbench.io.tables import printed
+
 LINEAR, ROOT, LOG = COLOURS = ("linear", "square root", "log")
 #: The log scale ends at ``limit · 10^-DECADES``: smaller values have the colour of 0.
 DECADES = 4
@@ -51,7 +53,7 @@ class ColourScale:
         floor = upper[0] if self.kind == LOG else -1.0
         shares = self.shares(values)
         return [
-            (float(value), float(share), f"≤ {number(value)}" if abs(value) == floor else number(value))
+            (float(value), float(share), f"≤ {printed(value)}" if abs(value) == floor else printed(value))
             for value, share in zip(values, shares, strict=True)
             if not (self.diverging and value == -floor)  # ±floor are one colour
         ]
@@ -59,14 +61,9 @@ class ColourScale:
     @property
     def name(self) -> str:
         """The scale in words, for a colour bar; empty for a linear one."""
-        return {LINEAR: "", ROOT: "square-root colours", LOG: f"log colours down to {number(self.floor)}"}[self.kind]
+        return {LINEAR: "", ROOT: "square-root colours", LOG: f"log colours down to {printed(self.floor)}"}[self.kind]
 
     @property
     def floor(self) -> float:
         """The magnitude below which all values have one colour."""
         return self.limit * 10.0**-DECADES if self.kind == LOG else 0.0
-
-
-def number(value: float) -> str:
-    """Three digits, with a true minus."""
-    return f"{value:z.3g}".replace("-", "\N{MINUS SIGN}") if value < 0 else f"{value:z.3g}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.io.tables import printed
 from workbench.plotting import style
 from workbench.plotting.colour_scale import LINEAR
 
@@ -219,7 +220,7 @@ def _write_values(axes: Any, values: np.ndarray, image: Any, labelled: np.ndarra
         return
     shades = image.cmap(image.norm(image.get_array()))[..., :3] @ (0.299, 0.587, 0.114)
     for row, column in np.argwhere(labelled & np.isfinite(values)).tolist():
-        text = f"{values[row, column]:z.2f}".replace("-", "\N{MINUS SIGN}")
+        text = printed(values[row, column], ".2f")
         colour = "white" if shades[row, column] < 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
 

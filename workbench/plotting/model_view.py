@@ -14,10 +14,10 @@ from jaxtyping import Float
 
 from workbench import arguments
 from workbench.core import Head, parse_heads
+from workbench.io.tables import printed
 from workbench.plotting.attention_view import numbered
 from workbench.plotting.charts import Multiples
 from workbench.plotting.colour_scale import COLOURS, LINEAR
-from workbench.plotting.colour_scale import number as in_digits
 from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
@@ -64,8 +64,16 @@ class ModelView:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Of the rows and columns: ``2 ·Mary``, or the positions of a block, ``64 to 95``."""
+        return self._labels(numbered(self.tokens))
+
+    @cached_property
+    def data_labels(self) -> tuple[str, ...]:
+        """The same with the tokens as they are: ``2  Mary``."""
+        return self._labels(numbered(self.tokens, as_they_are=True))
+
+    def _labels(self, names: Sequence[str]) -> tuple[str, ...]:
         if self.block == 1:
-            return tuple(numbered(self.tokens))
+            return tuple(names)
         last = len(self.tokens) - 1
         starts = range(0, len(self.tokens), self.block)
         return tuple(f"{i} to {min(i + self.block - 1, last)}" if i < last else str(i) for i in starts)
@@ -96,8 +104,9 @@ class ModelView:
         import pandas as pd
 
         n, rows, columns = self.maps.shape
-        table = pd.DataFrame(self.maps.reshape(n * rows, columns), columns=pd.Index(self.labels))
-        table.insert(0, "destination", list(self.labels) * n)
+        names = list(self.data_labels)
+        table = pd.DataFrame(self.maps.reshape(n * rows, columns), columns=pd.Index(names))
+        table.insert(0, "destination", names * n)
         if self.values is not None:
             table.insert(0, self.score or "value", np.repeat(self.values, rows))
         table.insert(0, "head", np.repeat([str(head) for head in self.heads], rows))
@@ -180,7 +189,7 @@ class ModelView:
 
 def value_text(value: float) -> str:
     """A head's value, in three digits."""
-    return in_digits(value) if np.isfinite(value) else "no value"
+    return printed(value) if np.isfinite(value) else "no value"
 
 
 def _heads_and_values(heads: Any) -> tuple[list[Head], Float[np.ndarray, " head"] | None]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.io.tables import printed
 from workbench.plotting import style
 from workbench.plotting.colour_scale import LINEAR
 
@@ -59,7 +60,7 @@ def _heatmap(chart: Heatmap) -> Figure:
             zmax=1,
             customdata=plain(chart.values) if chart.hover is None else chart.hover.tolist(),
             hovertemplate=f"{hover}<extra></extra>",
-            text=[[f"{v:.2f}" for v in row] for row in chart.values] if chart.show_values else None,
+            text=[[printed(v, ".2f") for v in row] for row in chart.values] if chart.show_values else None,
             texttemplate="%{text}" if chart.show_values else None,
             colorbar={
                 "title": {"text": f"{chart.scale} ({scale.name})", "side": "right"},
@@ -173,7 +174,7 @@ def _graph(chart: Graph) -> Figure:
             arrowcolor=style.BAR if strength >= 0 else style.MARK,
             opacity=0.6,
             standoff=10,
-            hovertext=f"{sender} → {receiver}: {strength:z.3g}",
+            hovertext=f"{sender} → {receiver}: {printed(strength)}",
         )
     for index, (group, names) in enumerate(chart.members.items()):
         figure.add_trace(

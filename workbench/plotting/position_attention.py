@@ -15,9 +15,10 @@ from workbench import arguments
 from workbench.core import Head
 from workbench.io.written_text import Piece, pieces_of_labels
 from workbench.plotting.attention_view import DESTINATION, SOURCE, numbered, question
-from workbench.plotting.charts import Heatmap
+from workbench.plotting.charts import Heatmap, of_heads
 from workbench.plotting.colour_scale import COLOURS, LINEAR, ColourScale
 from workbench.plotting.shaded_text import shaded_text
+from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,18 +210,17 @@ class AttentionBetween:
 
     def _chart(self, colours: str) -> Heatmap:
         n_layers, n_heads = self.values.shape
-        return Heatmap(
-            self.unmasked.T,
+        return of_heads(
+            self.unmasked,
             [str(i) for i in range(n_layers)],
             [str(i) for i in range(n_heads)],
             title=self.title + (f" · {self.model}" if self.model else ""),
             subtitle="; ".join(filter(None, [f"uniform attention: {self.uniform:.3g}", self.why_masked])),
             scale="attention weight",
-            x_title="layer",
-            y_title="head",
             limit=1.0,
             diverging=False,
             colours=arguments.one_of("colours", colours, COLOURS),
+            source=Source(self.model, "".join(self.tokens)),
         )
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a figure is of, wherever it ends up: model, prompt, head, task and the workbench's version.
+"""What a figure is of, wherever it ends up: model, prompt, head, task, edits and the workbench's version.
 
 One line at the foot of every picture, with the prompt shortened; whole in the data: fields of JSON, and columns of CSV
 files, each with one value. Columns, not comments or a line above the header: `pandas.read_csv` then reads a file as it
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import full_name
+from workbench.io.tables import to_csv, with_places
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-#: Characters of a prompt in a picture.
-PROMPT = 80
+#: Characters of a prompt in a picture, and of what was edited.
+PROMPT, EDITED = 80, 400
 #: Characters of a column of a CSV file: a thousand maps of a long prompt would have it fifty million times.
 LARGEST_COLUMN = 4_000_000
 #: The field, column and annotation that hold the version; the distribution's name.
@@ -36,6 +37,7 @@ class Source:
         prompt: the whole text.
         second: what it is compared with; model, prompt and head are then those of the first.
         version: of the workbench that computed it; by default this one.
+        edited: what was edited and how, where the figure is an effect of edits.
 
     >>> Source("tiny", "Then, Mary and John", "1.3", version="0.1").caption
     'tiny · head 1.3 · “Then, Mary and John” · attention-workbench 0.1'
@@ -49,6 +51,7 @@ class Source:
     task: str = ""
     second: Source | None = None
     version: str = ""
+    edited: str = ""
 
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Source:
@@ -94,6 +97,10 @@ class Source:
             }
         )
 
+    def csv(self, table: pd.DataFrame, index: bool = False) -> bytes:
+        """A table `with_columns` as a CSV file, with the layer and index of its heads (`workbench.io.tables`)."""
+        return to_csv(self.with_columns(with_places(table)), index).encode()
+
     def annotate(self, figure: Figure) -> Figure:
         """A Plotly figure with `caption` at its foot, and `fields` as its ``layout.meta``."""
         from html import escape
@@ -107,12 +114,14 @@ class Source:
     @property
     def _facts(self) -> dict[str, str]:
         facts = {"model": self.model, "prompt": self.prompt, "head": self.head, "task": self.task}
+        facts |= {"edited": self.edited}
         return {name: fact for name, fact in facts.items() if fact}
 
     @property
     def _line(self) -> str:
         prompt = _short(" ".join(self.prompt.split()))
-        parts = (self.model, self.head and f"head {self.head}", prompt and f"“{prompt}”", self.task)
+        edited = _short(" ".join(self.edited.split()), EDITED)
+        parts = (self.model, self.head and f"head {self.head}", prompt and f"“{prompt}”", self.task, edited)
         line = " · ".join(filter(None, parts))
         return line if self.second is None else f"{line} − {self.second._line}"
 
@@ -125,5 +134,5 @@ class Source:
         return workbench.__version__
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= PROMPT else f"{text[: PROMPT - 1]}…"
+def _short(text: str, characters: int = PROMPT) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import at_positions, base_or_direction, full_name
+from workbench.io.tables import printed
 from workbench.plotting.source import Source
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def cell_words(sweep: Sweep, quantity: str) -> np.ndarray:
     words = np.empty(values.shape, dtype=object)
     for index in np.ndindex(*values.shape):
         numbers = (
-            f"{label} {values[index]:z.4g}",
-            f"95 % [{low[index]:z.3g}, {high[index]:z.3g}]",
+            f"{label} {printed(float(values[index]), '.4g')}",
+            f"95 % [{printed(float(low[index]))}, {printed(float(high[index]))}]",
             f"p = {p_text(float(p[index]))}",
         )
         words[index] = numbers if np.isfinite(values[index]) else ("no value",)
@@ -142,7 +143,7 @@ def faint(colour: str) -> str:
 def regression_text(line: Regression) -> str:
     """What the legend calls a regression line."""
     sign = "+" if line.slope >= 0 else "−"
-    return f"y = {line.intercept:z.3g} {sign} {abs(line.slope):.3g} x, r = {line.correlation:z.2f}"
+    return f"y = {printed(line.intercept)} {sign} {abs(line.slope):.3g} x, r = {printed(line.correlation, '.2f')}"
 
 
 def is_crowded(names: Sequence[str], inches: float) -> bool:

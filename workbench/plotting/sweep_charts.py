@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.plotting import plotly_charts, style
-from workbench.plotting.charts import Bars, Heatmap
+from workbench.plotting.charts import Bars, Heatmap, of_heads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -35,20 +35,14 @@ def figure(sweep: Sweep, quantity: str) -> Figure:
     largest_texts = np.take_along_axis(texts, where[..., None], axis=-1)[..., 0]
     views = [(f"largest over {menu}s", largest, largest_texts)]
     views += [(f"{menu} {name}", values[..., i], texts[..., i]) for i, name in enumerate(sweep.labels[menu])]
-    chart = Heatmap(
-        largest,
-        sweep.labels[axes[1]],
-        sweep.labels[axes[0]],
-        hover=largest_texts,
-        limit=style.limit(values),
-        **_titles(axes),
-        **_words(text),
-    )
+    shared = {"limit": style.limit(values), **_words(text)}
+    charts = {name: _heatmap(sweep, axes, z, hover=t, **shared) for name, z, t in views}
     buttons = [
-        {"label": name, "method": "restyle", "args": [{"z": [plotly_charts.plain(z)], "customdata": [t.tolist()]}]}
-        for name, z, t in views
+        {"label": name, "method": "restyle", "args": [{"z": [plotly_charts.plain(chart.values)], "customdata": [t]}]}
+        for name, chart in charts.items()
+        for t in [np.asarray(chart.hover).tolist()]
     ]
-    result = chart.figure()
+    result = charts[views[0][0]].figure()
     result.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}])
     return result
 
@@ -82,9 +76,16 @@ def _chart(sweep: Sweep, quantity: str, text: style.ChartText, labelled: np.ndar
         low, high = style.interval(sweep, quantity)
         x_title = style.AXIS_NAMES[axes[0]]
         return Bars(values, low, high, labels[axes[0]], hover=texts, x_title=x_title, **_words(text))
-    return Heatmap(
-        values, labels[axes[1]], labels[axes[0]], hover=texts, labelled=labelled, **_titles(axes), **_words(text)
-    )
+    return _heatmap(sweep, axes, values, hover=texts, labelled=labelled, **_words(text))
+
+
+def _heatmap(sweep: Sweep, axes: Sequence[str], values: np.ndarray, **options: Any) -> Heatmap:
+    """Two axes of a sweep: of heads in the one orientation that grids of heads have."""
+    rows, columns = (sweep.labels[axis] for axis in axes)
+    titles = [style.AXIS_NAMES[axis] for axis in axes]
+    if axes[0] == "layer" and axes[1].endswith("head"):
+        return of_heads(values, rows, columns, x_title=titles[0], y_title=titles[1], **options)
+    return Heatmap(values, columns, rows, x_title=titles[1], y_title=titles[0], **options)
 
 
 def _with_text(sweep: Sweep, quantity: str) -> tuple[Sweep, style.ChartText]:
@@ -114,10 +115,6 @@ def _name_of_row(sweep: Sweep, last: str, index: tuple[Any, ...]) -> str:
     label = sweep.labels[last][0]
     name = sweep.name((0, *index) if last == "step" else (*index, 0))
     return name.replace(f" in step {label}", "") if last == "step" else name.removesuffix(f" at {label}")
-
-
-def _titles(axes: Sequence[str]) -> dict[str, str]:
-    return {"y_title": style.AXIS_NAMES[axes[0]], "x_title": style.AXIS_NAMES[axes[1]]}
 
 
 def _words(text: style.ChartText) -> dict[str, Any]:

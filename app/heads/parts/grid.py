@@ -12,8 +12,9 @@ HELP = "**Grid**: one cell per head, coloured by the selected score. Click a cel
 
 def render(view: View) -> None:
     """The grid and its downloads."""
-    selection = view.selection
-    score_grid.show_score(view.score, selection.head, "grid", sidebar.select_head, source=selection.source)
+    selection, name = view.selection, view.score_name
+    source = score_grid.source_of(selection, name, view.score)
+    score_grid.show_score(view.score, selection.head, "grid", sidebar.select_head, name=name, source=source)
 
 
 part = Part("grid", 10, LEFT, render, help=HELP)

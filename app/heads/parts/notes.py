@@ -18,6 +18,7 @@ from app.heads.view import View
 from app.messages import escape_markdown
 from app.part import RIGHT, Part
 from workbench.head_notes.note import Note
+from workbench.plotting.source import Source
 
 HELP = (
     "**Notes**: tags and a text for the open head, saved on this machine when you leave the field. They belong to the "
@@ -90,8 +91,10 @@ def _downloads(notes: wb.Notes, name: str) -> None:
 
 
 def _maker(notes: wb.Notes, ending: str) -> Any:
-    address = (st.context.url or "").rstrip("/") if ending == ".csv" else ""
-    return lambda: notes.to_bytes(ending, address)
+    if ending == ".csv":
+        address = (st.context.url or "").rstrip("/")
+        return lambda: Source(notes.subject.full_name).csv(notes.table(address))
+    return lambda: notes.to_bytes(ending)
 
 
 def _others(notes: wb.Notes) -> str:

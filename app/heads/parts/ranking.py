@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from app import sidebar, url_widgets
 from app.components.ranking_table import ranking_table
 from app.downloadable import download_button
 from app.heads.score import Score, without_value
+from app.heads.score_grid import source_of
 from app.heads.view import View
 from app.messages import escape_markdown
 from app.part import LEFT, Part
 from workbench.core import Head
 from workbench.head_scores.ranking import filter_forms, heads_named, order_of
-from workbench.io.tables import number
+from workbench.io.tables import printed
 
 HELP = (
     "**Ranked heads**: all heads in order of the grid's score, with its 95 % interval and chance level. Click a row or "
@@ -55,23 +55,19 @@ def table_texts(score: Score, among: np.ndarray | None = None) -> tuple[dict[str
     frame = score.ranking(among)
     columns = {"rank": f"Among all heads, by {'|value|' if score.by_size else 'value'}", "head": "layer.head"}
     texts: dict[str, Any] = {"rank": frame["rank"].astype(str), "head": frame["head"]}
-    columns["value"], texts["value"] = f"{score.title}, in {score.units}", map(number, frame["value"])
+    columns["value"], texts["value"] = f"{score.title}, in {score.units}", map(printed, frame["value"])
     if "low" in frame:
         ends = zip(frame["low"], frame["high"], strict=True)
-        columns["95 % interval"], texts["interval"] = INTERVAL, (f"{number(a)} to {number(b)}" for a, b in ends)
+        columns["95 % interval"], texts["interval"] = INTERVAL, (f"{printed(a)} to {printed(b)}" for a, b in ends)
     if "chance" in frame:
-        columns["chance"], texts["chance"] = f"Chance level: {score.chance_name}", map(number, frame["chance"])
+        columns["chance"], texts["chance"] = f"Chance level: {score.chance_name}", map(printed, frame["chance"])
     return columns, [list(row) for row in zip(*texts.values(), strict=True)]
 
 
 def csv(view: View) -> bytes:
     """The whole ranking, each row with the score, its units, the model, the prompt or the task, and the version."""
     score = view.score
-    source = replace(view.selection.source, head="", **({"prompt": ""} if "task" in score.metadata else {}))
-    fields = {"score": score.title, "units": score.units}
-    fields |= {"chance_level": score.chance_name} if score.chance_name else {}
-    table = score.ranking().assign(**fields, **score.metadata)
-    return source.with_columns(table).to_csv(index=False).encode()
+    return source_of(view.selection, view.score_name, score).csv(score.ranking().assign(**score.facts()))
 
 
 def place(score: Score, head: Head) -> str:

@@ -7,11 +7,10 @@ import streamlit as st
 from app import url_widgets
 from app.downloadable import download_button
 from app.messages import escape_markdown
+from app.number_table import in_print
 from app.part import BELOW, Part
-from app.patching import generated
+from app.patching import generated, manual_edits
 from app.patching.view import PatchingView
-from app.swapped_names import result_name
-from workbench.plotting.source import Source
 
 HELP = (
     "**Text before and after**: the prompt continued greedily without and with the edits. *Every position* includes "
@@ -39,11 +38,9 @@ def render(view: PatchingView) -> None:
     st.caption(escape_markdown(generated.summary(both, view.edited, view.edits)))
     table = both.table()
     with st.expander("Token by token"):
-        numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("p_before", "p_after")}
-        st.dataframe(table, hide_index=True, column_config=numbers)
-    source = Source(result_name(view.model_name), view.edited.text(view.model))
-    data = source.with_columns(table).to_csv(index=False).encode()
-    download_button("CSV", data, "generated.csv", "text/csv", key="generated-csv")
+        st.dataframe(in_print(table, ".3f"), hide_index=True)
+    source = manual_edits.source(view.model, view.edited, view.edits, view.pairs.name)
+    download_button("CSV", lambda: source.csv(table), "generated.csv", "text/csv", key="generated-csv")
 
 
 part = Part("generated", 20, BELOW, render, help=HELP)

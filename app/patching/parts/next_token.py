@@ -8,6 +8,7 @@ from app.downloadable import show_chart
 from app.part import RIGHT, Part
 from app.patching import manual_edits
 from app.patching.view import PatchingView
+from workbench.io.tables import printed
 
 HELP = (
     "**Next token**: its probabilities without and with the edits of the set, by full forward passes. KL(before ‖ "
@@ -23,12 +24,13 @@ def render(view: PatchingView) -> None:
         st.info("Add heads to the set, or force a row, to compare the next token before and after.")
         return
     change = manual_edits.compute_change(view.model_name, view.edited, view.edits)
-    chart = manual_edits.change_chart(change, view.model, view.edited, view.edits, view.description)
+    edited = (view.edited, view.edits, view.description, view.pairs.name)
+    chart = manual_edits.change_chart(change, view.model, *edited)
     show_chart(chart, "by-hand", "next-token")
     difference = ""
     if view.edited.pairs:
         before, after = float(change.scores(base=True)[0]), float(change.scores()[0])
-        difference = f" Logit difference of the pair: {before:z.3f} before, {after:z.3f} after."
+        difference = f" Logit difference of the pair: {printed(before, '.3f')} before, {printed(after, '.3f')} after."
     st.caption(
         f"KL(before ‖ after) {float(change.kl()[0]):z.3g} nats.{difference} With one prompt there is no interval."
     )

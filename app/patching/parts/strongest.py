@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.number_table import in_print
 from app.part import LEFT, Part
 from app.patching import sweep_view
 from app.patching.view import PatchingView
@@ -19,8 +20,7 @@ def render(view: PatchingView) -> None:
     if view.sweep is None:
         return
     table = sweep_view.strongest_table(view.sweep)
-    numbers = {c: st.column_config.NumberColumn(format="%.3g") for c in table.select_dtypes("number")}
-    st.dataframe(table, hide_index=True, column_config=numbers, height="content")
+    st.dataframe(in_print(table), hide_index=True, height="content")
 
 
 part = Part("strongest", 20, LEFT, render, help=HELP)

@@ -69,7 +69,7 @@ def test_the_cross_ablation_matrix_is_less_its_random_control_and_centred_on_zer
     for row in rows_of("circuit-reuse", "cross_ablation"):
         i, j = at[row["ablated"]], at[row["measured"]]
         assert trace.z[i][j] == float(row["beyond_random"])
-        assert f"random heads of its layers {float(row['random']):z.2f}" in trace.customdata[i][j]
+        assert f"random heads of its layers {float(row['random']):z.2f}".replace("-", "−") in trace.customdata[i][j]
     assert trace.zmin == -trace.zmax
     data = json.loads(matrix.json())
     assert len(data["rows"]) == 64 and {"random", "random_low", "random_high"} <= set(data["rows"][0])
@@ -88,8 +88,10 @@ def test_a_table_that_is_not_as_findings_write_it_is_refused() -> None:
 def test_the_summary_of_a_circuit_has_a_control() -> None:
     text = " ".join(summary_lines(make_run("circuit-reuse", committed("circuit-reuse")), "ioi"))
     [row] = [r for r in rows_of("circuit-reuse", "cross_ablation") if r["ablated"] == r["measured"] == "ioi"]
+    text = text.replace("\N{MINUS SIGN}", "-")
     assert f"{float(row['damage']):z.2f} [{float(row['low']):z.2f}, {float(row['high']):z.2f}]" in text
     assert f"{float(row['random']):z.2f} ({float(row['random_low']):z.2f} to {float(row['random_high']):z.2f})" in text
     text = " ".join(summary_lines(make_run("faithfulness", committed("faithfulness")), "ioi"))
     shares = [float(r["share"]) for r in rows_of("faithfulness", "faithfulness") if "random" in r["set"]]
+    text = text.replace("\N{MINUS SIGN}", "-")
     assert f"{len(shares)} random circuits keep {min(shares):z.2f} to {max(shares):z.2f}" in text

@@ -88,11 +88,15 @@ def test_a_refused_file_closes_the_one_before_and_its_reason_stays(name: str, vi
 def test_an_absent_file_is_named_by_the_url() -> None:
     make_run("ioi-circuit", committed("ioi-circuit"))
     app = page(circuit="a" * 64, **{"circuit-file-name": "../my.json"}).run()
-    assert app.warning[0].value.replace("\\", "").startswith("my.json: The URL refers to an upload that is not on this")
+    assert (
+        app.warning[0]
+        .value.replace("\\", "")
+        .startswith("my.json: The URL refers to a circuit file that is not on this")
+    )
 
 
 @pytest.mark.parametrize("name", ["..", "a" * 64])
 def test_a_missing_file_in_the_url_is_named(name: str) -> None:
     make_run("ioi-circuit", committed("ioi-circuit"))
     app = page(circuit=name).run()
-    assert not app.exception and "The URL refers to an upload" in app.warning[0].value and len(app.dataframe) == 1
+    assert not app.exception and "The URL refers to a circuit file" in app.warning[0].value and len(app.dataframe) == 1

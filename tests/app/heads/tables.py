@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from typing import Any
 
 import pandas as pd
 from streamlit.testing.v1 import AppTest
@@ -37,11 +38,11 @@ def small_tables(app: AppTest) -> list[pd.DataFrame]:
     for element in app.html:
         parser.feed(element.value)
     frames = [pd.DataFrame(rows, columns=names) for names, *rows in parser.tables]
-    return [frame.apply(_numbers) for frame in frames]
+    return [pd.DataFrame({name: _numbers(frame[name]) for name in frame}) for frame in frames]
 
 
-def _numbers(column: pd.Series) -> pd.Series:
+def _numbers(column: Any) -> Any:
     try:
-        return column.replace({"–": "nan", "None": "nan"}).astype(float)
+        return column.replace({"–": "nan", "None": "nan"}).replace("\N{MINUS SIGN}", "-", regex=True).astype(float)
     except ValueError:
         return column

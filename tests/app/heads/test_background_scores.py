@@ -46,7 +46,7 @@ def test_a_score_of_weights_is_requested_from_the_worker_and_shown_when_it_is_do
     random = wb.scores(wb.load("tiny")).random["copy_score"]
     low, high = random.mean(), np.percentile(random, 95)
     assert grid["levels"] == [pytest.approx(low), pytest.approx(high)]
-    assert f"random weights {low:.3g}, 95th percentile of random weights {high:.3g}" in grid["note"]
+    assert f"random weights {low:.3g}, 95th percentile of random weights {high:.3g}".replace("-", "−") in grid["note"]
     assert any("Copy score" in str(caption.value) for caption in app.caption)  # the summary has it, too
     again = opened(AppTest.from_string(SCRIPT, default_timeout=TIMEOUT), score="copy_score")
     assert grids(again)["grid"] == grid and len(queue.requests) == 1  # another session has it at once

@@ -330,10 +330,11 @@ def test_downloads_hold_what_is_shown() -> None:
     chart = pattern_chart.pattern_chart(A, ["a", " b"], title="t", scale="attention", **options)
     corner = "destination position \\ source position (attended to)"  # the rows, and the columns
     assert chart.csv().decode().splitlines() == [
-        f"{corner},0 a,1 ·b,model,head,workbench",
-        "0 a,1.0,0.0,tiny,1.2,0.3",
-        "1 ·b,0.25,0.75,tiny,1.2,0.3",
+        f"{corner},0 a,1  b,quantity,units,model,head,workbench",
+        "0 a,1.0,0.0,t,attention,tiny,L1H2,0.3",
+        "1  b,0.25,0.75,t,attention,tiny,L1H2,0.3",
     ]
+    assert chart.labels[0] == ["0 a", "1 ·b"]  # on the page
     exact = json.loads(chart.json())
     assert exact["values"] == A.tolist() and exact["colours"] == "square root" and exact["model"] == "tiny"
     assert chart.image("png").startswith(b"\x89PNG") and b"<svg" in chart.image("svg")

@@ -31,6 +31,12 @@ def rows_of(app: AppTest) -> list[list[str]]:
     return grids(app)["ranking"]["rows"]
 
 
+def as_number(text: str) -> float:
+    """A number of the page, which has the minus sign of print."""
+    assert "-" not in text.replace("e-", "e")
+    return float(text.replace("\N{MINUS SIGN}", "-"))
+
+
 def captions(app: AppTest) -> str:
     return " | ".join(str(caption.value).replace("\\", "") for caption in app.caption)
 
@@ -42,14 +48,14 @@ def test_the_table_has_the_grids_numbers_in_order(app: AppTest) -> None:
     data = grids(app)["ranking"]
     assert [name for name, _ in data["headings"]] == ["rank", "head", "value", "chance"]
     assert [row[1] for row in data["rows"]] == expected["head"] and data["selected"] == "1.2"
-    np.testing.assert_allclose([float(row[2]) for row in data["rows"]], expected["value"], rtol=6e-3, atol=1e-6)
-    assert {row[3] for row in data["rows"]} == {f"{expected['chance'][0]:.3g}"}
+    np.testing.assert_allclose([as_number(row[2]) for row in data["rows"]], expected["value"], rtol=6e-3, atol=1e-6)
+    assert {as_number(row[3]) for row in data["rows"]} == {float(f"{expected['chance'][0]:.3g}")}
     grid = values(grids(app)["grid"])
     assert f"{grid.max():.3g}" == data["rows"][0][2] and expected["positions"][0] == 4
     assert f"Head 1.2 is number {expected['head'].index('1.2') + 1} of 16." in captions(app)
     app.selectbox(key="score").set_value("direct_logit_attribution").run()
-    sizes = [abs(float(row[2])) for row in rows_of(app)]
-    assert sizes == sorted(sizes, reverse=True) and min(float(row[2]) for row in rows_of(app)) < 0
+    sizes = [abs(as_number(row[2])) for row in rows_of(app)]
+    assert sizes == sorted(sizes, reverse=True) and min(as_number(row[2]) for row in rows_of(app)) < 0
 
 
 def test_the_filter_takes_heads_and_layers_and_is_in_the_url(app: AppTest) -> None:
@@ -69,9 +75,11 @@ def test_the_download_is_the_whole_ranking_and_names_what_it_is_of() -> None:
     head = wb.Head(1, 2)
     selection = Selection("first", "tiny", model, record, head)
     view = View(selection, "induction", prompt_score(record, head, "induction"), Asking(0))
-    frame = pd.read_csv(io.BytesIO(ranking.csv(view)), dtype={"head": str})
+    frame = pd.read_csv(io.BytesIO(ranking.csv(view)))
     expected = view.score.ranking()
-    assert frame["head"].tolist() == expected["head"].tolist() and len(frame) == 16
+    heads = [wb.Head.parse(name) for name in expected["head"]]
+    assert [wb.Head.parse(name) for name in frame["head"]] == heads and len(frame) == 16
+    assert frame[["layer", "index"]].values.tolist() == [[head.layer, head.index] for head in heads]
     np.testing.assert_allclose(frame["value"], expected["value"], rtol=1e-6)
     assert set(frame["positions"]) == {4} and set(frame["chance_level"]) == {"uniform attention"}
     assert set(frame["model"]) == {"tiny"} and set(frame["prompt"]) == {sidebar.DEFAULT_PROMPT}
@@ -148,7 +156,7 @@ def test_none_is_explained_where_a_none_stands(app: AppTest, monkeypatch: pytest
     monkeypatch.setattr(models, "load", loaded.__getitem__)
     opened(app, compare="yes", differs="model", head="1.2")
     (table,) = [table for table in small_tables(app) if "second" in table.columns]
-    assert ("None: the model’s vocabulary" in captions(app)) == bool(table.isna().to_numpy().any()) == (not same)
+    assert ("–: the model’s vocabulary" in captions(app)) == bool(table.isna().to_numpy().any()) == (not same)
 
 
 class Renamed:

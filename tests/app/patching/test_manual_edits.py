@@ -58,7 +58,7 @@ def test_either_run_of_a_pair_is_patched_from_the_other_one(app: AppTest, run: s
     prompts = wb.task("ioi", n=6, seed=0)
     heads = [Head(1, j) for j in range(4)]
     expected = wb.sweep_sets(wb.load("tiny"), prompts, {"set": heads}, edit="patch", base=run, cache=False)
-    assert f"{expected.base[1]:.3f} before, {expected.values[0, 1]:.3f} after" in caption
+    assert f"{expected.base[1]:.3f} before, {expected.values[0, 1]:.3f} after".replace("-", "−") in caption
     text = wb.task("ioi", n=6, seed=0).examples()[1]
     texts = [caption.value.replace("\\", "") for caption in app.caption]
     assert f"The {run} run is edited: {text.clean if run == 'clean' else text.corrupt}" in texts
@@ -94,9 +94,9 @@ def test_the_script_gives_what_the_page_shows(app: AppTest) -> None:
     with redirect_stdout(io.StringIO()):
         exec(text, names)  # noqa: S102 - the script is what is tested
     assert strongest_cells(app)["cell"].tolist() == [str(head) for head in names["sweep"].top(8)]
-    differences = re.search(r"pair: (-?[\d.]+) before, (-?[\d.]+) after", kl_caption(app))
+    differences = re.search(r"pair: (−?[\d.]+) before, (−?[\d.]+) after", kl_caption(app))
     assert differences is not None
-    assert float(differences[2]) == pytest.approx(float(names["out"].scores()[0]), abs=1e-3)
+    assert float(differences[2].replace("−", "-")) == pytest.approx(float(names["out"].scores()[0]), abs=1e-3)
 
 
 def test_the_script_of_own_pairs_and_of_a_prompt() -> None:

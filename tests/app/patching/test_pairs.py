@@ -83,7 +83,7 @@ def test_rows_come_back_from_the_store_under_the_name_of_their_file() -> None:
      b'{"rows": [{"clean": "\\ud800"}], "lines": [""]}'],
 )  # fmt: skip
 def test_what_holds_no_pairs_is_refused(data: bytes) -> None:
-    with pytest.raises(BadInput, match=r"The (URL refers to an upload that holds no pairs|upload of the URL)"):
+    with pytest.raises(BadInput, match=r"The (URL refers to a set of pairs, but|pairs of the URL)"):
         load_stored(upload_store.save(data))
 
 

@@ -101,13 +101,13 @@ def sweep_of(clean: list[float], corrupt: list[float], metric: str = "logit_diff
 def test_a_model_that_does_not_do_the_task_is_named() -> None:
     wrong, right = [-1.0, -2.0, 0.5, -1.5], [2.0, 3.0, 2.5, 1.5]
     text = sweep_view.task_warning(sweep_of(clean=wrong, corrupt=right), denoise=True)
-    assert text.startswith("The model cannot do this task") and "-1 [" in text
+    assert text.startswith("The model cannot do this task") and "−1 [" in text
     assert sweep_view.task_warning(sweep_of(clean=right, corrupt=wrong), denoise=True) == ""
     assert sweep_view.task_warning(sweep_of(clean=right, corrupt=wrong), denoise=False) != ""  # the base is clean
     assert sweep_view.task_warning(sweep_of(wrong, right, "kl_divergence"), denoise=True) == ""
     uncertain = sweep_view.task_warning(sweep_of(clean=[3.0, -1.0], corrupt=wrong[:2]), denoise=True)
     assert uncertain.startswith("The model may not be able to do this task") and "includes 0" in uncertain
-    assert "is -1, not" in sweep_view.task_warning(sweep_of([-1.0], [1.0]), denoise=True)
+    assert "is −1, not" in sweep_view.task_warning(sweep_of([-1.0], [1.0]), denoise=True)
 
 
 def test_a_negative_zero_is_printed_as_zero() -> None:

@@ -174,7 +174,29 @@ def test_a_link_to_a_refused_or_an_absent_file_shows_no_other_pairs(app: AppTest
     other.query_params.update({"source": pairs_input.OWN, "pairs-name": "my.csv", "pairs": "a" * 64})
     rerun(other)
     assert not other.data_editor and not can_run(other)
-    assert "my.csv: The URL refers to an upload that is not on this machine" in texts(other)
+    assert "my.csv: The URL refers to a set of pairs that is not on this machine" in texts(other)
+
+
+def test_the_tables_own_download_can_be_uploaded_again(app: AppTest) -> None:
+    rows = [{**GOOD, "answer": [" Mary", " Paul"]}, UNKNOWN, OTHER]
+    upload(app, "my.jsonl", jsonl(*rows))
+    (editor,) = app.data_editor
+    assert {"where", "problem"} <= set(editor.value.columns)
+    data = b"\xef\xbb\xbf" + editor.value.to_csv(index=False).encode()  # as the table's download button writes it
+    assert "\u00b7Mary|\u00b7Paul" in data.decode()
+    upload(app, "my.csv", data)
+    stored = load_stored(app.query_params["pairs"])
+    assert [dict(row) for row in stored.rows] == rows and stored.name == "my.csv"
+    own = "clean,corrupt,answer,wrong,where\nSo Mary met John,So Anna met John, Mary, Anna,in a book\n"
+    upload(app, "own.csv", own.encode())
+    assert can_run(app) and clean_prompts(app) == [GOOD["clean"]]
+    upload(app, "other.csv", own.replace("where", "wrnog").encode())
+    assert not can_run(app) and "unknown field 'wrnog'" in texts(app)
+
+
+def test_the_answers_stand_before_what_is_long(app: AppTest) -> None:
+    upload(app, "my.jsonl", jsonl(GOOD, UNKNOWN))
+    assert list(app.data_editor[0].proto.column_order) == ["where", "answer", "wrong", "problem", "clean", "corrupt"]
 
 
 def test_rows_that_cannot_be_used_are_marked_until_they_are_mended(app: AppTest) -> None:

@@ -45,7 +45,7 @@ def test_a_listing(run: Any, no_model: None, folder: Path) -> None:
 def test_export_and_import(run: Any, no_model: None, folder: Path, tmp_path: Path) -> None:
     assert run("notes", "m", "--export", "n.csv")[0] == run("notes", "m", "--export", "n.json")[0] == 0
     frame = pd.read_csv("n.csv", dtype=str)
-    assert frame["head"].tolist() == ["0.1"] and frame["text"].tolist() == [TEXT]
+    assert frame["head"].tolist() == ["L0H1"] and frame["text"].tolist() == [TEXT]
     assert frame["link"].tolist() == ["/?model=m&head=0.1"]
     assert "Its links follow the explorer's address" in run("notes", "m", "--export", "n.csv")[1]
     code, out, _ = run("notes", "m", "--export", "n.csv", "--address", "http://127.0.0.1:8501/")

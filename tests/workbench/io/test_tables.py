@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from workbench.io.tables import number, read_csv
+import workbench as wb
+from workbench.io.tables import number, read_csv, to_csv, with_places
 
 
 def test_heads_of_a_csv_file_are_text(tmp_path):
@@ -15,6 +16,26 @@ def test_heads_of_a_csv_file_are_text(tmp_path):
     assert table["head"].tolist() == ["0.1", "0.10"]
     assert table["sender"].dropna().tolist() == ["1.2"]
     assert table["receivers"].tolist() == ["9.6 9.9", "2.10"] and table["effect"].dtype == float
+
+
+def test_pandas_reads_heads_as_they_were_written_with_no_options(tmp_path):
+    heads = [wb.Head(0, 1), wb.Head(0, 10), wb.Head(12, 3)]
+    rows = {"head": map(str, heads), "receivers": ["9.6, 2.10", "", "3.1"], "effect": [0.1, 0.10, 12.3]}
+    rows |= {"first_head": ["4.5"] * 3, "note": ["3.5", "4.5", "5.5"]}
+    (tmp_path / "heads.csv").write_text(to_csv(with_places(pd.DataFrame(rows))))
+    table = pd.read_csv(tmp_path / "heads.csv")
+    assert [wb.Head.parse(name) for name in table["head"]] == heads
+    assert [wb.Head(*place) for place in table[["layer", "index"]].itertuples(index=False)] == heads
+    assert table["receivers"].fillna("").tolist() == ["L9H6, L2H10", "", "L3H1"]
+    assert set(table["first_head"]) == {"L4H5"}
+    assert table["effect"].tolist() == [0.1, 0.1, 12.3] and table["note"].tolist() == [3.5, 4.5, 5.5]
+
+
+def test_only_a_column_of_heads_has_places():
+    some = pd.DataFrame({"head": ["1.2", None]})
+    shared = with_places(pd.DataFrame({"head": ["0.kv1"], "index": [1]}))
+    assert list(with_places(some)) == ["head"] and list(shared) == ["layer", "head", "index"]
+    assert list(with_places(pd.DataFrame({"head": []}))) == ["head"]
 
 
 @pytest.mark.parametrize(

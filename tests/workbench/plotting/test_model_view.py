@@ -154,9 +154,10 @@ def test_maps_are_stored(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_table_has_every_weight() -> None:
     view = wb.model_view(wb.load("tiny"), TEXT, [("1.0", 0.5), ("0.3", 2)], score="entropy", cache=False)
     table = view.table()
-    assert list(table.columns) == ["head", "entropy", "destination", *view.labels]
-    row: Any = table[(table["head"] == "0.3") & (table["destination"] == view.labels[4])]
-    np.testing.assert_array_equal(row[list(view.labels)].to_numpy(np.float32)[0], view.maps[1, 4])
+    labels = [f"{i} {token}" for i, token in enumerate(view.tokens)]  # as they are
+    assert list(table.columns) == ["head", "entropy", "destination", *labels] and labels[1].startswith("1  ")
+    row: Any = table[(table["head"] == "0.3") & (table["destination"] == labels[4])]
+    np.testing.assert_array_equal(row[labels].to_numpy(np.float32)[0], view.maps[1, 4])
     assert row["entropy"].item() == 2
 
 

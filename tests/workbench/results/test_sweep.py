@@ -182,7 +182,7 @@ def test_the_menu_shows_each_position():
     assert sweep.effect is not None
     menu = json.loads(str(sweep.figure().to_json()))["layout"]["updatemenus"][0]
     largest, first, *others = menu["buttons"]
-    assert len(others) == 4 and first["args"][0]["z"][0][1][2] == sweep.effect[1, 2, 0]
+    assert len(others) == 4 and first["args"][0]["z"][0][2][1] == sweep.effect[1, 2, 0]
     best, where = style.largest_over_positions(sweep.effect)
     assert best[0, 0] == sweep.effect[0, 0, 0] < 0 and where[0, 0] == 0
     assert largest["args"][0]["z"][0][0][0] == best[0, 0]
@@ -203,7 +203,7 @@ def test_the_subtitle_says_what_was_done(info, words):
 
 def test_hover_tells_value_interval_and_p():
     texts = style.hover(make(), "effect")
-    assert all(word in texts[0, 0] for word in ("0.0", "effect -0.49", "95 %", "p = 0.00049"))
+    assert all(word in texts[0, 0] for word in ("0.0", "effect −0.49", "95 %", "p = 0.00049"))
     assert "no value" in texts[-1, -1]
 
 
