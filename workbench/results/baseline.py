@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from workbench.io.tables import printed, true_minus
 from workbench.plotting.quantity import Quantity
 
 LOGIT_DIFFERENCE = "logit_difference"
@@ -83,9 +84,9 @@ def baseline_note(baselines: Sequence[Baseline], info: Mapping[str, Any]) -> str
     in_units = "" if metric in ACCURACIES or units in (*name.split(" "), name, "") else f" {units}"
     parts = []
     for i, baseline in enumerate(baselines):
-        number, has_interval = f"{baseline.value.value:z.3g}{in_units}", np.isfinite(baseline.value.low)
+        number, has_interval = f"{printed(baseline.value.value)}{in_units}", np.isfinite(baseline.value.low)
         if has_interval:
-            number = f"{baseline.value:.3g}{in_units}"
+            number = f"{true_minus(f'{baseline.value:.3g}')}{in_units}"
         elif baseline.n_finite < baseline.n:
             number = f"not finite on {baseline.n - baseline.n_finite} of {baseline.n} examples"
         what = "" if i else f"mean {name} "

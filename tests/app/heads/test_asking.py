@@ -106,7 +106,9 @@ def test_the_page_says_what_the_grid_shows_while_all_heads_are_asked(app: AppTes
     grid, rows = grids(app)["grid"], grids(app)["ranking"]["rows"]
     pattern = {f"{i}.{j}": record_of()[1].pattern(wb.Head(i, j))[11, 4] for i in range(2) for j in range(8)}
     assert [row[1] for row in rows] == sorted(pattern, key=lambda head: -pattern[head])  # of the pair, as the grid
-    np.testing.assert_allclose([float(row[2]) for row in rows], sorted(pattern.values(), reverse=True), rtol=6e-3)
+    np.testing.assert_allclose(
+        [float(row[2].replace("−", "-")) for row in rows], sorted(pattern.values(), reverse=True), rtol=6e-3
+    )
     assert grids(app)["ranking"]["label"].startswith("Heads ranked by " + grid["title"])
     app.segmented_control(key="scope").set_value("this head").run()
     assert not lines() and app.query_params["score"] == "induction"

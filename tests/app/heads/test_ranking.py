@@ -194,7 +194,7 @@ def test_next_tokens_of_one_vocabulary_have_no_none() -> None:
 def test_a_chance_level_below_zero_is_explained_where_it_is_shown(app: AppTest) -> None:
     opened(app, score="induction")
     level = wb.scores_on(wb.load("tiny"), sidebar.DEFAULT_PROMPT, cache=False).uniform["induction"]
-    assert level < 0 and {row[3] for row in rows_of(app)} == {f"{level:.3g}"}
+    assert level < 0 and {row[3] for row in rows_of(app)} == {f"{level:.3g}".replace("-", "−")}
     assert "below 0: earlier positions attend to fewer keys" in grids(app)["grid"]["note"]
     assert "below 0: earlier positions attend to fewer keys" in ranking.HELP
     app.selectbox(key="score").set_value("sink").run()

@@ -94,17 +94,17 @@ def made(base: list[float], source: list[float], **info: Any) -> Sweep:
 
 def test_the_line_for_people() -> None:
     sweep = made([-1.0, -2.0, 0.5, -1.5], [2.0, 2.0, 2.0, 2.0])
-    low, high = (f"{x:z.3g}" for x in (sweep.baselines[1].value.low, sweep.baselines[1].value.high))
+    low, high = (f"{x:z.3g}".replace("-", "−") for x in (sweep.baselines[1].value.low, sweep.baselines[1].value.high))
     assert sweep.baseline_note == (
         "Clean run: mean logit difference 2 [2, 2] logits, the answer preferred on 4 of 4 pairs. "
-        f"Corrupt run: -1 [{low}, {high}] logits, the answer preferred on 1 of 4 pairs, the wrong answer on 3. "
+        f"Corrupt run: −1 [{low}, {high}] logits, the answer preferred on 1 of 4 pairs, the wrong answer on 3. "
         "In brackets: 95 % intervals."
     )
     one = made([-1.0], [2.0]).baseline_note
     assert one.startswith("Clean run: mean logit difference 2 logits, the answer preferred on 1 of 1 pair. ")
     assert "[" not in one
     unknown = replace(sweep, info={"metric": "logit_difference"}).baseline_note
-    assert unknown.startswith("Base run: mean logit difference -1 [") and "Source run: 2 [2, 2], the" in unknown
+    assert unknown.startswith("Base run: mean logit difference −1 [") and "Source run: 2 [2, 2], the" in unknown
 
 
 def test_a_value_that_is_not_finite_is_no_part_of_a_mean() -> None:
