@@ -39,7 +39,7 @@ from workbench.core import (
 )
 from workbench.errors import BadInput, UsageError
 from workbench.findings import FEWEST
-from workbench.io.tables import ascii_minus, number
+from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
 
@@ -227,7 +227,7 @@ def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
     console.print(
         f"{name}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
         f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
-        f"{ascii_minus(sweep.baseline_note)}\n"
+        f"{document['baseline_note']}\n"
     )
     names = [sweep.name(index) for index, _ in sweep.cells()]
     cells = [

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from workbench import arguments, statistics
 from workbench.core import Head, at_positions, base_or_direction
 from workbench.errors import UsageError
-from workbench.io.tables import number
+from workbench.io.tables import ascii_minus, number
 from workbench.results import sweep_file
 from workbench.results.baseline import Baseline, baseline_note, baselines_of
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
@@ -328,6 +328,7 @@ class Sweep:
                 "source": self.source,
                 "gap": gap,
                 "baselines": [baseline.json() for baseline in self.baselines],
+                "baseline_note": ascii_minus(self.baseline_note),
                 "note": self.effect_note,
                 "smallest_p_value": self.smallest_p_value,
                 "cells": self.table().to_dict("records"),
