@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import upload_store, url_state, url_widgets
 from app.swapped_names import EXAMPLE, swapped_name
-from workbench.core import Head, parse_head
+from workbench.core import Head, example_head, parse_head, written_both_ways
 from workbench.errors import UsageError
 from workbench.registry import OPERATORS as REGISTERED
 
@@ -25,7 +25,7 @@ MODEL_HELP = "Models on this machine, and those that `workbench explore --model`
 PROMPT_HELP = (
     f"The text that the model reads, of at most {MAX_TOKENS:,} tokens. Ctrl+Enter, or a click elsewhere, runs it."
 )
-HEAD_HELP = "layer.head, such as 17.4 or L17H4"
+HEAD_HELP = f"layer.head, such as {written_both_ways(example_head())}"
 _SUGGESTED = "head-suggested"
 
 
@@ -47,7 +47,7 @@ def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
     if PROMPT in uses:
         url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140, help=PROMPT_HELP)
     if HEAD in uses:
-        url_widgets.line("Head", HEAD, "", help=HEAD_HELP, placeholder="17.4")
+        url_widgets.line("Head", HEAD, "", help=HEAD_HELP, placeholder=str(example_head()))
 
 
 def _operators() -> None:
