@@ -93,6 +93,7 @@ class Score:
         """What the values are, as columns of a CSV file."""
         fields = {"score": self.data_title or self.title, "units": self.units}
         fields |= {"chance_level": self.chance_name} if self.chance_name else {}
+        fields |= {"positions": self.positions}
         return {name: ascii_minus(fact) for name, fact in {**fields, **self.metadata}.items() if fact is not None}
 
     def data(self) -> dict[str, Any]:

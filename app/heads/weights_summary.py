@@ -17,7 +17,7 @@ from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
 from workbench.io.tables import printed
 from workbench.models.reads_writes import ReadsWrites
-from workbench.plotting.attention_view import visible
+from workbench.plotting.attention_view import numbered, visible
 
 #: Heads whose summary stays in memory, and whose weights do.
 MAX_HEADS, MAX_HEAD_WEIGHTS = 512, 4
@@ -92,9 +92,10 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
         help="For the most attended tokens: the tokens that the head promotes through W_E, W_V, W_O and W_U. "
         "Positions, and what earlier layers add to a token, are left out.",
     )
+    name = f"{numbered(record.tokens)[dest]} attends to"
     promoted = promoted_tokens(selection.model, _weights(selection.model_name, selection.head), ids, PROMOTED)
     rows = [
-        {"attended token": visible(text_of[i]), "promotes": " ".join(visible(token) for token in tokens)}
+        {name: visible(text_of[i]), "promotes": " ".join(visible(token) for token in tokens)}
         for i, tokens in zip(ids, promoted, strict=True)
     ]
     show_table(pd.DataFrame(rows))

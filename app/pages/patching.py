@@ -9,6 +9,7 @@ import torch
 
 import workbench as wb
 from app import models, part, sidebar
+from app.components.scroll_to import scroll_to
 from app.heads.selection import open_head
 from app.messages import show_errors
 from app.page import Page
@@ -19,6 +20,7 @@ from app.patching.requested import do_request
 from app.patching.sweep_controls import sweep_result, sweep_widgets
 from app.patching.view import PARTS, PatchingView
 from workbench.core import Edit, Head
+from workbench.plotting import style
 
 HELP = (
     "**Sweep**: one edit for each head (or position, or layer), each measured on every pair. **Manual edits**: all "
@@ -30,8 +32,9 @@ STRONGEST = 5
 
 def render() -> None:
     """The page. Its own controls are what all parts need: the pairs, the sweep, and the edits of the set."""
+    requested = False
     with show_errors():
-        do_request()
+        requested = do_request()
     name = sidebar.model_name()
     model = models.load(name)
     head = open_head(name, model)
@@ -43,8 +46,8 @@ def render() -> None:
     left, right = st.columns([3, 2], gap="medium")
     with right:
         st.subheader("Manual edits", anchor=False)
-        strongest = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
-        heads = circuit_builder.set_widgets(model, head, strongest)
+        strongest, note = _strongest(sweep) if sweep is not None and "head" in sweep.axes else ([], "")
+        heads = circuit_builder.set_widgets(model, head, strongest, note)
         effects, forcing = st.container(), st.container()
         edited, edits, description = None, (), ""
         with effects, show_errors():
@@ -58,6 +61,17 @@ def render() -> None:
     with effects:
         part.render(some, part.RIGHT, view)
     part.render(some, part.BELOW, view)
+    if requested:
+        scroll_to(".st-key-by-hand .js-plotly-plot")
+
+
+def _strongest(sweep: wb.Sweep) -> tuple[list[Head], str]:
+    """The heads with the largest effects, and how many of them may have theirs by chance."""
+    heads, note = sweep.top(STRONGEST), "The largest effects, whatever their p"
+    if sweep.axes != ("layer", "head"):
+        return heads, f"{note}."
+    n = sum(bool(sweep.p_value[head.layer, head.index] > style.ALPHA) for head in heads)
+    return heads, f"{note}: {n} of these have p > {style.ALPHA:g}."
 
 
 def _edits(

@@ -34,7 +34,8 @@ def render() -> None:
     """The list, and the selected run."""
     paths = {path.name: path for path in finished_runs()}
     if not paths:
-        st.info("There is no run on this machine yet. Make one: `workbench reproduce circuit-reuse`.")
+        how = "Make one: `workbench reproduce circuit-reuse`. Sweeps are on the page Patching."
+        st.info(f"There is no run of a finding on this machine yet. {how}")
         return
     names = list(paths)
     name = url_widgets.select("Run", names, "run")

@@ -72,12 +72,13 @@ def add_heads(heads: Sequence[Head]) -> None:
     set_heads({**{head: NO_ROLE for head in heads}, **st.session_state.get(_HEADS, {})})
 
 
-def set_widgets(model: Any, head: Head, strongest: Sequence[Head]) -> Roles:
+def set_widgets(model: Any, head: Head, strongest: Sequence[Head], note: str = "") -> Roles:
     """The widgets of the set, and the set.
 
     Args:
         head: the selected head.
         strongest: heads that a sweep ranks highest; empty without one.
+        note: on them.
     """
     heads = current_heads(model)
     st.session_state[_SELECTED] = list(map(str, heads))
@@ -97,7 +98,7 @@ def set_widgets(model: Any, head: Head, strongest: Sequence[Head]) -> Roles:
         st.button(f"{verb} {head}", key="flip", on_click=toggle_head, args=(head,), icon=f":material/{icon}:")
         if strongest:
             label = f"Add the {len(strongest)} strongest"
-            st.button(label, key="strongest", on_click=add_heads, args=(strongest,))
+            st.button(label, key="strongest", on_click=add_heads, args=(strongest,), help=note or None)
         st.button("Clear", key="empty", on_click=set_heads, args=({},), disabled=not heads)
     _to_url(heads)
     return heads

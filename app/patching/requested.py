@@ -12,8 +12,8 @@ from app.work.stored_pairs import StoredPairs
 from workbench.inputs.rows import Pair
 
 
-def do_request() -> None:
-    """Do it, before the page's widgets are made.
+def do_request() -> bool:
+    """Do it, before the page's widgets are made; whether the effect on the next token was asked for.
 
     Raises:
         BadInput: pairs that are too large.
@@ -30,6 +30,7 @@ def do_request() -> None:
         pairs_input.open_pairs(StoredPairs(rows, ("",) * len(rows), edited=True))
         _set({pairs_input.SOURCE: pairs_input.OWN, manual_edits.ON: "1"})
         _set({manual_edits.KIND: "patch", manual_edits.RUN: manual_edits.CORRUPT})
+    return isinstance(request, Ablation)
 
 
 def _row(pair: Pair) -> dict[str, Any]:

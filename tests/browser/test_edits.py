@@ -72,6 +72,7 @@ def test_the_open_head_is_ablated_from_heads_and_the_way_back_is_one_step(page: 
     wait_rendered(page)
     assert value_of(page, "kind-by-hand").startswith("set to zero")
     assert kl_on(page) == pytest.approx(kl_without(16, 0), rel=5e-3)
+    expect(page.locator(".st-key-by-hand .js-plotly-plot")).to_be_in_viewport(ratio=0.9)
     go_to(page, "Heads")
     wait_head(page, 16, 0)
 

@@ -163,7 +163,7 @@ def test_a_result_is_made_again_when_what_it_depends_on_changes(
     assert differing("tiny") == ["model", "model_sha256"]
     monkeypatch.setattr(committed["findings"], "RESULTS_VERSION", 2)
     assert differing() == ["engine_results_version"]
-    monkeypatch.setitem(finding.__dict__, "results_version", 2)
+    monkeypatch.setitem(finding.__dict__, "results_version", finding.results_version + 1)
     assert differing() == ["results_version", "engine_results_version"]
     assert committed["differences"](tmp_path / "nothing", {}) == ["missing"]
 

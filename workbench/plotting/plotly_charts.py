@@ -100,7 +100,7 @@ def _bars(chart: Bars) -> Figure:
     if chart.reference is not None:
         mark = {
             "symbol": "line-ew-open",
-            "size": int(np.clip(260 / len(names), 8, 26)),
+            "size": int(np.clip(130 / len(names), 4, 14)),  # in a narrow column, too, no wider than the bar
             "color": style.MARK,
             "line": {"width": 2},
         }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from workbench.io.tables import printed, true_minus
-from workbench.plotting.quantity import Quantity
+
+if TYPE_CHECKING:
+    from workbench.plotting.quantity import Quantity
 
 LOGIT_DIFFERENCE = "logit_difference"
 ACCURACIES = ("accuracy", "accuracy_among_options")
@@ -45,6 +47,8 @@ class Baseline:
     @classmethod
     def of(cls, run: str, scores: Float[np.ndarray, " example"], metric: str) -> Baseline:
         """Of the metric of each example."""
+        from workbench.plotting.quantity import Quantity
+
         n, finite = len(scores), int(np.isfinite(scores).sum())
         if metric in ACCURACIES and np.isin(scores, (0, 1)).all():
             right = int(scores.sum())

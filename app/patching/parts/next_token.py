@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.downloadable import show_chart
+from app.messages import escape_markdown
 from app.part import RIGHT, Part
 from app.patching import manual_edits
 from app.patching.view import PatchingView
@@ -26,6 +27,7 @@ def render(view: PatchingView) -> None:
     change = manual_edits.compute_change(view.model_name, view.edited, view.edits)
     edited = (view.edited, view.edits, view.description, view.pairs.name)
     chart = manual_edits.change_chart(change, view.model, *edited)
+    st.caption(escape_markdown(f"After: “{view.edited.text(view.model)}”"))
     show_chart(chart, "by-hand", "next-token")
     difference = ""
     if view.edited.pairs:

@@ -79,7 +79,7 @@ def test_a_text_that_changed_since_it_was_read_is_not_overwritten(notes: wb.Note
         other.write("0.1", "theirs")
         notes.write("0.1", "mine", seen=empty)
     with pytest.raises(UsageError, match=r"^seen='mine': expected a note"):
-        notes.write("0.1", "a", seen="mine")  # type: ignore[arg-type]
+        notes.write("0.1", "a", seen="mine")  # pyright: ignore[reportArgumentType] - refused
 
 
 @pytest.mark.parametrize("head", ["2.0", "0.8", "1.30"])
