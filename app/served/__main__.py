@@ -1,9 +1,9 @@
-"""The server: Streamlit's own, and beside its start what the frame of every page needs is imported."""
+"""The server: Streamlit's own. What the frame of every page needs is imported before it answers, so that the first
+request does not wait for it."""
 
-import threading
 from importlib import import_module
 
 from streamlit.web.cli import main
 
-threading.Thread(target=import_module, args=("app.Home",), daemon=True).start()
+import_module("app.Home")
 main(prog_name="streamlit")
