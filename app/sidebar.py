@@ -109,16 +109,17 @@ def token_ids(model: Any, text: str | None = None, label: str = "Prompt") -> lis
 
 
 def selected_head(model: Any) -> Head:
-    """The selected head, 0.0 where there is none; where this model does not have it, the nearest one is selected, with
-    a warning.
-
-    Raises:
-        UsageError: the box holds no head.
-    """
+    """The selected head, 0.0 where there is none; where this model does not have it the nearest one, and where the box
+    holds something else 0.0, with a warning."""
     text = url_widgets.current(HEAD, "")
     if not text.strip():
         return Head(0, 0)
-    requested = parse_head("Head", text)
+    try:
+        requested = parse_head("Head", text)
+    except UsageError as error:
+        url_state.warn(f"{error} Showing {Head(0, 0)}.")
+        _select_and_rerun(Head(0, 0))
+        raise
     nearest = nearest_head(model, requested)
     if nearest != requested:
         url_state.warn(f"This model has no head {requested}. Showing {nearest}.")

@@ -14,11 +14,11 @@ import streamlit as st
 
 from app import sidebar, upload_store, url_state
 from app.circuits import saved_circuit
-from app.messages import escape_markdown, show_error, show_errors
+from app.messages import escape_markdown, show_error
 from app.swapped_names import result_name
 from circuits.stage_names import role_words
 from workbench.core import Head
-from workbench.errors import BadInput, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.results.circuit import Circuit
 
 SET = "set"
@@ -27,6 +27,8 @@ NO_ROLE = "no role"
 ROLES = (NO_ROLE, *role_words())
 _HEADS, _SELECTED, _ROLE, _UPLOAD = "head-set", "heads-picked", "head-role", "circuit-file"
 _LOADED = "circuit-loaded"
+#: Characters of the URL that a warning quotes.
+QUOTED = 80
 _ENTRY = re.compile(r"(\d{1,4}\.\d{1,4})(?::([^,:]{1,80}))?")
 
 Roles = dict[Head, str]
@@ -196,12 +198,12 @@ def _load_upload(model: Any) -> None:
 
 
 def _from_url() -> Roles:
-    with show_errors():
-        entries = [_ENTRY.fullmatch(part) for part in (url_state.get_param(SET) or "").split(",") if part]
-        if not all(entries):
-            raise BadInput("The URL’s parameter set is not a set of heads. Write set=23.3,20.0 or set=23.3:mover.")
-        return {Head.parse(entry[1]): entry[2] or NO_ROLE for entry in entries if entry}
-    return {}
+    parts = [part for part in (url_state.get_param(SET) or "").split(",") if part]
+    entries = {part: _ENTRY.fullmatch(part) for part in parts}
+    if bad := [part for part, entry in entries.items() if entry is None]:
+        how = "Write set=1.3,0.2 or set=1.3:mover."
+        url_state.warn(f"The URL has set={','.join(bad)[:QUOTED]}, which is not a set of heads. {how} Left out.")
+    return {Head.parse(entry[1]): entry[2] or NO_ROLE for entry in entries.values() if entry}
 
 
 def _to_url(heads: Mapping[Head, str]) -> None:

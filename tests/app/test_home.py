@@ -154,19 +154,22 @@ def test_a_long_prompt_goes_into_the_url_by_its_hash(app: AppTest) -> None:
     assert "prompt" not in app.query_params and upload_store.load(name).decode() == text
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [({sidebar.PROMPT: ""}, "Prompt: it is empty"), ({sidebar.HEAD: "nonsense"}, "expected a head")],
-)
-def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest, values: dict[str, str], message: str) -> None:
+def test_an_error_is_one_line_and_the_page_goes_on(app: AppTest) -> None:
     app.run()
-    for key, value in values.items():
-        (app.text_area if key == sidebar.PROMPT else app.text_input)(key=key).set_value(value)
-    app.run()
-    assert not app.exception and message in app.error[0].value.replace("\\", "")
-    app.text_area(key=sidebar.PROMPT).set_value("Paul and Anna")
-    app.text_input(key=sidebar.HEAD).set_value("1.1").run()
+    app.text_area(key=sidebar.PROMPT).set_value("").run()
+    assert not app.exception and "Prompt: it is empty" in app.error[0].value.replace("\\", "")
+    app.text_area(key=sidebar.PROMPT).set_value("Paul and Anna").run()
     assert not app.error and not app.exception
+
+
+def test_what_is_no_head_gives_way_to_the_first_one(app: AppTest) -> None:
+    app.query_params.update({"head": "nonsense"})
+    app.run()
+    (warning,) = app.warning
+    assert "expected a head" in warning.value and warning.value.replace("\\", "").endswith("Showing 0.0.")
+    assert app.text_input(key=sidebar.HEAD).value == app.query_params["head"] == "0.0"
+    assert not app.error and not app.exception and any(title.value == "Head 0.0" for title in app.subheader)
+    assert not app.run().warning
 
 
 def test_a_hostile_prompt_is_text(app: AppTest) -> None:
