@@ -8,13 +8,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect
 
 from tests.browser import driving
 from tests.browser.made_runs import make_runs
 from tests.browser.serving import Server, explorer
 from workbench.models.catalog import DEFAULT
 
+# Expectations wait for progress, also on a machine many times slower.
+expect.set_options(timeout=driving.WAIT)
 #: Harmless errors of Streamlit's own page: opened at /page, it first looks for its server below /page.
 BENIGN = (r"404 \(Not Found\) \(http://127\.0\.0\.1:\d+/\w+/_stcore/[\w-]+\)$",)
 
