@@ -31,7 +31,7 @@ def patching(page: Page, server: Server) -> None:
     page.locator(".st-key-sweep-json").wait_for(timeout=5 * LONG_WAIT)
     wait_rendered(page)
     with acting(page):
-        page.locator(".st-key-strongest button").click()
+        page.locator(".st-key-strongest button").first.click()
 
 
 def circuits(page: Page, server: Server) -> None:
