@@ -32,6 +32,7 @@ def patching(page: Page, server: Server) -> None:
     wait_rendered(page)
     with acting(page):
         page.locator(".st-key-strongest button").first.click()
+        page.mouse.move(0, 0)
 
 
 def circuits(page: Page, server: Server) -> None:
