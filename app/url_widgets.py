@@ -23,7 +23,7 @@ _SAVED = "saved-"
 #: Key → the default that stands in for a value in the URL, until another one is selected.
 _STAND_INS = "url-stand-ins"
 #: Characters of a parameter that a warning quotes.
-_QUOTED = 80
+QUOTED = 80
 
 
 def select(label: str, options: Sequence[str], key: str, default: str | None = None, **kwargs: Any) -> str:
@@ -163,7 +163,7 @@ def _usable(parse: Callable[[str], Any], text: str) -> Any:
 def _warn(key: str, text: str, parsed: Any, done: str) -> None:
     """Say that the URL holds something that is no option, or a number out of range."""
     why = "is not an option" if parsed is None else "is out of range"
-    url_state.warn(f"The URL has {key}={text[:_QUOTED]}, which {why}. {done}")
+    url_state.warn(f"The URL has {key}={text[:QUOTED]}, which {why}. {done}")
 
 
 def _one_of(options: Sequence[str]) -> Callable[[str], str | None]:
@@ -172,7 +172,7 @@ def _one_of(options: Sequence[str]) -> Callable[[str], str | None]:
 
 def _between(low: int, high: int) -> Callable[[str], int | None]:
     def parse(text: str) -> int | None:
-        is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) <= _QUOTED
+        is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) <= QUOTED
         return min(max(int(text), low), high) if is_number else None
 
     return parse
@@ -181,7 +181,7 @@ def _between(low: int, high: int) -> Callable[[str], int | None]:
 def _between_decimals(low: float | None, high: float | None) -> Callable[[str], float | None]:
     def parse(text: str) -> float | None:
         try:
-            value = float(text[:_QUOTED])
+            value = float(text[:QUOTED])
         except ValueError:
             return None
         if not math.isfinite(value):

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import sidebar, upload_store, url_state
+from app import sidebar, upload_store, url_state, url_widgets
 from app.circuits import saved_circuit
 from app.messages import escape_markdown, show_error
 from app.swapped_names import result_name
@@ -27,8 +27,6 @@ NO_ROLE = "no role"
 ROLES = (NO_ROLE, *role_words())
 _HEADS, _SELECTED, _ROLE, _UPLOAD = "head-set", "heads-picked", "head-role", "circuit-file"
 _LOADED = "circuit-loaded"
-#: Characters of the URL that a warning quotes.
-QUOTED = 80
 _ENTRY = re.compile(r"(\d{1,4}\.\d{1,4})(?::([^,:]{1,80}))?")
 
 Roles = dict[Head, str]
@@ -202,7 +200,9 @@ def _from_url() -> Roles:
     entries = {part: _ENTRY.fullmatch(part) for part in parts}
     if bad := [part for part, entry in entries.items() if entry is None]:
         how = "Write set=1.3,0.2 or set=1.3:mover."
-        url_state.warn(f"The URL has set={','.join(bad)[:QUOTED]}, which is not a set of heads. {how} Left out.")
+        url_state.warn(
+            f"The URL has set={','.join(bad)[: url_widgets.QUOTED]}, which is not a set of heads. {how} Left out."
+        )
     return {Head.parse(entry[1]): entry[2] or NO_ROLE for entry in entries.values() if entry}
 
 

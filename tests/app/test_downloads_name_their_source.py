@@ -17,13 +17,10 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import Home, models
 from app.heads import asking
-from app.work import background
 from tests.app.circuits import made_runs
 from tests.app.heads import rendered
 from tests.app.patching import driving
-from tests.app.work.scripted_queue import ScriptedQueue
 from workbench.cli import main
 from workbench.core import Head
 from workbench.io.tables import HEAD_COLUMNS
@@ -37,15 +34,8 @@ Files = dict[str, bytes]
 
 
 @pytest.fixture(autouse=True)
-def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[driving.InlineQueue]:
-    inline = driving.InlineQueue()
-    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(models, "available", lambda: ["tiny"])
-    monkeypatch.setattr(Home, "job_queue", lambda: ScriptedQueue())
-    monkeypatch.setattr(background, "job_queue", lambda: inline)
-    yield inline
-    st.cache_resource.clear()
+def queue(inline_queue: driving.InlineQueue) -> driving.InlineQueue:
+    return inline_queue
 
 
 @pytest.fixture

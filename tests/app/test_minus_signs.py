@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import Home, models
 from app.number_table import in_print
-from app.work import background
 from tests.app.circuits import made_runs
 from tests.app.heads import rendered
 from tests.app.patching import driving
-from tests.app.work.scripted_queue import ScriptedQueue
 
 MINUS = "\N{MINUS SIGN}"
 #: A hyphen that stands for a minus: before a number and after nothing that belongs to a name, a range or a date.
@@ -27,15 +22,8 @@ HYPHEN = re.compile(r"(?<![\w.\-])-\d")
 
 
 @pytest.fixture(autouse=True)
-def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    inline = driving.InlineQueue()
-    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(models, "available", lambda: ["tiny"])
-    monkeypatch.setattr(Home, "job_queue", lambda: ScriptedQueue())
-    monkeypatch.setattr(background, "job_queue", lambda: inline)
-    yield
-    st.cache_resource.clear()
+def queue(inline_queue: driving.InlineQueue) -> driving.InlineQueue:
+    return inline_queue
 
 
 def texts(app: AppTest) -> str:
