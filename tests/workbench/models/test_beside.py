@@ -47,10 +47,11 @@ def test_an_error_is_raised_at_a_later_call_or_at_the_end() -> None:
 
 
 def test_an_error_of_the_block_drops_what_waits() -> None:
-    done, start = [], threading.Event()
+    done, runs, start = [], threading.Event(), threading.Event()
     with pytest.raises(KeyError), beside() as call:
-        call(lambda: (start.wait(30), done.append(0)))
+        call(lambda: (runs.set(), start.wait(), done.append(0)))
         call(lambda: done.append(1))
-        threading.Timer(0.2, start.set).start()
+        runs.wait()  # a call that has begun is not dropped
+        threading.Timer(1, start.set).start()
         raise KeyError
     assert done == [0]
