@@ -18,9 +18,10 @@ from PIL import Image
 from app import models, preparing, render_time, sidebar, url_state
 from app.components.copy_link import copy_link
 from app.components.history import one_step_per_page
-from app.messages import escape_markdown, show_error, show_errors
+from app.fragment import internal_errors_shown
+from app.messages import escape_markdown, show_errors
 from app.page import PAGES, Page, pages, views
-from app.work.background import job_queue, show_other_jobs
+from app.work.background import forget_shown_jobs, job_queue, show_other_jobs
 from workbench.errors import WorkbenchError
 from workbench.models import catalog
 from workbench.plotting import style
@@ -50,6 +51,7 @@ def main() -> None:
         with st.sidebar:
             sidebar.widgets(models.available(), page.uses if page else sidebar.FIELDS)
         _show_welcome()
+        forget_shown_jobs()
         shows_model = _render(view, page)
         with st.sidebar:
             if page is not None and sidebar.OPERATORS in page.uses:
@@ -80,18 +82,14 @@ def _show_welcome() -> None:
 def _render(view: Any, page: Page | None) -> bool:
     """Render the page; whether it shows something of a model, to the end."""
     shows_model = False
-    try:
-        with show_errors():
-            if page is not None and (why_not := _why_not(page)):
-                st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
-                return False
-            if page is not None:
-                preparing.wait_for_imports(PAGES, page.name)
-            view.run()
-            shows_model = page is not None and bool(page.modalities)
-    except Exception as error:  # a bug: the server's log has the traceback, and the page stays usable
-        render_time.LOG.exception("the page %s", view.title)
-        show_error(f"Internal error ({type(error).__name__}). The traceback is in the terminal.")
+    with internal_errors_shown(view.title), show_errors():
+        if page is not None and (why_not := _why_not(page)):
+            st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
+            return False
+        if page is not None:
+            preparing.wait_for_imports(PAGES, page.name)
+        view.run()
+        shows_model = page is not None and bool(page.modalities)
     return shows_model
 
 

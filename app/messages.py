@@ -22,6 +22,10 @@ class Notice(Exception):
     """Not an error: a line in place of a part of a page, or of all of it."""
 
 
+class ErrorIsShown(Exception):
+    """A page that was not rendered to its end, and says why."""
+
+
 def show_error(error: object) -> None:
     """One line of plain text in a red box."""
     st.error(escape_markdown(error), icon=":material/error:")
@@ -36,3 +40,5 @@ def show_errors() -> Iterator[None]:
         st.info(escape_markdown(notice))
     except WorkbenchError as error:
         show_error(error)
+    except ErrorIsShown:
+        pass

@@ -1,4 +1,4 @@
-"""The side bar: the model, prompt and head that every page shares. Each is URL state."""
+"""The side bar: the model, prompt and head that pages share. Each is URL state."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from workbench.errors import UsageError
 from workbench.registry import OPERATORS as REGISTERED
 
 FIELDS = MODEL, OPERATORS, PROMPT, HEAD = "model", "operators", "prompt", "head"
+#: What a page needs that has a box for the head of its own.
+INPUT = (MODEL, OPERATORS, PROMPT)
 #: An IOI prompt with surnames: four tokens occur twice, and what followed one of them follows again at the end. The
 #: heads that are first in induction, previous and duplicate token here are among the first on repeated random tokens.
 DEFAULT_PROMPT = "When Mary Smith and John Brown went to the store, John Brown gave a drink to Mary"
@@ -36,8 +38,6 @@ def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
         names: of the models that can be selected.
         uses: the fields that the page depends on; the others keep their values, and are not shown.
     """
-    if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
-        select_head(head)
     if not uses:
         st.caption("This page depends on no model and no prompt.")
     if MODEL in uses:
@@ -47,7 +47,14 @@ def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
     if PROMPT in uses:
         url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140, help=PROMPT_HELP)
     if HEAD in uses:
-        url_widgets.line("Head", HEAD, "", help=HEAD_HELP, placeholder=str(example_head()))
+        head_widget()
+
+
+def head_widget() -> None:
+    """The box that holds the open head: in the side bar, or on a page that reruns alone."""
+    if (head := st.session_state.pop(_SUGGESTED, None)) is not None:
+        select_head(head)
+    url_widgets.line("Head", HEAD, "", help=HEAD_HELP, placeholder=str(example_head()))
 
 
 def _operators() -> None:

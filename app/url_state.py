@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import streamlit as st
@@ -20,7 +21,9 @@ from workbench.errors import BadInput
 _HASH_SUFFIX = "-input"
 #: What messages call a value that is too long for the URL.
 _WHAT = {"prompt": "a long prompt", "prompt2": "a long second prompt"}
-_PENDING, _WARNINGS, _WRITTEN = "url-pending", "url-warnings", "url-written"
+_WARNINGS, _WRITTEN = "url-warnings", "url-written"
+#: The parameters that this run of the script has set so far; None where nothing collects them.
+_pending: ContextVar[dict[str, str | None] | None] = ContextVar("pending", default=None)
 
 
 def param_names(key: str) -> tuple[str, str]:
@@ -48,12 +51,18 @@ def set_param(key: str, text: str) -> None:
         return
     fits = len(text) <= upload_store.MAX_IN_URL
     digest = None if fits else upload_store.save(text.encode())
-    st.session_state[_PENDING] |= {value_param: text if fits else None, hash_param: digest}
+    _collected().update({value_param: text if fits else None, hash_param: digest})
 
 
 def remove_param(key: str) -> None:
     """Take a value out of the URL."""
-    st.session_state[_PENDING] |= dict.fromkeys(param_names(key))
+    _collected().update(dict.fromkeys(param_names(key)))
+
+
+def _collected() -> dict[str, str | None]:
+    pending = _pending.get()
+    assert pending is not None, "parameters are set within update_url()"
+    return pending
 
 
 def warn(text: str) -> None:
@@ -70,19 +79,34 @@ def navigated_back() -> bool:
     return context is not None and context.is_history_navigation and len(st.query_params) > 0
 
 
+def is_collecting() -> bool:
+    """Whether this is within `update_url`."""
+    return _pending.get() is not None
+
+
 @contextmanager
 def update_url() -> Iterator[None]:
-    """Collect the parameters that are set in this block and write the URL at its end.
+    """Collect the parameters that are set in this block and write the URL at its end, or at the end of the outermost of
+    several blocks; warnings are shown above each.
 
     A run that Streamlit interrupts leaves the URL as it was.
     """
-    st.session_state[_PENDING] = {}
-    above = st.container()
-    yield
-    for text in st.session_state.pop(_WARNINGS, {}):
-        above.warning(escape_markdown(text))
+    above, outermost = st.container(), not is_collecting()
+    token = _pending.set({}) if outermost else None
+    try:
+        yield
+        for text in st.session_state.pop(_WARNINGS, {}):
+            above.warning(escape_markdown(text))
+        if outermost:
+            _write(_collected())
+    finally:
+        if token is not None:
+            _pending.reset(token)
+
+
+def _write(collected: dict[str, str | None]) -> None:
     before = st.query_params.to_dict()
-    after = {name: text for name, text in (before | st.session_state[_PENDING]).items() if text is not None}
+    after = {name: text for name, text in (before | collected).items() if text is not None}
     # A click that came before the browser had the URL of the run before was sent with the one before that.
     if after != before or after != st.session_state.get(_WRITTEN, after):
         st.query_params.from_dict(after)

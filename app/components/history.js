@@ -1,19 +1,43 @@
 // The page's script writes its values into the URL at the end of each run, and Streamlit makes that a step of the
 // browser's history. Right after a page is opened or switched nothing was done by the user: then the values complete the
 // step that is there, or Back would lead from a page to the same page first.
+// A new step takes the browser 30 ms, in which it draws nothing: it is made once the page is drawn, and before whatever
+// the user does next.
+const DRAWN = 100;
+
 export default function () {
   if (window.workbenchHistory) return;
   const push = window.history.pushState.bind(window.history);
-  const state = (window.workbenchHistory = { untouched: true });
+  const state = (window.workbenchHistory = { untouched: true, later: null });
+  const makeStep = () => {
+    if (state.later === null) return;
+    const { step, timer } = state.later;
+    clearTimeout(timer);
+    state.later = null;
+    push(...step);
+  };
   const touched = (event) => {
+    makeStep();
     if (event.isTrusted) state.untouched = false;
   };
   for (const name of ["pointerdown", "keydown", "drop"]) window.addEventListener(name, touched, { capture: true });
-  window.addEventListener("popstate", () => (state.untouched = true), { capture: true });
-  window.history.pushState = (data, title, url) => {
+  window.addEventListener("pagehide", makeStep);
+  window.addEventListener(
+    "popstate",
+    () => {
+      state.untouched = true;
+      clearTimeout(state.later?.timer);
+      state.later = null;
+    },
+    { capture: true },
+  );
+  window.history.pushState = (...step) => {
+    makeStep();
+    const url = step[2];
     const samePage = new URL(url, window.location.href).pathname === window.location.pathname;
-    if (samePage && state.untouched) window.history.replaceState(data, title, url);
-    else push(data, title, url);
+    if (samePage && state.untouched) window.history.replaceState(...step);
+    else if (samePage) state.later = { step, timer: setTimeout(makeStep, DRAWN) };
+    else push(...step);
     if (!samePage) state.untouched = true;
   };
 }

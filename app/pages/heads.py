@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import part, sidebar, task_inputs, url_widgets
+from app.fragment import rerun_alone
 from app.heads import detail, score_grid, second_selection, task_scores
 from app.heads.asking import PAIR_SCORE, asking_widgets
 from app.heads.comparison import show_comparison
@@ -22,11 +23,14 @@ HELP = (
 PAIR_HELP = "The pair: the position that you ask about, and the one that it is paired with, below the grid."
 
 
+@rerun_alone("Heads")
 def render() -> None:
     """The page."""
-    score_column, compare_column, kind_column = st.columns([5, 2, 4], vertical_alignment="bottom")
+    score_column, head_column, compare_column, kind_column = st.columns([5, 2, 2, 4], vertical_alignment="bottom")
     with score_column:
         score_name = score_grid.score_widget()
+    with head_column:
+        sidebar.head_widget()
     with compare_column:
         comparing = url_widgets.toggle("Compare", "compare")
     with kind_column:
@@ -72,4 +76,4 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
     part.render(some, part.BELOW, view)
 
 
-page = Page("heads", "Heads", "grid_view", 1, render, ("language",), sidebar.FIELDS, HELP, PARTS)
+page = Page("heads", "Heads", "grid_view", 1, render, ("language",), sidebar.INPUT, HELP, PARTS)

@@ -104,9 +104,14 @@ def watch(job: Job) -> None:
     _watch(job.id)
 
 
+def forget_shown_jobs() -> None:
+    """Called before the page is rendered: nothing is shown yet."""
+    st.session_state.pop(_WATCHED, None)
+
+
 def show_other_jobs() -> None:
-    """The unfinished jobs that this run of the page has not shown already, such as those of other pages."""
-    watched = st.session_state.pop(_WATCHED, set())
+    """The unfinished jobs that this run of the script has not shown already, such as those of other pages."""
+    watched = st.session_state.get(_WATCHED, set())
     others = [job.id for job in job_queue().unfinished() if job.id not in watched]
     if others:
         st.caption("Other jobs")

@@ -38,6 +38,7 @@ _RENDERED = """() => {
   const main = document.querySelector('[data-testid=stMainBlockContainer]');
   if (!main || !main.querySelector('[data-testid=stElementContainer]')) return false;
   if (main.querySelector('[data-stale=true], [data-testid=stSkeleton], [data-testid=stSpinner]')) return false;
+  if (window.workbenchHistory?.later) return false;
   const charts = [...main.querySelectorAll('[data-testid=stPlotlyChart]')];
   return charts.every((chart) => chart.querySelector('.js-plotly-plot .main-svg'));
 }"""

@@ -117,12 +117,12 @@ HEADS = ["task", "stage", "layer", "index", "head", "role", "mean_effect"]
 HOME = """
 import streamlit as st
 from app import sidebar, url_state
-from app.page import views
+from app.page import pages, views
 
 views_ = views()
 view = st.navigation(list(views_.values()))
 with url_state.update_url():
-    sidebar.widgets(["tiny"])
+    sidebar.widgets(["tiny"], {page.title: page for page in pages()}[view.title].uses)
     if not st.session_state.get("started"):
         st.session_state["started"] = True
         st.switch_page(views_["circuits"], query_params=st.query_params.to_dict())

@@ -25,7 +25,7 @@ from app import models, sidebar, url_state
 from app.pages import heads
 from app.messages import show_errors
 with url_state.update_url(), show_errors():
-    sidebar.widgets(models.available())
+    sidebar.widgets(models.available(), heads.page.uses)
     heads.page.render()
 """
 

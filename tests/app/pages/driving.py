@@ -27,7 +27,9 @@ with url_state.update_url():
 
 def new_page(name: str, with_sidebar: bool = False) -> AppTest:
     """The page of the file ``app/pages/NAME.py``."""
-    script = PAGE.replace("NAME", name).replace("SIDEBAR", 'sidebar.widgets(["tiny"])' if with_sidebar else "pass")
+    script = PAGE.replace("NAME", name).replace(
+        "SIDEBAR", f'sidebar.widgets(["tiny"], {name}.page.uses)' if with_sidebar else "pass"
+    )
     return AppTest.from_string(script, default_timeout=TIMEOUT)
 
 

@@ -26,12 +26,12 @@ NAMES = PAGES.names()
 SWITCH = """
 import streamlit as st
 from app import sidebar, url_state
-from app.page import views
+from app.page import pages, views
 
 by_name = views()
 view = st.navigation(list(by_name.values()))
 with url_state.update_url():
-    sidebar.widgets(["tiny"])
+    sidebar.widgets(["tiny"], {page.title: page for page in pages()}[view.title].uses)
     if not st.session_state.get("switched"):
         st.session_state["switched"] = True
         st.switch_page(by_name["NAME"])

@@ -22,12 +22,12 @@ from tests.oracle.plain_hooks import Plain
 HOME = """
 import streamlit as st
 from app import sidebar, url_state
-from app.page import views
+from app.page import pages, views
 from app.messages import show_errors
 
 view = st.navigation(list(views().values()))
 with url_state.update_url(), show_errors():
-    sidebar.widgets(["tiny"])
+    sidebar.widgets(["tiny"], {page.title: page for page in pages()}[view.title].uses)
     view.run()
 """
 HEADS = ["task", "stage", "layer", "index", "head", "role", "mean_effect"]
@@ -84,7 +84,7 @@ def test_a_circuits_head_is_ablated(home: AppTest) -> None:
         "    view.run()",
         """    if not st.session_state.get("started"):
         st.session_state["started"] = True
-        st.switch_page(views()["circuits"])
+        st.switch_page(views()["circuits"], query_params=st.query_params.to_dict())
     view.run()""",
     )
     app = AppTest.from_string(switch, default_timeout=TIMEOUT)
