@@ -21,6 +21,7 @@ from app.components.history import one_step_per_page
 from app.fragment import internal_errors_shown
 from app.messages import escape_markdown, show_errors
 from app.page import PAGES, Page, pages, views
+from app.work.ahead import AHEAD
 from app.work.background import forget_shown_jobs, job_queue, show_other_jobs
 from workbench.errors import WorkbenchError
 from workbench.models import catalog
@@ -46,7 +47,7 @@ def main() -> None:
     first, *others = views().values()
     first_by_name = st.Page(lambda: url_state.open_page(first), url_path=pages()[0].name, visibility="hidden")
     view = st.navigation([first, *others, first_by_name], position="top")
-    with url_state.update_url():
+    with AHEAD.waiting(), url_state.update_url():
         page = next((page for page in pages() if page.title == view.title), None)
         with st.sidebar:
             sidebar.widgets(models.available(), page.uses if page else sidebar.FIELDS)

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import render_time, url_state
 from app.messages import ErrorIsShown, show_error, show_errors
+from app.work.ahead import AHEAD
 
 
 def rerun_alone(title: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -25,7 +26,7 @@ def rerun_alone(title: str) -> Callable[[Callable[[], None]], Callable[[], None]
         @st.fragment
         def page() -> bool:
             start, whole_script = time.perf_counter(), url_state.is_collecting()
-            with url_state.update_url(), internal_errors_shown(title), show_errors():
+            with AHEAD.waiting(), url_state.update_url(), internal_errors_shown(title), show_errors():
                 render()
                 if not whole_script:
                     render_time.report(title, start)

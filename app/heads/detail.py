@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -227,6 +228,13 @@ def show_tables(selection: Selection) -> None:
             show_table(similar_heads_table(cosines))
         else:
             st.caption(escape_markdown(f"None: {why_nothing_is_similar(record, head)}"))
+
+
+def other_heads(selection: Selection) -> Iterator[None]:
+    """Compute what the tables show of every other head, in small steps."""
+    for layer in range(selection.model.n_layers):
+        selection.record.compute_logit_effects(layer, ROWS // 2)
+        yield
 
 
 def next_token_table(record: PromptRecord) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from app.heads import record_scores
@@ -26,7 +26,7 @@ from workbench.head_scores.through_modules import attributed_through_modules, un
 from workbench.io.token_text import token_text
 from workbench.io.written_text import Piece
 from workbench.models.in_forward import attends_in_shares, each_layer
-from workbench.models.logit_effects import logit_effects
+from workbench.models.logit_effects import is_direct, logit_effects, logit_effects_of_layer
 from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
@@ -102,6 +102,7 @@ class PromptRecord:
         self._recent_patterns: tuple[tuple[Head, Float[np.ndarray, "dest src"]], ...] = ()
         self._recent_positions: tuple[tuple[tuple[int, str], Float[np.ndarray, "layer head pos"]], ...] = ()
         self._log_sums: dict[str, Float[Tensor, "head dest"] | None] = {}
+        self._logit_effects: dict[tuple[Head, int, int], tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,11 +172,21 @@ class PromptRecord:
             UsageError: what the heads add does not add up in this model.
         """
         end = range(len(self.ids))[position] + 1
-        z, residual = self._site("z", head.layer)[position, head.index], self._final_residual[position]
-        logits = logit_effects(self.model, self.ids[:end], head, z, residual)
-        best, worst = logits.topk(k), (-logits).topk(k)
-        ids = [*best.indices.tolist(), *reversed(worst.indices.tolist())]
-        return pd.DataFrame({"token": self.model.to_str_tokens(torch.tensor(ids)), "logit": logits[ids].numpy()})
+        extremes = self._logit_effects.get((head, end, k))
+        if extremes is None:
+            z, residual = self._site("z", head.layer)[end - 1, head.index], self._final_residual[end - 1]
+            extremes = _extremes(logit_effects(self.model, self.ids[:end], head, z, residual), k)
+            self._logit_effects[head, end, k] = extremes
+        ids, values = extremes
+        return pd.DataFrame({"token": self.model.to_str_tokens(ids), "logit": values.numpy()})
+
+    def compute_logit_effects(self, layer: int, k: int = 8) -> None:
+        """What `logit_effects` needs of each head of a layer at the last position, where that costs little more than
+        for one of them."""
+        heads, end = [Head(layer, i) for i in range(self.model.n_heads)], len(self.ids)
+        if is_direct(self.model) and any((head, end, k) not in self._logit_effects for head in heads):
+            rows = logit_effects_of_layer(self.model, layer, self._site("z", layer)[-1], self._final_residual[-1])
+            self._logit_effects |= {(head, end, k): _extremes(row, k) for head, row in zip(heads, rows, strict=True)}
 
     def similarity(self, head: Head) -> Float[np.ndarray, "layer head"]:
         """Cosine of every head's pattern with this one's, both less the uniform pattern; NaN for itself."""
@@ -282,6 +293,13 @@ class PromptRecord:
             both = attributed_through_modules(model, self.ids, [first], [second], mean_values[0])
         attribution, uniform = (x.cpu() for x in both)
         return {**scorer.scores(), record_scores.ATTRIBUTION: attribution, record_scores.UNIFORM_ATTRIBUTION: uniform}
+
+
+def _extremes(logits: Float[Tensor, "d_vocab"], k: int) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+    """The k largest entries and the k smallest, from the largest to the smallest: where they are, and what."""
+    best, worst = logits.topk(k), (-logits).topk(k)
+    ids = torch.cat([best.indices, worst.indices.flip(0)])
+    return ids, logits[ids]
 
 
 def likeliest_tokens(model: Any, logits: Float[Tensor, "d_vocab"], k: int) -> list[NextToken]:

@@ -1,6 +1,6 @@
 """One head's weights: the size of its circuits, and the tokens that its OV circuit promotes.
 
-Weights alone, with the norms folded in as in `workbench.head_scores.weights`; cheap enough to be computed in a rerun.
+Weights alone, with the norms folded in as in `workbench.head_scores.weights`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from workbench.head_scores.weights import HeadWeights, circuit_sizes, spectra
@@ -31,13 +32,24 @@ def ov_qk_summary(weights: HeadWeights) -> dict[str, dict[str, float]]:
 
 
 @torch.no_grad()
-def promoted_tokens(model: Any, weights: HeadWeights, ids: Sequence[int], k: int) -> list[list[str]]:
-    """For each token the k tokens that the full OV circuit ``W_E W_V W_O W_U`` promotes most when the head attends to
-    it (Elhage et al. 2021), the most promoted first.
+def promoted_tokens(
+    model: Any, weights: Sequence[HeadWeights], ids: Sequence[Sequence[int]], k: int
+) -> list[list[list[str]]]:
+    """Of each head, for each of its tokens, the k tokens that the full OV circuit ``W_E W_V W_O W_U`` promotes most
+    when the head attends to it (Elhage et al. 2021), the most promoted first.
 
     The norms' denominators are left out, which does not change the order; so are positions, and what earlier layers
     add to the token.
+
+    Args:
+        weights: of one head each.
+        ids: the tokens, for each head.
     """
-    embedded = at_least_float32(model.W_E[torch.tensor(list(ids), device=model.device)]).cpu()
-    best = to_logits(model, embedded @ weights.V[0] @ weights.O[0]).topk(k).indices
-    return [list(model.to_str_tokens(row)) for row in best]
+    written = []
+    for head, tokens in zip(weights, ids, strict=True):
+        embedded = at_least_float32(model.W_E[torch.tensor(list(tokens), device=model.device)]).cpu()
+        written.append(embedded @ head.V[0] @ head.O[0])
+    best = to_logits(model, torch.cat(written)).topk(k).indices  # the unembedding is read once
+    texts = [list(model.to_str_tokens(row)) for row in best]
+    ends = np.cumsum([len(tokens) for tokens in ids])
+    return [texts[end - len(tokens) : end] for end, tokens in zip(ends, ids, strict=True)]

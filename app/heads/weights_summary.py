@@ -3,13 +3,19 @@ the tokens that the OV circuit promotes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import pandas as pd
 import streamlit as st
+import torch
+from jaxtyping import Float
 
 from app import models
 from app.heads import model_scores
 from app.heads.model_scores import ModelScores, strongest_partners
+from app.heads.prompt_record import PromptRecord
 from app.heads.selection import Selection
 from app.heads.weights import ov_qk_summary, promoted_tokens
 from app.small_table import show_table
@@ -17,12 +23,14 @@ from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
 from workbench.io.tables import printed
 from workbench.models.reads_writes import ReadsWrites
-from workbench.plotting.attention_view import numbered, visible
+from workbench.plotting.attention_view import DESTINATION, numbered, visible
 
 #: Heads whose summary stays in memory, and whose weights do.
-MAX_HEADS, MAX_HEAD_WEIGHTS = 512, 4
+MAX_HEADS, MAX_HEAD_WEIGHTS = 4_096, 4
 #: Earlier heads that are listed per kind of composition; attended tokens, and promoted tokens of each.
 PARTNERS, TOKENS, PROMOTED = 3, 5, 5
+#: Of prompts in memory: the promoted tokens of heads, for the tokens that each attends to.
+_PROMOTED: WeakKeyDictionary[PromptRecord, dict[tuple[Head, tuple[int, ...]], list[list[str]]]] = WeakKeyDictionary()
 
 
 def show_summary(selection: Selection, stored_only: bool) -> None:
@@ -78,27 +86,53 @@ def composition_table(model_scores: ModelScores, row: int) -> pd.DataFrame:
 
 def show_ov_tokens(selection: Selection, dest: int) -> None:
     """For the tokens that a position attends to most: the tokens that the head's OV circuit promotes."""
-    record = selection.record
-    row = record.pattern(selection.head)[dest]
+    record, head = selection.record, selection.head
+    row = record.pattern(head)[dest]
     if not np.isfinite(row).any():
-        st.caption(f"Head {selection.head} has no pattern, so no token is attended to most.")
+        st.caption(f"Head {head} has no pattern, so no token is attended to most.")
         return
-    positions = np.array([i for i in np.argsort(-row, kind="stable")[:TOKENS] if row[i] > 0])  # others may be masked
-    ids = list(dict.fromkeys(record.ids[positions].tolist()))
-    texts = selection.model.to_str_tokens(record.ids[positions])
-    text_of = dict(zip(record.ids[positions].tolist(), texts, strict=True))
     st.markdown(
         "**OV circuit per token** (weights alone)",
         help="For the most attended tokens: the tokens that the head promotes through W_E, W_V, W_O and W_U. "
         "Positions, and what earlier layers add to a token, are left out.",
     )
     name = f"{numbered(record.tokens)[dest]} attends to"
-    promoted = promoted_tokens(selection.model, _weights(selection.model_name, selection.head), ids, PROMOTED)
+    ids = _most_attended(record, row)
+    known = _PROMOTED.setdefault(record, {})
+    if (head, ids) not in known:
+        weights = _weights(selection.model_name, head)
+        (known[head, ids],) = promoted_tokens(selection.model, [weights], [ids], PROMOTED)
+    texts = selection.model.to_str_tokens(torch.tensor(ids))
     rows = [
-        {name: visible(text_of[i]), "promotes": " ".join(visible(token) for token in tokens)}
-        for i, tokens in zip(ids, promoted, strict=True)
+        {name: visible(text), "promotes": " ".join(visible(token) for token in tokens)}
+        for text, tokens in zip(texts, known[head, ids], strict=True)
     ]
     show_table(pd.DataFrame(rows))
+
+
+def other_heads(selection: Selection, dest: int) -> Iterator[None]:
+    """Compute what the page shows of every other head, in small steps."""
+    record, model = selection.record, selection.model
+    known = _PROMOTED.setdefault(record, {})
+    for layer in range(model.n_layers):
+        missing, weights = [], []
+        for i, row in enumerate(record.attention_at(dest, DESTINATION)[layer]):
+            head = Head(layer, i)
+            _ov_qk_summary(selection.model_name, head)
+            if np.isfinite(row).any() and (key := (head, _most_attended(record, row))) not in known:
+                missing.append(key)
+                weights.append(_weights(selection.model_name, head))
+            yield
+        if missing:
+            found = promoted_tokens(model, weights, [ids for _, ids in missing], PROMOTED)
+            known.update(zip(missing, found, strict=True))
+            yield
+
+
+def _most_attended(record: PromptRecord, row: Float[np.ndarray, "src"]) -> tuple[int, ...]:
+    """The different tokens among the positions with most of a destination's attention, the most attended first."""
+    positions = np.array([i for i in np.argsort(-row, kind="stable")[:TOKENS] if row[i] > 0])  # others may be masked
+    return tuple(dict.fromkeys(record.ids[positions].tolist()))
 
 
 @st.cache_resource(max_entries=MAX_HEADS, show_spinner=False)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import streamlit as st
 
 from app import part, sidebar, task_inputs, url_widgets
 from app.fragment import rerun_alone
-from app.heads import detail, score_grid, second_selection, task_scores
+from app.heads import detail, score_grid, second_selection, task_scores, weights_summary
 from app.heads.asking import PAIR_SCORE, asking_widgets
 from app.heads.comparison import show_comparison
 from app.heads.selection import Selection, sidebar_selection
 from app.heads.view import PARTS, View
 from app.page import Page
+from app.work.ahead import AHEAD
 
 HELP = (
     "**Colour heads by** selects the score that the grid shows. **Scores on** a task takes the mean over its prompts, "
@@ -74,6 +76,8 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
     with right:
         part.render(some, part.RIGHT, view)
     part.render(some, part.BELOW, view)
+    others = chain(detail.other_heads(selection), weights_summary.other_heads(selection, asking.dest))
+    AHEAD.compute((selection.model_name, tuple(selection.record.ids.tolist()), asking.dest), others)
 
 
 page = Page("heads", "Heads", "grid_view", 1, render, ("language",), sidebar.INPUT, HELP, PARTS)

@@ -36,13 +36,27 @@ def logit_effects(
     Raises:
         UsageError: what the heads add does not add up in this model.
     """
-    if model.additivity.is_short and model.anatomy.attn_out == model.anatomy.attention:
+    if is_direct(model):
         written = at_least_float32(z) @ at_least_float32(model.blocks[head.layer].attn.W_O[head.index])
         return to_logits(model, written / norm_scale(model.module(model.anatomy.final_norm), final_residual))
     if model.additivity.why_not:
         raise UsageError(f"The head's effect on logits: {model.additivity.why_not}")
     path = model.additivity.path or DirectPath(model)
     return at_least_float32(path.head_effects(ids[None].to(model.device), head.layer, head.index)[0]).cpu()
+
+
+def is_direct(model: Any) -> bool:
+    """Whether nothing but the final norm and the unembedding stands between what the heads write and the logits."""
+    return model.additivity.is_short and model.anatomy.attn_out == model.anatomy.attention
+
+
+@torch.no_grad()
+def logit_effects_of_layer(
+    model: Any, layer: int, z: Float[Tensor, "head d_head"], final_residual: Float[Tensor, "d_model"]
+) -> Float[Tensor, "head d_vocab"]:
+    """`logit_effects` of each head of a layer of a model that `is_direct`, with the unembedding read once."""
+    written = torch.einsum("hd,hdm->hm", at_least_float32(z), at_least_float32(model.blocks[layer].attn.W_O))
+    return to_logits(model, written / norm_scale(model.module(model.anatomy.final_norm), final_residual))
 
 
 @torch.no_grad()
