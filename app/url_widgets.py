@@ -19,7 +19,9 @@ import streamlit as st
 
 from app import url_state
 
-_SAVED = "saved-"
+#: Key → the value when its page was left. In one entry of the session's state: Streamlit goes through all of them for
+#: many a widget.
+_SAVED = "saved-values"
 #: Key → the default that stands in for a value in the URL, until another one is selected.
 _STAND_INS = "url-stand-ins"
 #: Characters of a parameter that a warning quotes.
@@ -77,8 +79,8 @@ def line(label: str, key: str, default: str, **kwargs: Any) -> str:
 
 def current(key: str, default: str) -> str:
     """The value of a text or a list, also on a page that does not show its widget."""
-    for name in (key, _SAVED + key):
-        if (value := st.session_state.get(name)) is not None:
+    for value in (st.session_state.get(key), _saved().get(key)):
+        if value is not None:
             return str(value)
     in_url = url_state.get_param(key)
     return default if in_url is None else in_url
@@ -92,7 +94,11 @@ def set_value(key: str, value: Any) -> None:
 
 def set_for_next_page(key: str, value: Any) -> None:
     """Set a widget's value on the page that is opened next; the page that is left may have the widget, too."""
-    st.session_state[_SAVED + key] = value
+    _saved()[key] = value
+
+
+def _saved() -> dict[str, Any]:
+    return st.session_state.setdefault(_SAVED, {})
 
 
 def stands_in(*keys: str) -> bool:
@@ -114,7 +120,7 @@ def hidden_number(low: int, high: int, key: str) -> None:
 def _leave_out_unusable(key: str, parse: Callable[[str], Any]) -> None:
     text = url_state.get_param(key)
     if text is not None and _usable(parse, text) is None:
-        if all(name not in st.session_state for name in (key, _SAVED + key)):
+        if key not in st.session_state and key not in _saved():
             _warn(key, text, parse(text), "Left out.")
         url_state.remove_param(key)
 
@@ -135,12 +141,11 @@ def _render(
     def candidates() -> Iterator[Any]:
         if url_state.navigated_back():
             yield from_url()
-        for name in (key, _SAVED + key):
-            current = st.session_state.get(name)
+        for current in (st.session_state.get(key), _saved().get(key)):
             yield None if current is None else parse(write(current))
         yield from_url()
 
-    is_new = all(name not in st.session_state for name in (key, _SAVED + key))
+    is_new = key not in st.session_state and key not in _saved()
     standing: dict[str, str] = st.session_state.setdefault(_STAND_INS, {})
     st.session_state[key] = next((value for value in candidates() if value is not None), default)
     if is_new and (text := url_state.get_param(key)) is not None and from_url() is None:

@@ -16,25 +16,23 @@ from workbench.models.logit_effects import to_logits
 from workbench.models.precision import at_least_float32
 
 
-def ov_qk_summary(weights: HeadWeights) -> dict[str, dict[str, float]]:
-    """Of one head's ``OV`` and ``QK`` circuits the Frobenius ``norm``, the effective ``rank``, and the share of the
+def ov_qk_summary(weights: HeadWeights) -> list[dict[str, dict[str, float]]]:
+    """Of each head's ``OV`` and ``QK`` circuits the Frobenius ``norm``, the effective ``rank``, and the share of the
     ``first`` singular value, ``σ₁² / Σσ²``."""
     squares = spectra(weights)
-    sizes = circuit_sizes(squares)
-    return {
-        name.upper(): {
-            "norm": float(sizes[f"{name}_norm"][0]),
-            "rank": float(sizes[f"{name}_rank"][0]),
-            "first": float(values[0, 0] / values[0].sum()),
+    sizes = {name: values.tolist() for name, values in circuit_sizes(squares).items()}
+    first = {name: (values[:, 0] / values.sum(-1)).tolist() for name, values in squares.items()}
+    return [
+        {
+            name.upper(): {"norm": sizes[f"{name}_norm"][i], "rank": sizes[f"{name}_rank"][i], "first": first[name][i]}
+            for name in squares
         }
-        for name, values in squares.items()
-    }
+        for i in range(len(weights.O))
+    ]
 
 
 @torch.no_grad()
-def promoted_tokens(
-    model: Any, weights: Sequence[HeadWeights], ids: Sequence[Sequence[int]], k: int
-) -> list[list[list[str]]]:
+def promoted_tokens(model: Any, weights: HeadWeights, ids: Sequence[Sequence[int]], k: int) -> list[list[list[str]]]:
     """Of each head, for each of its tokens, the k tokens that the full OV circuit ``W_E W_V W_O W_U`` promotes most
     when the head attends to it (Elhage et al. 2021), the most promoted first.
 
@@ -42,13 +40,12 @@ def promoted_tokens(
     add to the token.
 
     Args:
-        weights: of one head each.
-        ids: the tokens, for each head.
+        ids: the tokens, for each head of the weights.
     """
     written = []
-    for head, tokens in zip(weights, ids, strict=True):
-        embedded = at_least_float32(model.W_E[torch.tensor(list(tokens), device=model.device)]).cpu()
-        written.append(embedded @ head.V[0] @ head.O[0])
+    for V, W_O, tokens in zip(weights.V, weights.O, ids, strict=True):
+        embedded = at_least_float32(model.W_E[torch.tensor(list(tokens), device=model.device, dtype=torch.long)]).cpu()
+        written.append(embedded @ V @ W_O)
     best = to_logits(model, torch.cat(written)).topk(k).indices  # the unembedding is read once
     texts = [list(model.to_str_tokens(row)) for row in best]
     ends = np.cumsum([len(tokens) for tokens in ids])

@@ -3,7 +3,7 @@ the tokens that the OV circuit promotes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,6 +29,8 @@ from workbench.plotting.attention_view import DESTINATION, numbered, visible
 MAX_HEADS, MAX_HEAD_WEIGHTS = 4_096, 4
 #: Earlier heads that are listed per kind of composition; attended tokens, and promoted tokens of each.
 PARTNERS, TOKENS, PROMOTED = 3, 5, 5
+#: Sizes of the circuits of heads.
+_SUMMARIES: dict[tuple[str, Head], dict[str, dict[str, float]]] = {}
 #: Of prompts in memory: the promoted tokens of heads, for the tokens that each attends to.
 _PROMOTED: WeakKeyDictionary[PromptRecord, dict[tuple[Head, tuple[int, ...]], list[list[str]]]] = WeakKeyDictionary()
 
@@ -101,7 +103,7 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
     known = _PROMOTED.setdefault(record, {})
     if (head, ids) not in known:
         weights = _weights(selection.model_name, head)
-        (known[head, ids],) = promoted_tokens(selection.model, [weights], [ids], PROMOTED)
+        (known[head, ids],) = promoted_tokens(selection.model, weights, [ids], PROMOTED)
     texts = selection.model.to_str_tokens(torch.tensor(ids))
     rows = [
         {name: visible(text), "promotes": " ".join(visible(token) for token in tokens)}
@@ -111,21 +113,20 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
 
 
 def other_heads(selection: Selection, dest: int) -> Iterator[None]:
-    """Compute what the page shows of every other head, in small steps."""
-    record, model = selection.record, selection.model
-    known = _PROMOTED.setdefault(record, {})
+    """Compute what the page shows of every other head, a layer a step."""
+    record, model, name = selection.record, selection.model, selection.model_name
+    promoted = _PROMOTED.setdefault(record, {})
     for layer in range(model.n_layers):
-        missing, weights = [], []
-        for i, row in enumerate(record.attention_at(dest, DESTINATION)[layer]):
-            head = Head(layer, i)
-            _ov_qk_summary(selection.model_name, head)
-            if np.isfinite(row).any() and (key := (head, _most_attended(record, row))) not in known:
-                missing.append(key)
-                weights.append(_weights(selection.model_name, head))
+        heads = [Head(layer, i) for i in range(model.n_heads)]
+        rows = record.attention_at(dest, DESTINATION)[layer]
+        ids = [_most_attended(record, row) if np.isfinite(row).any() else () for row in rows]
+        keys = list(zip(heads, ids, strict=True))
+        if any((name, head) not in _SUMMARIES for head in heads) or any(key not in promoted for key in keys):
+            weights = HeadWeights.of(model, layer, _reads_writes(name))
+            _keep(name, heads, weights)
             yield
-        if missing:
-            found = promoted_tokens(model, weights, [ids for _, ids in missing], PROMOTED)
-            known.update(zip(missing, found, strict=True))
+            if any(ids):
+                promoted.update(zip(keys, promoted_tokens(model, weights, ids, PROMOTED), strict=True))
             yield
 
 
@@ -135,9 +136,16 @@ def _most_attended(record: PromptRecord, row: Float[np.ndarray, "src"]) -> tuple
     return tuple(dict.fromkeys(record.ids[positions].tolist()))
 
 
-@st.cache_resource(max_entries=MAX_HEADS, show_spinner=False)
 def _ov_qk_summary(model_name: str, head: Head) -> dict[str, dict[str, float]]:
-    return ov_qk_summary(_weights(model_name, head))
+    if (model_name, head) not in _SUMMARIES:
+        _keep(model_name, [head], _weights(model_name, head))
+    return _SUMMARIES[model_name, head]
+
+
+def _keep(model_name: str, heads: Sequence[Head], weights: HeadWeights) -> None:
+    if len(_SUMMARIES) > MAX_HEADS:
+        _SUMMARIES.clear()
+    _SUMMARIES.update(zip([(model_name, head) for head in heads], ov_qk_summary(weights), strict=True))
 
 
 @st.cache_resource(max_entries=MAX_HEAD_WEIGHTS, show_spinner=False)

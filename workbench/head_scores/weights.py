@@ -38,18 +38,20 @@ class HeadWeights:
     layer: Float[Tensor, "head"]
 
     @classmethod
-    def of(cls, model: Any, head: Head | None = None, through: ReadsWrites | None = None) -> HeadWeights:
-        """Those of a `HookedLM`: of all heads, or of one alone.
+    def of(cls, model: Any, which: Head | int | None = None, through: ReadsWrites | None = None) -> HeadWeights:
+        """Those of a `HookedLM`.
 
         Args:
+            which: one head, the layer of several, or None for all.
             through: the model's, where there is one already: making it runs the model.
 
         Raises:
             UsageError: a layer's q, k or v is not linear in the stream, or what it writes not in z.
         """
         parts: dict[str, list[Tensor]] = {name: [] for name in "QKVO"}
-        heads = torch.arange(model.n_heads) if head is None else torch.tensor([head.index])
-        layer_indices = range(model.n_layers) if head is None else [head.layer]
+        heads = torch.tensor([which.index]) if isinstance(which, Head) else torch.arange(model.n_heads)
+        layer = which.layer if isinstance(which, Head) else which
+        layer_indices = range(model.n_layers) if layer is None else [layer]
         kv, through = heads // (model.n_heads // model.n_kv_heads), through or ReadsWrites(model)
         for i in layer_indices:
             reads = _reads_of(model, through, i, heads, kv)

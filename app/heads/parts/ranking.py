@@ -26,6 +26,7 @@ HELP = (
 )
 #: Parameter of the URL.
 _FILTER = "ranked"
+_TEXTS: dict[tuple[Any, ...], tuple[dict[str, str], list[list[str]]]] = {}
 INTERVAL = "The 95 % interval of the mean"
 
 
@@ -51,7 +52,17 @@ def render(view: View) -> None:
 
 
 def table_texts(score: Score, among: np.ndarray | None = None) -> tuple[dict[str, str], list[list[str]]]:
-    """The columns with what they are, and the texts of the rows."""
+    """The columns with what they are, and the texts of the rows; the last ones stay in memory."""
+    arrays = (score.values, score.low, score.high, score.chance, among)
+    words = (score.title, score.units, score.chance_name, score.by_size, score.positions)
+    key = (*words, *(None if x is None else np.asarray(x).tobytes() for x in arrays))
+    if key not in _TEXTS:
+        _TEXTS.clear()
+        _TEXTS[key] = _table_texts(score, among)
+    return _TEXTS[key]
+
+
+def _table_texts(score: Score, among: np.ndarray | None) -> tuple[dict[str, str], list[list[str]]]:
     frame = score.ranking(among)
     columns = {"rank": f"Among all heads, by {'|value|' if score.by_size else 'value'}", "head": "layer.head"}
     texts: dict[str, Any] = {"rank": frame["rank"].astype(str), "head": frame["head"]}

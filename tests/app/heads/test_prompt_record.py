@@ -208,12 +208,18 @@ def test_heads_and_the_rest_add_up_to_the_logit_difference() -> None:
     assert table["token"].tolist()[:3] == record.model.to_str_tokens(order[:3])
     np.testing.assert_allclose(table["logit"][:3], through[order[:3]], atol=1e-4)
     assert table["logit"].iloc[-1] == pytest.approx(float(through.min()), abs=1e-4)
+    again = PromptRecord(record.model, record.ids.tolist(), cache=False)
+    again.compute_logit_effects(1, 3)  # of all heads of the layer at once
+    other = again.logit_effects(head, 3)
+    assert other["token"].tolist() == table["token"].tolist()
+    np.testing.assert_allclose(other["logit"], table["logit"], atol=1e-5)
 
 
 @torch.no_grad()
 def test_sizes_of_circuits_are_those_of_the_whole_matrices() -> None:
     model = wb.load("tiny")
-    scores = ov_qk_summary(HeadWeights.of(model, wb.Head(1, 2)))
+    (scores,) = ov_qk_summary(HeadWeights.of(model, wb.Head(1, 2)))
+    assert ov_qk_summary(HeadWeights.of(model, 1))[2] == pytest.approx(scores)
     layer, group = model.hf.model.layers[1], model.n_heads // model.n_kv_heads
     attention, gain = layer.self_attn, layer.input_layernorm.weight
     Q = attention.q_proj.weight.unflatten(0, (model.n_heads, -1))[2] * gain
@@ -235,7 +241,9 @@ def test_promoted_tokens_are_those_of_the_whole_ov_circuit() -> None:
     W_O = layer.self_attn.o_proj.weight.unflatten(1, (model.n_heads, -1))[:, 3]
     logits = hf.model.embed_tokens.weight[ids] @ V.T @ W_O.T @ (hf.lm_head.weight * hf.model.norm.weight).T
     expected = [[model.tokenizer.decode(int(i)) for i in row] for row in logits.topk(4).indices]
-    assert promoted_tokens(model, HeadWeights.of(model, wb.Head(0, 3)), ids, 4) == expected
+    assert promoted_tokens(model, HeadWeights.of(model, wb.Head(0, 3)), [ids], 4) == [expected]
+    of_layer = promoted_tokens(model, HeadWeights.of(model, 0), [[], [5], [], ids][: model.n_heads], 4)
+    assert of_layer[0] == of_layer[2] == [] and len(of_layer[1]) == 1 and of_layer[3] == expected
 
 
 def test_a_record_is_scored_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
