@@ -115,14 +115,14 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
 def other_heads(selection: Selection, dest: int) -> Iterator[None]:
     """Compute what the page shows of every other head, a layer a step."""
     record, model, name = selection.record, selection.model, selection.model_name
-    promoted = _PROMOTED.setdefault(record, {})
+    promoted, through = _PROMOTED.setdefault(record, {}), ReadsWrites(model)  # that model: none is loaded by its name
     for layer in range(model.n_layers):
         heads = [Head(layer, i) for i in range(model.n_heads)]
         rows = record.attention_at(dest, DESTINATION)[layer]
         ids = [_most_attended(record, row) if np.isfinite(row).any() else () for row in rows]
         keys = list(zip(heads, ids, strict=True))
         if any((name, head) not in _SUMMARIES for head in heads) or any(key not in promoted for key in keys):
-            weights = HeadWeights.of(model, layer, _reads_writes(name))
+            weights = HeadWeights.of(model, layer, through)
             _keep(name, heads, weights)
             yield
             if any(ids):

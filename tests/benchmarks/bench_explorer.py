@@ -42,7 +42,9 @@ GRID = {40: None, 1_024: Bar(2.5, "≤")}
 GROWTH = Bar(0.1, "≤")
 #: Tokens of every other prompt.
 TOKENS = 14
-CLICKS, PROMPTS, SETS, PICTURES = 30, 6, 10, 5
+FIRST_CLICKS, CLICKS, PROMPTS, SETS, PICTURES = 5, 30, 6, 10, 5
+#: Seconds of a look at a new grid.
+LOOK = 4
 #: Memory is compared at these numbers of different prompts.
 EARLY, LATE = 10, 50
 #: Seconds between two samples of the memory.
@@ -86,15 +88,20 @@ def opened(browser: Browser, server: Server, name: str = "", **query: str) -> Pa
 
 
 def clicks(page: Page, server: Server, subject: Subject, tokens: int, settings: Settings) -> Result:
-    """Heads are clicked one after the other, each when the page is idle."""
+    """Heads are clicked one after the other, each when the page is idle: a few at once after the prompt, while other
+    heads are computed ahead, and many after a look at the grid."""
     write_prompt(page, next(prompts(subject.model.tokenizer, random.Random(tokens), tokens)))
-    in_browser, in_script = timed_clicks(page, server, 4 if settings.quick else CLICKS)
+    at_once, _ = timed_clicks(page, server, FIRST_CLICKS)
+    time.sleep(LOOK)
+    in_browser, in_script = timed_clicks(page, server, FIRST_CLICKS + (4 if settings.quick else CLICKS))
+    in_browser, in_script = in_browser[FIRST_CLICKS:], in_script[FIRST_CLICKS:]  # heads that were not open before
     rows = [
         *spread("until everything is there, in the browser", in_browser, CLICK[tokens]),
+        Row(f"the first {FIRST_CLICKS} of a new prompt", median(at_once)),
         *spread("the script, as logged", in_script),
     ]
     notes = [f"{len(in_script)} different heads."]
-    rounds = {"script": in_script, "browser": in_browser}
+    rounds = {"script": in_script, "browser": in_browser, "first": at_once}
     return Result(f"explorer-clicks-{tokens}", f"A click on a head, {tokens:,} tokens", rows, notes, rounds)
 
 
