@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -43,7 +44,7 @@ def segments(label: str, options: Sequence[str], key: str, **kwargs: Any) -> str
 def number(label: str, low: int, high: int, key: str, default: int, **kwargs: Any) -> int:
     """A whole number."""
     kwargs |= {"min_value": low, "max_value": high, "step": 1}
-    return int(_render(st.number_input, label, key, default, _between(low, high), **kwargs))
+    return int(_render(st.number_input, label, key, default, _Between(low, high), **kwargs))
 
 
 def slider(label: str, low: int, high: int, key: str, default: int, **kwargs: Any) -> int:
@@ -51,14 +52,14 @@ def slider(label: str, low: int, high: int, key: str, default: int, **kwargs: An
     if low == high:
         return low
     kwargs |= {"min_value": low, "max_value": high}
-    return int(_render(st.slider, label, key, default, _between(low, high), **kwargs))
+    return int(_render(st.slider, label, key, default, _Between(low, high), **kwargs))
 
 
 def decimal(label: str, low: float | None, high: float | None, key: str, default: float, **kwargs: Any) -> float:
     """A number, with decimals."""
     low, high = (None if bound is None else float(bound) for bound in (low, high))  # all of one type
     kwargs |= {"min_value": low, "max_value": high, "format": "%g", "step": 0.1}
-    return float(_render(st.number_input, label, key, float(default), _between_decimals(low, high), **kwargs))
+    return float(_render(st.number_input, label, key, float(default), _BetweenDecimals(low, high), **kwargs))
 
 
 def toggle(label: str, key: str, default: bool = False, **kwargs: Any) -> bool:
@@ -114,14 +115,14 @@ def hidden_select(options: Sequence[str], key: str) -> None:
 
 def hidden_number(low: int, high: int, key: str) -> None:
     """Name, and leave out, what cannot be used of a whole number that is not shown now."""
-    _leave_out_unusable(key, _between(low, high))
+    _leave_out_unusable(key, _Between(low, high))
 
 
 def _leave_out_unusable(key: str, parse: Callable[[str], Any]) -> None:
     text = url_state.get_param(key)
     if text is not None and _usable(parse, text) is None:
         if key not in st.session_state and key not in _saved():
-            _warn(key, text, parse(text), "Left out.")
+            _warn(key, text, parse, "Left out.")
         url_state.remove_param(key)
 
 
@@ -150,7 +151,7 @@ def _render(
     st.session_state[key] = next((value for value in candidates() if value is not None), default)
     if is_new and (text := url_state.get_param(key)) is not None and from_url() is None:
         standing[key] = write(st.session_state[key])
-        _warn(key, text, parse(text), f"Showing {standing[key]}.")
+        _warn(key, text, parse, f"Showing {_shown(standing[key], **kwargs)}.")
     value = widget(label, key=key, **kwargs)
     if standing.get(key, write(value)) != write(value):
         del standing[key]
@@ -165,9 +166,16 @@ def _usable(parse: Callable[[str], Any], text: str) -> Any:
     return None if type(value) in (int, float) and value != float(text) else value
 
 
-def _warn(key: str, text: str, parsed: Any, done: str) -> None:
+def _shown(text: str, format_func: Callable[[str], str] = str, **_: Any) -> str:
+    """A value as the widget with these arguments shows it."""
+    return format_func(text)
+
+
+def _warn(key: str, text: str, parse: Callable[[str], Any], done: str) -> None:
     """Say that the URL holds something that is no option, or a number out of range."""
-    why = "is not an option" if parsed is None else "is out of range"
+    why = "is not an option"
+    if parse(text) is not None:
+        why = f"is out of range ({parse})"
     url_state.warn(f"The URL has {key}={text[:QUOTED]}, which {why}. {done}")
 
 
@@ -175,23 +183,35 @@ def _one_of(options: Sequence[str]) -> Callable[[str], str | None]:
     return lambda text: text if text in options else None
 
 
-def _between(low: int, high: int) -> Callable[[str], int | None]:
-    def parse(text: str) -> int | None:
+@dataclass(frozen=True)
+class _Between:
+    """The nearest number of a range to that of a text; None for a text that is no number."""
+
+    low: float | None
+    high: float | None
+
+    def __call__(self, text: str) -> float | None:
+        value = self._read(text)
+        if value is None:
+            return None
+        value = value if self.low is None else max(value, self.low)
+        return value if self.high is None else min(value, self.high)
+
+    def __str__(self) -> str:
+        low, high = (f"{bound:g}" if isinstance(bound, float) else str(bound) for bound in (self.low, self.high))
+        if self.low is None or self.high is None:
+            return f"at most {high}" if self.low is None else f"at least {low}"
+        return f"{low} to {high}"
+
+    def _read(self, text: str) -> float | None:
         is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) <= QUOTED
-        return min(max(int(text), low), high) if is_number else None
-
-    return parse
+        return int(text) if is_number else None
 
 
-def _between_decimals(low: float | None, high: float | None) -> Callable[[str], float | None]:
-    def parse(text: str) -> float | None:
+class _BetweenDecimals(_Between):
+    def _read(self, text: str) -> float | None:
         try:
             value = float(text[:QUOTED])
         except ValueError:
             return None
-        if not math.isfinite(value):
-            return None
-        value = value if low is None else max(value, low)
-        return value if high is None else min(value, high)
-
-    return parse
+        return value if math.isfinite(value) else None

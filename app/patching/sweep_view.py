@@ -42,16 +42,29 @@ class SweepDownload:
         """With the edits and the metric, which stand in a picture's subtitle."""
         return replace(Source.of_info(self.sweep.info), edited=edits_of(self.sweep))
 
+    @property
+    def units(self) -> str:
+        """What the columns of the CSV are measured in."""
+        sweep = self.sweep
+        means = ", ".join(["mean_delta", *(f"{baseline.run}_mean" for baseline in sweep.baselines)])
+        metric = str(sweep.info.get("metric", "the metric")).replace("_", " ")
+        units = sweep.info.get("units")
+        parts = [f"{means}: {metric}" + (f" in {units}" if units not in (None, "", metric) else "")]
+        if sweep.effect is not None:
+            scale = style.chart_text(sweep, "effect").scale
+            parts.append(f"effect: {scale.removeprefix('effect (').removesuffix(')')}")
+        return "; ".join([*parts, "low, high: 95 % interval"])
+
     def image(self, ending: str) -> bytes:
         """As ``png`` or ``svg``."""
         return matplotlib_charts.image(self.sweep.picture(), ending, DPI)
 
     def csv(self) -> bytes:
-        """One row per cell, with intervals and p-values, and the runs without edits beside each."""
+        """One row per cell, with intervals and p-values, the runs without edits beside each, and the units."""
         table = self.sweep.table()
         for baseline in self.sweep.baselines:
             table = table.assign(**baseline.columns())
-        return self.source.csv(table)
+        return self.source.csv(table.assign(units=self.units))
 
     def json(self) -> bytes:
         """Everything but the values per example."""

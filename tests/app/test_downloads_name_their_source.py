@@ -78,9 +78,10 @@ def check_table(name: str, data: bytes) -> None:
         if re.sub("^(first|second)_", "", column) in HEAD_COLUMNS:
             assert not pd.api.types.is_numeric_dtype(table[column]), (name, column)
             assert [str(value) for value in table[column].dropna()] == values, (name, column)
-    if "index" in table and "head" in table:
+    assert "index" not in table, name
+    if "head_index" in table and "head" in table:
         names = [re.sub(r"^L(\d+)H(\d+)$", r"\1.\2", str(head)).replace("kv", "") for head in table["head"]]
-        assert names == [f"{layer}.{index}" for layer, index in zip(table["layer"], table["index"], strict=True)], name
+        assert names == [f"{layer}.{index}" for layer, index in zip(table["layer"], table["head_index"], strict=True)], name
     marks = set(MARKS) & set(data.decode())
     assert not marks, (name, marks, [line for line in data.decode().splitlines() if set(MARKS) & set(line)][:2])
 

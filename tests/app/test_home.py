@@ -248,7 +248,7 @@ def test_the_side_bar_shows_what_the_page_uses_and_the_rest_survives(app: AppTes
     ("query", "message"),
     [
         ({"compare": "maybe"}, "compare=maybe, which is not an option"),
-        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range"),
+        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range (1 to 200)"),
     ],
 )
 def test_a_value_out_of_range_is_named(app: AppTest, query: dict[str, str], message: str) -> None:

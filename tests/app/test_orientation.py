@@ -77,7 +77,7 @@ def test_a_sweep(grid: GridComponent) -> None:
     hover = np.array(sweep.figure().data[0].customdata)  # pyright: ignore[reportAttributeAccessIssue] - of a heatmap
     assert hover.shape == (8, 2) and "1.7" in hover[7, 1]
     table = pd.read_csv(io.BytesIO(SweepDownload(sweep).csv()))
-    cells = table.pivot_table(index="index", columns="layer", values="effect")
+    cells = table.pivot_table(index="head_index", columns="layer", values="effect")
     np.testing.assert_allclose(cells.to_numpy(), on_page(grid, sweep.effect), atol=1e-6)
     noise = np.random.default_rng(0).normal(size=sweep.values.shape)
     shared = replace(sweep, values=noise, axes=("layer", "kv_head"), labels={})

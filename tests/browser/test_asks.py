@@ -65,6 +65,6 @@ def test_a_second_tab_does_not_overwrite_a_note(page: Page, new_page: Callable[.
 
 def test_a_link_that_cannot_be_used_starts_no_task(page: Page, server: Server) -> None:
     open_page(page, server.link(scored="a task", n="100000"))
-    expect(page.get_by_text("n=100000, which is out of range. Showing 12.")).to_be_visible()
+    expect(page.get_by_text("n=100000, which is out of range (1 to 200). Showing 12.")).to_be_visible()
     expect(page.get_by_role("button", name="Compute the scores on the task")).to_be_visible()
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)

@@ -35,7 +35,7 @@ def test_back_takes_one_press_a_page(page: Page, server: Server) -> None:
     [
         ({"head": "99.9"}, "has no head 99.9"),
         ({"compare": "maybe"}, "compare=maybe, which is not an option"),
-        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range"),
+        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range (1 to 200)"),
     ],
 )
 def test_values_out_of_range_are_named(page: Page, server: Server, query: dict[str, str], message: str) -> None:

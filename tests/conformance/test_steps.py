@@ -303,7 +303,7 @@ def test_results_carry_every_axis(by: list[str], tmp_path: Path) -> None:
     axes = [axis for axis in ("step", "layer", "head", "position") if axis in by or axis == "layer"]
     assert list(sweep.axes) == sweep.info["by"] == axes
     table = sweep.table()
-    columns = ["index" if axis == "head" else axis for axis in axes]
+    columns = ["head_index" if axis == "head" else axis for axis in axes]
     assert not table.duplicated(subset=columns).any() and len(table) == sweep.mean_delta.size
     assert len({sweep.name(index) for index, _ in sweep.cells()}) == sweep.mean_delta.size
     sweep.save(tmp_path / "sweep.safetensors")
@@ -321,7 +321,7 @@ def test_results_carry_every_axis(by: list[str], tmp_path: Path) -> None:
 def test_cells_are_named_with_their_step() -> None:
     sweep = wb.sweep(ResumableToy(Toy(n_steps=2)), PICTURES, by=["step", "head", "position"], positions=["end"])
     assert sweep.name((1, 2, 0, 0)) == "2.0 in step 1 at end"
-    assert sweep.table().iloc[-1][["step", "layer", "index", "head", "position"]].tolist() == [1, 2, 2, "2.2", "end"]
+    assert sweep.table().iloc[-1][["step", "layer", "head_index", "head", "position"]].tolist() == [1, 2, 2, "2.2", "end"]
     assert len(sweep.top(9)) == 9  # a head once, by the largest of its steps
     by_step = wb.sweep(ResumableToy(Toy(n_steps=2)), PICTURES, by="step", site="mlp_out")
     assert by_step.name((0, 1)) == "layer 1 in step 0"
@@ -337,7 +337,7 @@ def test_screens_sum_the_steps_of_a_cell(edit: str) -> None:
     assert together.confirmed.shape == (LAYERS, HEADS) and apart.confirmed.shape == (3, LAYERS, HEADS)
     full = wb.sweep(resumable, DOUBLE, by=["step", "head"], **{"edit": edit, **ARGUMENTS.get(edit, {})})
     np.testing.assert_allclose(apart.exact.values[apart.confirmed], full.values[apart.confirmed], atol=1e-12)
-    assert not apart.table().duplicated(subset=["step", "layer", "index"]).any()
+    assert not apart.table().duplicated(subset=["step", "layer", "head_index"]).any()
 
 
 @pytest.mark.parametrize("by", [["head"], ["step", "head"]])

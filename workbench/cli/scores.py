@@ -25,7 +25,7 @@ from workbench.cli.choices import (
 )
 from workbench.core import full_name
 from workbench.errors import BadInput, UsageError
-from workbench.io.tables import number
+from workbench.io.tables import number, to_csv
 from workbench.models.catalog import DEFAULT
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _check(out: Path | None) -> None:
 def _write(result: HeadScores, out: Path) -> None:
     try:
         if out.suffix == ".csv":
-            result.table().to_csv(out, index=False)
+            out.write_text(to_csv(result.table()), encoding="utf-8", newline="")
         elif out.suffix == ".parquet":
             result.table().to_parquet(out, index=False)
         else:

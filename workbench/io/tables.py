@@ -28,17 +28,21 @@ def to_csv(table: pd.DataFrame, index: bool = False) -> str:
 
     As a number the head ``9.10`` would be ``9.1``: heads are written ``L9H10``, which `Head.parse` reads.
     """
-    names = [name for name in table.columns if re.sub("^(first|second)_", "", str(name)) in HEAD_COLUMNS]
+    heads = (*HEAD_COLUMNS, "name") if {"layer", "head"} <= {*table.columns} else HEAD_COLUMNS
+    names = [
+        name for name in table.columns if re.sub("^(first|second)_|.*_(?=with$)", "", str(name)) in (*heads, "with")
+    ]
     return str(table.assign(**{str(name): table[name].map(_head) for name in names}).to_csv(index=index))
 
 
 def with_places(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with the ``layer`` and ``index`` of its heads, where its column ``head`` has one in each row."""
+    """A table with the ``layer`` and the ``head_index`` of its heads, where its column ``head`` has one in each row."""
     parts = [_HEAD.fullmatch(str(head)) for head in table["head"]] if "head" in table else []
     if not parts or not all(parts):
         return table
-    at, table = list(table.columns).index("head"), table.copy()
-    for name, group in (("index", 2), ("layer", 1)):
+    table = table.rename(columns={"index": "head_index"})  # what a run's tables call it
+    at = list(table.columns).index("head")
+    for name, group in (("head_index", 2), ("layer", 1)):
         if name not in table:
             table.insert(at, name, [int(part[group]) for part in parts if part])
     return table

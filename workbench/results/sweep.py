@@ -265,7 +265,7 @@ class Sweep:
     def table(self) -> pd.DataFrame:
         """One row a cell: its labels, mean_delta, effect, their 95 % intervals, p_value, n. Blank cells have NaN.
 
-        A head has its name and, as ``9.10`` in a file is soon read as a number, its index beside its layer.
+        A head has its name and, as ``9.10`` in a file is soon read as a number, its ``head_index`` beside its layer.
         """
         import pandas as pd
 
@@ -278,7 +278,7 @@ class Sweep:
         if "layer" in self.axes:
             columns["layer"] = [int(at["layer"]) for at in places]
         if {"head", "kv_head"} & set(self.axes):
-            columns["index"] = [int(at.get("head", at.get("kv_head", ""))) for at in places]
+            columns["head_index"] = [int(at.get("head", at.get("kv_head", ""))) for at in places]
             columns["head"] = [head_name(at) or at.get("head", at.get("kv_head")) for at in places]
         if "position" in self.axes:
             columns["position"] = [at["position"] for at in places]

@@ -70,7 +70,14 @@ def test_another_position_is_paired_with_what_it_attends_to_most(app: AppTest) -
 
 def test_a_position_that_the_prompt_does_not_have_is_named(app: AppTest) -> None:
     opened(app, position="99", **{"with": "4"})
-    assert "position=99, which is out of range" in app.warning[0].value and text(app)["asking"] == 17
+    assert "position=99, which is out of range (0 to 17)" in app.warning[0].value.replace("\\", "")
+    assert text(app)["asking"] == 17
+
+
+def test_the_default_that_stands_in_is_named_as_the_page_names_it(app: AppTest) -> None:
+    opened(app, score="inductoin")
+    (warning,) = (warning.value.replace("\\", "") for warning in app.warning)
+    assert warning == "The URL has score=inductoin, which is not an option. Showing previous token."
 
 
 def test_a_head_without_a_pattern_says_so_and_all_heads_leave_it_out(app: AppTest) -> None:

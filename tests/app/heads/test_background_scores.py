@@ -55,8 +55,8 @@ def test_a_score_of_weights_is_requested_from_the_worker_and_shown_when_it_is_do
 @pytest.mark.parametrize(
     ("query", "named"),
     [
-        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range. Showing 12."),
-        ({"scored": "a task", "n": "-3"}, "n=-3, which is out of range. Showing 12."),
+        ({"scored": "a task", "n": "100000"}, "n=100000, which is out of range (1 to 200). Showing 12."),
+        ({"scored": "a task", "n": "-3"}, "n=-3, which is out of range (1 to 200). Showing 12."),
         ({"scored": "a task", "n": "5.5"}, "n=5.5, which is not an option. Showing 12."),
         ({"scored": "a task", "n": "9" * 400}, "which is not an option. Showing 12."),
         ({"scored": "a task", "task": "iio"}, "task=iio, which is not an option. Showing ioi."),

@@ -79,7 +79,7 @@ def test_the_download_is_the_whole_ranking_and_names_what_it_is_of() -> None:
     expected = view.score.ranking()
     heads = [wb.Head.parse(name) for name in expected["head"]]
     assert [wb.Head.parse(name) for name in frame["head"]] == heads and len(frame) == 16
-    assert frame[["layer", "index"]].values.tolist() == [[head.layer, head.index] for head in heads]
+    assert frame[["layer", "head_index"]].values.tolist() == [[head.layer, head.index] for head in heads]
     np.testing.assert_allclose(frame["value"], expected["value"], rtol=1e-6)
     assert set(frame["positions"]) == {4} and set(frame["chance_level"]) == {"uniform attention"}
     assert set(frame["model"]) == {"tiny"} and set(frame["prompt"]) == {sidebar.DEFAULT_PROMPT}

@@ -41,6 +41,13 @@ def test_the_baselines_are_over_the_grid_and_in_the_csv(app: AppTest) -> None:
     np.testing.assert_allclose(table["corrupt_mean"], sweep.base.mean())
     low, mean, high = (table[f"corrupt_{name}"].to_numpy() for name in ("low", "mean", "high"))
     assert bool(((low < mean) & (mean < high)).all())
+    assert set(table["units"]) == {
+        "mean_delta, clean_mean, corrupt_mean: logit difference in logits; effect: 0 = corrupt run, 1 = clean run; "
+        "low, high: 95 % interval"
+    }
+    assert [f"L{layer}H{head}" for layer, head in zip(table["layer"], table["head_index"], strict=True)] == [
+        *table["head"]
+    ]
 
 
 def test_a_url_shows_the_finished_sweep_at_once(app: AppTest, queue: InlineQueue) -> None:
@@ -89,7 +96,7 @@ def test_a_sweep_that_fails_says_why_and_the_page_stays_usable(app: AppTest) -> 
 def test_a_number_out_of_range_in_the_url_is_named(app: AppTest) -> None:
     app.query_params["n"] = "5000"
     texts = [warning.value.replace("\\", "") for warning in rerun(app).warning]
-    assert texts == ["The URL has n=5000, which is out of range. Showing 12."]
+    assert texts == ["The URL has n=5000, which is out of range (1 to 200). Showing 12."]
     assert app.query_params["n"] == "12" and not rerun(app).warning
 
 

@@ -124,7 +124,7 @@ def test_the_table_and_the_files_as_others_read_them(notes: wb.Notes, tmp_path: 
     assert table["head"].tolist() == ["0.1", "1.0"] and table["tags"].tolist() == ["mover, name", ""]
     notes.save(tmp_path / "notes.csv")
     frame = pd.read_csv(tmp_path / "notes.csv", dtype=str, keep_default_na=False)
-    places = zip(frame.pop("layer"), frame.pop("index"), strict=True)
+    places = zip(frame.pop("layer"), frame.pop("head_index"), strict=True)
     assert list(places) == [("0", "1"), ("1", "0")] and frame["head"].tolist() == ["L0H1", "L1H0"]
     frame["head"] = table["head"]
     pd.testing.assert_frame_equal(frame.astype(object), table.astype(object), check_dtype=False)

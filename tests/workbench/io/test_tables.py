@@ -25,7 +25,7 @@ def test_pandas_reads_heads_as_they_were_written_with_no_options(tmp_path):
     (tmp_path / "heads.csv").write_text(to_csv(with_places(pd.DataFrame(rows))))
     table = pd.read_csv(tmp_path / "heads.csv")
     assert [wb.Head.parse(name) for name in table["head"]] == heads
-    assert [wb.Head(*place) for place in table[["layer", "index"]].itertuples(index=False)] == heads
+    assert [wb.Head(*place) for place in table[["layer", "head_index"]].itertuples(index=False)] == heads
     assert table["receivers"].fillna("").tolist() == ["L9H6, L2H10", "", "L3H1"]
     assert set(table["first_head"]) == {"L4H5"}
     assert table["effect"].tolist() == [0.1, 0.1, 12.3] and table["note"].tolist() == [3.5, 4.5, 5.5]
@@ -33,9 +33,20 @@ def test_pandas_reads_heads_as_they_were_written_with_no_options(tmp_path):
 
 def test_only_a_column_of_heads_has_places():
     some = pd.DataFrame({"head": ["1.2", None]})
-    shared = with_places(pd.DataFrame({"head": ["0.kv1"], "index": [1]}))
-    assert list(with_places(some)) == ["head"] and list(shared) == ["layer", "head", "index"]
+    shared = with_places(pd.DataFrame({"head": ["0.kv1"], "head_index": [1]}))
+    assert list(with_places(some)) == ["head"] and list(shared) == ["layer", "head", "head_index"]
+    of_run = pd.DataFrame({"layer": [0], "index": [1], "head": ["0.1"]})
+    assert list(with_places(of_run)) == ["layer", "head_index", "head"]
     assert list(with_places(pd.DataFrame({"head": []}))) == ["head"]
+
+
+def test_a_table_of_scores_names_its_heads_as_other_tables_do(tmp_path):
+    rows = {"layer": [0, 9], "head": [1, 10], "name": ["0.1", "9.10"], "qk_composition_with": ["9.10", ""]}
+    (tmp_path / "scores.csv").write_text(to_csv(pd.DataFrame(rows)))
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert [wb.Head.parse(name) for name in table["name"]] == [wb.Head(0, 1), wb.Head(9, 10)]
+    assert table["head"].tolist() == [1, 10] and table["qk_composition_with"].fillna("").tolist() == ["L9H10", ""]
+    assert "9.10" in to_csv(pd.DataFrame({"name": ["9.10"], "value": [1.0]}))  # of bars: no heads
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_table_names_heads_as_papers_do():
     table = make(("layer", "kv_head")).table()
     assert table["head"].tolist()[:3] == ["0.kv0", "0.kv1", "1.kv0"] and table.n.eq(N).all()
     table = make(("layer", "head", "position"), position=("IO", "S1", "S1+1", "S2", "end")).table()
-    assert table.iloc[8][["layer", "index", "head", "position"]].tolist() == [0, 1, "0.1", "S2"]
+    assert table.iloc[8][["layer", "head_index", "head", "position"]].tolist() == [0, 1, "0.1", "S2"]
     assert list(table.columns[4:]) == [
         "mean_delta", "delta_low", "delta_high", "effect", "effect_low", "effect_high", "p_value", "n",
     ]  # fmt: skip
