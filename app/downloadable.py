@@ -68,6 +68,10 @@ class Chart:
         picture = self._chart(self.labels).picture()
         return matplotlib_charts.image(matplotlib_charts.add_source(picture, self.source), ending, DPI)
 
+    def data_arrays(self) -> tuple[np.ndarray, ...]:
+        """`arrays` in data."""
+        return self.arrays
+
     def table(self) -> pd.DataFrame:
         """The numbers: the rows and columns of a heatmap, or one row per bar."""
         import pandas as pd
@@ -75,8 +79,8 @@ class Chart:
         labels = self.data_labels or self.labels
         if self.kind == "heatmap":
             corner = f"{self.options.get('y_title', '')} \\ {self.options.get('x_title', '')}"
-            return pd.DataFrame(self.arrays[0], index=pd.Index(labels[1], name=corner), columns=labels[0])
-        value, low, high = self.arrays
+            return pd.DataFrame(self.data_arrays()[0], index=pd.Index(labels[1], name=corner), columns=labels[0])
+        value, low, high = self.data_arrays()
         columns = {"name": labels[0], self.options.get("bar_name") or "value": value}
         columns |= {name: end for name, end in (("low", low), ("high", high)) if np.isfinite(end).any()}
         table = pd.DataFrame(columns)
@@ -95,7 +99,7 @@ class Chart:
         words = {name: ascii_minus(value) for name, value in {"kind": self.kind, **self.options}.items()}
         labels = self.data_labels or self.labels
         fields = {**words, "labels": labels, **self.source.fields(), **self.metadata}
-        data = {name: array for name, array in zip(names, self.arrays, strict=True)}
+        data = {name: array for name, array in zip(names, self.data_arrays(), strict=True)}
         return json.dumps(jsonable({**fields, **data}), ensure_ascii=False).encode()
 
     def _chart(self, labels: Sequence[list[str]]) -> Any:

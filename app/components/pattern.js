@@ -1,6 +1,8 @@
 // One canvas: destinations along y, sources along x, a colour bar with true values below. Cells that are smaller than a
 // pixel are pooled: each pixel shows the largest magnitude below it.
 const LARGEST_CELL = 28, MAX_SIDE = 460, LABELS = 110, BAR = 10, TOP = 8, DRAG = 4;
+// Milliseconds in which the server shows what was zoomed into, or is not going to.
+const PATIENCE = 10000;
 // Pixels of a cell at least, so that there are gaps between cells.
 const GAPS = 7;
 // Colours of a picture.
@@ -18,10 +20,22 @@ export default function (component) {
     for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     Object.assign(root, { source: data.values, values: new Float32Array(bytes.buffer), image: null });
   }
+  if (root.maskSource !== data.mask) {
+    const bits = Uint8Array.from(atob(data.mask), (letter) => letter.charCodeAt(0));
+    Object.assign(root, { maskSource: data.mask, mask: bits, image: null });
+  }
+  const isMasked = (cell) => ((root.mask[cell >> 3] >> (7 - (cell & 7))) & 1) === 1;
   const values = root.values, rows = data.rows.length, columns = data.columns.length;
+  // A range that was zoomed into and is not shown yet, from which the next key goes on.
+  const waiting = root.waiting, isShown = String([data.first, data.end]) === String([waiting?.first, waiting?.end]);
+  if (isShown || waiting?.length !== data.length || Date.now() - waiting.when > PATIENCE) root.waiting = null;
   const isWhole = data.end[0] - data.first[0] === data.length && data.end[1] - data.first[1] === data.length;
   all.hidden = isWhole;
   root.drawn = { values, rows: data.rows, columns: data.columns, title: data.title, limit: data.scale.limit };
+  if (root.centre) {
+    const isIn = root.centre.every((p, k) => p >= data.first[k] && p < data.end[k]);
+    root.cursor = isIn ? root.centre.map((p, k) => Math.floor((p - data.first[k]) / data.size)) : null;
+  }
   let cursor = root.cursor && root.cursor[0] < rows && root.cursor[1] < columns ? root.cursor : null;
   let hover = null, dragged = null, side = {}, area = {};
 
@@ -52,16 +66,19 @@ export default function (component) {
     if (root.image?.what === what) return root.image.layer;
     const low = diverging ? -1 : 0, last = SHADES - 1;
     const shades = Array.from({ length: SHADES }, (_, i) => ofShare(low + ((1 - low) * i) / last));
-    const pooled = new Float32Array(w * h).fill(NaN);
+    const pooled = new Float32Array(w * h).fill(NaN), isSeen = new Uint8Array(w * h);
     for (let i = 0; i < rows; i++) {
       const y = Math.min(h - 1, Math.floor((i * h) / rows));
       for (let j = 0; j < columns; j++) {
+        if (isMasked(i * columns + j)) continue;
         const at = y * w + Math.min(w - 1, Math.floor((j * w) / columns)), value = values[i * columns + j];
+        isSeen[at] = 1;
         if (Number.isNaN(pooled[at]) || Math.abs(value) > Math.abs(pooled[at])) pooled[at] = value;
       }
     }
     const image = new ImageData(w, h), pixels = image.data;
     for (let at = 0; at < pooled.length; at++) {
+      if (!isSeen[at]) continue; // the page shows through where a mask hides all
       const value = pooled[at];
       const colour = Number.isNaN(value) ? blank : shades[Math.round(((share(value) - low) / (1 - low)) * last)];
       for (let k = 0; k < 3; k++) pixels[4 * at + k] = colour[k];
@@ -178,8 +195,7 @@ export default function (component) {
     if (!at) return void (status.textContent = `${data.units}. ${data.hint}`);
     const value = values[at[0] * columns + at[1]];
     const largest = data.size === 1 ? "" : "largest ";
-    const lastRow = Math.min(data.first[0] + (at[0] + 1) * data.size, data.end[0]) - 1;
-    const hidden = data.masked && data.first[1] + at[1] * data.size > lastRow;
+    const hidden = isMasked(at[0] * columns + at[1]);
     status.textContent = `${name(0, at[0])} → ${name(1, at[1])}: ${hidden ? data.masked : largest + number(value)}`;
   };
   const cellAt = (event) => {
@@ -190,16 +206,42 @@ export default function (component) {
   const pick = (at) => {
     if (!data.picks) return;
     root.cursor = cursor = at;
+    root.centre = null;
     data.asked = at;
     draw();
     announce(at);
-    setTriggerValue("picked", at);
+    setTriggerValue("picked", [at, data.first, data.end]); // of what is shown: the server may be further
+  };
+  // Positions of a cell, first to last.
+  const positionsOf = (axis, i) => {
+    const first = data.first[axis] + i * data.size;
+    return [first, Math.min(first + data.size, data.end[axis]) - 1];
+  };
+  const show = (first, end) => {
+    root.waiting = { first, end, length: data.length, when: Date.now() };
+    if (first[0] + first[1] === 0 && Math.min(...end) === data.length) setTriggerValue("reset", true);
+    else setTriggerValue("zoomed", end.map((stop, k) => [first[k], stop - 1]));
   };
   const zoom = (a, b) => {
-    const sorted = [0, 1].map((k) => [Math.min(a[k], b[k]), Math.max(a[k], b[k])]);
-    root.cursor = null;
-    setTriggerValue("zoomed", sorted);
+    const sides = [0, 1].map((k) => [positionsOf(k, Math.min(a[k], b[k]))[0], positionsOf(k, Math.max(a[k], b[k]))[1]]);
+    root.cursor = root.centre = null;
+    show(sides.map(([low]) => low), sides.map(([, high]) => high + 1));
   };
+  // A quarter of the range to each side of the cell at the cursor, which stays the middle of what further keys show.
+  const zoomIn = (at) => {
+    const { first, end } = root.waiting || data;
+    const middle = [0, 1].map((k) => {
+      const cell = root.waiting && root.centre ? [root.centre[k], root.centre[k]] : positionsOf(k, at[k]);
+      return cell.map((position) => Math.min(Math.max(position, first[k]), end[k] - 1));
+    });
+    const reach = end.map((stop, k) => Math.max(2, Math.floor((stop - first[k]) / 4)));
+    root.centre = middle.map(([low]) => low);
+    show(
+      middle.map(([low], k) => Math.max(first[k], low - reach[k])),
+      middle.map(([, high], k) => Math.min(end[k], high + reach[k] + 1)),
+    );
+  };
+  const zoomOut = () => show([0, 0], [data.length, data.length]);
   let frame = 0;
   const redraw = () => {
     cancelAnimationFrame(frame);
@@ -232,7 +274,7 @@ export default function (component) {
     redraw();
     announce(cursor);
   };
-  all.onclick = () => setTriggerValue("reset", true);
+  all.onclick = zoomOut;
   const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   root.onkeydown = (event) => {
     if (event.target === all || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -240,11 +282,10 @@ export default function (component) {
     if (move) {
       cursor = [Math.min(rows - 1, Math.max(0, at[0] + move[0])), Math.min(columns - 1, Math.max(0, at[1] + move[1]))];
       root.cursor = cursor;
+      root.centre = null;
     } else if (event.key === "Enter") pick(at);
-    else if (event.key === "+" && data.zooms) {
-      const [h, w] = [rows, columns].map((n) => Math.max(2, Math.floor(n / 4)));
-      zoom([Math.max(0, at[0] - h), Math.max(0, at[1] - w)], [Math.min(rows - 1, at[0] + h), Math.min(columns - 1, at[1] + w)]);
-    } else if ((event.key === "-" || event.key === "Escape") && !isWhole) all.onclick();
+    else if (event.key === "+" && data.zooms) zoomIn(at);
+    else if ((event.key === "-" || event.key === "Escape") && (root.waiting || !isWhole)) zoomOut();
     else return;
     event.preventDefault();
     redraw();

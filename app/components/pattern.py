@@ -28,27 +28,31 @@ def pattern_canvas(
     *,
     dest: int | None = None,
     src: int | None = None,
-    on_pick: Callable[[int, int], None] | None = None,
+    on_pick: Callable[[int, int, Ranges], None] | None = None,
     on_zoom: Callable[[Ranges | None], None] | None = None,
 ) -> None:
     """The chart.
 
     Args:
         dest, src: positions whose row and column get a frame.
-        on_pick: called with the row and the column of the cell that was picked, before the page reruns.
+        on_pick: called with the row and the column of the cell that was picked, and what the chart showed then, before
+            the page reruns: it may have been zoomed since.
         on_zoom: called with the destinations and the sources to show, None for all.
     """
 
     def picked() -> None:
         place = st.session_state[key].picked
         if place is not None and on_pick is not None:
-            on_pick(int(place[0]), int(place[1]))
+            (row, column), first, end = place
+            ranges = (range(int(first[0]), int(end[0])), range(int(first[1]), int(end[1])))
+            if all(part and part.start >= 0 and part.stop <= chart.length for part in ranges):
+                on_pick(int(row), int(column), ranges)
 
     def zoomed() -> None:
         place = st.session_state[key].zoomed
         if place is not None and on_zoom is not None:
-            rows, columns = ((int(low), int(high)) for low, high in place)
-            on_zoom(chart.zoomed(rows, columns))
+            rows, columns = (range(int(low), int(high) + 1) for low, high in place)
+            on_zoom((rows, columns))
 
     def reset() -> None:
         if st.session_state[key].reset and on_zoom is not None:

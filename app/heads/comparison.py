@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from app import sidebar
 from app.heads import detail, score_grid
@@ -90,14 +90,17 @@ def _patterns(first: Selection, second: Selection, kind: str, asking: Asking | N
     with st.container(horizontal=True, vertical_alignment="bottom"):
         pattern_kind, colours = detail.pattern_kind_widget(), detail.colours_widget()
     values = [detail.pattern_values(side.record, side.head, pattern_kind) for side in (first, second)]
+    masks = [side.record.mask(side.head.layer) for side in (first, second)]
     ranges = None if asking is None else detail.range_widget(first.record)
     limits = [detail.limit_of(side.record, side.head, pattern_kind) for side in (first, second)]
     limit = 1.0 if limits == [1.0, 1.0] else max(map(style.limit, values))
     columns = st.columns(2, gap="medium")
-    for column, side, pattern, key in zip(columns, (first, second), values, ("first", "second"), strict=True):
+    sides = zip(columns, (first, second), values, masks, ("first", "second"), strict=True)
+    for column, side, pattern, masked, key in sides:
         with column:
             title = f"Head {side.head} · {_name(side, kind)}"  # short: a phone cuts a longer one
             options = {"limit": limit, "colours": colours, "source": side.source, "quantity": f"{pattern_kind} pattern"}
+            options["masked"] = masked
             chart = pattern_chart(
                 pattern, side.record.tokens, title=title, scale=SCALES[pattern_kind], ranges=ranges, **options
             )
@@ -107,7 +110,8 @@ def _patterns(first: Selection, second: Selection, kind: str, asking: Asking | N
     left, right = st.columns(2, gap="medium")
     with left:
         if asking is not None:
-            _pattern_difference(first, second, values, pattern_kind, ranges, colours, asking)
+            masked = masks[0] & masks[1]
+            _pattern_difference(first, second, values, masked, pattern_kind, ranges, colours, asking)
         else:
             lengths = f"{len(first.record)} and {len(second.record)}"
             st.info(f"No difference is shown, because the prompts have {lengths} tokens.")
@@ -119,6 +123,7 @@ def _pattern_difference(
     first: Selection,
     second: Selection,
     values: list[Float[np.ndarray, "dest src"]],
+    masked: Bool[np.ndarray, "dest src"],
     pattern_kind: str,
     ranges: Ranges | None,
     colours: str,
@@ -131,6 +136,7 @@ def _pattern_difference(
     difference = values[0] - values[1]
     source = replace(first.source, second=second.source)
     options = {"ranges": ranges, "signed": True, "colours": colours, "source": source, "data_tokens": in_data}
+    options["masked"] = masked
     chart = pattern_chart(difference, on_page, title=title, scale=scale, **options)
     detail.show_pattern_chart(
         chart, "pattern-difference", detail.file_name("difference", pattern_kind), difference, asking

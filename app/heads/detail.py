@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from workbench.models.in_forward import attends_in_shares
 from workbench.plotting import style
 from workbench.plotting.attention_view import DESTINATION, numbered, question, visible
 from workbench.plotting.colour_scale import COLOURS, ColourScale
+from workbench.plotting.position_attention import shading
 
 #: Pixels of a table that scrolls.
 BOX_HEIGHT = 260
@@ -131,7 +133,7 @@ def show_pattern(selection: Selection, asking: Asking) -> None:
         limit=limit_of(record, head, kind),
         colours=colours,
         source=selection.source,
-        causal=record.model.causal and not np.triu(values, 1).any(),
+        masked=record.mask(head.layer),
     )
     show_pattern_chart(chart, "pattern", file_name(str(head), kind), values, asking)
 
@@ -155,8 +157,8 @@ def show_pattern_chart(
         asking: None where a click does nothing.
     """
 
-    def picked(row: int, column: int) -> None:
-        ask_pair(*chart.positions(row, column, values))
+    def picked(row: int, column: int, shown: Ranges) -> None:
+        ask_pair(*replace(chart, ranges=shown).positions(row, column, values))
 
     pair = {} if asking is None else {"dest": asking.dest, "src": asking.src, "on_pick": picked}
     pattern_canvas(chart, key, on_zoom=zoom, **pair)
@@ -183,8 +185,10 @@ def show_text(record: PromptRecord, head: Head, selected: Asking | None, colours
         return
     weights, of_all = weights_of(record, head, asking), asking.all_heads
     shares = of_all or attends_in_shares(record.model, head.layer)
-    limit = 1.0 if shares else style.limit(weights)
-    what = f"attention weight, {asking.over} over heads" if of_all else f"attention weight in head {head}"
+    if of_all:
+        scale, what = shading(asking.over, weights, colours)
+    else:
+        scale, what = ColourScale(colours, 1.0 if shares else style.limit(weights)), f"attention weight in head {head}"
     verb = "to" if asking.role == DESTINATION else "from"
     name = numbered(record.tokens)[asking.position]
     prompt_text(
@@ -196,7 +200,7 @@ def show_text(record: PromptRecord, head: Head, selected: Asking | None, colours
         verb=verb,
         asking=asking.position,
         pair=None if selected is None else asking.other,
-        scale=ColourScale(colours, limit),
+        scale=scale,
         what=what if shares else f"entry of the matrix of head {head}; negative ones without a shade",
         key=key,
         on_ask=None if selected is None else ask,

@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 
 from app import models
-from app.heads.score import Score, nothing
+from app.heads.score import MATCHED, Score, nothing
 from app.swapped_names import job_model
 from app.work.background import Background
 from app.work.result_files import SCORES, result_key
@@ -118,7 +118,8 @@ def _taken_over(scores: HeadScores, name: str) -> str:
         places = f"{positions} positions that hold a token of the answers or wrong answers"
         return f"Over the {places}, in {info['n']} prompts of {info['task']}."
     of = f"{info['sequences']} sequences of {info['period']} random tokens, each repeated once"
-    return f"Mean over {positions:,} positions in {of}."
+    which = {"previous_token": ", all but the first,", **dict.fromkeys(MATCHED, " of the second halves")}.get(name, "")
+    return f"Mean over {positions:,} positions{which} in {of}."
 
 
 def _texts(scores: HeadScores, name: str) -> np.ndarray:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from app.downloadable import Chart
 from workbench.plotting import style
-from workbench.plotting.attention_view import block_names, block_size, laid_out, numbered
+from workbench.plotting.attention_view import block_names, block_size, laid_out, numbered, pooled
 from workbench.plotting.colour_scale import LINEAR, ColourScale
 from workbench.plotting.shaded_text import MASKED
 from workbench.plotting.source import Source
@@ -28,12 +28,12 @@ class PatternChart(Chart):
     Attributes:
         ranges: the destinations and the sources that are shown.
         length: of the prompt.
-        causal: whether a mask hides later positions.
+        masked: the cells all of whose pairs a mask hides: they are empty in data, and a picture shows nothing of them.
     """
 
     ranges: Ranges = (range(1), range(1))
     length: int = 1
-    causal: bool = False
+    masked: Bool[np.ndarray, "row column"] | None = None
 
     @property
     def size(self) -> int:
@@ -60,10 +60,16 @@ class PatternChart(Chart):
             "end": [part.stop for part in self.ranges],
             "size": self.size,
             "length": self.length,
-            "masked": MASKED if self.causal else "",
+            "masked": MASKED,
+            "mask": "" if self.masked is None else base64.b64encode(np.packbits(self.masked).tobytes()).decode(),
             "scale": {"kind": scale.kind, "limit": scale.limit, "diverging": scale.diverging},
             "ticks": [[share, text] for _, share, text in scale.ticks()],
         }
+
+    def data_arrays(self) -> tuple[np.ndarray, ...]:
+        """The values, NaN where a mask hides the pair."""
+        (values,) = self.arrays
+        return (values if self.masked is None else np.where(self.masked, np.nan, values),)
 
     def positions(self, row: int, column: int, pattern: Float[np.ndarray, "dest src"]) -> tuple[int, int]:
         """Destination and source of a cell; of a pooled one, those of its largest magnitude."""
@@ -72,15 +78,6 @@ class PatternChart(Chart):
         block = np.abs(pattern[dest : min(dest + size, dests.stop), src : min(src + size, srcs.stop)])
         i, j = np.unravel_index(np.nanargmax(block), block.shape) if np.isfinite(block).any() else (0, 0)
         return dest + int(i), src + int(j)
-
-    def zoomed(self, rows: tuple[int, int], columns: tuple[int, int]) -> Ranges:
-        """The positions of some cells, first to last of the rows and of the columns."""
-        parts = zip(self.ranges, (rows, columns), strict=True)
-        first, second = (
-            range(part.start + low * self.size, min(part.start + (high + 1) * self.size, part.stop))
-            for part, (low, high) in parts
-        )
-        return first, second
 
 
 def pattern_chart(
@@ -94,7 +91,7 @@ def pattern_chart(
     limit: float | None = None,
     colours: str = LINEAR,
     source: Source | None = None,
-    causal: bool = False,
+    masked: Bool[np.ndarray, "dest src"] | None = None,
     quantity: str = "",
     data_tokens: Sequence[str] | None = None,
 ) -> PatternChart:
@@ -106,18 +103,20 @@ def pattern_chart(
         limit: the end of the scale; by default the largest magnitude.
         colours: linear, square root or log.
         source: what the downloads name.
-        causal: whether a mask hides later positions.
+        masked: the pairs that a mask hides; None where it hides none, or it is not known which.
         quantity: what the values are, for data; by default the title.
         data_tokens: the tokens as data have them, where `tokens` have marks for white space.
     """
     rows, columns = ranges or (range(len(tokens)), range(len(tokens)))
     values, column_names, row_names, options = laid_out(pattern, numbered(tokens), rows, columns)
     in_data = numbered(tokens if data_tokens is None else data_tokens, as_they_are=True)
-    data_labels = tuple(
-        block_names(in_data, part, block_size(len(rows), len(columns)), "-") for part in (columns, rows)
-    )
+    size = block_size(len(rows), len(columns))
+    data_labels = tuple(block_names(in_data, part, size, "-") for part in (columns, rows))
     options |= {"title": title, "scale": scale, "diverging": signed, "colours": colours}
     options["limit"] = style.limit(values) if limit is None else limit
+    if masked is not None:
+        shown = ~masked[rows.start : rows.stop, columns.start : columns.stop]
+        masked = pooled(shown.astype(np.float32), size) == 0
     return PatternChart(
         "heatmap",
         (values,),
@@ -128,5 +127,5 @@ def pattern_chart(
         data_labels=data_labels,
         ranges=(rows, columns),
         length=len(tokens),
-        causal=causal,
+        masked=masked,
     )

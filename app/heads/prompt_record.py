@@ -30,7 +30,7 @@ from workbench.models.logit_effects import is_direct, logit_effects, logit_effec
 from workbench.models.norms import norm_scale
 from workbench.models.precision import at_least_float32
 from workbench.models.prompts import unpaired
-from workbench.patching.attention_at import formula_at, masked_at, pattern_hooks, pattern_part, row_log_sums
+from workbench.patching.attention_at import formula_at, mask_of, masked_at, pattern_hooks, pattern_part, row_log_sums
 from workbench.patching.attention_view import pieces_of
 from workbench.patching.cached_recording import CachedRecording
 from workbench.patching.recorder import Recorder
@@ -136,6 +136,11 @@ class PromptRecord:
         hooks = [self.model.hook_name("pattern", i) for i in range(self.model.n_layers) if self.has_pattern(i)]
         formulas = {hook: formula_at(self._source, hook) for hook in hooks}
         return masked_at(self.model, formulas, len(self), position, role)
+
+    def mask(self, layer: int) -> Bool[np.ndarray, "dest src"]:
+        """The pairs that the layer's mask hides, as `masked_at` has those of one position."""
+        formula = formula_at(self._source, self.model.hook_name("pattern", layer)) if self.has_pattern(layer) else None
+        return mask_of(self.model, layer, formula, len(self))
 
     def attention_between(self, dest: int, src: int) -> Float[np.ndarray, "layer head"]:
         """The attention from one position to another in every head."""

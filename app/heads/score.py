@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 SIMILARITY = "similarity"
 #: Scores that compare the attention to a position's matching keys with that of other positions.
 MATCHED = ("duplicate_token", "induction")
+#: Score of patterns → the positions that count on a prompt, where these are not all.
+COUNTED = {
+    "previous_token": "all but the first",
+    "duplicate_token": "those whose token occurs earlier",
+    "induction": "those whose token occurs at least two positions earlier",
+}
 NO_VALUE = "No values yet: the scores are being computed in the background. You can select heads meanwhile."
 NOT_STARTED = "No values yet. A value of the link cannot be used: the scores are computed when you press the button."
 UNIFORM = "uniform attention"
@@ -246,8 +252,10 @@ def mean_over(name: str, positions: int, prompts: int = 1) -> str:
     """Over how many positions, and prompts with such a position, a score of patterns is taken; and what it compares."""
     counted = f"{positions:,} position{'' if positions == 1 else 's'}"
     over = f"Mean over {counted}" if prompts == 1 else f"Mean over {prompts} prompts ({counted} in all)"
+    over += f": {COUNTED[name]}" if name in COUNTED else ""
     if name not in MATCHED:
         return f"{over}."
+    over += ", where other later positions see the same keys"
     return f"{over}, less the attention that the same keys get from other later positions. 0: no more than these give."
 
 

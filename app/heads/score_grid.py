@@ -13,6 +13,7 @@ from app.downloadable import Chart, download_buttons
 from app.heads import model_scores, sweep_effect
 from app.heads.asking import PAIR_SCORE, Asking, earlier_score
 from app.heads.score import (
+    COUNTED,
     NO_VALUE,
     NOT_STARTED,
     PROMPT_SCORES,
@@ -36,9 +37,20 @@ LABELS = {
 }
 
 
+#: The positions that each score is taken over.
+HELP = (
+    f"Positions that count: all, but for these scores. **Previous token**: {COUNTED['previous_token']}. **Duplicate "
+    f"token**: {COUNTED['duplicate_token']}; what counts is the attention to that earlier place. **Induction**: "
+    f"{COUNTED['induction']}; what counts is the attention to what followed that earlier place. Of these two only "
+    "positions count whose keys other later positions see, too; on *repeated random tokens* it is the second half of "
+    "each sequence. **Direct logit attribution**: the last. **Names copied**, **suppressed**: those that hold a token of "
+    "the answers or wrong answers. Scores of *weights* are taken over none."
+)
+
+
 def score_widget() -> str:
     """The list of scores."""
-    return url_widgets.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__)
+    return url_widgets.select("Colour heads by", list(LABELS), "score", format_func=LABELS.__getitem__, help=HELP)
 
 
 def pair_line() -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from workbench.attention.operator import operator
@@ -120,9 +120,17 @@ class PatternFormula:
         hides a source from (``"source"``): their weights are exactly 0, whatever q and k. Of an operator its causality
         alone, not what else it leaves out."""
         later = torch.arange(length) - position
+        return self._hidden(-later if role == "destination" else later, length)
+
+    def mask(self, length: int) -> Bool[Tensor, "dest src"]:
+        """The pairs that the mask hides, see `masked`."""
+        at = torch.arange(length)
+        return self._hidden(at[:, None] - at, length)
+
+    def _hidden(self, back: Int[Tensor, "*pair"], length: int) -> Bool[Tensor, "*pair"]:
+        """Whether the source is hidden that many positions before the destination."""
         if not self.causal:
-            return later > length  # none
-        back = -later if role == "destination" else later  # from destination to source
+            return torch.zeros_like(back, dtype=torch.bool)
         return (back < 0) | (back >= (self.window or length))
 
     def _sinks(self, device: torch.device) -> Float[Tensor, "head"] | None:

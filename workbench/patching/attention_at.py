@@ -149,9 +149,17 @@ def masked_at(
         hook = f"blocks.{layer}.attn.hook_pattern"
         if hook not in model.hook_dict:
             continue
-        formula = formulas.get(hook) or PatternFormula(scale=1.0, causal=attends_causally(model, layer))
-        masked[layer] = formula.masked(length, position, role)
+        masked[layer] = _formula_of_mask(model, layer, formulas.get(hook)).masked(length, position, role)
     return masked.numpy()
+
+
+def mask_of(model: Any, layer: int, formula: PatternFormula | None, length: int) -> Bool[np.ndarray, "dest src"]:
+    """The pairs that a layer's mask hides, as `masked_at` has those of one position."""
+    return _formula_of_mask(model, layer, formula).mask(length).numpy()
+
+
+def _formula_of_mask(model: Any, layer: int, formula: PatternFormula | None) -> PatternFormula:
+    return formula or PatternFormula(scale=1.0, causal=attends_causally(model, layer))
 
 
 def pattern_hooks(model: Any) -> dict[str, int]:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from workbench import arguments
 from workbench.core import Head
 from workbench.io.written_text import Piece, pieces_of_labels
+from workbench.plotting import style
 from workbench.plotting.attention_view import DESTINATION, SOURCE, numbered, question
 from workbench.plotting.charts import Heatmap, of_heads
 from workbench.plotting.colour_scale import COLOURS, LINEAR, ColourScale
@@ -122,15 +123,16 @@ class PositionAttention:
         return pd.DataFrame({**columns, "head": ["" if head is None else str(head) for head in heads]})
 
     def html(self, over: str = MAXIMUM, *, colours: str = LINEAR) -> str:
-        """The text, shaded by the maximum or the mean over heads, as `Attention.html`.
+        """The text, shaded by the maximum or the mean over heads, as `Attention.html`; of the mean the scale ends at the
+        largest.
 
         Raises:
             UsageError: no such `over` or colours.
         """
-        scale = ColourScale(arguments.one_of("colours", colours, COLOURS))
+        scale, what = shading(over, self.over_heads(over), arguments.one_of("colours", colours, COLOURS))
         heading = question(numbered(self.tokens)[self.position], self.role)
         pieces = self.pieces or pieces_of_labels(self.tokens)
-        options = {"asking": self.position, "scale": scale, "what": f"attention weight, {over} over heads"}
+        options = {"asking": self.position, "scale": scale, "what": what}
         options |= {"masked": self.masked_everywhere}
         return f"<div>{escape(heading)}</div>{shaded_text(pieces, self.tokens, self.over_heads(over), **options)}"
 
@@ -141,6 +143,15 @@ class PositionAttention:
 
     def _repr_html_(self) -> str:
         return f"<div><b>All heads{f' · {escape(self.model)}' if self.model else ''}</b>{self.html()}</div>"
+
+
+def shading(over: str, weights: Float[np.ndarray, " pos"], colours: str = LINEAR) -> tuple[ColourScale, str]:
+    """How the text is shaded by the maximum or the mean over heads, and what the legend says. A maximum is on the scale
+    from 0 to 1; a mean over many heads comes nowhere near 1, and its scale ends at the largest."""
+    if over == MAXIMUM:
+        return ColourScale(colours), f"attention weight, {over} over heads"
+    scale = ColourScale(colours, style.limit(weights))
+    return scale, f"attention weight, {over} over heads, on a scale up to the largest"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

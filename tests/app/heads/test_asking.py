@@ -47,7 +47,10 @@ def test_all_heads_shade_the_text_and_the_grid_shows_the_pair(app: AppTest) -> N
         pytest.approx(1 / 12)
     ]
     app.segmented_control(key="over").set_value("mean").run()
-    np.testing.assert_allclose(text(app)["weights"], by_head[:, 11].mean(0), atol=1e-5)
+    mean = by_head[:, 11].mean(0)
+    np.testing.assert_allclose(text(app)["weights"], mean, atol=1e-5)
+    np.testing.assert_allclose(text(app)["shares"], mean / mean.max(), atol=1e-4)  # not up to 1, where no mean is
+    assert "up to the largest" in text(app)["legend"] and f"{mean.max():.3g}" in text(app)["legend"]
     app.segmented_control(key="role").set_value("source").run()
     np.testing.assert_allclose(text(app)["weights"], by_head[:, :, 11].mean(0), atol=1e-5)
     assert (

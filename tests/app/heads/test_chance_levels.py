@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 import workbench as wb
 from app import sidebar
+from app.heads import score_grid
 from app.heads.prompt_record import PromptRecord
-from app.heads.score import PROMPT_SCORES, prompt_score
+from app.heads.score import COUNTED, PROMPT_SCORES, prompt_score
 from tests.app.heads.rendered import REPEATING, SCRIPT, TIMEOUT, Queue, grids, opened, record_of
 
 
@@ -40,9 +41,20 @@ def test_a_score_says_over_how_many_positions_it_is_taken() -> None:
     for name, count in (("induction", 4), ("duplicate_token", 4), ("previous_token", 17), ("sink", 18)):
         score = prompt_score(record, wb.Head(0, 0), name)
         assert f"Mean over {count} positions" in score.note and score.positions == score.data()["positions"] == count
+        assert COUNTED.get(name, ".") in score.note and COUNTED.get(name, "") in score_grid.HELP
         assert score.signed == ("other later positions" in score.note) == (count == 4)
     assert "over 18 positions" in prompt_score(record, wb.Head(0, 0), "similarity").note
     assert "at the last position" in prompt_score(record, wb.Head(0, 0), "direct_logit_attribution").note
+
+
+def test_the_positions_that_count_are_those_that_are_named() -> None:
+    """`a b b a c b`: the position 2 repeats its neighbour alone, which induction does not count."""
+    model = wb.load("tiny")
+    a, b, c = model.to_tokens("Mary and John")[0].tolist()[:3]
+    record = PromptRecord(model, [a, b, b, a, c, b], cache=False)
+    ids, counts = record.ids.tolist(), record.positions
+    assert counts["previous_token"] == len(ids) - 1 and counts["duplicate_token"] == 3
+    assert counts["induction"] == sum(ids[q] in ids[: max(0, q - 1)] for q in range(len(ids))) == 2
 
 
 def test_a_prompt_without_repeats_says_why_heads_have_no_value() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import io
 import json
 import tempfile
 import weakref
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -24,6 +26,7 @@ from tests.families import VOCABULARY, hooked
 from workbench.head_scores import patterns
 from workbench.head_scores.on_prompt import counted_positions, earlier, prompt_scores, uniform_prompt_scores
 from workbench.head_scores.weights import HeadWeights
+from workbench.plotting import attention_view
 from workbench.plotting.source import Source
 
 TEXT = "When Mary and John went to the store, John gave a drink to"
@@ -314,12 +317,11 @@ def test_long_patterns_are_pooled_and_any_range_is_shown_in_full() -> None:
     assert whole.arrays[0][199, 1] == 0.5 and whole.arrays[0][100, 99] == -0.9
     assert "the largest value of 3 × 3" in whole.options["subtitle"] and whole.labels[0][1] == "3–5 x"
     assert whole.positions(199, 1, A) == (599, 3) and whole.positions(100, 99, A) == (300, 299)
-    part = pattern_chart.pattern_chart(A, ["x"] * n, ranges=whole.zoomed((90, 120), (0, 99)), **options)
-    assert part.ranges == (range(270, 363), range(300)) and part.size == 1
+    part = pattern_chart.pattern_chart(A, ["x"] * n, ranges=(range(270, 363), range(300)), **options)
+    assert part.size == 1
     assert (
         part.arrays[0][30, 299] == -0.9 and part.labels[1][30] == "300 x" and part.positions(30, 299, A) == (300, 299)
     )
-    assert whole.zoomed((333, 333), (0, 333)) == (range(999, 1000), range(1000))
     assert "destinations 270 to 362 and sources 0 to 299 of 1000" in part.options["subtitle"]
 
 
@@ -347,6 +349,38 @@ def test_downloads_hold_what_is_shown() -> None:
     exact = json.loads(chart.json())
     assert exact["values"] == A.tolist() and exact["colours"] == "square root" and exact["model"] == "tiny"
     assert chart.image("png").startswith(b"\x89PNG") and b"<svg" in chart.image("svg")
+
+
+def unpacked(data: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
+    """The mask that a canvas gets."""
+    bits = np.frombuffer(base64.b64decode(data["mask"]), np.uint8)
+    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+
+
+@pytest.mark.parametrize("cells", [400, 6])
+def test_what_a_mask_hides_is_empty_in_data(cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a window's, and of pooled cells those that are hidden as a whole; Hugging Face's patterns are 0 there."""
+    monkeypatch.setattr(attention_view, "MAX_CELLS", cells)
+    model = hooked("gemma2")
+    record = PromptRecord(model, list(range(20)), cache=tmp_path)
+    model.hf.set_attn_implementation("eager")
+    patterns = torch.cat(model.hf(record.ids[None], output_attentions=True).attentions).detach().numpy()
+    hidden = []
+    for layer in range(model.n_layers):
+        A, mask = record.pattern(wb.Head(layer, 1)), record.mask(layer)
+        np.testing.assert_array_equal(mask, patterns[layer, 1] == 0)
+        hidden.append(int(mask.sum()))
+        ranges = (range(4, 20), range(2, 16))
+        chart = pattern_chart.pattern_chart(A, record.tokens, title="t", scale="s", ranges=ranges, masked=mask)
+        part, size = np.where(patterns[layer, 1] == 0, np.nan, patterns[layer, 1])[4:20, 2:16], chart.size
+        starts = (range(0, 16, size), range(0, 14, size))
+        blocks = [[part[i : i + size, j : j + size] for j in starts[1]] for i in starts[0]]
+        expected = np.array([[np.nan if np.isnan(b).all() else np.nanmax(b) for b in row] for row in blocks])
+        table = pd.read_csv(io.BytesIO(chart.csv()), index_col=0).iloc[:, : expected.shape[1]]
+        np.testing.assert_allclose(table.to_numpy(float), expected, atol=1e-5)
+        np.testing.assert_allclose(np.array(json.loads(chart.json())["values"], float), expected, atol=1e-5)
+        np.testing.assert_array_equal(unpacked(chart.canvas(), expected.shape), np.isnan(expected))
+    assert len(set(hidden)) == 2  # with a window and without
 
 
 @pytest.mark.parametrize("role", ["destination", "source"])
