@@ -51,12 +51,18 @@ def parse_rows(text: str) -> list[ForcedRow]:
 
 
 def valid_rows(model: Any, length: int) -> list[ForcedRow]:
-    """The forced rows that fit this model and a prompt of that length."""
+    """The forced rows that fit this model and a prompt of that length. The others are named and left out: they are of a
+    prompt or a model that was there before, and do not come back with it."""
     if _ROWS not in st.session_state or url_state.navigated_back():
         text = url_state.get_param(FORCE) or ""
-        st.session_state[_ROWS] = parse_rows(text)
         _warn_if_left_out(text, model, length)
-    return [row for row in st.session_state[_ROWS] if row.fits(model, length)]
+        st.session_state[_ROWS] = [row for row in parse_rows(text) if row.fits(model, length)]
+    rows: list[ForcedRow] = st.session_state[_ROWS]
+    st.session_state[_ROWS] = fitting = [row for row in rows if row.fits(model, length)]
+    if left_out := [str(row) for row in rows if row not in fitting]:
+        text = ", ".join(left_out)[:_QUOTED]
+        url_state.warn(f"This prompt or model does not have the forced row{'s'[: len(left_out) - 1]} {text}. Left out.")
+    return fitting
 
 
 def row_widgets(model: Any, head: Head, tokens: Sequence[str]) -> list[ForcedRow]:

@@ -117,6 +117,19 @@ def test_the_next_tokens_download_has_its_provenance() -> None:
     assert [(edit["layer"], edit["head"], edit["kind"]) for edit in data["edits"]] == [(0, 1, "zero"), (1, 2, "zero")]
 
 
+def test_a_forced_row_of_a_longer_prompt_is_named_and_does_not_come_back(app: AppTest) -> None:
+    app.query_params["force"] = "1.2@10>3,0.1@2>0"
+    rerun(app)
+    assert not app.warning and len(app.multiselect(key="forced-rows").value) == 2
+    app.text_area(key="prompt").set_value("Mary and John")
+    rerun(app)
+    (warning,) = (warning.value.replace("\\", "") for warning in app.warning)
+    assert warning == "This prompt or model does not have the forced row 1.2@10>3. Left out."
+    assert app.query_params["force"] == "0.1@2>0"
+    app.text_area(key="prompt").set_value(TEXT)
+    assert [str(row) for row in rerun(app).multiselect(key="forced-rows").value] == ["0.1@2>0"] and not app.warning
+
+
 def test_a_forced_row_of_an_edited_head_is_overridden() -> None:
     rows = forced_rows.parse_rows("1.2@5>1,0.1@3>0")
     heads = [Head(1, 2), Head(0, 1)]
