@@ -43,8 +43,8 @@ HELP = (
     f"token**: {COUNTED['duplicate_token']}; what counts is the attention to that earlier place. **Induction**: "
     f"{COUNTED['induction']}; what counts is the attention to what followed that earlier place. Of these two only "
     "positions count whose keys other later positions see, too; on *repeated random tokens* it is the second half of "
-    "each sequence. **Direct logit attribution**: the last. **Names copied**, **suppressed**: those that hold a token of "
-    "the answers or wrong answers. Scores of *weights* are taken over none."
+    "each sequence. **Direct logit attribution**: the last. **Names copied**, **suppressed**: those that hold a token "
+    "of the answers or wrong answers. Scores of *weights* are taken over none."
 )
 
 

@@ -81,7 +81,9 @@ def check_table(name: str, data: bytes) -> None:
     assert "index" not in table, name
     if "head_index" in table and "head" in table:
         names = [re.sub(r"^L(\d+)H(\d+)$", r"\1.\2", str(head)).replace("kv", "") for head in table["head"]]
-        assert names == [f"{layer}.{index}" for layer, index in zip(table["layer"], table["head_index"], strict=True)], name
+        assert names == [
+            f"{layer}.{index}" for layer, index in zip(table["layer"], table["head_index"], strict=True)
+        ], name
     marks = set(MARKS) & set(data.decode())
     assert not marks, (name, marks, [line for line in data.decode().splitlines() if set(MARKS) & set(line)][:2])
 

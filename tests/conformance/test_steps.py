@@ -321,7 +321,13 @@ def test_results_carry_every_axis(by: list[str], tmp_path: Path) -> None:
 def test_cells_are_named_with_their_step() -> None:
     sweep = wb.sweep(ResumableToy(Toy(n_steps=2)), PICTURES, by=["step", "head", "position"], positions=["end"])
     assert sweep.name((1, 2, 0, 0)) == "2.0 in step 1 at end"
-    assert sweep.table().iloc[-1][["step", "layer", "head_index", "head", "position"]].tolist() == [1, 2, 2, "2.2", "end"]
+    assert sweep.table().iloc[-1][["step", "layer", "head_index", "head", "position"]].tolist() == [
+        1,
+        2,
+        2,
+        "2.2",
+        "end",
+    ]
     assert len(sweep.top(9)) == 9  # a head once, by the largest of its steps
     by_step = wb.sweep(ResumableToy(Toy(n_steps=2)), PICTURES, by="step", site="mlp_out")
     assert by_step.name((0, 1)) == "layer 1 in step 0"

@@ -123,8 +123,8 @@ class PositionAttention:
         return pd.DataFrame({**columns, "head": ["" if head is None else str(head) for head in heads]})
 
     def html(self, over: str = MAXIMUM, *, colours: str = LINEAR) -> str:
-        """The text, shaded by the maximum or the mean over heads, as `Attention.html`; of the mean the scale ends at the
-        largest.
+        """The text, shaded by the maximum or the mean over heads, as `Attention.html`; the scale of the mean ends at
+        the largest.
 
         Raises:
             UsageError: no such `over` or colours.
