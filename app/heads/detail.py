@@ -73,19 +73,23 @@ def range_widget(record: PromptRecord) -> Ranges | None:
     if st.session_state.get(f"{_ZOOM}-of", ids) != ids:
         url_widgets.set_value(_ZOOM, "")
     st.session_state[f"{_ZOOM}-of"] = ids
-    if length > LONG or _zoom_text():
+    place = st.empty()  # also without a widget: else the pattern below would be made anew, and lose the focus
+    ranges = selected_range(length)
+    if length <= LONG and not _zoom_text():
+        return ranges
+    with place.container():
         help_text = (
             "Destinations, then sources, such as 100-227,0-127. Empty: all of them. Drag across a pattern to zoom."
         )
         url_widgets.line("Positions shown", _ZOOM, "", placeholder="all", help=help_text, max_chars=40)
-    ranges = selected_range(length)
-    if ranges is None and _zoom_text().strip():
-        st.warning(
-            escape_markdown(
-                f"Positions shown={_zoom_text()!r}: expected two ranges from 0 to {length - 1}, such as "
-                f"0-{min(9, length - 1)},0-{min(9, length - 1)}. Showing all."
+        ranges = selected_range(length)
+        if ranges is None and _zoom_text().strip():
+            st.warning(
+                escape_markdown(
+                    f"Positions shown={_zoom_text()!r}: expected two ranges from 0 to {length - 1}, such as "
+                    f"0-{min(9, length - 1)},0-{min(9, length - 1)}. Showing all."
+                )
             )
-        )
     return ranges
 
 

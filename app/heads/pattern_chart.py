@@ -13,10 +13,13 @@ from jaxtyping import Bool, Float
 from app.downloadable import Chart
 from workbench.plotting import style
 from workbench.plotting.attention_view import block_names, block_size, laid_out, numbered, pooled
+from workbench.plotting.charts import Heatmap
 from workbench.plotting.colour_scale import LINEAR, ColourScale
 from workbench.plotting.shaded_text import MASKED
 from workbench.plotting.source import Source
 
+#: Of cells that a mask hides, in pictures: nothing. On the page its background shows through.
+MASKED_COLOUR = "white"
 #: Destinations and sources that are shown.
 Ranges = tuple[range, range]
 
@@ -70,6 +73,9 @@ class PatternChart(Chart):
         """The values, NaN where a mask hides the pair."""
         (values,) = self.arrays
         return (values if self.masked is None else np.where(self.masked, np.nan, values),)
+
+    def _chart(self, labels: Sequence[list[str]]) -> Heatmap:
+        return Heatmap(*self.data_arrays(), *labels, **self.options, blank=MASKED_COLOUR)
 
     def positions(self, row: int, column: int, pattern: Float[np.ndarray, "dest src"]) -> tuple[int, int]:
         """Destination and source of a cell; of a pooled one, those of its largest magnitude."""

@@ -199,10 +199,10 @@ def test_every_download_is_what_the_page_shows(page: Page, server: Server) -> No
     assert source == {name: {exact[name]} for name in source} and exact["head"] == "16.0" and exact["model"] == DEFAULT
     words = {name: set(table.pop(name)) for name in ("head", "quantity", "units")}
     assert words == {"head": {"L16H0"}, "quantity": {exact["title"]}, "units": {"attention weight"}}
-    drawn, values = np.array(plotted(page)["z"]), np.array(exact["values"], dtype=float)
+    on_page, values = np.array(plotted(page)["z"]), np.array(exact["values"], dtype=float)
     np.testing.assert_array_equal(table.to_numpy(np.float32), values)
-    np.testing.assert_array_equal(values, unmasked(drawn))
-    assert not np.triu(drawn, 1).any()
+    np.testing.assert_array_equal(values, unmasked(on_page))
+    assert not np.triu(on_page, 1).any()
     assert [list(table.columns), list(table.index)] == exact["labels"]
     picture = Image.open(io.BytesIO(files["png"][1]))
     assert min(picture.size) > 500 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 50

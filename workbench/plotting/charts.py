@@ -58,7 +58,7 @@ class Chart:
 
 @dataclass(frozen=True, eq=False)
 class Heatmap(Chart):
-    """``values[row, column]``, first row on top; NaN is grey.
+    """``values[row, column]``, first row on top; NaN has the colour `blank`, grey by default.
 
     Attributes:
         x, y: names of the columns and of the rows.
@@ -82,6 +82,7 @@ class Heatmap(Chart):
     show_values: bool = False
     labelled: np.ndarray | None = None
     hover: np.ndarray | None = None
+    blank: str = style.BLANK
 
     @property
     def colour_scale(self) -> ColourScale:
@@ -182,6 +183,7 @@ class Multiples(Chart):
     scale: str = ""
     colours: str = LINEAR
     hover: np.ndarray | None = None
+    blank: str = style.BLANK
 
     @property
     def colour_scale(self) -> ColourScale:

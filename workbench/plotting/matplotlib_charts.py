@@ -58,7 +58,7 @@ def _heatmap(chart: Heatmap) -> Figure:
     axes = figure.subplots()
     from matplotlib import colormaps
 
-    colours = colormaps[style.DIVERGING if chart.diverging else style.SEQUENTIAL].with_extremes(bad=style.BLANK)
+    colours = colormaps[style.DIVERGING if chart.diverging else style.SEQUENTIAL].with_extremes(bad=chart.blank)
     linear = scale.kind == LINEAR
     limit = scale.limit if linear else 1.0
     image = axes.imshow(

@@ -69,7 +69,7 @@ def _heatmap(chart: Heatmap) -> Figure:
             },
         )
     figure = _figure(chart, trace, chart.x_title, chart.y_title)
-    figure.update_layout(height=min(1100, max(420, 190 + 19 * len(chart.y))), plot_bgcolor=style.BLANK)
+    figure.update_layout(height=min(1100, max(420, 190 + 19 * len(chart.y))), plot_bgcolor=chart.blank)
     figure.update_xaxes(type="category", showgrid=False, zeroline=False)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, zeroline=False)
     return figure
