@@ -151,7 +151,7 @@ def _render(
     st.session_state[key] = next((value for value in candidates() if value is not None), default)
     if is_new and (text := url_state.get_param(key)) is not None and from_url() is None:
         standing[key] = write(st.session_state[key])
-        _warn(key, text, parse, f"Showing {_shown(standing[key], **kwargs)}.")
+        _warn(key, text, parse, f"Showing {_displayed(standing[key], **kwargs)}.")
     value = widget(label, key=key, **kwargs)
     if standing.get(key, write(value)) != write(value):
         del standing[key]
@@ -166,7 +166,7 @@ def _usable(parse: Callable[[str], Any], text: str) -> Any:
     return None if type(value) in (int, float) and value != float(text) else value
 
 
-def _shown(text: str, format_func: Callable[[str], str] = str, **_: Any) -> str:
+def _displayed(text: str, format_func: Callable[[str], str] = str, **_: Any) -> str:
     """A value as the widget with these arguments shows it."""
     return format_func(text)
 

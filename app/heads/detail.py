@@ -161,8 +161,8 @@ def show_pattern_chart(
         asking: None where a click does nothing.
     """
 
-    def picked(row: int, column: int, shown: Ranges) -> None:
-        ask_pair(*replace(chart, ranges=shown).positions(row, column, values))
+    def picked(row: int, column: int, displayed: Ranges) -> None:
+        ask_pair(*replace(chart, ranges=displayed).positions(row, column, values))
 
     pair = {} if asking is None else {"dest": asking.dest, "src": asking.src, "on_pick": picked}
     pattern_canvas(chart, key, on_zoom=zoom, **pair)

@@ -121,8 +121,8 @@ def pattern_chart(
     options |= {"title": title, "scale": scale, "diverging": signed, "colours": colours}
     options["limit"] = style.limit(values) if limit is None else limit
     if masked is not None:
-        shown = ~masked[rows.start : rows.stop, columns.start : columns.stop]
-        masked = pooled(shown.astype(np.float32), size) == 0
+        is_visible = ~masked[rows.start : rows.stop, columns.start : columns.stop]
+        masked = pooled(is_visible.astype(np.float32), size) == 0
     return PatternChart(
         "heatmap",
         (values,),
