@@ -19,7 +19,10 @@ from workbench.errors import BadInput, UnknownName
 DEFAULT = "smollm2-135m-instruct-q4"
 
 #: Modality → the class that hooks its models, as module and name.
-MODALITIES: Mapping[str, tuple[str, str]] = {"language": ("workbench.models.language", "HookedLM")}
+MODALITIES: Mapping[str, tuple[str, str]] = {
+    "language": ("workbench.models.language", "HookedLM"),
+    "vision": ("workbench.models.vision", "HookedViT"),
+}
 
 
 @dataclass(frozen=True)
