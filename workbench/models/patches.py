@@ -33,7 +33,7 @@ class Patches:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches of that image. What is left over at its edges no patch has, and no model reads."""
+        """Rows and columns of patches of that image. What is left over at its edges is in no patch, and not read."""
         return self.image[0] // self.size[0], self.image[1] // self.size[1]
 
     @property

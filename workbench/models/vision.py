@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from workbench import arguments
 from workbench.arguments import refusal
+from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy
 from workbench.models.hooked import HookedModel
 from workbench.models.patches import Patches, pair
@@ -26,9 +29,9 @@ class HookedViT(HookedModel):
     too), DINOv3, I-JEPA, BEiT, and the vision towers of CLIP and SigLIP.
 
     With no active hook a call is the Hugging Face model's own forward. An image is a sequence of positions,
-    ``[pos, channel · row · column]``: rows of zeros for the tokens that the model adds (class, distillation, registers),
-    then the patches, row by row, each its pixels (`pixels_to_inputs`). Metrics read the logits of classes, or of a
-    model without a classifier its feature (`feature`).
+    ``[pos, channel · row · column]``: rows of zeros for the tokens that the model adds (class, distillation,
+    registers), then the patches, row by row, each its pixels (`pixels_to_inputs`). Metrics read the logits of classes,
+    or of a model without a classifier its feature (`feature`).
 
     Args:
         hf: a classifier of images or an encoder in memory; it is not modified.
@@ -91,6 +94,7 @@ class HookedViT(HookedModel):
         )
         self.outputs_are = "logits" if is_classifier(hf) else "features"
         self.feature = "" if self.outputs_are == "logits" else _feature_of(hf, self.added_positions)
+        self._names: dict[int, Mapping[str, int]] = {}
         own = set(vars(self))
         super().__init__(hf, processor, provenance, check=check)
         self.first_attributes |= own
@@ -139,6 +143,19 @@ class HookedViT(HookedModel):
         rows, columns = self.patch_grid(len(inputs))
         return (*self.added_positions, *(f"{row},{column}" for row in range(rows) for column in range(columns)))
 
+    def named_positions(self, n_positions: int) -> Mapping[str, int]:
+        """The names of an input's positions, which are its labels. Every input that the engine gets has them."""
+        if n_positions not in self._names:
+            labels = self.labels(torch.empty(n_positions, 0))
+            self._names[n_positions] = MappingProxyType({label: i for i, label in enumerate(labels)})
+        return self._names[n_positions]
+
+    def regions(self, n_positions: int) -> Mapping[str, tuple[int, ...]]:
+        """``"patches"``, all patches, and ``"registers"``, all registers where there are some."""
+        registers = tuple(i for i, label in enumerate(self.added_positions) if label.startswith("register"))
+        regions = {"registers": registers, "patches": tuple(range(self._patches.added, n_positions))}
+        return {name: indices for name, indices in regions.items() if indices}
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names of the classes, by the configuration's ``id2label``; of a feature, the numbers of its entries."""
@@ -148,8 +165,8 @@ class HookedViT(HookedModel):
         return tuple(str(names[i]) for i in range(self.n_outputs))
 
     def forward(self, input: Tensor) -> Float[Tensor, "batch n_outputs"]:
-        """The outputs for images ``[image, channel, height, width]``, or for inputs ``[image, pos, n]``, with the active
-        hooks applied.
+        """The outputs for images ``[image, channel, height, width]``, or for inputs ``[image, pos, n]``, with the
+        active hooks applied.
 
         Raises:
             UsageError: what `pixels_to_inputs` refuses, or inputs that are none of this model.
@@ -209,6 +226,17 @@ class HookedViT(HookedModel):
             raise refusal(name, inputs, f"zeros in the first {added} positions", because=why)
         if not bool(torch.isfinite(inputs).all()):
             raise refusal(name, inputs, "finite numbers", because="some are not")
+
+    def prepare(self, task: Any, argument: str = "task") -> PairedInputs:
+        """As every model does, with names for positions and regions beside those that the inputs have."""
+        inputs = super().prepare(task, argument)
+        own = inputs.regions or ({},) * len(inputs)
+        positions, regions = [], []
+        for row, names, of_regions in zip(inputs.clean, inputs.positions, own, strict=True):
+            known = {name: i for name, i in self.named_positions(len(row)).items() if name not in of_regions}
+            positions.append({**known, **names})
+            regions.append({**{k: v for k, v in self.regions(len(row)).items() if k not in names}, **of_regions})
+        return replace(inputs, positions=tuple(positions), regions=tuple(regions))
 
     def identity_facts(self) -> dict[str, Any]:
         """None besides those of every model: the modules are transformers', and pixels are hashed with the inputs."""

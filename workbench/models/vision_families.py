@@ -17,8 +17,8 @@ class VisionFamily:
     """One family.
 
     Attributes:
-        parts: where the parts are, ``layers``, ``embed`` and ``final_norm`` inside the encoder. ``embed`` is what enters
-            the residual stream; a norm that reads one pooled vector is no norm of that stream, and is not named.
+        parts: where the parts are, ``layers``, ``embed`` and ``final_norm`` inside the encoder. ``embed`` is what
+            enters the residual stream; a norm that reads one pooled vector is no norm of that stream, and not named.
         encoder: the name of the encoder inside a model with a head.
         added: tokens that the model puts before the patches; registers are counted in the configuration.
         any_size: whether images of other sizes than the configured one are taken as they are.
@@ -115,8 +115,8 @@ def family_of(hf: Any) -> VisionFamily:
         raise UnsupportedModel(f"{name} (model_type {kind!r}) is out of reach: {OUT_OF_REACH[kind]}.")
     if kind not in FAMILIES:
         raise UnsupportedModel(
-            f"{name} (model_type {kind!r}) is of no family that HookedViT knows ({', '.join(FAMILIES)}). Hook it with a "
-            "class of your own (docs/howto/any-model.md)."
+            f"{name} (model_type {kind!r}) is of no family that HookedViT knows ({', '.join(FAMILIES)}). Hook it with "
+            "a class of your own (docs/howto/any-model.md)."
         )
     family = FAMILIES[kind]
     if not _is_one_of(hf, (*CLASSIFIERS, *ENCODERS)):
