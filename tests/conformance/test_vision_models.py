@@ -99,7 +99,7 @@ def test_a_sweep_of_all_heads_is_that_of_plain_hooks(name: str) -> None:
         for head in range(HEADS):
             with z_replaced(plain, layer, head, source[layer]):
                 expected = first_two(outputs(plain, clean), None)
-            assert swept.values[layer, head] == pytest.approx(expected.double().numpy(), abs=1e-5)
+            assert swept.values[layer, head] == pytest.approx(expected.double().numpy(), rel=1e-6, abs=1e-5)
     assert np.abs(swept.delta).max() > 1e-3
 
 
@@ -120,12 +120,12 @@ def test_positions_have_the_names_of_the_tokens_and_patches(name: str) -> None:
     assert places.labels["position"] == model.labels(inputs.clean[0])
     with z_replaced(plain, 1, 2, source[1], patches):
         expected = first_two(outputs(plain, clean), None).double().numpy()
-    assert swept.values[1, 2] == pytest.approx(expected, abs=1e-5)
-    assert ran.double().numpy() == pytest.approx(expected, abs=1e-5)
+    assert swept.values[1, 2] == pytest.approx(expected, rel=1e-6, abs=1e-5)
+    assert ran.double().numpy() == pytest.approx(expected, rel=1e-6, abs=1e-5)
     at = len(added) + 6
     with z_replaced(plain, 1, 2, source[1], at):
         expected = first_two(outputs(plain, clean), None).double().numpy()
-    assert places.values[1, 0, at] == pytest.approx(expected, abs=1e-5)
+    assert places.values[1, 0, at] == pytest.approx(expected, rel=1e-6, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ViT classifier", "DINOv2 with registers", "BEiT classifier"])
@@ -150,7 +150,7 @@ def test_direct_paths_start_at_the_class_token(name: str) -> None:
     for sender in ((0, 1), (1, 3), (2, 0)):
         with edited(*((part, "input", frozen(i, sender)) for i, part in enumerate(projections(plain)))):
             expected = first_two(outputs(plain, clean), None).double().numpy()
-        assert patched.values[sender] == pytest.approx(expected, abs=1e-5)
+        assert patched.values[sender] == pytest.approx(expected, rel=1e-6, abs=1e-5)
 
 
 def test_paths_without_a_class_token_name_their_position() -> None:
@@ -214,7 +214,7 @@ def test_images_of_another_size_are_proven_at_that_size(name: str) -> None:
     source = z_of(plain, corrupt)
     with z_replaced(plain, 0, 3, source[0]):
         expected = first_two(outputs(plain, clean), None).double().numpy()
-    assert swept.values[0, 3] == pytest.approx(expected, abs=1e-5)
+    assert swept.values[0, 3] == pytest.approx(expected, rel=1e-6, abs=1e-5)
 
 
 def test_the_check_at_load_time_takes_few_patches_where_any_number_is_taken() -> None:

@@ -50,7 +50,7 @@ def read(path: Path) -> Onnx:
     from google.protobuf.message import DecodeError
 
     try:
-        graph = _model_class().FromString(path.read_bytes()).graph
+        graph = model_class().FromString(path.read_bytes()).graph
     except DecodeError as error:
         raise UntrustedModel(f"{path} is not a readable ONNX file: {error}.") from None
     if not graph.initializer:
@@ -76,7 +76,7 @@ def read(path: Path) -> Onnx:
 
 
 @cache
-def _model_class() -> Any:
+def model_class() -> Any:
     """The message class of a model."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 

@@ -56,10 +56,9 @@ class Patches:
         at_least = " × ".join(map(str, self.size))
         return f"{size}, or squares of another size from {at_least} on" if self.any_size else size
 
-    def to_inputs(
-        self, pixels: Float[Tensor, "image channel height width"], name: str = "pixels"
-    ) -> Float[Tensor, "image pos n"]:
-        """``[image, pos, channel · row · column]``: rows of zeros, then the patches, row by row.
+    def to_inputs(self, pixels: Tensor, name: str = "pixels") -> Float[Tensor, "image pos n"]:
+        """Images ``[image, channel, height, width]`` as ``[image, pos, channel · row · column]``: rows of zeros, then the
+        patches, row by row.
 
         Raises:
             UsageError: images of other sizes or channels, or numbers that are not finite.
