@@ -21,13 +21,19 @@ SIZES: dict[str, Any] = {
     "patch_size": PATCH,
     "num_channels": 3,
 }
-DINO = {name: size for name, size in SIZES.items() if name != "intermediate_size"} | {"mlp_ratio": 2}
-TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32, "vocab_size": 50}
-TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-TOWERS = {"vision_config": SIZES, "text_config": TEXT | TOKENS}
-LABELS = {"num_labels": CLASSES}
-BIAS = {"use_relative_position_bias": True}
-SHARED_BIAS = {
+DINO: dict[str, Any] = {name: size for name, size in SIZES.items() if name != "intermediate_size"} | {"mlp_ratio": 2}
+TEXT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+}
+TOKENS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+TOWERS: dict[str, Any] = {"vision_config": SIZES, "text_config": TEXT | TOKENS}
+LABELS: dict[str, Any] = {"num_labels": CLASSES}
+BIAS: dict[str, Any] = {"use_relative_position_bias": True}
+SHARED_BIAS: dict[str, Any] = {
     "use_shared_relative_position_bias": True,
     "use_absolute_position_embeddings": True,
     "layer_scale_init_value": 0,

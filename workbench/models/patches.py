@@ -57,8 +57,8 @@ class Patches:
         return f"{size}, or squares of another size from {at_least} on" if self.any_size else size
 
     def to_inputs(self, pixels: Tensor, name: str = "pixels") -> Float[Tensor, "image pos n"]:
-        """Images ``[image, channel, height, width]`` as ``[image, pos, channel · row · column]``: rows of zeros, then the
-        patches, row by row.
+        """Images ``[image, channel, height, width]`` as ``[image, pos, channel · row · column]``: rows of zeros, then
+        the patches, row by row.
 
         Raises:
             UsageError: images of other sizes or channels, or numbers that are not finite.

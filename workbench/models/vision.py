@@ -102,8 +102,8 @@ class HookedViT(HookedModel):
     # --- images as positions --------------------------------------------------------------------------------------
 
     def pixels_to_inputs(self, pixels: Tensor) -> Float[Tensor, "image pos n"]:
-        """Images ``[image, channel, height, width]``, as an image processor gives them, as inputs: a row of zeros for each
-        of `added_positions`, then the patches, row by row, each its pixels ``[channel, row, column]`` flattened.
+        """Images ``[image, channel, height, width]``, as an image processor gives them, as inputs: a row of zeros for
+        each of `added_positions`, then the patches, row by row, each its pixels ``[channel, row, column]`` flattened.
 
         What is left over at the edges of an image whose sides are no multiples of a patch is left out: the model does
         not read it.
