@@ -62,9 +62,10 @@ def convert(file: Path, target: Path, digest: str, progress: Progress) -> dict[s
     with torch.device("meta"):
         expected = {name: tuple(x.shape) for name, x in Dinov2Model(config).state_dict().items()}
     for name in sorted(expected.keys() | state.keys()):
-        found, wanted = state[name].shape if name in state else None, expected.get(name)
-        if found != wanted:
-            raise UntrustedModel(f"{file.name}: {name} is {found or 'missing'}, expected {wanted or 'no such tensor'}.")
+        shape, required = state[name].shape if name in state else None, expected.get(name)
+        if shape != required:
+            wrong = f"{name} is {shape or 'missing'}, expected {required or 'no such tensor'}"
+            raise UntrustedModel(f"{file.name}: {wrong}.")
     save_file({name: torch.from_numpy(x.copy()) for name, x in state.items()}, target / trust.WEIGHTS)
     settings = {**config.to_dict(), "architectures": ["Dinov2Model"]}
     for name, document in (("config.json", settings), ("preprocessor_config.json", _PROCESSOR)):
@@ -85,8 +86,8 @@ def dinov2_state(onnx: onnx_tensors.Onnx, where: object) -> dict[str, np.ndarray
         if name.startswith(_PREFIX):
             state[_renamed(name.removeprefix(_PREFIX))] = x
     for product, name in onnx.products.items():
-        if found := re.search(r"layer\.(\d+)/(.+)/MatMul$", product):
-            state[_renamed(f"encoder.layer.{found[1]}.{found[2].replace('/', '.')}.weight")] = onnx.tensors[name].T
+        if place := re.search(r"layer\.(\d+)/(.+)/MatMul$", product):
+            state[_renamed(f"encoder.layer.{place[1]}.{place[2].replace('/', '.')}.weight")] = onnx.tensors[name].T
     width = state["embeddings.cls_token"].shape[-1] if "embeddings.cls_token" in state else 0
     others = [x for name, x in onnx.tensors.items() if not name.startswith(_PREFIX) and x.ndim == 3]
     places = sorted((x for x in others if x.shape[0] == 1 and x.shape[2] == width), key=lambda x: x.shape[1])
@@ -109,7 +110,7 @@ def _settings(state: Mapping[str, np.ndarray], where: object) -> dict[str, Any]:
         inner = state["encoder.layer.0.mlp.fc1.weight"].shape[0]
     except (KeyError, ValueError):
         raise UntrustedModel(f"{where} does not hold the weights of a DINOv2.") from None
-    layers = {int(found[1]) for name in state if (found := re.match(r"encoder\.layer\.(\d+)\.", name))}
+    layers = {int(layer[1]) for name in state if (layer := re.match(r"encoder\.layer\.(\d+)\.", name))}
     side = round((state["embeddings.position_embeddings"].shape[1] - 1) ** 0.5)
     return {
         "hidden_size": width,
