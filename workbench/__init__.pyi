@@ -27,6 +27,7 @@ from .models.language import HookedLM as HookedLM
 from .models.modality import Sizes as Sizes
 from .models.swap import swap as swap
 from .models.tiny import tiny as tiny
+from .models.vision import HookedViT as HookedViT
 from .patching.attention_at import attention_at as attention_at
 from .patching.attention_at import attention_between as attention_between
 from .patching.attention_view import attention_view as attention_view

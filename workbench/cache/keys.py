@@ -60,6 +60,7 @@ def hash_example(inputs: PairedInputs, i: int) -> bytes:
         inputs.wrong[i],
         inputs.options[i],
         dict(inputs.positions[i]),
+        *((dict(inputs.regions[i]),) if inputs.regions else ()),
     )
 
 

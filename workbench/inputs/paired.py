@@ -38,6 +38,8 @@ class PairedInputs:
             summed in probability). Left out, there are none: metrics that compare answers are then refused.
         options: ids of all candidates, empty where the task names none.
         positions: named positions of each example; those of a prompt have ``"end"``, the last one.
+        regions: names that stand for several positions of an example, with their indices (``"patches"`` of an image);
+            left out, there are none. An edit at a region is made at each of its positions.
         texts: the clean and the corrupt text, for people.
         dropped: how many sampled prompts the tokeniser's filter refused.
         bos: the beginning-of-sequence token in every prompt, or None.
@@ -66,6 +68,7 @@ class PairedInputs:
     seed: int | None = None
     meta: Mapping[str, object] = field(default_factory=dict)
     where: tuple[str, ...] = ()
+    regions: tuple[Mapping[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         arguments.text("name", self.name)
@@ -81,7 +84,7 @@ class PairedInputs:
             if isinstance(entries := getattr(self, name), tuple) and not entries:
                 object.__setattr__(self, name, tuple(nothing for _ in self.clean))
         names = ["corrupt", "answer", "wrong", "options", "positions"]
-        for name in [*names, *(name for name in ("texts", "where") if _is_stated(getattr(self, name)))]:
+        for name in [*names, *(name for name in ("texts", "where", "regions") if _is_stated(getattr(self, name)))]:
             entries = arguments.sequence(name, getattr(self, name), "one entry for each example")
             if len(entries) != len(self.clean):
                 why = f"clean has {len(self.clean)}"
@@ -97,6 +100,7 @@ class PairedInputs:
             named = arguments.mapping(f"positions[{i}]", positions, "a mapping from a name to an index")
             for place, index in named.items():
                 arguments.index(f"positions[{i}][{place!r}]", index, len(ids), "position")
+        self._check_regions()
         if not all(isinstance(text, str) for both in self.texts for text in _entries(both)):
             raise arguments.refusal("texts", self.texts, "the clean and the corrupt text of each example")
         if not all(isinstance(place, str) for place in self.where):
@@ -106,6 +110,15 @@ class PairedInputs:
             arguments.text("bos", self.bos, empty=True)
         arguments.whole_number("seed", self.seed, optional=True)
         arguments.mapping("meta", self.meta, "a mapping")
+
+    def _check_regions(self) -> None:
+        for i, (regions, positions) in enumerate(zip(self.regions, self.positions, strict=False)):
+            named = arguments.mapping(f"regions[{i}]", regions, "a mapping from a name to indices")
+            for place, indices in named.items():
+                arguments.indices(f"regions[{i}][{place!r}]", indices, len(self.clean[i]), "position")
+            if both := named.keys() & positions.keys():
+                why = f"positions[{i}] has {min(both)!r} as well"
+                raise arguments.refusal(f"regions[{i}]", regions, "names of its own", because=why)
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -124,7 +137,7 @@ class PairedInputs:
         }
         optional = {
             name: tuple(getattr(self, name)[i] for i in examples) if getattr(self, name) else ()
-            for name in ("texts", "where")
+            for name in ("texts", "where", "regions")
         }
         return replace(self, **chosen, **optional)
 

@@ -25,7 +25,8 @@ def load(
     accept_licence: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> HookedLM:
-    """Load a model with hooks. It has what makes its inputs with it: a language model its tokeniser.
+    """Load a model with hooks. It has what makes its inputs with it: a language model its tokeniser, a vision model its
+    image processor.
 
     Args:
         name: a name of the catalogue (``workbench models list``), a hub id, a directory, or a ``.gguf`` file.
@@ -55,7 +56,7 @@ def load(
     tell: Callable[[int, int, str], None] = progress or (lambda *_: None)
     tell(0, 0, "importing torch and transformers")
     from workbench.cache import store_of
-    from workbench.models.catalog import MODALITIES, modality_of
+    from workbench.models.catalog import MODALITIES
     from workbench.models.sources import resolve
     from workbench.models.verdict import check_once
 
@@ -70,7 +71,7 @@ def load(
                 needs = " and ".join(f"{name}=" for name in required)
                 raise UsageError(f"operators[{layers!r}]={bound}: it needs {needs}. Load the model, and use wb.swap.")
     loaded = resolve(name, device=device, dtype=dtype, accept_licence=accept_licence, progress=progress)
-    module, hooked = MODALITIES[modality_of(str(name))]
+    module, hooked = MODALITIES[loaded.modality]
     model = getattr(import_module(module), hooked)(loaded.hf_model, loaded.processor, loaded.provenance, check=False)
     tell(0, 0, "proving hooks and resumed runs")
     model.check_with(partial(check_once, store=store_of(None)))

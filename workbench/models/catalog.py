@@ -5,6 +5,7 @@ Importing this module reads nothing heavy; `workbench.models.sources` fetches an
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,17 @@ from workbench.errors import BadInput, UnknownName
 DEFAULT = "smollm2-135m-instruct-q4"
 
 #: Modality → the class that hooks its models, as module and name.
-MODALITIES: Mapping[str, tuple[str, str]] = {"language": ("workbench.models.language", "HookedLM")}
+MODALITIES: Mapping[str, tuple[str, str]] = {
+    "language": ("workbench.models.language", "HookedLM"),
+    "vision": ("workbench.models.vision", "HookedViT"),
+}
+
+
+#: `model_type`s of the vision models that are loaded by name (`workbench.models.vision_families.FAMILIES`).
+VISION_FAMILIES = (
+    "vit", "deit", "ijepa", "dinov2", "dinov2_with_registers", "dinov3_vit", "clip", "clip_vision_model", "siglip",
+    "siglip_vision_model", "beit",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,5 +135,13 @@ def get(name: str) -> Entry:
 
 
 def modality_of(name: str) -> str:
-    """The modality of a model by its name in the catalogue; whatever has no name there is a language model."""
-    return entries()[name].modality if name in entries() else "language"
+    """The modality of a model by its name in the catalogue, or of a directory by its ``config.json``. Whatever else has
+    a name is taken for a language model, until its files are here."""
+    if name in entries():
+        return entries()[name].modality
+    try:
+        settings = json.loads((Path(name) / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return "language"
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    return "vision" if kind in VISION_FAMILIES else "language"

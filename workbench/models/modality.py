@@ -62,7 +62,7 @@ class Modality:
     #: Where the model has its parts.
     parts: ClassVar[Anatomy] = Anatomy()
     #: What `outputs` are; a metric says which it reads.
-    outputs_are: ClassVar[str] = "logits"
+    outputs_are: str = "logits"
     #: Whether metrics read the last position alone, so that the last layer need not compute the others.
     reads_last_position: ClassVar[bool] = False
 

@@ -18,7 +18,7 @@ from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import resolve_mean_over
 from workbench.patching.sites import check_vector, has_heads, has_kv_heads
-from workbench.patching.values import AttentionWeights, Values, ValuesByDepth, position_of, values_of
+from workbench.patching.values import AttentionWeights, Values, ValuesByDepth, indices_of, values_of
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,14 @@ class Edits:
         return EditedRun(i, tuple(write for writes in self.writes(i) for write in writes))
 
     def writes(self, i: int) -> list[tuple[Write, ...]]:
-        """What each edit writes in the run of one input: one write a step."""
+        """What each edit writes in the run of one input: one write a step and position."""
         values = {key: source.of(i) for key, source in self._sources.items()}
         return [
-            tuple(self._write(i, edit, depth, values[_source_key(edit)]) for depth in self._depths(edit))
+            tuple(
+                self._write(edit, depth, position, values[_source_key(edit)])
+                for depth in self._depths(edit)
+                for position in self._positions(i, edit)
+            )
             for edit in self.edits
         ]
 
@@ -79,12 +83,12 @@ class Edits:
 
     def _key_parts(self, i: int, edit: Edit) -> list[Any]:
         """Everything that can change what one edit writes in the run of one input."""
-        resumable = self.recorder.resumable
+        resumable, positions = self.recorder.resumable, self._positions(i, edit)
         target = [
             resumable.hook_name(edit.site, edit.layer),
             steps_key(edit, resumable.n_steps),
             edit.head,
-            self._position(i, edit),
+            positions[0] if len(positions) == 1 else list(positions),
         ]
         source: tuple[Any, ...] = ()
         if edit.kind == "patch":
@@ -141,11 +145,12 @@ class Edits:
         steps = resolve_steps("step", edit.step, resumable.n_steps)
         return tuple(step * resumable.n_layers + edit.layer for step in steps)
 
-    def _position(self, i: int, edit: Edit) -> int | None:
-        return None if edit.position is None else position_of(self.inputs, i, edit.position)
+    def _positions(self, i: int, edit: Edit) -> tuple[int | None, ...]:
+        return (None,) if edit.position is None else indices_of(self.inputs, i, [edit.position], "position")
 
-    def _write(self, i: int, edit: Edit, depth: int, values: ValuesByDepth | Callable[[Tensor], Tensor]) -> Write:
-        position = self._position(i, edit)
+    def _write(
+        self, edit: Edit, depth: int, position: int | None, values: ValuesByDepth | Callable[[Tensor], Tensor]
+    ) -> Write:
         value = values if callable(values) else values[depth]
         if not callable(value):
             value = value if edit.head is None else value[:, edit.head]

@@ -13,6 +13,7 @@ through what the steps hand on (an image that is denoised): that part is recompu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ from workbench.patching.path_batch import PathBatch, head_site
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.resolve import model_identity, resolve_inputs, resolve_model, resolve_proven, result_info
 from workbench.patching.settings import PathSettings, SweepSettings
+from workbench.patching.values import default_position
 from workbench.results.sweep import Sweep
 
 
@@ -45,7 +47,7 @@ def path_patch(
     receivers: Sequence[Head | str | tuple[int, int]] | None = None,
     *,
     into: Literal["q", "k", "v"] | None = None,
-    position: int | str = "end",
+    position: int | str | None = None,
     direction: Literal["noise", "denoise"] = "noise",
     freeze: Literal["position", "all"] = "position",
     mlps: Literal["recompute", "freeze"] = "recompute",
@@ -73,7 +75,8 @@ def path_patch(
         receivers: heads whose input is patched (``Head(23, 3)``, ``"23.3"`` or ``(23, 3)``); for ``k`` and ``v`` query
             heads, unless `share_kv`.
         into: which input of the receivers: ``q`` by default.
-        position: where the senders' z is patched: a named position or an index.
+        position: where the senders' z is patched: a named position or an index. By default ``"end"``, of images
+            ``"cls"``.
         direction: ``noise`` (base: the clean run) or ``denoise`` (base: the corrupt run).
         freeze: ``"position"`` freezes the other heads' z at that position, where the receivers' input is patched too
             (the reuse study); ``"all"`` freezes z and patches the receivers at every position (the first IOI paper).
@@ -95,7 +98,7 @@ def path_patch(
     """
     settings = PathSettings(
         into=into,
-        position=position,
+        position="end" if position is None else position,
         direction=direction,
         freeze=freeze,
         mlps=mlps,
@@ -107,6 +110,8 @@ def path_patch(
     if receivers is None:
         _check_only_for_receivers(into, share_kv)
     resumable, inputs, store = resolve_model(model), resolve_inputs(task, model), store_of(cache)
+    if position is None:
+        settings = replace(settings, position=default_position(inputs))
     if mlps == "freeze":
         _check_mlps(resumable)
     resolved_metric = metric_for(metric, inputs, model)

@@ -31,7 +31,7 @@ def resolve_model(model: Any) -> ResumableModel:
         return model.resumable_form()
     if isinstance(model, ResumableModel):
         return model
-    do = "Use wb.load(name) or wb.HookedLM(model, tokenizer)."
+    do = "Use wb.load(name), wb.HookedLM(model, tokenizer) or wb.HookedViT(model)."
     raise arguments.refusal("model", model, "a model of the workbench", do)
 
 

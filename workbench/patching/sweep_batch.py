@@ -18,7 +18,7 @@ from workbench.patching.capture import Capture, taps_at
 from workbench.patching.cone import EditedRun, Write, first_changed, full_forward_taps, is_pattern, run_edited
 from workbench.patching.memory import chunk_for
 from workbench.patching.metric import Metric
-from workbench.patching.values import Values, ValuesByDepth, position_of
+from workbench.patching.values import Values, ValuesByDepth, indices_of
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,11 @@ class SweepBatch(BatchRuns):
         self, k: int, cell: Cell, shared_positions: Sequence[int | str] | int | str | None
     ) -> list[int | None]:
         """Where a cell's edit is made in the k-th input."""
-        if cell.position is not None:
-            return [position_of(self.inputs, self.members[k], cell.position, "positions")]
-        if shared_positions is None or shared_positions == "all":
+        shared = shared_positions if cell.position is None else cell.position
+        if shared is None or shared == "all":
             return [None]
-        shared = [shared_positions] if isinstance(shared_positions, str | int) else shared_positions
-        return [position_of(self.inputs, self.members[k], position, "positions") for position in shared]
+        shared = [shared] if isinstance(shared, str | int) else shared
+        return list(indices_of(self.inputs, self.members[k], shared))
 
     def positions_first(self, x: Tensor) -> Tensor:
         """``[input, pos, ...]``, patterns too."""

@@ -161,7 +161,7 @@ def _run_sets(
             if members:
                 runs.append(EditedRun(k, tuple(write for m in members for write in writes[m])))
                 indices.append((k, s))
-                first = [_first_changed(edits.edits[m].kind, writes[m][0].position, group) for m in members]
+                first = [_first_changed(edits.edits[m].kind, x.position, group) for m in members for x in writes[m]]
                 starts.append(first_changed(batch.resumable, min(first)))
     progress(scores.size - len(runs))
     batch.run_by_start(runs, indices, starts, scores, progress)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -232,12 +232,15 @@ class AttentionWeights:
 
     def weights(self, example: int) -> Float[Tensor, "src"]:
         positions, length = self.attend_to, len(self.inputs.clean[example])
-        weights = positions if isinstance(positions, Mapping) else {key: 1 / len(positions) for key in positions}
         row = torch.zeros(length)
-        if not weights or not all(math.isfinite(weight) for weight in weights.values()):
+        if not positions or (isinstance(positions, Mapping) and not all(map(math.isfinite, positions.values()))):
             raise UsageError(f"attend_to={positions!r}: expected at least one position, and finite weights.")
-        for position, weight in weights.items():
-            row[position_of(self.inputs, example, position, "attend_to")] += weight
+        if isinstance(positions, Mapping):
+            for position, weight in positions.items():
+                row[position_of(self.inputs, example, position, "attend_to")] += weight
+        else:
+            shared = indices_of(self.inputs, example, positions, "attend_to")
+            row[list(shared)] = 1 / len(shared)
         return row
 
     def of(self, example: int) -> Callable[[Tensor], Tensor]:
@@ -249,10 +252,47 @@ def position_of(inputs: PairedInputs, example: int, position: int | str, argumen
     """The index of a named position, or of an index counted from the end when negative.
 
     Raises:
+        UsageError: the example has no such position, or the name is that of a region; named as the `argument` that
+            holds it.
+    """
+    index = _place(inputs, example, position, argument)
+    if isinstance(index, tuple):
+        why = f"{position!r} stands for {len(index)} positions of {inputs.place(example)}"
+        raise refusal(argument, position, "one position", because=why)
+    return index
+
+
+def indices_of(
+    inputs: PairedInputs, example: int, positions: Iterable[int | str], argument: str = "positions"
+) -> tuple[int, ...]:
+    """The indices that positions and regions stand for, each once.
+
+    Raises:
         UsageError: the example has no such position, named as the `argument` that holds it.
     """
+    places = [_place(inputs, example, position, argument) for position in positions]
+    return tuple(dict.fromkeys(i for place in places for i in (place if isinstance(place, tuple) else (place,))))
+
+
+def default_position(inputs: PairedInputs) -> str:
+    """Where paths start unless one says it: at the end of prompts, at the class token of images.
+
+    Raises:
+        UsageError: the inputs name neither.
+    """
+    for name in ("end", "cls"):
+        if all(name in positions for positions in inputs.positions):
+            return name
+    why = "these inputs name neither 'end' nor 'cls', which are the defaults"
+    raise refusal("position", None, "a named position or an index", because=why)
+
+
+def _place(inputs: PairedInputs, example: int, position: int | str, argument: str) -> int | tuple[int, ...]:
+    """The index of a position, or the indices of a region."""
     named, length = inputs.positions[example], len(inputs.clean[example])
     if isinstance(position, str):
+        if inputs.regions and position in inputs.regions[example]:
+            return inputs.regions[example][position]
         if position not in named:
             why = f"those are the named positions of {inputs.place(example)}"
             do = "An index, such as -1, works too."

@@ -90,7 +90,7 @@ class _Checked:
         import workbench as wb
 
         model, inputs = self.model, self._pairs()
-        sweep = wb.sweep(model, inputs, direction="noise", cache=False)
+        sweep = wb.sweep(model, inputs, direction="noise", metric=_first_two, cache=False)
         unedited = model.outputs(self.clean)
         how = "resumed from the edited layer" if model.resumable else "by full forward passes"
         for layer in range(model.n_layers):
@@ -125,11 +125,9 @@ class _Checked:
                 yield f"a hook that {what} is left on the model afterwards."
 
     def _pairs(self) -> Any:
-        """The inputs as pairs whose metric is the difference of outputs 0 and 1."""
         import workbench as wb
 
-        one, two = (tuple((index,) for _ in self.clean) for index in (0, 1))
-        return wb.PairedInputs("random inputs", tuple(self.clean), tuple(self.corrupt), one, two)
+        return wb.PairedInputs("random inputs", tuple(self.clean), tuple(self.corrupt))
 
     def _patched_by_plain_hooks(self, layer: int, head: int) -> Float[Tensor, "input n_outputs"]:
         """The outputs of the clean run, with one head's z taken from the corrupt run."""
@@ -169,6 +167,11 @@ class _Checked:
 
     def _limit(self, outputs: Tensor) -> float:
         return TOLERANCE.get(self.expected.dtype, 1e-4) * max(1e-3, float(outputs.abs().max()))
+
+
+def _first_two(outputs: Float[Tensor, "row n"], example: Any) -> Float[Tensor, "row"]:
+    """The difference of outputs 0 and 1, whatever they are."""
+    return outputs[:, 0] - outputs[:, 1]
 
 
 def _before(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> ExitStack:

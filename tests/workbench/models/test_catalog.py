@@ -13,7 +13,12 @@ from workbench.models import catalog
 
 
 def test_the_promised_models_are_listed_and_the_default_is_one_of_them():
-    names = {"smollm2-135m-instruct-q4", "gemma3-270m-q4", "gpt2", "gpt2-medium", "pythia-160m", "tiny"}
+    names = {"smollm2-135m-instruct-q4", "gemma3-270m-q4", "gpt2", "gpt2-medium", "pythia-160m", "tiny"} | {
+        "dinov2-small-focus",
+        "dinov2-small",
+        "vit-base",
+        "clip-vit-base",
+    }
     assert names <= set(catalog.entries())
     assert catalog.DEFAULT == "smollm2-135m-instruct-q4"
 

@@ -32,7 +32,7 @@ def test_a_model_has_its_modality_and_its_processor() -> None:
 
 def test_an_unknown_modality_in_a_catalogue_is_refused() -> None:
     text = b'[x]\nsource = "hub"\nfile = "f"\nlicence = "MIT"\nlicence_url = "u"\nfamily = "vit"\nmodality = "smell"\n'
-    with pytest.raises(BadInput, match="x: modality='smell' is none of language"):
+    with pytest.raises(BadInput, match="x: modality='smell' is none of language, vision"):
         catalog.parse(text)
 
 

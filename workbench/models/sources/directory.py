@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from workbench import arguments
 from workbench.errors import UnsupportedModel, UntrustedModel
 from workbench.io import trust
-from workbench.models.sources import store, weights
+from workbench.models.catalog import VISION_FAMILIES
+from workbench.models.sources import store, vision, weights
 
 if TYPE_CHECKING:
     import torch
@@ -35,14 +37,16 @@ class Loaded:
 
     Attributes:
         hf_model: the unmodified Hugging Face model.
-        processor: what makes its inputs, of a language model its tokenizer.
+        processor: what makes its inputs: a language model's tokenizer, a vision model's image processor or None.
         provenance: JSON-able: name, source, licence, file and sha256 (of the published weights), weights_sha256 and
             config_sha256 (of what was loaded), parameters, dtype, device, torch and transformers.
+        modality: what its inputs are, by its family: ``"language"`` or ``"vision"``.
     """
 
     hf_model: PreTrainedModel
-    processor: PreTrainedTokenizerBase
+    processor: Any
     provenance: dict[str, Any]
+    modality: str = "language"
 
 
 def load(
@@ -55,7 +59,7 @@ def load(
     mend: str = "",
     tell: Callable[[int, int, str], None] = lambda *_: None,
 ) -> Loaded:
-    """Load a directory with ``config.json``, safetensors weights and a tokenizer.
+    """Load a directory with ``config.json``, safetensors weights, and a tokenizer or an image processor.
 
     Args:
         device: None takes the GPU where CUDA finds one, else the CPU.
@@ -79,12 +83,12 @@ def load(
     config_bytes = trust.read_small(folder / "config.json")
     settings = trust.parse_json(config_bytes, folder / "config.json")
     trust.check_config(settings, folder / "config.json")
-    for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json"):
+    for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", *vision.PROCESSORS):
         if (folder / name).is_file():
             trust.check_config(trust.parse_json(trust.read_small(folder / name), folder / name), folder / name)
 
     tell(0, 0, "importing the model's classes")
-    config, model_class = build_config(settings, folder / "config.json")
+    config, model_class, options = build_config(settings, folder / "config.json", paths)
     try:
         sizes = weights.elements(paths)
     except UntrustedModel:
@@ -93,7 +97,7 @@ def load(
             if expected_hash is not None and (actual := store.sha256(path)) != expected_hash:
                 raise trust.hash_mismatch(path, expected_hash, actual, mend) from None
         raise
-    check_budget(config, model_class, *sizes, where=folder)
+    check_budget(config, model_class, *sizes, where=folder, options=options)
     tell(0, 0, f"reading and hashing {sum(path.stat().st_size for path in paths) / 1e6:,.0f} MB of weights")
     state, hashes = weights.read(paths)
     for name, actual in hashes.items():
@@ -102,7 +106,7 @@ def load(
             raise trust.hash_mismatch(folder / name, expected_hash, actual, mend)
     kind = getattr(torch, dtype_name(dtype))
     tell(0, 0, "building the model")
-    model = build_model(model_class, config, state, kind, folder)
+    model = build_model(model_class, config, state, kind, folder, options)
     torch.nn.Module.to(model, target)
     digest = next(iter(hashes.values())) if len(hashes) == 1 else _joint(hashes)
     full_provenance = {
@@ -118,6 +122,8 @@ def load(
         "torch": version("torch"),
         "transformers": version("transformers"),
     }
+    if settings["model_type"] in VISION_FAMILIES:
+        return Loaded(model, vision.load_processor(folder), full_provenance, "vision")
     tokenizer = load_tokenizer(folder, config, converted=(folder / store.SEAL).is_file())
     return Loaded(model, tokenizer, full_provenance)
 
@@ -127,8 +133,15 @@ def _joint(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(sorted(hashes.items())).encode()).hexdigest()
 
 
-def build_config(settings: Mapping[str, Any], where: object) -> tuple[PretrainedConfig, type[PreTrainedModel]]:
-    """transformers' configuration and causal-language-model class for checked settings; never from the network."""
+def build_config(
+    settings: Mapping[str, Any], where: object, paths: Sequence[Path]
+) -> tuple[PretrainedConfig, type[PreTrainedModel], dict[str, Any]]:
+    """transformers' configuration and class for checked settings, of a causal language model or a vision transformer,
+    with further arguments of the class; never from the network.
+
+    Args:
+        paths: the weights, whose headers say whether a vision model has a pooler.
+    """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = settings.get("model_type")
@@ -140,7 +153,9 @@ def build_config(settings: Mapping[str, Any], where: object) -> tuple[Pretrained
         config = CONFIG_MAPPING[kind].from_dict(dict(settings))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise UntrustedModel(f"{where} is not a valid {kind} configuration: {error}") from error
-    return config, causal_class(config, where)
+    if kind in VISION_FAMILIES:
+        return vision.configured(config, settings, paths)
+    return config, causal_class(config, where), {}
 
 
 def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedModel]:
@@ -156,7 +171,14 @@ def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedMode
     return classes[0] if isinstance(classes, tuple) else classes
 
 
-def check_budget(config: Any, model_class: Any, elements: int, tensors: int, where: object) -> None:
+def check_budget(
+    config: Any,
+    model_class: Any,
+    elements: int,
+    tensors: int,
+    where: object,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Refuse a configuration that needs more than the weights hold, before anything of its size is allocated.
 
     The model is built on torch's meta device, which has shapes and no memory.
@@ -169,7 +191,7 @@ def check_budget(config: Any, model_class: Any, elements: int, tensors: int, whe
         raise UntrustedModel(f"{where}: the configuration asks for {layers} layers, the weights are {tensors} tensors.")
     try:
         with torch.device("meta"):
-            shell = model_class(config)
+            shell = model_class(config, **options)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise UnsupportedModel(f"{where}: transformers cannot build this {config.model_type} model: {error}") from error
     required = sum(p.numel() for p in shell.parameters())
@@ -182,7 +204,14 @@ def check_budget(config: Any, model_class: Any, elements: int, tensors: int, whe
         )
 
 
-def build_model(model_class: Any, config: Any, state: dict[str, Any], dtype: Any, where: object) -> PreTrainedModel:
+def build_model(
+    model_class: Any,
+    config: Any,
+    state: dict[str, Any],
+    dtype: Any,
+    where: object,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> PreTrainedModel:
     """The model around these tensors (not copied where dtype and layout agree); every parameter must be among them."""
     with quiet_transformers():
         try:
@@ -195,6 +224,7 @@ def build_model(model_class: Any, config: Any, state: dict[str, Any], dtype: Any
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                **options,
             )
         except (RuntimeError, ValueError, TypeError) as error:
             raise UntrustedModel(f"{where}: the weights do not match the configuration: {error}") from error

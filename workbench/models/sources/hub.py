@@ -17,7 +17,7 @@ _TIMEOUT = 10.0
 _CONFIGS = ["config.json", "adapter_config.json"]
 _SAFE_NAME = re.compile(
     r"config\.json|adapter_config\.json|adapter_model\.safetensors|generation_config\.json|model.*\.safetensors|model\.safetensors\.index\.json|tokenizer.*\.(json|model)"
-    r"|vocab\.(json|txt)|merges\.txt|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja|spiece\.model"
+    r"|vocab\.(json|txt)|merges\.txt|special_tokens_map\.json|preprocessor_config\.json|processor_config\.json|added_tokens\.json|chat_template\.jinja|spiece\.model"
 )
 
 
