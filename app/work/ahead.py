@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
-from app.render_time import LOG
 from app.work.background import job_queue
 
 #: Seconds without a script before a step: the browser draws meanwhile. Seconds until jobs are looked at again.
@@ -59,7 +59,7 @@ class Ahead:
             except StopIteration:
                 self._end(steps)
             except Exception:  # whoever opens that head meets it, too, and is told
-                LOG.debug("computing ahead", exc_info=True)
+                logging.getLogger("workbench.explorer").debug("computing ahead", exc_info=True)
                 self._end(steps)
             self._spent += time.monotonic() - start
             if self._spent > LIMIT:
