@@ -89,9 +89,10 @@ def test_it_passes_the_checks_of_every_model(name: str) -> None:
 
 @each
 def test_a_sweep_of_all_heads_is_that_of_plain_hooks(name: str) -> None:
-    plain, model = make(name), wb.HookedViT(make(name))
+    plain, model = make(name).double(), wb.HookedViT(make(name).double())  # rounding hides nothing
     assert len(projections(plain)) == LAYERS
     clean, corrupt, inputs = image_pairs(model)
+    clean, corrupt = clean.double(), corrupt.double()
     swept = wb.sweep(model, inputs, direction="noise", metric=first_two, cache=False)
     assert swept.info["exact"] == "resumed"
     source = z_of(plain, corrupt)
@@ -99,14 +100,15 @@ def test_a_sweep_of_all_heads_is_that_of_plain_hooks(name: str) -> None:
         for head in range(HEADS):
             with z_replaced(plain, layer, head, source[layer]):
                 expected = first_two(outputs(plain, clean), None)
-            assert swept.values[layer, head] == pytest.approx(expected.double().numpy(), rel=1e-6, abs=1e-5)
+            assert swept.values[layer, head] == pytest.approx(expected.double().numpy(), abs=1e-9)
     assert np.abs(swept.delta).max() > 1e-3
 
 
 @each
 def test_positions_have_the_names_of_the_tokens_and_patches(name: str) -> None:
-    plain, model = make(name), wb.HookedViT(make(name))
+    plain, model = make(name).double(), wb.HookedViT(make(name).double())  # rounding hides nothing
     clean, corrupt, inputs = image_pairs(model)
+    clean, corrupt = clean.double(), corrupt.double()
     added = ZOO[name][1]
     assert model.added_positions == added
     assert model.labels(inputs.clean[0]) == (*added, *(f"{i},{j}" for i in range(4) for j in range(4)))
@@ -120,12 +122,12 @@ def test_positions_have_the_names_of_the_tokens_and_patches(name: str) -> None:
     assert places.labels["position"] == model.labels(inputs.clean[0])
     with z_replaced(plain, 1, 2, source[1], patches):
         expected = first_two(outputs(plain, clean), None).double().numpy()
-    assert swept.values[1, 2] == pytest.approx(expected, rel=1e-6, abs=1e-5)
-    assert ran.double().numpy() == pytest.approx(expected, rel=1e-6, abs=1e-5)
+    assert swept.values[1, 2] == pytest.approx(expected, abs=1e-9)
+    assert ran.double().numpy() == pytest.approx(expected, abs=1e-9)
     at = len(added) + 6
     with z_replaced(plain, 1, 2, source[1], at):
         expected = first_two(outputs(plain, clean), None).double().numpy()
-    assert places.values[1, 0, at] == pytest.approx(expected, rel=1e-6, abs=1e-5)
+    assert places.values[1, 0, at] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["ViT classifier", "DINOv2 with registers", "BEiT classifier"])

@@ -98,7 +98,7 @@ def path_patch(
     """
     settings = PathSettings(
         into=into,
-        position="end" if position is None else position,
+        position=position,
         direction=direction,
         freeze=freeze,
         mlps=mlps,

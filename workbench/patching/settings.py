@@ -157,7 +157,7 @@ class PathSettings(Settings):
     """
 
     into: Any = None
-    position: Any = "end"
+    position: Any = None
     direction: str = "noise"
     freeze: str = "position"
     mlps: str = "recompute"
@@ -171,7 +171,7 @@ class PathSettings(Settings):
         object.__setattr__(self, "by", "head" if axes == {"head"} else ("step", "head"))
         one_of("into", self.into, ("q", "k", "v"), optional=True)
         object.__setattr__(self, "into", self.into or "q")
-        position("position", self.position)
+        position("position", self.position, optional=True)
         one_of("direction", self.direction, ("noise", "denoise"))
         one_of("freeze", self.freeze, ("position", "all"))
         one_of("mlps", self.mlps, ("recompute", "freeze"))

@@ -98,7 +98,7 @@ def test_truncated_weights_are_refused(directory):
             "do not match|missing or have another shape",
         ),
         ({"model_type": "no-such-model"}, UnsupportedModel, "model_type 'no-such-model'"),
-        ({"model_type": "vit"}, UnsupportedModel, "no causal language model"),
+        ({"model_type": "convnext"}, UnsupportedModel, "no causal language model"),
     ],
 )
 def test_configurations_that_do_not_fit_the_weights_are_refused_before_allocating(directory, changes, error, message):
@@ -124,11 +124,11 @@ def test_names_and_files_that_are_no_models(tmp_path):
 
 
 def test_a_model_that_is_no_language_model_is_refused_with_what_to_do(tmp_path):
-    config = transformers.ViTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=12, patch_size=4
+    config = transformers.SwinConfig(
+        image_size=16, patch_size=2, embed_dim=16, depths=[1], num_heads=[2], window_size=2
     )
-    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
-    with pytest.raises(UnsupportedModel, match=r"no causal language model for vit.* hook it with a subclass"):
+    transformers.SwinForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match=r"no causal language model for swin.* hook it with a subclass"):
         sources.resolve(tmp_path)
 
 
