@@ -12,6 +12,9 @@ from .head_notes.of_model import notes as notes
 from .head_scores.compute import scores as scores
 from .head_scores.on_prompts import scores_on as scores_on
 from .head_scores.result import HeadScores as HeadScores
+from .inputs.image_pairs import ImagePairs as ImagePairs
+from .inputs.images import Images as Images
+from .inputs.images import images as images
 from .inputs.paired import PairedInputs as PairedInputs
 from .inputs.pairs import Pair as Pair
 from .inputs.pairs import Pairs as Pairs

@@ -212,11 +212,14 @@ class Modality:
         return ResumableLayers(self)
 
     def prepare(self, task: Any, argument: str = "task") -> PairedInputs:
-        """Inputs for the engine, of whatever a user may pass for them; `argument` is what it was passed for.
+        """Inputs for the engine, of whatever a user may pass for them; `argument` is what it was passed for. What names
+        the model's modality (``task.modality``) makes them itself, by ``task.inputs(model)``.
 
         Raises:
             UsageError: something that is none.
         """
+        if getattr(task, "modality", None) == self.modality and not isinstance(task, type):
+            task = task.inputs(self)
         if isinstance(task, PairedInputs):
             for name in ("clean", "corrupt"):
                 for i, row in enumerate(getattr(task, name)):

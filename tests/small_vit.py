@@ -1,0 +1,76 @@
+"""A small random vision transformer with an image processor, and pictures for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import ViTConfig, ViTForImageClassification
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from tests.conformance.own_models import HookedViT
+from workbench.errors import UsageError
+
+SIDE, PATCH = 16, 4
+NAMES = ("zebra", "lion", "owl", "crab", "newt")
+CLASSES = len(NAMES)
+
+
+class HookedSmallViT(HookedViT):
+    """With what `wb.images` asks of a vision model."""
+
+    @property
+    def added_positions(self) -> tuple[str, ...]:
+        return ("cls",)
+
+    def pixels_to_inputs(self, pixels: Tensor) -> Tensor:
+        if pixels.shape[-2:] != (SIDE, SIDE):
+            raise UsageError(f"expected {SIDE} × {SIDE} pixels")
+        return F.pad(F.unfold(pixels, PATCH, stride=PATCH).mT, (0, 0, 1, 0))
+
+    def inputs_to_pixels(self, inputs: Tensor) -> Tensor:
+        return F.fold(inputs[:, 1:].mT, SIDE, PATCH, stride=PATCH)
+
+    def patch_grid(self, n_positions: int) -> tuple[int, int]:
+        return SIDE // PATCH, SIDE // PATCH
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        return self.hf(pixel_values=self.inputs_to_pixels(inputs)).logits
+
+    def trial(self) -> Tensor:
+        return self.pixels_to_inputs(torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
+
+    def labels(self, inputs: Tensor) -> tuple[str, ...]:
+        side = SIDE // PATCH
+        return ("cls", *(f"{i // side},{i % side}" for i in range(side * side)))
+
+
+def small_vit(channels: int = 3, attention: str = "sdpa") -> HookedSmallViT:
+    """Random, large weights, so that edits move something."""
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        image_size=SIDE,
+        patch_size=PATCH,
+        num_channels=channels,
+        id2label=dict(enumerate(NAMES)),
+        label2id={name: i for i, name in enumerate(NAMES)},
+        attn_implementation=attention,
+    )
+    hf = ViTForImageClassification(config).eval()
+    for parameter in hf.parameters():
+        parameter.data.mul_(8).add_(0.01)
+    mean = [0.5] * channels
+    processor = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=mean, image_std=mean)
+    return HookedSmallViT(hf, processor)
+
+
+def pictures(n: int = 6, rows: int = 24, columns: int = 20, channels: int = 3, seed: int = 0) -> list[np.ndarray]:
+    """Blotches of colour."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (n, 6, 5, channels), dtype=np.uint8)
+    return list(coarse.repeat(-(-rows // 6), 1).repeat(-(-columns // 5), 2)[:, :rows, :columns])
