@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 from transformers import ViTConfig, ViTForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from tests.conformance.own_models import HookedViT
-from workbench.errors import UsageError
+import workbench as wb
 
 SIDE, PATCH = 16, 4
 NAMES = ("zebra", "lion", "owl", "crab", "newt")
 CLASSES = len(NAMES)
 
 
-class HookedSmallViT(HookedViT):
-    """With what `wb.images` asks of a vision model."""
-
-    @property
-    def added_positions(self) -> tuple[str, ...]:
-        return ("cls",)
-
-    def pixels_to_inputs(self, pixels: Tensor) -> Tensor:
-        if pixels.shape[-2:] != (SIDE, SIDE):
-            raise UsageError(f"expected {SIDE} × {SIDE} pixels")
-        return F.pad(F.unfold(pixels, PATCH, stride=PATCH).mT, (0, 0, 1, 0))
-
-    def inputs_to_pixels(self, inputs: Tensor) -> Tensor:
-        return F.fold(inputs[:, 1:].mT, SIDE, PATCH, stride=PATCH)
-
-    def patch_grid(self, n_positions: int) -> tuple[int, int]:
-        return SIDE // PATCH, SIDE // PATCH
-
-    def outputs(self, inputs: Tensor) -> Tensor:
-        return self.hf(pixel_values=self.inputs_to_pixels(inputs)).logits
-
-    def trial(self) -> Tensor:
-        return self.pixels_to_inputs(torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
-
-    def labels(self, inputs: Tensor) -> tuple[str, ...]:
-        side = SIDE // PATCH
-        return ("cls", *(f"{i // side},{i % side}" for i in range(side * side)))
-
-
-def small_vit(channels: int = 3, attention: str = "sdpa") -> HookedSmallViT:
+def small_vit(channels: int = 3, attention: str = "sdpa") -> wb.HookedViT:
     """Random, large weights, so that edits move something."""
     torch.manual_seed(0)
     config = ViTConfig(
@@ -66,7 +34,7 @@ def small_vit(channels: int = 3, attention: str = "sdpa") -> HookedSmallViT:
         parameter.data.mul_(8).add_(0.01)
     mean = [0.5] * channels
     processor = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=mean, image_std=mean)
-    return HookedSmallViT(hf, processor)
+    return wb.HookedViT(hf, processor)
 
 
 def pictures(n: int = 6, rows: int = 24, columns: int = 20, channels: int = 3, seed: int = 0) -> list[np.ndarray]:

@@ -36,6 +36,8 @@ from .patching.attention_at import attention_between as attention_between
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
+from .patching.feature_metrics import cosine_to as cosine_to
+from .patching.feature_metrics import distance_to as distance_to
 from .patching.generate import generate as generate
 from .patching.generate import generations as generations
 from .patching.model_view import model_view as model_view

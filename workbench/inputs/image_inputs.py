@@ -67,10 +67,8 @@ def model_inputs(model: Any, images: Images) -> Float[Tensor, "image pos n"]:
     try:
         return model.pixels_to_inputs(pixels)
     except WorkbenchError as error:
-        do = "" if str(error).endswith(".") else "."
-        raise BadInput(
-            f"{images.pictures[0].name}: {rows} × {columns} pixels after the processor. {error}{do}"
-        ) from None
+        size = f"{rows} × {columns} pixels after the image processor"
+        raise BadInput(f"{images.pictures[0].name}: {size}. {error}") from None
 
 
 @torch.no_grad()

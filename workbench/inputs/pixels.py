@@ -31,6 +31,9 @@ def check_vision(model: Any, argument: str = "model") -> Any:
     if getattr(model, "processor", None) is None:
         do = "Give it one: wb.HookedViT(model, processor)."
         raise arguments.refusal(argument, model, "a model with an image processor", do)
+    if not hasattr(model, "pixels_to_inputs"):
+        why = f"{type(model).__name__} has no pixels_to_inputs, which makes inputs of pixels"
+        raise arguments.refusal(argument, model, "a vision model such as wb.HookedViT", because=why)
     return model
 
 
