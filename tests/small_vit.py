@@ -31,7 +31,7 @@ def small_vit(channels: int = 3, attention: str = "sdpa") -> wb.HookedViT:
     )
     hf = ViTForImageClassification(config).eval()
     for parameter in hf.parameters():
-        parameter.data.mul_(8).add_(0.01)
+        parameter.data.mul_(5).add_(0.01)
     mean = [0.5] * channels
     processor = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=mean, image_std=mean)
     return wb.HookedViT(hf, processor)
