@@ -60,6 +60,13 @@ SCORES: Mapping[str, ScoreKind] = {
     "ov_rank": ScoreKind("effective rank", LANGUAGE),
     "qk_rank": ScoreKind("effective rank", LANGUAGE),
 }
+
+
+def scores_of(modality: str) -> list[str]:
+    """The scores that models of a modality have."""
+    return [name for name, kind in SCORES.items() if not kind.modalities or modality in kind.modalities]
+
+
 #: What each score is in.
 UNITS: Mapping[str, str] = {name: kind.units for name, kind in SCORES.items()}
 #: Scores that are of a task.
