@@ -18,6 +18,12 @@ MODEL = small_vit()
 
 
 @pytest.fixture
+def run(run: Any) -> Any:
+    """As everywhere, with paths among the words."""
+    return lambda *words: run(*map(str, words))
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of five images, and a file beside them that is none."""
     folder = tmp_path / "photos"
@@ -124,9 +130,8 @@ def test_scores_of_images_stand_beside_their_chance_levels(run: Any, photos: Pat
     assert code == 0 and chance["to_cls"]["uniform"] == pytest.approx(1 / 17)
     assert chance["distance"]["random"] == pytest.approx(expected.random["distance"].mean())
     np.testing.assert_allclose([row["to_self"] for row in document["heads"]], expected["to_self"].ravel(), atol=1e-6)
-    code, out, _ = run(
-        "scores", "--model", model, "--images", photos, "--score", "distance", "--no-cache", "--no-random"
-    )
+    command = ["scores", "--model", model, "--images", photos, "--no-cache", "--no-random"]
+    code, out, _ = run(*command, "--score", "distance")
     assert code == 0 and "Patterns on 5 images of 4 × 4 patches" in out and "chance: uniform attention" in out
     code, out, _ = run(*command)
     assert code == 0 and "Not available: to_registers: the model has no registers." in out
