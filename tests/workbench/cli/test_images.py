@@ -61,8 +61,8 @@ def test_patch_on_images_equals_the_sweep_of_the_library(run: Any, photos: Path,
 def test_files_may_follow_each_other_and_classes_be_named(run: Any, photos: Path, model: str) -> None:
     files = [photos / f"{i}.png" for i in range(3)]
     code, out, _ = run(
-        "patch", "--model", model, "--images", *files, "--corrupt", "blur(radius=6)", "--answer", "zebra", "--wrong", "2",
-        "--positions", "cls;2,3", "--by", "head,position", "--no-cache", "--json",
+        "patch", "--model", model, "--images", *files, "--corrupt", "blur(radius=6)", "--answer", "zebra", "--wrong",
+        "2", "--positions", "cls;2,3", "--by", "head,position", "--no-cache", "--json",
     )  # fmt: skip
     document = json.loads(out)
     assert code == 0 and document["n"] == 3 and document["labels"]["position"] == ["cls", "2,3"]
