@@ -113,7 +113,8 @@ def resolve_corruption(corruption: Any) -> Corruption:
         "corruption", corruption, 2, "a function of the pixels and a generator", do="Write f(pixels, rng)."
     )
     name = getattr(corruption, "__name__", "corruption")
-    return Corruption(name, lambda pixels, scene: corruption(pixels.copy(), scene.rng), has_region=False)
+    change: Callable[..., Any] = corruption
+    return Corruption(name, lambda pixels, scene: change(pixels.copy(), scene.rng), has_region=False)
 
 
 def random_region(rows: int, columns: int, rng: np.random.Generator, size: float = SIZE) -> Region:

@@ -256,10 +256,10 @@ def _classes(name: str, value: Any, n: int) -> tuple[tuple[Class, ...], ...]:
     if len(entries) != n:
         why = f"there are {n} images" if n > 1 else "there is one image"
         raise arguments.refusal(name, value, "a class for each image", because=why)
-    rows = [entry if isinstance(entry, list | tuple) else (entry,) for entry in entries]
-    checked = []
+    rows: list[Any] = [entry if isinstance(entry, list | tuple) else (entry,) for entry in entries]
+    checked: list[tuple[Class, ...]] = []
     for row in rows:
-        if not row or not all(_is_class(entry) for entry in row):
+        if not row or not all(map(_is_class, row)):
             raise arguments.refusal(name, value, "classes by name or index, one or several for each image")
         checked.append(tuple(entry if isinstance(entry, str) else int(entry) for entry in row))
     return tuple(checked)
@@ -268,7 +268,7 @@ def _classes(name: str, value: Any, n: int) -> tuple[tuple[Class, ...], ...]:
 def _is_class(entry: Any) -> bool:
     if isinstance(entry, str):
         return bool(entry)
-    return isinstance(entry, int | np.integer) and not isinstance(entry, bool) and entry >= 0
+    return isinstance(entry, int | np.integer) and not isinstance(entry, bool) and int(entry) >= 0
 
 
 def patch_size(model: Any) -> int:

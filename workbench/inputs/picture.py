@@ -75,15 +75,15 @@ def read_picture(value: Any, name: str) -> Picture:
         BadInput: a file that cannot be read as one picture.
     """
     if isinstance(value, dict) and set(value) == {"bytes", "path"}:  # a datasets column that is not decoded
-        if isinstance(value["bytes"], bytes):
-            return _of_file(value["bytes"], Path(value["path"]).name if value["path"] else name)
-        value = value["path"]
+        data, path = value["bytes"], value["path"]
+        return _of_file(data, Path(path).name if path else name) if data else read_picture(path, name)
     if isinstance(value, str | os.PathLike):
         return _from_path(arguments.file_path(name, value, "the path of an image"))
     if hasattr(value, "convert") and hasattr(value, "mode"):
         return Picture.of(_of_image(value, name), name)
-    if hasattr(value, "detach"):
-        array = value.detach().cpu()
+    tensor: Any = value
+    if hasattr(tensor, "detach"):
+        array = tensor.detach().cpu()
         return Picture.of(_of_array((array.float() if array.is_floating_point() else array).numpy(), name, 0), name)
     if isinstance(value, np.ndarray):
         return Picture.of(_of_array(value, name, -1), name)
@@ -111,8 +111,8 @@ def _of_file(data: bytes, name: str) -> Picture:
             warnings.simplefilter("ignore")  # of damaged metadata, which changes no pixel
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if getattr(image, "n_frames", 1) > 1:
-                    raise BadInput(f"{name}: {image.n_frames} frames. Give one of them as an image of its own.")
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    raise BadInput(f"{name}: {frames} frames. Give one of them as an image of its own.")
                 _check_size(image.height, image.width, name)
                 image.load()
                 turned = ImageOps.exif_transpose(image)  # as transformers' load_image does
@@ -161,7 +161,7 @@ def _of_array(array: np.ndarray, name: str, channels: int) -> Pixels:
         expected = "[row, column], [row, column, channel] or [channel, row, column] with 1 or 3 channels"
         raise arguments.refusal(name, array, expected)
     array = np.moveaxis(array, places[0], -1)
-    _check_size(*array.shape[:2], name)
+    _check_size(array.shape[0], array.shape[1], name)
     if array.dtype == np.uint8:
         return array.copy()
     if array.dtype == bool:

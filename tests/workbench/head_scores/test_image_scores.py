@@ -153,7 +153,7 @@ def test_the_result_is_shown_saved_and_read_as_others_are(tmp_path: Path) -> Non
     assert scores.ranking("distance", k=2).columns.tolist() == [
         *("rank", "head", "value", "low", "high", "chance", "positions"),
     ]
-    chance = scores.chance().set_index("score")["uniform"]
+    chance = dict(zip(scores.chance()["score"], scores.chance()["uniform"], strict=True))
     assert chance["to_cls"] == pytest.approx(1 / 17) and chance["entropy"] == pytest.approx(np.log(17))
 
 
