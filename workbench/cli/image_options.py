@@ -139,8 +139,8 @@ def no_prompts(task: str | None, pairs: Path | None, n: int | None, skip: bool) 
     Raises:
         UsageError: the first of them.
     """
-    for option, given in (("--task", task), ("--pairs", pairs), ("--n", n), ("--skip", skip)):
-        if given:
+    for option, value in (("--task", task), ("--pairs", pairs), ("--n", n), ("--skip", skip)):
+        if value:
             raise UsageError(f"{option} is for prompts, and these are images. Leave it out.")
 
 

@@ -75,8 +75,8 @@ def scores_of(A: Pattern, layout: Layout) -> dict[str, Float[Tensor, "*batch"]]:
         "to_self": A.diagonal(0, -2, -1).mean(-1),
     }
     for score, name in (("to_cls", CLS), ("to_registers", REGISTER)):
-        if (there := layout.called(name)).any():
-            scores[score] = A[..., there.to(A.device)].sum(-1).mean(-1)
+        if (keys := layout.called(name)).any():
+            scores[score] = A[..., keys.to(A.device)].sum(-1).mean(-1)
     return {name: scores[name] for name in NAMES if name in scores}
 
 
@@ -86,8 +86,8 @@ def uniform_scores(layout: Layout) -> dict[str, float]:
     n = layout.length
     scores = {"entropy": math.log(n), "distance": float(layout.distances().mean()), "to_self": 1 / n}
     for score, name in (("to_cls", CLS), ("to_registers", REGISTER)):
-        if there := int(layout.called(name).sum()):
-            scores[score] = there / n
+        if n_keys := int(layout.called(name).sum()):
+            scores[score] = n_keys / n
     return {name: scores[name] for name in NAMES if name in scores}
 
 

@@ -103,8 +103,8 @@ def layout_of(model: Any, images: Sequence[Shaped[Tensor, "pos n"]]) -> Layout:
         raise arguments.refusal("model", model, "a model that says where its patches are", do)
     lengths = sorted({len(image) for image in images})
     if len(lengths) > 1:
-        found = ", ".join(map(str, lengths))
-        raise UsageError(f"These images have {found} positions. Score images of one size at a time.")
+        sizes = ", ".join(map(str, lengths))
+        raise UsageError(f"These images have {sizes} positions. Score images of one size at a time.")
     rows, columns = model.patch_grid(lengths[0])
     return Layout(tuple(model.added_positions), rows, columns)
 
@@ -158,8 +158,8 @@ def _scores_of_image(model: Any, image: Shaped[Tensor, "pos n"], layout: Layout)
                     scores[name][layer] = score.double().cpu()
             if layer in block:
                 held[layer] = flat
-            for other, theirs in held.items():
-                product = (flat @ theirs.T).double().cpu()
+            for other, reference in held.items():
+                product = (flat @ reference.T).double().cpu()
                 cosines[layer, :, other], cosines[other, :, layer] = product, product.T
 
         each_pattern(model, image[None], layers[start:], see)

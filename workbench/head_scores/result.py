@@ -284,8 +284,8 @@ class HeadScores:
             levels = [number(row["positions"], ".0f"), *(number(row[k]) for k in ("uniform", "random", "random_95"))]
             rows.append((row["score"].replace("_", " "), best, *levels))
         head = ("score", "strongest heads", "positions", "uniform head", "random weights", "their 95th percentile")
-        shown = "induction" if "induction" in self.values else self.names[0]
-        picture = image(matplotlib_charts.image(self.picture(shown), dpi=90), f"{shown} scores")
+        first = "induction" if "induction" in self.values else self.names[0]
+        picture = image(matplotlib_charts.image(self.picture(first), dpi=90), f"{first} scores")
         absent = "".join(
             f"<p>Not available: {escape(', '.join(names))}: {escape(reason)}</p>"
             for reason, names in self.absent.items()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 #: Images side by side, the pixels that a small one is enlarged to at least, and the pixels between two.
-SHOWN, AT_LEAST, GAP = 8, 112, 4
+COLUMNS, AT_LEAST, GAP = 8, 112, 4
 
 
 def contact_sheet(rows: Sequence[Sequence[Image]]) -> Image:

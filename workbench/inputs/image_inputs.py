@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 BATCH = 8
 
 
-def inputs_of(model: Any, clean: Images, corrupt: Images, about: Mapping[str, Any]) -> PairedInputs:
+def inputs_of(model: Any, clean: Images, corrupt: Images, info: Mapping[str, Any]) -> PairedInputs:
     """Inputs of pairs, or of images whose two runs are the same; answers are those of `clean`.
 
     Args:
-        about: what a result says of the inputs besides their names and hashes and the processor's settings.
+        info: what a result says of the inputs besides their names and hashes and the processor's settings.
 
     Raises:
         UsageError, UnknownName, BadInput: as `Images.inputs`.
@@ -50,7 +50,7 @@ def inputs_of(model: Any, clean: Images, corrupt: Images, about: Mapping[str, An
         positions=(positions,) * len(rows),
         where=tuple(picture.name for picture in clean.pictures),
         sources=tuple(({"name": a.name, "sha256": a.sha256}, {"name": b.name, "sha256": b.sha256}) for a, b in both),
-        about={**about, "processor": processor_settings(model)},
+        info={**info, "processor": processor_settings(model)},
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench import arguments
 from workbench.errors import BadInput, UsageError
-from workbench.inputs.contact_sheet import SHOWN, contact_sheet, png
+from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, png
 from workbench.inputs.corruption import Corruption, Region, Scene, check_region, random_region, resolve_corruption
 from workbench.inputs.picture import Picture
 
@@ -71,7 +71,7 @@ class ImagePairs:
         """The clean and the corrupt image of each pair, as Pillow's."""
         return list(zip(self.clean.images(), self.corrupt.images(), strict=True))
 
-    def show(self, n: int = SHOWN) -> Image:
+    def show(self, n: int = COLUMNS) -> Image:
         """The first n pairs as one Pillow image, which a notebook draws: clean above, corrupt below."""
         n = arguments.whole_number("n", n, at_least=1)
         return contact_sheet([images.images()[:n] for images in (self.clean, self.corrupt)])

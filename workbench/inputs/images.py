@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench import arguments
 from workbench.errors import BadInput
-from workbench.inputs.contact_sheet import SHOWN, contact_sheet, png
+from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, png
 from workbench.inputs.picture import ENDINGS, Picture, read_picture
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Images:
         """The images, as Pillow's."""
         return [picture.image() for picture in self.pictures]
 
-    def show(self, n: int = SHOWN) -> Image:
+    def show(self, n: int = COLUMNS) -> Image:
         """The first n images side by side, as one Pillow image, which a notebook draws."""
         n = arguments.whole_number("n", n, at_least=1)
         return contact_sheet([[picture.image() for picture in self.pictures[:n]]])
@@ -217,7 +217,10 @@ def images(
     """
     arguments.text("name", name)
     values = _listed(images)
-    pictures = tuple(read_picture(value, f"image {i}") for i, value in enumerate(values, start=1))
+    pictures = tuple(read_picture(value, f"images[{i}]", f"image {i + 1}") for i, value in enumerate(values))
+    for label, classes in (("answer", answer), ("wrong", wrong)):
+        if classes is not None and not arguments.sequence(label, classes, "a class for each image"):
+            raise arguments.refusal(label, classes, "a class for each image, or None")
     none: tuple[Any, ...] = ()
     return Images(pictures, none if answer is None else answer, none if wrong is None else wrong, name)  # type: ignore[arg-type] # checked there
 

@@ -46,7 +46,7 @@ class PairedInputs:
         seed: the seed of the draw, None for pairs of the user's own.
         where: the place that each example comes from (``"my.csv line 3"``), for messages; left out, they are numbered.
         sources: what the clean and the corrupt input of each example were made of, such as a file's name and hash.
-        about: what a result says of how the inputs were made (JSON-able).
+        info: what a result says of how the inputs were made (JSON-able).
 
     Examples:
         >>> model = wb.load("tiny")
@@ -72,7 +72,7 @@ class PairedInputs:
     where: tuple[str, ...] = ()
     regions: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     sources: tuple[tuple[Mapping[str, object], Mapping[str, object]], ...] = ()
-    about: Mapping[str, object] = field(default_factory=dict)
+    info: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         arguments.text("name", self.name)
@@ -118,7 +118,7 @@ class PairedInputs:
             arguments.text("bos", self.bos, empty=True)
         arguments.whole_number("seed", self.seed, optional=True)
         arguments.mapping("meta", self.meta, "a mapping")
-        arguments.mapping("about", self.about, "a mapping")
+        arguments.mapping("info", self.info, "a mapping")
 
     def _check_regions(self) -> None:
         for i, (regions, positions) in enumerate(zip(self.regions, self.positions, strict=False)):

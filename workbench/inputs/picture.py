@@ -64,11 +64,12 @@ class Picture:
         return Image.fromarray(self.pixels[..., 0] if self.pixels.shape[-1] == 1 else self.pixels)
 
 
-def read_picture(value: Any, name: str) -> Picture:
+def read_picture(value: Any, argument: str, name: str) -> Picture:
     """A path, a Pillow image, an array, a tensor or what a `datasets` column holds, as a picture.
 
     Args:
-        name: what messages call it, and the picture where it comes from no file: ``"image 3"``.
+        argument: where it was given, for refusals: ``"images[2]"``.
+        name: what messages call the picture where it comes from no file: ``"image 3"``.
 
     Raises:
         UsageError: something else, or numbers of another shape or range.
@@ -76,18 +77,18 @@ def read_picture(value: Any, name: str) -> Picture:
     """
     if isinstance(value, dict) and set(value) == {"bytes", "path"}:  # a datasets column that is not decoded
         data, path = value["bytes"], value["path"]
-        return _of_file(data, Path(path).name if path else name) if data else read_picture(path, name)
+        return _of_file(data, Path(path).name if path else name) if data else read_picture(path, argument, name)
     if isinstance(value, str | os.PathLike):
-        return _from_path(arguments.file_path(name, value, "the path of an image"))
+        return _from_path(arguments.file_path(argument, value, "the path of an image"))
     if hasattr(value, "convert") and hasattr(value, "mode"):
         return Picture.of(_of_image(value, name), name)
     tensor: Any = value
     if hasattr(tensor, "detach"):
         array = tensor.detach().cpu()
-        return Picture.of(_of_array((array.float() if array.is_floating_point() else array).numpy(), name, 0), name)
+        return Picture.of(_of_array((array.float() if array.is_floating_point() else array).numpy(), argument, 0), name)
     if isinstance(value, np.ndarray):
-        return Picture.of(_of_array(value, name, -1), name)
-    raise arguments.refusal(name, value, "a path, a PIL image, or an array [row, column, channel]")
+        return Picture.of(_of_array(value, argument, -1), name)
+    raise arguments.refusal(argument, value, "a path, a PIL image, or an array [row, column, channel]")
 
 
 def _from_path(path: Path) -> Picture:
@@ -146,8 +147,8 @@ def _of_image(image: Any, name: str) -> Pixels:
         mode = {"LA": "L", "La": "L"}.get(mode, "RGB")
     if mode in ("I", "F") or mode.startswith("I;"):
         raise BadInput(f"{name}: pixels of mode {mode}, not of 8 bits. Scale them to 0 to 255 and convert to 'L'.")
-    wanted = "L" if mode in ("1", "L") else "RGB"
-    pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
+    required = "L" if mode in ("1", "L") else "RGB"
+    pixels = np.asarray(image if image.mode == required else image.convert(required))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 

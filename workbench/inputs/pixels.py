@@ -40,8 +40,8 @@ def check_vision(model: Any, argument: str = "model") -> Any:
 def processor_settings(model: Any) -> dict[str, Any]:
     """The settings of a model's image processor, and its class (JSON-able)."""
     settings = json.loads(model.processor.to_json_string())
-    kept = {name: value for name, value in settings.items() if name not in _ELSEWHERE}
-    return {"class": type(model.processor).__name__, **kept}
+    numeric = {name: value for name, value in settings.items() if name not in _ELSEWHERE}
+    return {"class": type(model.processor).__name__, **numeric}
 
 
 def processor_hash(model: Any) -> str:
@@ -104,8 +104,8 @@ def _processed(model: Any, picture: Picture, settings: Mapping[str, Any]) -> Any
         pixels = np.repeat(pixels, 3, -1)
     if pixels.shape[-1] != channels:
         do = "Convert it: image.convert('L')." if channels == 1 else "Give an image with as many."
-        found = f"{pixels.shape[-1]} channels, and the model takes {channels}"
-        raise BadInput(f"{name}: an image of {found}. {do}")
+        channel_counts = f"{pixels.shape[-1]} channels, and the model takes {channels}"
+        raise BadInput(f"{name}: an image of {channel_counts}. {do}")
     try:
         made = model.processor(
             images=[np.ascontiguousarray(pixels)], input_data_format="channels_last", return_tensors="np", **settings

@@ -81,9 +81,10 @@ def _comparing(
 def _vector(vector: Any) -> Float[Tensor, "feature"]:
     expected = "a vector of finite numbers, as long as the model's feature"
     try:
-        to = torch.as_tensor(vector).detach().double()
-    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.as_tensor(vector).detach()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise arguments.refusal("vector", vector, expected) from None
-    if to.ndim != 1 or not len(to) or not bool(torch.isfinite(to).all()):
+    to = numbers.double()
+    if numbers.dtype == torch.bool or to.ndim != 1 or not len(to) or not bool(torch.isfinite(to).all()):
         raise arguments.refusal("vector", vector, expected)
     return to.clone()

@@ -197,7 +197,7 @@ def test_too_many_pixels_are_refused_before_they_are_read(tmp_path: Path) -> Non
     ],
 )
 def test_numbers_of_another_shape_or_range_are_refused(array: Any, reason: str) -> None:
-    with pytest.raises(UsageError, match=f"^image 2=.*{reason}"):
+    with pytest.raises(UsageError, match=rf"^images\[1\]=.*{reason}"):
         wb.images([np.zeros((8, 8), dtype=np.uint8), array])
 
 
