@@ -12,6 +12,9 @@ from .head_notes.of_model import notes as notes
 from .head_scores.compute import scores as scores
 from .head_scores.on_prompts import scores_on as scores_on
 from .head_scores.result import HeadScores as HeadScores
+from .inputs.image_pairs import ImagePairs as ImagePairs
+from .inputs.images import Images as Images
+from .inputs.images import images as images
 from .inputs.paired import PairedInputs as PairedInputs
 from .inputs.pairs import Pair as Pair
 from .inputs.pairs import Pairs as Pairs
@@ -33,6 +36,8 @@ from .patching.attention_at import attention_between as attention_between
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
+from .patching.feature_metrics import cosine_to as cosine_to
+from .patching.feature_metrics import distance_to as distance_to
 from .patching.generate import generate as generate
 from .patching.generate import generations as generations
 from .patching.model_view import model_view as model_view

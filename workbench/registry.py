@@ -25,6 +25,7 @@ from workbench.errors import UnknownName, WorkbenchError
 if TYPE_CHECKING:
     from workbench.attention.operator import Operator
     from workbench.findings import Finding
+    from workbench.inputs.corruption import Corruption
     from workbench.inputs.pairs import Task
     from workbench.patching.metric import Metric
 
@@ -114,6 +115,7 @@ class Registry(Generic[Entry]):
 
 TASKS: Registry[Task] = Registry("data.tasks", "task")
 FINDINGS: Registry[Finding] = Registry("circuits.findings", "finding")
+CORRUPTIONS: Registry[Corruption] = Registry("workbench.inputs.corruptions", "corruption")
 METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", separator="_")
 OPERATORS: Registry[Operator] = Registry("workbench.attention.operators", "operator")
 

@@ -62,12 +62,12 @@ def sweep_widgets() -> dict[str, Any]:
         label = {**{name: f"{name}, in the clean run" for name in edits}, **BASES}.__getitem__
         edit = url_widgets.select("Sweep edit", list(edits), "edit", format_func=label, help=help_text)
     with metric_column:
-        names, label = METRICS.names(), lambda name: name.replace("_", " ")
+        names = [name for name in METRICS.names() if METRICS[name].reads == "logits"]
         help_text = (
             "One number for each example, from the logits at the last position. logit difference: the answer’s logit "
             "minus the wrong answer’s."
         )
-        options = {"default": "logit_difference", "format_func": label, "help": help_text}
+        options = {"default": "logit_difference", "format_func": lambda name: name.replace("_", " "), "help": help_text}
         metric = url_widgets.select("Metric", names, "metric", **options)
     axes = {"layer × position": "position"}.get(by, by).split(" × ")
     return {"site": site, "by": axes if len(axes) > 1 else axes[0], **edits[edit], "metric": metric}

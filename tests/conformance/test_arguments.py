@@ -27,6 +27,7 @@ from matplotlib.figure import Figure as Picture
 from plotly.graph_objects import Figure
 
 import workbench as wb
+from tests.small_vit import pictures, small_vit
 from workbench.errors import BadInput, HookError, WorkbenchError
 from workbench.registry import ROOT
 from workbench.runs.directory import RunDirectory
@@ -143,6 +144,10 @@ TAKES: dict[str, set[str]] = {
     "HookedLM.check": {"True"},
     "HookedLM.provenance": {"None", *MAPPINGS},
     "HookedLM.forward.input": ONE_TEXT,
+    "HookedViT.check": {"True"},
+    "HookedViT.processor": {"None"},
+    "HookedViT.provenance": {"None", *MAPPINGS},
+    "PairedInputs.regions": {"[]"},
     "HookedLM.forward.attention_mask": {"None"},
     "HookedLM.forward.prepend_bos": {"None"},
     "HookedLM.forward.return_type": {"None"},
@@ -179,6 +184,18 @@ TAKES: dict[str, set[str]] = {
     "PairedInputs.place.example": {"0"},
     "PairedInputs.where": {"[]"},
     "PairedInputs.texts": {"[]"},
+    "PairedInputs.sources": {"[]"},
+    "PairedInputs.info": MAPPINGS,
+    "ImagePairs.of.examples": {"0", "[0, 0]"},
+    "ImagePairs.show.n": {"huge"},
+    "Images.corrupted.region": {"None"},
+    "Images.corrupted.size": {"0.5", "None"},
+    "Images.of.examples": {"0", "[0, 0]"},
+    "Images.show.n": {"huge"},
+    "distance_to.vector": {"[0, 0]"},
+    "images.answer": {"None", "[word]", "[[0]]"},
+    "images.name": TEXTS,
+    "images.wrong": {"None", "[word]", "[[0]]"},
     "PositionAttention.strongest_head.position": {"-1", "0"},
     "prompt_pair.answer": {"None"},
     "prompt_pair.wrong": {"None"},
@@ -266,14 +283,16 @@ TAKES: dict[str, set[str]] = {
 }
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {
-    *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ModelView", "Notes"},
+    *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ImagePairs", "Images"},
+    *{"ModelView", "Notes"},
     *{"OperatorView", "Outcome", "PositionAttention", "Recording", "Run", "Screen"},
 }
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
 OWN_METHODS = {
     "HookedLM": {
         *{"hook_name", "forward", "to_tokens", "to_single_token", "to_str_tokens", "tokens_to_residual_directions"}
-    }
+    },
+    "HookedViT": {"hook_name", "forward", "pixels_to_inputs", "inputs_to_pixels", "patch_grid"},
 }
 #: To be subclassed: `HookedLM` is one.
 BASES = {"HookedModel"}
@@ -299,6 +318,16 @@ def task() -> Any:
 @cache
 def inputs() -> Any:
     return task().inputs(model().tokenizer)
+
+
+@cache
+def vision_model() -> Any:
+    return small_vit()
+
+
+@cache
+def images() -> wb.Images:
+    return wb.images(pictures(1), answer=["zebra"])
 
 
 @cache
@@ -343,6 +372,9 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
+    "HookedViT": vision_model,
+    "ImagePairs": lambda: images().corrupted("blur"),
+    "Images": images,
     "ModelView": lambda: wb.model_view(model(), "So Mary met John", cache=False),
     "Notes": lambda: noted(),
     "OperatorView": lambda: wb.operator_view(model(), "So Mary met John", 0, 0, "softmax", cache=False),
@@ -410,6 +442,24 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HeadScores.save": lambda: {"path": "scores.safetensors"},
     "HeadScores.top": lambda: {"score": "locality"},
     "HookedLM": lambda: {"hf": model().hf},
+    "HookedViT": lambda: {"hf": vision_model().hf},
+    "HookedViT.hook_name": lambda: {"site": "z"},
+    "HookedViT.forward": lambda: {"input": vision_model().trial()},
+    "HookedViT.inputs_to_pixels": lambda: {"inputs": vision_model().trial()},
+    "HookedViT.patch_grid": lambda: {"n_positions": 17},
+    "HookedViT.pixels_to_inputs": lambda: {"pixels": vision_model().inputs_to_pixels(vision_model().trial())},
+    "ImagePairs.answered_by": lambda: {"model": vision_model()},
+    "ImagePairs.inputs": lambda: {"model": vision_model()},
+    "ImagePairs.of": lambda: {"examples": [0]},
+    "Images.answered_by": lambda: {"model": vision_model()},
+    "Images.as_seen_by": lambda: {"model": vision_model()},
+    "Images.corrupted": lambda: {"corruption": "occlude"},
+    "Images.inputs": lambda: {"model": vision_model()},
+    "Images.of": lambda: {"examples": [0]},
+    "Images.paired_with": lambda: {"corrupt": wb.images(pictures(1, seed=1))},
+    "images": lambda: {"images": pictures(1)},
+    "cosine_to": lambda: {"vector": [1.0, 2.0]},
+    "distance_to": lambda: {"vector": [1.0, 2.0]},
     "Sizes": lambda: {"n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "d_head": 8, "d_model": 32},
     "HookedLM.hook_name": lambda: {"site": "z"},
     "HookedLM.forward": lambda: {"input": "So Mary met John"},
@@ -576,8 +626,9 @@ def _names(message: str, parameter: str) -> bool:
 
 def _names_the_value(error: WorkbenchError, parameter: str, label: str) -> bool:
     """A file or entry that does not exist is named itself, and so is the hook at which an edit of the user's failed."""
-    if isinstance(error, BadInput) and label in TEXTS:
-        return ODD[label] in str(error) or repr(ODD[label]) in str(error)
+    if isinstance(error, BadInput) and label in ONE_TEXT:
+        text = ODD[label][0] if label == "[word]" else ODD[label]
+        return text in str(error) or repr(text) in str(error)
     return isinstance(error, HookError) and parameter == "edit" and str(error).startswith("The edit at ")
 
 

@@ -101,18 +101,21 @@ def complete(operator: str, settings: Mapping[str, Setting], values: Mapping[str
     }
 
 
-def parse(text: str) -> tuple[str, dict[str, Any]]:
+def parse(
+    text: str, argument: str = "operator", example: str = "sliding-window(window=32)"
+) -> tuple[str, dict[str, Any]]:
     """``"sliding-window(window=32)"`` as ``("sliding-window", {"window": 32})``; words need no quotes.
+
+    Args:
+        argument: what it was given for, and an `example` of what may be given, for messages.
 
     Raises:
         UsageError: it cannot be read.
     """
-    name, bracket, rest = arguments.text("operator", text, "an operator such as 'sliding-window(window=32)'").partition(
-        "("
-    )
+    name, bracket, rest = arguments.text(argument, text, f"one such as {example!r}").partition("(")
     if not bracket:
         return name.strip(), {}
-    refusal = arguments.refusal("operator", text, "NAME or NAME(SETTING=VALUE, …), such as 'sliding-window(window=32)'")
+    refusal = arguments.refusal(argument, text, f"NAME or NAME(SETTING=VALUE, …), such as {example!r}")
     try:
         call = ast.parse(f"f({rest}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):

@@ -42,13 +42,15 @@ def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> st
     return name
 
 
-def check_model(name: str, modalities: tuple[str, ...] = ("language",)) -> str:
-    """Refuse at once a plain word that is not in the catalogue and not on the disk, and a model of another modality."""
+def check_model(name: str, modalities: tuple[str, ...] = ("language",), do: str = "") -> str:
+    """Refuse at once a plain word that is not in the catalogue and not on the disk, and a model of another modality;
+    `do` says what to do then."""
     if "/" in name or name.endswith(".gguf") or Path(name).exists():
         return name
     check_name("model", name, catalog.entries(), "A directory, a .gguf file or a hub id (owner/name) works too.")
     if (modality := catalog.modality_of(name)) not in modalities:
-        raise UsageError(f"--model {name}: expected a {' or '.join(modalities)} model. This is a {modality} model.")
+        expected = f"expected a {' or '.join(modalities)} model. This is a {modality} model."
+        raise UsageError(" ".join(filter(None, [f"--model {name}: {expected}", do])))
     return name
 
 
@@ -76,9 +78,9 @@ def parse_operators(words: Iterable[str] | None) -> dict[str, str]:
     return operators
 
 
-def split_list(text: str | None, option: str = "") -> list[str]:
+def split_list(text: str | None, option: str = "", separator: str = ",") -> list[str]:
     """``"S1, end"`` as ``["S1", "end"]``; with an `option`, text without a name is refused."""
-    parts = [word.strip() for word in (text or "").split(",") if word.strip()]
+    parts = [word.strip() for word in (text or "").split(separator) if word.strip()]
     if option and text is not None and not parts:
         raise UsageError(f"{option} {text!r}: expected at least one name. Give one, or leave the option out.")
     return parts
@@ -107,7 +109,7 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int, 
     import workbench as wb
 
     if (task is None) == (pairs is None):
-        raise UsageError("Give either --task NAME (workbench tasks lists them) or --pairs FILE.")
+        raise UsageError("Give either --task NAME (workbench tasks lists them) or --pairs FILE; or --images PATH.")
     if pairs is not None:
         if n is not None:
             raise UsageError("--n is only for --task: every pair of a file is used. Leave it out.")

@@ -27,6 +27,16 @@ from workbench.cli.choices import (
     parse_position,
     split_list,
 )
+from workbench.cli.image_options import (
+    Answers,
+    Corrupt,
+    ImagePaths,
+    MorePaths,
+    Wrongs,
+    check_image_options,
+    image_request,
+    no_prompts,
+)
 from workbench.core import (
     ARGUMENT_OF,
     EDIT_KINDS,
@@ -59,6 +69,11 @@ def patch(
         Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
     ] = None,
     skip: Skip = False,
+    images: ImagePaths = None,
+    more: MorePaths = None,
+    corrupt: Corrupt = None,
+    answer: Answers = None,
+    wrong: Wrongs = None,
     model: Model = DEFAULT,
     operators: Operators = None,
     site: Annotated[
@@ -82,10 +97,19 @@ def patch(
         ),
     ] = None,
     metric: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Metric: {', '.join(METRICS.names())}.")
-    ] = "logit_difference",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Metric: {', '.join(METRICS.names())} (default: logit_difference; of a vision model without classes "
+            "feature_cosine).",
+        ),
+    ] = None,
     positions: Annotated[
-        str | None, typer.Option(metavar="P,Q", help="Positions by name or index, such as S2,end.")
+        str | None,
+        typer.Option(
+            metavar="P,Q",
+            help="Positions by name or index, such as S2,end; of images separated by semicolons: 'cls;2,3'.",
+        ),
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
     seed: Seed = 0,
@@ -111,12 +135,18 @@ def patch(
     as_json: AsJson = False,
 ) -> Answer:
     """Edit one site at a time and measure how each edit changes the metric."""
+    check_image_options(images, more=more, corrupt=corrupt, answer=answer, wrong=wrong)
+    metric = metric or (None if images else "logit_difference")
     _check(site, by, edit, direction, metric)
     _check_argument_of(edit, site, {"factor": factor, "u": u})
     _check_screen(screen, confirm)
-    check_model(model)
+    check_model(model, ("vision",) if images else ("language",), "" if images else "Give --images PATH for images.")
     swapped = parse_operators(operators)
-    inputs = inputs_from(task, pairs, n, seed, skip)
+    if images:
+        _check_images(task, pairs, n, skip, edit, corrupt)
+        inputs: Any = image_request(images, more, answer, wrong, corrupt, seed)
+    else:
+        inputs = inputs_from(task, pairs, n, seed, skip)
     target = _target(out)
 
     arguments: dict[str, Any] = {
@@ -127,7 +157,8 @@ def patch(
         "u": u,
         "direction": direction,
         "metric": metric,
-        "positions": [parse_position(word) for word in split_list(positions, "--positions")] or None,
+        "positions": [parse_position(word) for word in split_list(positions, "--positions", ";" if images else ",")]
+        or None,
         "seed": seed,
     }
     with progress.on_stderr() as display, caching(not no_cache, display.say):
@@ -154,7 +185,16 @@ def _check_screen(screen: str | None, confirm: float | None) -> None:
         raise UsageError(f"--confirm {confirm:g}: expected a share of the cells, above 0 and at most 1.")
 
 
-def _check(site: str, by: str, edit: str, direction: str | None, metric: str) -> None:
+def _check_images(
+    task: str | None, pairs: Path | None, n: int | None, skip: bool, edit: str, corrupt: str | None
+) -> None:
+    """Images alone, and corrupt ones where the edit takes values from them."""
+    no_prompts(task, pairs, n, skip)
+    if edit == "patch" and corrupt is None:
+        raise UsageError("A patch edit takes values from other images. Give --corrupt CORRUPTION, or another --edit.")
+
+
+def _check(site: str, by: str, edit: str, direction: str | None, metric: str | None) -> None:
     if "hook_" not in site:
         check_name("site", site, SITES)
     if edit in set(EDIT_KINDS) - set(KINDS):
@@ -165,7 +205,8 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str) ->
         check_name("direction", direction, DIRECTIONS)
     if direction == "denoise" and edit != "patch":
         raise UsageError(f"--direction denoise is only for patch edits; {edit} edits the clean run. Leave it out.")
-    check_name("metric", metric, METRICS.names())
+    if metric is not None:
+        check_name("metric", metric, METRICS.names())
     for axis in split_list(by, "--by"):
         check_name("axis", axis, AXES)
 
@@ -248,13 +289,17 @@ def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
     if 1 < sweep.n < FEWEST:  # of one prompt the note speaks
-        console.print(f"n = {sweep.n}: an interval from so few prompts is little more than their range.")
+        console.print(f"n = {sweep.n}: an interval from so few {_examples(info)} is little more than their range.")
     smallest = f"{document['smallest_p_value']:.2g}"
     console.print(f"p is corrected for {len(cells)} cells; the smallest possible p is {smallest}.")
     if document["note"]:
         console.print(document["note"])
     if path:
         console.print(f"Saved to {path}")
+
+
+def _examples(info: Mapping[str, Any]) -> str:
+    return "images" if "inputs" in info else "prompts"
 
 
 def _nan(value: float | None) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli.image_options import ImageRequest
 from workbench.cli.progress import Display
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def read_or_compute(
     """The answer from the cache where it was given before.
 
     Args:
-        inputs: a task or pairs.
-        arguments: those of `workbench.sweep`.
+        inputs: a task, pairs, or an `ImageRequest`.
+        arguments: those of `workbench.sweep`; a metric of None is chosen by what the model's outputs are.
         screen: the method of a screen, None for none.
         confirm: the share of cells that a screen runs exactly.
     """
@@ -76,22 +77,41 @@ def _compute(
     display: Display,
 ) -> Patched:
     import workbench as wb
-    from workbench.cli.task_check import check_task
+    from workbench.cli.task_check import TaskCheck, check_task, choices_of
     from workbench.io.files import jsonable
 
     loaded, screened = wb.load(model, operators=operators or None, progress=display), {}
+    if is_images := isinstance(inputs, ImageRequest):
+        arguments, inputs = _for_images(loaded, arguments, inputs)
     if screen is None:
         sweep = wb.sweep(loaded, inputs, progress=display, **arguments)
     else:
         result = wb.screen(loaded, inputs, method=screen, confirm=confirm, progress=display, **arguments)
         sweep = result.exact
         screened = {"screen": result.words, "cells": jsonable(result.table().to_dict("records"))}
-    check = check_task(sweep, inputs.examples(loaded.tokenizer))
+    if not is_images:
+        check = check_task(sweep, inputs.examples(loaded.tokenizer))
+    elif "answers" in sweep.info["inputs"]:  # the model's own, which it prefers by definition
+        check = TaskCheck()
+    else:
+        check = check_task(sweep, choices_of(inputs.inputs(loaded)))
     return Patched(sweep, sweep.json(), asdict(check), check.warning, screened)
 
 
+def _for_images(model: Any, arguments: Mapping[str, Any], request: ImageRequest) -> tuple[dict[str, Any], Any]:
+    """The arguments with a metric, and the images with answers where the metric compares some."""
+    from workbench.registry import METRICS
+
+    outputs = getattr(model, "outputs_are", "logits")
+    metric = arguments["metric"] or ("logit_difference" if outputs == "logits" else "feature_cosine")
+    needs_answers = METRICS[metric].answers and METRICS[metric].reads == outputs
+    return {**arguments, "metric": metric}, request.for_model(model, needs_answers)
+
+
 def _written(inputs: Any) -> list[Any]:
-    """A task or pairs, JSON-able. What a task draws is in our own files."""
+    """A task, pairs or images, JSON-able. What a task draws is in our own files."""
+    if isinstance(inputs, ImageRequest):
+        return inputs.written()
     from workbench.inputs.pairs import Task
 
     if isinstance(inputs, Task):

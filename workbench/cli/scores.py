@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from workbench.cli.choices import (
     parse_layers,
     parse_operators,
 )
+from workbench.cli.image_options import ImagePaths, MorePaths, check_image_options, image_request, no_prompts
 from workbench.core import full_name
 from workbench.errors import BadInput, UsageError
 from workbench.io.tables import number, to_csv
@@ -41,6 +43,8 @@ def scores(
         Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
     ] = None,
     skip: Skip = False,
+    images: ImagePaths = None,
+    more: MorePaths = None,
     model: Model = DEFAULT,
     operators: Operators = None,
     n: Annotated[
@@ -63,17 +67,23 @@ def scores(
     no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Score every head by its patterns, weights and effect on a task. Each score is shown with its chance level."""
-    check_model(model)
+    """Score every head by its patterns, weights and effect on a task; of a vision model by its patterns on images. Each
+    score is shown with its chance level."""
+    check_image_options(images, more=more)
+    check_model(model, ("vision",) if images else ("language",), "" if images else "Give --images PATH for images.")
     swapped = parse_operators(operators)
-    if task is None and pairs is None:
-        task = "ioi"
-    inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed, skip)
+    if images:
+        no_prompts(task, pairs, n, skip)
+        inputs: Any = image_request(images, more).images
+    else:
+        if task is None and pairs is None:
+            task = "ioi"
+        inputs = inputs_from(task, pairs, 25 if n is None and task is not None else n, seed, skip)
     _check(out)
     if score is not None:
-        from workbench.head_scores.result import UNITS
+        from workbench.head_scores.result import scores_of
 
-        check_name("score", score, UNITS)
+        check_name("score", score, scores_of("vision" if images else "language"))
     elif layers is not None:
         raise UsageError(f"--layers {layers}: only a ranking has layers. Give --score NAME too.")
     which = parse_layers(layers)
@@ -132,10 +142,17 @@ def _write(result: HeadScores, out: Path) -> None:
 def _show_heading(console: Any, result: HeadScores) -> None:
     info = result.info
     name = full_name(info["model"], info.get("operators"))
-    console.print(
-        f"{name}: {result[result.names[0]].size} heads. Patterns on {info['sequences']} sequences of "
-        f"{info['period']} random tokens, repeated; task {info['task']}, n = {info['n']}{left_out(info)}.\n"
-    )
+    on = f"Patterns on {info['n']} {'image' if info['n'] == 1 else 'images'} of {_patches(info)} patches."
+    if "sequences" in info:
+        on = (
+            f"Patterns on {info['sequences']} sequences of {info['period']} random tokens, repeated; task "
+            f"{info['task']}, n = {info['n']}{left_out(info)}."
+        )
+    console.print(f"{name}: {result[result.names[0]].size} heads. {on}\n")
+
+
+def _patches(info: Mapping[str, Any]) -> str:
+    return " × ".join(map(str, info.get("patches", ())))
 
 
 def _show_ranking(console: Any, result: HeadScores, ranking: dict[str, Any], out: Path | None) -> None:

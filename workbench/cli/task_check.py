@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from workbench import statistics
 from workbench.io.tables import number
 
 if TYPE_CHECKING:
+    from workbench.inputs.paired import PairedInputs
     from workbench.inputs.pairs import Pair
     from workbench.results.sweep import Sweep
 
@@ -38,7 +39,20 @@ class TaskCheck:
         return f"{start} this task: {self.reason}. Effects measured on it mean little."
 
 
-def check_task(sweep: Sweep, pairs: Sequence[Pair]) -> TaskCheck:
+class Choices(NamedTuple):
+    """The classes of one image, where a prompt pair has its answers."""
+
+    answer: Sequence[Any]
+    wrong: Sequence[Any]
+    options: Sequence[Any]
+
+
+def choices_of(inputs: PairedInputs) -> list[Choices]:
+    """Of each example."""
+    return [Choices(*row) for row in zip(inputs.answer, inputs.wrong, inputs.options, strict=True)]
+
+
+def check_task(sweep: Sweep, pairs: Sequence[Pair] | Sequence[Choices]) -> TaskCheck:
     """From the metric of the clean runs, which a sweep has anyway.
 
     *logit_difference*: the bootstrap interval of its mean lies above 0 (of one prompt: the value does).
@@ -48,12 +62,12 @@ def check_task(sweep: Sweep, pairs: Sequence[Pair]) -> TaskCheck:
     clean = sweep.source if sweep.info.get("direction") == "denoise" else sweep.base
     if clean is None or not np.isfinite(clean).all():
         return TaskCheck()
-    mean = float(clean.mean())
+    mean, what = float(clean.mean()), "images" if "inputs" in sweep.info else "prompts"
     if sweep.info.get("metric") == "logit_difference":
         interval = statistics.mean_interval(clean)
         low, high = (mean, mean) if sweep.n == 1 else (float(interval.low), float(interval.high))
         between = "" if sweep.n == 1 else f" [{number(low)}, {number(high)}]"
-        return TaskCheck(_status(mean, low, 0.0), f"mean logit difference of the clean prompts {number(mean)}{between}")
+        return TaskCheck(_status(mean, low, 0.0), f"mean logit difference of the clean {what} {number(mean)}{between}")
     if sweep.info.get("metric") == "accuracy_among_options":
         interval = statistics.proportion_interval(round(mean * sweep.n), sweep.n)
         chance = float(
@@ -62,7 +76,7 @@ def check_task(sweep: Sweep, pairs: Sequence[Pair]) -> TaskCheck:
         between = f"[{number(interval.low)}, {number(interval.high)}]"
         return TaskCheck(
             _status(mean, interval.low, chance),
-            f"accuracy among the options {number(mean)} {between} on the clean prompts, chance {number(chance)}",
+            f"accuracy among the options {number(mean)} {between} on the clean {what}, chance {number(chance)}",
         )
     return TaskCheck()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workbench.core import Head
 from workbench.head_scores import through_modules, weights
+from workbench.head_scores.image_patterns import NAMES as IMAGE_SCORES
 from workbench.head_scores.on_prompt import counted_positions
 from workbench.head_scores.on_task import has_stream
 from workbench.head_scores.patterns import PATTERN_SCORES
@@ -26,12 +27,15 @@ OF_CIRCUITS = {
     **dict.fromkeys(("qk_rank", "q_composition", "k_composition"), "qk_norm"),
 }
 #: Scores that look at patterns.
-OF_PATTERNS = (*PATTERN_SCORES, "similarity")
+OF_PATTERNS = (*dict.fromkeys((*PATTERN_SCORES, *IMAGE_SCORES)), "similarity")
 
 NO_STREAM = "the layers carry several streams, none of which is the residual stream."
 NO_ANSWERS = "there are no answers and wrong answers to compare."
 NO_PLACE = "no prompt contains a token of its answers or wrong answers."
 NO_EARLIER = "no layer is earlier."
+NO_CLS = "the model puts no CLS token before the patches."
+NO_REGISTERS = "the model has no registers."
+NO_WEIGHT = "no patch gives the patches any weight."
 NOT_FINITE = "the model's numbers are not finite here."
 ONE_POSITION = "one position has only itself to attend to."
 LIKE_UNIFORM = "the pattern is that of uniform attention, which is subtracted before patterns are compared."
@@ -103,6 +107,24 @@ def why_no_pattern_score(name: str, model: Any, ids: Sequence[Tensor], *, is_fin
     if len(by_layer) == model.n_layers:
         return "; ".join(dict.fromkeys(by_layer.values())) + "."
     return LIKE_UNIFORM if name == "similarity" and is_finite else NOT_FINITE
+
+
+def why_no_image_score(name: str, model: Any, values: Mapping[str, np.ndarray]) -> str:
+    """Why no head of a vision model has a score.
+
+    Args:
+        values: score → ``[layer, head]``, NaN where there is none.
+    """
+    for score, beginning, reason in (("to_cls", "cls", NO_CLS), ("to_registers", "register", NO_REGISTERS)):
+        if name == score and not any(added.startswith(beginning) for added in model.added_positions):
+            return reason
+    by_layer = without_pattern_scores(model)
+    if len(by_layer) == model.n_layers:
+        return "; ".join(dict.fromkeys(by_layer.values())) + "."
+    is_finite = np.isfinite(values["entropy"]).any()
+    if name == "similarity" and model.n_layers * model.n_heads == 1:
+        return ONE_HEAD
+    return {"similarity": LIKE_UNIFORM, "distance": NO_WEIGHT}.get(name, NOT_FINITE) if is_finite else NOT_FINITE
 
 
 def _why_nothing_repeats(name: str, ids: Sequence[Tensor]) -> str:

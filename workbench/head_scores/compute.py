@@ -22,6 +22,7 @@ from workbench.cache.result_cache import ResultCache
 from workbench.errors import UsageError
 from workbench.head_scores import patterns, weights
 from workbench.head_scores.absent import why_absent
+from workbench.head_scores.on_images import scores_on_images
 from workbench.head_scores.on_task import TaskScores, answer_places, task_scores
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import SCORES, HeadScores
@@ -67,8 +68,9 @@ def scores(
     ``on_task``.
 
     Args:
-        model: a `HookedLM`.
-        task: for direct logit attribution, the IOI read-out and the logit lens; IOI with 25 prompts by default.
+        model: a `HookedLM` or a `HookedViT`.
+        task: for direct logit attribution, the IOI read-out and the logit lens; IOI with 25 prompts by default. Of a
+            vision model, the images: all its scores are of their patterns (`scores_on`).
         seed: of the random tokens and the random weights.
         random_baseline: whether to score the random model too (about half of the time).
         cache: None for the user's own cache, False for none, or a folder.
@@ -77,7 +79,7 @@ def scores(
     Scores that this model does not have are NaN, and ``info["absent"]`` says why.
 
     Raises:
-        UsageError: `model` is no language model, or the task has no answers.
+        UsageError: `model` is neither a language nor a vision model, the task has no answers, or there are no images.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -85,6 +87,10 @@ def scores(
         >>> scores["induction"].shape, str(scores.top("induction", 1)[0][0])
         ((2, 8), '1.0')
     """
+    if getattr(model, "modality", "") == "vision" and isinstance(model, HookedModel):
+        seed = arguments.whole_number("seed", seed, at_least=0, at_most=2**63 - 1)
+        of_random = seed if arguments.flag("random_baseline", random_baseline) else None
+        return scores_on_images(model, task, "task", seed=of_random, cache=cache, progress=progress)
     if task is None:
         from workbench.inputs.pairs import task as make_task
 
@@ -167,9 +173,11 @@ def language_inputs(prompts: Any, model: Any, argument: str) -> PairedInputs:
     """
     if not isinstance(model, HookedModel):
         raise arguments.refusal("model", model, "a language model", "Use wb.load(name).")
-    if missing := [name for name, kind in SCORES.items() if kind.modalities and model.modality not in kind.modalities]:
-        why = f"{missing[0]} and {len(missing) - 1} other scores are defined on tokens"
-        raise arguments.refusal("model", model, f"a language model, not one of {model.modality} inputs", because=why)
+    if model.modality != "language":
+        own = [name for name, kind in SCORES.items() if model.modality in kind.modalities]
+        why = f"scores are defined on tokens and on images, and this is a model of {model.modality} inputs"
+        do = "Use wb.scores_on(model, images)." if own else ""
+        raise arguments.refusal("model", model, "a language model or a vision model", do, because=why)
     return resolve_inputs(prompts, model, argument)
 
 

@@ -17,6 +17,7 @@ from workbench.cache import store_of
 from workbench.cache.result_cache import ResultCache
 from workbench.head_scores.absent import why_absent
 from workbench.head_scores.compute import inputs_with_answers, language_inputs, lens_table
+from workbench.head_scores.on_images import scores_on_images
 from workbench.head_scores.on_prompt import (
     NAMES,
     VERSION,
@@ -29,6 +30,7 @@ from workbench.head_scores.on_prompt import (
 )
 from workbench.head_scores.on_task import TaskScores, task_scores
 from workbench.head_scores.result import HeadScores
+from workbench.models.hooked import HookedModel
 from workbench.models.in_forward import of_each_layer, without_pattern_scores
 from workbench.patching.progress import Progress
 from workbench.patching.recorder import Recorder
@@ -42,6 +44,9 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     """Score every head's pattern on a text, on several, or on the clean prompts of a task or of pairs; with answers
     also its direct logit attribution.
 
+    On images: entropy, mean distance in patches, and what is given to CLS, to registers and to the position itself
+    (`workbench.head_scores.image_patterns`), and how alike two heads are.
+
     The formulas are in `workbench.head_scores.on_prompt` and ``on_task``. A value is the mean over the prompts, with an
     interval over them where there are two or more. Duplicate-token and induction scores are less what the same keys get
     from other positions, so that a key which everyone attends to does not count; they are of those prompts in which a
@@ -50,13 +55,13 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
     prompts a score is taken. The chance level is that of a head which attends uniformly.
 
     Args:
-        model: a `HookedLM`.
-        prompts: a text or a list of texts, or what `workbench.sweep` takes.
+        model: a `HookedLM` or a `HookedViT`.
+        prompts: a text or a list of texts, or what `workbench.sweep` takes; of a vision model, images.
         cache: None for the user's own cache, False for none, or a folder.
         progress: called with (prompts done, total, what).
 
     Raises:
-        UsageError: `model` is no language model, or some prompts have answers and others none.
+        UsageError: `model` is neither a language nor a vision model, or some prompts have answers and others none.
 
     Examples:
         >>> model = wb.load("tiny")
@@ -66,6 +71,8 @@ def scores_on(model: Any, prompts: Any, *, cache: Any = None, progress: Progress
         >>> scores["previous_token"].shape  # [layer, head]
         (2, 8)
     """
+    if getattr(model, "modality", "") == "vision" and isinstance(model, HookedModel):
+        return scores_on_images(model, prompts, "prompts", cache=cache, progress=progress)
     inputs = language_inputs(prompts, model, "prompts")
     if any(inputs.answer):
         inputs = inputs_with_answers(inputs, model, "prompts")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 
-from workbench.models.language import HookedLM
+from workbench.models.hooked import HookedModel
 from workbench.models.swap import install, operators_of
 
+Model = TypeVar("Model", bound=HookedModel)
 
-def random_model(model: HookedLM, seed: int = 0) -> HookedLM:
+
+def random_model(model: Model, seed: int = 0) -> Model:
     """A model of the same configuration with the family's own random initialisation, on the same device."""
     config = deepcopy(model.hf.config)
     config._attn_implementation = model.attention_implementation

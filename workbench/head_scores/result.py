@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from workbench.plotting.charts import Heatmap
 
-#: Models of tokens, whose positions have a next one.
-LANGUAGE = ("language",)
+#: Models of tokens, whose positions have a next one; and of images, whose patches have a distance.
+LANGUAGE, VISION = ("language",), ("vision",)
 
 
 class ScoreKind(NamedTuple):
@@ -40,22 +40,33 @@ SCORES: Mapping[str, ScoreKind] = {
     "previous_token": ScoreKind("attention", LANGUAGE),
     "duplicate_token": ScoreKind("attention", LANGUAGE),
     "induction": ScoreKind("attention", LANGUAGE),
-    "sink": ScoreKind("attention"),
-    "locality": ScoreKind("attention"),
+    "sink": ScoreKind("attention", LANGUAGE),
+    "locality": ScoreKind("attention", LANGUAGE),
     "entropy": ScoreKind("nats"),
+    "distance": ScoreKind("patches", VISION),
+    "to_cls": ScoreKind("attention", VISION),
+    "to_registers": ScoreKind("attention", VISION),
+    "to_self": ScoreKind("attention", VISION),
     "similarity": ScoreKind("cosine"),
     "copy_score": ScoreKind("Σ Re λ / Σ |λ|", LANGUAGE),
     "ioi_copy": ScoreKind("share of names", LANGUAGE),
     "ioi_copy_negative": ScoreKind("share of names", LANGUAGE),
     "direct_logit_attribution": ScoreKind("logits", LANGUAGE),
-    "q_composition": ScoreKind("ratio of norms"),
-    "k_composition": ScoreKind("ratio of norms"),
-    "v_composition": ScoreKind("ratio of norms"),
-    "ov_norm": ScoreKind("Frobenius norm"),
-    "qk_norm": ScoreKind("Frobenius norm"),
-    "ov_rank": ScoreKind("effective rank"),
-    "qk_rank": ScoreKind("effective rank"),
+    "q_composition": ScoreKind("ratio of norms", LANGUAGE),
+    "k_composition": ScoreKind("ratio of norms", LANGUAGE),
+    "v_composition": ScoreKind("ratio of norms", LANGUAGE),
+    "ov_norm": ScoreKind("Frobenius norm", LANGUAGE),
+    "qk_norm": ScoreKind("Frobenius norm", LANGUAGE),
+    "ov_rank": ScoreKind("effective rank", LANGUAGE),
+    "qk_rank": ScoreKind("effective rank", LANGUAGE),
 }
+
+
+def scores_of(modality: str) -> list[str]:
+    """The scores that models of a modality have."""
+    return [name for name, kind in SCORES.items() if not kind.modalities or modality in kind.modalities]
+
+
 #: What each score is in.
 UNITS: Mapping[str, str] = {name: kind.units for name, kind in SCORES.items()}
 #: Scores that are of a task.
@@ -138,8 +149,8 @@ class HeadScores:
         return pd.DataFrame(columns)
 
     def chance(self) -> pd.DataFrame:
-        """One row a score: over how many positions it is taken (of patterns), what a uniform causal head has (its mean
-        over heads where it is one a head), and the mean and the 95th percentile of the random model's heads."""
+        """One row a score: over how many positions it is taken (of patterns), what a uniform head has (its mean over
+        heads where it is one a head), and the mean and the 95th percentile of the random model's heads."""
         import pandas as pd
 
         rows = []
@@ -273,7 +284,8 @@ class HeadScores:
             levels = [number(row["positions"], ".0f"), *(number(row[k]) for k in ("uniform", "random", "random_95"))]
             rows.append((row["score"].replace("_", " "), best, *levels))
         head = ("score", "strongest heads", "positions", "uniform head", "random weights", "their 95th percentile")
-        picture = image(matplotlib_charts.image(self.picture("induction"), dpi=90), "induction scores")
+        first = "induction" if "induction" in self.values else self.names[0]
+        picture = image(matplotlib_charts.image(self.picture(first), dpi=90), f"{first} scores")
         absent = "".join(
             f"<p>Not available: {escape(', '.join(names))}: {escape(reason)}</p>"
             for reason, names in self.absent.items()

@@ -45,6 +45,8 @@ class PairedInputs:
         bos: the beginning-of-sequence token in every prompt, or None.
         seed: the seed of the draw, None for pairs of the user's own.
         where: the place that each example comes from (``"my.csv line 3"``), for messages; left out, they are numbered.
+        sources: what the clean and the corrupt input of each example were made of, such as a file's name and hash.
+        info: what a result says of how the inputs were made (JSON-able).
 
     Examples:
         >>> model = wb.load("tiny")
@@ -69,6 +71,8 @@ class PairedInputs:
     meta: Mapping[str, object] = field(default_factory=dict)
     where: tuple[str, ...] = ()
     regions: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    sources: tuple[tuple[Mapping[str, object], Mapping[str, object]], ...] = ()
+    info: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         arguments.text("name", self.name)
@@ -84,7 +88,8 @@ class PairedInputs:
             if isinstance(entries := getattr(self, name), tuple) and not entries:
                 object.__setattr__(self, name, tuple(nothing for _ in self.clean))
         names = ["corrupt", "answer", "wrong", "options", "positions"]
-        for name in [*names, *(name for name in ("texts", "where", "regions") if _is_stated(getattr(self, name)))]:
+        optional = [name for name in ("texts", "where", "sources", "regions") if _is_stated(getattr(self, name))]
+        for name in [*names, *optional]:
             entries = arguments.sequence(name, getattr(self, name), "one entry for each example")
             if len(entries) != len(self.clean):
                 why = f"clean has {len(self.clean)}"
@@ -105,11 +110,15 @@ class PairedInputs:
             raise arguments.refusal("texts", self.texts, "the clean and the corrupt text of each example")
         if not all(isinstance(place, str) for place in self.where):
             raise arguments.refusal("where", self.where, "where each example comes from, as strings")
+        for i, both in enumerate(self.sources):
+            if len(_entries(both)) != 2 or not all(isinstance(source, Mapping) for source in _entries(both)):
+                raise arguments.refusal(f"sources[{i}]", both, "a mapping for the clean and one for the corrupt input")
         arguments.whole_number("dropped", self.dropped, at_least=0)
         if self.bos is not None:
             arguments.text("bos", self.bos, empty=True)
         arguments.whole_number("seed", self.seed, optional=True)
         arguments.mapping("meta", self.meta, "a mapping")
+        arguments.mapping("info", self.info, "a mapping")
 
     def _check_regions(self) -> None:
         for i, (regions, positions) in enumerate(zip(self.regions, self.positions, strict=False)):
@@ -137,7 +146,7 @@ class PairedInputs:
         }
         optional = {
             name: tuple(getattr(self, name)[i] for i in examples) if getattr(self, name) else ()
-            for name in ("texts", "where", "regions")
+            for name in ("texts", "where", "sources", "regions")
         }
         return replace(self, **chosen, **optional)
 
@@ -148,7 +157,8 @@ class PairedInputs:
 
     def swapped(self) -> PairedInputs:
         """The same pairs with their clean and corrupt runs exchanged."""
-        return replace(self, clean=self.corrupt, corrupt=self.clean)
+        texts, sources = (tuple((b, a) for a, b in rows) for rows in (self.texts, self.sources))
+        return replace(self, clean=self.corrupt, corrupt=self.clean, texts=texts, sources=sources)
 
     def groups(self, at_most: int | None = None, causal: bool = True) -> list[Group]:
         """Examples of one length and, where attention is causal, one first difference, in the order met, `at_most` a

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from workbench.attention.statistics import PatternStatistics, Requested, pattern_statistics
@@ -58,7 +58,7 @@ def each_layer(model: Any, ids: Int[Tensor, "batch pos"], see: See, taps: Mappin
 @torch.no_grad()
 def each_pattern(
     model: Any,
-    ids: Int[Tensor, "batch pos"],
+    ids: Shaped[Tensor, "batch pos *rest"],
     layers: Sequence[int],
     see: Callable[[int, Float[Tensor, "batch head dest src"]], object],
 ) -> None:

@@ -28,6 +28,9 @@ from workbench.models.resumable import ResumableModel, StopForward
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
 from workbench.models.transformer_lens_api import transformer_lens_config
 
+#: Modality → what users give its models as inputs, for messages; `PairedInputs` alone where it is not named.
+INPUTS = {"vision": "images (wb.images([...])), pairs of them, or wb.PairedInputs"}
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -212,17 +215,21 @@ class Modality:
         return ResumableLayers(self)
 
     def prepare(self, task: Any, argument: str = "task") -> PairedInputs:
-        """Inputs for the engine, of whatever a user may pass for them; `argument` is what it was passed for.
+        """Inputs for the engine, of whatever a user may pass for them; `argument` is what it was passed for. What names
+        the model's modality (``task.modality``) makes them itself, by ``task.inputs(model)``.
 
         Raises:
             UsageError: something that is none.
         """
+        if getattr(task, "modality", None) == self.modality and not isinstance(task, type):
+            task = task.inputs(self)
         if isinstance(task, PairedInputs):
             for name in ("clean", "corrupt"):
                 for i, row in enumerate(getattr(task, name)):
                     self.check_content(f"{name}[{i}]", row)
             return task
-        raise arguments.refusal(argument, task, "wb.PairedInputs", because=f"this is a model of {self.modality} inputs")
+        why = f"this is a model of {self.modality} inputs"
+        raise arguments.refusal(argument, task, INPUTS.get(self.modality, "wb.PairedInputs"), because=why)
 
     def labels(self, inputs: Shaped[Tensor, "pos *rest"]) -> tuple[str, ...]:
         """A label for each position of one input, for tables and figures: its index."""

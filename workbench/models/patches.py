@@ -80,9 +80,13 @@ class Patches:
         patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return torch.cat([patches.new_zeros(len(pixels), self.added, self.width), patches], 1)
 
-    def to_pixels(self, inputs: Shaped[Tensor, "image pos n"]) -> Shaped[Tensor, "image channel height width"]:
-        """The images again; what is left over at the edges of an image of the configured size is 0."""
-        grid = self.grid_of(inputs.shape[1])
+    def to_pixels(self, inputs: Tensor) -> Shaped[Tensor, "image channel height width"]:
+        """Inputs ``[image, pos, n]`` as images; what is left over at the edges of an image of the configured size is 0.
+
+        Raises:
+            UsageError: inputs that are none of this model.
+        """
+        grid = self.grid_of(inputs.shape[1]) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None
         if grid is None or inputs.shape[2] != self.width:
             expected = f"inputs [image, position, {self.width}] of {self.expected()}"
             raise refusal("inputs", inputs, expected, "Make them with pixels_to_inputs.")

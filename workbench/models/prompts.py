@@ -33,6 +33,9 @@ def prepare(model: Any, task: Any, argument: str) -> PairedInputs:
         if empty := [text for text, row in zip(texts, rows, strict=True) if not row]:
             raise arguments.refusal(argument, task, "texts that have tokens", because=f"{empty[0]!r} has none")
         return unpaired(model, [torch.tensor(row) for row in rows], texts, argument)
+    if (modality := getattr(task, "modality", "language")) != "language" and not isinstance(task, type):
+        why = f"this is a language model, and these are {modality} inputs"
+        raise arguments.refusal(argument, task, "a task, pairs or texts", because=why)
     tokenise: Any = getattr(task, "inputs", None)
     if tokenise is None or isinstance(task, type):
         do = "Use wb.task(name), wb.pairs(...), wb.read_pairs(path) or texts."

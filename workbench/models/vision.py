@@ -53,6 +53,7 @@ class HookedViT(HookedModel):
         UnsupportedModel: another family, or the self-check failed; the message gives the reason.
 
     Examples:
+        >>> import torch
         >>> from transformers import ViTConfig, ViTForImageClassification
         >>> sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=16, patch_size=4)
         >>> model = wb.HookedViT(ViTForImageClassification(ViTConfig(**sizes)).eval())
@@ -113,8 +114,8 @@ class HookedViT(HookedModel):
         """
         return self._patches.to_inputs(pixels)
 
-    def inputs_to_pixels(self, inputs: Shaped[Tensor, "image pos n"]) -> Shaped[Tensor, "image channel height width"]:
-        """Inputs as images: what `pixels_to_inputs` undoes.
+    def inputs_to_pixels(self, inputs: Tensor) -> Shaped[Tensor, "image channel height width"]:
+        """Inputs ``[image, pos, n]`` as images: what `pixels_to_inputs` undoes.
 
         Raises:
             UsageError: inputs that are none of this model.
@@ -171,7 +172,9 @@ class HookedViT(HookedModel):
         Raises:
             UsageError: what `pixels_to_inputs` refuses, or inputs that are none of this model.
         """
-        if isinstance(input, Tensor) and input.ndim == 4:
+        if not isinstance(input, Tensor) or input.ndim not in (3, 4):
+            raise refusal("input", input, "images [image, channel, height, width], or inputs [image, position, n]")
+        if input.ndim == 4:
             input = self._patches.to_inputs(input, "input")
         return super().forward(input)
 

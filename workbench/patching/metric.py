@@ -1,4 +1,5 @@
-"""What a metric is: one number for each example, from the logits of the last position.
+"""What a metric is: one number for each example, from a model's outputs: the logits of a text's last position or of
+classes, or an image's feature.
 
 Each file of `workbench.patching.metrics` is a metric; a callable ``f(logits [row, d_vocab], example) -> [row]`` of your
 own is one, too. Logits in half precision reach a metric in float32: what it computes is not rounded to their precision.
@@ -105,19 +106,32 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
 
 
 def metric_for(
-    metric: str | Metric | Callable[..., Tensor], inputs: PairedInputs, model: Any = None, argument: str = "task"
+    metric: str | Metric | Callable[..., Tensor],
+    inputs: PairedInputs,
+    model: Any = None,
+    argument: str = "task",
+    outputs_are: str = "logits",
 ) -> Metric:
-    """The metric, once it is clear that these inputs, and the model if there is one, can be measured by it.
+    """The metric, once it is clear that these inputs, and the model if there is one, can be measured by it;
+    `outputs_are` is what a model's outputs are that is not at hand.
 
     Raises:
         UnknownName: no metric of that name.
-        UsageError: it compares answers, and the inputs have none; or the model's outputs are not what it reads.
+        UsageError: the model's outputs are not what it reads; or it compares answers, and the inputs have none.
     """
     resolved = resolve_metric(metric)
+    outputs = getattr(model, "outputs_are", outputs_are)
+    if isinstance(metric, str | Metric) and resolved.reads != outputs:
+        why = f"the model's outputs are {outputs}"
+        names = [name for name in METRICS.names() if METRICS[name].reads == outputs]
+        do = f"Use {arguments.listing(names)}, or a function." if names else ""
+        raise arguments.refusal("metric", resolved.name, f"a metric that reads {outputs}", do, because=why)
     if resolved.answers and not all(inputs.answer):
         typed: Any = [clean for clean, _ in inputs.texts] or inputs
         typed = typed[0] if isinstance(typed, list) and len(typed) == 1 else typed
         why, do = f"metric={resolved.name!r} compares them", "Use wb.task(name) or wb.pairs(...)."
+        if getattr(model, "modality", "") == "vision":
+            do = "Give answer=[...] to wb.images, or use pairs.answered_by(model)."
         if typed in TASKS.names():
             do = f"{typed!r} is a text here: use wb.task({typed!r})."
         raise arguments.refusal(argument, typed, "pairs with answers", do, because=why)
@@ -130,8 +144,4 @@ def metric_for(
     ):
         what = f"answers from 0 to {size - 1}, the model's outputs"
         raise arguments.refusal(argument, inputs, what, because=f"one of these is {beyond[0]}")
-    outputs = getattr(model, "outputs_are", "logits")
-    if isinstance(metric, str | Metric) and resolved.reads != outputs:
-        why = f"the model's outputs are {outputs}"
-        raise arguments.refusal("metric", resolved.name, f"a metric that reads {outputs}", because=why)
     return resolved

@@ -121,5 +121,8 @@ def result_info(model: Any, inputs: PairedInputs) -> dict[str, Any]:
     """What every result reports about its model and inputs (JSON-able)."""
     versions = {name: version(name) for name in ("torch", "transformers", "transformer-lens")}
     info: dict[str, Any] = {"task": inputs.name, "n": len(inputs), "seed": inputs.seed, "dropped": inputs.dropped}
+    if inputs.sources or inputs.info:
+        examples = [{"clean": clean, "corrupt": corrupt} for clean, corrupt in inputs.sources]
+        info["inputs"] = {**inputs.info, **({"examples": examples} if examples else {})}
     own = model.info(inputs) if isinstance(model, HookedModel) else {}
     return {**info, "versions": versions, **own}

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Last-position logits of each input with the edits (`logits`) and without (`plain`, None where the unedited run
-    was left out), ``[n, d_vocab]``.
+    """Outputs of each input with the edits (`logits`) and without (`plain`, None where the unedited run was left out),
+    ``[n, d_vocab]``: logits of the last position of texts, of classes, or an image's feature (`outputs_are`).
 
     Examples:
         >>> outcome = wb.run(wb.load("tiny"), wb.task("ioi", n=6), [wb.Edit("z", 1, head=3, kind="zero")])
@@ -47,6 +47,8 @@ class Outcome:
     inputs: PairedInputs
     edits: tuple[Edit, ...]
     tokenizer: Any = None
+    outputs_are: str = "logits"
+    output_names: tuple[str, ...] = ()
 
     @property
     def base_logits(self) -> Float[Tensor, "n d_vocab"]:
@@ -68,7 +70,8 @@ class Outcome:
             UsageError: the unedited run is needed and was left out.
         """
         base = arguments.flag("base", base)
-        metric, logits = metric_for(metric, self.inputs), self.base_logits if base else self.logits
+        logits = self.base_logits if base else self.logits
+        metric = metric_for(metric, self.inputs, outputs_are=self.outputs_are)
         reference = self.base_logits if metric.reference else logits
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):
@@ -79,42 +82,57 @@ class Outcome:
         return torch.stack(scores)
 
     def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
-        """The k most likely next tokens of each input with the edits, with their probabilities."""
+        """The k most likely next tokens, or classes, of each input with the edits, with their probabilities.
+
+        Raises:
+            UsageError: the model's outputs are no logits.
+        """
+        self._require_logits()
         k = arguments.whole_number("k", k, at_least=1, at_most=self.logits.shape[-1])
         values, ids = at_least_float32(self.logits).softmax(-1).topk(k)
-        name = self.tokenizer.decode if self.tokenizer is not None else str
+        name = self.tokenizer.decode if self.tokenizer is not None else self._name
         return [
             [(name(i), p) for i, p in zip(row, ps, strict=True)]
             for row, ps in zip(ids.tolist(), values.tolist(), strict=True)
         ]
 
     def kl(self) -> Float[Tensor, "n"]:
-        """``KL(without ‖ with)`` of each input's next token, ``Σ p (log p − log q)`` in nats, computed in float64: the
-        metric ``kl_divergence`` without float32's rounding, which hides small values. +∞ where the edits exclude a
-        token (a logit of −∞) that was possible without them.
+        """``KL(without ‖ with)`` of each input's next token or class, ``Σ p (log p − log q)`` in nats, computed in
+        float64: the metric ``kl_divergence`` without float32's rounding, which hides small values. +∞ where the edits
+        exclude a token (a logit of −∞) that was possible without them.
 
         Raises:
-            UsageError: the unedited run was left out.
+            UsageError: the unedited run was left out, or the model's outputs are no logits.
         """
+        self._require_logits()
         return kl_divergence(*(logits.double().log_softmax(-1) for logits in (self.base_logits, self.logits)))
 
     def table(self, k: int = 8) -> pd.DataFrame:
         """The k likeliest next tokens without and the k likeliest with the edits: one row each, ``input, token, id,
-        before, after``; each input's by the larger of the two probabilities.
+        before, after`` (of images ``class`` instead of ``token``); each input's by the larger of the two probabilities.
 
         Raises:
-            UsageError: the unedited run was left out.
+            UsageError: the unedited run was left out, or the model's outputs are no logits.
         """
         import pandas as pd
 
+        self._require_logits()
         k = arguments.whole_number("k", k, at_least=1, at_most=self.logits.shape[-1])
-        name = str if self.tokenizer is None else lambda i: token_text(self.tokenizer, i)
+        name = self._name if self.tokenizer is None else lambda i: token_text(self.tokenizer, i)
         rows = []
         for i, both in enumerate(zip(self.base_logits, self.logits, strict=True)):
             p, q = (at_least_float32(logits).softmax(-1) for logits in both)
             ids = dict.fromkeys([*p.topk(k).indices.tolist(), *q.topk(k).indices.tolist()])
             rows += sorted(((i, name(t), t, float(p[t]), float(q[t])) for t in ids), key=lambda row: -max(row[3:]))
-        return pd.DataFrame(rows, columns=["input", "token", "id", "before", "after"])
+        what = "class" if self.output_names else "token"
+        return pd.DataFrame(rows, columns=["input", what, "id", "before", "after"])
+
+    def _name(self, i: int) -> str:
+        return self.output_names[i] if self.output_names else str(i)
+
+    def _require_logits(self) -> None:
+        if self.outputs_are != "logits":
+            raise UsageError(f"This model's outputs are {self.outputs_are}, which have no probabilities. Read .logits.")
 
 
 def run(
@@ -136,7 +154,7 @@ def run(
 
     Args:
         model: a `HookedLM`, or any `ResumableModel`.
-        inputs: a task, pairs, `PairedInputs`, a text or a list of texts.
+        inputs: a task, pairs, `PairedInputs`, a text or a list of texts, or images.
         edits: the edits; ``patch`` takes its values from the other run of each pair.
         base: which run of a pair is edited: ``"clean"`` or ``"corrupt"``.
         mean_over: inputs that ``mean`` edits average over (the inputs themselves by default), or ``"positions"``.
@@ -179,4 +197,12 @@ def run(
     if any(torch.isnan(row).any() for row in logits):
         notice_nan((edit.kind for edit in edits), stacklevel=3)
     without = torch.stack(plain) if unedited else None
-    return Outcome(torch.stack(logits), without, prepared, tuple(edits), getattr(model, "tokenizer", None))
+    return Outcome(
+        torch.stack(logits),
+        without,
+        prepared,
+        tuple(edits),
+        getattr(model, "tokenizer", None),
+        getattr(model, "outputs_are", "logits"),
+        tuple(getattr(model, "output_names", ())),
+    )

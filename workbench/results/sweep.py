@@ -92,12 +92,15 @@ class Sweep:
     def of(self, examples: Sequence[int]) -> Sweep:
         """Some of the examples, in that order."""
         some = list(arguments.indices("examples", examples, self.n, "example", repeated=True))
+        info = {**self.info, "n": len(some)}
+        if sources := self.info.get("inputs", {}).get("examples"):
+            info["inputs"] = {**self.info["inputs"], "examples": [sources[i] for i in some]}
         return replace(
             self,
             values=self.values[..., some],
             base=self.base[some],
             source=None if self.source is None else self.source[some],
-            info={**self.info, "n": len(some)},
+            info=info,
         )
 
     @cached_property

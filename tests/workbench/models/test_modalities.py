@@ -38,13 +38,16 @@ def test_an_unknown_modality_in_a_catalogue_is_refused() -> None:
 
 def test_head_scores_declare_what_they_apply_to() -> None:
     assert set(SCORES) == set(UNITS)
-    assert SCORES["induction"].modalities == ("language",) and SCORES["ov_norm"].modalities == ()
+    assert SCORES["induction"].modalities == ("language",) and SCORES["entropy"].modalities == ()
+    assert SCORES["to_cls"].modalities == ("vision",)
 
 
 def test_what_needs_a_language_model_refuses_any_other() -> None:
     model = make("vit").model
-    with pytest.raises(UsageError, match="model=<HookedViT>: expected a language model, not one of vision inputs"):
+    with pytest.raises(UsageError, match="task=None: expected images"):
         wb.scores(model)
+    with pytest.raises(UsageError, match="model=<HookedNet>: expected a language model or a vision model, because"):
+        wb.scores(make("net").model)
     with pytest.raises(UsageError, match=r"expected a language model, because wb.attention_view shows tokens"):
         wb.attention_view(model, "Mary", 0, 0)
     with pytest.raises(UsageError, match=r"expected a language model, because wb.generate continues a text"):

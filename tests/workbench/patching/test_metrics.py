@@ -136,8 +136,8 @@ def test_a_token_that_is_not_named_is_refused() -> None:
         metric(torch.zeros(1, 1), Example(0, (1,), (2,), ()))
 
 
-@pytest.mark.parametrize("name", METRICS.names())
-def test_every_metric_agrees_between_sweep_and_run(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in METRICS.names() if METRICS[name].reads == "logits"])
+def test_every_metric_of_logits_agrees_between_sweep_and_run(name: str) -> None:
     model, inputs = hooked("llama"), paired(3)
     swept = sweep(model, inputs, site="z", direction="noise", metric=name, layers=[1], heads=[2])
     out = run(model, inputs, [Edit("z", 1, head=2)])

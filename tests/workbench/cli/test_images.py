@@ -1,0 +1,175 @@
+"""``workbench patch`` and ``workbench scores`` on images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import Dinov2Config, Dinov2Model
+
+import workbench as wb
+from tests.small_vit import PATCH, SIDE, pictures, small_vit
+
+MODEL = small_vit()
+
+
+@pytest.fixture
+def run(run: Any) -> Any:
+    """As everywhere, with paths among the words."""
+    return lambda *words: run(*map(str, words))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of five images, and a file beside them that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, array in enumerate(pictures(5)):
+        Image.fromarray(array).save(folder / f"{i}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a vision model, which is loaded from memory."""
+    monkeypatch.setattr("workbench.load", lambda name, operators=None, progress=None: MODEL)
+    (tmp_path / "vit").mkdir()
+    return str(tmp_path / "vit")
+
+
+def test_patch_on_images_equals_the_sweep_of_the_library(run: Any, photos: Path, model: str) -> None:
+    code, out, _ = run(
+        "patch", "--model", model, "--images", photos, "--corrupt", "occlude(size=0.6, fill=black)", "--seed", "3",
+        "--no-cache", "--json",
+    )  # fmt: skip
+    document = json.loads(out)
+    assert code == 0 and document["n"] == 5 and document["info"]["task"] == "images"
+    pairs = wb.images(photos).corrupted("occlude", seed=3, size=0.6, fill="black").answered_by(MODEL)
+    sweep = wb.sweep(MODEL, pairs, cache=False)
+    np.testing.assert_allclose([cell["mean_delta"] for cell in document["cells"]], sweep.mean_delta.ravel(), atol=1e-5)
+    inputs = document["info"]["inputs"]
+    assert inputs["answers"] == "the model's likeliest classes" and inputs["fill"] == "black"
+    assert [example["clean"]["name"] for example in inputs["examples"]] == [f"{i}.png" for i in range(5)]
+    assert document["task_check"]["status"] is None  # its own classes it always knows
+
+
+def test_files_may_follow_each_other_and_classes_be_named(run: Any, photos: Path, model: str) -> None:
+    files = [photos / f"{i}.png" for i in range(3)]
+    code, out, _ = run(
+        "patch", "--model", model, "--images", *files, "--corrupt", "blur(radius=6)", "--answer", "zebra", "--wrong",
+        "2", "--positions", "cls;2,3", "--by", "head,position", "--no-cache", "--json",
+    )  # fmt: skip
+    document = json.loads(out)
+    assert code == 0 and document["n"] == 3 and document["labels"]["position"] == ["cls", "2,3"]
+    assert "answers" not in document["info"]["inputs"] and document["task_check"]["status"] is not None
+    code, out, _ = run("patch", "--model", model, "--images", files[0], "--edit", "zero", "--no-cache", "--top", "2")
+    assert code == 0 and "0.png: zero z" in out
+
+
+def test_a_region_may_be_a_patch(run: Any, photos: Path, model: str) -> None:
+    code, out, _ = run(
+        "patch", "--model", model, "--images", photos, "--corrupt", "occlude(region='2,3', fill=noise)", "--site",
+        "resid_pre", "--by", "position", "--positions", "2,3;0,0", "--no-cache", "--json",
+    )  # fmt: skip
+    assert code == 0
+    first = {cell["position"]: cell["mean_delta"] for cell in json.loads(out)["cells"] if cell["layer"] == 0}
+    assert abs(first["2,3"]) > 1e-3 > abs(first["0,0"])
+
+
+def test_a_model_without_classes_is_measured_by_its_feature(
+    run: Any, photos: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=SIDE, patch_size=PATCH)
+    encoder = wb.HookedViT(Dinov2Model(config).eval(), MODEL.processor)
+    monkeypatch.setattr("workbench.load", lambda *_, **__: encoder)
+    code, out, _ = run("patch", "--model", model, "--images", photos, "--corrupt", "swap", "--no-cache", "--json")
+    document = json.loads(out)
+    assert code == 0 and document["info"]["metric"] == "feature_cosine"
+    np.testing.assert_allclose(document["source"], 1, atol=1e-5)  # the clean image's own
+    code, _, err = run(
+        "patch", "--model", model, "--images", photos, "--corrupt", "swap", "--metric", "accuracy", "--no-cache"
+    )
+    assert code == 2 and "expected a metric that reads features" in err
+
+
+def test_the_answer_is_kept_and_another_image_is_another_answer(
+    run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from workbench.cli import stored_answer
+
+    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("WORKBENCH_CACHE", "on")
+    monkeypatch.setattr(stored_answer, "files_and_code", lambda name: [[], "code"])
+    loads: list[str] = []
+
+    def load(name: str, **_: Any) -> Any:
+        loads.append(name)
+        return MODEL
+
+    monkeypatch.setattr("workbench.load", load)
+    command = ["patch", "--model", str(photos), "--images", photos, "--corrupt", "swap", "--json"]
+    first, again = (json.loads(run(*command)[1]) for _ in range(2))
+    assert len(loads) == 1 and again == first
+    Image.fromarray(pictures(1, seed=9)[0]).save(photos / "0.png")
+    changed = json.loads(run(*command)[1])
+    assert len(loads) == 2 and changed["base"] != first["base"]
+    run(*command, "--seed", "1")
+    assert len(loads) == 3
+
+
+def test_scores_of_images_stand_beside_their_chance_levels(run: Any, photos: Path, model: str) -> None:
+    code, out, _ = run("scores", "--model", model, "--images", photos, "--no-cache", "--json")
+    document = json.loads(out)
+    expected = wb.scores(MODEL, wb.images(photos), cache=False)
+    chance = {row["score"]: row for row in document["chance"]}
+    assert code == 0 and chance["to_cls"]["uniform"] == pytest.approx(1 / 17)
+    assert chance["distance"]["random"] == pytest.approx(expected.random["distance"].mean())
+    np.testing.assert_allclose([row["to_self"] for row in document["heads"]], expected["to_self"].ravel(), atol=1e-6)
+    command = ["scores", "--model", model, "--images", photos, "--no-cache", "--no-random"]
+    code, out, _ = run(*command, "--score", "distance")
+    assert code == 0 and "Patterns on 5 images of 4 × 4 patches" in out and "chance: uniform attention" in out
+    code, out, _ = run(*command)
+    assert code == 0 and "Not available: to_registers: the model has no registers." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["patch", "--images", "{photos}"], 2, "Give --corrupt CORRUPTION, or another --edit"),
+        (["patch", "--images", "{photos}", "--corrupt", "occlud"], 2, "corruption='occlud': .*Did you mean 'occlude'"),
+        (["patch", "--images", "{photos}", "--corrupt", "occlude(fil=1)"], 2, "Unknown setting of occlude 'fil'"),
+        (["patch", "--images", "{photos}", "--corrupt", "occlude("], 2, r"--corrupt='occlude\(': expected NAME"),
+        (["patch", "--images", "{photos}", "--corrupt", "blur(seed=1)"], 2, "Give --seed S"),
+        (["patch", "--images", "{photos}/9.png", "--corrupt", "blur"], 3, "9.png: no such file"),
+        (["patch", "--images", "{photos}/notes.txt", "--corrupt", "blur"], 3, "notes.txt: not an image"),
+        (["patch", "--images", "{photos}", "--corrupt", "blur", "--task", "ioi"], 2, "--task is for prompts"),
+        (["patch", "--images", "{photos}", "--corrupt", "blur", "--answer", "zebr"], 2, "Did you mean 'zebra'"),
+        (["patch", "--images", "{photos}", "--corrupt", "blur", "--answer", "9"], 2, "a class from 0 to 4"),
+        (["patch", "--images", "{photos}", "--corrupt", "blur", "--wrong", "9"], 2, "--wrong is only for --answer"),
+        (["patch", "--images", "{photos}", "--corrupt", "blur", *["--answer", "owl"] * 2], 2, "2 classes for 5 images"),
+        (["patch", "--images", "{photos}", "--corrupt", "blur", "--answer", "owl"], 2, "pairs with wrong answers"),
+        (["patch", "--images", "{photos}", "--corrupt", "relabel"], 2, "it needs images with answers"),
+        (["patch", "--task", "ioi", "--corrupt", "blur"], 2, "--corrupt is only for --images"),
+        (["patch", "{photos}"], 2, "images follow --images"),
+        (["scores", "--images", "{photos}", "--score", "induction"], 2, "Unknown score 'induction'"),
+        (["scores", "--images", "{photos}", "--n", "3"], 2, "--n is for prompts"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    arguments: list[str], code: int, message: str, run: Any, photos: Path, model: str
+) -> None:
+    words = [word.format(photos=photos) if "{photos}" in word else word for word in arguments]
+    actual, _, err = run(*words, "--model", model, "--no-cache")
+    (line,) = [line for line in err.splitlines() if line.startswith("workbench: ")]
+    assert actual == code
+    assert pytest.raises(AssertionError, match=message).matches(AssertionError(line)), line
+
+
+def test_images_and_models_of_text_do_not_go_together(run: Any, photos: Path, no_model: None) -> None:
+    code, _, err = run("patch", "--model", "tiny", "--images", photos, "--corrupt", "blur")
+    assert code == 2 and "--model tiny: expected a vision model. This is a language model." in err

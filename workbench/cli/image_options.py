@@ -1,0 +1,153 @@
+"""Images on the command line: options that several verbs share, and what is made of them before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.errors import UsageError
+from workbench.registry import CORRUPTIONS
+
+ImagePaths = Annotated[
+    list[Path] | None,
+    typer.Option("--images", metavar="PATH", help="Images of a vision model: files, or a folder of them."),
+]
+MorePaths = Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More images, after --images PATH.")]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answer",
+        metavar="CLASS",
+        help="With --images: the class by name or index, of all images or repeated for each (default: the likeliest).",
+    ),
+]
+Wrongs = Annotated[
+    list[str] | None, typer.Option("--wrong", metavar="CLASS", help="With --answer: the wrong class, in the same way.")
+]
+Corrupt = Annotated[
+    str | None,
+    typer.Option(
+        "--corrupt",
+        metavar="CORRUPTION",
+        help=f"With --images: how corrupt images are made: {', '.join(CORRUPTIONS.names())}; with settings such as "
+        "'occlude(size=0.3, fill=black)'.",
+    ),
+]
+#: Settings that every corruption of a region has.
+PLACE = ("region", "size")
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """Images of a command, read and corrupted as far as that goes without the model.
+
+    Attributes:
+        images: `wb.Images`.
+        corruption, settings, seed: how corrupt ones are made; no corruption for images as they are.
+    """
+
+    images: Any
+    corruption: str = ""
+    settings: dict[str, Any] | None = None
+    seed: int = 0
+
+    @property
+    def needs_patches(self) -> bool:
+        """Whether the region is a patch, which only the model can tell."""
+        return isinstance((self.settings or {}).get("region"), str)
+
+    def made(self, images: Any) -> Any:
+        """Pairs, or the images where there is no corruption."""
+        if not self.corruption:
+            return images
+        return images.corrupted(self.corruption, seed=self.seed, **(self.settings or {}))
+
+    def for_model(self, model: Any, answers: bool) -> Any:
+        """What a sweep takes; with the model's own classes as answers where some are needed and none were given."""
+        made = self.made(self.images.as_seen_by(model) if self.needs_patches else self.images)
+        return made.answered_by(model) if answers and not self.images.answer else made
+
+    def written(self) -> list[Any]:
+        """Everything that the inputs depend on besides the model (JSON-able)."""
+        pictures = [[picture.name, picture.sha256] for picture in self.images.pictures]
+        rows = [list(map(list, rows)) for rows in (self.images.answer, self.images.wrong)]
+        return ["images", self.images.name, pictures, *rows, self.corruption, self.settings, self.seed]
+
+
+def image_request(
+    paths: Sequence[Path],
+    more: Sequence[Path] | None,
+    answers: Sequence[str] | None = None,
+    wrongs: Sequence[str] | None = None,
+    corrupt: str | None = None,
+    seed: int = 0,
+) -> ImageRequest:
+    """The images of a command's options.
+
+    Raises:
+        UsageError, BadInput: whatever can be told without the model.
+    """
+    import workbench as wb
+    from workbench.attention.settings import parse
+
+    pictures: list[Any] = []
+    for path in (*paths, *(more or ())):
+        pictures += wb.images(path).pictures
+    name = pictures[0].name if len(pictures) == 1 else "images"
+    images = wb.Images(tuple(pictures), name=name)
+    if wrongs and not answers:
+        raise UsageError("--wrong is only for --answer. Give --answer CLASS, too.")
+    images = replace(
+        images,
+        answer=_classes("--answer", answers, len(images)),
+        wrong=_classes("--wrong", wrongs, len(images)),
+    )
+    if corrupt is None:
+        return ImageRequest(images)
+    corruption, settings = parse(corrupt, "--corrupt", "occlude(size=0.3)")
+    request = ImageRequest(images, corruption, settings, seed)
+    if unknown := {"seed", "corruption"} & set(settings):
+        raise UsageError(f"--corrupt {corrupt}: {min(unknown)} is no setting here. Give --seed S.")
+    if not request.needs_patches:
+        request.made(images)  # a wrong name or setting is reported before the model is loaded
+    return request
+
+
+def check_image_options(images: Any, **options: Any) -> None:
+    """Refuse options that belong to images where there are none.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    if images:
+        return
+    more = options.pop("more", None)
+    if more:
+        raise UsageError(f"{more[0]}: images follow --images. Write --images {more[0]}.")
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name} is only for --images. Give --images PATH, or leave it out.")
+
+
+def no_prompts(task: str | None, pairs: Path | None, n: int | None, skip: bool) -> None:
+    """Refuse options that belong to prompts, beside images.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    for option, value in (("--task", task), ("--pairs", pairs), ("--n", n), ("--skip", skip)):
+        if value:
+            raise UsageError(f"{option} is for prompts, and these are images. Leave it out.")
+
+
+def _classes(option: str, values: Sequence[str] | None, n: int) -> tuple[tuple[str | int, ...], ...]:
+    if not values:
+        return ()
+    if len(values) not in (1, n):
+        raise UsageError(f"{option}: {len(values)} classes for {n} images. Give one for all, or one for each.")
+    rows = [(int(value) if value.isdecimal() else value,) for value in values]
+    return tuple(rows * n if len(rows) == 1 else rows)
