@@ -75,7 +75,8 @@ class PatternChart(Chart):
         return (values if self.masked is None else np.where(self.masked, np.nan, values),)
 
     def _chart(self, labels: Sequence[list[str]]) -> Heatmap:
-        return Heatmap(*self.data_arrays(), *labels, **self.options, blank=MASKED_COLOUR)
+        (values,) = self.data_arrays()
+        return Heatmap(values, *labels, **self.options, blank=MASKED_COLOUR)
 
     def positions(self, row: int, column: int, pattern: Float[np.ndarray, "dest src"]) -> tuple[int, int]:
         """Destination and source of a cell; of a pooled one, those of its largest magnitude."""
