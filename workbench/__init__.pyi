@@ -15,6 +15,8 @@ from .head_scores.result import HeadScores as HeadScores
 from .inputs.image_pairs import ImagePairs as ImagePairs
 from .inputs.images import Images as Images
 from .inputs.images import images as images
+from .inputs.latents import Latents as Latents
+from .inputs.latents import latents as latents
 from .inputs.paired import PairedInputs as PairedInputs
 from .inputs.pairs import Pair as Pair
 from .inputs.pairs import Pairs as Pairs
@@ -25,6 +27,7 @@ from .inputs.pairs import task as task
 from .inputs.problems import check_pairs as check_pairs
 from .models import load as load
 from .models.anatomy import Anatomy as Anatomy
+from .models.diffusion.hooked import HookedDiT as HookedDiT
 from .models.hooked import HookedModel as HookedModel
 from .models.language import HookedLM as HookedLM
 from .models.modality import Sizes as Sizes

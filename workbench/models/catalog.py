@@ -23,14 +23,7 @@ DEFAULT = "smollm2-135m-instruct-q4"
 MODALITIES: Mapping[str, tuple[str, str]] = {
     "language": ("workbench.models.language", "HookedLM"),
     "vision": ("workbench.models.vision", "HookedViT"),
-}
-
-
-#: `model_type`s of the vision models that are loaded by name (`workbench.models.vision_families.FAMILIES`).
-VISION_FAMILIES = (
-    "vit", "deit", "ijepa", "dinov2", "dinov2_with_registers", "dinov3_vit", "clip", "clip_vision_model", "siglip",
-    "siglip_vision_model", "beit",
-)  # fmt: skip
+    "diffusion": ("workbench.models.diffusion.hooked", "HookedDiT"),
 
 
 @dataclass(frozen=True)

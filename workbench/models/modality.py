@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -121,6 +121,11 @@ class Modality:
     def trial_outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch *n"]:
         """What the self-check compares, with and without hooks."""
         return self.outputs(inputs)
+
+    def one_pass(self) -> AbstractContextManager[None]:
+        """While it lasts, a run passes through the layers once, for checks of the layers. Models that run them in
+        several steps have their own."""
+        return nullcontext()
 
     @torch.no_grad()
     def count_outputs(self) -> int:

@@ -32,14 +32,15 @@ def check_operators(model: HookedModel, store: Store | None) -> None:
     Raises:
         UnsupportedModel: an operator does not compute what it says.
     """
-    inputs = model.trial()
+    with model.one_pass():
+        inputs = model.trial()
     identity = None if store is None else model.identity.current()
     place = None if identity is None else digest(identity, "operators", inputs.shape[1])
     note = read_note(store, place)
     if note is not None:
         verdict, dropped = Resumption(**note[0]), {int(layer): what for layer, what in note[1]}
     else:
-        with model.state_put_back():
+        with model.one_pass(), model.state_put_back():
             run = WatchedRun.of(model, inputs)
             _compute_what_they_say(model, run)
             verdict = prove_resumption(model, inputs, base=run)

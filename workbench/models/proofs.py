@@ -81,9 +81,10 @@ class Proofs:
         if note is not None:
             verdict = Resumption(**note)
         else:
-            inputs = self.model.proof_inputs(length, rows)
-            verdict = prove_resumption(self.model, inputs, patterns=patterns)
-            self.warned_of_rounding = self.warned_of_rounding or warn_of_rounding(self.model, inputs)
+            with self.model.one_pass():
+                inputs = self.model.proof_inputs(length, rows)
+                verdict = prove_resumption(self.model, inputs, patterns=patterns)
+                self.warned_of_rounding = self.warned_of_rounding or warn_of_rounding(self.model, inputs)
             write_note(store, place, vars(verdict))
         self._known[key] = verdict
         if not verdict.resumes:

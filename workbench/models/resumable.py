@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.errors import HookError
+
 Tap = Callable[[Tensor], Tensor | None]
 #: Hook name → function, for activations whose first position is the argument.
 TapsFrom = Callable[[int], Mapping[str, Tap]]
@@ -24,6 +26,22 @@ Stream = tuple[Tensor, ...]
 
 class StopForward(Exception):
     """Raised inside a forward to leave it, once the rest of it is not needed."""
+
+
+class NotFinite(HookError):
+    """A number became NaN or infinite while a model sampled.
+
+    Attributes:
+        step: in which step. row: of which row of the batch, the first one.
+    """
+
+    def __init__(self, step: int, row: int, edits: str = "") -> None:
+        self.step, self.row = step, row
+        super().__init__(f"Sampling gave NaN or infinity in step {step}{f', after {edits}' if edits else ''}.")
+
+    def after(self, edits: str) -> NotFinite:
+        """The same, with the edits that were made before."""
+        return NotFinite(self.step, self.row, edits)
 
 
 @runtime_checkable

@@ -49,12 +49,12 @@ def check(model: HookedModel) -> None:
     was_training, attributes = model.hf.training, set(vars(model))
     model.hf.eval()
     try:
-        inputs = model.trial()
-        if len(inputs) < 2 or torch.equal(inputs[0], inputs[1]):
-            raise UnsupportedModel(
-                f"{type(model).__name__}.trial: expected two different inputs, which prove more than one."
-            )
-        with torch.no_grad(), model.state_put_back():
+        with model.one_pass(), torch.no_grad(), model.state_put_back():
+            inputs = model.trial()
+            if len(inputs) < 2 or torch.equal(inputs[0], inputs[1]):
+                raise UnsupportedModel(
+                    f"{type(model).__name__}.trial: expected two different inputs, which prove more than one."
+                )
             _hooks_change_nothing(model, inputs)
             with _embeddings(model) as embedded:
                 run = WatchedRun.of(model, inputs)

@@ -11,7 +11,7 @@ from torch import Tensor
 from workbench.models.attention_edits import PartialTap
 from workbench.models.resumable import ResumableModel, Tap
 from workbench.models.steps import split_step
-from workbench.patching.cone import EditedRun, Observer, full_forward_taps, is_pattern
+from workbench.patching.cone import EditedRun, Observer, full_forward_taps, is_pattern, naming_edits
 from workbench.patching.head_selection import of_heads
 
 Key = TypeVar("Key", bound=Hashable)
@@ -96,7 +96,8 @@ def capture_hooks(
             step: {hook: PartialTap(tap, tuple(heads)) if is_pattern(hook) else tap for hook, tap in of_step.items()}
             for step, of_step in taps.items()
         }
-    base = model.base_run(torch.stack([inputs[i] for i in members]), taps)
+    with naming_edits(runs, model.n_layers):
+        base = model.base_run(torch.stack([inputs[i] for i in members]), taps)
     if heads is not None:
         for name, x in activations.items():
             if runs or not is_pattern(split_step(name)[0]):

@@ -12,8 +12,8 @@ is ``2 w H P L (L + 1) / 2`` flop per input, against ``2 (w T L + vocabulary · 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from workbench.errors import HookError
 from workbench.models.attention_edits import PartialTap
-from workbench.models.resumable import BaseRun, ResumableModel, StopForward, Stream, Tap
+from workbench.models.resumable import BaseRun, NotFinite, ResumableModel, StopForward, Stream, Tap
 
 #: Rows × positions of a full chunk: large enough for the matrix units, small enough for the processor's cache.
 CHUNK = 2048
@@ -88,6 +88,26 @@ class EditedRun:
     def depth(self) -> int:
         """Where it departs from the base run."""
         return min(write.depth for write in self.writes)
+
+
+@contextmanager
+def naming_edits(runs: Sequence[EditedRun], n_layers: int) -> Iterator[None]:
+    """While it lasts, NaN that a model reports while it samples is said to follow the edits of that row's run; rows are
+    those of `runs`."""
+    try:
+        yield
+    except NotFinite as error:
+        if not runs:
+            raise
+        names = []
+        for write in runs[error.row].writes:
+            step, layer = divmod(write.depth, n_layers)
+            head = "" if write.head is None else f" of head {layer}.{write.head}"
+            if step <= error.step:
+                names.append(f"{write.hook}{head} in step {step}")
+        names = list(dict.fromkeys(names))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise error.after(f"the edit at {', '.join(names[:3])}{more}") from None
 
 
 #: Called with indices of runs (in the list passed to `run_edited`), the first position, and their activation.
@@ -169,7 +189,7 @@ def _run_chunk(
         z = frozen(depth) if frozen is not None else None
         expand = frozenset(w.expand for _, w in row_writes if w.expand)
         all_positions = bool(observed) or any(w.needs_all_positions for _, w in row_writes)
-        with suppress(StopForward):
+        with suppress(StopForward), naming_edits([runs[i] for i in active], resumable.n_layers):
             frozen_z = None if z is None else z[inputs, start:]
             stream = resumable.block(base, depth, inputs, start, stream, taps, frozen_z, expand, all_positions)
     if stop is None:

@@ -18,7 +18,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.io.token_text import token_text
 from workbench.models.precision import at_least_float32
 from workbench.patching.batches import BATCH_SIZE, batches
-from workbench.patching.cone import full_forward_taps
+from workbench.patching.cone import full_forward_taps, naming_edits
 from workbench.patching.divergence import kl_divergence
 from workbench.patching.edits import Edits, edit_list
 from workbench.patching.metric import Example, Metric, metric_for
@@ -186,8 +186,10 @@ def run(
     done = ProgressCounter(len(ids), "run", progress)
     for members in batches(ids, BATCH_SIZE):
         batch = torch.stack([ids[i] for i in members])
-        taps, expand = full_forward_taps(resumable, [resolved.edited_run(i) for i in members])
-        edited = resumable.full_forward(batch, taps, expand=expand)
+        runs = [resolved.edited_run(i) for i in members]
+        taps, expand = full_forward_taps(resumable, runs)
+        with naming_edits(runs, resumable.n_layers):
+            edited = resumable.full_forward(batch, taps, expand=expand)
         for i, row in zip(members, edited, strict=True):
             logits[i] = row
         if unedited:

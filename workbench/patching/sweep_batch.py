@@ -15,7 +15,15 @@ from workbench.models.resumable import ResumableModel
 from workbench.patching.batch_runs import BatchRuns
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.capture import Capture, taps_at
-from workbench.patching.cone import EditedRun, Write, first_changed, full_forward_taps, is_pattern, run_edited
+from workbench.patching.cone import (
+    EditedRun,
+    Write,
+    first_changed,
+    full_forward_taps,
+    is_pattern,
+    naming_edits,
+    run_edited,
+)
 from workbench.patching.memory import chunk_for
 from workbench.patching.metric import Metric
 from workbench.patching.values import Values, ValuesByDepth, indices_of
@@ -145,7 +153,9 @@ class SweepBatch(BatchRuns):
             part = runs[at : at + BATCH_SIZE]
             taps, expand = full_forward_taps(self.resumable, part)
             ids = self.ids[[run.input for run in part]]
-            read(range(at, at + len(part)), self.resumable.full_forward(ids, taps, tokens, expand))
+            with naming_edits(part, self.resumable.n_layers):
+                readout = self.resumable.full_forward(ids, taps, tokens, expand)
+            read(range(at, at + len(part)), readout)
         return scores
 
     def _write(self, k: int, cell: Cell, depth: int, position: int | None) -> Write:
