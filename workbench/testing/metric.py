@@ -13,8 +13,8 @@ from workbench.patching.metric import Example, Metric
 from workbench.registry import METRICS
 from workbench.testing.problems import raise_problems, run_in_order
 
-#: Logits of so many rows over a vocabulary of so many tokens.
-ROWS, VOCABULARY = 20, 30
+#: Logits of so many rows over a vocabulary of so many tokens, which may be a square image.
+ROWS, VOCABULARY = 20, 36
 
 
 def check_metric(metric: Metric | str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, initialization
@@ -163,7 +163,7 @@ class DiT(PreTrainedModel):
     def forward(
         self,
         hidden_states: Float[Tensor, "batch channel *size"],
-        timestep: Float[Tensor, "batch"],
+        timestep: Num[Tensor, "batch"],
         class_labels: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch out_channel *size"]:
         """The prediction for noisy images.
@@ -178,7 +178,7 @@ class DiT(PreTrainedModel):
     def predict(
         self,
         patches: Float[Tensor, "batch pos n"],
-        timestep: Float[Tensor, "batch"],
+        timestep: Num[Tensor, "batch"],
         class_labels: Int[Tensor, "batch"],
     ) -> Float[Tensor, "batch pos m"]:
         """The same in patches."""
@@ -192,7 +192,7 @@ class DiT(PreTrainedModel):
         return self.patch_embed(patches) + self.position_embed()
 
     def condition(
-        self, timestep: Float[Tensor, "batch"], class_labels: Int[Tensor, "batch"]
+        self, timestep: Num[Tensor, "batch"], class_labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch d_model"]:
         """What every layer is modulated by."""
         # In this order of operations: at time 999 a last bit of a frequency is 6e-5 of an angle.

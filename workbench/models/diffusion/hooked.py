@@ -182,7 +182,7 @@ class HookedDiT(StepHooks, HookedModel):
 
     def sampled(
         self, inputs: Float[Tensor, "row pos column"], in_step: Callable[[int], Any] | None = None
-    ) -> Float[Tensor, "row pos pixel"]:
+    ) -> Float[Tensor, "row some_pos pixel"]:
         """The finished samples, in patches (or the prediction that is read).
 
         Args:
@@ -200,14 +200,14 @@ class HookedDiT(StepHooks, HookedModel):
             latent = self.sampling.after_step(step, latent, prediction)
         return latent
 
-    def latent(self, inputs: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos pixel"]:
+    def latent(self, inputs: Float[Tensor, "row pos column"]) -> Float[Tensor, "row some_pos pixel"]:
         """The noise of inputs, in patches, at least in float32."""
         noise = inputs[:, : self.n_positions, :-1].to(self.device)
         return noise.to(torch.promote_types(torch.promote_types(noise.dtype, torch.float32), self.dtype))
 
     def passes(
         self, inputs: Float[Tensor, "row pos column"]
-    ) -> tuple[Float[Tensor, "pass pos pixel"], Int[Tensor, "pass"]]:
+    ) -> tuple[Float[Tensor, "pass some_pos pixel"], Int[Tensor, "pass"]]:
         """The patches and the label of each pass of the first step."""
         labels = apart(inputs, self.branches)[:, 0, -1].round().long().to(self.device)
         return self.patches_of(self.latent(inputs)), labels
