@@ -25,6 +25,7 @@ NAMES = (
     "memory",
     "explorer",
     "cache",
+    "diffusion",
     "operators_linear",
     "operators_swap",
     "operators_sparse",

@@ -1,5 +1,5 @@
-"""An oracle that shares nothing with the engine: a loop that samples by plain forwards of the model, one row and one pass
-at a time, with plain PyTorch hooks."""
+"""An oracle that shares nothing with the engine: a loop that samples by plain forwards of the model, one row and one
+pass at a time, with plain PyTorch hooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import workbench as wb
 from workbench.models.diffusion.dit import DiT, DiTConfig

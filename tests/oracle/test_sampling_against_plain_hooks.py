@@ -55,7 +55,13 @@ class Plain:
         return seen
 
     def patched(
-        self, example: int, layer: int, head: int, steps: Any = range(STEPS), branches: Any = (0, 1), rows: Any = slice(None)
+        self,
+        example: int,
+        layer: int,
+        head: int,
+        steps: Any = range(STEPS),
+        branches: Any = (0, 1),
+        rows: Any = slice(None),
     ) -> Tensor:
         """The corrupt run's image with a clean head."""
         source, columns = self.z(example, "clean"), slice(head * D_HEAD, (head + 1) * D_HEAD)
@@ -107,7 +113,9 @@ def test_one_position_one_branch_and_some_steps(model: wb.HookedDiT) -> None:
 @pytest.mark.parametrize("kind", ["zero", "scale", "identity"])
 def test_other_edits(model: wb.HookedDiT, kind: str) -> None:
     plain = Plain(model)
-    site, argument = ("pattern", {"u": 1.0}) if kind == "identity" else ("z", {"factor": 0.3} if kind == "scale" else {})
+    site, argument = (
+        ("pattern", {"u": 1.0}) if kind == "identity" else ("z", {"factor": 0.3} if kind == "scale" else {})
+    )
     values = wb.sweep(model, PAIRS, site=site, edit=kind, metric=mass, **argument).values
 
     def changing(layer: int, head: int) -> Change:
@@ -174,6 +182,8 @@ def test_plain_hooks_of_transformer_lens(model: wb.HookedDiT) -> None:
 
 def test_what_joins_the_residual_stream(model: wb.HookedDiT) -> None:
     rec = wb.record(model, PAIRS, ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"], cache=False).clean
-    pre, attn, mid, mlp, post = (rec.stack(site) for site in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"))
+    pre, attn, mid, mlp, post = (
+        rec.stack(site) for site in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+    )
     assert torch.allclose(pre + attn, mid, atol=1e-10) and torch.allclose(mid + mlp, post, atol=1e-10)
     assert torch.equal(post[:, :, :-1], pre[:, :, 1:])

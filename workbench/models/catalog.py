@@ -24,6 +24,16 @@ MODALITIES: Mapping[str, tuple[str, str]] = {
     "language": ("workbench.models.language", "HookedLM"),
     "vision": ("workbench.models.vision", "HookedViT"),
     "diffusion": ("workbench.models.diffusion.hooked", "HookedDiT"),
+}
+
+
+#: `model_type`s of the vision models that are loaded by name (`workbench.models.vision_families.FAMILIES`).
+VISION_FAMILIES = (
+    "vit", "deit", "ijepa", "dinov2", "dinov2_with_registers", "dinov3_vit", "clip", "clip_vision_model", "siglip",
+    "siglip_vision_model", "beit",
+)  # fmt: skip
+#: `model_type` of the workbench's own diffusion transformers.
+DIFFUSION_FAMILY = "workbench_dit"
 
 
 @dataclass(frozen=True)
@@ -137,4 +147,4 @@ def modality_of(name: str) -> str:
     except (OSError, ValueError):
         return "language"
     kind = settings.get("model_type") if isinstance(settings, dict) else None
-    return "vision" if kind in VISION_FAMILIES else "language"
+    return "diffusion" if kind == DIFFUSION_FAMILY else "vision" if kind in VISION_FAMILIES else "language"

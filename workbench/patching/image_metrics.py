@@ -41,8 +41,8 @@ def contrast(image: Grey) -> Float[Tensor, "row"]:
 
 
 def slant(image: Grey) -> Float[Tensor, "row"]:
-    """The angle by which it leans to the right, in degrees: ``atan(−μ_xy / μ_yy)`` with the second moments of its mass, y
-    downwards. NaN for an image of one grey value or one row."""
+    """The angle by which it leans to the right, in degrees: ``atan(−μ_xy / μ_yy)`` with the second moments of its mass,
+    y downwards. NaN for an image of one grey value or one row."""
     weights = mass(image)
     total = weights.sum((1, 2), keepdim=True)
     y = torch.arange(image.shape[1], device=image.device, dtype=image.dtype)[None, :, None]
@@ -61,8 +61,8 @@ def stroke_thickness(image: Grey) -> Float[Tensor, "row"]:
 
 
 def symmetry(image: Grey) -> Float[Tensor, "row"]:
-    """The correlation of its pixels with those of its mirror image, left and right exchanged: 1 where they are the same.
-    NaN for one grey value."""
+    """The correlation of its pixels with those of its mirror image, left and right exchanged: 1 where they are the
+    same. NaN for one grey value."""
     centred = image - image.mean((1, 2), keepdim=True)
     return (centred * centred.flip(2)).sum((1, 2)) / centred.square().sum((1, 2))
 

@@ -36,7 +36,9 @@ def test_a_bar_is_as_thick_as_it_is_wide(width: int) -> None:
 
 @pytest.mark.parametrize("lean", [-0.4, 0.0, 0.25])
 def test_a_bar_leans_as_far_as_it_does(lean: float) -> None:
-    assert measured("slant", bar(6, lean), bar(6, lean, black=0)) == pytest.approx([math.degrees(math.atan(lean))] * 2, abs=0.7)
+    assert measured("slant", bar(6, lean), bar(6, lean, black=0)) == pytest.approx(
+        [math.degrees(math.atan(lean))] * 2, abs=0.7
+    )
 
 
 def test_symmetry_and_contrast() -> None:

@@ -150,8 +150,8 @@ def _require_equal_copies(kind: str, state: Mapping[str, Tensor], n_layers: int)
             copy = _EMBEDDER.format(layer) + name.removeprefix(first)
             if not torch.equal(state[name], state[copy]):
                 raise UnsupportedModel(
-                    f"{kind}: {copy} differs from {name}, and a DiT has one embedder for all layers. Copy the first one "
-                    "into every block."
+                    f"{kind}: {copy} differs from {name}, and a DiT has one embedder for all layers. Copy the first "
+                    "one into every block."
                 )
 
 

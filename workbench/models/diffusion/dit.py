@@ -149,7 +149,7 @@ class DiT(PreTrainedModel):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__(config)
-        config.validate_sizes()
+        config.check_sizes()
         width, area = config.hidden_size, config.patch_size**2
         self.patch_embed, self.position_embed = nn.Linear(area * config.num_channels, width), PositionEmbedding(config)
         self.time_embed = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))

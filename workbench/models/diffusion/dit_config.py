@@ -1,7 +1,6 @@
 """The configuration of a `workbench.models.diffusion.dit.DiT`."""
 
-from __future__ import annotations
-
+# No annotations of the future here: `strict` reads the fields' types from them.
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -49,7 +48,7 @@ class DiTConfig(PreTrainedConfig):
             self.out_channels = self.num_channels
         super().__post_init__(**kwargs)
 
-    def validate_sizes(self) -> None:
+    def check_sizes(self) -> None:
         """Refuse sizes that do not divide.
 
         Raises:

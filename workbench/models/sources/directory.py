@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import arguments
 from workbench.errors import UnsupportedModel, UntrustedModel
 from workbench.io import trust
-from workbench.models.catalog import VISION_FAMILIES
+from workbench.models.catalog import DIFFUSION_FAMILY, VISION_FAMILIES
 from workbench.models.sources import store, vision, weights
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ class Loaded:
 
     Attributes:
         hf_model: the unmodified Hugging Face model.
-        processor: what makes its inputs: a language model's tokenizer, a vision model's image processor or None.
+        processor: what makes its inputs: a language model's tokenizer, a vision model's image processor or None; None
+            of a diffusion model.
         provenance: JSON-able: name, source, licence, file and sha256 (of the published weights), weights_sha256 and
             config_sha256 (of what was loaded), parameters, dtype, device, torch and transformers.
-        modality: what its inputs are, by its family: ``"language"`` or ``"vision"``.
+        modality: what its inputs are, by its family: ``"language"``, ``"vision"`` or ``"diffusion"``.
     """
 
     hf_model: PreTrainedModel
@@ -97,7 +98,8 @@ def load(
             if expected_hash is not None and (actual := store.sha256(path)) != expected_hash:
                 raise trust.hash_mismatch(path, expected_hash, actual, mend) from None
         raise
-    check_budget(config, model_class, *sizes, where=folder, options=options)
+    shapes = weights.shapes(paths) if config.model_type == DIFFUSION_FAMILY else None
+    check_budget(config, model_class, *sizes, where=folder, options=options, shapes=shapes)
     tell(0, 0, f"reading and hashing {sum(path.stat().st_size for path in paths) / 1e6:,.0f} MB of weights")
     state, hashes = weights.read(paths)
     for name, actual in hashes.items():
@@ -124,6 +126,8 @@ def load(
     }
     if settings["model_type"] in VISION_FAMILIES:
         return Loaded(model, vision.load_processor(folder), full_provenance, "vision")
+    if settings["model_type"] == DIFFUSION_FAMILY:
+        return Loaded(model, None, full_provenance, "diffusion")
     tokenizer = load_tokenizer(folder, config, converted=(folder / store.SEAL).is_file())
     return Loaded(model, tokenizer, full_provenance)
 
@@ -137,7 +141,7 @@ def build_config(
     settings: Mapping[str, Any], where: object, paths: Sequence[Path]
 ) -> tuple[PretrainedConfig, type[PreTrainedModel], dict[str, Any]]:
     """transformers' configuration and class for checked settings, of a causal language model or a vision transformer,
-    with further arguments of the class; never from the network.
+    with further arguments of the class, and our own of a diffusion transformer; never from the network.
 
     Args:
         paths: the weights, whose headers say whether a vision model has a pooler.
@@ -145,6 +149,8 @@ def build_config(
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = settings.get("model_type")
+    if kind == DIFFUSION_FAMILY:
+        return *_diffusion_transformer(settings, where), {}
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise UnsupportedModel(
             f"{where} says model_type {kind!r}, which transformers {version('transformers')} does not have."
@@ -156,6 +162,19 @@ def build_config(
     if kind in VISION_FAMILIES:
         return vision.configured(config, settings, paths)
     return config, causal_class(config, where), {}
+
+
+def _diffusion_transformer(settings: Mapping[str, Any], where: object) -> tuple[Any, Any]:
+    from huggingface_hub.errors import StrictDataclassError
+
+    from workbench.models.diffusion.dit import DiT
+    from workbench.models.diffusion.dit_config import DiTConfig
+
+    try:
+        return DiTConfig.from_dict(dict(settings)), DiT
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UntrustedModel(f"{where} is not a valid {DIFFUSION_FAMILY} configuration: {reason}") from error
 
 
 def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedModel]:
@@ -178,10 +197,14 @@ def check_budget(
     tensors: int,
     where: object,
     options: Mapping[str, Any] = MappingProxyType({}),
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
     """Refuse a configuration that needs more than the weights hold, before anything of its size is allocated.
 
     The model is built on torch's meta device, which has shapes and no memory.
+
+    Args:
+        shapes: of the weights, where they have to be exactly the model's.
     """
     import torch
 
@@ -194,6 +217,8 @@ def check_budget(
             shell = model_class(config, **options)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise UnsupportedModel(f"{where}: transformers cannot build this {config.model_type} model: {error}") from error
+    if shapes is not None:
+        check_shapes(shell, shapes, where)
     required = sum(p.numel() for p in shell.parameters())
     buffers = sum(b.numel() * b.element_size() for b in shell.buffers())
     if required > elements or buffers > BUFFER_LIMIT:
@@ -202,6 +227,19 @@ def check_budget(
             f"weights hold {elements:,} numbers. The folder mixes files of different models, or the download is "
             "incomplete."
         )
+
+
+def check_shapes(shell: Any, shapes: Mapping[str, tuple[int, ...]], where: object) -> None:
+    """Refuse weights that are not exactly those of a model, by the first tensor that differs.
+
+    Raises:
+        UntrustedModel: one is missing, of another shape, or not the model's.
+    """
+    own = {name: tuple(x.shape) for name, x in shell.state_dict().items()}
+    for name in [*own, *(name for name in shapes if name not in own)]:
+        if shapes.get(name) != own.get(name):
+            found, expected = (list(of[name]) if name in of else "none" for of in (shapes, own))
+            raise UntrustedModel(f"{where}: the weights have {name} {found}, and the configuration says {expected}.")
 
 
 def build_model(

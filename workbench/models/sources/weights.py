@@ -31,6 +31,11 @@ def elements(paths: Sequence[Path]) -> tuple[int, int]:
     return sum(tensor.elements for tensor in tensors), len(tensors)
 
 
+def shapes(paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of the files, from their headers."""
+    return {tensor.name: tensor.shape for path in paths for tensor in safetensors_header.read(path).tensors}
+
+
 def read(paths: Sequence[Path]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """All tensors of the files, in new memory, and the SHA-256 of each file by name.
 

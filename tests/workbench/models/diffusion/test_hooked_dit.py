@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,7 +55,9 @@ def test_unhooked_sampling_is_the_models_own_bit_for_bit(model: wb.HookedDiT) ->
         plain = plain_sample(HF, noise[i], int(labels[i]), 4, 2.0)
         assert torch.allclose(expected[i], plain, atol=1e-5)
     read, x = [], torch.stack(model.prepare(PAIRS).clean)
-    assert torch.equal(model.run_with_hooks(x, fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: read.append(1))]), model(x))
+    assert torch.equal(
+        model.run_with_hooks(x, fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: read.append(1))]), model(x)
+    )
     assert len(read) == 4
 
 
@@ -171,7 +174,9 @@ def test_results_carry_the_step(model: wb.HookedDiT, tmp_path: Path) -> None:
 
 def test_the_rest_of_the_engine(model: wb.HookedDiT) -> None:
     sweep = wb.sweep(model, PAIRS)
-    sets = wb.sweep_sets(model, PAIRS, {"one": [wb.Edit("z", 1, 2)], "late": [wb.Edit("z", 1, 2, step=3)]}, base="corrupt")
+    sets = wb.sweep_sets(
+        model, PAIRS, {"one": [wb.Edit("z", 1, 2)], "late": [wb.Edit("z", 1, 2, step=3)]}, base="corrupt"
+    )
     assert np.allclose(sets.values[0], sweep.values[1, 2], atol=1e-5)
     assert np.allclose(sets.values[1], wb.sweep(model, PAIRS, by=["step", "head"]).values[3, 1, 2], atol=1e-5)
     screen = wb.screen(model, PAIRS, confirm=0.5)
@@ -181,7 +186,9 @@ def test_the_rest_of_the_engine(model: wb.HookedDiT) -> None:
     assert wb.estimate(model, PAIRS, cache=False).runs == 6
     for edit in ("mean", "resample", "zero"):
         assert np.isfinite(wb.sweep(model, PAIRS, edit=edit, layers=[2]).values).all()
-    attending = wb.sweep(model, PAIRS, site="pattern", edit="pattern", attend_to=["1,1"], positions=range(16), layers=[0])
+    attending = wb.sweep(
+        model, PAIRS, site="pattern", edit="pattern", attend_to=["1,1"], positions=range(16), layers=[0]
+    )
     assert np.abs(attending.delta).max() > 0
 
 
@@ -227,7 +234,9 @@ def test_nan_is_reported_with_its_step_and_its_edit(model: wb.HookedDiT) -> None
         wb.run(model, PAIRS, edit)
     with pytest.raises(HookError, match=head):
         wb.record(model, PAIRS, ["z"], edits=edit, cache=False)
-    with pytest.raises(HookError, match=r"in step 0, after the edit at blocks\.\d\.attn\.hook_z of head \d\.\d in step 0"):
+    with pytest.raises(
+        HookError, match=r"in step 0, after the edit at blocks\.\d\.attn\.hook_z of head \d\.\d in step 0"
+    ):
         wb.sweep(model, PAIRS, edit=lambda z: z * float("nan"))
     with pytest.raises(HookError, match=r"in step 2, after the hooks at blocks\.0\.attn\.hook_z"):
         hooks = [("blocks.0.attn.hook_z@2", lambda z, hook: z / 0)]
@@ -266,7 +275,11 @@ def test_what_is_not_possible_is_refused_in_one_line(model: wb.HookedDiT) -> Non
         (lambda: wb.HookedDiT(HF, steps=0), UsageError, "steps=0: expected a whole number of at least 1"),
         (lambda: wb.HookedDiT(HF, guidance="3"), UsageError, "guidance='3': expected a"),  # type: ignore[arg-type]
         (lambda: wb.HookedDiT(HF, readout=3), UsageError, "readout=3: expected None, a classifier of images"),
-        (lambda: wb.HookedDiT(HF, readout=nn.Linear(3, 2).eval()), UsageError, "readout=Linear: failed on images of shape"),
+        (
+            lambda: wb.HookedDiT(HF, readout=nn.Linear(3, 2).eval()),
+            UsageError,
+            "readout=Linear: failed on images of shape",
+        ),
         (lambda: wb.HookedDiT(HF, readout=Classifier().train()), UsageError, "readout=Classifier: is in training mode"),
         (lambda: wb.HookedDiT(nn.Linear(1, 1)), UsageError, "hf=<Linear>: expected a diffusion transformer"),
         (lambda: wb.sweep(model, _latents(classes=(5, 0, 1))), UsageError, "classes=5: expected a class from 0 to 4"),
@@ -307,6 +320,29 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert not again.training and torch.equal(again.position_embed.table, HF.position_embed.table)
     eager = wb.HookedDiT(DiT.from_pretrained(tmp_path, attn_implementation="eager").eval(), steps=2)
     assert torch.allclose(eager.images(PAIRS), wb.HookedDiT(HF, steps=2).images(PAIRS), atol=1e-5)
+
+
+def test_a_folder_is_loaded_by_name_and_one_of_another_shape_refused(tmp_path: Path) -> None:
+    HF.save_pretrained(tmp_path)
+    loaded = wb.load(str(tmp_path))
+    assert isinstance(loaded, wb.HookedDiT) and loaded.provenance["family"] == "workbench_dit"
+    assert torch.equal(loaded.resampled(steps=2).images(PAIRS), wb.HookedDiT(HF, steps=2).images(PAIRS))
+    config = json.loads((tmp_path / "config.json").read_text())
+    refused: list[tuple[dict[str, Any], str]] = [
+        (
+            {"hidden_size": 64},
+            r"the weights have patch_embed\.weight \[32, 4\], and the configuration says \[64, 4\]\.$",
+        ),
+        ({"num_hidden_layers": 2}, r"the weights have blocks\.2\.\S+ \[\d+\], and the configuration says none\.$"),
+        ({"num_hidden_layers": 4}, r"the weights have blocks\.3\.\S+ none, and the configuration says \[192, 32\]\.$"),
+        ({"prediction": "image"}, r"'prediction' expected one of \('velocity', 'noise'\), got image\.?$"),
+        ({"hidden_size": 30}, r"^hidden_size=30: expected a multiple of 4"),
+    ]
+    for change, message in refused:
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(WorkbenchError, match=message) as error:
+            wb.load(str(tmp_path))
+        assert "\n" not in str(error.value)
 
 
 def test_the_loss_of_the_velocity() -> None:
