@@ -3,6 +3,7 @@ loop with plain hooks."""
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 from typing import Any
 
@@ -112,31 +113,42 @@ def test_one_position_one_branch_and_some_steps(model: wb.HookedDiT) -> None:
 
 @pytest.mark.parametrize("kind", ["zero", "scale", "identity"])
 def test_other_edits(model: wb.HookedDiT, kind: str) -> None:
-    plain = Plain(model)
-    site, argument = (
-        ("pattern", {"u": 1.0}) if kind == "identity" else ("z", {"factor": 0.3} if kind == "scale" else {})
-    )
-    values = wb.sweep(model, PAIRS, site=site, edit=kind, metric=mass, **argument).values
-
-    def changing(layer: int, head: int) -> Change:
-        columns = slice(head * D_HEAD, (head + 1) * D_HEAD)
-        attention: Any = plain.hf.get_submodule(f"blocks.{layer}.attn")
-        own: list[Tensor] = []
-        attention.v_proj.register_forward_hook(lambda _, __, out: own.append(out))
-
-        def change(step: int, branch: int, x: Tensor) -> Tensor:
-            x = x.clone()
-            new = {"zero": lambda: 0 * x, "scale": lambda: 0.3 * x, "identity": lambda: own[-1]}
-            x[..., columns] = new[kind]()[..., columns]
-            return x
-
-        return change
-
+    plain, columns = Plain(model), slice(2 * D_HEAD, 3 * D_HEAD)
+    arguments: dict[str, Any] = {"scale": {"factor": 0.3}, "identity": {"u": 1.0, "site": "pattern"}}.get(kind, {})
+    values = wb.sweep(model, PAIRS, edit=kind, metric=mass, **arguments).values
     for layer in range(LAYERS):
-        expected = plain.score(plain.image(1, "clean", {layer: changing(layer, 2)}))
-        for handle in list(plain.hf.get_submodule(f"blocks.{layer}.attn.v_proj")._forward_hooks):
-            del plain.hf.get_submodule(f"blocks.{layer}.attn.v_proj")._forward_hooks[handle]
+        v: list[Tensor] = []
+
+        def change(step: int, branch: int, z: Tensor, v: list[Tensor] = v) -> Tensor:
+            z = z.clone()
+            new = {"zero": lambda: 0 * z, "scale": lambda: 0.3 * z, "identity": lambda: v[-1]}
+            z[..., columns] = new[kind]()[..., columns]
+            return z
+
+        reading = plain.hf.get_submodule(f"blocks.{layer}.attn.v_proj").register_forward_hook(
+            lambda _, __, out, v=v: v.append(out)
+        )
+        expected = plain.score(plain.image(1, "clean", {layer: change}))
+        reading.remove()
         assert values[layer, 2, 1] == pytest.approx(expected, abs=1e-9)
+
+
+def test_in_single_precision_too(model: wb.HookedDiT) -> None:
+    """To 1e-5 of pixels between −8 and 8."""
+    single = wb.HookedDiT(copy.deepcopy(model.hf).float(), steps=STEPS, guidance=model.sampling.guidance)
+    plain = Plain(single)
+    plain.noise = plain.noise.float()
+    for layer, step in ((0, 0), (1, 2), (2, 1)):
+        edits = [wb.Edit("z", layer, 3, step=step)]
+        resumed = wb.sweep(single, PAIRS, metric=_mean, by=["step", "head"]).values[step, layer, 3, 0]
+        image = plain.patched(0, layer, 3, steps=[step])
+        assert resumed == pytest.approx(float(image.mean()), abs=1e-5)
+        found = wb.run(single, PAIRS, edits, base="corrupt").logits[0]
+        assert torch.allclose(found, image.flatten(), atol=1e-5)
+
+
+def _mean(outputs: Tensor, example: Any) -> Tensor:
+    return outputs.mean(-1)
 
 
 def test_recordings_are_what_plain_hooks_read(model: wb.HookedDiT, tmp_path: Any) -> None:

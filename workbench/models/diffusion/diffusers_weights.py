@@ -7,7 +7,7 @@ have to be equal; its output patches are ``[row, column, channel]`` where ours a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -36,7 +36,9 @@ _OF_BLOCK = {
 _REQUIRED = {"norm_type": "ada_norm_zero", "activation_fn": "gelu-approximate", "norm_elementwise_affine": False}
 
 
-def from_diffusers(model: nn.Module, prediction: str = "noise", id2label: Mapping[int, str] | None = None) -> DiT:
+def from_diffusers(
+    model: nn.Module, prediction: Literal["noise", "velocity"] = "noise", id2label: Mapping[int, str] | None = None
+) -> DiT:
     """The same model as a `DiT`, in evaluation mode; weights are copied.
 
     Args:
@@ -76,7 +78,8 @@ def from_diffusers(model: nn.Module, prediction: str = "noise", id2label: Mappin
     state = dict(model.state_dict())
     _require_equal_copies(kind, state, given.num_layers)
     dtype = next(model.parameters()).dtype
-    ours = DiT(config).to(next(model.parameters()).device, dtype)
+    ours = DiT(config)
+    nn.Module.to(ours, next(model.parameters()).device, dtype)
     renamed = {name: state.pop(theirs) for name, theirs in _names(config).items() if theirs in state}
     renamed["patch_embed.weight"] = renamed["patch_embed.weight"].flatten(1)
     for name in ("to_patch.weight", "to_patch.bias"):
@@ -109,7 +112,8 @@ def to_diffusers(model: DiT) -> Any:
         patch_size=config.patch_size,
         num_embeds_ada_norm=config.n_classes,
         norm_eps=config.norm2_eps,
-    ).to(model.device, model.dtype)
+    )
+    nn.Module.to(theirs, model.device, model.dtype)
     state, ours = {}, dict(model.state_dict())
     size = config.patch_size
     ours["patch_embed.weight"] = rearrange(ours["patch_embed.weight"], "d (c y x) -> d c y x", y=size, x=size)

@@ -239,7 +239,7 @@ def test_nan_is_reported_with_its_step_and_its_edit(model: wb.HookedDiT) -> None
     ):
         wb.sweep(model, PAIRS, edit=lambda z: z * float("nan"))
     with pytest.raises(HookError, match=r"in step 2, after the hooks at blocks\.0\.attn\.hook_z"):
-        hooks = [("blocks.0.attn.hook_z@2", lambda z, hook: z / 0)]
+        hooks: list[Any] = [("blocks.0.attn.hook_z@2", lambda z, hook: z / 0)]
         model.run_with_hooks(torch.stack(model.prepare(PAIRS).clean), fwd_hooks=hooks)
     broken = random_dit()
     with torch.no_grad():
@@ -347,8 +347,8 @@ def test_a_folder_is_loaded_by_name_and_one_of_another_shape_refused(tmp_path: P
 
 def test_the_loss_of_the_velocity() -> None:
     """A model that predicts 0 has ‖noise − image‖²; labels are dropped as often as was said, and by the generator."""
-    fresh = DiT(DiTConfig(num_labels=5))
-    assert not fresh.blocks[0].modulation.weight.any() and not fresh.to_patch.weight.any()
+    fresh = DiT(DiTConfig(id2label={i: str(i) for i in range(5)}))
+    assert not fresh.get_parameter("blocks.0.modulation.weight").any() and not fresh.to_patch.weight.any()
     images, labels = torch.full((4000, 1, 8, 8), 2.0), torch.zeros(4000, dtype=torch.long)
     loss = flow_loss(fresh, images, labels, generator=torch.Generator().manual_seed(0))
     assert float(loss.detach()) == pytest.approx(1 + 4, rel=0.01)
