@@ -1,11 +1,12 @@
 # %% Which heads of a small vision transformer tell one digit from another?
+import numpy as np
 from sklearn.datasets import load_digits
 
 import workbench as wb
 
-digits = load_digits()
+pixels, classes = map(np.asarray, load_digits(return_X_y=True))  # 8 × 8 pixels from 0 to 16, in one row each
 model = wb.load("digits-vit")
-images = wb.images(list(digits.images[:40] / 16), answer=digits.target[:40], name="digits")
+images = wb.images(list(pixels[:40].reshape(-1, 8, 8) / 16), answer=classes[:40], name="digits")
 
 # %% Each image with one of another digit: clean above, corrupt below.
 pairs = images.corrupted("relabel", seed=0)

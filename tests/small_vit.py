@@ -27,8 +27,8 @@ def small_vit(channels: int = 3, attention: str = "sdpa") -> wb.HookedViT:
         num_channels=channels,
         id2label=dict(enumerate(NAMES)),
         label2id={name: i for i, name in enumerate(NAMES)},
-        attn_implementation=attention,
     )
+    config._attn_implementation = attention
     hf = ViTForImageClassification(config).eval()
     for parameter in hf.parameters():
         parameter.data.mul_(5).add_(0.01)

@@ -186,8 +186,8 @@ class Images:
 
 def images(
     images: Any,
-    answer: Sequence[Class | Sequence[Class]] | None = None,
-    wrong: Sequence[Class | Sequence[Class]] | None = None,
+    answer: Sequence[Class | Sequence[Class]] | np.ndarray | None = None,
+    wrong: Sequence[Class | Sequence[Class]] | np.ndarray | None = None,
     *,
     name: str = "images",
 ) -> Images:

@@ -31,8 +31,8 @@ def with_registers(attention: str = "sdpa") -> wb.HookedViT:
         image_size=SIDE,
         patch_size=PATCH,
         num_register_tokens=3,
-        attn_implementation=attention,
     )
+    config._attn_implementation = attention
     hf = Dinov2WithRegistersModel(config).eval()
     for parameter in hf.parameters():
         parameter.data.mul_(3).add_(0.01)
