@@ -18,7 +18,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workbench.errors import UnknownName, WorkbenchError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.attention.operator import Operator
     from workbench.findings import Finding
     from workbench.inputs.corruption import Corruption
+    from workbench.inputs.image_sets import ImageSet
     from workbench.inputs.pairs import Task
     from workbench.patching.metric import Metric
 
@@ -117,6 +118,8 @@ TASKS: Registry[Task] = Registry("data.tasks", "task")
 FINDINGS: Registry[Finding] = Registry("circuits.findings", "finding")
 CORRUPTIONS: Registry[Corruption] = Registry("workbench.inputs.corruptions", "corruption")
 METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", separator="_")
+IMAGE_SETS: Registry[ImageSet] = Registry("data.images", "images")
+RECIPES: Registry[Any] = Registry("data.training", "recipe")
 OPERATORS: Registry[Operator] = Registry("workbench.attention.operators", "operator")
 
 

@@ -1,0 +1,98 @@
+"""Small sets of labelled images, and where their files come from.
+
+A file of ``data/images`` ends in ``images = ImageSet(...)``. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from workbench import arguments
+from workbench.errors import BadInput
+from workbench.registry import IMAGE_SETS
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with their classes.
+
+    Attributes:
+        pixels: brightness from 0 to 255; a video has its frames one below the other.
+        labels: the class of each image.
+        masks: which pixels belong to an object, for generated scenes.
+    """
+
+    pixels: UInt8[np.ndarray, "image channel height width"]
+    labels: Int64[np.ndarray, "image"]
+    masks: Bool[np.ndarray, "image height width"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A set of images of one size, in two splits that share no image.
+
+    Attributes:
+        name: the name of its file in ``data/images``.
+        title: a few words for headings.
+        classes: what the labels mean, in order.
+        shape: channels, height and width, in pixels.
+        read: ``read(split)`` makes the images of ``"train"`` or ``"test"``.
+        licence: of the images.
+        source: where they come from.
+        frames: of a video, which lie one below the other in an image; 1 for pictures.
+
+    Examples:
+        >>> digits = wb.image_set("digits")
+        >>> digits.test.pixels.shape, digits.classes[int(digits.test.labels[0])]
+        ((360, 1, 8, 8), '7')
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    read: Callable[[str], Images]
+    licence: str
+    source: str
+    frames: int = 1
+
+    @cached_property
+    def train(self) -> Images:
+        """The images that models are trained on."""
+        return self._read("train")
+
+    @cached_property
+    def test(self) -> Images:
+        """The held-out images."""
+        return self._read("test")
+
+    def _read(self, split: str) -> Images:
+        images = self.read(split)
+        expected = (len(images.labels), *self.shape)
+        if images.pixels.shape != expected or images.pixels.dtype != np.uint8:
+            found = f"{images.pixels.dtype} {list(images.pixels.shape)}"
+            raise BadInput(f"{self.name}: expected uint8 images [image, channel, height, width] of {list(expected)}, "
+                           f"and got {found}.")
+        return images
+
+
+def image_set(name: str) -> ImageSet:
+    """One of the workbench's small sets of images.
+
+    Args:
+        name: ``digits``, ``mnist``, ``shapes`` or ``moving-digits`` (the files of ``data/images``).
+
+    Raises:
+        UnknownName: no such set; the nearest names are suggested.
+    """
+    return IMAGE_SETS[arguments.text("name", name, "the name of a set of images")]
