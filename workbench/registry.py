@@ -18,6 +18,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workbench.errors import UnknownName, WorkbenchError
@@ -153,6 +154,11 @@ def importable(package: str) -> str:
     module = sys.modules[PRIVATE + top] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return PRIVATE + top + dot + rest
+
+
+def imported(module: str) -> ModuleType:
+    """A module of one of our packages, whatever else is called like the package."""
+    return importlib.import_module(importable(module))
 
 
 def environment() -> dict[str, str]:

@@ -1,7 +1,4 @@
-"""Videos of 8 frames in which a handwritten digit of 8×8 pixels moves over 12×12 and bounces off the edges.
-
-The frames of a video lie one below the other, so that patches in reading order are in the order frame, row, column.
-"""
+"""Videos of 8 frames in which a handwritten digit of 8×8 pixels moves over 12×12 and bounces off the edges."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from workbench.inputs.image_sets import Images, ImageSet
 
 from .digits import read as read_digits
 
-FRAMES, SIZE, SEED = 8, 12, 0
+FRAMES, SIZE, DIGIT, SEED = 8, 12, 8, 0
 #: Videos of each digit's image.
 EACH = 2
 
@@ -20,7 +17,7 @@ def read(split: str) -> Images:
     """Two videos of each image of `digits`, in the same split: start and direction are drawn, one pixel a frame."""
     digits = read_digits(split)
     rng = np.random.default_rng([SEED, split == "test"])
-    n, room = EACH * len(digits), SIZE - digits.pixels.shape[-1]
+    n, room = EACH * len(digits), SIZE - DIGIT
     start = rng.integers(0, 2 * room, (n, 2))  # of a path from 0 to `room` and back
     moves = rng.choice([(0, 1), (1, 0), (1, 1)], n)
     videos = np.zeros((n, FRAMES, SIZE, SIZE), np.uint8)
@@ -28,17 +25,16 @@ def read(split: str) -> Images:
         for frame in range(FRAMES):
             along = (start[i] + frame * moves[i]) % (2 * room)
             row, column = np.minimum(along, 2 * room - along)
-            videos[i, frame, row : row + 8, column : column + 8] = digits.pixels[i // EACH, 0]
-    return Images(videos.reshape(n, 1, FRAMES * SIZE, SIZE), np.repeat(digits.labels, EACH))
+            videos[i, frame, row : row + DIGIT, column : column + DIGIT] = digits.pixels[i // EACH, 0]
+    return Images(videos[:, None], np.repeat(digits.labels, EACH))
 
 
 images = ImageSet(
     name="moving-digits",
     title="Moving digits, 8 frames of 12×12",
     classes=tuple("0123456789"),
-    shape=(1, FRAMES * SIZE, SIZE),
+    shape=(1, FRAMES, SIZE, SIZE),
     read=read,
     licence="CC-BY-4.0",
     source="made from the set digits",
-    frames=FRAMES,
 )

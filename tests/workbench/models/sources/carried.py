@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from workbench.models.catalog import Entry, Wheel
+from workbench.io.wheels import Wheel
+from workbench.models.catalog import Entry
 from workbench.models.sources import store
 
 MEMBER = "carrier/model.gguf"

