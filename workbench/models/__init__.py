@@ -75,6 +75,10 @@ def load(
     model = getattr(import_module(module), hooked)(loaded.hf_model, loaded.processor, loaded.provenance, check=False)
     tell(0, 0, "proving hooks and resumed runs")
     model.check_with(partial(check_once, store=store_of(None)))
+    if loaded.operator_tensors or hasattr(loaded.hf_model.config, "workbench_operators"):
+        from workbench.models.saved_operators import with_saved_operators
+
+        model = with_saved_operators(model, loaded.operator_tensors, store_of(None))
     if operators is None:
         return model
     from workbench.models.swap import swap

@@ -56,6 +56,7 @@ def write(recipe: Recipe, network: nn.Module, folder: Path) -> Finished:
         sha256 = hashlib.sha256((new / WEIGHTS).read_bytes()).hexdigest()
         (new / CARD).write_text(_card(recipe, measured, parameters, sha256), encoding="utf-8")
         for path in sorted(new.iterdir(), key=lambda path: path.name == CARD):  # the card last: then all is there
+            path.chmod(0o644)
             shutil.move(path, folder / path.name)
     return Finished(folder, sha256, parameters, measured)
 

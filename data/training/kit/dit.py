@@ -14,6 +14,7 @@ from workbench.inputs.image_sets import Images
 from workbench.models.diffusion.dit import LONGEST_TIME, DiT
 from workbench.models.diffusion.dit_config import DiTConfig
 from workbench.models.diffusion.training import flow_loss
+from workbench.models.sources.directory import quiet_transformers
 
 from .classifier import Classifier
 from .memorising import nearest_training_image
@@ -105,7 +106,8 @@ class DiTRecipe(Recipe):
 
     def save(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, DiT)
-        network.save_pretrained(folder)
+        with quiet_transformers():
+            network.save_pretrained(folder)
 
     @property
     def described(self) -> str:

@@ -17,6 +17,8 @@ from torch import Tensor
 from workbench.inputs.image_sets import Images, ImageSet
 from workbench.registry import IMAGE_SETS
 
+#: Where the trained models are shipped.
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 #: Packages whose versions can change the weights in the last bit.
 VERSIONS = ("torch", "transformers", "numpy", "scikit-learn")
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+#: Part of the names of the weights of attention operators (`workbench.models.swapped_attention.CHILD`).
+OF_OPERATORS = ".workbench_operator."
 #: Buffers (causal masks and the like) that a configuration may define without any weights.
 BUFFER_LIMIT = 2**30
 
@@ -42,12 +44,15 @@ class Loaded:
         provenance: JSON-able: name, source, licence, file and sha256 (of the published weights), weights_sha256 and
             config_sha256 (of what was loaded), parameters, dtype, device, torch and transformers.
         modality: what its inputs are, by its family: ``"language"``, ``"vision"`` or ``"diffusion"``.
+        operator_tensors: weights of attention operators that the model was trained with
+            (`workbench.models.saved_operators`).
     """
 
     hf_model: PreTrainedModel
     processor: Any
     provenance: dict[str, Any]
     modality: str = "language"
+    operator_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def load(
@@ -108,6 +113,7 @@ def load(
             raise trust.hash_mismatch(folder / name, expected_hash, actual, mend)
     kind = getattr(torch, dtype_name(dtype))
     tell(0, 0, "building the model")
+    operator_tensors = take_operator_tensors(state)
     model = build_model(model_class, config, state, kind, folder, options)
     torch.nn.Module.to(model, target)
     digest = next(iter(hashes.values())) if len(hashes) == 1 else _joint(hashes)
@@ -125,11 +131,16 @@ def load(
         "transformers": version("transformers"),
     }
     if settings["model_type"] in VISION_FAMILIES:
-        return Loaded(model, vision.load_processor(folder), full_provenance, "vision")
+        return Loaded(model, vision.load_processor(folder), full_provenance, "vision", operator_tensors)
     if settings["model_type"] == DIFFUSION_FAMILY:
-        return Loaded(model, None, full_provenance, "diffusion")
+        return Loaded(model, None, full_provenance, "diffusion", operator_tensors)
     tokenizer = load_tokenizer(folder, config, converted=(folder / store.SEAL).is_file())
-    return Loaded(model, tokenizer, full_provenance)
+    return Loaded(model, tokenizer, full_provenance, "language", operator_tensors)
+
+
+def take_operator_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Remove from a checkpoint's tensors those of attention operators, which transformers does not know."""
+    return {name: state.pop(name) for name in list(state) if OF_OPERATORS in name}
 
 
 def _joint(hashes: Mapping[str, str]) -> str:
