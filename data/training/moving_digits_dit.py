@@ -5,8 +5,8 @@ from .kit.dit import DiTRecipe
 recipe = DiTRecipe(
     "moving-digits-dit",
     "moving-digits",
-    steps=2000,
-    batch=48,
+    steps=1500,
+    batch=32,
     warm_up=100,
     weight_decay=0.0,
     average=0.999,

