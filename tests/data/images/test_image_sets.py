@@ -113,13 +113,12 @@ def test_masks_hold_one_to_three_shapes_of_the_scenes_kind(scenes: wb.Images) ->
         numbers.append(number)
         for rows, columns in ndimage.find_objects(parts):
             height, width = rows.stop - rows.start, columns.stop - columns.start
-            filled = mask[rows, columns].mean()
-            kind = shapes.CLASSES[label]
+            shape, kind = mask[rows, columns], shapes.CLASSES[label]
             if kind in ("bar", "pillar"):
-                assert filled == 1 and (width > 1.5 * height if kind == "bar" else height > 1.5 * width)
+                assert shape.all() and (width > 1.5 * height if kind == "bar" else height > 1.5 * width)
             else:
-                assert abs(height - width) <= 1
-                assert (0.7 < filled < 0.9) if kind == "disc" else (0.5 < filled < 0.75)
+                assert abs(height - width) <= 1 and not shape[0, 0] and not shape[-1, -1]
+                assert shape[height // 5, width // 5] == (kind == "disc")
     assert set(numbers) == {1, 2, 3}
 
 

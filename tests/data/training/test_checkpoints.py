@@ -1,0 +1,55 @@
+"""Every shipped model is what its card says, measured again."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from data.training.kit import card
+from data.training.kit.recipe import CHECKPOINTS
+from data.training.kit.vit import WITHIN, ViTRecipe
+from tests.data.training.shipped import shipped
+from workbench.models import catalog
+from workbench.registry import RECIPES
+
+NAMES = [name for name in RECIPES.names() if (CHECKPOINTS / name).is_dir()]
+LARGEST = 3_000_000
+
+
+def test_every_recipe_has_its_checkpoint() -> None:
+    assert RECIPES.names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_catalogue_and_weights_agree_and_the_weights_are_small(name: str) -> None:
+    folder, entry = CHECKPOINTS / name, catalog.get(name)
+    weights = (folder / card.WEIGHTS).read_bytes()
+    assert len(weights) <= LARGEST
+    assert card.finished(folder) == entry.sha256 == hashlib.sha256(weights).hexdigest()
+    assert card.n_parameters(folder) == entry.parameters
+    assert (entry.source, entry.path) == ("bundled", f"data/checkpoints/{name}")
+    text = (folder / card.CARD).read_text()
+    images = RECIPES[name].images
+    for part in (images.licence, images.source[1:], f"data/training/{name.replace('-', '_')}.py", "seed 0"):
+        assert part in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quality_is_that_of_the_card(name: str) -> None:
+    recipe = RECIPES[name]
+    measured, printed = recipe.measure(shipped(recipe)), card.values(CHECKPOINTS / name)
+    assert measured.keys() == printed.keys()
+    for measure, one in measured.items():
+        assert one.value == pytest.approx(printed[measure], abs=5e-3)  # other machines round otherwise
+    text = (CHECKPOINTS / name / card.CARD).read_text()
+    missed = [measure for measure, one in measured.items() if not one.reached]
+    assert ("Not reached" in text) == bool(missed)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if getattr(RECIPES[name], "beside", "")])
+def test_reversed_attention_is_nearly_as_good_as_softmax(name: str) -> None:
+    recipe = RECIPES[name]
+    assert isinstance(recipe, ViTRecipe)
+    accuracies = [card.values(CHECKPOINTS / each)["accuracy"] for each in (name, recipe.beside)]
+    assert accuracies[0] >= accuracies[1] - WITHIN
