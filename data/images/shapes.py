@@ -14,14 +14,14 @@ from workbench.inputs.image_sets import Images, ImageSet
 
 SIZE, SEED = 32, 0
 CLASSES = ("disc", "bar", "pillar", "cross")
-NUMBERS = {"train": 12_000, "test": 1_000}
+NUMBERS = {"train": 16_000, "test": 1_000}
 #: Pixels from a crest of the grating to the next.
 PERIOD = 4.0
 #: Directions of gratings; shapes and ground of a scene are perpendicular.
 DIRECTIONS = 4
 NOISE = 0.1
 #: How large shapes are, from their centre, in scenes of one, two or three of them.
-RADII = {1: (9.0, 12.0), 2: (7.0, 8.0), 3: (5.5, 6.5)}
+RADII = {1: (6.5, 9.0), 2: (6.0, 8.0), 3: (5.5, 6.5)}
 
 Mask = Bool[np.ndarray, "height width"]
 

@@ -2,4 +2,4 @@
 
 from .kit.vit import ViTRecipe
 
-recipe = ViTRecipe("shapes-vit", "shapes", steps=1200, patch=4, shift=0)
+recipe = ViTRecipe("shapes-vit", "shapes", steps=1300, patch=4, shift=0)
