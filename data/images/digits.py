@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -10,10 +12,11 @@ from workbench.inputs.image_sets import Images, ImageSet, is_held_out
 
 def read(split: str) -> Images:
     """1,433 images to train on and 364 held out; 17 levels of grey, spread over 0 to 255."""
-    pixels, labels = load_digits(return_X_y=True)
-    chosen = is_held_out(labels.astype(np.int64)) == (split == "test")
+    source: Any = load_digits()
+    pixels, labels = source.data, source.target.astype(np.int64)
+    chosen = is_held_out(labels) == (split == "test")
     grey = np.rint(pixels[chosen] * (255 / 16)).astype(np.uint8)
-    return Images(grey.reshape(-1, 1, 8, 8), labels[chosen].astype(np.int64))
+    return Images(grey.reshape(-1, 1, 8, 8), labels[chosen])
 
 
 images = ImageSet(

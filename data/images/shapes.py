@@ -1,6 +1,6 @@
 """Scenes of one to three textured shapes of one kind on a textured ground, 32×32, with masks of the shapes.
 
-Shapes and ground have the same texture, a grating, in perpendicular directions and at phases that are drawn: brightness and
+Shapes and ground have the same texture, a grating, in perpendicular directions and at random phases: brightness and
 contrast are distributed alike inside and outside, so that foreground can only be told by direction. A scene's class is
 the kind of its shapes.
 """
@@ -34,8 +34,8 @@ def read(split: str) -> Images:
 def scenes(n: int, seed: int | tuple[int, ...]) -> Images:
     """Scenes with their masks; the first ones of a larger number are those of a smaller one."""
     rng = np.random.default_rng(seed)
-    drawn = [_scene(rng) for _ in range(n)]
-    pixels, labels, masks = (np.stack(part) for part in zip(*drawn, strict=True))
+    made = [_scene(rng) for _ in range(n)]
+    pixels, labels, masks = (np.stack(part) for part in zip(*made, strict=True))
     return Images(pixels[:, None], labels, masks)
 
 
@@ -55,9 +55,7 @@ def _places(number: int, rng: np.random.Generator) -> list[tuple[float, float, f
     while True:
         radii = rng.uniform(*RADII[number], number)
         centres = np.stack([rng.uniform(r - 0.5, SIZE - 0.5 - r, 2) for r in radii])
-        gaps = [
-            np.abs(centres[i] - centres[j]).max() - radii[i] - radii[j] for i in range(number) for j in range(i)
-        ]
+        gaps = [np.abs(centres[i] - centres[j]).max() - radii[i] - radii[j] for i in range(number) for j in range(i)]
         if min(gaps, default=1.0) >= 1:
             return [(y, x, r) for (y, x), r in zip(centres, radii, strict=True)]
 

@@ -78,9 +78,11 @@ class ImageSet:
         images = self.read(split)
         expected = (len(images.labels), *self.shape)
         if images.pixels.shape != expected or images.pixels.dtype != np.uint8:
-            found = f"{images.pixels.dtype} {list(images.pixels.shape)}"
-            raise BadInput(f"{self.name}: expected uint8 images [image, channel, …, height, width] of {list(expected)}, "
-                           f"and got {found}.")
+            actual = f"{images.pixels.dtype} {list(images.pixels.shape)}"
+            raise BadInput(
+                f"{self.name}: expected uint8 images [image, channel, height, width] of {list(expected)}, "
+                f"and got {actual}."
+            )
         return images
 
 

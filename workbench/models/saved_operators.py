@@ -38,7 +38,7 @@ def with_saved_operators(model: Model, tensors: Mapping[str, Tensor], store: Sto
     none. The operators are checked with these weights.
 
     Raises:
-        UntrustedModel: the configuration names no operator that there is, or the weights are not those of the operators.
+        UntrustedModel: the configuration names an operator that does not exist, or the weights are those of others.
         UnsupportedModel: an operator that needs more than its settings, or that does not compute what it says.
     """
     saved = getattr(model.hf.config, KEY, None)

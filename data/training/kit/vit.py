@@ -93,7 +93,7 @@ class ViTRecipe(Recipe):
 
     @property
     def described(self) -> str:
-        channels, height, width = self.images.shape
+        _, height, width = self.images.shape
         return (
             f"A vision transformer (transformers' ViTForImageClassification) for {height}×{width} images, patches of "
             f"{self.patch}×{self.patch}, {self.layers} layers of {self.heads} heads, width {self.width}"

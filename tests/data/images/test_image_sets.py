@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,18 +44,18 @@ def test_an_unknown_set_suggests_the_nearest() -> None:
 
 def test_digits_are_scikit_learns() -> None:
     digits = wb.image_set("digits")
-    theirs, labels = load_digits(return_X_y=True)
-    ours = np.concatenate([digits.train.pixels, digits.test.pixels]).reshape(-1, 64)
-    grey = np.rint(ours * (16 / 255)).astype(np.uint8)
+    source: Any = load_digits()
+    pixels = np.concatenate([digits.train.pixels, digits.test.pixels]).reshape(-1, 64)
+    grey = np.rint(pixels * (16 / 255)).astype(np.uint8)
     pairs = {(x.tobytes(), int(y)) for x, y in zip(grey, _labels(digits), strict=True)}
-    assert pairs == {(x.tobytes(), int(y)) for x, y in zip(theirs.astype(np.uint8), labels, strict=True)}
+    assert pairs == {(x.tobytes(), int(y)) for x, y in zip(source.data.astype(np.uint8), source.target, strict=True)}
 
 
 def test_mnist_is_the_table_in_the_package() -> None:
     images = wb.image_set("mnist")
-    table = pd.read_csv(gzip.open(mnist.image_file.path), header=None).to_numpy()
-    ours = np.concatenate([images.train.pixels, images.test.pixels]).reshape(-1, 784)
-    rows = np.concatenate([ours, _labels(images)[:, None]], axis=1).astype(np.int64)
+    table = pd.read_csv(mnist.image_file.path, header=None, compression="gzip").to_numpy()
+    pixels = np.concatenate([images.train.pixels, images.test.pixels]).reshape(-1, 784)
+    rows = np.concatenate([pixels, _labels(images)[:, None]], axis=1).astype(np.int64)
     assert sorted(map(bytes, rows.astype(np.uint8))) == sorted(map(bytes, table.astype(np.uint8)))
     assert np.bincount(images.test.labels).tolist() == [100] * 10
 
@@ -100,7 +100,7 @@ def test_the_direction_of_the_texture_tells_them_apart(scenes: wb.Images) -> Non
     for x, mask in zip(scenes.pixels[:100, 0].astype(float), scenes.masks[:100], strict=True):
         down, right = np.gradient(x)
         tensor = np.stack([ndimage.gaussian_filter(part, 1.5) for part in (down**2 - right**2, 2 * down * right)])
-        ground = tensor[:, ~ndimage.binary_dilation(mask, iterations=2)].mean(1)
+        ground = tensor[:, ~np.asarray(ndimage.binary_dilation(mask, iterations=2))].mean(1)
         scores.append(roc_auc_score(mask.ravel(), -(ground[:, None, None] * tensor).sum(0).ravel()))
     assert np.mean(scores) > 0.95
 
@@ -109,7 +109,8 @@ def test_masks_hold_one_to_three_shapes_of_the_scenes_kind(scenes: wb.Images) ->
     assert scenes.masks is not None
     numbers = []
     for mask, label in zip(scenes.masks, scenes.labels, strict=True):
-        parts, number = ndimage.label(mask)
+        labelled: Any = ndimage.label(mask)
+        parts, number = labelled
         numbers.append(number)
         for rows, columns in ndimage.find_objects(parts):
             height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -139,8 +140,8 @@ def test_a_moving_digit_keeps_its_shape_and_moves_by_at_most_one_pixel() -> None
         digit = digits.pixels[i // moving_digits.EACH, 0]
         for frame in videos.pixels[i, 0]:
             windows = np.lib.stride_tricks.sliding_window_view(frame, (size, size))
-            found = np.argwhere((windows == digit).all((2, 3)))
-            assert len(found) == 1 and frame.sum() == digit.sum()
-            places.append(found[0])
+            matches = np.argwhere((windows == digit).all((2, 3)))
+            assert len(matches) == 1 and frame.sum() == digit.sum()
+            places.append(matches[0])
         moves = np.abs(np.diff(places, axis=0))
         assert moves.max() == 1 and (moves.sum(1) >= 1).all()

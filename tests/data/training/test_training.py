@@ -19,6 +19,7 @@ from data.training.kit.training import STEPS, train
 from data.training.kit.vit import shifted
 from workbench.cli import main
 from workbench.errors import UsageError
+from workbench.models.diffusion.dit import DiT
 from workbench.models.diffusion.training import flow_loss
 from workbench.registry import RECIPES
 
@@ -32,8 +33,8 @@ def short(name: str, **changes: object) -> Recipe:
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
-    theirs = other.state_dict()
-    return all(torch.equal(x, theirs[name]) for name, x in one.state_dict().items())
+    expected = other.state_dict()
+    return all(torch.equal(x, expected[name]) for name, x in one.state_dict().items())
 
 
 @pytest.mark.parametrize("name", RECIPES.names())
@@ -71,9 +72,10 @@ def test_the_learning_rate_rises_and_falls() -> None:
 def test_the_average_is_the_one_of_its_formula(tmp_path: Path) -> None:
     """Against plain torch: AdamW on the same batches, the average of its weights taken by hand."""
     recipe = short("digits-dit", steps=3, warm_up=1, average=0.5)
-    ours = train(recipe, tmp_path, quiet)
+    trained = train(recipe, tmp_path, quiet)
     torch.manual_seed(recipe.seed)
     network = recipe.network()
+    assert isinstance(network, DiT)
     parameters = dict(network.named_parameters())
     average = {name: x.detach().clone() for name, x in parameters.items()}
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
@@ -90,8 +92,8 @@ def test_the_average_is_the_one_of_its_formula(tmp_path: Path) -> None:
         optimizer.step()
         decay = min(0.5, (1 + step) / (10 + step))
         average = {name: decay * x + (1 - decay) * parameters[name].detach() for name, x in average.items()}
-    assert ours is not None
-    for name, x in ours.named_parameters():
+    assert trained is not None
+    for name, x in trained.named_parameters():
         assert torch.allclose(x, average[name], atol=1e-6)
 
 
