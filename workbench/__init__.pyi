@@ -14,6 +14,7 @@ from .head_scores.on_prompts import scores_on as scores_on
 from .head_scores.result import HeadScores as HeadScores
 from .inputs.image_pairs import ImagePairs as ImagePairs
 from .inputs.image_sets import ImageSet as ImageSet
+from .inputs.image_sets import LabelledImages as LabelledImages
 from .inputs.image_sets import image_set as image_set
 from .inputs.images import Images as Images
 from .inputs.images import images as images

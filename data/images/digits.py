@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from workbench.inputs.image_sets import Images, ImageSet, is_held_out
+from workbench.inputs.image_sets import ImageSet, LabelledImages, is_held_out
 
 
-def read(split: str) -> Images:
+def read(split: str) -> LabelledImages:
     """1,433 images to train on and 364 held out; 17 levels of grey, spread over 0 to 255."""
     source: Any = load_digits()
     pixels, labels = source.data, source.target.astype(np.int64)
     chosen = is_held_out(labels) == (split == "test")
     grey = np.rint(pixels[chosen] * (255 / 16)).astype(np.uint8)
-    return Images(grey.reshape(-1, 1, 8, 8), labels[chosen])
+    return LabelledImages(grey.reshape(-1, 1, 8, 8), labels[chosen])
 
 
 images = ImageSet(

@@ -9,7 +9,7 @@ import numpy as np
 
 from workbench.errors import BadInput
 from workbench.inputs.image_file import ImageFile, Wheel
-from workbench.inputs.image_sets import Images, ImageSet, is_held_out
+from workbench.inputs.image_sets import ImageSet, LabelledImages, is_held_out
 
 image_file = ImageFile(
     name="mnist",
@@ -22,7 +22,7 @@ image_file = ImageFile(
 LARGEST = 16 * 2**20
 
 
-def read(split: str) -> Images:
+def read(split: str) -> LabelledImages:
     """4,000 images to train on and 1,000 held out. The file is a table: 784 pixels, row by row, then the class."""
     with gzip.open(io.BytesIO(image_file.read())) as file:
         text = file.read(LARGEST + 1)
@@ -32,7 +32,7 @@ def read(split: str) -> Images:
     table = rows.reshape(5000, 785)
     labels = table[:, -1]
     chosen = is_held_out(labels) == (split == "test")
-    return Images(table[chosen, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), labels[chosen])
+    return LabelledImages(table[chosen, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), labels[chosen])
 
 
 images = ImageSet(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.inputs.image_sets import Images, ImageSet
+from workbench.inputs.image_sets import ImageSet, LabelledImages
 
 from .digits import read as read_digits
 
@@ -13,7 +13,7 @@ FRAMES, SIZE, DIGIT, SEED = 8, 12, 8, 0
 EACH = 2
 
 
-def read(split: str) -> Images:
+def read(split: str) -> LabelledImages:
     """Two videos of each image of `digits`, in the same split: start and direction are drawn, one pixel a frame."""
     digits = read_digits(split)
     rng = np.random.default_rng([SEED, split == "test"])
@@ -26,7 +26,7 @@ def read(split: str) -> Images:
             along = (start[i] + frame * moves[i]) % (2 * room)
             row, column = np.minimum(along, 2 * room - along)
             videos[i, frame, row : row + DIGIT, column : column + DIGIT] = digits.pixels[i // EACH, 0]
-    return Images(videos[:, None], np.repeat(digits.labels, EACH))
+    return LabelledImages(videos[:, None], np.repeat(digits.labels, EACH))
 
 
 images = ImageSet(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from workbench.inputs.image_sets import Images, ImageSet
+from workbench.inputs.image_sets import ImageSet, LabelledImages
 
 SIZE, SEED = 32, 0
 CLASSES = ("disc", "bar", "pillar", "cross")
@@ -26,17 +26,17 @@ RADII = {1: (6.5, 9.0), 2: (6.0, 8.0), 3: (5.5, 6.5)}
 Mask = Bool[np.ndarray, "height width"]
 
 
-def read(split: str) -> Images:
+def read(split: str) -> LabelledImages:
     """The scenes of a split, whose seed is its own."""
     return scenes(NUMBERS[split], (SEED, list(NUMBERS).index(split)))
 
 
-def scenes(n: int, seed: int | tuple[int, ...]) -> Images:
+def scenes(n: int, seed: int | tuple[int, ...]) -> LabelledImages:
     """Scenes with their masks; the first ones of a larger number are those of a smaller one."""
     rng = np.random.default_rng(seed)
     made = [_scene(rng) for _ in range(n)]
     pixels, labels, masks = (np.stack(part) for part in zip(*made, strict=True))
-    return Images(pixels[:, None], labels, masks)
+    return LabelledImages(pixels[:, None], labels, masks)
 
 
 def _scene(rng: np.random.Generator) -> tuple[np.ndarray, np.int64, Mask]:

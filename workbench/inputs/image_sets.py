@@ -20,7 +20,7 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class Images:
+class LabelledImages:
     """Images with their classes.
 
     Attributes:
@@ -60,21 +60,21 @@ class ImageSet:
     title: str
     classes: tuple[str, ...]
     shape: tuple[int, ...]
-    read: Callable[[str], Images]
+    read: Callable[[str], LabelledImages]
     licence: str
     source: str
 
     @cached_property
-    def train(self) -> Images:
+    def train(self) -> LabelledImages:
         """The images that models are trained on."""
         return self._read("train")
 
     @cached_property
-    def test(self) -> Images:
+    def test(self) -> LabelledImages:
         """The held-out images."""
         return self._read("test")
 
-    def _read(self, split: str) -> Images:
+    def _read(self, split: str) -> LabelledImages:
         images = self.read(split)
         expected = (len(images.labels), *self.shape)
         if images.pixels.shape != expected or images.pixels.dtype != np.uint8:

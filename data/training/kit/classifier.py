@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from sklearn.svm import SVC
 
-from workbench.inputs.image_sets import Images, ImageSet
+from workbench.inputs.image_sets import ImageSet, LabelledImages
 from workbench.registry import IMAGE_SETS
 
 #: Side of the digit in a frame of `moving-digits`.
@@ -25,7 +25,7 @@ class Classifier:
         still = IMAGE_SETS["digits"] if self.is_video else images
         self.machine = SVC(C=10, gamma="scale").fit(_rows(still.train.pixels), still.train.labels)
 
-    def classes(self, images: Images) -> Int64[np.ndarray, "image"]:
+    def classes(self, images: LabelledImages) -> Int64[np.ndarray, "image"]:
         """The class of each image."""
         if not self.is_video:
             return self.machine.predict(_rows(images.pixels))
@@ -34,7 +34,7 @@ class Classifier:
         scores = self.machine.decision_function(_rows(windows))
         return scores.reshape(*frames.shape[:2], -1).sum(1).argmax(-1)
 
-    def accuracy(self, images: Images) -> float:
+    def accuracy(self, images: LabelledImages) -> float:
         """Share of images that are seen as what their labels say."""
         return float((self.classes(images) == images.labels).mean())
 

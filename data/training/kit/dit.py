@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from workbench.inputs.image_sets import Images
+from workbench.inputs.image_sets import LabelledImages
 from workbench.models.diffusion.dit import LONGEST_TIME, DiT
 from workbench.models.diffusion.dit_config import DiTConfig
 from workbench.models.diffusion.training import flow_loss
@@ -96,13 +96,13 @@ class DiTRecipe(Recipe):
             ),
         }
 
-    def samples(self, network: DiT, labels: Int[Tensor, "image"], guidance: float) -> Images:
+    def samples(self, network: DiT, labels: Int[Tensor, "image"], guidance: float) -> LabelledImages:
         """Images of those classes, from the noise of one seed."""
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
         noise = torch.randn((len(labels), *self.images.shape), generator=generator)
         parts = zip(noise.split(100), labels.split(100), strict=True)
         floats = torch.cat([sampled(network, part, of, self.euler_steps, guidance) for part, of in parts])
-        return Images(((floats.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy(), labels.numpy())
+        return LabelledImages(((floats.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy(), labels.numpy())
 
     def save(self, network: nn.Module, folder: Path) -> None:
         assert isinstance(network, DiT)

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.neighbors import NearestNeighbors
 
-from workbench.inputs.image_sets import Images, ImageSet
+from workbench.inputs.image_sets import ImageSet, LabelledImages
 
 
-def nearest_training_image(samples: Images, images: ImageSet) -> tuple[float, float]:
+def nearest_training_image(samples: LabelledImages, images: ImageSet) -> tuple[float, float]:
     """Euclidean distances of pixels to the nearest training image.
 
     Returns:
@@ -23,5 +23,5 @@ def nearest_training_image(samples: Images, images: ImageSet) -> tuple[float, fl
     return ratio, float((of_samples < np.quantile(of_held_out, 0.01)).mean())
 
 
-def _rows(images: Images) -> Float[np.ndarray, "image pixel"]:
+def _rows(images: LabelledImages) -> Float[np.ndarray, "image pixel"]:
     return images.pixels.reshape(len(images), -1) / 255

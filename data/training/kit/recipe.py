@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.inputs.image_sets import Images, ImageSet
+from workbench.inputs.image_sets import ImageSet, LabelledImages
 from workbench.registry import IMAGE_SETS
 
 #: Where the trained models are shipped.
@@ -115,11 +115,11 @@ class Recipe(ABC):
         return {name: getattr(self, name) for name in names}
 
 
-def as_floats(images: Images) -> Float[Tensor, "image channel *size"]:
+def as_floats(images: LabelledImages) -> Float[Tensor, "image channel *size"]:
     """Pixels from −1 to 1, as models see them: ``pixel / 127.5 − 1``."""
     return torch.from_numpy(images.pixels).float() / 127.5 - 1
 
 
-def labels_of(images: Images) -> Int[Tensor, "image"]:
+def labels_of(images: LabelledImages) -> Int[Tensor, "image"]:
     """The classes as a tensor."""
     return torch.from_numpy(images.labels)

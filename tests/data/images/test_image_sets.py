@@ -20,7 +20,7 @@ from workbench.registry import IMAGE_SETS
 
 
 @pytest.fixture(scope="module")
-def scenes() -> wb.Images:
+def scenes() -> wb.LabelledImages:
     return wb.image_set("shapes").test
 
 
@@ -83,7 +83,7 @@ def test_a_file_of_images_that_was_altered_is_refused_and_offline_the_message_sa
 # --- shapes
 
 
-def test_neither_brightness_nor_contrast_tells_foreground_from_ground(scenes: wb.Images) -> None:
+def test_neither_brightness_nor_contrast_tells_foreground_from_ground(scenes: wb.LabelledImages) -> None:
     assert scenes.masks is not None
     pixels, masks = scenes.pixels[:, 0].astype(float), scenes.masks
     for reading in (pixels, np.abs(pixels - 127.5)):
@@ -93,19 +93,19 @@ def test_neither_brightness_nor_contrast_tells_foreground_from_ground(scenes: wb
     assert np.std(each) < 0.03
 
 
-def test_the_direction_of_the_texture_tells_them_apart(scenes: wb.Images) -> None:
+def test_the_direction_of_the_texture_tells_them_apart(scenes: wb.LabelledImages) -> None:
     """The control: the energy of a gradient along the ground's own direction, which a scene's border shows."""
     assert scenes.masks is not None
     scores = []
     for x, mask in zip(scenes.pixels[:100, 0].astype(float), scenes.masks[:100], strict=True):
         down, right = np.gradient(x)
         tensor = np.stack([ndimage.gaussian_filter(part, 1.5) for part in (down**2 - right**2, 2 * down * right)])
-        ground = tensor[:, ~np.asarray(ndimage.binary_dilation(mask, iterations=2))].mean(1)
+        ground = tensor[:, ~np.asarray(ndimage.binary_dilation(mask, iterations=2), bool)].mean(1)
         scores.append(roc_auc_score(mask.ravel(), -(ground[:, None, None] * tensor).sum(0).ravel()))
     assert np.mean(scores) > 0.95
 
 
-def test_masks_hold_one_to_three_shapes_of_the_scenes_kind(scenes: wb.Images) -> None:
+def test_masks_hold_one_to_three_shapes_of_the_scenes_kind(scenes: wb.LabelledImages) -> None:
     assert scenes.masks is not None
     numbers = []
     for mask, label in zip(scenes.masks, scenes.labels, strict=True):
