@@ -1,4 +1,4 @@
-"""Scenes of one to three textured shapes of one kind on a textured ground, 32×32, with masks of the shapes.
+"""Scenes of two or three textured shapes of one kind on a textured ground, 32×32, with masks of the shapes.
 
 Shapes and ground have the same texture, a grating, in perpendicular directions and at random phases: brightness and
 contrast are distributed alike inside and outside, so that foreground can only be told by direction. A scene's class is
@@ -14,14 +14,14 @@ from workbench.inputs.image_sets import ImageSet, LabelledImages
 
 SIZE, SEED = 32, 0
 CLASSES = ("disc", "bar", "pillar", "cross")
-NUMBERS = {"train": 16_000, "test": 1_000}
+NUMBERS = {"train": 12_000, "test": 1_000}
 #: Pixels from a crest of the grating to the next.
 PERIOD = 4.0
 #: Directions of gratings; shapes and ground of a scene are perpendicular.
 DIRECTIONS = 4
 NOISE = 0.1
-#: How large shapes are, from their centre, in scenes of one, two or three of them.
-RADII = {1: (6.5, 9.0), 2: (6.0, 8.0), 3: (5.5, 6.5)}
+#: How large shapes are, from their centre, in scenes of two or three of them.
+RADII = {2: (7.0, 8.0), 3: (5.5, 6.5)}
 
 Mask = Bool[np.ndarray, "height width"]
 
@@ -40,7 +40,7 @@ def scenes(n: int, seed: int | tuple[int, ...]) -> LabelledImages:
 
 
 def _scene(rng: np.random.Generator) -> tuple[np.ndarray, np.int64, Mask]:
-    label, number = rng.integers(len(CLASSES)), int(rng.integers(1, 4))
+    label, number = rng.integers(len(CLASSES)), int(rng.choice(list(RADII)))
     mask = np.zeros((SIZE, SIZE), bool)
     for y, x, radius in _places(number, rng):
         mask |= _shape(CLASSES[label], y, x, radius)
