@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 
@@ -53,3 +54,15 @@ def test_reversed_attention_is_nearly_as_good_as_softmax(name: str) -> None:
     assert isinstance(recipe, ViTRecipe)
     accuracies = [card.values(CHECKPOINTS / each)["accuracy"] for each in (name, recipe.beside)]
     assert accuracies[0] >= accuracies[1] - WITHIN
+
+
+def test_the_readme_says_what_the_cards_say() -> None:
+    text = (CHECKPOINTS.parents[1] / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\S+)\]\(data/checkpoints/(\S+)/README\.md\) \| (\S+) \| (\S+) \| (\S+) \|$", text, re.M)
+    assert sorted(row[0] for row in rows) == NAMES
+    for name, folder, value, at_least, reached in rows:
+        assert name == folder
+        lines = (CHECKPOINTS / name / card.CARD).read_text().splitlines()
+        assert f"| accuracy | {value} | {at_least} |" in lines
+        missed = any("Not reached" in line for line in lines)
+        assert reached == ("–" if at_least == "–" else "**no**" if missed else "yes")
