@@ -78,7 +78,7 @@ def _origin(row: dict[str, Any]) -> str:
 
 
 def _count(parameters: int | None) -> str:
-    return "–" if parameters is None else f"{parameters / 1e6:.0f} M"
+    return "–" if parameters is None else f"{parameters / 1e6:.{0 if parameters >= 10e6 else 2}f} M"
 
 
 def _size(size: int | None) -> str:

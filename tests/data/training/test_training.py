@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import workbench as wb
 from data.training.kit import card
 from data.training.kit.command import train_into
+from data.training.kit.dit import sampled
 from data.training.kit.recipe import Recipe
 from data.training.kit.training import STEPS, train
 from data.training.kit.vit import shifted
@@ -95,6 +97,16 @@ def test_the_average_is_the_one_of_its_formula(tmp_path: Path) -> None:
     assert trained is not None
     for name, x in trained.named_parameters():
         assert torch.allclose(x, average[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_the_samples_that_cards_judge_are_those_of_the_hooked_model(guidance: float) -> None:
+    dit = wb.load("digits-dit", device="cpu")
+    assert isinstance(dit, wb.HookedDiT) and isinstance(dit.hf, DiT)
+    latents, labels = wb.latents([3, 5, 9], seed=4), torch.tensor([3, 5, 9])
+    samples = sampled(dit.hf, latents.noise("clean", (1, 8, 8)), labels, 25, guidance)
+    expected = dit.resampled(steps=25, guidance=None if guidance == 1 else guidance).images(latents)
+    assert torch.allclose(samples, expected, atol=1e-4)
 
 
 def test_shifted_images_are_moved_by_whole_pixels() -> None:
