@@ -86,7 +86,11 @@ def _card(recipe: Recipe, measured: dict[str, Measured], parameters: int, sha256
     images = recipe.images
     missed = [name for name, one in measured.items() if not one.reached]
     verdict = (
-        f"**Not reached: {', '.join(missed)}.**" if missed else "Every threshold, fixed before training, is reached."
+        f"**Not reached: {', '.join(missed)}.**"
+        if missed
+        else "Every threshold, fixed before training, is reached."
+        if measured["accuracy"].at_least is not None
+        else "No threshold was set for the accuracy; the others, fixed before training, are reached."
     )
     bars = {name: "–" if one.at_least is None else f"{one.at_least:.2f}" for name, one in measured.items()}
     return TEXT.format(

@@ -7,7 +7,6 @@ from jaxtyping import Float, Int64
 from sklearn.svm import SVC
 
 from workbench.inputs.image_sets import ImageSet, LabelledImages
-from workbench.registry import IMAGE_SETS
 
 #: Side of the digit in a frame of `moving-digits`.
 DIGIT = 8
@@ -16,23 +15,23 @@ DIGIT = 8
 class Classifier:
     """Tells the classes of digits by their pixels (radial basis functions, C = 10).
 
-    In videos it was trained on still digits and sees, of each frame, the window that holds the most brightness; the
-    video's class is the one with the largest sum of scores over frames.
+    Of a video it sees, in each frame, the window of a digit's size that holds the most brightness (`brightest_window`;
+    it learns from every fourth frame), and takes the class with the largest sum of scores over frames.
     """
 
     def __init__(self, images: ImageSet) -> None:
         self.is_video = len(images.shape) > 3
-        still = IMAGE_SETS["digits"] if self.is_video else images
-        self.machine = SVC(C=10, gamma="scale").fit(_rows(still.train.pixels), still.train.labels)
+        train = images.train
+        pixels = _windows(train.pixels[:, 0, ::4]) if self.is_video else train.pixels
+        labels = np.repeat(train.labels, len(pixels) // len(train))
+        self.machine = SVC(C=10, gamma="scale").fit(_rows(pixels), labels)
 
     def classes(self, images: LabelledImages) -> Int64[np.ndarray, "image"]:
         """The class of each image."""
         if not self.is_video:
             return self.machine.predict(_rows(images.pixels))
-        frames = images.pixels[:, 0]
-        windows = np.stack([brightest_window(frame) for frame in frames.reshape(-1, *frames.shape[2:])])
-        scores = self.machine.decision_function(_rows(windows))
-        return scores.reshape(*frames.shape[:2], -1).sum(1).argmax(-1)
+        scores = self.machine.decision_function(_rows(_windows(images.pixels[:, 0])))
+        return scores.reshape(len(images), -1, scores.shape[-1]).sum(1).argmax(-1)
 
     def accuracy(self, images: LabelledImages) -> float:
         """Share of images that are seen as what their labels say."""
@@ -45,6 +44,11 @@ def brightest_window(frame: np.ndarray) -> np.ndarray:
     sums = windows.sum((2, 3), dtype=np.int64)
     row, column = np.unravel_index(sums.argmax(), sums.shape)
     return windows[row, column]
+
+
+def _windows(frames: np.ndarray) -> np.ndarray:
+    """The brightest window of each frame, the frames of a video one after the other."""
+    return np.stack([brightest_window(frame) for frame in frames.reshape(-1, *frames.shape[2:])])
 
 
 def _rows(pixels: np.ndarray) -> Float[np.ndarray, "image pixel"]:
