@@ -18,11 +18,11 @@ from PIL import Image
 from app import models, preparing, render_time, sidebar, url_state
 from app.components.copy_link import copy_link
 from app.components.history import one_step_per_page
-from app.fragment import internal_errors_shown
+from app.fragment import internal_errors_displayed
 from app.messages import escape_markdown, show_errors
 from app.page import PAGES, Page, pages, views
 from app.work.ahead import AHEAD
-from app.work.background import forget_shown_jobs, job_queue, show_other_jobs
+from app.work.background import forget_displayed_jobs, job_queue, show_other_jobs
 from workbench.errors import WorkbenchError
 from workbench.models import catalog
 from workbench.plotting import style
@@ -52,7 +52,7 @@ def main() -> None:
         with st.sidebar:
             sidebar.widgets(models.available(), page.uses if page else sidebar.FIELDS)
         _show_welcome()
-        forget_shown_jobs()
+        forget_displayed_jobs()
         shows_model = _render(view, page)
         with st.sidebar:
             if page is not None and sidebar.OPERATORS in page.uses:
@@ -83,7 +83,7 @@ def _show_welcome() -> None:
 def _render(view: Any, page: Page | None) -> bool:
     """Render the page; whether it shows something of a model, to the end."""
     shows_model = False
-    with internal_errors_shown(view.title), show_errors():
+    with internal_errors_displayed(view.title), show_errors():
         if page is not None and (why_not := _why_not(page)):
             st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
             return False

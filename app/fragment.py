@@ -10,7 +10,7 @@ from functools import wraps
 import streamlit as st
 
 from app import render_time, url_state
-from app.messages import ErrorIsShown, show_error, show_errors
+from app.messages import ErrorOnPage, show_error, show_errors
 from app.work.ahead import AHEAD
 
 
@@ -19,14 +19,14 @@ def rerun_alone(title: str) -> Callable[[Callable[[], None]], Callable[[], None]
     its own part of the URL, and shows its own errors and warnings.
 
     Raises:
-        ErrorIsShown: in a run of the whole script, where the page is not rendered to its end.
+        ErrorOnPage: in a run of the whole script, where the page is not rendered to its end.
     """
 
     def decorated(render: Callable[[], None]) -> Callable[[], None]:
         @st.fragment
         def page() -> bool:
             start, whole_script = time.perf_counter(), url_state.is_collecting()
-            with AHEAD.waiting(), url_state.update_url(), internal_errors_shown(title), show_errors():
+            with AHEAD.waiting(), url_state.update_url(), internal_errors_displayed(title), show_errors():
                 render()
                 if not whole_script:
                     render_time.report(title, start)
@@ -36,7 +36,7 @@ def rerun_alone(title: str) -> Callable[[Callable[[], None]], Callable[[], None]
         @wraps(render)
         def rendered() -> None:
             if not page():
-                raise ErrorIsShown
+                raise ErrorOnPage
 
         return rendered
 
@@ -44,7 +44,7 @@ def rerun_alone(title: str) -> Callable[[Callable[[], None]], Callable[[], None]
 
 
 @contextmanager
-def internal_errors_shown(title: str) -> Iterator[None]:
+def internal_errors_displayed(title: str) -> Iterator[None]:
     """Show a bug in one line: the server's log has the traceback, and the page stays usable."""
     try:
         yield

@@ -22,7 +22,7 @@ class Notice(Exception):
     """Not an error: a line in place of a part of a page, or of all of it."""
 
 
-class ErrorIsShown(Exception):
+class ErrorOnPage(Exception):
     """A page that was not rendered to its end, and says why."""
 
 
@@ -40,5 +40,5 @@ def show_errors() -> Iterator[None]:
         st.info(escape_markdown(notice))
     except WorkbenchError as error:
         show_error(error)
-    except ErrorIsShown:
+    except ErrorOnPage:
         pass

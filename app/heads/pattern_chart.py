@@ -76,7 +76,8 @@ class PatternChart(Chart):
 
     def _chart(self, labels: Sequence[list[str]]) -> Heatmap:
         (values,) = self.data_arrays()
-        return Heatmap(values, *labels, **self.options, blank=MASKED_COLOUR)
+        x, y = labels
+        return Heatmap(values, x, y, **self.options, blank=MASKED_COLOUR)
 
     def positions(self, row: int, column: int, pattern: Float[np.ndarray, "dest src"]) -> tuple[int, int]:
         """Destination and source of a cell; of a pooled one, those of its largest magnitude."""

@@ -104,7 +104,7 @@ def watch(job: Job) -> None:
     _watch(job.id)
 
 
-def forget_shown_jobs() -> None:
+def forget_displayed_jobs() -> None:
     """Called before the page is rendered: nothing is shown yet."""
     st.session_state.pop(_WATCHED, None)
 

@@ -43,8 +43,8 @@ GROWTH = Bar(0.1, "≤")
 #: Tokens of every other prompt.
 TOKENS = 14
 FIRST_CLICKS, CLICKS, PROMPTS, SETS, PICTURES = 5, 30, 6, 10, 5
-#: Seconds of a look at a new grid.
-LOOK = 4
+#: Seconds for which a user looks at a new grid.
+BEFORE_CLICKS = 4
 #: Memory is compared at these numbers of different prompts.
 EARLY, LATE = 10, 50
 #: Seconds between two samples of the memory.
@@ -92,7 +92,7 @@ def clicks(page: Page, server: Server, subject: Subject, tokens: int, settings: 
     heads are computed ahead, and many after a look at the grid."""
     write_prompt(page, next(prompts(subject.model.tokenizer, random.Random(tokens), tokens)))
     at_once, _ = timed_clicks(page, server, FIRST_CLICKS)
-    time.sleep(LOOK)
+    time.sleep(BEFORE_CLICKS)
     in_browser, in_script = timed_clicks(page, server, FIRST_CLICKS + (4 if settings.quick else CLICKS))
     in_browser, in_script = in_browser[FIRST_CLICKS:], in_script[FIRST_CLICKS:]  # heads that were not open before
     rows = [
