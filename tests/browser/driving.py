@@ -83,7 +83,10 @@ def _count_finished(page: Page, frame: str | bytes) -> None:
     """Count a message of Streamlit's server that announces the end of a run of the script."""
     if isinstance(frame, bytes) and len(frame) < SHORT:
         message = ForwardMsg.FromString(frame)
-        finished = message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+        finished = message.script_finished in (
+            ForwardMsg.FINISHED_SUCCESSFULLY,
+            ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY,
+        )
         _ended[page] += message.WhichOneof("type") == "script_finished" and finished
 
 
