@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 from jaxtyping import Float
 
-from app import url_widgets
+from app import url_state, url_widgets
 from app.components.pattern import pattern_canvas
 from app.components.prompt_text import prompt_text
 from app.downloadable import download_buttons
@@ -76,6 +76,7 @@ def range_widget(record: PromptRecord) -> Ranges | None:
     place = st.empty()  # also without a widget: else the pattern below would be made anew, and lose the focus
     ranges = selected_range(length)
     if length <= LONG and not _zoom_text():
+        url_state.remove_param(_ZOOM)
         return ranges
     with place.container():
         help_text = (

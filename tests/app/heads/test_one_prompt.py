@@ -48,8 +48,15 @@ def test_a_long_prompt_is_pooled_and_any_range_of_it_is_shown(app: AppTest, monk
         assert "Showing all" in app.warning[0].value and patterns(app)["pattern"]["size"] > 1
     app.text_input(key="zoom").set_value("20-29,0-9").run()
     app.text_area(key=sidebar.PROMPT).set_value(OTHER).run()
-    assert app.query_params["zoom"] in ("", None) or not app.warning
+    assert "zoom" not in app.query_params and not app.warning
     assert patterns(app)["pattern"]["end"] == [len(record_of(OTHER)[1])] * 2
+
+
+def test_a_range_of_a_short_prompt_is_left_in_the_url_no_longer_than_it_is_shown(app: AppTest) -> None:
+    opened(app, zoom="2-9,2-9")
+    assert patterns(app)["pattern"]["end"] == [10, 10] and app.query_params["zoom"]
+    app.text_input(key="zoom").set_value("").run()
+    assert patterns(app)["pattern"]["end"] == [18, 18] and "zoom" not in app.query_params
 
 
 def test_colours_are_those_of_the_pattern_and_of_the_text(app: AppTest) -> None:
