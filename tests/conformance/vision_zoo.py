@@ -132,5 +132,5 @@ def first_two(outputs: Tensor, example: object) -> Tensor:
 def image_pairs(model: wb.HookedViT, n: int = 3, side: int = SIDE) -> tuple[Tensor, Tensor, wb.PairedInputs]:
     """Images, others, and both as pairs; logits answer class 0 rather than 1."""
     clean, corrupt = pixels(n, 2, side), pixels(n, 3, side)
-    rows = (tuple(model.pixels_to_inputs(images)) for images in (clean, corrupt))
-    return clean, corrupt, wb.PairedInputs("images", *rows, ((0,),) * n, ((1,),) * n)
+    first, second = (tuple(model.pixels_to_inputs(images)) for images in (clean, corrupt))
+    return clean, corrupt, wb.PairedInputs("images", first, second, ((0,),) * n, ((1,),) * n)
