@@ -28,7 +28,7 @@ PAIR_HELP = "The pair: the position that you ask about, and the one that it is p
 @rerun_alone("Heads")
 def render() -> None:
     """The page."""
-    score_column, head_column, compare_column, kind_column = st.columns([5, 2, 2, 4], vertical_alignment="bottom")
+    score_column, head_column, compare_column, kind_column = st.columns([4, 3, 2, 4], vertical_alignment="bottom")
     with score_column:
         score_name = score_grid.score_widget()
     with head_column:

@@ -27,6 +27,11 @@ class LabelledImages:
         pixels: brightness from 0 to 255, by row and column; of videos by frame, row and column.
         labels: the class of each image.
         masks: which pixels belong to an object, for generated scenes.
+
+    Examples:
+        >>> images = wb.image_set("digits").test
+        >>> len(images), images.pixels[0].shape, images.masks is None
+        (360, (1, 8, 8), True)
     """
 
     pixels: UInt8[np.ndarray, "image channel *size"]
@@ -102,5 +107,9 @@ def image_set(name: str) -> ImageSet:
 
     Raises:
         UnknownName: no such set; the nearest names are suggested.
+
+    Examples:
+        >>> wb.image_set("digits").shape
+        (1, 8, 8)
     """
     return IMAGE_SETS[arguments.text("name", name, "the name of a set of images")]
