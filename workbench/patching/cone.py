@@ -266,7 +266,8 @@ def taps_for(
         def tap(x: Tensor) -> Tensor | None:
             # z has just been computed for this run alone; any other tensor may be in use elsewhere.
             new = x if not hook_writes or hook.endswith("hook_z") else x.clone()
-            _apply(new, hook_writes, first)
+            if hook_writes:
+                _apply(new, hook_writes, first)
             if hook in observed:
                 observed[hook](active, first, new)
             return new if hook_writes else None

@@ -64,9 +64,7 @@ class DiTAttention(nn.Module):
 
     def forward(self, hidden_states: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         q, k, v = (
-            rearrange(
-                projection(hidden_states), "batch pos (head d_head) -> batch head pos d_head", d_head=self.head_dim
-            )
+            projection(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -147,7 +148,7 @@ class HookedDiT(StepHooks, HookedModel):
         """How many passes a step takes: two under guidance."""
         return 1 if self._one_pass_now else self.sampling.branches
 
-    @property
+    @cached_property
     def n_positions(self) -> int:
         """Positions of one pass."""
         return math.prod(self.hf.config.grid)
@@ -356,7 +357,8 @@ class HookedDiT(StepHooks, HookedModel):
         """As for every model; taps see the passes of guidance as positions of one activation, and so is z that is
         frozen."""
         if (n := self.branches) > 1:
-            taps = {name: over_branches(name, tap, n, self.n_positions) for name, tap in taps.items()}
+            length = self.n_positions
+            taps = {name: over_branches(name, tap, n, length) for name, tap in taps.items()}
             attention_edits = {
                 layer: edits if edits.frozen is None else replace(edits, frozen=apart(edits.frozen, n))
                 for layer, edits in (attention_edits or {}).items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class Sampling:
         """How many passes a step takes: two under guidance."""
         return 1 if self.guidance is None else 2
 
-    @property
+    @cached_property
     def schedule(self) -> tuple[Step, ...]:
         """The steps that are run: up to the one whose prediction is read, if one is."""
         steps = SAMPLERS[self.sampler][1](self.steps)
@@ -68,7 +69,7 @@ class Sampling:
         new = Sampling.of(config, **(fields | changes))
         if new.readout.step is not None:
             arguments.index("readout", new.readout.step, new.steps, "step")
-        return replace(new)
+        return new
 
     def info(self) -> dict[str, Any]:
         """What results report (JSON-able)."""
