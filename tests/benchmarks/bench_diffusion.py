@@ -118,7 +118,7 @@ def _sweeps(settings: Settings, steps: int) -> Result:
         name: [s * len(grid["apart" if name == "apart" else "every"]) / n for s in measured[f"loop, {name}"]]
         for name, n in parts.items()
     }
-    ours = {"apart": apart, "every": every}
+    sweeps = {"apart": apart, "every": every}
     values = {"apart": ("apart", some["apart"]), "every": ("every", some["every"]), "one at a time": ("alone", few)}
     rows = []
     for name, label, bar in (("apart", "(step, layer, head)", 1.7), ("every", "each head in every step", 0.9)):
@@ -127,7 +127,7 @@ def _sweeps(settings: Settings, steps: int) -> Result:
     rows.append(_rival("  loop, one sample at a time", full["one at a time"], measured["every"], 3))
     difference = 0.0
     for name, (key, cells) in values.items():
-        own = ours["apart" if name == "apart" else "every"].values
+        own = sweeps["apart" if name == "apart" else "every"].values
         expected = np.array([own[_index(name, cell)] for cell in cells])
         difference = max(difference, float(np.abs(scores[key] - expected).max()))
     effect = float(np.abs(every.delta).max())
@@ -143,8 +143,8 @@ def _sweeps(settings: Settings, steps: int) -> Result:
     return Result(f"diffusion/{steps}", title, rows, notes, measured)
 
 
-def _rival(what: str, seconds: Sequence[float], ours: Sequence[float], bar: float) -> Row:
-    return Row(what, median(seconds), bar=Bar(bar), ratio=Ratio.within_rounds(seconds, ours, "workbench"))
+def _rival(what: str, seconds: Sequence[float], own: Sequence[float], bar: float) -> Row:
+    return Row(what, median(seconds), bar=Bar(bar), ratio=Ratio.within_rounds(seconds, own, "workbench"))
 
 
 def _index(name: str, cell: Cell) -> tuple[int, ...]:

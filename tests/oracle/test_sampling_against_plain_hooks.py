@@ -143,8 +143,8 @@ def test_in_single_precision_too(model: wb.HookedDiT) -> None:
         resumed = wb.sweep(single, PAIRS, metric=_mean, by=["step", "head"]).values[step, layer, 3, 0]
         image = plain.patched(0, layer, 3, steps=[step])
         assert resumed == pytest.approx(float(image.mean()), abs=1e-5)
-        found = wb.run(single, PAIRS, edits, base="corrupt").logits[0]
-        assert torch.allclose(found, image.flatten(), atol=1e-5)
+        outputs = wb.run(single, PAIRS, edits, base="corrupt").logits[0]
+        assert torch.allclose(outputs, image.flatten(), atol=1e-5)
 
 
 def _mean(outputs: Tensor, example: Any) -> Tensor:

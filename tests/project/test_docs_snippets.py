@@ -118,10 +118,10 @@ def test_calls_in_the_text_have_the_arguments_that_they_name(page: Path) -> None
 def _looked_up(attribute: ast.Attribute) -> Any:
     """``wb.sweep`` or ``model.reset_hooks``; None for what is looked up in anything else."""
     owners: dict[str, tuple[Any, ...]] = {"wb": (wb,), "model": (wb.HookedLM, wb.HookedViT, wb.HookedDiT)}
-    found = [getattr(owner, attribute.attr, None) for owner in owners.get(getattr(attribute.value, "id", ""), ())]
-    if found and not any(found):
+    functions = [getattr(owner, attribute.attr, None) for owner in owners.get(getattr(attribute.value, "id", ""), ())]
+    if functions and not any(functions):
         raise AttributeError(attribute.attr)
-    return next(filter(None, found), None)
+    return next(filter(None, functions), None)
 
 
 def test_the_script_of_the_first_page_is_the_example() -> None:

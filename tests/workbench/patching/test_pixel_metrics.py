@@ -29,9 +29,9 @@ def measured(name: str, *images: Tensor, reference: Tensor | None = None) -> lis
 
 @pytest.mark.parametrize("width", [2, 4, 8])
 def test_a_bar_is_as_thick_as_it_is_wide(width: int) -> None:
-    found = measured("stroke_thickness", bar(width), bar(width, black=0.3, white=0.7))
-    assert found == pytest.approx([width * 64 / (64 + width)] * 2)  # its ends count as perimeter
-    assert measured("stroke_thickness", bar(2 * width))[0] > 1.5 * found[0]
+    thickness = measured("stroke_thickness", bar(width), bar(width, black=0.3, white=0.7))
+    assert thickness == pytest.approx([width * 64 / (64 + width)] * 2)  # its ends count as perimeter
+    assert measured("stroke_thickness", bar(2 * width))[0] > 1.5 * thickness[0]
 
 
 @pytest.mark.parametrize("lean", [-0.4, 0.0, 0.25])

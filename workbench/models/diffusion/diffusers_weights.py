@@ -54,39 +54,39 @@ def from_diffusers(
     if kind != "DiTTransformer2DModel":
         raise arguments.refusal("model", model, "diffusers' DiTTransformer2DModel")
     arguments.one_of("prediction", prediction, ("noise", "velocity"))
-    given: Any = model.config
+    settings: Any = model.config
     for name, value in _REQUIRED.items():
-        if getattr(given, name) != value:
-            raise UnsupportedModel(f"{kind} has {name}={getattr(given, name)!r}: expected {value!r}.")
-    n_classes = given.num_embeds_ada_norm
+        if getattr(settings, name) != value:
+            raise UnsupportedModel(f"{kind} has {name}={getattr(settings, name)!r}: expected {value!r}.")
+    n_classes = settings.num_embeds_ada_norm
     names = {i: f"LABEL_{i}" for i in range(n_classes)} if id2label is None else dict(id2label)
     if len(names) != n_classes:
         raise arguments.refusal("id2label", names, f"a name for each of {n_classes} classes")
     config = DiTConfig(
-        hidden_size=given.num_attention_heads * given.attention_head_dim,
-        num_hidden_layers=given.num_layers,
-        num_attention_heads=given.num_attention_heads,
-        image_size=given.sample_size,
-        patch_size=given.patch_size,
-        num_channels=given.in_channels,
-        out_channels=given.out_channels or given.in_channels,
-        qkv_bias=given.attention_bias,
-        norm2_eps=given.norm_eps,
+        hidden_size=settings.num_attention_heads * settings.attention_head_dim,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_attention_heads,
+        image_size=settings.sample_size,
+        patch_size=settings.patch_size,
+        num_channels=settings.in_channels,
+        out_channels=settings.out_channels or settings.in_channels,
+        qkv_bias=settings.attention_bias,
+        norm2_eps=settings.norm_eps,
         prediction=prediction,
         id2label=names,
     )
     state = dict(model.state_dict())
-    _require_equal_copies(kind, state, given.num_layers)
+    _require_equal_copies(kind, state, settings.num_layers)
     dtype = next(model.parameters()).dtype
-    ours = DiT(config)
-    nn.Module.to(ours, next(model.parameters()).device, dtype)
-    renamed = {name: state.pop(theirs) for name, theirs in _names(config).items() if theirs in state}
+    converted = DiT(config)
+    nn.Module.to(converted, next(model.parameters()).device, dtype)
+    renamed = {name: state.pop(other) for name, other in _names(config).items() if other in state}
     renamed["patch_embed.weight"] = renamed["patch_embed.weight"].flatten(1)
     for name in ("to_patch.weight", "to_patch.bias"):
         renamed[name] = _channels_first(renamed[name], config)
-    ours.load_state_dict(renamed)
-    _require_same_positions(kind, model, ours.position_embed.table)
-    return ours.eval()
+    converted.load_state_dict(renamed)
+    _require_same_positions(kind, model, converted.position_embed.table)
+    return converted.eval()
 
 
 def to_diffusers(model: DiT) -> Any:
@@ -101,7 +101,7 @@ def to_diffusers(model: DiT) -> Any:
     if config.num_frames > 1 or config.mlp_ratio != 4:
         what = f"num_frames={config.num_frames}, mlp_ratio={config.mlp_ratio}"
         raise arguments.refusal("model", model, "a model of images with mlp_ratio=4", because=f"it has {what}")
-    theirs = DiTTransformer2DModel(
+    other = DiTTransformer2DModel(
         num_attention_heads=config.num_attention_heads,
         attention_head_dim=config.hidden_size // config.num_attention_heads,
         in_channels=config.num_channels,
@@ -113,21 +113,21 @@ def to_diffusers(model: DiT) -> Any:
         num_embeds_ada_norm=config.n_classes,
         norm_eps=config.norm2_eps,
     )
-    nn.Module.to(theirs, model.device, model.dtype)
-    state, ours = {}, dict(model.state_dict())
+    nn.Module.to(other, model.device, model.dtype)
+    state, weights = {}, dict(model.state_dict())
     size = config.patch_size
-    ours["patch_embed.weight"] = rearrange(ours["patch_embed.weight"], "d (c y x) -> d c y x", y=size, x=size)
+    weights["patch_embed.weight"] = rearrange(weights["patch_embed.weight"], "d (c y x) -> d c y x", y=size, x=size)
     for name in ("to_patch.weight", "to_patch.bias"):
-        ours[name] = rearrange(ours[name], "(c y x) ... -> (y x c) ...", y=size, x=size)
+        weights[name] = rearrange(weights[name], "(c y x) ... -> (y x c) ...", y=size, x=size)
     for name, own in _names(config).items():
-        if name in ours:
-            state[own] = ours[name]
+        if name in weights:
+            state[own] = weights[name]
     for name, x in list(state.items()):
         if name.startswith(first := _EMBEDDER.format(0)):
             rest = name.removeprefix(first)
             state |= {_EMBEDDER.format(i) + rest: x for i in range(config.num_hidden_layers)}
-    theirs.load_state_dict(state)
-    return theirs.eval()
+    other.load_state_dict(state)
+    return other.eval()
 
 
 def _names(config: DiTConfig) -> dict[str, str]:

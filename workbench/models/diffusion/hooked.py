@@ -103,8 +103,8 @@ class HookedDiT(StepHooks, HookedModel):
             raise arguments.refusal("hf", hf, "a diffusion transformer, workbench.models.diffusion.dit.DiT")
         check = arguments.flag("check", check)
         if isinstance(processor, Sampling):
-            given = {"sampler": sampler, "steps": steps, "guidance": guidance, "readout": readout}
-            processor = processor.changed(hf.config, **{k: v for k, v in given.items() if v is not None})
+            settings = {"sampler": sampler, "steps": steps, "guidance": guidance, "readout": readout}
+            processor = processor.changed(hf.config, **{k: v for k, v in settings.items() if v is not None})
         elif processor is not None:
             raise arguments.refusal("processor", processor, "None, or another model's sampling")
         else:

@@ -249,8 +249,8 @@ def check_shapes(shell: Any, shapes: Mapping[str, tuple[int, ...]], where: objec
     own = {name: tuple(x.shape) for name, x in shell.state_dict().items()}
     for name in [*own, *(name for name in shapes if name not in own)]:
         if shapes.get(name) != own.get(name):
-            found, expected = (list(of[name]) if name in of else "none" for of in (shapes, own))
-            raise UntrustedModel(f"{where}: the weights have {name} {found}, and the configuration says {expected}.")
+            actual, expected = (list(of[name]) if name in of else "none" for of in (shapes, own))
+            raise UntrustedModel(f"{where}: the weights have {name} {actual}, and the configuration says {expected}.")
 
 
 def build_model(

@@ -50,34 +50,34 @@ def inputs_of(model: DiTTransformer2DModel) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_weights_of_diffusers_give_the_same(sizes: tuple[Any, ...], scale: float) -> None:
-    theirs = of_diffusers(sizes, scale)
-    ours, (x, time, labels) = from_diffusers(theirs).requires_grad_(False), inputs_of(theirs)
-    expected = theirs(x, timestep=time, class_labels=labels).sample
-    found = ours(x, time, labels)
-    assert found.shape == expected.shape
-    assert float((found - expected).abs().max()) < 1e-5 * max(1, float(expected.abs().max()))
+    reference = of_diffusers(sizes, scale)
+    converted, (x, time, labels) = from_diffusers(reference).requires_grad_(False), inputs_of(reference)
+    expected = reference(x, timestep=time, class_labels=labels).sample
+    result = converted(x, time, labels)
+    assert result.shape == expected.shape
+    assert float((result - expected).abs().max()) < 1e-5 * max(1, float(expected.abs().max()))
     assert float(expected.std()) > 0.1
-    back = to_diffusers(ours)
+    back = to_diffusers(converted)
     assert torch.equal(back(x, timestep=time, class_labels=labels).sample, expected)
-    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), back.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), back.parameters(), strict=True))
 
 
 def test_without_biases_of_q_k_and_v_and_in_float64() -> None:
-    theirs = of_diffusers(SIZES[0], attention_bias=False).double()
-    ours, (x, time, labels) = from_diffusers(theirs).requires_grad_(False), inputs_of(theirs)
-    expected = theirs(x.double(), timestep=time, class_labels=labels).sample
-    assert ours.dtype == torch.float64 and "blocks.0.attn.q_proj.bias" not in ours.state_dict()
-    assert torch.allclose(ours(x.double(), time, labels), expected, atol=1e-6)
+    reference = of_diffusers(SIZES[0], attention_bias=False).double()
+    converted, (x, time, labels) = from_diffusers(reference).requires_grad_(False), inputs_of(reference)
+    expected = reference(x.double(), timestep=time, class_labels=labels).sample
+    assert converted.dtype == torch.float64 and "blocks.0.attn.q_proj.bias" not in converted.state_dict()
+    assert torch.allclose(converted(x.double(), time, labels), expected, atol=1e-6)
 
 
 def test_what_does_not_map_is_refused_by_name() -> None:
-    theirs = of_diffusers(SIZES[1])
-    blocks: Any = theirs.transformer_blocks
+    reference = of_diffusers(SIZES[1])
+    blocks: Any = reference.transformer_blocks
     with torch.no_grad():
         blocks[2].norm1.emb.timestep_embedder.linear_2.bias[3] += 1
     name = r"transformer_blocks\.2\.norm1\.emb\.timestep_embedder\.linear_2\.bias differs from transformer_blocks\.0"
     with pytest.raises(UnsupportedModel, match=name):
-        from_diffusers(theirs)
+        from_diffusers(reference)
     with pytest.raises(UnsupportedModel, match=r"activation_fn='gelu': expected 'gelu-approximate'"):
         from_diffusers(of_diffusers(SIZES[0], activation_fn="gelu"))
     with pytest.raises(UnsupportedModel, match="norm_elementwise_affine=True: expected False"):
@@ -112,8 +112,8 @@ def test_ddim_is_diffusers(steps: int, guidance: float | None) -> None:
     noise = torch.randn(3, 2, 8, 8, dtype=torch.float64)
     labels = torch.tensor([0, 4, 2])
     expected = in_diffusers(scheduler, model, noise, labels, guidance)
-    found = sample(model, noise, labels, steps=steps, guidance=guidance)
-    assert float((found - expected).abs().max()) < 1e-6 * float(expected.abs().max())
+    result = sample(model, noise, labels, steps=steps, guidance=guidance)
+    assert float((result - expected).abs().max()) < 1e-6 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("guidance", [None, 2.0])
@@ -123,5 +123,5 @@ def test_euler_is_diffusers(guidance: float | None) -> None:
     scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
     noise, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 4, 2])
     expected = in_diffusers(scheduler, model, noise, labels, guidance)
-    found = sample(model, noise, labels, steps=steps, guidance=guidance)
-    assert torch.allclose(found, expected, atol=1e-5)
+    result = sample(model, noise, labels, steps=steps, guidance=guidance)
+    assert torch.allclose(result, expected, atol=1e-5)

@@ -163,7 +163,9 @@ def test_a_readout_without_a_hash_is_not_cached(tmp_path: Path) -> None:
 
 def test_results_carry_the_step(model: wb.HookedDiT, tmp_path: Path) -> None:
     sweep = wb.sweep(model, PAIRS, by=["step", "head"])
-    assert list(sweep.table().columns[:4]) == ["step", "layer", "index", "head"] and len(sweep.table()) == 4 * 3 * 4
+    assert (
+        list(sweep.table().columns[:4]) == ["step", "layer", "head_index", "head"] and len(sweep.table()) == 4 * 3 * 4
+    )
     assert sweep.name((3, 1, 2)) == "1.2 in step 3"
     sweep.save(tmp_path / "sweep.safetensors")
     assert np.array_equal(wb.Sweep.load(tmp_path / "sweep.safetensors").values, sweep.values)
