@@ -27,6 +27,7 @@ from matplotlib.figure import Figure as Picture
 from plotly.graph_objects import Figure
 
 import workbench as wb
+from tests.oracle.plain_sampling import random_dit
 from tests.small_vit import pictures, small_vit
 from workbench.errors import BadInput, HookError, WorkbenchError
 from workbench.registry import ROOT
@@ -144,6 +145,17 @@ TAKES: dict[str, set[str]] = {
     "HookedLM.check": {"True"},
     "HookedLM.provenance": {"None", *MAPPINGS},
     "HookedLM.forward.input": ONE_TEXT,
+    "HookedDiT.check": {"True"},
+    "HookedDiT.guidance": {"-1", "0", "0.5", "huge", "None"},
+    "HookedDiT.processor": {"None"},
+    "HookedDiT.provenance": {"None", *MAPPINGS},
+    "HookedDiT.readout": {"None"},
+    "HookedDiT.sampler": {"None"},
+    "HookedDiT.steps": {"None"},
+    "latents.classes": {"0", "huge", *TEXTS, "None", "[None]", "[0, 0]", "[word]"},
+    "latents.n": {"None"},
+    "latents.other": {"0", "huge", *TEXTS, "None", "[None]", "[word]"},
+    "latents.other_seed": {"0", "huge", "None"},
     "HookedViT.check": {"True"},
     "HookedViT.processor": {"None"},
     "HookedViT.provenance": {"None", *MAPPINGS},
@@ -284,7 +296,7 @@ TAKES: dict[str, set[str]] = {
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {
     *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ImagePairs", "Images"},
-    *{"ModelView", "Notes"},
+    *{"Latents", "ModelView", "Notes"},
     *{"OperatorView", "Outcome", "PositionAttention", "Recording", "Run", "Screen"},
 }
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
@@ -292,6 +304,8 @@ OWN_METHODS = {
     "HookedLM": {
         *{"hook_name", "forward", "to_tokens", "to_single_token", "to_str_tokens", "tokens_to_residual_directions"}
     },
+    "HookedDiT": {"hook_name", "forward", "images"},
+    "Latents": set(),
     "HookedViT": {"hook_name", "forward", "pixels_to_inputs", "inputs_to_pixels", "patch_grid"},
 }
 #: To be subclassed: `HookedLM` is one.
@@ -323,6 +337,11 @@ def inputs() -> Any:
 @cache
 def vision_model() -> Any:
     return small_vit()
+
+
+@cache
+def diffusion_model() -> Any:
+    return wb.HookedDiT(random_dit(), steps=2)
 
 
 @cache
@@ -372,6 +391,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Head": lambda: wb.Head(0, 1),
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
+    "HookedDiT": diffusion_model,
     "HookedViT": vision_model,
     "ImagePairs": lambda: images().corrupted("blur"),
     "Images": images,
@@ -442,6 +462,11 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HeadScores.save": lambda: {"path": "scores.safetensors"},
     "HeadScores.top": lambda: {"score": "locality"},
     "HookedLM": lambda: {"hf": model().hf},
+    "HookedDiT": lambda: {"hf": diffusion_model().hf},
+    "HookedDiT.hook_name": lambda: {"site": "z"},
+    "HookedDiT.forward": lambda: {"input": diffusion_model().trial()},
+    "HookedDiT.images": lambda: {"inputs": wb.latents(1)},
+    "latents": lambda: {"classes": 1},
     "HookedViT": lambda: {"hf": vision_model().hf},
     "HookedViT.hook_name": lambda: {"site": "z"},
     "HookedViT.forward": lambda: {"input": vision_model().trial()},

@@ -24,6 +24,11 @@ class Latents:
     Attributes:
         classes, other: the classes of the clean and of the corrupt runs; `other` is None where nothing is paired.
         seed, other_seed: of their noise; sample i is drawn with ``seed + i``.
+
+    Examples:
+        >>> pairs = wb.latents(["3", "5"], other="8", n=4)
+        >>> pairs.classes, pairs.other
+        (('3', '5', '3', '5'), ('8', '8', '8', '8'))
     """
 
     classes: tuple[str | int | None, ...]
@@ -56,7 +61,7 @@ class Latents:
         import torch
 
         seed = self.other_seed if run == "corrupt" else self.seed
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(len(self))]
+        generators = [torch.Generator().manual_seed((seed + i) % 2**63) for i in range(len(self))]
         return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
 
 
@@ -112,7 +117,9 @@ def _classes(name: str, value: Any) -> tuple[str | int | None, ...]:
     if not entries:
         raise arguments.refusal(name, value, f"{_EXPECTED}, at least one")
     for entry in entries:
-        if entry is not None and not isinstance(entry, str):
+        if isinstance(entry, str):
+            arguments.text(name, entry, "the name of a class")
+        elif entry is not None:
             arguments.whole_number(name, entry, at_least=0, do=f"Give {_EXPECTED}.")
     return tuple(entry if entry is None or isinstance(entry, str) else int(entry) for entry in entries)
 

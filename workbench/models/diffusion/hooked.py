@@ -45,7 +45,7 @@ class HookedDiT(StepHooks, HookedModel):
         processor: a `Sampling` with all that follows, for copies of a model.
         provenance: where the weights come from (JSON-able), reported in every result.
         sampler: ``"euler"`` (rectified flow) or ``"ddim"``; by default the one for what the model predicts.
-        steps: of the sampler; 25 by default.
+        steps: of the sampler, at most 1000; 25 by default.
         guidance: g of classifier-free guidance, ``p_none + g (p_label − p_none)``; None, the default, for one pass.
         readout: what metrics read. None: the sample's pixels. A vision model or a module: its outputs, as logits of
             classes. A function ``f(images [row, channel, row, column]) -> [row, n]``. ``"velocity@3"``: the velocity in
@@ -333,13 +333,15 @@ class HookedDiT(StepHooks, HookedModel):
         """How the model is sampled, and the readout with the hash of its weights."""
         return self.sampling.facts()
 
-    def forward(self, input: Float[Tensor, "row pos column"]) -> Float[Tensor, "row n"]:
-        """The readout of finished samples, with the active hooks applied in every step.
+    def forward(self, input: Tensor) -> Float[Tensor, "row n"]:
+        """The readout of finished samples of inputs ``[row, pos, column]``, with the active hooks applied in each step.
 
         Raises:
             UsageError: inputs that are not as `trial` gives them.
             HookError: a hook made the sample NaN or infinite.
         """
+        if not isinstance(input, Tensor) or input.ndim != 3:
+            raise arguments.refusal("input", input, "a tensor [input, position, column]", "Use wb.latents.")
         try:
             return super().forward(input)
         except NotFinite as error:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench import arguments
-from workbench.models.diffusion.dit import DiT
+from workbench.models.diffusion.dit import LONGEST_TIME, DiT
 from workbench.models.diffusion.readout import Readout, readout_of
 from workbench.models.diffusion.schedule import SAMPLERS, Step, sampler_for
 from workbench.models.precision import at_least_float32
@@ -47,7 +47,7 @@ class Sampling:
             UsageError: a setting that is not possible.
         """
         sampler = sampler_for(sampler, config.prediction)
-        steps = STEPS if steps is None else arguments.whole_number("steps", steps, at_least=1)
+        steps = STEPS if steps is None else arguments.whole_number("steps", steps, at_least=1, at_most=LONGEST_TIME)
         guidance = arguments.number("guidance", guidance, optional=True)
         SAMPLERS[sampler][1](steps)
         return cls(sampler, steps, guidance, readout_of(readout, config.prediction, steps, config.image_shape))
@@ -128,7 +128,7 @@ def sample(
         noise: of a standard normal distribution, in at least float32.
         class_labels: classes, or the number of classes for none.
         sampler: ``"euler"`` or ``"ddim"``; the one for what the model predicts by default.
-        steps: of the sampler, 25 by default.
+        steps: of the sampler, at most 1000; 25 by default.
         guidance: g of classifier-free guidance, or None.
 
     Raises:

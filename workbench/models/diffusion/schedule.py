@@ -33,10 +33,8 @@ def ddim(steps: int) -> tuple[Step, ...]:
     predicts noise: with ᾱ of 1000 linear betas from 1e-4 to 0.02,
     ``x ← √ᾱ' (x − √(1 − ᾱ) ε) / √ᾱ + √(1 − ᾱ') ε``. The times are diffusers' (``timestep_spacing="leading"``).
 
-    Raises:
-        UsageError: more than 1000 steps.
+    At most 1000 steps.
     """
-    arguments.whole_number("steps", steps, at_least=1, at_most=LONGEST_TIME)
     betas = torch.linspace(1e-4, 0.02, LONGEST_TIME, dtype=torch.float32)  # as diffusers rounds them
     alphas = (1 - betas).cumprod(0).double()
     stride, result = LONGEST_TIME // steps, []

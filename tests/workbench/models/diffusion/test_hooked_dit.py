@@ -274,7 +274,7 @@ def test_what_is_not_possible_is_refused_in_one_line(model: wb.HookedDiT) -> Non
         (lambda: model.add_hook("blocks.0.attn.hook_z@4", print), UsageError, "name=4: expected a step from 0 to 3"),
         (lambda: wb.HookedDiT(HF, sampler="ddim"), UsageError, "sampler='ddim': expected 'euler', because the model"),
         (lambda: wb.HookedDiT(HF, sampler="eular"), UnknownName, "Did you mean 'euler'"),
-        (lambda: wb.HookedDiT(HF, steps=0), UsageError, "steps=0: expected a whole number of at least 1"),
+        (lambda: wb.HookedDiT(HF, steps=0), UsageError, "steps=0: expected a whole number from 1 to 1,000"),
         (lambda: wb.HookedDiT(HF, guidance="3"), UsageError, "guidance='3': expected a"),  # type: ignore[arg-type]
         (lambda: wb.HookedDiT(HF, readout=3), UsageError, "readout=3: expected None, a classifier of images"),
         (
