@@ -19,6 +19,13 @@ const colourOf = (value, limit, colours, signed, blank) => {
   return colours[i].map((c, k) => Math.round(c + (colours[i + 1][k] - c) * (at - i)));
 };
 
+// A colour's relative luminance, and that on which black and white have the same contrast (WCAG 2).
+const MIDDLE = 0.179;
+const luminance = (colour) => {
+  const [r, g, b] = colour.map((c) => (c <= 10 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+
 // The image at (x, y), of that size; and, where there is a row of weights, the patches' colours over it.
 const drawImage = (g, image, x, y, wide, high, data, row, limit) => {
   g.imageSmoothingEnabled = image.naturalWidth > wide;

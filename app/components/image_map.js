@@ -26,6 +26,8 @@ export default function (component) {
     if (data.whole) return root.weights.subarray(at * n, (at + 1) * n);
     return at === data.selected ? root.weights : null;
   };
+  // The position whose row is shown: that under the pointer, where it is here.
+  const asking = () => (hover?.side === 0 && data.whole ? hover.at : selected);
   let side = {};
   const draw = () => {
     const room = root.clientWidth || 500, wide = Math.min(LARGEST, (room - GAP) / 2);
@@ -36,20 +38,20 @@ export default function (component) {
     const text = getComputedStyle(root).color;
     g.font = "11px sans-serif";
     g.textBaseline = "middle";
-    const from = hover?.side === 0 ? hover.at : selected, row = rowOf(from) || rowOf(data.selected);
-    const limit = limitOf(row, added);
+    const from = asking(), row = rowOf(from), limit = row ? limitOf(row, added) : 1;
     const image = imageOf(root, data.image, draw);
     drawImage(g, image, 0, top, w, h, data);
     drawImage(g, image, second, top, w, h, data, row, limit);
     for (let i = 0; i < added; i++) {
       for (const left of [0, second]) {
-        const x = left + i * side.box;
-        g.fillStyle = left ? `rgb(${colourOf(row[i], limit, data.colours, data.signed, data.blank)})` : data.blank;
+        const x = left + i * side.box, isMap = left && row;
+        const colour = colourOf(isMap ? row[i] : NaN, limit, data.colours, data.signed, data.blank);
+        g.fillStyle = `rgb(${colour})`;
         g.fillRect(x, 0, side.box - 2, BOX);
-        const light = !left || colourOf(row[i], limit, data.colours, data.signed, data.blank).reduce((a, b) => a + b) > 380;
-        g.fillStyle = light ? "#000" : "#fff";
+        g.fillStyle = luminance(colour) > MIDDLE ? "#000" : "#fff";
         g.textAlign = "center";
-        g.fillText(left && side.box > 70 ? `${data.added[i]} ${number(row[i])}` : data.added[i], x + side.box / 2 - 1, BOX / 2, side.box - 4);
+        const label = isMap && side.box > 70 ? `${data.added[i]} ${number(row[i])}` : data.added[i];
+        g.fillText(label, x + side.box / 2 - 1, BOX / 2, side.box - 4);
       }
     }
     const frame = (left, at, style, thick) => {
@@ -66,6 +68,8 @@ export default function (component) {
       frame(left, from, MARK, 2);
     }
     if (hover) frame(hover.side ? second : 0, hover.at, "#000000", 1);
+    root.drawn = { from: data.labels[from], limit, row: row && Array.from(row), labels: data.labels, side };
+    if (!row) return;
     const y = top + h + 8, long = Math.min(w, 160);
     for (let x = 0; x < long; x++) {
       const low = data.signed ? -limit : 0;
@@ -77,13 +81,16 @@ export default function (component) {
     g.fillText(data.signed ? number(-limit) : "0", second, y + BAR + 8);
     g.textAlign = "right";
     g.fillText(number(limit), second + long, y + BAR + 8);
-    root.drawn = { from: data.labels[from], limit, row: Array.from(row), labels: data.labels };
   };
   const name = (at) => data.labels[at];
   const announce = () => {
-    const from = hover?.side === 0 ? hover.at : selected, row = rowOf(from);
+    const from = asking(), row = rowOf(from);
     if (!row) {
-      status.textContent = from === selected ? `From ${name(from)}: one moment.` : `${name(from)}: click it to see what it attends to.`;
+      status.textContent = `From ${name(from)}: one moment.`;
+      return;
+    }
+    if (hover?.side === 0 && hover.at !== from) {
+      status.textContent = `${name(hover.at)}: click it to see what it attends to.`;
       return;
     }
     if (hover?.side === 1) {

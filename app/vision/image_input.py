@@ -15,6 +15,7 @@ from app import upload_store, url_state, url_widgets
 from app.messages import Notice, escape_markdown
 from workbench.errors import BadInput, WorkbenchError
 from workbench.inputs.picture import ENDINGS
+from workbench.models.patches import pair
 from workbench.registry import IMAGE_SETS
 
 PHOTOS, OWN = "photos", "own"
@@ -43,22 +44,27 @@ def select_image(model: Any) -> wb.Images:
 
 
 def _sources(model: Any) -> list[str]:
-    """What has images of as many channels as the model takes; grey ones can be given to every model."""
-    channels = int(model.config.num_channels)
-    sets = [name for name in IMAGE_SETS.names() if len(IMAGE_SETS[name].shape) == 3]
-    return [
-        *([PHOTOS] if channels == 3 else []),
-        *(name for name in sets if IMAGE_SETS[name].shape[0] in (1, channels)),
-        OWN,
-    ]
+    """What has images that the model can take: of as many channels, or grey, and of its own size where its image
+    processor does not resize."""
+    channels, *size = _shape(model)
+    resizes = bool(getattr(model.processor, "do_resize", False))
+
+    def can_take(shape: Sequence[int]) -> bool:
+        return len(shape) == 3 and shape[0] in (1, channels) and (resizes or list(shape[1:]) == size)
+
+    sets = [name for name in IMAGE_SETS.names() if can_take(IMAGE_SETS[name].shape)]
+    return [*([PHOTOS] if channels == 3 and resizes else []), *sets, OWN]
+
+
+def _shape(model: Any) -> tuple[int, int, int]:
+    """Channels, rows and columns of pixels of the image that the configuration names."""
+    return int(model.config.num_channels), *pair(model.config.image_size)
 
 
 def _suitable(model: Any, options: Sequence[str]) -> str:
     """The set of images that have the model's own size, else the first."""
-    size = model.config.image_size
-    shape = (int(model.config.num_channels), *((size, size) if isinstance(size, int) else size))
-    of_that_size = (name for name in options if name in IMAGE_SETS.names() and IMAGE_SETS[name].shape == shape)
-    return next(of_that_size, options[0])
+    sets = (name for name in options if name not in LABELS)
+    return next((name for name in sets if IMAGE_SETS[name].shape == _shape(model)), options[0])
 
 
 def _label(option: str) -> str:

@@ -160,4 +160,5 @@ class ImageAttention:
         Raises:
             UnknownName, UsageError: no such head or position.
         """
+        head = arguments.index("head", head, len(self.pattern), "head")
         return f"Head {Head(self.layer, head)} on {self.image}, from {self.labels[self.index(position)]}"
