@@ -85,7 +85,7 @@ def _render(view: Any, page: Page | None) -> bool:
     shows_model = False
     with internal_errors_displayed(view.title), show_errors():
         if page is not None and (why_not := _why_not(page)):
-            st.info(f"{escape_markdown(why_not)} Select another model in the side bar, or another page.")
+            st.info(f"{escape_markdown(why_not)} {_what_to_do()}")
             return False
         if page is not None:
             preparing.wait_for_imports(PAGES, page.name)
@@ -103,6 +103,13 @@ def _show_swap_notes() -> None:
 def _why_not(page: Page) -> str:
     name = sidebar.own_model_name()
     return page.why_not(name, catalog.modality_of(name)) if page.modalities else ""
+
+
+def _what_to_do() -> str:
+    """Which pages show something of the selected model, or how another one is selected."""
+    modality = catalog.modality_of(sidebar.own_model_name())
+    titles = [page.title for page in pages() if modality in page.modalities]
+    return f"{'Open ' + ' or '.join(titles) + ', or select' if titles else 'Select'} another model in the side bar."
 
 
 @cache

@@ -39,6 +39,7 @@ from .models.tiny import tiny as tiny
 from .models.vision import HookedViT as HookedViT
 from .patching.attention_at import attention_at as attention_at
 from .patching.attention_at import attention_between as attention_between
+from .patching.attention_on_image import attention_on_image as attention_on_image
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
@@ -60,6 +61,7 @@ from .patching.sweep import sweep as sweep
 from .patching.sweep_sets import sweep_sets as sweep_sets
 from .plotting.attention_view import Attention as Attention
 from .plotting.generations import Generations as Generations
+from .plotting.image_attention import ImageAttention as ImageAttention
 from .plotting.model_view import ModelView as ModelView
 from .plotting.operator_view import OperatorView as OperatorView
 from .plotting.position_attention import AttentionBetween as AttentionBetween

@@ -17,6 +17,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 #: The grid of the default model.
 LAYERS, HEADS = 30, 9
+#: A model for the page Vision, a head of it and a patch.
+OF_VISION = {"model": "digits-vit", "head": "3.2", "image-number": "7", "image-position": "1,1"}
 WIDE, PHONE = (1440, 900), (390, 844)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: No requests of its own: no updates, no lists, no DNS over the network.

@@ -103,6 +103,8 @@ TAKES_EVERYWHERE: dict[str, set[str]] = {
     "factor": {"-1", "0", "0.5", "huge"},
     "u": {"0", "0.5"},
 }
+#: Methods of `ImageAttention`.
+AT_A_POSITION = ("index", "patches", "picture", "table", "title", "weights")
 #: What a parameter of one call takes of them besides.
 TAKES: dict[str, set[str]] = {
     "Attention.html.position": {"-1", "0"},
@@ -122,6 +124,10 @@ TAKES: dict[str, set[str]] = {
     "Edit.position": {"-1", "0", "huge", *TEXTS, "None"},
     "Edit.step": {"0", "huge", "None"},
     "HeadScores.ranking.k": {"None"},
+    **{
+        f"ImageAttention.{name}.position": {"0"}
+        for name in ("index", "patches", "picture", "table", "title", "weights")
+    },
     "scores_on.prompts": ONE_TEXT,
     "Finding.claim": ANY_TEXT,
     "Finding.defaults": MAPPINGS,
@@ -295,8 +301,8 @@ TAKES: dict[str, set[str]] = {
 }
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {
-    *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ImagePairs", "Images"},
-    *{"Latents", "ModelView", "Notes"},
+    *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ImageAttention", "ImagePairs"},
+    *{"Images", "Latents", "ModelView", "Notes"},
     *{"OperatorView", "Outcome", "PositionAttention", "Recording", "Run", "Screen"},
 }
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
@@ -393,6 +399,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "HookedLM": model,
     "HookedDiT": diffusion_model,
     "HookedViT": vision_model,
+    "ImageAttention": lambda: wb.attention_on_image(vision_model(), images(), 0, cache=False),
     "ImagePairs": lambda: images().corrupted("blur"),
     "Images": images,
     "ModelView": lambda: wb.model_view(model(), "So Mary met John", cache=False),
@@ -473,6 +480,7 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HookedViT.inputs_to_pixels": lambda: {"inputs": vision_model().trial()},
     "HookedViT.patch_grid": lambda: {"n_positions": 17},
     "HookedViT.pixels_to_inputs": lambda: {"pixels": vision_model().inputs_to_pixels(vision_model().trial())},
+    **{f"ImageAttention.{name}": lambda: {"position": "1,2"} for name in AT_A_POSITION},
     "ImagePairs.answered_by": lambda: {"model": vision_model()},
     "ImagePairs.inputs": lambda: {"model": vision_model()},
     "ImagePairs.of": lambda: {"examples": [0]},
@@ -506,6 +514,7 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "PositionAttention.over_heads": lambda: {"over": "mean"},
     "PositionAttention.strongest_head": lambda: {"position": 1},
     "attention_between": lambda: {"dest": -1, "src": 0},
+    "attention_on_image": lambda: {"model": vision_model(), "image": images()},
     "check_pairs": lambda: {"pairs": INSTANCES["Pairs"]()},
     "prompt_pair": lambda: {"clean": "Then, Mary and John", "corrupt": "Then, Paul and John"},
     "PairedInputs.of": lambda: {"examples": [0]},

@@ -38,6 +38,7 @@ class Source:
         second: what it is compared with; model, prompt and head are then those of the first.
         version: of the workbench that computed it; by default this one.
         edited: what was edited and how, where the figure is an effect of edits.
+        image: the name of an image, and the start of its hash.
 
     >>> Source("tiny", "Then, Mary and John", "1.3", version="0.1").caption
     'tiny · head 1.3 · “Then, Mary and John” · attention-workbench 0.1'
@@ -52,6 +53,7 @@ class Source:
     second: Source | None = None
     version: str = ""
     edited: str = ""
+    image: str = ""
 
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Source:
@@ -114,14 +116,14 @@ class Source:
     @property
     def _facts(self) -> dict[str, str]:
         facts = {"model": self.model, "prompt": self.prompt, "head": self.head, "task": self.task}
-        facts |= {"edited": self.edited}
+        facts |= {"edited": self.edited, "image": self.image}
         return {name: fact for name, fact in facts.items() if fact}
 
     @property
     def _line(self) -> str:
         prompt = _short(" ".join(self.prompt.split()))
         edited = _short(" ".join(self.edited.split()), EDITED)
-        parts = (self.model, self.head and f"head {self.head}", prompt and f"“{prompt}”", self.task, edited)
+        parts = (self.model, self.head and f"head {self.head}", prompt and f"“{prompt}”", self.image, self.task, edited)
         line = " · ".join(filter(None, parts))
         return line if self.second is None else f"{line} − {self.second._line}"
 

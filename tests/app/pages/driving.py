@@ -16,6 +16,8 @@ from workbench.runs.directory import RunDirectory
 
 #: Seconds of one run of the script at most: generous, so that a busy machine passes.
 TIMEOUT = 250
+#: Page → a model for it, where that is not ``tiny``.
+MODEL_OF = {"vision": "digits-vit"}
 PAGE = """
 from app import sidebar, url_state
 from app.pages import NAME
@@ -28,7 +30,7 @@ with url_state.update_url():
 def new_page(name: str, with_sidebar: bool = False) -> AppTest:
     """The page of the file ``app/pages/NAME.py``."""
     script = PAGE.replace("NAME", name).replace(
-        "SIDEBAR", f'sidebar.widgets(["tiny"], {name}.page.uses)' if with_sidebar else "pass"
+        "SIDEBAR", f"sidebar.widgets([{MODEL_OF.get(name, 'tiny')!r}], {name}.page.uses)" if with_sidebar else "pass"
     )
     return AppTest.from_string(script, default_timeout=TIMEOUT)
 

@@ -17,7 +17,7 @@ from app import Home, models, page
 from app.page import PAGES
 from app.work import background
 from tests.app.circuits import made_runs
-from tests.app.pages.driving import TIMEOUT, make_run, make_run_not_judged, new_page
+from tests.app.pages.driving import MODEL_OF, TIMEOUT, make_run, make_run_not_judged, new_page
 from tests.app.work.scripted_queue import ScriptedQueue
 from workbench.registry import ROOT
 
@@ -42,7 +42,7 @@ with url_state.update_url():
 @pytest.fixture(autouse=True)
 def tiny_only(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = ScriptedQueue()
-    monkeypatch.setattr(models, "available", lambda: ["tiny"])
+    monkeypatch.setattr(models, "available", lambda: ["tiny", *MODEL_OF.values()])
     for module in (background, Home):
         monkeypatch.setattr(module, "job_queue", lambda: queue)
 

@@ -1,0 +1,51 @@
+"""What the page Vision shows: its parts are given this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import workbench as wb
+from app.heads.score import Score
+from app.part import Part
+from app.swapped_names import result_name
+from workbench.core import Head
+from workbench.plotting.source import Source
+from workbench.registry import Registry
+
+#: The parts of the page, by name.
+PARTS: Registry[Part[View]] = Registry("app.vision.parts", "part")
+#: Characters of an image's hash in downloads.
+HASH = 12
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One head on one image.
+
+    Attributes:
+        model_name: the model's name in the explorer.
+        images: of one image.
+        head: the open one.
+        score_name: the value of the URL's ``image-score``.
+        score: of all heads, as the grid shows it.
+    """
+
+    model_name: str
+    model: Any
+    images: wb.Images
+    head: Head
+    score_name: str
+    score: Score
+
+    @property
+    def source(self) -> Source:
+        """Model, image and head, as figures and downloads name them."""
+        (picture,) = self.images.pictures
+        image = f"{picture.name} (SHA-256 {picture.sha256[:HASH]}…)"
+        return Source(result_name(self.model_name), head=str(self.head), image=image)
+
+    @property
+    def source_of_all_heads(self) -> Source:
+        """The same without the head."""
+        return replace(self.source, head="")

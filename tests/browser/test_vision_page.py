@@ -1,0 +1,102 @@
+"""The page Vision in a real browser: Hugging Face's patterns over the image, by pointer, click and keys."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+import workbench as wb
+from tests.browser.driving import LONG_WAIT, OF_VISION, acting, open_page, wait_head, wait_rendered
+from tests.browser.serving import Server
+
+#: Rows and columns of patches of digits-vit, whose first position is CLS.
+SIDE = 4
+
+
+@cache
+def patterns() -> list[np.ndarray]:
+    """``[head, dest, src]`` of each layer on the image of `OF_VISION`, from Hugging Face."""
+    model = wb.load("digits-vit")
+    pixels = wb.image_set("digits").test.pixels[int(OF_VISION["image-number"]), 0]
+    inputs = model.processor([Image.fromarray(pixels)], return_tensors="pt")["pixel_values"]
+    model.hf.set_attn_implementation("eager")
+    with torch.no_grad():
+        every = model.hf(inputs, output_attentions=True).attentions
+    return [pattern[0].numpy() for pattern in every]
+
+
+def expected(layer: int, head: int, row: int, column: int) -> np.ndarray:
+    return patterns()[layer][head, 1 + row * SIDE + column]
+
+
+def drawn(page: Page) -> dict[str, Any]:
+    return page.locator(".image-map").evaluate("(e) => e.drawn")
+
+
+def point(page: Page, row: int, column: int, right: bool = False) -> dict[str, float]:
+    """The middle of a patch on the left or right picture, from the canvas's corner."""
+    side = drawn(page)["side"]
+    x = (side["second"] if right else 0) + (column + 0.5) * side["size"]
+    return {"x": x, "y": side["top"] + (row + 0.5) * side["size"]}
+
+
+@pytest.fixture
+def canvas(page: Page, server: Server) -> Locator:
+    open_page(page, server.link("vision", **OF_VISION))
+    canvas = page.locator(".image-map canvas")
+    canvas.scroll_into_view_if_needed()
+    return canvas
+
+
+def test_the_map_follows_the_pointer_and_a_click_keeps_it(page: Page, canvas: Locator) -> None:
+    assert drawn(page)["from"] == "1,1"
+    np.testing.assert_allclose(drawn(page)["row"], expected(3, 2, 1, 1), atol=1e-5)
+    canvas.hover(position=point(page, 2, 3))
+    assert drawn(page)["from"] == "2,3"
+    np.testing.assert_allclose(drawn(page)["row"], expected(3, 2, 2, 3), atol=1e-5)
+    canvas.hover(position=point(page, 0, 3, right=True))
+    weight = float(f"{expected(3, 2, 1, 1)[1 + 3]:.2g}")
+    text = page.locator(".image-map output").inner_text()
+    assert text.startswith("From 1,1 to 0,3: ") and float(text.rpartition(" ")[2]) == pytest.approx(weight, rel=0.05)
+    with acting(page):
+        canvas.click(position=point(page, 2, 0))
+    page.wait_for_url(re.compile(r"image-position=2%2C0"))
+    page.mouse.move(0, 0)
+    assert drawn(page)["from"] == "2,0" and drawn(page)["limit"] == pytest.approx(
+        expected(3, 2, 2, 0)[1:].max(), abs=1e-5
+    )
+
+
+def test_keys_move_over_patches_and_up_to_cls(page: Page, canvas: Locator) -> None:
+    for key, position in (("ArrowRight", "1,2"), ("ArrowUp", "0,2"), ("ArrowUp", "cls"), ("ArrowDown", "0,0")):
+        page.locator(".image-map").focus()
+        with acting(page):
+            page.keyboard.press(key)
+        page.wait_for_url(re.compile(f"image-position={position.replace(',', '%2C')}"))
+        assert drawn(page)["from"] == position
+    np.testing.assert_allclose(drawn(page)["row"], expected(3, 2, 0, 0), atol=1e-5)
+
+
+def test_a_small_picture_opens_its_head(page: Page, canvas: Locator) -> None:
+    button = page.get_by_role("button", name=re.compile(r"^Head 3\.1: up to"))
+    largest = float(f"{expected(3, 1, 1, 1)[1:].max():.3g}")
+    assert str(largest) in (button.get_attribute("aria-label") or "")
+    button.focus()
+    with acting(page):
+        page.keyboard.press("Enter")
+    wait_head(page, 3, 1)
+    expect(button).to_have_attribute("aria-pressed", "true")
+    np.testing.assert_allclose(drawn(page)["row"], expected(3, 1, 1, 1), atol=1e-5)
+
+
+def test_a_page_for_other_models_names_one_for_this(page: Page, server: Server) -> None:
+    page.goto(server.link("patching", model="digits-vit"))
+    page.get_by_text("Open Vision, or select another model in the side bar.").wait_for(timeout=LONG_WAIT)
+    wait_rendered(page)
