@@ -40,7 +40,8 @@ class HookedDiffusers(HookedCalls):
     ``[batch, pos, head, d_head]``; ``hook_attn_scores`` and ``hook_pattern`` ``[batch, head, dest, src]``;
     ``hook_resid_pre`` and ``hook_resid_post`` of the image, and ``hook_text_resid_pre`` and ``hook_text_resid_post`` of
     a joint layer's text. diffusers applies gates inline, so ``hook_attn_out``, ``hook_resid_mid`` and ``hook_mlp_out``
-    are absent. Sweeps need a sampler of the workbench's (`HookedDiT`); here a run begins with the pipeline.
+    are absent. Sweeps need a sampler of the workbench's, as `HookedDiT` has: here nothing
+    is resumed, and every run is one of the pipeline.
 
     Args:
         model: a pipeline, or its transformer. It is not modified.
@@ -230,18 +231,18 @@ class HookedDiffusers(HookedCalls):
             raise UnknownName("site", plain, places)
         site, attends = places[plain]
         axes = {"dest": 1} if site in "qz" else {"src": 1} if site in "kv" else {"dest": 2, "src": 3}
-        for which, wanted in (("dest", dest), ("src", src)):
-            if wanted is None:
+        for which, requested in (("dest", dest), ("src", src)):
+            if requested is None:
                 continue
             parts = getattr(attends, which)
             if which not in axes:
-                raise arguments.refusal(which, wanted, "None", because=f"{plain} has no such axis")
-            arguments.one_of(which, wanted, parts)
+                raise arguments.refusal(which, requested, "None", because=f"{plain} has no such axis")
+            arguments.one_of(which, requested, parts)
             lengths, axis = [self._lengths.get(part, -1) for part in parts], axes[which]
             if x.shape[axis] != sum(lengths):
                 expected = f"{sum(lengths)} positions, as in the last call of the model"
                 raise arguments.refusal("x", x, expected, because=f"it has {x.shape[axis]}")
-            at = parts.index(wanted)
+            at = parts.index(requested)
             x = x.narrow(axis, sum(lengths[:at]), lengths[at])
         return x
 

@@ -177,8 +177,8 @@ def test_recorded_and_edited_heads_are_those_of_plain_hooks(
     with Plain(model, base, outputs, scaled):
         expected = call(model, **inputs)
     with hooked.hooks([(f"{name}.hook_z", lambda z, hook: scaled(z))]):
-        found = call(model, **inputs)
-    assert close(found, expected)
+        edited = call(model, **inputs)
+    assert close(edited, expected)
     assert float((expected - unhooked).abs().max()) > 1e-3
     assert torch.equal(call(model, **inputs), unhooked)
 
@@ -209,11 +209,11 @@ def test_edited_q_k_v_and_patterns_are_those_of_attention_written_out(
         pattern = now["pattern"] if site == "pattern" else (q @ k.mT / WIDTH**0.5 + bias).softmax(-1)
         z = (pattern @ v).transpose(1, 2)
         with Plain(model, base, outputs) as plain, hooked.hooks([(hook, edit)]):
-            found = call(model, **inputs)
+            edited = call(model, **inputs)
         assert close(plain.z, z[:, : plain.z.shape[1]])
         assert float((plain.z - cache[f"{name}.hook_z@0"][:, : plain.z.shape[1]]).abs().max()) > 1e-3
         with hooked.hooks([(f"{name}.hook_z", lambda _, hook, z=z: z)]):
-            assert close(found, call(model, **inputs))
+            assert close(edited, call(model, **inputs))
 
 
 @pytest.mark.parametrize("make", [dit, pixart, sd3, sd35, flux])
@@ -232,13 +232,13 @@ def test_residual_streams_are_what_layers_get_and_give(make: Callable[..., Any])
         assert torch.equal(cache["blocks.1.hook_text_resid_pre@0"], kwargs["encoder_hidden_states"])
         assert torch.equal(cache["blocks.1.hook_text_resid_post@0"], output[0])
     with hooked.hooks([("blocks.1.hook_resid_post", lambda x, hook: 2 * x)]):
-        found = call(model, **inputs)
+        edited = call(model, **inputs)
     double = model.transformer_blocks[1].register_forward_hook(
         lambda _, args, output: (output[0], 2 * output[1]) if isinstance(output, tuple) else 2 * output
     )
     expected = call(model, **inputs)
     double.remove()
-    assert torch.equal(found, expected)
+    assert torch.equal(edited, expected)
 
 
 @pytest.mark.parametrize(("make", "base"), [(dit, "attn1"), (sd3, "attn"), (flux, "attn")])
@@ -275,9 +275,9 @@ def test_parts_of_a_joint_pattern_have_names(make: Callable[..., Any], text_firs
     edited = pattern.clone()
     edited[:, 1, image, text] = 0
     z = (edited @ v).transpose(1, 2)
-    with hooked.hooks([(name, no_text)]), hooked.recording("blocks.1.attn.hook_z") as found:
+    with hooked.hooks([(name, no_text)]), hooked.recording("blocks.1.attn.hook_z") as recorded:
         call(model, **inputs)
-    assert close(found["blocks.1.attn.hook_z@0"], z)
+    assert close(recorded["blocks.1.attn.hook_z@0"], z)
     for bad in ({"dest": "sound"}, {"dest": "image", "src": "video"}):
         with pytest.raises(UsageError, match="expected"):
             hooked.part(name, pattern, **bad)
@@ -322,9 +322,9 @@ def test_steps_of_the_users_own_pipeline(make: Callable[..., Any], calls: int) -
     with Plain(model, base, outputs, in_step_1):
         expected = sample(model, times, calls=calls)
     with hooked.hooks([("blocks.1.attn.hook_z@1", lambda z, hook: scaled(z))]):
-        found = sample(model, times, calls=calls)
-    assert close(found, expected)
-    assert float((found - unhooked).abs().max()) > 1e-4
+        edited = sample(model, times, calls=calls)
+    assert close(edited, expected)
+    assert float((edited - unhooked).abs().max()) > 1e-4
     with hooked.recording("blocks.1.attn.hook_z", steps=[0, 2]) as cache:
         sample(model, times)
     assert list(cache) == ["blocks.1.attn.hook_z@0", "blocks.1.attn.hook_z@2"]
