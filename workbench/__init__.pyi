@@ -31,6 +31,7 @@ from .inputs.problems import check_pairs as check_pairs
 from .models import load as load
 from .models.anatomy import Anatomy as Anatomy
 from .models.diffusion.hooked import HookedDiT as HookedDiT
+from .models.diffusion.in_place import HookedDiffusers as HookedDiffusers
 from .models.hooked import HookedModel as HookedModel
 from .models.language import HookedLM as HookedLM
 from .models.modality import Sizes as Sizes

@@ -19,9 +19,9 @@ def split_step(hook: str) -> tuple[str, int | None]:
     return name, int(step) if at else None
 
 
-def at_step(hook: str, step: int, n_steps: int) -> str:
-    """The name under which a plain hook's activation in one step is stored."""
-    return f"{hook}@{step}" if n_steps > 1 else hook
+def at_step(hook: str, step: int, n_steps: int | None) -> str:
+    """The name under which a plain hook's activation in one step is stored; `n_steps` is None where it is not known."""
+    return hook if n_steps == 1 else f"{hook}@{step}"
 
 
 def hook_at_depth(resumable: ResumableModel, site: str, depth: int) -> str:

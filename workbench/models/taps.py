@@ -56,7 +56,7 @@ def tapped(
             raise UnknownName("site", min(unknown), model.hook_order)
         for name in sorted(taps, key=model.hook_order.__getitem__):
             layer, part = split(name)
-            tap = _checked(name, taps[name], fired)
+            tap = checked(name, taps[name], fired)
             attention_site = model.attention_site(part)
             if attention_site is not None:
                 edits.setdefault(layer, AttentionEdits()).taps[attention_site] = tap
@@ -79,7 +79,12 @@ def split(name: str) -> tuple[int, str]:
     return -1, name
 
 
-def _checked(name: str, tap: Tap, fired: set[str]) -> Tap:
+def checked(name: str, tap: Tap, fired: set[str]) -> Tap:
+    """A tap that notes that it was called, keeps the dtype, and may change what it gets in place.
+
+    Raises:
+        HookError: when called, it returned another shape.
+    """
     on_part = tap.tap if isinstance(tap, PartialTap) else tap
     of_pattern = name.endswith(("hook_pattern", "hook_attn_scores"))
 

@@ -200,6 +200,12 @@ class DiT(PreTrainedModel):
             class_labels
         )
 
+    def through(
+        self, layer: int, x: Float[Tensor, "batch pos d_model"], condition: Float[Tensor, "batch d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """A layer."""
+        return self.blocks[layer](x, condition)
+
     def prediction(
         self, hidden_states: Float[Tensor, "batch pos d_model"], condition: Float[Tensor, "batch d_model"]
     ) -> Float[Tensor, "batch pos m"]:

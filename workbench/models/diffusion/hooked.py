@@ -20,6 +20,7 @@ from workbench.models import self_check
 from workbench.models.anatomy import Anatomy
 from workbench.models.attention_edits import AttentionEdits, Tap
 from workbench.models.diffusion.branches import apart, over_branches
+from workbench.models.diffusion.diffusers_dit import DiffusersDiT, as_called
 from workbench.models.diffusion.dit import DiT
 from workbench.models.diffusion.readout import n_outputs
 from workbench.models.diffusion.resumable import ResumableSampling
@@ -41,7 +42,8 @@ class HookedDiT(StepHooks, HookedModel):
     under guidance it has the positions twice, the second time with the label for none. `wb.latents` makes them.
 
     Args:
-        hf: a `workbench.models.diffusion.dit.DiT`.
+        hf: a `workbench.models.diffusion.dit.DiT`, or diffusers' ``DiTTransformer2DModel``, which is hooked as it is:
+            it has no ``attn_out``, ``resid_mid``, ``mlp_out``, and predicts what the sampler needs (noise by default).
         processor: a `Sampling` with all that follows, for copies of a model.
         provenance: where the weights come from (JSON-able), reported in every result.
         sampler: ``"euler"`` (rectified flow) or ``"ddim"``; by default the one for what the model predicts.
@@ -99,8 +101,10 @@ class HookedDiT(StepHooks, HookedModel):
         readout: Any = None,
         check: bool = True,
     ) -> None:
-        if not isinstance(hf, DiT):
-            raise arguments.refusal("hf", hf, "a diffusion transformer, workbench.models.diffusion.dit.DiT")
+        hf = as_called(hf, sampler)
+        if not isinstance(hf, DiT | DiffusersDiT):
+            do = "wb.HookedDiffusers hooks diffusers' other models."
+            raise arguments.refusal("hf", hf, "a DiT, or diffusers' DiTTransformer2DModel", do)
         check = arguments.flag("check", check)
         if isinstance(processor, Sampling):
             settings = {"sampler": sampler, "steps": steps, "guidance": guidance, "readout": readout}
@@ -238,6 +242,9 @@ class HookedDiT(StepHooks, HookedModel):
 
     # --- what the engine needs of a model -----------------------------------------------------------------------------
 
+    def parts_of(self, hf: Any) -> tuple[Anatomy, bool]:
+        return (hf.parts, True) if isinstance(hf, DiffusersDiT) else super().parts_of(hf)
+
     def count_outputs(self) -> int:
         readout, config = self.sampling.readout, self.hf.config
         readout.require_evaluation()
@@ -331,7 +338,8 @@ class HookedDiT(StepHooks, HookedModel):
 
     def identity_facts(self) -> dict[str, Any] | None:
         """How the model is sampled, and the readout with the hash of its weights."""
-        return self.sampling.facts()
+        facts = self.sampling.facts()
+        return {**facts, **self.hf.facts()} if facts is not None and isinstance(self.hf, DiffusersDiT) else facts
 
     def forward(self, input: Tensor) -> Float[Tensor, "row n"]:
         """The readout of finished samples of inputs ``[row, pos, column]``, with the active hooks applied in each step.

@@ -49,7 +49,6 @@ class ResumableSampling:
         self.model, self.sampling = model, model.sampling
         self.n_steps, self.branches = model.n_steps, model.branches
         self.n_layers, self.n_heads, self.n_kv_heads = model.n_layers, model.n_heads, model.n_kv_heads
-        self.layers = [model.layer(index) for index in range(model.n_layers)]
         self.resumes, self.why_not = model.resumable, model.why_not_resumable
 
     def prove(self, inputs: PairedInputs, store: Store | None, patterns: bool = False) -> None:
@@ -145,7 +144,7 @@ class ResumableSampling:
     def _through(self, step: int, layer: int, stream: Stream) -> Stream:
         """The stream after a layer; behind the last one of a step, as it enters the next step."""
         (x, latent, labels, condition), n, hf = stream, self.branches, self.model.hf
-        passes = self.layers[layer](apart(x, n), condition.flatten(0, 1))
+        passes = hf.through(layer, apart(x, n), condition.flatten(0, 1))
         if layer < self.n_layers - 1:
             return together(passes, n), latent, labels, condition
         latent = self.sampling.after_step(step, latent, hf.prediction(passes, condition.flatten(0, 1)))

@@ -11,21 +11,21 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from workbench.arguments import flag, index, refusal
+from workbench.arguments import flag, index, refusal, whole_number
 from workbench.models.checked_hooks import CheckedHooks
 from workbench.models.steps import at_step
 
 
 class StepHooks(CheckedHooks):
-    """Mixed into `workbench.models.diffusion.hooked.HookedDiT`.
+    """Mixed into `workbench.models.diffusion.hooked.HookedDiT`, and into `HookedDiffusers`.
 
     Attributes:
         step: the step that is running.
-        n_steps: how many there are.
+        n_steps: how many there are; None where a pipeline of the user's decides it.
     """
 
     step: int
-    n_steps: int
+    n_steps: Any
 
     def add_hook(self, name: Any, hook: Any, dir: Literal["fwd", "bwd"] = "fwd", *args: Any, **kwargs: Any) -> None:
         """As in TransformerLens; ``"blocks.2.attn.hook_z@3"`` is step 3 alone.
@@ -50,7 +50,7 @@ class StepHooks(CheckedHooks):
             UnknownName: `names_filter` names a hook point that the model does not have.
             UsageError: `incl_bwd` with several steps: a backward pass does not say which step it is in.
         """
-        if flag("incl_bwd", incl_bwd) and self.n_steps > 1:
+        if flag("incl_bwd", incl_bwd) and self.n_steps != 1:
             raise refusal("incl_bwd", True, "False", because=f"the model runs its layers in {self.n_steps} steps")
         cache, forward, backward = super().get_caching_hooks(names_filter, incl_bwd, *args, **kwargs)
         return cache, [(name, functools.partial(self._save, save)) for name, save in forward], backward
@@ -85,7 +85,11 @@ class StepHooks(CheckedHooks):
         if not isinstance(name, str) or "@" not in name:
             return name, hook
         plain, _, text = name.partition("@")
-        step = index("name", int(text) if text.isdecimal() else text, self.n_steps, "step")
+        number = int(text) if text.isdecimal() else text
+        if self.n_steps is None:
+            step = whole_number("name", number, at_least=0)
+        else:
+            step = index("name", number, self.n_steps, "step")
         if dir == "bwd":
             raise refusal("name", name, f"{plain!r}", because="a backward pass does not say which step it is in")
 

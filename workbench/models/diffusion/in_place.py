@@ -1,0 +1,262 @@
+"""`HookedDiffusers`: diffusers' own transformers, hooked where they are, in the user's own pipeline."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from workbench import arguments
+from workbench.arguments import as_typed
+from workbench.errors import HookError, UnknownName
+from workbench.models.diffusion.diffusers_families import transformer_of
+from workbench.models.diffusion.in_place_calls import HookedAttention, HookedCalls
+from workbench.models.hook_arguments import pairs_of
+from workbench.models.steps import at_step, split_step
+
+#: Hook points of branches that no module of diffusers gives.
+_INLINE = ("hook_attn_out", "hook_resid_mid", "hook_mlp_out")
+#: No schedule has more steps.
+_LONGEST = 1_000_000
+
+
+class HookedDiffusers(HookedCalls):
+    """A transformer of diffusers whose every head can be recorded and edited while its pipeline runs.
+
+    DiT, PixArt, SD3 and Flux, unmodified: the attention call that their processors make is answered while a hook is in
+    place. ``blocks.3.attn.hook_z`` is layer 3 of ``transformer_blocks``, ``single_blocks.3`` of Flux's
+    ``single_transformer_blocks``; ``cross_attn`` is PixArt's attention to the text, ``attn2`` the second one of SD3.5's
+    layers. A plain hook name means every step and ``@3`` step 3, by the timesteps that the pipeline gives: calls with
+    the same timestep are one step, and a later timestep begins at step 0 again. Guidance's passes are inputs of the
+    batch, in the pipeline's order (without the prompt first, in diffusers' own).
+
+    Sites: ``q``, ``k`` (what attention receives, after norms and, in Flux, rotary: ``hook_rot_q``), ``v``, ``z``
+    ``[batch, pos, head, d_head]``; ``hook_attn_scores`` and ``hook_pattern`` ``[batch, head, dest, src]``;
+    ``hook_resid_pre`` and ``hook_resid_post`` of the image, and ``hook_text_resid_pre`` and ``hook_text_resid_post`` of
+    a joint layer's text. diffusers applies gates inline, so ``hook_attn_out``, ``hook_resid_mid`` and ``hook_mlp_out``
+    are absent. Sweeps need a sampler of the workbench's, as `HookedDiT` has: here nothing
+    is resumed, and every run is one of the pipeline.
+
+    Args:
+        model: a pipeline, or its transformer. It is not modified.
+
+    Attributes:
+        hf: the transformer.
+        step: the step that is running, for hooks.
+        n_layers: how many layers there are, by the name of their list.
+        n_heads: heads of each attention module.
+
+    Raises:
+        UsageError: neither a pipeline nor a transformer.
+        UnsupportedModel: a U-Net, a class that is not among these, or a compiled model.
+
+    Examples:
+        >>> from diffusers import DiTTransformer2DModel
+        >>> small = dict(num_attention_heads=2, attention_head_dim=8, in_channels=1, num_layers=2, sample_size=8)
+        >>> dit = wb.HookedDiffusers(DiTTransformer2DModel(**small, patch_size=2, num_embeds_ada_norm=10).eval())
+        >>> noise, time, label = torch.randn(1, 1, 8, 8), torch.tensor([999]), torch.tensor([3])
+        >>> _, cache = dit.run_with_cache(noise, timestep=time, class_labels=label, names_filter="blocks.1.attn.hook_z")
+        >>> cache["blocks.1.attn.hook_z@0"].shape
+        torch.Size([1, 16, 2, 8])
+    """
+
+    modality: ClassVar[str] = "diffusion"
+    n_layers: dict[str, int]
+
+    def __init__(self, model: Any) -> None:
+        hf, family = transformer_of(model)
+        super().__init__(hf)
+        self.n_steps, self.n_layers = None, {}
+        for name, stack in family.items():
+            layers: Any = hf.get_submodule(stack.layers)
+            self.n_layers[name] = len(layers)
+            setattr(self, name, nn.ModuleList(self._hooks_of(f"{name}.{i}", x, stack) for i, x in enumerate(layers)))
+        first: Any = self._attentions[0].module
+        self.n_heads = int(first.heads)
+        self.setup()
+
+    def _hooks_of(self, name: str, layer: nn.Module, stack: Any) -> nn.Module:
+        """A layer's hook points."""
+        self._blocks[name], hooks = layer, nn.Module()
+        streams = ["", "text_"] if stack.joint else [""]
+        for stream in streams:
+            hooks.add_module(f"hook_{stream}resid_pre", HookPoint())
+        for own, attends in stack.attentions.items():
+            module = getattr(layer, attends.module, None)
+            if module is None:
+                continue
+            rot = "rot_" if stack.rotary else ""
+            points = {"q": f"hook_{rot}q", "k": f"hook_{rot}k", "v": "hook_v", "scores": "hook_attn_scores"}
+            points |= {"pattern": "hook_pattern", "z": "hook_z"}
+            part = nn.Module()
+            for point in points.values():
+                part.add_module(point, HookPoint())
+            hooks.add_module(own, part)
+            sites = {site: f"{name}.{own}.{point}" for site, point in points.items()}
+            self._attentions.append(HookedAttention(module, attends, sites))
+        for stream in streams:
+            if not (stream and getattr(layer, "context_pre_only", False)):  # the last layer of SD3 returns no text
+                hooks.add_module(f"hook_{stream}resid_post", HookPoint())
+        return hooks
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The transformer's own forward, with the active hooks applied."""
+        with self._installed():
+            return self.hf(*args, **kwargs)
+
+    @contextmanager
+    def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """As in TransformerLens; while it lasts, the transformer is hooked wherever this thread calls it, so that
+        ``with dit.hooks([(name, f)]): pipe(prompt)`` hooks the pipeline.
+
+        Raises:
+            UnknownName: the model has no hook point of that name.
+            HookError: a hook was never called (a step beyond the schedule, for one), or changed a shape.
+        """
+        forward = pairs_of("fwd_hooks", fwd_hooks)
+        with self._installed(), super().hooks(forward, bwd_hooks, *args, **kwargs):
+            before = self._calls.copy()
+            yield self
+            calls = self._calls - before
+        for name, _ in forward:
+            if isinstance(name, str):
+                plain, step = split_step(name)
+                if not any(point == plain and step in (None, at) for point, at in calls):
+                    raise HookError(f"Nothing happened at {name}: the site was never reached in this run.")
+
+    @contextmanager
+    def recording(
+        self, names_filter: Any = None, *, steps: Any = None, device: Any = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """While it lasts, activations are recorded in the dictionary that it gives, under their names with the step.
+        Of several calls in a step (guidance in two calls) it has the inputs of all, one call after the other.
+
+        Args:
+            names_filter: a hook point's name, a list of names, or a filter of names; None for all.
+            steps: one step or several; None for all.
+            device: where to keep them; where they are by default.
+
+        Raises:
+            UnknownName: `names_filter` names a hook point that the model does not have.
+            HookError: a second sampling begins, or calls in a step have activations of different shapes.
+        """
+        cache, forward, _ = self.get_caching_hooks(names_filter, device=device)
+        if steps is not None:
+            only = arguments.indices("steps", steps, _LONGEST, "step")
+            forward = [(f"{name}@{step}", hook) for name, hook in forward for step in only]
+        with self.hooks(forward):
+            yield cache
+
+    def run_with_cache(
+        self, *args: Any, names_filter: Any = None, device: Any = None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """One call of the transformer: what it gives, and the activations as `recording` has them.
+
+        Raises:
+            UnknownName: `names_filter` names a hook point that the model does not have.
+        """
+        with self.recording(names_filter, device=device) as cache:
+            output = self(*args, **kwargs)
+        return output, cache
+
+    def get_caching_hooks(
+        self,
+        names_filter: Any = None,
+        incl_bwd: bool = False,
+        device: Any = None,
+        remove_batch_dim: bool = False,
+        cache: dict | None = None,
+        pos_slice: Any = None,
+    ) -> tuple[dict, list, list]:
+        """As in TransformerLens, with the step in the names of what is cached, as `recording` has it.
+
+        Raises:
+            UnknownName: `names_filter` names a hook point that the model does not have.
+            UsageError: `incl_bwd`, or `remove_batch_dim`: guidance's passes are inputs of the batch.
+        """
+        for argument, value in (("incl_bwd", incl_bwd), ("remove_batch_dim", remove_batch_dim)):
+            if arguments.flag(argument, value):
+                because = "the model is called in several steps, on several inputs"
+                raise arguments.refusal(argument, True, "False", because=because)
+        cache, forward, backward = super().get_caching_hooks(names_filter, False, device, False, cache, pos_slice)
+        sampling: list[int] = []
+
+        def behind(save: Callable[..., None], tensor: Tensor, hook: Any) -> None:
+            """Save an activation behind those of the step's earlier calls."""
+            if not sampling:
+                sampling.append(self._sampling)
+            if sampling != [self._sampling]:
+                raise HookError("A second sampling begins: a recording holds one. Record each in a block of its own.")
+            earlier = cache.pop(name := at_step(hook.name, self.step, None), None)
+            save(tensor, hook=hook)
+            if earlier is None:
+                return
+            if earlier.shape[1:] != (later := cache[name]).shape[1:]:
+                shapes = f"{as_typed(earlier)} and {as_typed(later)}"
+                raise HookError(f"{name}: calls in this step have activations of different shapes, {shapes}.")
+            cache[name] = torch.cat([earlier, later])
+
+        return cache, [(name, functools.partial(behind, save)) for name, save in forward], backward
+
+    def part(
+        self, name: str, x: Shaped[Tensor, "batch *rest"], dest: str | None = None, src: str | None = None
+    ) -> Shaped[Tensor, "batch *part"]:
+        """The image's or the text's part of an activation, a view: writing to it in a hook writes to the activation.
+
+        Args:
+            name: the hook point, with or without a step.
+            x: its activation, all positions of it.
+            dest: ``"image"`` or ``"text"``: of q, z, or of the rows of a pattern. None for all.
+            src: the same of k, v, or of the columns of a pattern.
+
+        Raises:
+            UnknownName: no such hook point.
+            UsageError: no such part, or an activation of another length than that of the last call.
+
+        Examples:
+            >>> # in a hook: no patch attends to the text in head 3
+            >>> # dit.part(hook.name, pattern, "image", "text")[:, 3] = 0
+        """
+        plain = split_step(arguments.text("name", name, "the name of a hook point"))[0]
+        places = {point: (site, a.attends) for a in self._attentions for site, point in a.sites.items()}
+        if plain not in places:
+            raise UnknownName("site", plain, places)
+        site, attends = places[plain]
+        axes = {"dest": 1} if site in "qz" else {"src": 1} if site in "kv" else {"dest": 2, "src": 3}
+        for which, requested in (("dest", dest), ("src", src)):
+            if requested is None:
+                continue
+            parts = getattr(attends, which)
+            if which not in axes:
+                raise arguments.refusal(which, requested, "None", because=f"{plain} has no such axis")
+            arguments.one_of(which, requested, parts)
+            lengths, axis = [self._lengths.get(part, -1) for part in parts], axes[which]
+            if x.shape[axis] != sum(lengths):
+                expected = f"{sum(lengths)} positions, as in the last call of the model"
+                raise arguments.refusal("x", x, expected, because=f"it has {x.shape[axis]}")
+            at = parts.index(requested)
+            x = x.narrow(axis, sum(lengths[:at]), lengths[at])
+        return x
+
+    def train(self, mode: bool = True) -> HookedDiffusers:
+        self.hf.train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HookedDiffusers:
+        self.hf._apply(fn, recurse)
+        return self
+
+    def _of_step(self, name: Any, hook: Any, dir: str) -> tuple[Any, Any]:
+        if isinstance(name, str) and (part := split_step(name)[0].rpartition(".")[2]) in _INLINE:
+            kind = type(self.hf).__name__
+            hint = f"{kind} applies gates inline, so that {part.removeprefix('hook_')} has no place to be read."
+            raise UnknownName("site", name, (), hint)
+        return super()._of_step(name, hook, dir)

@@ -1,0 +1,161 @@
+"""How hooks reach diffusers' modules in place: while it lasts, their forwards go through the hook points that have
+hooks, in the thread that placed them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import UnsupportedModel
+from workbench.models.attention_edits import AttentionEdits, Tap
+from workbench.models.diffusion.diffusers_families import Attends
+from workbench.models.diffusion.step_hooks import StepHooks
+from workbench.models.replaced_forwards import replaced_forwards
+from workbench.models.sdpa_attention import called_once
+from workbench.models.taps import checked
+
+
+@dataclass(frozen=True)
+class HookedAttention:
+    """An attention module that is hooked: what it attends to, and the hook point of each site."""
+
+    module: nn.Module
+    attends: Attends
+    sites: dict[str, str]
+
+
+class HookedCalls(StepHooks):
+    """Mixed into `workbench.models.diffusion.in_place.HookedDiffusers`: calls of a transformer and of its parts.
+
+    Args:
+        hf: the transformer.
+    """
+
+    hf: Any
+
+    def __init__(self, hf: Any) -> None:
+        super().__init__()
+        object.__setattr__(self, "hf", hf)  # outside the tree of hook points
+        self.lock = threading.RLock()
+        self.step = 0
+        self._attentions: list[HookedAttention] = []
+        self._blocks: dict[str, nn.Module] = {}
+        #: Part → how many positions it had in the last call.
+        self._lengths: dict[str, int] = {}
+        #: How many blocks that place hooks are open, and how many samplings have begun.
+        self._depth, self._sampling = 0, 0
+        self._time: float | None = None
+        self._thread: int | None = None
+        #: How often each hook point was reached, by step.
+        self._calls: Counter[tuple[str, int]] = Counter()
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        """While it lasts, calls of the transformer go through the hook points that have hooks."""
+        with self.lock, ExitStack() as stack:
+            self._depth += 1
+            try:
+                if self._depth == 1:
+                    self._time, self.step, self._thread = None, 0, threading.get_ident()
+                    self._sampling += 1
+                    forwards: dict[nn.Module, Callable[..., Any]] = {
+                        a.module: self._attention(a) for a in self._attentions
+                    }
+                    forwards |= {block: self._block(name, block) for name, block in self._blocks.items()}
+                    stack.enter_context(replaced_forwards({**forwards, self.hf: self._whole(self.hf.forward)}))
+                yield
+            finally:
+                self._depth -= 1
+
+    def _whole(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """The transformer's forward, which counts steps."""
+        signature = inspect.signature(type(self.hf).forward)
+
+        @functools.wraps(forward)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == self._thread:
+                if torch.is_grad_enabled() and getattr(self.hf, "gradient_checkpointing", False):
+                    do = "Call disable_gradient_checkpointing()."
+                    raise UnsupportedModel(
+                        f"{type(self.hf).__name__} computes layers again in the backward pass, without hooks. {do}"
+                    )
+                time = signature.bind(self.hf, *args, **kwargs).arguments.get("timestep")
+                self._begin(float(time.max()) if isinstance(time, Tensor) else float(time or 0))
+            return forward(*args, **kwargs)
+
+        return counted
+
+    def _begin(self, time: float) -> None:
+        """Count the step of a call."""
+        before, self._time = self._time, time
+        if before is not None and time > before:
+            self.step, self._sampling = 0, self._sampling + 1
+        elif before is not None and time < before:
+            self.step += 1
+
+    def _attention(self, attention: HookedAttention) -> Callable[..., Any]:
+        """An attention module's forward with the taps that there are when it is called."""
+        module, name = attention.module, attention.sites["z"].rpartition(".")[0]
+        forward = module.forward
+
+        @functools.wraps(forward)
+        def hooked(*args: Any, **kwargs: Any) -> Any:
+            taps = {site: self._tap(point) for site, point in attention.sites.items() if self._is_hooked(point)}
+            if not taps:
+                return forward(*args, **kwargs)
+            return called_once(module, AttentionEdits(taps=taps), forward, name)(*args, **kwargs)
+
+        return hooked
+
+    def _block(self, name: str, block: nn.Module) -> Callable[..., Any]:
+        """A layer's forward with the taps on its residual streams."""
+        forward, signature = block.forward, inspect.signature(type(block).forward)
+        streams = {"hidden_states": "resid", "encoder_hidden_states": "text_resid"}
+
+        @functools.wraps(forward)
+        def hooked(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() != self._thread:
+                return forward(*args, **kwargs)
+            bound = signature.bind(block, *args, **kwargs)
+            for argument, stream in streams.items():
+                x = bound.arguments.get(argument)
+                if x is None:
+                    continue
+                self._lengths["text" if stream == "text_resid" else "image"] = x.shape[1]
+                bound.arguments[argument] = self._through(f"{name}.hook_{stream}_pre", x)
+            output = forward(*bound.args[1:], **bound.kwargs)
+            if not isinstance(output, tuple):
+                return self._through(f"{name}.hook_resid_post", output)
+            text, image = output
+            return self._through(f"{name}.hook_text_resid_post", text), self._through(f"{name}.hook_resid_post", image)
+
+        return hooked
+
+    def _is_hooked(self, name: str) -> bool:
+        """Whether a hook point exists and has hooks that this thread's calls go through."""
+        return threading.get_ident() == self._thread and name in self.hook_dict and self.hook_dict[name].has_hooks()
+
+    def _through(self, name: str, x: Any) -> Any:
+        """An activation after its hooks."""
+        if not self._is_hooked(name):
+            return x
+        new = self._tap(name)(x)
+        return x if new is None else new
+
+    def _tap(self, name: str) -> Tap:
+        """A hook point as a tap."""
+
+        def call(x: Tensor) -> Tensor | None:
+            self._calls[name, self.step] += 1
+            return self.hook_dict[name](x)
+
+        return checked(name, call, set())  # type: ignore[return-value]
