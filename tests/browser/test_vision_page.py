@@ -36,13 +36,13 @@ def expected(layer: int, head: int, row: int, column: int) -> np.ndarray:
     return patterns()[layer][head, 1 + row * SIDE + column]
 
 
-def drawn(page: Page) -> dict[str, Any]:
+def map_of(page: Page) -> dict[str, Any]:
     return page.locator(".image-map").evaluate("(e) => e.drawn")
 
 
-def point(page: Page, row: int, column: int, right: bool = False) -> dict[str, float]:
+def point(page: Page, row: int, column: int, right: bool = False) -> Any:
     """The middle of a patch on the left or right picture, from the canvas's corner."""
-    side = drawn(page)["side"]
+    side = map_of(page)["side"]
     x = (side["second"] if right else 0) + (column + 0.5) * side["size"]
     return {"x": x, "y": side["top"] + (row + 0.5) * side["size"]}
 
@@ -56,11 +56,11 @@ def canvas(page: Page, server: Server) -> Locator:
 
 
 def test_the_map_follows_the_pointer_and_a_click_keeps_it(page: Page, canvas: Locator) -> None:
-    assert drawn(page)["from"] == "1,1"
-    np.testing.assert_allclose(drawn(page)["row"], expected(3, 2, 1, 1), atol=1e-5)
+    assert map_of(page)["from"] == "1,1"
+    np.testing.assert_allclose(map_of(page)["row"], expected(3, 2, 1, 1), atol=1e-5)
     canvas.hover(position=point(page, 2, 3))
-    assert drawn(page)["from"] == "2,3"
-    np.testing.assert_allclose(drawn(page)["row"], expected(3, 2, 2, 3), atol=1e-5)
+    assert map_of(page)["from"] == "2,3"
+    np.testing.assert_allclose(map_of(page)["row"], expected(3, 2, 2, 3), atol=1e-5)
     canvas.hover(position=point(page, 0, 3, right=True))
     weight = float(f"{expected(3, 2, 1, 1)[1 + 3]:.2g}")
     text = page.locator(".image-map output").inner_text()
@@ -69,7 +69,7 @@ def test_the_map_follows_the_pointer_and_a_click_keeps_it(page: Page, canvas: Lo
         canvas.click(position=point(page, 2, 0))
     page.wait_for_url(re.compile(r"image-position=2%2C0"))
     page.mouse.move(0, 0)
-    assert drawn(page)["from"] == "2,0" and drawn(page)["limit"] == pytest.approx(
+    assert map_of(page)["from"] == "2,0" and map_of(page)["limit"] == pytest.approx(
         expected(3, 2, 2, 0)[1:].max(), abs=1e-5
     )
 
@@ -80,8 +80,8 @@ def test_keys_move_over_patches_and_up_to_cls(page: Page, canvas: Locator) -> No
         with acting(page):
             page.keyboard.press(key)
         page.wait_for_url(re.compile(f"image-position={position.replace(',', '%2C')}"))
-        assert drawn(page)["from"] == position
-    np.testing.assert_allclose(drawn(page)["row"], expected(3, 2, 0, 0), atol=1e-5)
+        assert map_of(page)["from"] == position
+    np.testing.assert_allclose(map_of(page)["row"], expected(3, 2, 0, 0), atol=1e-5)
 
 
 def test_a_small_picture_opens_its_head(page: Page, canvas: Locator) -> None:
@@ -93,7 +93,7 @@ def test_a_small_picture_opens_its_head(page: Page, canvas: Locator) -> None:
         page.keyboard.press("Enter")
     wait_head(page, 3, 1)
     expect(button).to_have_attribute("aria-pressed", "true")
-    np.testing.assert_allclose(drawn(page)["row"], expected(3, 1, 1, 1), atol=1e-5)
+    np.testing.assert_allclose(map_of(page)["row"], expected(3, 1, 1, 1), atol=1e-5)
 
 
 def test_a_page_for_other_models_names_one_for_this(page: Page, server: Server) -> None:

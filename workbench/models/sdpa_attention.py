@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from workbench.arguments import as_typed
 from workbench.errors import UnsupportedModel
@@ -86,6 +86,17 @@ def _by_head(mask: Tensor | None, dest: int, src: int) -> Tensor | None:
     while mask is not None and mask.ndim < 4:
         mask = mask[None]
     return None if mask is None else mask.expand(*mask.shape[:2], dest, src)
+
+
+@contextmanager
+def answered_once(module: nn.Module) -> Iterator[None]:
+    """While it lasts, the attention calls of one module go through `hooked_attention`, unless they do already."""
+    modes = _get_current_function_mode_stack()
+    if any(isinstance(mode, _Answer) and mode.module is module for mode in modes):
+        yield
+    else:
+        with _Answer(module):
+            yield
 
 
 def called_once(module: nn.Module, edits: AttentionEdits, forward: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -20,10 +20,10 @@ def render(view: View) -> None:
     every = classes(view)
     names, values = [name for name, _ in every[:MOST]], np.array([value for _, value in every[:MOST]])
     none = np.full(len(values), np.nan)
-    shown = f"The likeliest {len(names)} of {len(every):,} classes" if len(every) > len(names) else "All classes"
+    which = f"The likeliest {len(names)} of {len(every):,} classes" if len(every) > len(names) else "All classes"
     options = {
         "title": f"Classes of {view.images.pictures[0].name}",
-        "subtitle": f"{shown}, without any edit.",
+        "subtitle": f"{which}, without any edit.",
         "scale": "probability",
         "x_title": "class",
         "bar_name": "probability",

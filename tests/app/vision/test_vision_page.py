@@ -54,8 +54,8 @@ def test_map_heads_and_grid_are_hugging_faces(new_page: NewPage) -> None:
     assert picture["whole"] and picture["labels"][picture["selected"]] == "1,2" and picture["grid"] == [4, 4]
     np.testing.assert_allclose(floats(heads["rows"]).reshape(4, 17), patterns[3][:, 1 + 1 * 4 + 2], atol=1e-5)
     assert heads["heads"] == ["3.0", "3.1", "3.2", "3.3"] and heads["selected"] == 2
-    for shown in (picture, heads):
-        image = Image.open(io.BytesIO(base64.b64decode(shown["image"].partition(",")[2])))
+    for data in (picture, heads):
+        image = Image.open(io.BytesIO(base64.b64decode(data["image"].partition(",")[2])))
         np.testing.assert_array_equal(np.asarray(image), pixels)
     to_cls = np.stack([pattern[:, :, 0].mean(1) for pattern in patterns])  # [layer, head]
     np.testing.assert_allclose(np.array(grid["values"]).T, to_cls, atol=1e-5)

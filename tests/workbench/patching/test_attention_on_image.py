@@ -59,7 +59,7 @@ def test_a_patch_is_at_its_row_and_column() -> None:
 def test_what_is_left_over_at_the_edges_is_not_in_the_picture() -> None:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = Dinov2Config(**sizes, image_size=14, patch_size=4, num_labels=2)
+    config = Dinov2Config(**sizes, image_size=14, patch_size=4)
     processor = ViTImageProcessorPil(size={"height": 14, "width": 14})
     model = wb.HookedViT(Dinov2ForImageClassification(config).eval(), processor)
     picture = np.random.default_rng(0).integers(0, 256, (14, 14, 3), dtype=np.uint8)
@@ -80,7 +80,7 @@ def test_the_picture_has_the_map_with_its_values() -> None:
     figure = seen.picture(3, "2,1")
     _, mapped = figure.axes[:2]
     np.testing.assert_array_equal(mapped.images[1].get_array(), seen.patches(3, "2,1"))
-    (frame,) = mapped.patches
+    frame: Any = mapped.patches[0]
     assert (frame.get_x(), frame.get_y()) == (0.5, 1.5)  # column 1, row 2
     assert Image.open(io.BytesIO(matplotlib_charts.image(figure, "png", 40))).size[0] > 100
     assert not seen.picture(3, "cls").axes[0].patches
