@@ -84,6 +84,6 @@ images = ImageSet(
     shape=(1, SIZE, SIZE),
     read=read,
     licence="MIT",
-    source="generated (data/images/shapes.py); with fewer kinds and plainer textures than at first, which a model of this "
-    "size learned to 0.84",
+    source="generated (data/images/shapes.py); with fewer kinds and plainer textures than at first, which a model of "
+    "this size learned to 0.84",
 )
