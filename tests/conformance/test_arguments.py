@@ -277,7 +277,7 @@ TAKES: dict[str, set[str]] = {
     "pairs.positions": {"[None]"},
     "pairs.wrong": {"[word]"},
     "path_patch.into": {"None"},
-    "path_patch.position": {"-1", "0"},
+    "path_patch.position": {"-1", "0", "None"},
     "path_patch.receivers": {"None"},
     "path_patch.share_kv": {"True"},
     "record.task": ONE_TEXT,
@@ -311,13 +311,14 @@ OWN_METHODS = {
         *{"hook_name", "forward", "to_tokens", "to_single_token", "to_str_tokens", "tokens_to_residual_directions"}
     },
     "HookedDiT": {"hook_name", "forward", "images"},
+    "HookedDiffusers": set(),
     "Latents": set(),
     "HookedViT": {"hook_name", "forward", "pixels_to_inputs", "inputs_to_pixels", "patch_grid"},
 }
 #: To be subclassed: `HookedLM` is one.
 BASES = {"HookedModel"}
 #: What authors state in files: `wb.testing.check_operator` and the like say what is wrong with it.
-STATED = {"Operator"}
+STATED = {"ImageSet", "LabelledImages", "Operator"}
 #: Called by findings' own machinery, not by people.
 INTERNAL = {"Report.with_judgement"}
 
@@ -348,6 +349,14 @@ def vision_model() -> Any:
 @cache
 def diffusion_model() -> Any:
     return wb.HookedDiT(random_dit(), steps=2)
+
+
+@cache
+def diffusers_model() -> Any:
+    from diffusers import DiTTransformer2DModel
+
+    sizes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8}
+    return DiTTransformer2DModel(**sizes, patch_size=2, in_channels=1, num_embeds_ada_norm=10).eval()
 
 
 @cache
@@ -398,6 +407,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "HeadScores": lambda: wb.scores_on(model(), task(), cache=False),
     "HookedLM": model,
     "HookedDiT": diffusion_model,
+    "HookedDiffusers": lambda: wb.HookedDiffusers(diffusers_model()),
     "HookedViT": vision_model,
     "ImageAttention": lambda: wb.attention_on_image(vision_model(), images(), 0, cache=False),
     "ImagePairs": lambda: images().corrupted("blur"),
@@ -470,6 +480,8 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HeadScores.top": lambda: {"score": "locality"},
     "HookedLM": lambda: {"hf": model().hf},
     "HookedDiT": lambda: {"hf": diffusion_model().hf},
+    "HookedDiffusers": lambda: {"model": diffusers_model()},
+    "image_set": lambda: {"name": "digits"},
     "HookedDiT.hook_name": lambda: {"site": "z"},
     "HookedDiT.forward": lambda: {"input": diffusion_model().trial()},
     "HookedDiT.images": lambda: {"inputs": wb.latents(1)},

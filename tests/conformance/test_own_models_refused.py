@@ -268,7 +268,7 @@ def test_inputs_of_another_content_are_refused() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_it_cannot_do_is_refused_in_one_line(kind: str) -> None:
     case = make(kind)
-    with pytest.raises(UsageError, match=r"task='Mary': expected wb.PairedInputs, because this is a model of"):
+    with pytest.raises(UsageError, match=r"task='Mary': expected .*wb.PairedInputs, because this is a model of"):
         wb.sweep(case.model, "Mary")
     alone = wb.PairedInputs("pictures", pairs().clean, pairs().corrupt)
     with pytest.raises(UsageError, match=r"pairs with answers, because metric='logit_difference' compares them"):

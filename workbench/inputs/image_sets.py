@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from workbench import arguments
-from workbench.errors import BadInput
+from workbench.errors import BadInput, UnknownName
 from workbench.registry import IMAGE_SETS
 
 SPLITS = ("train", "test")
@@ -31,7 +31,7 @@ class LabelledImages:
     Examples:
         >>> images = wb.image_set("digits").test
         >>> len(images), images.pixels[0].shape, images.masks is None
-        (360, (1, 8, 8), True)
+        (364, (1, 8, 8), True)
     """
 
     pixels: UInt8[np.ndarray, "image channel *size"]
@@ -58,7 +58,7 @@ class ImageSet:
     Examples:
         >>> digits = wb.image_set("digits")
         >>> digits.test.pixels.shape, digits.classes[int(digits.test.labels[0])]
-        ((360, 1, 8, 8), '7')
+        ((364, 1, 8, 8), '0')
     """
 
     name: str
@@ -112,4 +112,7 @@ def image_set(name: str) -> ImageSet:
         >>> wb.image_set("digits").shape
         (1, 8, 8)
     """
-    return IMAGE_SETS[arguments.text("name", name, "the name of a set of images")]
+    name = arguments.text("name", name, "the name of a set of images")
+    if name not in IMAGE_SETS.names():
+        raise UnknownName("set of images", name, IMAGE_SETS.names(), argument="name")
+    return IMAGE_SETS[name]

@@ -221,8 +221,9 @@ def images(
     for label, classes in (("answer", answer), ("wrong", wrong)):
         if classes is not None and not arguments.sequence(label, classes, "a class for each image"):
             raise arguments.refusal(label, classes, "a class for each image, or None")
-    none: tuple[Any, ...] = ()
-    return Images(pictures, none if answer is None else answer, none if wrong is None else wrong, name)  # type: ignore[arg-type] # checked there
+    right: Any = () if answer is None else answer  # checked there
+    other: Any = () if wrong is None else wrong
+    return Images(pictures, right, other, name)
 
 
 def _listed(images: Any) -> list[Any]:

@@ -14,13 +14,13 @@ import workbench as wb
 from workbench.cli import main
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.head_scores.random_weights import random_model
-from workbench.head_scores.result import UNITS
+from workbench.head_scores.result import scores_of
 
 
 def test_every_head_has_every_score_beside_its_chance_level(scores: wb.HeadScores) -> None:
     table = scores.table()
     assert list(table.name[:3]) == ["0.0", "0.1", "0.2"] and len(table) == 16
-    assert set(scores.names) == set(UNITS)
+    assert set(scores.names) == set(scores_of("language"))
     for name in scores.names:
         assert f"{name}_random" in table
         assert np.isfinite(table[name]).any()
@@ -125,7 +125,7 @@ def test_the_command_prints_writes_and_answers_in_json(tmp_path: Path, capsys: p
     assert main([*arguments, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert len(document["heads"]) == 16 and document["info"]["n"] == 4
-    assert {row["score"] for row in document["chance"]} == set(UNITS)
+    assert {row["score"] for row in document["chance"]} == set(scores_of("language"))
     positions = {row["score"]: row["positions"] for row in document["chance"]}
     assert positions["induction"] == document["heads"][0]["induction_positions"] == 20 * 50
     assert positions["sink"] == positions["previous_token"] + 20 and positions["copy_score"] is None

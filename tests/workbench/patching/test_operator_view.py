@@ -273,7 +273,7 @@ def operator(**fields: Any) -> Operator:
         (operator(needs=lambda settings: ("data",)), "data besides the prompt"),
         (operator(role="pair"), "two streams"),
         (operator(causal="no", mask=lambda q, k, call: None), "bidirectional=True"),
-        (3, "expected an operator such as"),
+        (3, "expected one such as"),
     ],
 )
 def test_what_one_prompt_does_not_have_is_refused_in_one_line(odd: Any, message: str) -> None:

@@ -57,6 +57,7 @@ class HookedDiffusers(HookedCalls):
         UnsupportedModel: a U-Net, a class that is not among these, or a compiled model.
 
     Examples:
+        >>> import torch
         >>> from diffusers import DiTTransformer2DModel
         >>> small = dict(num_attention_heads=2, attention_head_dim=8, in_channels=1, num_layers=2, sample_size=8)
         >>> dit = wb.HookedDiffusers(DiTTransformer2DModel(**small, patch_size=2, num_embeds_ada_norm=10).eval())

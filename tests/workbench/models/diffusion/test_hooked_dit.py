@@ -151,7 +151,7 @@ def test_everything_that_sets_the_sample_is_in_the_key(tmp_path: Path, model: wb
 
 
 def test_a_readout_without_a_hash_is_not_cached(tmp_path: Path) -> None:
-    handle = open(__file__, encoding="utf-8")  # noqa: SIM115
+    handle = open(__file__, encoding="utf-8")  # noqa: SIM115 - something without a hash
     try:
         model = wb.HookedDiT(HF, steps=2, readout=lambda images: images.flatten(1) * (0 if handle.closed else 1))
         with pytest.warns(CacheNotice, match="Nothing is cached"):
@@ -275,7 +275,7 @@ def test_what_is_not_possible_is_refused_in_one_line(model: wb.HookedDiT) -> Non
         (lambda: wb.HookedDiT(HF, sampler="ddim"), UsageError, "sampler='ddim': expected 'euler', because the model"),
         (lambda: wb.HookedDiT(HF, sampler="eular"), UnknownName, "Did you mean 'euler'"),
         (lambda: wb.HookedDiT(HF, steps=0), UsageError, "steps=0: expected a whole number from 1 to 1,000"),
-        (lambda: wb.HookedDiT(HF, guidance="3"), UsageError, "guidance='3': expected a"),  # type: ignore[arg-type]
+        (lambda: wb.HookedDiT(HF, guidance="3"), UsageError, "guidance='3': expected a"),  # pyright: ignore[reportArgumentType] - refused
         (lambda: wb.HookedDiT(HF, readout=3), UsageError, "readout=3: expected None, a classifier of images"),
         (
             lambda: wb.HookedDiT(HF, readout=nn.Linear(3, 2).eval()),
@@ -283,7 +283,7 @@ def test_what_is_not_possible_is_refused_in_one_line(model: wb.HookedDiT) -> Non
             "readout=Linear: failed on images of shape",
         ),
         (lambda: wb.HookedDiT(HF, readout=Classifier().train()), UsageError, "readout=Classifier: is in training mode"),
-        (lambda: wb.HookedDiT(nn.Linear(1, 1)), UsageError, "hf=<Linear>: expected a diffusion transformer"),
+        (lambda: wb.HookedDiT(nn.Linear(1, 1)), UsageError, "hf=<Linear>: expected a DiT"),
         (lambda: wb.sweep(model, _latents(classes=(5, 0, 1))), UsageError, "classes=5: expected a class from 0 to 4"),
         (lambda: wb.sweep(model, wb.latents("seven")), UnknownName, "classes='seven': expected the name of a class"),
         (lambda: wb.sweep(model, "3"), UsageError, "task='3': expected latents or wb.PairedInputs"),
