@@ -353,7 +353,7 @@ def diffusion_model() -> Any:
 
 @cache
 def diffusers_model() -> Any:
-    from diffusers import DiTTransformer2DModel
+    from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 
     sizes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8}
     return DiTTransformer2DModel(**sizes, patch_size=2, in_channels=1, num_embeds_ada_norm=10).eval()
