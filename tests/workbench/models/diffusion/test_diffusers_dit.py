@@ -95,3 +95,14 @@ def test_what_inline_gates_leave_out_and_what_is_refused() -> None:
     model.eval()
     with pytest.raises(UsageError, match="the model predicts noise, and euler needs velocity"):
         hooked.resampled(sampler="euler")
+
+
+@pytest.mark.parametrize("operator", ["uniform", "linear"])
+def test_operators_go_in_as_they_do_into_our_dit(operator: str) -> None:
+    reference = of_diffusers(SIZES[0])
+    hooked, converted = (wb.HookedDiT(x, steps=2, guidance=2.0) for x in (reference, from_diffusers(reference)))
+    before = hooked.images(PAIRS)
+    images, expected = (wb.swap(model, {1: operator}).images(PAIRS) for model in (hooked, converted))
+    assert float((images - expected).abs().max()) < 1e-5 * max(1, float(expected.abs().max()))
+    assert float((images - before).abs().max()) > 1e-4
+    assert torch.equal(hooked.images(PAIRS), before)
