@@ -11,6 +11,7 @@ from workbench.cache import Store
 from workbench.core import check_site
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
+from workbench.models.diffusion.in_place import HookedDiffusers
 from workbench.models.hooked import HookedModel
 from workbench.models.interference import in_training
 from workbench.models.resumable import ResumableModel
@@ -31,6 +32,10 @@ def resolve_model(model: Any) -> ResumableModel:
         return model.resumable_form()
     if isinstance(model, ResumableModel):
         return model
+    if isinstance(model, HookedDiffusers):
+        do = "Use model.hooks([...]) and model.recording(...) around the pipeline."
+        why = f"nothing resumes a run of {type(model.hf).__name__} in its pipeline"
+        raise arguments.refusal("model", model, "a model with a sampler of the workbench's", do, because=why)
     do = "Use wb.load(name), wb.HookedLM(model, tokenizer) or wb.HookedViT(model)."
     raise arguments.refusal("model", model, "a model of the workbench", do)
 

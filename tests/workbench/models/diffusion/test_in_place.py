@@ -376,6 +376,8 @@ def test_what_cannot_be_hooked_is_refused_in_a_line() -> None:
         wb.HookedDiffusers("stable-diffusion-3")
     with pytest.raises(UnsupportedModel, match="is compiled"):
         wb.HookedDiffusers(torch.compile(model, backend="eager"))
+    with pytest.raises(UsageError, match=r"nothing resumes a run of SD3Transformer2DModel in its pipeline"):
+        wb.record(hooked, wb.latents(1), ["z"])
     model.enable_gradient_checkpointing()
     with pytest.raises(UnsupportedModel, match=r"Call disable_gradient_checkpointing\(\)\."), torch.enable_grad():
         hooked(**inputs)
