@@ -116,9 +116,8 @@ def other_heads(selection: Selection, dest: int) -> Iterator[None]:
     """Compute what the page shows of every other head, a layer a step."""
     record, model, name = selection.record, selection.model, selection.model_name
     promoted, through = _PROMOTED.setdefault(record, {}), ReadsWrites(model)  # that model: none is loaded by its name
-    for layer in range(model.n_layers):
+    for layer, rows in enumerate(record.attention_at(dest, DESTINATION)):
         heads = [Head(layer, i) for i in range(model.n_heads)]
-        rows = record.attention_at(dest, DESTINATION)[layer]
         ids = [_most_attended(record, row) if np.isfinite(row).any() else () for row in rows]
         keys = list(zip(heads, ids, strict=True))
         if any((name, head) not in _SUMMARIES for head in heads) or any(key not in promoted for key in keys):

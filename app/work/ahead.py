@@ -52,18 +52,20 @@ class Ahead:
 
     def _run(self) -> None:
         while True:
-            steps = self._next()
+            steps, ended = self._next(), False
             start = time.monotonic()
             try:
                 next(steps)
             except StopIteration:
-                self._end(steps)
+                ended = True
             except Exception:  # whoever opens that head meets it, too, and is told
                 logging.getLogger("workbench.explorer").debug("computing ahead", exc_info=True)
-                self._end(steps)
-            self._spent += time.monotonic() - start
-            if self._spent > LIMIT:
-                self._end(steps)
+                ended = True
+            with self._changed:
+                if self._steps is steps:  # no others were given meanwhile
+                    self._spent += time.monotonic() - start
+                    if ended or self._spent > LIMIT:
+                        self._steps = None
 
     def _next(self) -> Iterator[object]:
         """Wait until a step may begin."""
@@ -78,11 +80,6 @@ class Ahead:
             if not job_queue().unfinished():
                 return steps
             time.sleep(POLL)
-
-    def _end(self, steps: Iterator[object]) -> None:
-        with self._changed:
-            if self._steps is steps:
-                self._steps = None
 
 
 #: That of this server.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from app.page import pages
 from tests.browser import driving
@@ -28,6 +31,23 @@ def test_back_takes_one_press_a_page(page: Page, server: Server) -> None:
             page.go_back()
         expect(page.locator("[data-testid=stTopNavLink][aria-current=page]")).to_contain_text(title)
     wait_head(page, 3, 1)
+
+
+def test_a_click_on_a_head_reruns_the_page_alone(new_page: Callable[..., Page], server: Server) -> None:
+    opened, ends = new_page(), Counter[int]()
+
+    def count(frame: str | bytes) -> None:
+        message = ForwardMsg.FromString(frame) if isinstance(frame, bytes) and len(frame) < driving.SHORT else None
+        if message is not None and message.WhichOneof("type") == "script_finished":
+            ends[message.script_finished] += 1
+
+    opened.on("websocket", lambda socket: socket.on("framereceived", count))
+    open_page(opened, server.link(head="3.1"))
+    driving.click_head(opened, 12, 3)  # what comes after the first run has come
+    ends.clear()
+    driving.click_head(opened, 7, 7)
+    assert ends == {ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY: 1}
+    assert driving.value_of(opened, "head") == "7.7"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from workbench.cache import Store
 from workbench.core import check_site
 from workbench.errors import UnknownName, UsageError
 from workbench.inputs.paired import PairedInputs
-from workbench.models.diffusion.in_place import HookedDiffusers
 from workbench.models.hooked import HookedModel
 from workbench.models.interference import in_training
 from workbench.models.resumable import ResumableModel
@@ -32,6 +31,8 @@ def resolve_model(model: Any) -> ResumableModel:
         return model.resumable_form()
     if isinstance(model, ResumableModel):
         return model
+    from workbench.models.diffusion.in_place import HookedDiffusers  # for a refusal alone
+
     if isinstance(model, HookedDiffusers):
         do = "Use model.hooks([...]) and model.recording(...) around the pipeline."
         why = f"nothing resumes a run of {type(model.hf).__name__} in its pipeline"

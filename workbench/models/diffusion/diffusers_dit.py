@@ -77,13 +77,7 @@ class DiffusersDiT(nn.Module):
             raise UnsupportedModel(f"{kind} has norm_type={settings.norm_type!r}: expected 'ada_norm_zero'.")
         self.model = model
         self.config = DiffusersConfig(
-            hidden_size=settings.num_attention_heads * settings.attention_head_dim,
-            num_hidden_layers=settings.num_layers,
-            num_attention_heads=settings.num_attention_heads,
-            image_size=settings.sample_size,
-            patch_size=settings.patch_size,
-            num_channels=settings.in_channels,
-            out_channels=settings.out_channels or settings.in_channels,
+            **sizes_of(settings),
             prediction=SAMPLERS.get(str(sampler), ("noise", None))[0],
             id2label={i: f"LABEL_{i}" for i in range(settings.num_embeds_ada_norm)},
         )
@@ -158,6 +152,19 @@ class DiffusersDiT(nn.Module):
         if self.model.training:
             raise UnsupportedModel("DiTTransformer2DModel drops labels at random in training mode: call model.eval().")
         return self.model
+
+
+def sizes_of(settings: Any) -> dict[str, Any]:
+    """The sizes in a diffusers model's configuration, by the names of `DiTConfig`."""
+    return {
+        "hidden_size": settings.num_attention_heads * settings.attention_head_dim,
+        "num_hidden_layers": settings.num_layers,
+        "num_attention_heads": settings.num_attention_heads,
+        "image_size": settings.sample_size,
+        "patch_size": settings.patch_size,
+        "num_channels": settings.in_channels,
+        "out_channels": settings.out_channels or settings.in_channels,
+    }
 
 
 class _StandIn(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from workbench import arguments
 from workbench.errors import UnsupportedModel
+from workbench.models.diffusion.diffusers_dit import sizes_of
 from workbench.models.diffusion.dit import DiT
 from workbench.models.diffusion.dit_config import DiTConfig
 
@@ -63,13 +64,7 @@ def from_diffusers(
     if len(names) != n_classes:
         raise arguments.refusal("id2label", names, f"a name for each of {n_classes} classes")
     config = DiTConfig(
-        hidden_size=settings.num_attention_heads * settings.attention_head_dim,
-        num_hidden_layers=settings.num_layers,
-        num_attention_heads=settings.num_attention_heads,
-        image_size=settings.sample_size,
-        patch_size=settings.patch_size,
-        num_channels=settings.in_channels,
-        out_channels=settings.out_channels or settings.in_channels,
+        **sizes_of(settings),
         qkv_bias=settings.attention_bias,
         norm2_eps=settings.norm_eps,
         prediction=prediction,
