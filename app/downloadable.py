@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from app.plotly_text import escape_html
+from app.work.ahead import AHEAD
 from workbench.io.files import jsonable
 from workbench.io.tables import ascii_minus
 from workbench.plotting import charts, matplotlib_charts
@@ -128,4 +129,10 @@ def download_buttons(figure: Downloadable, key: str, name: str) -> None:
 
 def download_button(label: str, data: Any, file_name: str, mime: str | None, key: str) -> None:
     """One download below a figure; `data` may be a function that makes it when the button is pressed."""
-    st.download_button(label, data, file_name, mime, key=key, on_click="ignore", type="tertiary")
+
+    def made() -> Any:
+        with AHEAD.waiting():
+            return data()
+
+    content = made if callable(data) else data
+    st.download_button(label, content, file_name, mime, key=key, on_click="ignore", type="tertiary")

@@ -22,7 +22,7 @@ from workbench.registry import Registry
 #: ``tell(done, total, what)``, as `workbench.load` takes it.
 Tell = Callable[[int, int, str], None]
 #: Seconds for the server to send the frame and the scripts that draw it; imports hold the interpreter for longer.
-FRAME = 0.15
+FRAME = 0.3
 #: Seconds between two looks at what is being done.
 INTERVAL = 0.2
 #: What is slow to import, in order, and the modules.

@@ -3,6 +3,7 @@ are drawn on a canvas would take most of that time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 
 import pandas as pd
@@ -11,8 +12,32 @@ import streamlit as st
 from workbench.io.tables import printed
 
 
+@dataclass(frozen=True)
+class SmallTable:
+    """A table with a heading above and a line below, all of it one element of the page.
+
+    Attributes:
+        frame: numbers are shown with three decimals; None: there is only the line.
+    """
+
+    frame: pd.DataFrame | None
+    title: str = ""
+    note: str = ""
+
+    def html(self) -> str:
+        """With its texts as they are: nothing in them is markup."""
+        title = f"<h5>{escape(self.title)}</h5>" if self.title else ""
+        note = f"<p>{escape(self.note)}</p>" if self.note else ""
+        return f"{title}{'' if self.frame is None else as_html(self.frame)}{note}"
+
+
+def show_tables(*tables: SmallTable) -> None:
+    """Tables side by side where there is room; Streamlit renders one element the faster, the fewer there are."""
+    st.html(f'<div class="small-tables">{"".join(f"<section>{table.html()}</section>" for table in tables)}</div>')
+
+
 def show_table(frame: pd.DataFrame) -> None:
-    """A small table in the page; numbers with three decimals."""
+    """A table alone."""
     st.html(as_html(frame))
 
 

@@ -20,9 +20,10 @@ from app.heads.pattern_chart import PatternChart, Ranges, pattern_chart
 from app.heads.prompt_record import PromptRecord
 from app.heads.score import why_nothing_is_similar
 from app.heads.selection import Selection
-from app.messages import escape_markdown, show_errors
-from app.small_table import show_table
+from app.messages import escape_markdown
+from app.small_table import SmallTable, show_tables
 from workbench.core import Head
+from workbench.errors import WorkbenchError
 from workbench.head_scores.ranking import order_of
 from workbench.io.tables import printed
 from workbench.models.in_forward import attends_in_shares
@@ -212,31 +213,30 @@ def show_text(record: PromptRecord, head: Head, selected: Asking | None, colours
     )
 
 
-def show_tables(selection: Selection) -> None:
+def show_what_it_writes(selection: Selection) -> None:
     """What the head writes, the next token, and the heads with the most similar patterns."""
-    output_column, next_column, similar_column = st.columns(3)
     record, head = selection.record, selection.head
-    with output_column:
-        help_text = "The tokens whose logits the head’s output at the last position raises and lowers most."
-        st.markdown("**Effect on logits**", help=help_text)
-        with show_errors():
-            effects = record.logit_effects(head, ROWS // 2)
-            show_table(effects.assign(token=[visible(token) for token in effects["token"]]))
-    with next_column:
-        st.markdown("**Next token**", help="The model’s next-token probabilities.")
-        show_table(next_token_table(record))
-    with similar_column:
-        median = record.median_similarity
-        help_text = (
-            "Cosine of the patterns, after subtracting the uniform pattern from each. Median |cosine| over all pairs "
-            f"of heads on this prompt: {printed(median, '.3f')}."
-        )
-        st.markdown("**Most similar heads**", help=help_text)
-        cosines = record.similarity(head)
-        if np.isfinite(cosines).any():
-            show_table(similar_heads_table(cosines))
-        else:
-            st.caption(escape_markdown(f"None: {why_nothing_is_similar(record, head)}"))
+    next_token = SmallTable(next_token_table(record), "Next token", "The model’s probabilities.")
+    show_tables(_logit_effects(record, head), next_token, _similar_heads(record, head))
+
+
+def _logit_effects(record: PromptRecord, head: Head) -> SmallTable:
+    title = "Effect on logits"
+    try:
+        effects = record.logit_effects(head, ROWS // 2)
+    except WorkbenchError as error:
+        return SmallTable(None, title, str(error))
+    frame = effects.assign(token=[visible(token) for token in effects["token"]])
+    return SmallTable(frame, title, "What the head’s output at the last position raises and lowers most.")
+
+
+def _similar_heads(record: PromptRecord, head: Head) -> SmallTable:
+    title, cosines = "Most similar heads", record.similarity(head)
+    if not np.isfinite(cosines).any():
+        return SmallTable(None, title, f"None: {why_nothing_is_similar(record, head)}")
+    level = printed(record.median_similarity, ".3f")
+    note = f"Cosine of the patterns, less the uniform one. Median |cosine| of all pairs of heads: {level}."
+    return SmallTable(similar_heads_table(cosines), title, note)
 
 
 def other_heads(selection: Selection) -> Iterator[None]:

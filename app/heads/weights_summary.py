@@ -18,7 +18,7 @@ from app.heads.model_scores import ModelScores, strongest_partners
 from app.heads.prompt_record import PromptRecord
 from app.heads.selection import Selection
 from app.heads.weights import ov_qk_summary, promoted_tokens
-from app.small_table import show_table
+from app.small_table import SmallTable, show_table, show_tables
 from workbench.core import Head
 from workbench.head_scores.weights import HeadWeights
 from workbench.io.tables import printed
@@ -41,14 +41,13 @@ def show_summary(selection: Selection, stored_only: bool) -> None:
     Args:
         stored_only: the page already shows the progress of the background scores.
     """
-    st.markdown(
-        "**OV and QK circuits** (weights alone)",
-        help="σ₁² / Σσ²: the largest squared singular value as a share of the sum of all. Near 1 the circuit acts on "
-        "one direction alone; the smallest possible is 1 / rank.",
-    )
     background = model_scores.background(selection.model_name)
     scores = background.stored()
-    show_table(size_table(selection, scores))
+    note = (
+        "σ₁² / Σσ²: the largest squared singular value as a share of the sum of all. Near 1 the circuit acts on one "
+        "direction alone; the smallest possible is 1 / rank."
+    )
+    show_tables(SmallTable(size_table(selection, scores), "OV and QK circuits (weights alone)", note))
     if scores is None and not stored_only:
         scores = background.result()
     if scores is not None:
@@ -93,11 +92,6 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
     if not np.isfinite(row).any():
         st.caption(f"Head {head} has no pattern, so no token is attended to most.")
         return
-    st.markdown(
-        "**OV circuit per token** (weights alone)",
-        help="For the most attended tokens: the tokens that the head promotes through W_E, W_V, W_O and W_U. "
-        "Positions, and what earlier layers add to a token, are left out.",
-    )
     name = f"{numbered(record.tokens)[dest]} attends to"
     ids = _most_attended(record, row)
     known = _PROMOTED.setdefault(record, {})
@@ -109,7 +103,11 @@ def show_ov_tokens(selection: Selection, dest: int) -> None:
         {name: visible(text), "promotes": " ".join(visible(token) for token in tokens)}
         for text, tokens in zip(texts, known[head, ids], strict=True)
     ]
-    show_table(pd.DataFrame(rows))
+    note = (
+        "The tokens that the head promotes through W_E, W_V, W_O and W_U when it attends to a token. Positions, and "
+        "what earlier layers add to a token, are left out."
+    )
+    show_tables(SmallTable(pd.DataFrame(rows), "OV circuit per token (weights alone)", note))
 
 
 def other_heads(selection: Selection, dest: int) -> Iterator[None]:

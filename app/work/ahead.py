@@ -28,7 +28,7 @@ class Ahead:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """No step begins during this block: a script runs."""
+        """No step begins during this block: a script runs, or makes a download."""
         with self._changed:
             self._running += 1
         try:

@@ -194,14 +194,23 @@ def _name_columns(axes: Any, names: Sequence[str], slanted: bool) -> None:
 def image(figure: Figure, ending: str = "png", dpi: int = 150) -> bytes:
     """The figure as ``png`` or ``svg``; a PNG has at most `MAX_PIXELS` along its longer side. The line of
     `add_source` is the file's description, too."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")  # or it is laid out and drawn twice
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"pil_kwargs": {"compress_level": COMPRESSION}} if ending == "png" else {}
-    if label := str(figure.get_label()):
-        options["metadata"] = {"Description": label}
-    figure.savefig(buffer, format=ending, dpi=min(dpi, MAX_PIXELS / max(figure.get_size_inches())), **options)
+        figure.set_layout_engine("none")  # or it is laid out again
+    buffer, canvas, own_dpi = io.BytesIO(), figure.canvas, figure.get_dpi()
+    metadata = {"Description": label} if (label := str(figure.get_label())) else None
+    figure.set_dpi(min(dpi, MAX_PIXELS / max(figure.get_size_inches())))
+    try:  # a canvas of its own: `savefig` draws once more beforehand, to lay out what is laid out
+        if ending == "png":
+            FigureCanvasAgg(figure).print_png(buffer, metadata=metadata, pil_kwargs={"compress_level": COMPRESSION})
+        else:
+            FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)
+    finally:
+        figure.set_dpi(own_dpi)
+        figure.set_canvas(canvas)
     return buffer.getvalue()
 
 

@@ -15,7 +15,7 @@ HELP = (
 
 def render(view: View) -> None:
     """Three tables."""
-    detail.show_tables(view.selection)
+    detail.show_what_it_writes(view.selection)
 
 
 part = Part("output", 10, BELOW, render, help=HELP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ def as_number(text: str) -> float:
 
 def captions(app: AppTest) -> str:
     return " | ".join(str(caption.value).replace("\\", "") for caption in app.caption)
+
+
+def below_tables(app: AppTest) -> str:
+    """The lines below small tables."""
+    return unescape(" ".join(element.value for element in app.html))
 
 
 def test_the_table_has_the_grids_numbers_in_order(app: AppTest) -> None:
@@ -130,10 +136,10 @@ def test_heads_without_a_value_are_counted_below_the_table(app: AppTest) -> None
 
 def test_heads_that_are_like_none_say_so_instead_of_a_list(app: AppTest) -> None:
     opened(app, operators="1=lightning", head="1.2")
-    assert "None: lightning: the rows of its matrix are no shares of attention." in captions(app)
+    assert "None: lightning: the rows of its matrix are no shares of attention." in below_tables(app)
     assert not any("cosine" in table.columns for table in small_tables(app))
     uniform = opened(AppTest.from_string(SCRIPT, default_timeout=TIMEOUT), operators="0=uniform", head="0.2")
-    assert "None: the pattern is that of uniform attention" in captions(uniform)
+    assert "None: the pattern is that of uniform attention" in below_tables(uniform)
     again = AppTest.from_string(SCRIPT, default_timeout=TIMEOUT)
     opened(again, operators="1=lightning", head="1.2", compare="yes", differs="head")
     assert again.query_params["head2"] == "1.3" and "No head’s pattern is compared with that of 1.2" in captions(again)
