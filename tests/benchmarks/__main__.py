@@ -26,6 +26,7 @@ NAMES = (
     "explorer",
     "cache",
     "diffusion",
+    "images",
     "operators_linear",
     "operators_swap",
     "operators_sparse",
