@@ -1,5 +1,5 @@
-"""Sweeps over the heads of a vision transformer of DeiT-tiny's size, read off the class token and off the mean of the
-patches, against loops of whole forwards with a plain hook."""
+"""Sweeps over the heads of a vision transformer of the size of DINOv2-small, read off the class token and off the mean
+of the patches, against loops of whole forwards with a plain hook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import workbench as wb
 from tests.benchmarks.subject import Settings, Subject
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells, seconds_of, timed
 
-LAYERS, HEADS, WIDTH, IMAGES = 12, 3, 192, 8
+LAYERS, HEADS, WIDTH, IMAGES = 12, 6, 384, 4
 SIZES = {
     "hidden_size": WIDTH,
     "num_hidden_layers": LAYERS,

@@ -130,6 +130,11 @@ class HookedModel(LayerOperators, Modality, CheckedHooks):
         self.resumable, self.why_not_resumable = True, ""
         #: Whether `read_out` may take a shorter way (language models: the final norm and the unembedding alone).
         self.short_readout = True
+        #: How many positions `outputs` read of what leaves the last layer, the first ones, where they read no other; 0
+        #: where that is not known.
+        self.reads_first = 0
+        #: Whether `read_out` gets the same from one input alone, whatever the rows are (models of images).
+        self.embeds_one = False
         #: What logits are multiplied by after the unembedding (Cohere, Granite); the self-check measures it.
         self.logit_scale = 1.0
         #: How heads' contributions to the outputs are had; the self-check finds it.

@@ -184,7 +184,7 @@ class Modality:
 
     def read_out(
         self: Any,
-        inputs: Shaped[Tensor, "row pos *rest"],
+        inputs: Shaped[Tensor, "row_or_1 pos *rest"],
         stream: Float[Tensor, "row some_pos d_model"],
         entries: Shaped[Tensor, "n"] | None = None,
         rest: tuple[Any, ...] | None = None,
@@ -193,7 +193,7 @@ class Modality:
         forward with its layers left out, so that norms, scales, caps, pooling and heads stay the model's own.
 
         Args:
-            inputs: those of the rows.
+            inputs: those of the rows; one is enough where the outputs do not look at them (`embeds_one`).
             rest: what the layers return besides the stream, None where they return the stream alone.
         """
         with self.lock, self.state_put_back(), layers_left_out(self, stream, rest):

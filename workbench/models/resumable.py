@@ -18,7 +18,7 @@ from workbench.errors import HookError
 
 Tap = Callable[[Tensor], Tensor | None]
 #: Hook name → function, for activations whose first position is the argument.
-TapsFrom = Callable[[int], Mapping[str, Tap]]
+TapsFrom = Callable[..., Mapping[str, Tap]]
 #: A row's state between depths: the residual stream first (``[row, pos, d_model]``), then whatever else
 #: the model needs (a diffusion model's latent).
 Stream = tuple[Tensor, ...]

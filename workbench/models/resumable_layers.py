@@ -168,8 +168,10 @@ class ResumableLayers:
         if depth == self.n_layers - 1 and start < last and prefix is not None and only_last:
             prefix = self._keys_until(base, depth, rows, start, stream[0], taps, prefix, expand)
             stream, start = (stream[0][:, -1:],), last
+        elif frozen is None and not all_positions and (n := self._read_first(base, depth, start, stream, taps)):
+            return self._first(base, depth, rows, stream[0], taps, expand, n)
         edits = AttentionEdits(prefix=prefix, frozen=frozen, expand=expand)
-        return (self._call(base, depth, rows, start, stream[0], taps(start), edits),)
+        return (self._call(base, depth, rows, slice(start, None), stream[0], taps(start), edits),)
 
     def readout(
         self,
@@ -179,6 +181,8 @@ class ResumableLayers:
         tokens: Int[Tensor, "n"] | None = None,
     ) -> Float[Tensor, "row n"]:
         resid, start = stream[0], base.length - stream[0].shape[1]
+        if self.model.reads_first == resid.shape[1]:
+            return self.model.read_out(base.inputs[rows], resid, tokens, base.rest)
         if start and not self.model.reads_last_position:  # earlier positions are the base run's
             resid = torch.cat([base.streams[-1][rows, :start], resid], 1)
         return self.model.read_out(base.inputs[rows], resid, tokens, base.rest)
@@ -213,12 +217,12 @@ class ResumableLayers:
         base: LayersRun,
         layer: int,
         rows: Int[Tensor, "row"],
-        start: int,
+        positions: slice,
         stream: Float[Tensor, "row pos d_model"],
         taps: Mapping[str, Tap],
         edits: AttentionEdits,
     ) -> Float[Tensor, "row pos d_model"]:
-        args, kwargs = self._cut(base, layer, rows, start)
+        args, kwargs = self._cut(base, layer, rows, positions)
         with self.model.running(taps, {layer: edits}):
             output = self.model.layer(layer)(stream, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
@@ -239,8 +243,9 @@ class ResumableLayers:
         taps: TapsFrom,
         prefix: Prefix,
         expand: frozenset[str],
+        kept: slice = slice(-1),
     ) -> Prefix:
-        """The prefix with the rows' own keys and values before the last position."""
+        """The prefix with the rows' own keys and values at some of their positions: by default, before the last."""
         own: list[AttentionInputs] = []
 
         def stop(inputs: AttentionInputs) -> None:
@@ -248,23 +253,53 @@ class ResumableLayers:
             raise StopForward
 
         edits = AttentionEdits(on_inputs=stop, expand=expand)
-        args, kwargs = self._cut(base, layer, rows, start)
+        args, kwargs = self._cut(base, layer, rows, slice(start, None))
         with self.model.running(taps(start), {layer: edits}, must_fire=False), suppress(StopForward):
             self.model.layer(layer)(stream, *args, **kwargs)
         return replace(
             prefix,
-            own_keys=own[0].keys[:, :, :-1],
-            own_values=own[0].values[:, :, :-1],
-            own_gates={name: gate[:, :-1] for name, gate in own[0].gates.items()},
+            own_keys=own[0].keys[:, :, kept],
+            own_values=own[0].values[:, :, kept],
+            own_gates={name: gate[:, kept] for name, gate in own[0].gates.items()},
         )
 
+    def _read_first(self, base: LayersRun, layer: int, start: int, stream: Stream, taps: TapsFrom) -> int:
+        """How many first positions alone a layer has to give, the last one where no other is read; 0 for all. Sources
+        are then in another order, so nothing may depend on it: no mask, no bias, and no edit of a pattern."""
+        n = self.model.reads_first
+        if layer < self.n_layers - 1 or start or not n:
+            return 0
+        attention = base.attention_inputs[layer]
+        ordered = attention.mask is not None or attention.arguments.get("position_bias") is not None
+        swapped = operator_of(self.model.attentions[layer]) is not None
+        if ordered or swapped or stream[0].shape[1] <= n or stream[0].shape[1] != base.length:
+            return 0
+        return 0 if any(hook.endswith(("pattern", "hook_attn_scores")) for hook in taps(0)) else n
+
+    def _first(
+        self,
+        base: LayersRun,
+        layer: int,
+        rows: Int[Tensor, "row"],
+        stream: Float[Tensor, "row pos d_model"],
+        taps: TapsFrom,
+        expand: frozenset[str],
+        n: int,
+    ) -> Stream:
+        """The first n positions of what a layer gives, from the keys and values of all."""
+        prefix = self._keys_until(
+            base, layer, rows, 0, stream, taps, self._prefix(base, layer, rows, 0), expand, slice(n, None)
+        )
+        edits = AttentionEdits(prefix=prefix, expand=expand)
+        return (self._call(base, layer, rows, slice(n), stream[:, :n], taps(0, n), edits),)
+
     def _cut(
-        self, base: LayersRun, layer: int, rows: Int[Tensor, "row"], start: int
+        self, base: LayersRun, layer: int, rows: Int[Tensor, "row"], positions: slice
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask, of_rows = base.attention_inputs[layer].mask, self.model.row_arguments.get(layer, frozenset())
 
         def cut(index: int, x: Tensor) -> Tensor | None:
-            return None if x is mask else cut_argument(x, base, rows, slice(start, None), index in of_rows)
+            return None if x is mask else cut_argument(x, base, rows, positions, index in of_rows)
 
         return each_tensor(base.calls[layer], cut, every=True)
 

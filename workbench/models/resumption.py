@@ -183,10 +183,13 @@ def _why_not(
             pattern = f"blocks.{index}.attn.hook_pattern"
             taps = {pattern: Tensor.clone} if patterns and pattern in model.hook_dict else {}
             try:
-                resumed = resumable.block(layer.run, index, rows, start, (stream,), lambda _, taps=taps: taps)[0]
+                resumed = resumable.block(layer.run, index, rows, start, (stream,), lambda *_, taps=taps: taps)[0]
             except FAILURES as error:
                 return f"failed ({error})"
-            off = _differs(resumed, expected[:, -resumed.shape[1] :])
+            if 0 < resumed.shape[1] == model.reads_first:  # the outputs read no other
+                off = _differs(resumed, expected[:, : model.reads_first])
+            else:
+                off = _differs(resumed, expected[:, -resumed.shape[1] :])
             if not off <= layer.limit:
                 added = float((leaving - entering).abs().max())
                 return f"differs by {off:.2g} where layer {index} adds {added:.2g}"

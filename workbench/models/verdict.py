@@ -45,6 +45,8 @@ class Verdict:
     causal: bool
     row_arguments: Mapping[str, list[int]]
     short_readout: bool
+    reads_first: int
+    embeds_one: bool
     logit_scale: float
     z_is_projected: bool
     heads: tuple[int, int]
@@ -64,6 +66,8 @@ class Verdict:
             causal=model.causal,
             row_arguments={str(layer): sorted(numbers) for layer, numbers in model.row_arguments.items()},
             short_readout=model.short_readout,
+            reads_first=model.reads_first,
+            embeds_one=model.embeds_one,
             logit_scale=model.logit_scale,
             z_is_projected=model.z_is_projected,
             heads=(model.n_kv_heads, model.d_head),
@@ -78,6 +82,7 @@ class Verdict:
         model.resumable, model.why_not_resumable, model.causal = self.resumable, self.why_not_resumable, self.causal
         model.row_arguments = {int(layer): frozenset(numbers) for layer, numbers in self.row_arguments.items()}
         model.short_readout, model.logit_scale = self.short_readout, self.logit_scale
+        model.reads_first, model.embeds_one = self.reads_first, self.embeds_one
         model.z_is_projected = self.z_is_projected
         model.set_heads(*self.heads)
         fields = {**self.additivity, "gated": frozenset(self.additivity["gated"])}

@@ -183,8 +183,10 @@ def _run_chunk(
         if observed and stop is not None and depth == end - 1:
             observed = _stop_after_all(observed)
 
-        def taps(first: int, row_writes=row_writes, observed=observed, active=active) -> dict[str, Tap]:
-            return taps_for(row_writes, first, observed, active)
+        def taps(
+            first: int, end: int | None = None, writes=row_writes, observed=observed, active=active
+        ) -> dict[str, Tap]:
+            return taps_for(writes, first, observed, active, end)
 
         z = frozen(depth) if frozen is not None else None
         expand = frozenset(w.expand for _, w in row_writes if w.expand)
@@ -251,10 +253,13 @@ def taps_for(
     first: int = 0,
     observed: Mapping[str, Observer] | None = None,
     active: Sequence[int] = (),
+    end: int | None = None,
 ) -> dict[str, Tap]:
-    """One tap a hook that applies every (row, write) to activations whose first position is `first`; `active` are the
-    rows' indices, for observers."""
+    """One tap a hook that applies every (row, write) to activations of the positions from `first` to before `end`;
+    `active` are the rows' indices, for observers."""
     observed = observed or {}
+    if end is not None:
+        writes = [(row, ending(write, end)) for row, write in writes if (write.position or 0) < end]
     by_hook: dict[str, list[tuple[int, Write]]] = {hook: [] for hook in observed}
     for row, write in writes:
         by_hook.setdefault(write.hook, []).append((row, write))
@@ -275,6 +280,13 @@ def taps_for(
         return tap
 
     return {hook: tap_of(hook, hook_writes) for hook, hook_writes in by_hook.items()}
+
+
+def ending(write: Write, end: int) -> Write:
+    """The write before a position."""
+    if write.position is not None or not isinstance(write.value, Tensor):
+        return write
+    return replace(write, value=write.value[: max(0, end - write.first)])
 
 
 def _partial_tap(writes: Sequence[tuple[int, Write]], first: int) -> Tap:
