@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,15 +42,43 @@ def check_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> st
     return name
 
 
-def check_model(name: str, modalities: tuple[str, ...] = ("language",), do: str = "") -> str:
-    """Refuse at once a plain word that is not in the catalogue and not on the disk, and a model of another modality;
-    `do` says what to do then."""
-    if "/" in name or name.endswith(".gguf") or Path(name).exists():
+#: What gives a model of each modality its inputs.
+INPUTS = {
+    "language": "Give --task NAME or --pairs FILE for texts.",
+    "vision": "Give --images PATH for images.",
+    "diffusion": "Give --label CLASS for samples.",
+}
+
+
+def check_model(
+    name: str,
+    modalities: Collection[str] = ("language",),
+    possible: Collection[str] = (),
+    *,
+    option: str = "--model",
+    hint: str = "",
+    because: str = "",
+) -> str:
+    """Refuse at once a plain word that is not in the catalogue and not on the disk, and a model of another modality.
+
+    Args:
+        modalities: those that the command's other options are for.
+        possible: those that the command takes, so that it can be said which options are for them.
+        option: the option that names the model.
+        hint: what else it takes.
+        because: why models of other modalities than the `possible` ones are refused.
+    """
+    is_path = "/" in name or name.endswith(".gguf") or Path(name).exists()
+    if not is_path:
+        known = catalog.entries()
+        check_name("model", name, known, hint or "A directory, a .gguf file or a hub id (owner/name) works too.")
+    if is_path and not (Path(name) / "config.json").is_file():
         return name
-    check_name("model", name, catalog.entries(), "A directory, a .gguf file or a hub id (owner/name) works too.")
     if (modality := catalog.modality_of(name)) not in modalities:
-        expected = f"expected a {' or '.join(modalities)} model. This is a {modality} model."
-        raise UsageError(" ".join(filter(None, [f"--model {name}: {expected}", do])))
+        do = INPUTS[modality] if modality in possible else ""
+        why = "" if do or not because else f", because {because}"
+        expected = f"expected a {' or '.join(modalities)} model{why}. This is a {modality} model."
+        raise UsageError(" ".join(filter(None, [f"{option} {name}: {expected}", do])))
     return name
 
 
@@ -88,15 +116,20 @@ def split_list(text: str | None, option: str = "", separator: str = ",") -> list
 
 def parse_layers(text: str | None) -> list[int] | None:
     """``"0,4-7"`` as ``[0, 4, 5, 6, 7]``; None for all layers."""
-    layers: list[Any] = []
-    for word in split_list(text, "--layers"):
+    return parse_indices(text, "--layers", "layer")
+
+
+def parse_indices(text: str | None, option: str, what: str) -> list[int] | None:
+    """``"0,4-7"`` as ``[0, 4, 5, 6, 7]``; None for all of them."""
+    indices: list[Any] = []
+    for word in split_list(text, option):
         first, dash, last = word.partition("-")
         last = last if dash else first
         usual = first.isdecimal() and last.isdecimal() and len(last) < 6
         if not usual or int(first) > int(last):
-            raise UsageError(f"--layers {text}: {word!r} is neither a layer nor a range such as 4-7.")
-        layers += range(int(first), int(last) + 1)
-    return layers or None
+            raise UsageError(f"{option} {text}: {word!r} is neither a {what} nor a range such as 4-7.")
+        indices += range(int(first), int(last) + 1)
+    return indices or None
 
 
 def parse_position(word: str) -> Any:

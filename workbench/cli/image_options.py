@@ -133,15 +133,15 @@ def check_image_options(images: Any, **options: Any) -> None:
             raise UsageError(f"--{name} is only for --images. Give --images PATH, or leave it out.")
 
 
-def no_prompts(task: str | None, pairs: Path | None, n: int | None, skip: bool) -> None:
-    """Refuse options that belong to prompts, beside images.
+def no_prompts(task: str | None, pairs: Path | None, n: int | None, skip: bool, what: str = "images") -> None:
+    """Refuse options that belong to prompts, beside images or samples.
 
     Raises:
         UsageError: the first of them.
     """
     for option, value in (("--task", task), ("--pairs", pairs), ("--n", n), ("--skip", skip)):
         if value:
-            raise UsageError(f"{option} is for prompts, and these are images. Leave it out.")
+            raise UsageError(f"{option} is for prompts, and these are {what}. Leave it out.")
 
 
 def _classes(option: str, values: Sequence[str] | None, n: int) -> tuple[tuple[str | int, ...], ...]:

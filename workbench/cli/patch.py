@@ -13,6 +13,7 @@ import typer
 from workbench.cli import patched, progress
 from workbench.cli.answer import Answer, AsJson, console, table
 from workbench.cli.choices import (
+    INPUTS,
     Model,
     NoCache,
     Operators,
@@ -23,6 +24,7 @@ from workbench.cli.choices import (
     check_name,
     inputs_from,
     left_out,
+    parse_indices,
     parse_operators,
     parse_position,
     split_list,
@@ -37,6 +39,21 @@ from workbench.cli.image_options import (
     image_request,
     no_prompts,
 )
+from workbench.cli.latent_options import (
+    AtSteps,
+    Guidance,
+    Labels,
+    Others,
+    OtherSeed,
+    ReadoutOption,
+    Sampler,
+    Samples,
+    Steps,
+    check_latent_options,
+    latent_request,
+    sampled_as,
+)
+from workbench.cli.task_check import examples_of
 from workbench.core import (
     ARGUMENT_OF,
     EDIT_KINDS,
@@ -58,7 +75,7 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ("denoise", "noise")
 SCREENS = ("attribution", "bfloat16")
-AXES = ("layer", "head", "position")
+AXES = ("layer", "head", "position", "step")
 #: Edits that can be typed; of the others, add takes a tensor, and pattern positions and weights.
 KINDS = tuple(kind for kind in EDIT_KINDS if kind not in ("add", "pattern"))
 
@@ -74,6 +91,15 @@ def patch(
     corrupt: Corrupt = None,
     answer: Answers = None,
     wrong: Wrongs = None,
+    label: Labels = None,
+    other: Others = None,
+    samples: Samples = None,
+    other_seed: OtherSeed = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    sampler: Sampler = None,
+    readout: ReadoutOption = None,
+    at_steps: AtSteps = None,
     model: Model = DEFAULT,
     operators: Operators = None,
     site: Annotated[
@@ -101,14 +127,14 @@ def patch(
         typer.Option(
             metavar="NAME",
             help=f"Metric: {', '.join(METRICS.names())} (default: logit_difference; of a vision model without classes "
-            "feature_cosine).",
+            "feature_cosine, of samples that no classifier reads image_distance).",
         ),
     ] = None,
     positions: Annotated[
         str | None,
         typer.Option(
             metavar="P,Q",
-            help="Positions by name or index, such as S2,end; of images separated by semicolons: 'cls;2,3'.",
+            help="Positions by name or index, such as S2,end; of images and samples with semicolons: 'cls;2,3'.",
         ),
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
@@ -136,15 +162,25 @@ def patch(
 ) -> Answer:
     """Edit one site at a time and measure how each edit changes the metric."""
     check_image_options(images, more=more, corrupt=corrupt, answer=answer, wrong=wrong)
-    metric = metric or (None if images else "logit_difference")
+    sampled = {"samples": samples, "other_seed": other_seed, "sampler": sampler, "steps": steps}
+    sampled |= {"guidance": guidance, "readout": readout}
+    check_latent_options(label, other=other, **sampled, at_steps=at_steps)
+    is_text = not images and not label
+    metric = metric or ("logit_difference" if is_text else None)
     _check(site, by, edit, direction, metric)
     _check_argument_of(edit, site, {"factor": factor, "u": u})
     _check_screen(screen, confirm)
-    check_model(model, ("vision",) if images else ("language",), "" if images else "Give --images PATH for images.")
+    _check_inputs(task, pairs, n, skip, images, label)
+    check_model(model, ("vision" if images else "diffusion" if label else "language",), tuple(INPUTS))
     swapped = parse_operators(operators)
+    if "step" in split_list(by) and not label:
+        raise UsageError("--by step is only for samples of a diffusion model. Give --label CLASS, or another axis.")
     if images:
-        _check_images(task, pairs, n, skip, edit, corrupt)
+        _check_source("images", edit, corrupt is not None, "--corrupt CORRUPTION")
         inputs: Any = image_request(images, more, answer, wrong, corrupt, seed)
+    elif label:
+        inputs = latent_request(label, other, seed=seed, **sampled)
+        _check_source("samples", edit, inputs.is_paired, "--other CLASS or --other-seed S")
     else:
         inputs = inputs_from(task, pairs, n, seed, skip)
     target = _target(out)
@@ -157,9 +193,10 @@ def patch(
         "u": u,
         "direction": direction,
         "metric": metric,
-        "positions": [parse_position(word) for word in split_list(positions, "--positions", ";" if images else ",")]
+        "positions": [parse_position(word) for word in split_list(positions, "--positions", "," if is_text else ";")]
         or None,
         "seed": seed,
+        "steps": parse_indices(at_steps, "--at-steps", "step"),
     }
     with progress.on_stderr() as display, caching(not no_cache, display.say):
         result = patched.read_or_compute(model, swapped, inputs, arguments, screen, confirm or 0.25, display)
@@ -171,7 +208,7 @@ def patch(
     def show(console: Any) -> None:
         _show(console, result, top, path)
         if result.screened:
-            console.print(f"{result.screened['screen'].capitalize()} on the same prompts.")
+            console.print(f"{result.screened['screen'].capitalize()} on the same {examples_of(result.sweep.info)}.")
 
     return Answer(document, show)
 
@@ -185,13 +222,20 @@ def _check_screen(screen: str | None, confirm: float | None) -> None:
         raise UsageError(f"--confirm {confirm:g}: expected a share of the cells, above 0 and at most 1.")
 
 
-def _check_images(
-    task: str | None, pairs: Path | None, n: int | None, skip: bool, edit: str, corrupt: str | None
+def _check_inputs(
+    task: str | None, pairs: Path | None, n: int | None, skip: bool, images: list[Path] | None, label: list[str] | None
 ) -> None:
-    """Images alone, and corrupt ones where the edit takes values from them."""
-    no_prompts(task, pairs, n, skip)
-    if edit == "patch" and corrupt is None:
-        raise UsageError("A patch edit takes values from other images. Give --corrupt CORRUPTION, or another --edit.")
+    """Prompts, images or samples."""
+    if images and label:
+        raise UsageError("--label is for samples, and --images for images. Leave one of them out.")
+    if images or label:
+        no_prompts(task, pairs, n, skip, "images" if images else "samples")
+
+
+def _check_source(what: str, edit: str, is_paired: bool, options: str) -> None:
+    """There are corrupt inputs where the edit takes values from them."""
+    if edit == "patch" and not is_paired:
+        raise UsageError(f"A patch edit takes values from other {what}. Give {options}, or another --edit.")
 
 
 def _check(site: str, by: str, edit: str, direction: str | None, metric: str | None) -> None:
@@ -268,7 +312,7 @@ def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
     console.print(
         f"{name}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
         f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
-        f"{document['baseline_note']}\n"
+        f"{sampled_as(info)}{document['baseline_note']}\n"
     )
     names = [sweep.name(index) for index, _ in sweep.cells()]
     cells = [
@@ -289,17 +333,13 @@ def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
     if 1 < sweep.n < FEWEST:  # of one prompt the note speaks
-        console.print(f"n = {sweep.n}: an interval from so few {_examples(info)} is little more than their range.")
+        console.print(f"n = {sweep.n}: an interval from so few {examples_of(info)} is little more than their range.")
     smallest = f"{document['smallest_p_value']:.2g}"
     console.print(f"p is corrected for {len(cells)} cells; the smallest possible p is {smallest}.")
     if document["note"]:
         console.print(document["note"])
     if path:
         console.print(f"Saved to {path}")
-
-
-def _examples(info: Mapping[str, Any]) -> str:
-    return "images" if "inputs" in info else "prompts"
 
 
 def _nan(value: float | None) -> float:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.image_options import ImageRequest
+from workbench.cli.latent_options import LatentRequest
 from workbench.cli.progress import Display
+from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     from workbench.results.sweep import Sweep
@@ -43,7 +45,7 @@ def read_or_compute(
     """The answer from the cache where it was given before.
 
     Args:
-        inputs: a task, pairs, or an `ImageRequest`.
+        inputs: a task, pairs, an `ImageRequest` or a `LatentRequest`.
         arguments: those of `workbench.sweep`; a metric of None is chosen by what the model's outputs are.
         screen: the method of a screen, None for none.
         confirm: the share of cells that a screen runs exactly.
@@ -52,7 +54,9 @@ def read_or_compute(
     from workbench.cli.stored_answer import StoredAnswer
     from workbench.results.sweep import Sweep
 
-    stored = StoredAnswer(store_of(None), ["patch", arguments, operators, screen, confirm, _written(inputs)], model)
+    facts = ["patch", arguments, operators, screen, confirm, _written(inputs)]
+    classifier = inputs.classifier if isinstance(inputs, LatentRequest) else None
+    stored = StoredAnswer(store_of(None), facts, model, *([classifier] if classifier else []))
     if (earlier := stored.read()) is not None:
         answer, arrays = earlier
         display.say("From the cache: the whole answer.")
@@ -81,20 +85,26 @@ def _compute(
     from workbench.io.files import jsonable
 
     loaded, screened = wb.load(model, operators=operators or None, progress=display), {}
-    if is_images := isinstance(inputs, ImageRequest):
+    is_text = False
+    if isinstance(inputs, ImageRequest):
         arguments, inputs = _for_images(loaded, arguments, inputs)
+    elif isinstance(inputs, LatentRequest):
+        loaded = inputs.resampled(loaded, display)
+        arguments, inputs = _for_samples(loaded, arguments, inputs)
+    else:
+        is_text = True
     if screen is None:
         sweep = wb.sweep(loaded, inputs, progress=display, **arguments)
     else:
         result = wb.screen(loaded, inputs, method=screen, confirm=confirm, progress=display, **arguments)
         sweep = result.exact
         screened = {"screen": result.words, "cells": jsonable(result.table().to_dict("records"))}
-    if not is_images:
+    if is_text:
         check = check_task(sweep, inputs.examples(loaded.tokenizer))
     elif "answers" in sweep.info["inputs"]:  # the model's own, which it prefers by definition
         check = TaskCheck()
     else:
-        check = check_task(sweep, choices_of(inputs.inputs(loaded)))
+        check = check_task(sweep, choices_of(loaded.prepare(inputs)))
     return Patched(sweep, sweep.json(), asdict(check), check.warning, screened)
 
 
@@ -104,13 +114,28 @@ def _for_images(model: Any, arguments: Mapping[str, Any], request: ImageRequest)
 
     outputs = getattr(model, "outputs_are", "logits")
     metric = arguments["metric"] or ("logit_difference" if outputs == "logits" else "feature_cosine")
-    needs_answers = METRICS[metric].answers and METRICS[metric].reads == outputs
+    needs_answers = METRICS[metric].answers and METRICS[metric].can_read(outputs)
     return {**arguments, "metric": metric}, request.for_model(model, needs_answers)
+
+
+def _for_samples(model: Any, arguments: Mapping[str, Any], request: LatentRequest) -> tuple[dict[str, Any], Any]:
+    """The arguments with a metric, and what is sampled, prepared once."""
+    inputs = model.prepare(request.latents(model))
+    metric = arguments["metric"]
+    if metric is None and model.outputs_are != "logits":
+        metric = "image_distance"
+    elif metric is None:
+        metric = (
+            "logit_difference" if all(inputs.wrong) else "answer_probability" if all(inputs.answer) else "kl_divergence"
+        )
+    if (steps := arguments["steps"]) is not None and max(steps) >= model.n_steps:
+        raise UsageError(f"--at-steps: step {max(steps)} is beyond the {model.n_steps} steps that are run.")
+    return {**arguments, "metric": metric}, inputs
 
 
 def _written(inputs: Any) -> list[Any]:
     """A task, pairs or images, JSON-able. What a task draws is in our own files."""
-    if isinstance(inputs, ImageRequest):
+    if isinstance(inputs, ImageRequest | LatentRequest):
         return inputs.written()
     from workbench.inputs.pairs import Task
 

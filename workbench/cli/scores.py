@@ -70,7 +70,8 @@ def scores(
     """Score every head by its patterns, weights and effect on a task; of a vision model by its patterns on images. Each
     score is shown with its chance level."""
     check_image_options(images, more=more)
-    check_model(model, ("vision",) if images else ("language",), "" if images else "Give --images PATH for images.")
+    modality = "vision" if images else "language"
+    check_model(model, (modality,), ("language", "vision"), because="heads are scored on texts and on images")
     swapped = parse_operators(operators)
     if images:
         no_prompts(task, pairs, n, skip)

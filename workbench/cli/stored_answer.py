@@ -44,20 +44,20 @@ class StoredAnswer:
     Args:
         store: None where nothing is kept.
         facts: the command, its arguments and inputs (JSON-able).
-        model: the model's name, as `workbench.load` takes it.
+        models: the names of the models that it depends on, as `workbench.load` takes them.
 
     Attributes:
         warnings: what was warned of while the answer was computed (`noting_warnings`).
     """
 
-    def __init__(self, store: Store | None, facts: Any, model: str) -> None:
-        self._store, self._model = store, model
-        self._files = None if store is None else files_and_code(model)
+    def __init__(self, store: Store | None, facts: Any, *models: str) -> None:
+        self._store, self._models = store, models
+        self._files = None if store is None else self._all_files()
         self._key: bytes | None = None
         if self._files is not None:
             from workbench.cache.keys import digest
 
-            self._key = digest("answer", facts, model, self._files, surroundings())
+            self._key = digest("answer", facts, *models, self._files, surroundings())
         self.warnings: list[str] = []
 
     def read(self) -> tuple[Any, dict[str, np.ndarray]] | None:
@@ -79,7 +79,7 @@ class StoredAnswer:
 
     def write(self, answer: Any, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep an answer, unless files changed meanwhile."""
-        if self._store is None or self._key is None or self._files != files_and_code(self._model):
+        if self._store is None or self._key is None or self._files != self._all_files():
             return
         import torch
 
@@ -101,6 +101,10 @@ class StoredAnswer:
 
             warnings.showwarning = note
             yield
+
+    def _all_files(self) -> list[Any] | None:
+        files = [files_and_code(model) for model in self._models]
+        return None if None in files else files
 
     def _array(self, name: str) -> bytes:
         from workbench.cache.keys import digest

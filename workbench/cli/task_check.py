@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,6 +52,11 @@ def choices_of(inputs: PairedInputs) -> list[Choices]:
     return [Choices(*row) for row in zip(inputs.answer, inputs.wrong, inputs.options, strict=True)]
 
 
+def examples_of(info: Mapping[str, Any]) -> str:
+    """What the examples of a result are called."""
+    return "samples" if "sampler" in info else "images" if "inputs" in info else "prompts"
+
+
 def check_task(sweep: Sweep, pairs: Sequence[Pair] | Sequence[Choices]) -> TaskCheck:
     """From the metric of the clean runs, which a sweep has anyway.
 
@@ -62,7 +67,7 @@ def check_task(sweep: Sweep, pairs: Sequence[Pair] | Sequence[Choices]) -> TaskC
     clean = sweep.source if sweep.info.get("direction") == "denoise" else sweep.base
     if clean is None or not np.isfinite(clean).all():
         return TaskCheck()
-    mean, what = float(clean.mean()), "images" if "inputs" in sweep.info else "prompts"
+    mean, what = float(clean.mean()), examples_of(sweep.info)
     if sweep.info.get("metric") == "logit_difference":
         interval = statistics.mean_interval(clean)
         low, high = (mean, mean) if sweep.n == 1 else (float(interval.low), float(interval.high))

@@ -55,6 +55,13 @@ class Latents:
             return [_label("other", value, names, n_classes) for value in self.other]
         return [_label("classes", value, names, n_classes) for value in self.classes]
 
+    def sources(self, run: str, labels: Sequence[int], names: Mapping[str, int]) -> list[dict[str, Any]]:
+        """What each clean or corrupt run is made of, for results: its class by name, None for none, and the seed of its
+        noise."""
+        by_index = {index: name for name, index in names.items()}
+        seed = self.other_seed if run == "corrupt" else self.seed
+        return [{"class": by_index.get(label), "seed": seed + i} for i, label in enumerate(labels)]
+
     def noise(self, run: str, shape: Sequence[int]) -> Tensor:
         """The noise of the clean or the corrupt runs, ``[sample, *shape]``: sample i is
         ``torch.randn(shape, generator=torch.Generator().manual_seed(seed + i))``."""

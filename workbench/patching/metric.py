@@ -52,7 +52,7 @@ class Metric:
         reference: whether the clean run's logits are needed.
         answers: whether it reads the example's answers.
         wrong: whether it compares them with its wrong answers or options.
-        reads: what it reads, which the model's outputs have to be.
+        reads: what it reads, which the model's outputs have to be: one of these.
     """
 
     name: str
@@ -62,7 +62,11 @@ class Metric:
     reference: bool = False
     answers: bool = True
     wrong: bool = False
-    reads: str = "logits"
+    reads: str | tuple[str, ...] = "logits"
+
+    def can_read(self, outputs: str) -> bool:
+        """Whether a model's outputs may be these."""
+        return outputs in ((self.reads,) if isinstance(self.reads, str) else self.reads)
 
     def required_tokens(self, example: Example) -> tuple[int, ...] | None:
         """Ids whose logits the metric needs, sorted, or None for the whole vocabulary."""
@@ -121,9 +125,9 @@ def metric_for(
     """
     resolved = resolve_metric(metric)
     outputs = getattr(model, "outputs_are", outputs_are)
-    if isinstance(metric, str | Metric) and resolved.reads != outputs:
+    if isinstance(metric, str | Metric) and not resolved.can_read(outputs):
         why = f"the model's outputs are {outputs}"
-        names = [name for name in METRICS.names() if METRICS[name].reads == outputs]
+        names = [name for name in METRICS.names() if METRICS[name].can_read(outputs)]
         do = f"Use {arguments.listing(names)}, or a function." if names else ""
         raise arguments.refusal("metric", resolved.name, f"a metric that reads {outputs}", do, because=why)
     if resolved.answers and not all(inputs.answer):
@@ -132,11 +136,15 @@ def metric_for(
         why, do = f"metric={resolved.name!r} compares them", "Use wb.task(name) or wb.pairs(...)."
         if getattr(model, "modality", "") == "vision":
             do = "Give answer=[...] to wb.images, or use pairs.answered_by(model)."
+        if getattr(model, "modality", "") == "diffusion":
+            do = "Give classes to wb.latents, or use another metric."
         if typed in TASKS.names():
             do = f"{typed!r} is a text here: use wb.task({typed!r})."
         raise arguments.refusal(argument, typed, "pairs with answers", do, because=why)
     if resolved.wrong and not all(a or b for a, b in zip(inputs.wrong, inputs.options, strict=True)):
         why, do = f"metric={resolved.name!r} compares answers with them", "Give wrong, or use another metric."
+        if getattr(model, "modality", "") == "diffusion":
+            do = "Give another class as other to wb.latents, or use another metric."
         raise arguments.refusal(argument, inputs, "pairs with wrong answers", do, because=why)
     size = getattr(model, "n_outputs", None)
     if size is not None and (

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from workbench.inputs.image_sets import LabelledImages
-from workbench.models.diffusion.dit import LONGEST_TIME, DiT
+from workbench.models.diffusion.dit import DiT
 from workbench.models.diffusion.dit_config import DiTConfig
+from workbench.models.diffusion.schedule import LONGEST_TIME
 from workbench.models.diffusion.training import flow_loss
 from workbench.models.sources.directory import quiet_transformers
 

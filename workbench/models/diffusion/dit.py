@@ -27,8 +27,6 @@ from workbench.models.diffusion.dit_config import DiTConfig
 
 #: Frequencies of the time's sinusoid, and what their exponents are divided by (one less, as in diffusers).
 FREQUENCIES = 128
-#: Times go from 0 (the image) to this (noise alone).
-LONGEST_TIME = 1000
 
 
 def eager_attention_forward(

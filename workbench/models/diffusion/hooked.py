@@ -291,8 +291,17 @@ class HookedDiT(StepHooks, HookedModel):
         )
         positions = {label: i for i, label in enumerate(self.labels(clean[0]))}
         places = tuple(f"latent {i + 1}" for i in range(len(clean)))
+        runs = (task.sources("clean", clean_labels, names), task.sources("corrupt", other_labels, names))
         return PairedInputs(
-            "latents", clean, corrupt, answer, wrong, positions=(positions,) * len(clean), seed=task.seed, where=places
+            "latents",
+            clean,
+            corrupt,
+            answer,
+            wrong,
+            positions=(positions,) * len(clean),
+            seed=task.seed,
+            where=places,
+            sources=tuple(zip(*runs, strict=True)),
         )
 
     def check_content(self, name: str, inputs: Shaped[Tensor, "pos *rest"]) -> None:

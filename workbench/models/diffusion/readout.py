@@ -122,7 +122,10 @@ def readout_of(
         name, at, step = readout.partition("@")
         if name != prediction or not at or not step.isdecimal():
             raise arguments.refusal("readout", readout, _EXPECTED, because=f"the model predicts {prediction}")
-        return Readout(readout, prediction, None, arguments.index("readout", int(step), steps, "step"))
+        if int(step) >= steps:
+            why = f"there are {steps} steps"
+            raise arguments.refusal("readout", readout, f"a step from 0 to {steps - 1}", because=why)
+        return Readout(readout, prediction, None, int(step))
     if isinstance(readout, HookedModel):
         if readout.modality != "vision":
             raise arguments.refusal("readout", readout, _EXPECTED, because=f"this is a {readout.modality} model")

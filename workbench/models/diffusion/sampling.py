@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench import arguments
-from workbench.models.diffusion.dit import LONGEST_TIME, DiT
+from workbench.models.diffusion.dit import DiT
 from workbench.models.diffusion.readout import Readout, readout_of
-from workbench.models.diffusion.schedule import SAMPLERS, Step, sampler_for
+from workbench.models.diffusion.schedule import LONGEST_TIME, SAMPLERS, Step, sampler_for
 from workbench.models.precision import at_least_float32
 from workbench.models.resumable import NotFinite
 
@@ -67,8 +67,9 @@ class Sampling:
         """The same with other settings, as `of` takes them."""
         fields = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "readout": self.readout}
         new = Sampling.of(config, **(fields | changes))
-        if new.readout.step is not None:
-            arguments.index("readout", new.readout.step, new.steps, "step")
+        if new.readout.step is not None and new.readout.step >= new.steps:
+            why = f"readout={new.readout.name!r} is read"
+            raise arguments.refusal("steps", new.steps, f"more than {new.readout.step}", because=why)
         return new
 
     def info(self) -> dict[str, Any]:

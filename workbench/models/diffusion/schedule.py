@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from workbench import arguments
-from workbench.models.diffusion.dit import LONGEST_TIME
+
+#: Times go from 0 (the image) to this (noise alone).
+LONGEST_TIME = 1000
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from workbench.arguments import number
 from workbench.errors import UsageError
-from workbench.models.diffusion.dit import LONGEST_TIME, DiT
+from workbench.models.diffusion.dit import DiT
+from workbench.models.diffusion.schedule import LONGEST_TIME
 
 
 def noised(

@@ -1,4 +1,7 @@
-"""The root mean square difference of the edited image's pixels from the clean run's."""
+"""The root mean square difference of the edited image's pixels from the clean run's.
+
+So too of a video, of a latent, and of a prediction that is read in its place.
+"""
 
 from torch import Tensor
 
@@ -13,4 +16,5 @@ def score(pixels: Tensor, example: Example, columns: Columns) -> Tensor:
     return distance(pixels, example.reference)
 
 
-metric = Metric("image_distance", "pixel values", score, reference=True, answers=False, reads="pixels")
+READS = ("pixels", "video", "latents", "velocity", "noise")
+metric = Metric("image_distance", "pixel values", score, reference=True, answers=False, reads=READS)
