@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -14,9 +15,7 @@ import workbench as wb
 from workbench.cli.latent_options import latent_request
 from workbench.registry import ROOT
 
-LOADED: dict[str, Any] = {
-    name: wb.load(name) for name in ("digits-dit", "digits-vit", "mnist-vit", "moving-digits-dit", "tiny")
-}
+loaded_model = functools.cache(wb.load)
 SAMPLED = ["--label", "3", "--other", "8", "--samples", "3", "--steps", "4"]
 
 
@@ -27,7 +26,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def load(name: str, operators: Any = None, progress: Any = None) -> Any:
         names.append(name)
-        return LOADED[Path(name).name]
+        return loaded_model(Path(name).name)
 
     monkeypatch.setattr("workbench.load", load)
     return names
@@ -46,7 +45,7 @@ def mean_deltas(document: dict[str, Any]) -> np.ndarray:
 def test_a_sweep_over_steps_equals_that_of_the_library(run: Any) -> None:
     words = ["--seed", "5", "--guidance", "2", "--by", "step,head", "--metric", "contrast"]
     document = patched(run, *SAMPLED, *words)
-    model = LOADED["digits-dit"].resampled(steps=4, guidance=2.0)
+    model = loaded_model("digits-dit").resampled(steps=4, guidance=2.0)
     sweep = wb.sweep(model, wb.latents(3, other=8, n=3, seed=5), by=["step", "head"], metric="contrast", cache=False)
     assert document["axes"] == ["step", "layer", "head"] and sweep.mean_delta.size == 4 * 6 * 4
     np.testing.assert_allclose(mean_deltas(document), sweep.mean_delta.ravel(), atol=1e-6)
@@ -72,7 +71,7 @@ def test_a_classifier_reads_the_samples(run: Any) -> None:
 def test_a_prediction_is_read_and_steps_are_edited(run: Any) -> None:
     words = ["--readout", "velocity@2", "--at-steps", "1-2", "--by", "step,head"]
     document = patched(run, *SAMPLED, *words)
-    model = LOADED["digits-dit"].resampled(steps=4, readout="velocity@2")
+    model = loaded_model("digits-dit").resampled(steps=4, readout="velocity@2")
     velocities = [model.outputs(rows) for rows in _inputs(model)]
     expected = (velocities[0] - velocities[1]).square().mean(1).sqrt()  # the corrupt velocity from the clean one
     assert document["info"]["metric"] == "image_distance" and document["labels"]["step"] == ["1", "2"]
@@ -99,7 +98,8 @@ def test_a_video_is_measured_by_its_distance(run: Any) -> None:
 def test_other_noise_labels_in_turn_and_positions(run: Any) -> None:
     document = patched(
         run, "--label", "3", "--label", "none", "--other-seed", "40", "--samples", "3", "--steps", "2",
-        "--guidance", "2", "--by", "position", "--site", "resid_pre", "--positions", "2,3;none 2,3", "--metric", "contrast",
+        "--guidance", "2", "--by", "position", "--site", "resid_pre", "--positions", "2,3;none 2,3",
+        "--metric", "contrast",
     )  # fmt: skip
     runs = document["info"]["inputs"]["examples"]
     assert [run["clean"] for run in runs] == [
