@@ -12,13 +12,15 @@ from workbench.registry import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 #: The model of a script, where it is not the default one.
-MODELS = {"patch_images": "digits-vit"}
+MODELS = {"patch_images": "digits-vit", "image_heads": "shapes-vit", "patch_samples": "digits-dit"}
 #: What a script writes.
 FILES = {
     "first_steps": ["heads.png", "ioi.safetensors"],
     "find_circuit": ["ioi.circuit.json"],
     "own_prompts": ["heads.png"],
     "patch_images": ["heads.png", "pairs.png"],
+    "image_heads": ["head.png"],
+    "patch_samples": ["heads.png"],
 }
 
 
@@ -28,7 +30,10 @@ def test_it_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     results = runpy.run_path(str(example))
-    assert results["model"].provenance["name"] == MODELS.get(example.stem, "smollm2-135m-instruct-q4")
+    if example.stem == "edit_pipeline":
+        assert results["model"].hf is results["transformer"]
+    else:
+        assert results["model"].provenance["name"] == MODELS.get(example.stem, "smollm2-135m-instruct-q4")
     output = capsys.readouterr().out
     assert output.count("\n") >= 5
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES.get(example.stem, []))
@@ -39,6 +44,19 @@ def test_it_runs(
         assert results["sweep"].n == 40 and results["sweep"].effect.max() > 0.1
         first = results["where"].mean_delta[0]
         assert abs(first[1]) > 0.1 > abs(first[0])  # the covered patch alone differs before layer 0
+    if example.stem == "image_heads":
+        low = results["mean"] - 1.96 * results["error"]
+        assert (low > 0).any() and results["mean"].shape == (4, 4)  # some heads look at shapes more than their area
+        assert (results["from_cls"].sum(-1) - 1).max() < 1e-5
+    if example.stem == "patch_samples":
+        late, clean, corrupt = (results[name] for name in ("late", "clean", "corrupt"))
+        assert clean > 5 and corrupt < -5  # the classifier sees a 3, and an 8
+        assert late[0] > late[5] > 0  # the more steps are patched the more of the 8 there is
+        assert results["sweep"].axes == ("step", "layer", "head")
+    if example.stem == "edit_pipeline":
+        changes = results["changes"]
+        assert len(changes) == 6 and min(changes.values()) > 0 and "the same image: True" in output
+        assert output.rstrip().endswith("the same image as before: True")
     if example.stem == "find_circuit":
         assert wb.Circuit.load("ioi.circuit.json").head_set == results["circuit"].head_set
         left = dict(zip(results["left"].labels["set"], results["left"].values.mean(1), strict=True))
