@@ -47,10 +47,12 @@ class Readout:
         """
         if self.read is None:
             return images.flatten(1)
+        shape = list(images.shape[1:])
         try:
             out = self._outputs(images)
+        except UsageError as error:  # of a hooked classifier, which says what it takes
+            raise UsageError(f"readout={self.name}: does not take images of shape {shape}. {error}") from error
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            shape = list(images.shape[1:])
             raise UsageError(f"readout={self.name}: failed on images of shape {shape} ({error}).") from error
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(images) or not out.is_floating_point():
             raise UsageError(f"readout={self.name}: gave {arguments.as_typed(out)}, expected [image, number].")

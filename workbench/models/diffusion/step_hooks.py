@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from workbench.arguments import flag, index, refusal, whole_number
+from workbench.arguments import flag, refusal
 from workbench.models.checked_hooks import CheckedHooks
 from workbench.models.steps import at_step
 
@@ -86,10 +86,10 @@ class StepHooks(CheckedHooks):
             return name, hook
         plain, _, text = name.partition("@")
         number = int(text) if text.isdecimal() else text
-        if self.n_steps is None:
-            step = whole_number("name", number, at_least=0)
-        else:
-            step = index("name", number, self.n_steps, "step")
+        if not isinstance(number, int) or (self.n_steps is not None and number >= self.n_steps):
+            last = "" if self.n_steps is None else f" to {self.n_steps - 1}"
+            raise refusal("name", name, f"a step from 0{last} behind @")
+        step = number
         if dir == "bwd":
             raise refusal("name", name, f"{plain!r}", because="a backward pass does not say which step it is in")
 

@@ -21,6 +21,7 @@ from workbench.errors import UnsupportedModel, UntrustedModel
 from workbench.io import trust
 from workbench.models.catalog import DIFFUSION_FAMILY, VISION_FAMILIES
 from workbench.models.sources import store, vision, weights
+from workbench.models.sources.tensors_match import check_report, check_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 #: Part of the names of the weights of attention operators (`workbench.models.swapped_attention.CHILD`).
 OF_OPERATORS = ".workbench_operator."
+#: So many numbers a configuration may ask for beyond the weights, so that the tensor that is missing can be named.
+ROOM = 2**26
 #: Buffers (causal masks and the like) that a configuration may define without any weights.
 BUFFER_LIMIT = 2**30
 
@@ -83,12 +86,15 @@ def load(
     target = pick_device(device)
     if not (folder / "config.json").is_file():
         raise UntrustedModel(f"{folder} has no config.json: expected a Hugging Face model directory. {mend}".strip())
-    paths = trust.weight_files(folder)
     if expected is not None:
         store.read_checked(folder, expected, mend)
     config_bytes = trust.read_small(folder / "config.json")
     settings = trust.parse_json(config_bytes, folder / "config.json")
     trust.check_config(settings, folder / "config.json")
+    if "_diffusers_version" in settings:
+        do = f"Load it with diffusers' {settings.get('_class_name', 'class')}, and hook that: wb.HookedDiT(model)."
+        raise UnsupportedModel(f"{folder} has a model of diffusers, which is not loaded by name. {do}")
+    paths = trust.weight_files(folder)
     for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", *vision.PROCESSORS):
         if (folder / name).is_file():
             trust.check_config(trust.parse_json(trust.read_small(folder / name), folder / name), folder / name)
@@ -157,6 +163,7 @@ def build_config(
     Args:
         paths: the weights, whose headers say whether a vision model has a pooler.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = settings.get("model_type")
@@ -168,8 +175,9 @@ def build_config(
         )
     try:
         config = CONFIG_MAPPING[kind].from_dict(dict(settings))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UntrustedModel(f"{where} is not a valid {kind} configuration: {error}") from error
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UntrustedModel(f"{where} is not a valid {kind} configuration: {reason}") from error
     if kind in VISION_FAMILIES:
         return vision.configured(config, settings, paths)
     return config, causal_class(config, where), {}
@@ -194,8 +202,9 @@ def causal_class(config: PretrainedConfig, where: object) -> type[PreTrainedMode
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(
-            f"{where}: transformers has no causal language model for {config.model_type}, and only those are loaded by "
-            "name. Build the model in Python and hook it with a subclass of wb.HookedModel."
+            f"{where}: transformers has no causal language model for {config.model_type}, and it is no vision "
+            "transformer that is loaded by name. Build the model in Python and hook it with a subclass of "
+            "wb.HookedModel."
         )
     classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return classes[0] if isinstance(classes, tuple) else classes
@@ -210,7 +219,7 @@ def check_budget(
     options: Mapping[str, Any] = MappingProxyType({}),
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Refuse a configuration that needs more than the weights hold, before anything of its size is allocated.
+    """Refuse a configuration that needs much more than the weights hold, before anything of its size is allocated.
 
     The model is built on torch's meta device, which has shapes and no memory.
 
@@ -232,25 +241,12 @@ def check_budget(
         check_shapes(shell, shapes, where)
     required = sum(p.numel() for p in shell.parameters())
     buffers = sum(b.numel() * b.element_size() for b in shell.buffers())
-    if required > elements or buffers > BUFFER_LIMIT:
+    if required > max(elements, ROOM) or buffers > BUFFER_LIMIT:
         raise UntrustedModel(
             f"{where}: the configuration asks for {required:,} parameters and {buffers:,} bytes of buffers, the "
             f"weights hold {elements:,} numbers. The folder mixes files of different models, or the download is "
             "incomplete."
         )
-
-
-def check_shapes(shell: Any, shapes: Mapping[str, tuple[int, ...]], where: object) -> None:
-    """Refuse weights that are not exactly those of a model, by the first tensor that differs.
-
-    Raises:
-        UntrustedModel: one is missing, of another shape, or not the model's.
-    """
-    own = {name: tuple(x.shape) for name, x in shell.state_dict().items()}
-    for name in [*own, *(name for name in shapes if name not in own)]:
-        if shapes.get(name) != own.get(name):
-            actual, expected = (list(of[name]) if name in of else "none" for of in (shapes, own))
-            raise UntrustedModel(f"{where}: the weights have {name} {actual}, and the configuration says {expected}.")
 
 
 def build_model(
@@ -273,23 +269,15 @@ def build_model(
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, with their names
                 **options,
             )
         except (RuntimeError, ValueError, TypeError) as error:
-            raise UntrustedModel(f"{where}: the weights do not match the configuration: {error}") from error
-    check_report(report, where)
+            reason = " ".join(str(error).split())
+            raise UntrustedModel(f"{where}: the weights do not match the configuration: {reason}") from error
+    check_report(model, report, where, is_part=config.model_type in VISION_FAMILIES)
     model.requires_grad_(False)
     return model.eval()
-
-
-def check_report(report: Mapping[str, Any], where: object) -> None:
-    """Refuse a model some of whose parameters transformers had to invent."""
-    missing = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
-    if missing or report.get("error_msgs"):
-        raise UntrustedModel(
-            f"{where}: {len(missing)} parameters are missing or have another shape, such as {', '.join(missing[:3])}; "
-            "they would be random numbers. The files are incomplete, or not those of this configuration."
-        )
 
 
 def load_tokenizer(folder: Path, config: Any, converted: bool = False) -> PreTrainedTokenizerBase:
@@ -351,13 +339,16 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hide transformers' own progress bars: loading takes a second, and progress is the caller's to show."""
+    """Hide transformers' own progress bars and its table of tensors: progress is the caller's to show, and what does
+    not match is refused."""
     from transformers.utils import logging
 
-    was_enabled = logging.is_progress_bar_enabled()
+    was_enabled, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_enabled:
             logging.enable_progress_bar()

@@ -14,6 +14,7 @@ from workbench.errors import NotAvailable, UnsupportedModel
 from workbench.io import trust
 from workbench.models import gguf_header
 from workbench.models.sources import directory, store
+from workbench.models.sources.tensors_match import check_report
 
 #: GGUF architectures that are dense causal language models with softmax attention and that transformers dequantises.
 ARCHITECTURES = (
@@ -90,7 +91,7 @@ def _write(file: Path, target: Path, header: gguf_header.Header) -> None:
             model, report = model_class.from_pretrained(
                 str(file.parent), config=config, dtype=torch.float32, output_loading_info=True, **options, **unpack
             )
-        directory.check_report(report, file.name)
+        check_report(model, report, file.name)
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError) as error:
         raise UnsupportedModel(

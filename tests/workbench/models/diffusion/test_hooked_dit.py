@@ -271,7 +271,7 @@ def test_what_is_not_possible_is_refused_in_one_line(model: wb.HookedDiT) -> Non
         (lambda: wb.run(model, PAIRS, [wb.Edit("z", 0, step=4)]), UsageError, r"edits\[0\]\.step=4: expected a step"),
         (lambda: wb.HookedDiT(HF, steps=4, readout="velocity@4"), UsageError, "expected a step from 0 to 3"),
         (lambda: wb.HookedDiT(HF, readout="noise@1"), UsageError, "because the model predicts velocity"),
-        (lambda: model.add_hook("blocks.0.attn.hook_z@4", print), UsageError, "name=4: expected a step from 0 to 3"),
+        (lambda: model.add_hook("blocks.0.attn.hook_z@4", print), UsageError, "hook_z@4': expected a step from 0 to 3"),
         (lambda: wb.HookedDiT(HF, sampler="ddim"), UsageError, "sampler='ddim': expected 'euler', because the model"),
         (lambda: wb.HookedDiT(HF, sampler="eular"), UnknownName, "Did you mean 'euler'"),
         (lambda: wb.HookedDiT(HF, steps=0), UsageError, "steps=0: expected a whole number from 1 to 1,000"),

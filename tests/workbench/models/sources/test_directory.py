@@ -90,12 +90,16 @@ def test_truncated_weights_are_refused(directory):
     ("changes", "error", "message"),
     [
         ({"num_hidden_layers": 10**7}, UntrustedModel, "10000000 layers"),
-        ({"num_hidden_layers": 4}, UntrustedModel, "the configuration asks for"),
+        (
+            {"num_hidden_layers": 4},
+            UntrustedModel,
+            r"layers\.2\.\S+ none, and the configuration says \[32, 32\]",
+        ),
         ({"intermediate_size": 10**9}, UntrustedModel, "the configuration asks for"),
         (
             {"num_hidden_layers": 1, "intermediate_size": 60},
             UntrustedModel,
-            "do not match|missing or have another shape",
+            r"mlp\.gate_proj\.weight \[64, 32\], and the configuration says \[60, 32\]",
         ),
         ({"model_type": "no-such-model"}, UnsupportedModel, "model_type 'no-such-model'"),
         ({"model_type": "convnext"}, UnsupportedModel, "no causal language model"),
