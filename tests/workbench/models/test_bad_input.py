@@ -26,14 +26,15 @@ CHECKPOINTS = ROOT / "data" / "checkpoints"
 SAMPLES = ["--label", "3", "--other", "8", "--steps", "3"]
 
 
-def changed(name: str, to: Path, config: dict[str, Any] | None = None, **shapes: tuple[int, ...]) -> Path:
-    """A copy of a checkpoint with another configuration, or with tensors of other shapes (of none where they are
-    left out), by name with ``_`` for dots."""
+def changed(name: str, to: Path, change: dict[str, Any]) -> Path:
+    """A copy of a checkpoint with another ``"config"``, or with tensors of other shapes by name, left out for ``()``."""
     shutil.copytree(CHECKPOINTS / name, to)
-    settings = json.loads((to / "config.json").read_text()) | (config or {})
+    settings = json.loads((to / "config.json").read_text()) | change.get("config", {})
     (to / "config.json").write_text(json.dumps(settings))
     tensors = load_file(to / "model.safetensors")
-    for key, shape in shapes.items():
+    for key, shape in change.items():
+        if key == "config":
+            continue
         if shape:
             tensors[key] = torch.zeros(shape)
         else:
@@ -75,7 +76,7 @@ OF_SHAPES: list[tuple[str, dict[str, Any], str]] = [
 def test_a_checkpoint_of_another_shape(
     name: str, change: dict[str, Any], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = changed(name, tmp_path / "model", **change)
+    folder = changed(name, tmp_path / "model", change)
     with pytest.raises(WorkbenchError) as error:
         wb.load(str(folder))
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -83,7 +84,7 @@ def test_a_checkpoint_of_another_shape(
 
 
 def test_a_tensor_that_the_model_has_not_is_named(tmp_path: Path) -> None:
-    folder = changed("tiny", tmp_path / "model", **{"of.another.model": (3,)})
+    folder = changed("tiny", tmp_path / "model", {"of.another.model": (3,)})
     with pytest.warns(UserWarning, match=r"of\.another\.model, which the model has not: it is not used"):
         model = wb.load(str(folder))
     inputs = model.trial()
@@ -166,9 +167,9 @@ def test_from_the_command_line(
 ) -> None:
     places: dict[str, Any] = {"images": images}
     if "{bad vit}" in words:
-        places["bad vit"] = changed("digits-vit", tmp_path / "vit", **{BIAS: (65,)})
+        places["bad vit"] = changed("digits-vit", tmp_path / "vit", {BIAS: (65,)})
     if "{bad dit}" in words:
-        places["bad dit"] = changed("digits-dit", tmp_path / "dit", **{"label_embed.weight": (9, 64)})
+        places["bad dit"] = changed("digits-dit", tmp_path / "dit", {"label_embed.weight": (9, 64)})
     if "{resnet}" in words:
         places["resnet"] = tmp_path / "resnet"
         resnet().save_pretrained(places["resnet"])
