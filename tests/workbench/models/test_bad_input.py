@@ -27,7 +27,7 @@ SAMPLES = ["--label", "3", "--other", "8", "--steps", "3"]
 
 
 def changed(name: str, to: Path, change: dict[str, Any]) -> Path:
-    """A copy of a checkpoint with another ``"config"``, or with tensors of other shapes by name, left out for ``()``."""
+    """A copy of a checkpoint with another ``"config"``, or with tensors of other shapes by name (none for ``()``)."""
     shutil.copytree(CHECKPOINTS / name, to)
     settings = json.loads((to / "config.json").read_text()) | change.get("config", {})
     (to / "config.json").write_text(json.dumps(settings))
@@ -86,8 +86,8 @@ def test_a_checkpoint_of_another_shape(
 def test_a_tensor_that_the_model_has_not_is_named(tmp_path: Path) -> None:
     folder = changed("tiny", tmp_path / "model", {"of.another.model": (3,)})
     with pytest.warns(UserWarning, match=r"of\.another\.model, which the model has not: it is not used"):
-        model = wb.load(str(folder))
-    inputs = model.trial()
+        model: Any = wb.load(str(folder))
+    inputs: Any = model.trial()
     assert torch.equal(model.outputs(inputs), wb.load("tiny").outputs(inputs))
 
 
