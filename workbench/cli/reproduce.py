@@ -70,7 +70,7 @@ def reproduce(
     assert name is not None
     check_name("finding", name, FINDINGS.names(), "See workbench findings.")
     chosen = [check_name("task", word, TASKS.names(), "See workbench tasks.") for word in split_list(tasks, "--tasks")]
-    check_model(model)
+    check_model(model, because="findings ask about texts")
     swapped = parse_operators(operators)
     finding = FINDINGS[name]
     if chosen and "tasks" not in finding.defaults:
@@ -142,7 +142,7 @@ def _repeat(which: str, out: Path) -> Answer:
     name, model = str(old.facts.get("finding")), _model_of(old, str(config.pop("model", "")))
     operators = config.pop("operators", {})
     check_name("finding", name, FINDINGS.names(), f"{old.path} is not a run of a finding.")
-    check_model(model)
+    check_model(model, because="findings ask about texts")
     if not isinstance(operators, dict):
         raise BadInput(f"{old.path}: its operators, {operators!r:.80}, are no mapping from layers to operators.")
     swapped = parse_operators(f"{layers}={operator}" for layers, operator in operators.items())
