@@ -107,7 +107,8 @@ def test_of_images() -> None:
 @pytest.mark.parametrize("guidance", [None, 2.0])
 def test_of_samples(guidance: float | None) -> None:
     classifier: Any = wb.load("digits-vit")
-    model: Any = wb.load("digits-dit").resampled(steps=3, guidance=guidance, readout=classifier)
+    loaded: Any = wb.load("digits-dit")
+    model = loaded.resampled(steps=3, guidance=guidance, readout=classifier)
     latents = {"test": wb.latents(3, other=8, n=4), "mean": wb.latents([3, 8], n=6, seed=50)}
     sweep = wb.sweep_sets(
         model, latents["test"], {"circuit": complement(model)}, edit="mean", mean_over=latents["mean"], cache=False

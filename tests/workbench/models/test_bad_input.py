@@ -130,7 +130,8 @@ def vit() -> Any:
 
 
 def dit() -> Any:
-    return wb.load("digits-dit").resampled(steps=3)
+    model: Any = wb.load("digits-dit")
+    return model.resampled(steps=3)
 
 
 def resnet() -> Any:
