@@ -142,7 +142,9 @@ def inputs_from(task: str | None, pairs: Path | None, n: int | None, seed: int, 
     import workbench as wb
 
     if (task is None) == (pairs is None):
-        raise UsageError("Give either --task NAME (workbench tasks lists them) or --pairs FILE; or --images PATH.")
+        raise UsageError(
+            "Give either --task NAME (workbench tasks lists them) or --pairs FILE; or --images PATH; or --label CLASS."
+        )
     if pairs is not None:
         if n is not None:
             raise UsageError("--n is only for --task: every pair of a file is used. Leave it out.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.choices import check_model, check_name
+from workbench.cli.image_options import no_prompts
 from workbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -108,11 +109,14 @@ class LatentRequest:
         """The model that reads the samples."""
         return None if self.readout is None or _is_prediction(self.readout) else self.readout
 
-    def resampled(self, model: Any, progress: Any = None) -> HookedDiT:
+    def resampled(self, model: Any, at_steps: Sequence[int] | None = None, progress: Any = None) -> HookedDiT:
         """The model, sampled as the options say.
 
+        Args:
+            at_steps: steps that it has to have.
+
         Raises:
-            UsageError: it is no diffusion model, or a setting is not possible for it.
+            UsageError: it is no diffusion model, a setting is not possible for it, or a step beyond the schedule.
         """
         import workbench as wb
 
@@ -124,7 +128,10 @@ class LatentRequest:
             if (modality := getattr(readout, "modality", "")) != "vision":
                 raise UsageError(f"--readout {self.readout}: expected a vision model. This is a {modality} model.")
         settings = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "readout": readout}
-        return model.resampled(**{name: value for name, value in settings.items() if value is not None})
+        resampled = model.resampled(**{name: value for name, value in settings.items() if value is not None})
+        if at_steps is not None and max(at_steps) >= resampled.n_steps:
+            raise UsageError(f"--at-steps: step {max(at_steps)} is beyond the {resampled.n_steps} steps that are run.")
+        return resampled
 
     def latents(self, model: HookedDiT) -> Latents:
         """What `wb.sweep` takes.
@@ -198,6 +205,20 @@ def check_latent_options(labels: Any, **options: Any) -> None:
         if value is not None and value != []:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} is only for samples of a diffusion model. Give --label CLASS, or leave it out.")
+
+
+def check_sources(
+    task: str | None, pairs: Path | None, n: int | None, skip: bool, images: Sequence[Path] | None, labels: Any
+) -> None:
+    """Refuse inputs of two modalities: prompts, images or samples.
+
+    Raises:
+        UsageError: options of another one.
+    """
+    if images and labels:
+        raise UsageError("--label is for samples, and --images for images. Leave one of them out.")
+    if images or labels:
+        no_prompts(task, pairs, n, skip, "images" if images else "samples")
 
 
 def sampled_as(info: Mapping[str, Any]) -> str:

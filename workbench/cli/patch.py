@@ -37,7 +37,6 @@ from workbench.cli.image_options import (
     Wrongs,
     check_image_options,
     image_request,
-    no_prompts,
 )
 from workbench.cli.latent_options import (
     AtSteps,
@@ -50,6 +49,7 @@ from workbench.cli.latent_options import (
     Samples,
     Steps,
     check_latent_options,
+    check_sources,
     latent_request,
     sampled_as,
 )
@@ -170,7 +170,7 @@ def patch(
     _check(site, by, edit, direction, metric)
     _check_argument_of(edit, site, {"factor": factor, "u": u})
     _check_screen(screen, confirm)
-    _check_inputs(task, pairs, n, skip, images, label)
+    check_sources(task, pairs, n, skip, images, label)
     check_model(model, ("vision" if images else "diffusion" if label else "language",), tuple(INPUTS))
     swapped = parse_operators(operators)
     if "step" in split_list(by) and not label:
@@ -220,16 +220,6 @@ def _check_screen(screen: str | None, confirm: float | None) -> None:
         raise UsageError("--confirm is only for --screen. Give --screen METHOD, or leave --confirm out.")
     if confirm is not None and not 0 < confirm <= 1:
         raise UsageError(f"--confirm {confirm:g}: expected a share of the cells, above 0 and at most 1.")
-
-
-def _check_inputs(
-    task: str | None, pairs: Path | None, n: int | None, skip: bool, images: list[Path] | None, label: list[str] | None
-) -> None:
-    """Prompts, images or samples."""
-    if images and label:
-        raise UsageError("--label is for samples, and --images for images. Leave one of them out.")
-    if images or label:
-        no_prompts(task, pairs, n, skip, "images" if images else "samples")
 
 
 def _check_source(what: str, edit: str, is_paired: bool, options: str) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from workbench.cli.image_options import ImageRequest
 from workbench.cli.latent_options import LatentRequest
 from workbench.cli.progress import Display
-from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     from workbench.results.sweep import Sweep
@@ -89,7 +88,7 @@ def _compute(
     if isinstance(inputs, ImageRequest):
         arguments, inputs = _for_images(loaded, arguments, inputs)
     elif isinstance(inputs, LatentRequest):
-        loaded = inputs.resampled(loaded, display)
+        loaded = inputs.resampled(loaded, arguments["steps"], display)
         arguments, inputs = _for_samples(loaded, arguments, inputs)
     else:
         is_text = True
@@ -128,8 +127,6 @@ def _for_samples(model: Any, arguments: Mapping[str, Any], request: LatentReques
         metric = (
             "logit_difference" if all(inputs.wrong) else "answer_probability" if all(inputs.answer) else "kl_divergence"
         )
-    if (steps := arguments["steps"]) is not None and max(steps) >= model.n_steps:
-        raise UsageError(f"--at-steps: step {max(steps)} is beyond the {model.n_steps} steps that are run.")
     return {**arguments, "metric": metric}, inputs
 
 

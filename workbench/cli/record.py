@@ -10,6 +10,7 @@ import typer
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson
 from workbench.cli.choices import (
+    INPUTS,
     Model,
     Operators,
     Seed,
@@ -17,10 +18,34 @@ from workbench.cli.choices import (
     check_model,
     check_name,
     inputs_from,
+    parse_indices,
     parse_layers,
     parse_operators,
     resumed_later,
     split_list,
+)
+from workbench.cli.image_options import (
+    Corrupt,
+    ImagePaths,
+    ImageRequest,
+    MorePaths,
+    check_image_options,
+    image_request,
+)
+from workbench.cli.latent_options import (
+    AtSteps,
+    Guidance,
+    Labels,
+    LatentRequest,
+    Others,
+    OtherSeed,
+    ReadoutOption,
+    Sampler,
+    Samples,
+    Steps,
+    check_latent_options,
+    check_sources,
+    latent_request,
 )
 from workbench.core import SITES
 from workbench.errors import BadInput, UsageError
@@ -34,6 +59,18 @@ def record(
         Path | None, typer.Option(metavar="FILE", help="Your own pairs, one JSON object per line.")
     ] = None,
     skip: Skip = False,
+    images: ImagePaths = None,
+    more: MorePaths = None,
+    corrupt: Corrupt = None,
+    label: Labels = None,
+    other: Others = None,
+    samples: Samples = None,
+    other_seed: OtherSeed = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    sampler: Sampler = None,
+    readout: ReadoutOption = None,
+    at_steps: AtSteps = None,
     model: Model = DEFAULT,
     operators: Operators = None,
     sites: Annotated[
@@ -51,9 +88,20 @@ def record(
         if "hook_" not in site:
             check_name("site", site, SITES)
     which = parse_layers(layers)
-    check_model(model)
-    swapped = parse_operators(operators)
-    inputs = inputs_from(task, pairs, n, seed, skip)
+    check_image_options(images, more=more, corrupt=corrupt)
+    sampled = {"samples": samples, "other_seed": other_seed, "sampler": sampler, "steps": steps}
+    sampled |= {"guidance": guidance, "readout": readout}
+    check_latent_options(label, other=other, **sampled, at_steps=at_steps)
+    check_sources(task, pairs, n, skip, images, label)
+    check_model(model, ("vision" if images else "diffusion" if label else "language",), tuple(INPUTS))
+    swapped, at = parse_operators(operators), parse_indices(at_steps, "--at-steps", "step")
+    request: ImageRequest | LatentRequest | None
+    if images:
+        request = image_request(images, more, corrupt=corrupt, seed=seed)
+    elif label:
+        request = latent_request(label, other, seed=seed, **sampled)
+    else:
+        request, inputs = None, inputs_from(task, pairs, n, seed, skip)
 
     import workbench as wb
     from workbench.cache import folder, store_of
@@ -66,11 +114,16 @@ def record(
         raise BadInput(f"The cache {folder.default()} cannot be written, so nothing can be recorded into it.")
     with progress.on_stderr() as display, resumed_later(store, display.say):
         loaded = wb.load(model, operators=swapped or None, progress=display)
-        cost = estimate(loaded, inputs, chosen, which)
+        if isinstance(request, ImageRequest):
+            inputs = request.for_model(loaded, answers=False)
+        elif request is not None:
+            loaded = request.resampled(loaded, at, display)
+            inputs = request.latents(loaded)
+        cost = estimate(loaded, inputs, chosen, which, steps=at)
         display.say(str(cost))
         if not dry_run:
-            wb.record(loaded, inputs, chosen, which, progress=display)
-        cached = count_cached(loaded, inputs, chosen, which)
+            wb.record(loaded, inputs, chosen, which, steps=at, progress=display)
+        cached = count_cached(loaded, inputs, chosen, which, steps=at)
     whole = cached == cost.runs
     document = {
         "model": local_name(model),

@@ -1,4 +1,4 @@
-"""``workbench patch`` on the samples of a diffusion model."""
+"""``workbench patch`` and ``workbench record`` on the samples of a diffusion model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 
 import workbench as wb
 from workbench.cli.latent_options import latent_request
+from workbench.patching.estimate import count_cached
 from workbench.registry import ROOT
 
-loaded_model = functools.cache(wb.load)
+loaded_model: Any = functools.cache(wb.load)
 SAMPLED = ["--label", "3", "--other", "8", "--samples", "3", "--steps", "4"]
 
 
@@ -160,6 +161,26 @@ def test_names_of_classes_come_before_indices_and_what_names_two_is_refused() ->
             classes(text)
 
 
+def test_record_fills_the_cache_with_what_the_library_reads(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("WORKBENCH_CACHE", "on")
+    command = ["record", "--model", "digits-dit", *SAMPLED, "--guidance", "2", "--sites", "z,pattern", "--json"]
+    code, out, _ = run(*command, "--at-steps", "1-2", "--dry-run")
+    assert code == 0 and json.loads(out)["in_cache"] == 0
+    code, out, _ = run(*command, "--at-steps", "1-2")
+    document = json.loads(out)
+    assert code == 0 and document["recorded"] and document["in_cache"] == document["estimate"]["runs"] == 6
+    model, samples = loaded_model("digits-dit").resampled(steps=4, guidance=2.0), wb.latents(3, other=8, n=3)
+    assert count_cached(model, samples, ["z", "pattern"], steps=[1, 2]) == 6
+    assert count_cached(model, samples, ["z"], steps=[0]) == count_cached(model.resampled(steps=5), samples, ["z"]) == 0
+    code, _, err = run(*command[:-1], "--at-steps", "4")
+    assert code == 2 and "step 4 is beyond the 4 steps" in err
+    code, _, err = run("record", "--model", "digits-vit", *SAMPLED)
+    assert code == 2 and "expected a diffusion model. This is a vision model. Give --images PATH" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -206,7 +227,7 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], message: str, r
     ("words", "message"),
     [
         (["patch", "--model", "digits-dit"], "Give --label CLASS for samples"),
-        (["patch", "--model", "digits-dit", "--task", "ioi"], "expected a language model. This is a diffusion model"),
+        (["patch", "--model", "digits-dit", "--task", "ioi"], "This is a diffusion model"),
         (["patch", "--model", "digits-dit", "--images", "x.png"], "expected a vision model. This is a diffusion model"),
         (["patch", "--model", "digits-vit", *SAMPLED], "This is a vision model. Give --images PATH"),
         (["patch", "--model", "tiny", *SAMPLED], "This is a language model. Give --task NAME"),
@@ -222,7 +243,7 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], message: str, r
         ],
         (["scores", "--model", "digits-dit"], "because heads are scored on texts and on images"),
         (["record", "--model", "digits-dit", "--task", "ioi"], "This is a diffusion model"),
-        (["reproduce", "ioi-circuit", "--model", "digits-dit"], "expected a language model. This is a diffusion model"),
+        (["reproduce", "ioi-circuit", "--model", "digits-dit"], "because findings ask about texts"),
     ],
 )  # fmt: skip
 def test_options_of_another_modality_are_refused_before_a_model_is_loaded(
