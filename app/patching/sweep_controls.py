@@ -62,7 +62,7 @@ def sweep_widgets() -> dict[str, Any]:
         label = {**{name: f"{name}, in the clean run" for name in edits}, **BASES}.__getitem__
         edit = url_widgets.select("Sweep edit", list(edits), "edit", format_func=label, help=help_text)
     with metric_column:
-        names = [name for name in METRICS.names() if METRICS[name].can_read("logits")]
+        names = [name for name in METRICS.names() if METRICS[name].reads == "logits"]
         help_text = (
             "One number for each example, from the logits at the last position. logit difference: the answer’s logit "
             "minus the wrong answer’s."

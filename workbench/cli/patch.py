@@ -53,7 +53,6 @@ from workbench.cli.latent_options import (
     latent_request,
     sampled_as,
 )
-from workbench.cli.task_check import examples_of
 from workbench.core import (
     ARGUMENT_OF,
     EDIT_KINDS,
@@ -62,6 +61,7 @@ from workbench.core import (
     at_positions,
     base_or_direction,
     checked_argument,
+    examples_of,
     full_name,
 )
 from workbench.errors import BadInput, UsageError

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from workbench import statistics
+from workbench.core import examples_of
 from workbench.io.tables import number
 
 if TYPE_CHECKING:
@@ -50,11 +51,6 @@ class Choices(NamedTuple):
 def choices_of(inputs: PairedInputs) -> list[Choices]:
     """Of each example."""
     return [Choices(*row) for row in zip(inputs.answer, inputs.wrong, inputs.options, strict=True)]
-
-
-def examples_of(info: Mapping[str, Any]) -> str:
-    """What the examples of a result are called."""
-    return "samples" if "sampler" in info else "images" if "inputs" in info else "prompts"
 
 
 def check_task(sweep: Sweep, pairs: Sequence[Pair] | Sequence[Choices]) -> TaskCheck:

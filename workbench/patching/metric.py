@@ -52,7 +52,8 @@ class Metric:
         reference: whether the clean run's logits are needed.
         answers: whether it reads the example's answers.
         wrong: whether it compares them with its wrong answers or options.
-        reads: what it reads, which the model's outputs have to be: one of these.
+        reads: what it reads, which the model's outputs have to be.
+        also_reads: what else they may be.
     """
 
     name: str
@@ -62,11 +63,12 @@ class Metric:
     reference: bool = False
     answers: bool = True
     wrong: bool = False
-    reads: str | tuple[str, ...] = "logits"
+    reads: str = "logits"
+    also_reads: tuple[str, ...] = ()
 
     def can_read(self, outputs: str) -> bool:
         """Whether a model's outputs may be these."""
-        return outputs in ((self.reads,) if isinstance(self.reads, str) else self.reads)
+        return outputs == self.reads or outputs in self.also_reads
 
     def required_tokens(self, example: Example) -> tuple[int, ...] | None:
         """Ids whose logits the metric needs, sorted, or None for the whole vocabulary."""

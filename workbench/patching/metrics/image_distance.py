@@ -16,5 +16,12 @@ def score(pixels: Tensor, example: Example, columns: Columns) -> Tensor:
     return distance(pixels, example.reference)
 
 
-READS = ("pixels", "video", "latents", "velocity", "noise")
-metric = Metric("image_distance", "pixel values", score, reference=True, answers=False, reads=READS)
+metric = Metric(
+    "image_distance",
+    "pixel values",
+    score,
+    reference=True,
+    answers=False,
+    reads="pixels",
+    also_reads=("video", "latents", "velocity", "noise"),
+)
