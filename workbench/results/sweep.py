@@ -168,7 +168,9 @@ class Sweep:
         """Why effects or intervals are missing; empty when nothing is."""
         notes = ["There is only one example, so there is no interval."] if self.n == 1 else []
         if self.gap is None:
-            notes.append(f"A {self.info.get('edit', 'edit')} edit has no source run. Read mean_delta.")
+            edit = str(self.info.get("edit", "edit"))
+            article = "An" if edit[:1] in tuple("aeiou") else "A"
+            notes.append(f"{article} {edit} edit has no source run. Read mean_delta.")
         elif self._no_effect:
             notes.append(f"{self._no_effect}, so the effect is not defined. Read mean_delta.")
         partly = int((np.isfinite(self.delta).any(axis=-1) & ~statistics.finite_rows(self.delta)).sum())
