@@ -67,7 +67,18 @@ class ImageRequest:
         return images.corrupted(self.corruption, seed=self.seed, **(self.settings or {}))
 
     def for_model(self, model: Any, answers: bool) -> Any:
-        """What a sweep takes; with the model's own classes as answers where some are needed and none were given."""
+        """What a sweep takes; with the model's own classes as answers where some are needed and none were given.
+
+        Raises:
+            UsageError: a number that is the index of one class and the name of another.
+        """
+        names = tuple(getattr(model, "output_names", ()))
+        for option, rows in (("--answer", self.images.answer), ("--wrong", self.images.wrong)):
+            for value in (value for row in rows for value in row if isinstance(value, int)):
+                if str(value) in names and value < len(names) and names[value] != str(value):
+                    named = names.index(str(value))
+                    why = f"class {named} has this name, and it stands for class {value} by index too"
+                    raise UsageError(f"{option} {value}: {why}. Use Python.")
         made = self.made(self.images.as_seen_by(model) if self.needs_patches else self.images)
         return made.answered_by(model) if answers and not self.images.answer else made
 

@@ -13,6 +13,8 @@ from transformers import Dinov2Config, Dinov2Model
 
 import workbench as wb
 from tests.small_vit import PATCH, SIDE, pictures, small_vit
+from workbench.cli.image_options import image_request
+from workbench.errors import UsageError
 
 MODEL = small_vit()
 
@@ -69,6 +71,20 @@ def test_files_may_follow_each_other_and_classes_be_named(run: Any, photos: Path
     assert "answers" not in document["info"]["inputs"] and document["task_check"]["status"] is not None
     code, out, _ = run("patch", "--model", model, "--images", files[0], "--edit", "zero", "--no-cache", "--top", "2")
     assert code == 0 and "0.png: zero z" in out
+
+
+def test_a_number_that_names_another_class_is_refused(photos: Path) -> None:
+    model: Any = type("Model", (), {"output_names": ("1", "owl", "2", "7")})
+    for value, message in (
+        ("1", "--answer 1: class 0 has this name, and it stands for class 1 by index too"),
+        ("2", ""),
+    ):
+        request = image_request([photos], None, answers=[value])
+        if message:
+            with pytest.raises(UsageError, match=message):
+                request.for_model(model, answers=True)
+        else:
+            assert request.for_model(model, answers=True).answer == ((2,),) * 5
 
 
 def test_a_region_may_be_a_patch(run: Any, photos: Path, model: str) -> None:
