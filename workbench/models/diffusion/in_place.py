@@ -14,9 +14,11 @@ from transformer_lens.hook_points import HookPoint
 
 from workbench import arguments
 from workbench.arguments import as_typed
+from workbench.core import SITES, Edit
 from workbench.errors import HookError, UnknownName
 from workbench.models.diffusion.diffusers_families import transformer_of
 from workbench.models.diffusion.in_place_calls import HookedAttention, HookedCalls
+from workbench.models.diffusion.in_place_edits import edit_hooks
 from workbench.models.hook_arguments import pairs_of
 from workbench.models.steps import at_step, split_step
 
@@ -32,22 +34,22 @@ class HookedDiffusers(HookedCalls):
     DiT, PixArt, SD3 and Flux, unmodified: the attention call that their processors make is answered while a hook is in
     place. ``blocks.3.attn.hook_z`` is layer 3 of ``transformer_blocks``, ``single_blocks.3`` of Flux's
     ``single_transformer_blocks``; ``cross_attn`` is PixArt's attention to the text, ``attn2`` the second one of SD3.5's
-    layers. A plain hook name means every step and ``@3`` step 3, by the timesteps that the pipeline gives: calls with
-    the same timestep are one step, and a later timestep begins at step 0 again. Guidance's passes are inputs of the
-    batch, in the pipeline's order (without the prompt first, in diffusers' own).
+    layers. A plain hook name means every step and ``@3`` step 3, the ``i`` that ``callback_on_step_end`` gets
+    (`workbench.models.diffusion.pipeline_steps`): told by the scheduler of a pipeline, and of a transformer alone by
+    timesteps, as far as they tell. Guidance's passes are inputs of the batch, in the pipeline's order (without the
+    prompt first, in diffusers' own).
 
     Sites: ``q``, ``k`` (what attention receives, after norms and, in Flux, rotary: ``hook_rot_q``), ``v``, ``z``
     ``[batch, pos, head, d_head]``; ``hook_attn_scores`` and ``hook_pattern`` ``[batch, head, dest, src]``;
     ``hook_resid_pre`` and ``hook_resid_post`` of the image, and ``hook_text_resid_pre`` and ``hook_text_resid_post`` of
     a joint layer's text. diffusers applies gates inline, so ``hook_attn_out``, ``hook_resid_mid`` and ``hook_mlp_out``
-    are absent. Sweeps need a sampler of the workbench's, as `HookedDiT` has: here nothing
-    is resumed, and every run is one of the pipeline.
+    are absent. `wb.sweep_pipeline` sweeps over heads and steps of a pipeline; runs enter it at the edited step.
 
     Args:
         model: a pipeline, or its transformer. It is not modified.
 
     Attributes:
-        hf: the transformer.
+        hf: the transformer. pipeline: the pipeline, if it was given.
         step: the step that is running, for hooks.
         n_layers: how many layers there are, by the name of their list.
         n_heads: heads of each attention module.
@@ -72,7 +74,7 @@ class HookedDiffusers(HookedCalls):
 
     def __init__(self, model: Any) -> None:
         hf, family = transformer_of(model)
-        super().__init__(hf)
+        super().__init__(hf, None if model is hf else model)
         self.n_steps, self.n_layers = None, {}
         for name, stack in family.items():
             layers: Any = hf.get_submodule(stack.layers)
@@ -114,19 +116,44 @@ class HookedDiffusers(HookedCalls):
             return self.hf(*args, **kwargs)
 
     @contextmanager
-    def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def hooks(
+        self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, source: Any = None, **kwargs: Any
+    ) -> Iterator[Any]:
         """As in TransformerLens; while it lasts, the transformer is hooked wherever this thread calls it, so that
         ``with dit.hooks([(name, f)]): pipe(prompt)`` hooks the pipeline.
 
+        Args:
+            fwd_hooks: pairs ``(hook point, function)``, and `wb.Edit`. An edit's layer counts those of ``blocks``, of
+                Flux's other list with the site ``"single_blocks.attn.hook_z"``; other attentions are such sites as
+                ``"cross_attn.hook_z"``. Its position may be ``"image"`` or ``"text"``: of queries, z and rows of
+                patterns, or of keys and values.
+            source: what ``patch`` edits take their values from: activations that `recording` gave of another run, of
+                the same shapes, each in its own step.
+
         Raises:
             UnknownName: the model has no hook point of that name.
-            HookError: a hook was never called (a step beyond the schedule, for one), or changed a shape.
+            UsageError: an edit that cannot be made, or a patch without its values.
+            HookError: a hook was never called (a step beyond the schedule, for one), or changed a shape; `source` has
+                other rows than this run; the step of a name with ``@`` cannot be told.
+            NotFinite: sampling gave NaN or infinity.
+
+        Examples:
+            >>> # with dit.recording("blocks.3.attn.hook_z") as other:
+            >>> #     pipe("a red cube")
+            >>> # with dit.hooks([wb.Edit("z", 3, head=2, step=5)], source=other):
+            >>> #     pipe("a blue ball")
         """
-        forward = pairs_of("fwd_hooks", fwd_hooks)
+        entries = [fwd_hooks] if isinstance(fwd_hooks, Edit) else fwd_hooks
+        edits = [x for x in entries if isinstance(x, Edit)] if isinstance(entries, list | tuple) else []
+        edited, of_edits = edit_hooks(self, edits, source)
+        forward = [*pairs_of("fwd_hooks", [x for x in entries if not isinstance(x, Edit)] if edits else entries)]
+        forward += edited
         with self._installed(), super().hooks(forward, bwd_hooks, *args, **kwargs):
             before = self._calls.copy()
             yield self
             calls = self._calls - before
+            for hook in of_edits:
+                hook.finish()
         for name, _ in forward:
             if isinstance(name, str):
                 plain, step = split_step(name)
@@ -193,8 +220,8 @@ class HookedDiffusers(HookedCalls):
         def behind(save: Callable[..., None], tensor: Tensor, hook: Any) -> None:
             """Save an activation behind those of the step's earlier calls."""
             if not sampling:
-                sampling.append(self._sampling)
-            if sampling != [self._sampling]:
+                sampling.append(self.sampling)
+            if sampling != [self.sampling]:
                 raise HookError("A second sampling begins: a recording holds one. Record each in a block of its own.")
             earlier = cache.pop(name := at_step(hook.name, self.step, None), None)
             save(tensor, hook=hook)
@@ -206,6 +233,35 @@ class HookedDiffusers(HookedCalls):
             cache[name] = torch.cat([earlier, later])
 
         return cache, [(name, functools.partial(behind, save)) for name, save in forward], backward
+
+    # --- sites --------------------------------------------------------------------------------------------------------
+
+    def hook_name(self, site: str, layer: int) -> str:
+        """The full hook name of a short site name (``z``) or of a name without its layer (``cross_attn.hook_z``,
+        ``single_blocks.attn.hook_z``).
+
+        Raises:
+            UnknownName: the model has no such site.
+            UsageError: no such layer.
+        """
+        part = SITES.get(arguments.text("site", site, "the name of a site"), site)
+        stack = next((stack for stack in self.n_layers if part.startswith(f"{stack}.")), "blocks")
+        part = part.removeprefix(f"{stack}.")
+        name = f"{stack}.{arguments.index('layer', layer, self.n_layers[stack], 'layer')}."
+        for own in (part, part.replace("hook_rot_", "hook_")):
+            if name + own in self.hook_dict:
+                return name + own
+        self._check_inline(name + part)
+        parts = {hook.removeprefix(name) for hook in self.hook_dict if hook.startswith(name)}
+        raise UnknownName("site", site, {s for s in SITES if SITES[s] in parts} | parts, argument="site")
+
+    def has_heads(self, name: str) -> bool:
+        """Whether activations at a hook point have an axis of heads."""
+        return any(name in attention.sites.values() for attention in self._attentions)
+
+    def reads_sources(self, name: str) -> bool:
+        """Whether positions at a hook point are those that are attended to: of keys and values."""
+        return any(name in (attention.sites["k"], attention.sites["v"]) for attention in self._attentions)
 
     def part(
         self, name: str, x: Shaped[Tensor, "batch *rest"], dest: str | None = None, src: str | None = None
@@ -256,8 +312,13 @@ class HookedDiffusers(HookedCalls):
         return self
 
     def _of_step(self, name: Any, hook: Any, dir: str) -> tuple[Any, Any]:
-        if isinstance(name, str) and (part := split_step(name)[0].rpartition(".")[2]) in _INLINE:
+        if isinstance(name, str):
+            self._check_inline(split_step(name)[0])
+        return super()._of_step(name, hook, dir)
+
+    def _check_inline(self, name: str) -> None:
+        """Refuse a branch that no module of diffusers gives."""
+        if (part := name.rpartition(".")[2]) in _INLINE:
             kind = type(self.hf).__name__
             hint = f"{kind} applies gates inline, so that {part.removeprefix('hook_')} has no place to be read."
             raise UnknownName("site", name, (), hint)
-        return super()._of_step(name, hook, dir)
