@@ -51,6 +51,7 @@ from .patching.generate import generations as generations
 from .patching.model_view import model_view as model_view
 from .patching.operator_view import operator_view as operator_view
 from .patching.path import path_patch as path_patch
+from .patching.pipeline_sweep import sweep_pipeline as sweep_pipeline
 from .patching.prompt_pair import prompt_pair as prompt_pair
 from .patching.record import record as record
 from .patching.recording import Recording as Recording

@@ -30,6 +30,7 @@ import workbench as wb
 from tests.oracle.plain_sampling import random_dit
 from tests.small_vit import pictures, small_vit
 from workbench.errors import BadInput, HookError, WorkbenchError
+from workbench.models.resumable import NotFinite
 from workbench.registry import ROOT
 from workbench.runs.directory import RunDirectory
 
@@ -290,6 +291,8 @@ TAKES: dict[str, set[str]] = {
     "screen.positions": {"-1", "0"},
     "sweep.attend_to": {"-1", "0"},
     "sweep.positions": {"-1", "0"},
+    "sweep_pipeline.seeds": {"0"},
+    "sweep_pipeline.source": {"None"},
     "swap.before": {"0", "huge"},  # read by operators on grids alone
     "swap.bidirectional": {"True"},
     "swap.data": {"None", "{}"},
@@ -357,6 +360,14 @@ def diffusers_model() -> Any:
 
     sizes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8}
     return DiTTransformer2DModel(**sizes, patch_size=2, in_channels=1, num_embeds_ada_norm=10).eval()
+
+
+def one_step(generator: Any) -> Any:
+    """A pipeline of one step."""
+    import torch
+
+    noise = torch.randn(1, 1, 8, 8, generator=generator)
+    return diffusers_model()(noise, timestep=torch.tensor([999]), class_labels=torch.tensor([3])).sample
 
 
 @cache
@@ -553,6 +564,10 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "pairs": lambda: {"clean": ["a"], "corrupt": ["b"], "answer": [" c"], "wrong": [" d"]},
     "path_patch": lambda: {"receivers": [wb.Head(1, 0)]},
     "read_pairs": lambda: {"path": pairs_file()},
+    "sweep_pipeline": lambda: {"model": wb.HookedDiffusers(diffusers_model()), "run": one_step, "edit": "zero"},
+    "sweep_pipeline.factor": lambda: {"edit": "scale"},
+    "sweep_pipeline.vector": lambda: {"edit": "add"},
+    "sweep_pipeline.u": lambda: {"edit": "identity", "site": "pattern"},
     "sweep.attend_to": lambda: {"edit": "pattern", "site": "pattern"},
     "sweep.factor": lambda: {"edit": "scale"},
     "sweep.vector": lambda: {"edit": "add"},
@@ -675,6 +690,8 @@ def _names_the_value(error: WorkbenchError, parameter: str, label: str) -> bool:
     if isinstance(error, BadInput) and label in ONE_TEXT:
         text = ODD[label][0] if label == "[word]" else ODD[label]
         return text in str(error) or repr(text) in str(error)
+    if isinstance(error, NotFinite) and parameter == "factor":  # it is too large for the precision of a pipeline
+        return "after edits at " in str(error)
     return isinstance(error, HookError) and parameter == "edit" and str(error).startswith("The edit at ")
 
 

@@ -34,7 +34,7 @@ def resolve_model(model: Any) -> ResumableModel:
     from workbench.models.diffusion.in_place import HookedDiffusers  # for a refusal alone
 
     if isinstance(model, HookedDiffusers):
-        do = "Use model.hooks([...]) and model.recording(...) around the pipeline."
+        do = "Use wb.sweep_pipeline, or model.hooks([...]) and model.recording(...) around the pipeline."
         why = f"nothing resumes a run of {type(model.hf).__name__} in its pipeline"
         raise arguments.refusal("model", model, "a model with a sampler of the workbench's", do, because=why)
     do = "Use wb.load(name), wb.HookedLM(model, tokenizer) or wb.HookedViT(model)."

@@ -99,7 +99,7 @@ class HookedCalls(StepHooks):
                 if self._depth == 1:
                     self._thread, self._edited = threading.get_ident(), {}
                     scheduler = getattr(self.pipeline, "scheduler", None)
-                    stack.enter_context(self._steps.counting(scheduler, self._is_ours))
+                    stack.enter_context(self._steps.counting(scheduler, self._in_own_thread))
                     forwards: dict[nn.Module, Callable[..., Any]] = {
                         a.module: self._attention(a) for a in self._attentions
                     }
@@ -109,7 +109,7 @@ class HookedCalls(StepHooks):
             finally:
                 self._depth -= 1
 
-    def _is_ours(self) -> bool:
+    def _in_own_thread(self) -> bool:
         """Whether this is the thread that placed the hooks."""
         return threading.get_ident() == self._thread
 
@@ -119,21 +119,21 @@ class HookedCalls(StepHooks):
 
         @functools.wraps(forward)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            if not self._is_ours():
+            if not self._in_own_thread():
                 return forward(*args, **kwargs)
             if torch.is_grad_enabled() and getattr(self.hf, "gradient_checkpointing", False):
                 do = "Call disable_gradient_checkpointing()."
                 raise UnsupportedModel(
                     f"{type(self.hf).__name__} computes layers again in the backward pass, without hooks. {do}"
                 )
-            given = signature.bind(self.hf, *args, **kwargs).arguments
-            sampling, latents = self.sampling, given.get("hidden_states")
-            self._steps.called(given.get("timestep"), latents)
+            named = signature.bind(self.hf, *args, **kwargs).arguments
+            sampling, latents = self.sampling, named.get("hidden_states")
+            self._steps.called(named.get("timestep"), latents)
             if self.sampling != sampling:
                 self._edited = {}
             self._require_finite(latents)
             call = functools.partial(forward, *args, **kwargs)
-            output = call() if self._answer is None else self._answer(call, given, self._steps.step)
+            output = call() if self._answer is None else self._answer(call, named, self._steps.step)
             self._require_finite(output[0] if isinstance(output, tuple) else getattr(output, "sample", None))
             return output
 
@@ -172,7 +172,7 @@ class HookedCalls(StepHooks):
 
         @functools.wraps(forward)
         def hooked(*args: Any, **kwargs: Any) -> Any:
-            if not self._is_ours():
+            if not self._in_own_thread():
                 return forward(*args, **kwargs)
             bound = signature.bind(block, *args, **kwargs)
             for argument, stream in streams.items():
@@ -191,7 +191,7 @@ class HookedCalls(StepHooks):
 
     def _is_hooked(self, name: str) -> bool:
         """Whether a hook point exists and has hooks that this thread's calls go through."""
-        return self._is_ours() and name in self.hook_dict and self.hook_dict[name].has_hooks()
+        return self._in_own_thread() and name in self.hook_dict and self.hook_dict[name].has_hooks()
 
     def _through(self, name: str, x: Any) -> Any:
         """An activation after its hooks."""

@@ -41,7 +41,7 @@ class EditHook:
             part.copy_(self._part(self._from_source(x)))
         elif edit.kind == "zero":
             part.zero_()
-        elif edit.kind == "scale":
+        elif edit.kind == "scale" and edit.factor is not None:
             part.mul_(edit.factor)
         elif edit.kind == "add":
             part.add_(self._vector(part))

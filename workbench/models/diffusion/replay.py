@@ -74,15 +74,15 @@ class RecordedCalls:
 
 def _tensors(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
     """Tensors among arguments, also inside of mappings, lists and tuples, by their places."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, value in arguments.items():
         if isinstance(value, Tensor):
-            found[name] = value
+            tensors[name] = value
         elif isinstance(value, Mapping):
-            found |= _tensors({f"{name}.{key}": entry for key, entry in value.items()})
+            tensors |= _tensors({f"{name}.{key}": entry for key, entry in value.items()})
         elif isinstance(value, list | tuple):
-            found |= _tensors({f"{name}.{i}": entry for i, entry in enumerate(value)})
-    return found
+            tensors |= _tensors({f"{name}.{i}": entry for i, entry in enumerate(value)})
+    return tensors
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

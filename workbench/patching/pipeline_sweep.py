@@ -1,0 +1,353 @@
+"""`sweep_pipeline`: heads and steps of a pipeline of diffusers, edited one at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from workbench import arguments
+from workbench.core import Edit, check_kind_of_site
+from workbench.errors import HookError, UsageError
+from workbench.models.diffusion.in_place import HookedDiffusers
+from workbench.models.diffusion.replay import RecordedCalls
+from workbench.models.precision import at_least_float32
+from workbench.models.steps import resolve_steps
+from workbench.patching.metric import Example, Metric, resolve_metric
+from workbench.patching.progress import Progress, ProgressCounter
+from workbench.patching.resolve import resolve_layers
+from workbench.patching.settings import SweepSettings
+from workbench.results.sweep import Sweep
+
+Run = Callable[[torch.Generator], Any]
+Images = Shaped[Tensor, "image *rest"]
+
+#: Edits that need no other inputs and no named positions.
+KINDS = ("patch", "zero", "scale", "add", "identity")
+#: The torch seeds.
+_LARGEST_SEED = 2**63 - 1
+
+
+@torch.no_grad()
+def sweep_pipeline(
+    model: Any,
+    run: Run,
+    source: Run | None = None,
+    *,
+    site: str = "z",
+    by: str | Sequence[str] = ("step", "head"),
+    edit: str | Callable[[Tensor], Tensor] = "patch",
+    metric: str | Metric | Callable[[Tensor], Tensor] = "image_distance",
+    layers: Sequence[int] | int | None = None,
+    heads: Sequence[int] | int | None = None,
+    steps: Sequence[int] | int | None = None,
+    factor: float | None = None,
+    vector: Tensor | None = None,
+    u: float | None = None,
+    seeds: Sequence[int] | int = (0,),
+    progress: Progress | None = None,
+) -> Sweep:
+    """Edit one head at a time in the user's own pipeline, in one step or all: ``values[step, layer, head, example]``.
+
+    An example is an image of a seed. Each value is the metric of a run of the whole pipeline with that one edit. A run
+    enters at the edited step: before it the transformer's calls are answered with what they gave in the unedited run.
+    First it is shown on one seed, for each of these steps, that the images stay the same bit for bit; where they do
+    not, whole runs are made, with a warning (``info["exact"]``). Nothing is cached.
+
+    Args:
+        model: a `wb.HookedDiffusers`, best of the pipeline.
+        run: called with a generator: ``lambda generator: pipe(prompt_embeds=x, generator=generator)``. It gives images:
+            a tensor ``[image, ...]``, an array or PIL images ``[image, row, column, channel]``, or a pipeline's output.
+            What it draws has to come from the generator. Embeddings save the text encoder in every run.
+        source: for ``patch``, another such function, such as another prompt: its activations are inserted, of the same
+            head in the same step, from the same seed.
+        site: a short site name, or a name without its layer: ``"cross_attn.hook_z"``, ``"single_blocks.attn.hook_z"``.
+        by: ``"step"`` and ``"head"``, one of them, or ``"layer"`` alone. Without ``"step"`` an edit is made in all
+            `steps` at once, without ``"head"`` of all heads at once.
+        edit: ``patch``, ``zero``, ``scale``, ``add``, ``identity`` (see `workbench.core.Edit`), or a function of an
+            activation, ``[image or pass of guidance, pos, d_head]``.
+        metric: a metric of pixels by name (images of one or three channels), or ``f(images [image, ...]) -> [image]``.
+            Arrays and PIL images reach it as ``[image, channel, row, column]``.
+        layers, heads, steps: which ones; all by default.
+        factor, vector, u: of the edits of that kind.
+        seeds: of the generators, on the CPU.
+        progress: called with (edited runs done, total, what) after each.
+
+    Raises:
+        UnknownName: no such site, edit or metric.
+        UsageError: arguments that do not go together; images that differ between two runs of one seed.
+        HookError: the runs have other rows than those of `source`; the step cannot be told.
+        NotFinite: sampling gave NaN or infinity.
+    """
+    arguments.instance("model", model, HookedDiffusers, "a wb.HookedDiffusers", do="Use wb.HookedDiffusers(pipe).")
+    settings = SweepSettings(
+        site=site, by=by, edit=edit, metric=metric, layers=layers, heads=heads, steps=steps, factor=factor,
+        vector=vector, u=u, direction=None,
+    )  # fmt: skip
+    settings = replace(settings, direction="noise")
+    if not callable(edit):
+        arguments.one_of("edit", edit, KINDS)
+    _check_functions(run, source, edit)
+    seeds = _seeds(seeds)
+    plan = _Plan.of(model, settings, metric)
+    counter: ProgressCounter | None = None
+    rows: list[np.ndarray] = []  # [example, cell] of each seed
+    base, of_source = [], []
+    for seed in seeds:
+        images, calls = plan.recorded(run, seed)
+        plan.resolve_steps(calls)
+        if counter is None:
+            counter = ProgressCounter(len(plan.cells) * len(seeds), "sweep", progress)
+            plan.prove(run, seed, images, calls)
+        other, activations = plan.of_source(source, seed) if source is not None else (None, None)
+        base.append(plan.scores(images, images))
+        if other is not None:
+            of_source.append(plan.scores(other, images))
+        scores = []
+        for cell in plan.cells:
+            edited = plan.edited(run, seed, cell, calls, activations)
+            scores.append(plan.scores(edited, images))
+            counter(1)
+        rows.append(np.stack(scores, -1))
+    values = np.concatenate(rows).T.reshape(*map(len, plan.labels.values()), -1)
+    info = plan.info() | {"n": values.shape[-1], "seeds": list(seeds)}
+    patched = np.concatenate(of_source) if edit == "patch" else None
+    return Sweep(values, np.concatenate(base), patched, tuple(plan.labels), plan.labels, info)
+
+
+@dataclass(eq=False)
+class _Plan:
+    """A sweep of a pipeline, resolved.
+
+    Attributes:
+        resumes: whether runs enter at the edited step.
+        cells: the edits, once the number of steps is known.
+    """
+
+    model: HookedDiffusers
+    settings: SweepSettings
+    metric: Metric | Callable[[Tensor], Tensor]
+    layers: tuple[int, ...]
+    heads: tuple[int | None, ...]
+    resumes: bool = True
+    n_steps: int = 0
+    cells: tuple[Edit, ...] = ()
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: HookedDiffusers, settings: SweepSettings, metric: Any) -> _Plan:
+        """Checked arguments."""
+        if "position" in settings.by:
+            raise arguments.refusal("by", settings.by, "'step', 'head' or 'layer'")
+        check_kind_of_site(settings.edit, settings.site, "edit")
+        stack = model.hook_name(settings.site, 0).partition(".")[0]
+        layers = resolve_layers(settings.layers, model.n_layers[stack])
+        names = [model.hook_name(settings.site, layer) for layer in layers]
+        heads: tuple[int | None, ...] = (None,)
+        if "head" in settings.by:
+            if not model.has_heads(names[0]):
+                raise arguments.refusal("by", "head", "'layer' or 'step'", because=f"{names[0]} has no heads")
+            heads = tuple(range(model.n_heads))
+            if settings.heads is not None:
+                heads = arguments.indices("heads", settings.heads, model.n_heads, "head")
+        elif settings.heads is not None:
+            why = "this sweep has no head axis"
+            raise arguments.refusal("heads", settings.heads, "None", "Sweep with by='head'.", because=why)
+        if isinstance(metric, str | Metric):
+            metric = resolve_metric(metric)
+            if metric.reads != "pixels":
+                raise arguments.refusal("metric", metric.name, "a metric of pixels, or a function of the images")
+        elif callable(metric):
+            arguments.function_of("metric", metric, 1, "a function of the images", do="Write f(images).")
+        else:
+            resolve_metric(metric)
+        measured: Any = metric
+        return cls(model, settings, measured, layers, heads)
+
+    def resolve_steps(self, calls: RecordedCalls) -> None:
+        """The cells, from the steps of a run."""
+        if self.n_steps and calls.n_steps != self.n_steps:
+            raise UsageError(f"run: two seeds have {self.n_steps} and {calls.n_steps} steps. Take one schedule.")
+        if not calls.calls:
+            raise UsageError("run: expected a call of the model's transformer, and there was none.")
+        if self.cells:
+            return
+        settings, self.n_steps = self.settings, calls.n_steps
+        selected, apart = resolve_steps("steps", settings.steps, self.n_steps), "step" in settings.by
+        self.labels = {"step": tuple(map(str, selected))} if apart else {}
+        self.labels["layer"] = tuple(map(str, self.layers))
+        if "head" in settings.by:
+            self.labels["head"] = tuple(map(str, self.heads))
+        own = {"kind": settings.edit, "factor": settings.factor, "vector": settings.vector, "u": settings.u}
+        self.cells = tuple(
+            Edit(settings.site, layer, head, step=step, **own)
+            for step, layer, head in product(selected if apart else [selected], self.layers, self.heads)
+        )
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def recorded(self, run: Run, seed: int) -> tuple[Images, RecordedCalls]:
+        """An unedited run, and the transformer's calls in it."""
+        calls, model = RecordedCalls(), self.model
+        before = model.sampling
+
+        def record(forward: Callable[[], Any], named: Any, step: int) -> Any:
+            return calls.record(forward, named, model.step)
+
+        with model.answered_by(record):
+            images = _images(run(_generator(seed)))
+            if model.sampling > before + 1:
+                raise UsageError("run: expected one sampling, and there were several. Call the pipeline once.")
+        return images, calls
+
+    def of_source(self, source: Run, seed: int) -> tuple[Images, dict[str, Tensor]]:
+        """The source's images, and its activations at the edited sites."""
+        names = sorted({self.model.hook_name(self.settings.site, layer) for layer in self.layers})
+        steps = sorted({step for cell in self.cells for step in _steps_of(cell)})
+        with self.model.recording(names, steps=steps) as activations:
+            images = _images(source(_generator(seed)), "source")
+        return images, activations
+
+    def edited(self, run: Run, seed: int, cell: Edit, calls: RecordedCalls, source: Any) -> Images:
+        """A run with one edit."""
+        start = min(_steps_of(cell)) if self.resumes else 0
+        with self.model.answered_by(calls.until(start)), self.model.hooks([cell], source=source):
+            return _images(run(_generator(seed)))
+
+    def prove(self, run: Run, seed: int, images: Images, calls: RecordedCalls) -> None:
+        """Find out whether runs that enter at the edited steps give the same images.
+
+        Raises:
+            UsageError: two whole runs do not.
+        """
+        starts = sorted({min(_steps_of(cell)) for cell in self.cells} - {0})
+        try:
+            for start in starts:
+                with self.model.answered_by(calls.until(start)):
+                    self.resumes = self.resumes and _equal(_images(run(_generator(seed))), images)
+        except HookError:
+            self.resumes = False
+        if self.resumes and starts:
+            return
+        if not _equal(self.recorded(run, seed)[0], images):
+            do = "Pass the generator on to the pipeline, and draw nothing elsewhere."
+            raise UsageError(f"run: expected the same images from the same seed, and two runs differ. {do}")
+        if not self.resumes:
+            kind = type(self.model.pipeline or self.model.hf).__name__
+            warnings.warn(
+                f"{kind}: a run that enters at a step gives other images, so the sweep makes whole runs (exact, but "
+                "slower).",
+                stacklevel=4,
+            )
+
+    # --- results ------------------------------------------------------------------------------------------------------
+
+    def scores(self, images: Images, reference: Images) -> Float[np.ndarray, " image"]:
+        """The metric of each image."""
+        if images.shape != reference.shape:
+            shapes = f"{tuple(images.shape)} and {tuple(reference.shape)}"
+            raise UsageError(f"run: expected images of one shape, and there are {shapes}.")
+        if isinstance(self.metric, Metric):
+            if images.ndim != 4:
+                why = f"these images are {arguments.as_typed(images)}"
+                do = "Give a function of the images."
+                raise arguments.refusal("metric", self.metric.name, "images [image, channel, ...]", do, because=why)
+            rows, of_reference = at_least_float32(images).flatten(1), at_least_float32(reference).flatten(1)
+            scores = torch.cat(
+                [
+                    self.metric(row[None], Example(i, (), (), (), of_reference[i] if self.metric.reference else None))
+                    for i, row in enumerate(rows)
+                ]
+            )
+        else:
+            scores: Any = self.metric(images)
+            if not isinstance(scores, Tensor) or scores.shape != images.shape[:1]:
+                expected = f"one number an image, a tensor of shape ({len(images)},)"
+                name = getattr(self.metric, "__name__", "metric")
+                raise UsageError(f"metric={name}: returned {arguments.as_typed(scores)}, expected {expected}.")
+        return scores.detach().double().cpu().numpy()
+
+    def info(self) -> dict[str, Any]:
+        """What the result reports."""
+        model, metric = self.model, self.metric
+        name = metric.name if isinstance(metric, Metric) else getattr(metric, "__name__", "metric")
+        scheduler = getattr(model.pipeline, "scheduler", None)
+        names = ("torch", "diffusers")
+        return {
+            **self.settings.as_info(),
+            "model": str(getattr(model.hf, "name_or_path", "") or type(model.hf).__name__),
+            "task": type(model.pipeline).__name__ if model.pipeline is not None else "pipeline",
+            "by": list(self.labels),
+            "metric": name,
+            "units": metric.units if isinstance(metric, Metric) else name,
+            "scheduler": None if scheduler is None else type(scheduler).__name__,
+            "steps": sorted({step for cell in self.cells for step in _steps_of(cell)}),
+            "n_steps": self.n_steps,
+            "exact": "resumed at the step" if self.resumes else "full runs",
+            "versions": {name: version(name) for name in names},
+        }
+
+
+def _check_functions(run: Any, source: Any, edit: Any) -> None:
+    for name, function in (("run", run), ("source", source)):
+        if name == "source" and function is None:
+            continue
+        what, do = "a function of a generator", "Write lambda generator: pipe(..., generator=generator)."
+        if not callable(function) or isinstance(function, type):
+            raise arguments.refusal(name, function, what, do)
+        arguments.function_of(name, function, 1, what, do=do)
+    if (edit == "patch") != (source is not None):
+        expected = "a function of a generator" if source is None else "None"
+        why = "edit='patch' takes its values from it" if source is None else "only edit='patch' uses it"
+        raise arguments.refusal("source", source, expected, because=why)
+
+
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    entries: Iterable[Any] = [seeds] if isinstance(seeds, int) else arguments.sequence("seeds", seeds, "seeds")
+    numbers = [arguments.whole_number("seeds", seed, at_least=0, at_most=_LARGEST_SEED) for seed in entries]
+    if not numbers:
+        raise arguments.refusal("seeds", seeds, "at least one seed")
+    arguments.each_once("seeds", seeds, numbers, "seed")
+    return tuple(numbers)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _steps_of(cell: Edit) -> tuple[int, ...]:
+    return cell.step if isinstance(cell.step, tuple) else () if cell.step is None else (cell.step,)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
+
+
+def _images(result: Any, name: str = "run") -> Images:
+    """The images that a function gave; `name` is the argument that it was given for.
+
+    Raises:
+        UsageError: it gave none.
+    """
+    images = getattr(result, "images", result)
+    if isinstance(images, tuple) and len(images):
+        images = images[0]
+    if isinstance(images, list) and images and all(hasattr(image, "getpixel") for image in images):
+        images = np.stack([np.asarray(image, dtype=np.float32) / 255 for image in images])
+    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim in (3, 4):
+        tensor = torch.as_tensor(images)
+        images = tensor.movedim(3, 1) if tensor.ndim == 4 else tensor[:, None]
+    if not isinstance(images, Tensor) or images.ndim < 1 or not len(images):
+        raise UsageError(
+            f"{name}: returned {arguments.as_typed(result)}, expected images: a tensor [image, ...], an array, PIL "
+            "images, or a pipeline's output."
+        )
+    return images.detach().clone()
