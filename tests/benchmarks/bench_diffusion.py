@@ -3,8 +3,10 @@ hooks."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -179,5 +181,25 @@ def _recording(settings: Settings) -> Result:
         Row("plain sampling", median(measured["plain"])),
         Row("recording z of every head and step", median(measured["record"]), ratio=ratio, bar=Bar(1.1, "≤")),
     ]
-    notes = [f"Samples without hooks are {'bit for bit' if same else 'NOT'} those of the plain loop."]
+    notes = [f"Samples without hooks are {'bit for bit' if same else 'NOT'} those of the plain loop.", *_memory(model)]
     return Result("diffusion/record", f"Recording {len(pairs)} samples of 12 steps", rows, notes, measured)
+
+
+def _memory(model: wb.HookedDiT) -> list[str]:
+    """By how much the process grows at most while it records into the cache, for two numbers of samples; Linux only."""
+    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not status.exists():
+        return []
+
+    def kilobytes(field: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field))
+
+    grown = []
+    for n in (32, 128):
+        with tempfile.TemporaryDirectory() as folder:
+            clear.write_text("5")  # the peak begins anew
+            before = kilobytes("VmRSS")
+            recording = wb.record(model, wb.latents([i % 10 for i in range(n)], seed=1), ["z"], cache=folder)
+            recorded = sum(x.nbytes for x in recording.clean["z"][:1]) * n / 1e6
+            grown.append(f"{(kilobytes('VmHWM') - before) / 1e3:.0f} MB for {n} samples ({recorded:.0f} MB recorded)")
+    return [f"Streaming to the cache, memory grows by {', '.join(grown)} at most."]

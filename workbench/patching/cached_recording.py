@@ -114,7 +114,8 @@ class CachedRecording:
         """The hooks to store of one batch → ``[input, ...]``; its patterns' formulas are noted on the way."""
         patterns = [hook for hook in self.hooks if self._by_formula(hook)]
         required = dict.fromkeys(part for hook in self.hooks for part in self._source_hooks(hook))
-        activations, base = capture_hooks(self.resumable, self.ids, batch, required, self.edits)
+        keep = bool(patterns)
+        activations, base = capture_hooks(self.resumable, self.ids, batch, required, self.edits, keep_run=keep)
         without_formula = []
         for hook in patterns:
             formula = self.resumable.pattern_formula(base, self._depth(hook))
@@ -122,7 +123,7 @@ class CachedRecording:
             if formula is None:
                 without_formula.append(hook)
         if without_formula:
-            activations |= capture_hooks(self.resumable, self.ids, batch, without_formula)[0]
+            activations |= capture_hooks(self.resumable, self.ids, batch, without_formula, keep_run=False)[0]
         return activations
 
     def _blocks(self, batch: list[int], activations: dict[str, Tensor]) -> dict[str, tuple[list[bytes], Tensor]]:

@@ -81,9 +81,15 @@ def capture_hooks(
     hooks: Iterable[str],
     edits: RunEdits | None = None,
     heads: Sequence[int] | None = None,
+    *,
+    keep_run: bool = True,
 ) -> tuple[Capture[str], Any]:
     """Activations of inputs of one length, ``[input, ...]``, by the names under which they are stored (with the step
-    where the model has several), of all heads or some; and the run."""
+    where the model has several), of all heads or some; and the run.
+
+    Args:
+        keep_run: whether the caller needs the run. Otherwise a model of several steps keeps no streams of them.
+    """
     activations: Capture[str] = Capture(Tensor.contiguous)
     runs = [] if edits is None else [edits.edited_run(i) for i in members]
     observed: dict[int, dict[str, Observer]] = {}
@@ -97,9 +103,13 @@ def capture_hooks(
             for step, of_step in taps.items()
         }
     with naming_edits(runs, model.n_layers):
-        base = model.base_run(torch.stack([inputs[i] for i in members]), taps)
+        batch = torch.stack([inputs[i] for i in members])
+        if keep_run or model.n_steps == 1:
+            run = model.base_run(batch, taps)
+        else:
+            run = model.full_forward(batch, taps)
     if heads is not None:
         for name, x in activations.items():
             if runs or not is_pattern(split_step(name)[0]):
                 activations[name] = torch.stack([of_heads(name, row, heads, model.n_heads) for row in x])
-    return activations, base
+    return activations, run

@@ -10,6 +10,7 @@ from workbench.cache import store_of
 from workbench.core import Edit
 from workbench.models.steps import at_step, resolve_steps
 from workbench.patching.edits import Edits, edit_list
+from workbench.patching.memory import keep_freed_memory
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.recorder import Recorder
 from workbench.patching.recording import RecordedRun, Recording
@@ -23,6 +24,7 @@ from workbench.patching.resolve import (
 )
 
 
+@keep_freed_memory()
 def record(
     model: Any,
     task: Any,

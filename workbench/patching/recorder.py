@@ -44,7 +44,8 @@ class Recorder:
             return recording
         activations: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(inputs) for name in hooks}
         for members in batches(inputs):
-            for name, x in capture_hooks(self.resumable, inputs, members, hooks, edits, heads)[0].items():
+            captured, _ = capture_hooks(self.resumable, inputs, members, hooks, edits, heads, keep_run=False)
+            for name, x in captured.items():
                 for i, row in zip(members, x, strict=True):
                     activations[name][i] = row
             progress(len(members))

@@ -29,7 +29,7 @@ def apart(x: Shaped[Tensor, "row pos *rest"], branches: int) -> Shaped[Tensor, "
 
 def together(x: Shaped[Tensor, "pass pos *rest"], branches: int) -> Shaped[Tensor, "row more_pos *rest"]:
     """The passes of a row as positions of one."""
-    return x if branches == 1 else x.unflatten(0, (-1, branches)).flatten(1, 2)
+    return x if branches == 1 else x.reshape(-1, branches * x.shape[1], *x.shape[2:])
 
 
 def over_branches(name: str, tap: Tap, branches: int, length: int) -> Tap:
