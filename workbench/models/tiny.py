@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbench import arguments
 from workbench.attention.operator import BoundOperator, Operator
+from workbench.models.building import building_a_model
 from workbench.models.language import HookedLM
 from workbench.models.swap import operators_by_layer, swap
 
@@ -89,7 +90,7 @@ def tiny(
         bos_token_id=None,
         eos_token_id=None,
     )
-    with torch.random.fork_rng():
+    with building_a_model(), torch.random.fork_rng():
         torch.manual_seed(seed)
         hf = LlamaForCausalLM(config).eval()
     made = ", ".join(f"{name} {value}" for name, value in {**sizes, "kv_heads": n_kv_heads, "seed": seed}.items())

@@ -104,10 +104,7 @@ def capture_hooks(
         }
     with naming_edits(runs, model.n_layers):
         batch = torch.stack([inputs[i] for i in members])
-        if keep_run or model.n_steps == 1:
-            run = model.base_run(batch, taps)
-        else:
-            run = model.full_forward(batch, taps)
+        run = model.base_run(batch, taps) if keep_run or model.n_steps == 1 else model.full_forward(batch, taps)
     if heads is not None:
         for name, x in activations.items():
             if runs or not is_pattern(split_step(name)[0]):

@@ -115,7 +115,9 @@ class HookedDiT(StepHooks, HookedModel):
             processor = Sampling.of(hf.config, sampler, steps, guidance, readout)
         super().__init__(hf, processor, provenance, check=False)
         self.step, self._one_pass = 0, False
-        self.first_attributes |= {"step", "_one_pass"}
+        #: Why runs are not resumed in the steps in use, by code, precision and device; empty where they are.
+        self.sampled_as: dict[tuple[str, ...], str] = {}
+        self.first_attributes |= {"step", "_one_pass", "sampled_as"}
         if check:
             self.check_with(self_check.check)
 
@@ -343,7 +345,9 @@ class HookedDiT(StepHooks, HookedModel):
         return ResumableSampling(self)
 
     def info(self, inputs: PairedInputs) -> dict[str, Any]:
-        return {**super().info(inputs), **self.sampling.info()}
+        info = {**super().info(inputs), **self.sampling.info()}
+        in_use = next(reversed(self.sampled_as.values()), "")
+        return info | ({"exact": "full forwards"} if in_use else {})
 
     def identity_facts(self) -> dict[str, Any] | None:
         """How the model is sampled, and the readout with the hash of its weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from workbench.cache.keys import digest
+from workbench.cache.notes import read_note, write_note
 from workbench.models.attention_edits import AttentionEdits
 from workbench.models.diffusion.branches import apart, together
+from workbench.models.diffusion.sampling_proof import why_not_resumed
 from workbench.models.resumable import Stream, Tap, TapsFrom
 
 if TYPE_CHECKING:
@@ -56,6 +60,32 @@ class ResumableSampling:
         if self.resumes:
             verdict = self.model.proofs.resumption(inputs, store, patterns)
             self.resumes, self.why_not = verdict.resumes, verdict.why_not
+        if self.resumes:
+            self.why_not = self._why_not_sampled(inputs, store)
+            self.resumes = not self.why_not
+
+    def _why_not_sampled(self, inputs: PairedInputs, store: Store | None) -> str:
+        """Why runs that enter a step are not exact as this model is sampled; empty where they are. Found out once."""
+        model = self.model
+        key = (model.identity.of_code(), str(model.dtype), model.device.type)
+        if key not in model.sampled_as:
+            identity = None if store is None else model.identity.current()
+            place = None if identity is None else digest(identity, "sampling")
+            note = read_note(store, place)
+            if note is None:
+                rows = torch.stack([inputs.clean[0], inputs.corrupt[-1]]).to(model.device)
+                with model.lock:
+                    note = why_not_resumed(self, rows)
+                write_note(store, place, note)
+            model.sampled_as[key] = note
+            if note:
+                warnings.warn(
+                    f"{type(model.hf).__name__}: sampled in these steps, resuming {note}, so sweeps run full forward "
+                    "passes (exact, but slower).",
+                    stacklevel=5,
+                )
+        model.sampled_as[key] = model.sampled_as.pop(key)  # the last one is that in use
+        return model.sampled_as[key]
 
     @property
     def device(self) -> torch.device:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import NotAvailable, UnsupportedModel, UntrustedModel
 from workbench.io import trust
+from workbench.models.building import building_a_model
 from workbench.models.sources import directory, weights
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _check_weights(hf: Any, config: Any, folder: Path) -> None:
     if hasattr(planned, "init_lora_weights"):
         planned.init_lora_weights = False  # some ways to initialise need values
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with building_a_model(), torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shell = PeftModel(type(hf)(copy.deepcopy(hf.config)), planned, NAME)
         needed = {k: tuple(x.shape) for k, x in get_peft_model_state_dict(shell, save_embedding_layers=False).items()}

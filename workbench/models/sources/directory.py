@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import arguments
 from workbench.errors import UnsupportedModel, UntrustedModel
 from workbench.io import trust
+from workbench.models.building import building_a_model
 from workbench.models.catalog import DIFFUSION_FAMILY, VISION_FAMILIES
 from workbench.models.sources import store, vision, weights
 from workbench.models.sources.tensors_match import check_report, check_shapes
@@ -233,7 +234,7 @@ def check_budget(
     if not isinstance(layers, int) or layers > tensors:
         raise UntrustedModel(f"{where}: the configuration asks for {layers} layers, the weights are {tensors} tensors.")
     try:
-        with torch.device("meta"):
+        with building_a_model(), torch.device("meta"):
             shell = model_class(config, **options)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise UnsupportedModel(f"{where}: transformers cannot build this {config.model_type} model: {error}") from error
@@ -258,7 +259,7 @@ def build_model(
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> PreTrainedModel:
     """The model around these tensors (not copied where dtype and layout agree); every parameter must be among them."""
-    with quiet_transformers():
+    with building_a_model(), quiet_transformers():
         try:
             model, report = model_class.from_pretrained(
                 None,

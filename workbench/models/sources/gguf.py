@@ -13,6 +13,7 @@ from typing import Any
 from workbench.errors import NotAvailable, UnsupportedModel
 from workbench.io import trust
 from workbench.models import gguf_header
+from workbench.models.building import building_a_model
 from workbench.models.sources import directory, store
 from workbench.models.sources.tensors_match import check_report
 
@@ -87,7 +88,7 @@ def _write(file: Path, target: Path, header: gguf_header.Header) -> None:
         config = AutoConfig.from_pretrained(str(file.parent), **options)
         model_class: Any = directory.causal_class(config, file.name)
         directory.check_budget(config, model_class, header.elements, len(header.tensors), where=file.name)
-        with directory.quiet_transformers():
+        with building_a_model(), directory.quiet_transformers():
             model, report = model_class.from_pretrained(
                 str(file.parent), config=config, dtype=torch.float32, output_loading_info=True, **options, **unpack
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UntrustedModel
 from workbench.io import onnx_tensors, trust
+from workbench.models.building import building_a_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ def convert(file: Path, target: Path, digest: str, progress: Progress) -> dict[s
     progress(0, 0, f"reading the weights in {file.name}")
     state = dinov2_state(onnx_tensors.read(file), file.name)
     config = Dinov2Config(**_settings(state, file.name), use_mask_token=False)
-    with torch.device("meta"):
+    with building_a_model(), torch.device("meta"):
         expected = {name: tuple(x.shape) for name, x in Dinov2Model(config).state_dict().items()}
     for name in sorted(expected.keys() | state.keys()):
         shape, required = state[name].shape if name in state else None, expected.get(name)
