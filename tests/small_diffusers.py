@@ -53,12 +53,12 @@ def sd3(n: int = LAYERS, **settings: Any) -> Any:
     return noised(SD3Transformer2DModel(**sized(n, **sizes, **rest, **settings)))
 
 
-def sd35(n: int = LAYERS) -> Any:
-    return sd3(n, dual_attention_layers=(0, 1), qk_norm="rms_norm")
+def sd35(n: int = LAYERS, dual: tuple[int, ...] = (0, 1)) -> Any:
+    return sd3(n, dual_attention_layers=dual, qk_norm="rms_norm")
 
 
-def flux(n: int = LAYERS) -> Any:
-    sizes: dict[str, Any] = {"in_channels": 4, "num_layers": n, "num_single_layers": 2, "joint_attention_dim": 10}
+def flux(n: int = LAYERS, single: int = 2) -> Any:
+    sizes: dict[str, Any] = {"in_channels": 4, "num_layers": n, "num_single_layers": single, "joint_attention_dim": 10}
     rest: dict[str, Any] = {"pooled_projection_dim": 6, "axes_dims_rope": (2, 2, 4), "guidance_embeds": False}
     return noised(FluxTransformer2DModel(patch_size=1, **BASIC, **sizes, **rest))
 

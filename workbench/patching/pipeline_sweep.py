@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench import arguments
@@ -19,16 +19,15 @@ from workbench.core import Edit, check_kind_of_site
 from workbench.errors import HookError, UsageError
 from workbench.models.diffusion.in_place import HookedDiffusers
 from workbench.models.diffusion.replay import RecordedCalls
-from workbench.models.precision import at_least_float32
 from workbench.models.steps import resolve_steps
-from workbench.patching.metric import Example, Metric, resolve_metric
+from workbench.patching.metric import Metric, resolve_metric
+from workbench.patching.pipeline_images import Images, images_of, same_images, scores_of
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.resolve import resolve_layers
 from workbench.patching.settings import SweepSettings
 from workbench.results.sweep import Sweep
 
 Run = Callable[[torch.Generator], Any]
-Images = Shaped[Tensor, "image *rest"]
 
 #: Edits that need no other inputs and no named positions.
 KINDS = ("patch", "zero", "scale", "add", "identity")
@@ -203,7 +202,7 @@ class _Plan:
             return calls.record(forward, named, model.step)
 
         with model.answered_by(record):
-            images = _images(run(_generator(seed)))
+            images = images_of(run(_generator(seed)))
             if model.sampling > before + 1:
                 raise UsageError("run: expected one sampling, and there were several. Call the pipeline once.")
         return images, calls
@@ -213,14 +212,18 @@ class _Plan:
         names = sorted({self.model.hook_name(self.settings.site, layer) for layer in self.layers})
         steps = sorted({step for cell in self.cells for step in _steps_of(cell)})
         with self.model.recording(names, steps=steps) as activations:
-            images = _images(source(_generator(seed)), "source")
+            images = images_of(source(_generator(seed)), "source")
+            if self.model.step + 1 != self.n_steps:
+                raise UsageError(
+                    f"source: it has {self.model.step + 1} steps, and run {self.n_steps}. Take one schedule."
+                )
         return images, activations
 
     def edited(self, run: Run, seed: int, cell: Edit, calls: RecordedCalls, source: Any) -> Images:
         """A run with one edit."""
         start = min(_steps_of(cell)) if self.resumes else 0
         with self.model.answered_by(calls.until(start)), self.model.hooks([cell], source=source):
-            return _images(run(_generator(seed)))
+            return images_of(run(_generator(seed)))
 
     def prove(self, run: Run, seed: int, images: Images, calls: RecordedCalls) -> None:
         """Find out whether runs that enter at the edited steps give the same images.
@@ -232,12 +235,12 @@ class _Plan:
         try:
             for start in starts:
                 with self.model.answered_by(calls.until(start)):
-                    self.resumes = self.resumes and _equal(_images(run(_generator(seed))), images)
+                    self.resumes = self.resumes and same_images(images_of(run(_generator(seed))), images)
         except HookError:
             self.resumes = False
         if self.resumes and starts:
             return
-        if not _equal(self.recorded(run, seed)[0], images):
+        if not same_images(self.recorded(run, seed)[0], images):
             do = "Pass the generator on to the pipeline, and draw nothing elsewhere."
             raise UsageError(f"run: expected the same images from the same seed, and two runs differ. {do}")
         if not self.resumes:
@@ -252,28 +255,7 @@ class _Plan:
 
     def scores(self, images: Images, reference: Images) -> Float[np.ndarray, " image"]:
         """The metric of each image."""
-        if images.shape != reference.shape:
-            shapes = f"{tuple(images.shape)} and {tuple(reference.shape)}"
-            raise UsageError(f"run: expected images of one shape, and there are {shapes}.")
-        if isinstance(self.metric, Metric):
-            if images.ndim != 4:
-                why = f"these images are {arguments.as_typed(images)}"
-                do = "Give a function of the images."
-                raise arguments.refusal("metric", self.metric.name, "images [image, channel, ...]", do, because=why)
-            rows, of_reference = at_least_float32(images).flatten(1), at_least_float32(reference).flatten(1)
-            scores = torch.cat(
-                [
-                    self.metric(row[None], Example(i, (), (), (), of_reference[i] if self.metric.reference else None))
-                    for i, row in enumerate(rows)
-                ]
-            )
-        else:
-            scores: Any = self.metric(images)
-            if not isinstance(scores, Tensor) or scores.shape != images.shape[:1]:
-                expected = f"one number an image, a tensor of shape ({len(images)},)"
-                name = getattr(self.metric, "__name__", "metric")
-                raise UsageError(f"metric={name}: returned {arguments.as_typed(scores)}, expected {expected}.")
-        return scores.detach().double().cpu().numpy()
+        return scores_of(self.metric, images, reference)
 
     def info(self) -> dict[str, Any]:
         """What the result reports."""
@@ -325,29 +307,3 @@ def _generator(seed: int) -> torch.Generator:
 
 def _steps_of(cell: Edit) -> tuple[int, ...]:
     return cell.step if isinstance(cell.step, tuple) else () if cell.step is None else (cell.step,)
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a, b)
-
-
-def _images(result: Any, name: str = "run") -> Images:
-    """The images that a function gave; `name` is the argument that it was given for.
-
-    Raises:
-        UsageError: it gave none.
-    """
-    images = getattr(result, "images", result)
-    if isinstance(images, tuple) and len(images):
-        images = images[0]
-    if isinstance(images, list) and images and all(hasattr(image, "getpixel") for image in images):
-        images = np.stack([np.asarray(image, dtype=np.float32) / 255 for image in images])
-    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim in (3, 4):
-        tensor = torch.as_tensor(images)
-        images = tensor.movedim(3, 1) if tensor.ndim == 4 else tensor[:, None]
-    if not isinstance(images, Tensor) or images.ndim < 1 or not len(images):
-        raise UsageError(
-            f"{name}: returned {arguments.as_typed(result)}, expected images: a tensor [image, ...], an array, PIL "
-            "images, or a pipeline's output."
-        )
-    return images.detach().clone()

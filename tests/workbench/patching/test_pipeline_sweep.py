@@ -208,6 +208,8 @@ def test_what_is_no_sweep_of_a_pipeline_is_refused_in_a_line() -> None:
             wb.sweep_pipeline(**arguments)
     with pytest.raises(UsageError, match=r"Use wb\.sweep_pipeline"):
         wb.sweep(hooked, wb.latents(1))
+    with pytest.raises(UsageError, match=r"^source: it has 4 steps, and run 3\. Take one schedule\."):
+        wb.sweep_pipeline(hooked, run, of_prompt(pipe, 1, num_inference_steps=4), metric=energy, steps=0)
     joint = small_pipeline(sd3)
     with pytest.raises(HookError, match="Both need the same size of image, length of text"):
         wb.sweep_pipeline(

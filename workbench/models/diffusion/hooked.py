@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from workbench import arguments
-from workbench.inputs.latents import Latents
 from workbench.inputs.paired import PairedInputs
 from workbench.models import self_check
 from workbench.models.anatomy import Anatomy
@@ -22,6 +21,7 @@ from workbench.models.attention_edits import AttentionEdits, Tap
 from workbench.models.diffusion.branches import apart, over_branches
 from workbench.models.diffusion.diffusers_dit import DiffusersDiT, as_called
 from workbench.models.diffusion.dit import DiT
+from workbench.models.diffusion.latent_inputs import LatentInputs
 from workbench.models.diffusion.readout import n_outputs
 from workbench.models.diffusion.resumable import ResumableSampling
 from workbench.models.diffusion.sampling import Sampling
@@ -31,7 +31,7 @@ from workbench.models.resumable import NotFinite
 from workbench.models.verdict import adopt
 
 
-class HookedDiT(StepHooks, HookedModel):
+class HookedDiT(StepHooks, LatentInputs, HookedModel):
     """A diffusion transformer whose every head can be recorded and edited, in every sampling step or in some.
 
     Its outputs are read of the finished sample. A plain hook name means every step, and ``blocks.2.attn.hook_z@3``
@@ -253,92 +253,6 @@ class HookedDiT(StepHooks, HookedModel):
         if readout.step is not None:
             return math.prod(config.image_shape)
         return n_outputs(readout, config.image_shape, torch.promote_types(self.dtype, torch.float32), self.device)
-
-    def trial(self) -> Float[Tensor, "two pos column"]:
-        shape, n_classes = self.hf.config.image_shape, self.hf.config.n_classes
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(2, *shape, generator=generator)
-        return self._inputs(noise, [0, min(1, n_classes)]).to(self.device)
-
-    def _inputs(
-        self, noise: Float[Tensor, "row channel *size"], labels: Sequence[int]
-    ) -> Float[Tensor, "row pos column"]:
-        patches, none = self.hf.patchify(noise), self.hf.config.n_classes
-        passes = [[label, none][: self.branches] for label in labels]
-        column = torch.tensor(passes, dtype=patches.dtype).repeat_interleave(self.n_positions, 1)[..., None]
-        return torch.cat([patches.repeat(1, self.branches, 1), column], -1)
-
-    def prepare(self, task: Any, argument: str = "task") -> PairedInputs:
-        """Inputs of `wb.latents`, or `PairedInputs` as they are.
-
-        Raises:
-            UsageError: something else, a class that the model does not have, or inputs of another shape.
-        """
-        if isinstance(task, PairedInputs):
-            return super().prepare(task, argument)
-        if not isinstance(task, Latents):
-            do = "Give wb.latents(classes, n=...)."
-            raise arguments.refusal(argument, task, "latents or wb.PairedInputs", do)
-        config = self.hf.config
-        names, n = {str(name): i for i, name in (config.id2label or {}).items()}, config.n_classes
-        clean_labels, other_labels = (task.labels(run, names, n) for run in ("clean", "corrupt"))
-        clean = corrupt = tuple(self._inputs(task.noise("clean", config.image_shape), clean_labels))
-        if task.is_paired:
-            corrupt = tuple(self._inputs(task.noise("corrupt", config.image_shape), other_labels))
-        classes = self.outputs_are == "logits"
-        answer = tuple((label,) if classes and label < n else () for label in clean_labels)
-        wrong = tuple(
-            (other,) if classes and task.is_paired and other < n and other != label else ()
-            for label, other in zip(clean_labels, other_labels, strict=True)
-        )
-        positions = {label: i for i, label in enumerate(self.labels(clean[0]))}
-        places = tuple(f"latent {i + 1}" for i in range(len(clean)))
-        runs = (task.sources("clean", clean_labels, names), task.sources("corrupt", other_labels, names))
-        return PairedInputs(
-            "latents",
-            clean,
-            corrupt,
-            answer,
-            wrong,
-            positions=(positions,) * len(clean),
-            seed=task.seed,
-            where=places,
-            sources=tuple(zip(*runs, strict=True)),
-        )
-
-    def check_content(self, name: str, inputs: Shaped[Tensor, "pos *rest"]) -> None:
-        super().check_content(name, inputs)
-        do, length, none = "Use wb.latents.", self.n_positions * self.branches, self.hf.config.n_classes
-        if len(inputs) != length:
-            why = "guidance makes two passes" if self.branches > 1 else "there is no guidance"
-            raise arguments.refusal(name, inputs, f"{length} positions", do, because=why)
-        if inputs.dtype in (torch.float16, torch.bfloat16):
-            raise arguments.refusal(name, inputs, "at least float32", do, because="labels are among the numbers")
-        labels = inputs[:, -1].unflatten(0, (self.branches, -1))
-        whole = bool((labels == labels.round()).all()) and bool(((labels >= 0) & (labels <= none)).all())
-        if not whole or bool((labels != labels[:, :1]).any()):
-            expected = f"one label in the last column, from 0 to {none - 1}, or {none} for none"
-            raise arguments.refusal(name, inputs, expected, do)
-        noise = inputs[:, :-1].unflatten(0, (self.branches, -1))
-        if bool((noise != noise[:1]).any()) or (self.branches > 1 and int(labels[1, 0]) != none):
-            expected = f"the same noise in both passes, and the label {none} in the second"
-            raise arguments.refusal(name, inputs, expected, do)
-
-    def labels(self, inputs: Shaped[Tensor, "pos *rest"]) -> tuple[str, ...]:
-        """Its patch: ``"2,3"`` is row 2, column 3 (of a video the frame before them), ``"none 2,3"`` of the pass
-        without a label."""
-        places = [
-            ",".join(map(str, place))
-            for place in torch.cartesian_prod(*map(torch.arange, self.hf.config.grid)).tolist()
-        ]
-        return tuple(f"{branch}{place}" for branch in ("", "none ")[: self.branches] for place in places)
-
-    def proof_length(self, length: int) -> int:
-        """That of one pass."""
-        return self.n_positions
-
-    def proof_inputs(self, length: int, rows: Sequence[Tensor]) -> Float[Tensor, "two pos column"]:
-        return self.trial()
 
     def resumable_form(self) -> ResumableSampling:
         self.sampling.readout.require_evaluation()

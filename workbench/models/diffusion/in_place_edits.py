@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from workbench import arguments
 from workbench.arguments import as_typed
 from workbench.core import Edit
 from workbench.errors import HookError, UsageError
-from workbench.models.steps import at_step
+from workbench.models.steps import at_step, split_step
 
 if TYPE_CHECKING:
     from workbench.models.diffusion.in_place import HookedDiffusers
@@ -51,11 +51,11 @@ class EditHook:
             part.copy_(self._by_function(part))
         return new
 
-    def finish(self) -> None:
-        """At the end of a step: every row of the source was used.
+    def finish(self, every: Collection[int] | None = None) -> None:
+        """At the end of a step: every row of the source was used; and, with the steps of the whole run, every step.
 
         Raises:
-            HookError: some were not, so that rows of the two runs are not the same ones.
+            HookError: some were not, so that rows or steps of the two runs are not the same ones.
         """
         if self._stored and self.source is not None and self._rows != (n := len(self.source[self._stored])):
             raise HookError(
@@ -63,6 +63,14 @@ class EditHook:
                 "and number of images."
             )
         self._stored = ""
+        if every is None or self.edit.kind != "patch" or self.edit.step is not None:
+            return
+        for name, step in map(split_step, self.source or ()):
+            if name == self.name and step is not None and step not in every:
+                raise HookError(
+                    f"The source has {at_step(name, step, None)}, and this run had no step {step}. Record it with the "
+                    "same schedule."
+                )
 
     def _part(self, x: Tensor) -> Tensor:
         """The edit's heads and positions of an activation, a view."""

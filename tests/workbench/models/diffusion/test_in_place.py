@@ -14,6 +14,7 @@ from tests.small_diffusers import (
     CASES,
     IDS,
     IMAGE,
+    SINGLE,
     TEXT,
     WIDTH,
     Plain,
@@ -117,18 +118,41 @@ def test_residual_streams_are_what_layers_get_and_give(make: Callable[..., Any])
     assert torch.equal(edited, expected)
 
 
-@pytest.mark.parametrize(("make", "base"), [(dit, "attn1"), (sd3, "attn"), (flux, "attn")])
-def test_an_edit_of_layer_1_leaves_layer_10_alone(make: Callable[..., Any], base: str) -> None:
-    model = make(11)
-    hooked, inputs, outputs = wb.HookedDiffusers(model), inputs_of(model), IMAGE
-    if make is not dit:
-        outputs = ["to_out.0", "to_add_out"]
-    with Plain(model, f"transformer_blocks.1.{base}", outputs, scaled):
-        expected = call(model, **inputs)
-    with hooked.hooks([("blocks.1.attn.hook_z", lambda z, hook: scaled(z))]):
-        assert close(call(model, **inputs), expected)
-    with Plain(model, f"transformer_blocks.10.{base}", IMAGE, scaled):
-        assert not close(call(model, **inputs), expected)
+@pytest.mark.parametrize(
+    ("model", "site", "base", "outputs"),
+    [
+        (lambda: dit(11), "attn", "transformer_blocks.{}.attn1", IMAGE),
+        (lambda: pixart(11), "cross_attn", "transformer_blocks.{}.attn2", IMAGE),
+        (lambda: sd3(11), "attn", "transformer_blocks.{}.attn", ["to_out.0", "to_add_out"]),
+        (lambda: sd35(12, dual=(1, 10)), "attn2", "transformer_blocks.{}.attn2", IMAGE),
+        (lambda: flux(11), "attn", "transformer_blocks.{}.attn", ["to_add_out", "to_out.0"]),
+        (lambda: flux(2, single=11), "single_blocks.attn", "single_transformer_blocks.{}", SINGLE),
+    ],
+    ids=["dit", "pixart", "sd3", "sd35", "flux", "flux-single"],
+)
+def test_an_edit_of_layer_1_leaves_layer_10_alone(
+    model: Callable[[], Any], site: str, base: str, outputs: list[str]
+) -> None:
+    hf = model()
+    hooked, inputs = wb.HookedDiffusers(hf), inputs_of(hf)
+    names = [hooked.hook_name(f"{site}.hook_z", layer) for layer in (1, 10)]
+    outputs_of_10 = outputs if "to_add_out" not in outputs else IMAGE  # the last layer of SD3 gives no text
+    with Plain(hf, base.format(1), outputs, scaled):
+        expected = call(hf, **inputs)
+    with Plain(hf, base.format(10), outputs_of_10, scaled):
+        other = call(hf, **inputs)
+    called: list[str] = []
+
+    def scale(z: Tensor, hook: Any) -> Tensor:
+        called.append(hook.name)
+        return scaled(z)
+
+    with hooked.hooks([(names[0], scale)]):
+        assert close(call(hf, **inputs), expected)
+    assert called == names[:1]
+    with hooked.hooks([wb.Edit(f"{site}.hook_z", 10, kind=lambda z: z), (names[0], scale)]):
+        assert close(call(hf, **inputs), expected)
+    assert not close(other, expected)
 
 
 @pytest.mark.parametrize(("make", "text_first"), [(sd3, False), (flux, True)])

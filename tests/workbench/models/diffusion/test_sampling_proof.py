@@ -53,7 +53,7 @@ def swept(model: wb.HookedDiT, **options: Any) -> wb.Sweep:
 
 
 def with_mlp(wrap: Callable[[nn.Module], nn.Module]) -> Any:
-    dit = random_dit()
+    dit: Any = random_dit()
     dit.blocks[1].mlp = wrap(dit.blocks[1].mlp)
     return dit
 
@@ -61,7 +61,8 @@ def with_mlp(wrap: Callable[[nn.Module], nn.Module]) -> Any:
 @pytest.mark.parametrize("guidance", [None, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_sampling_as_it_is_resumes(guidance: float | None, dtype: torch.dtype) -> None:
-    model = wb.HookedDiT(random_dit().to(dtype), steps=4, guidance=guidance)
+    dit: Any = random_dit()
+    model = wb.HookedDiT(dit.to(dtype), steps=4, guidance=guidance)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert swept(model).info["exact"] == "resumed"
@@ -69,7 +70,7 @@ def test_sampling_as_it_is_resumes(guidance: float | None, dtype: torch.dtype) -
 
 
 def test_what_a_layer_keeps_between_steps_is_found() -> None:
-    dit = random_dit()
+    dit: Any = random_dit()
     dit.blocks[1].gate1 = Remembers(dit.blocks[1].gate1)
     model = wb.HookedDiT(dit, steps=4)
     assert model.resumable  # one pass shows nothing
