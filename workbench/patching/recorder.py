@@ -42,14 +42,16 @@ class Recorder:
             recording = CachedRecording(self.resumable, self.store, self.identity, inputs, hooks, edits, heads)
             recording.fill(progress)
             return recording
-        activations: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(inputs) for name in hooks}
-        for members in batches(inputs):
+        activations: dict[str, list[Tensor]] = {name: [] for name in hooks}
+        places = [(0, 0)] * len(inputs)
+        for number, members in enumerate(batches(inputs)):
             captured, _ = capture_hooks(self.resumable, inputs, members, hooks, edits, heads, keep_run=False)
             for name, x in captured.items():
-                for i, row in zip(members, x, strict=True):
-                    activations[name][i] = row
+                activations[name].append(x)
+            for row, i in enumerate(members):
+                places[i] = number, row
             progress(len(members))
-        return InMemory(activations)
+        return InMemory(activations, places)
 
     def site(
         self, inputs: Sequence[Tensor], site: str, depths: Sequence[int]

@@ -30,17 +30,23 @@ class Source(Protocol):
 
 
 class InMemory:
-    """Activations in memory: hook → one tensor per input."""
+    """Activations in memory, batch by batch.
 
-    def __init__(self, activations: Mapping[str, list[Tensor]]) -> None:
-        self._activations = activations
+    Args:
+        batches: hook → activations ``[input of the batch, ...]`` of each batch.
+        places: of each input its batch, and its row there.
+    """
+
+    def __init__(self, batches: Mapping[str, Sequence[Tensor]], places: Sequence[tuple[int, int]]) -> None:
+        self._batches, self._places = batches, places
 
     @property
     def n_inputs(self) -> int:
-        return len(next(iter(self._activations.values()), ()))
+        return len(self._places)
 
     def read(self, hooks: Sequence[str], prompt: int) -> list[Tensor]:
-        return [self._activations[hook][prompt] for hook in hooks]
+        batch, row = self._places[prompt]
+        return [self._batches[hook][batch][row] for hook in hooks]
 
 
 class InputActivations(Sequence[Tensor]):
