@@ -41,6 +41,7 @@ from .models.vision import HookedViT as HookedViT
 from .patching.attention_at import attention_at as attention_at
 from .patching.attention_at import attention_between as attention_between
 from .patching.attention_on_image import attention_on_image as attention_on_image
+from .patching.attention_on_sample import attention_on_sample as attention_on_sample
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
@@ -61,6 +62,7 @@ from .patching.screen import Screen as Screen
 from .patching.screen import screen as screen
 from .patching.sweep import sweep as sweep
 from .patching.sweep_sets import sweep_sets as sweep_sets
+from .patching.trajectory import trajectory as trajectory
 from .plotting.attention_view import Attention as Attention
 from .plotting.generations import Generations as Generations
 from .plotting.image_attention import ImageAttention as ImageAttention
@@ -68,6 +70,7 @@ from .plotting.model_view import ModelView as ModelView
 from .plotting.operator_view import OperatorView as OperatorView
 from .plotting.position_attention import AttentionBetween as AttentionBetween
 from .plotting.position_attention import PositionAttention as PositionAttention
+from .plotting.trajectory import Trajectory as Trajectory
 from .results.circuit import Circuit as Circuit
 from .results.sweep import Sweep as Sweep
 from .runs.run import Run as Run

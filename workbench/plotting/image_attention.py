@@ -35,6 +35,7 @@ class ImageAttention:
         layer: which layer.
         model, image: their names.
         is_shares: whether each row is shares of attention; else its entries are those of the operator's matrix.
+        patch_labels: the names of the patches, where they are others than ``"row,column"``.
 
     Examples:
         >>> import numpy as np
@@ -52,12 +53,14 @@ class ImageAttention:
     model: str = ""
     image: str = ""
     is_shares: bool = True
+    patch_labels: tuple[str, ...] = ()
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """A name for each position: those of `added`, then ``"row,column"`` of each patch."""
         rows, columns = self.grid
-        return (*self.added, *(f"{row},{column}" for row in range(rows) for column in range(columns)))
+        places = self.patch_labels or [f"{row},{column}" for row in range(rows) for column in range(columns)]
+        return (*self.added, *places)
 
     @property
     def units(self) -> str:

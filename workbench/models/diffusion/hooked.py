@@ -188,12 +188,16 @@ class HookedDiT(StepHooks, LatentInputs, HookedModel):
         return self.read_image(self.sampled(inputs))
 
     def sampled(
-        self, inputs: Float[Tensor, "row pos column"], in_step: Callable[[int], Any] | None = None
+        self,
+        inputs: Float[Tensor, "row pos column"],
+        in_step: Callable[[int], Any] | None = None,
+        watch: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Float[Tensor, "row some_pos pixel"]:
         """The finished samples, in patches (or the prediction that is read).
 
         Args:
             in_step: the context of each step's pass.
+            watch: called in each step with the latents before it and the passes' predictions.
         """
         latent, labels = self.latent(inputs), self.passes(inputs)[1]
         for step in range(self.n_steps):
@@ -204,7 +208,10 @@ class HookedDiT(StepHooks, LatentInputs, HookedModel):
             else:
                 with in_step(step):
                     prediction = self.hf.predict(patches, self.time(step, len(patches)), labels)
-            latent = self.sampling.after_step(step, latent, prediction)
+            after = self.sampling.after_step(step, latent, prediction)
+            if watch is not None:
+                watch(step, latent, prediction)
+            latent = after
         return latent
 
     def latent(self, inputs: Float[Tensor, "row pos column"]) -> Float[Tensor, "row some_pos pixel"]:

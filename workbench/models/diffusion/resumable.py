@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -150,16 +150,30 @@ class ResumableSampling:
         tokens: Int[Tensor, "n"] | None = None,
         expand: Mapping[int, frozenset[str]] | None = None,
     ) -> Float[Tensor, "row n"]:
-        edits = {layer: sites for layer, sites in (expand or {}).items()}
+        with self.model.lock:
+            outputs = self.model.read_image(self.model.sampled(inputs, self._in_step(taps, expand)))
+        return outputs if tokens is None else outputs[:, tokens]
 
-        def in_step(step: int) -> AbstractContextManager[None]:
-            return self.model.running(
-                taps.get(step, {}), {layer: AttentionEdits(expand=sites) for layer, sites in edits.items()}
-            )
+    @torch.no_grad()
+    def trajectory(
+        self,
+        inputs: Shaped[Tensor, "row pos column"],
+        taps: Mapping[int, Mapping[str, Tap]],
+        expand: Mapping[int, frozenset[str]] | None = None,
+    ) -> tuple[Float[Tensor, "row state channel *size"], Float[Tensor, "row step channel *size"]]:
+        """The images of `full_forward` over the steps: as they are before each step and at the end, and what the
+        prediction of each step points at."""
+        before: list[Tensor] = []
+        estimates: list[Tensor] = []
+
+        def watch(step: int, latent: Tensor, prediction: Tensor) -> None:
+            before.append(latent)
+            estimates.append(self.sampling.estimate(step, latent, prediction))
 
         with self.model.lock:
-            outputs = self.model.read_image(self.model.sampled(inputs, in_step))
-        return outputs if tokens is None else outputs[:, tokens]
+            finished = self.model.sampled(inputs, self._in_step(taps, expand), watch)
+        latents, pointed_at = torch.stack([*before, finished], 1), torch.stack(estimates, 1)
+        return self._images(latents), self._images(pointed_at)
 
     def weights_frozen(self) -> AbstractContextManager[None]:
         return self.model.weights_frozen()
@@ -168,6 +182,16 @@ class ResumableSampling:
         """What the cache keys of this model's activations begin with, sampler and readout among it; None where nothing
         may be cached now."""
         return self.model.identity.current()
+
+    def _in_step(
+        self, taps: Mapping[int, Mapping[str, Tap]], expand: Mapping[int, frozenset[str]] | None
+    ) -> Callable[[int], AbstractContextManager[None]]:
+        """The context of each step's pass: its taps."""
+        edits = {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
+        return lambda step: self.model.running(taps.get(step, {}), edits)
+
+    def _images(self, patches: Float[Tensor, "row state pos pixel"]) -> Float[Tensor, "row state channel *size"]:
+        return self.model.hf.unpatchify(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
     # --- one layer of one step ----------------------------------------------------------------------------------------
 

@@ -112,6 +112,13 @@ class Sampling:
             raise NotFinite(step, int((~finite.flatten(1).all(1)).nonzero()[0]))
         return after
 
+    def estimate(
+        self, step: int, latent: Float[Tensor, "row pos n"], prediction: Float[Tensor, "pass pos m"]
+    ) -> Float[Tensor, "row pos n"]:
+        """The image that a step's prediction, after guidance, points at: the finished sample, were it right."""
+        of_step, guided = self.schedule[step], self.guided(prediction)[..., : latent.shape[-1]]
+        return of_step.last_keep * latent + of_step.last_add * guided
+
 
 @torch.no_grad()
 def sample(

@@ -18,22 +18,30 @@ LONGEST_TIME = 1000
 
 @dataclass(frozen=True)
 class Step:
-    """The model is asked at `time` (0 to 1000), and the latent becomes ``keep · latent + add · prediction``."""
+    """The model is asked at `time` (0 to 1000), and the latent becomes ``keep · latent + add · prediction``.
+
+    `last_keep` and `last_add` are the same of a step that goes all the way: ``last_keep · latent + last_add ·
+    prediction`` is the image that the prediction points at.
+    """
 
     time: float
     keep: float
     add: float
+    last_keep: float
+    last_add: float
 
 
 def euler(steps: int) -> tuple[Step, ...]:
-    """Rectified flow by Euler's method: ``x ← x − v / steps``, at the times 1000, …, 1000 / steps."""
-    return tuple(Step(LONGEST_TIME * (1 - i / steps), 1.0, -1 / steps) for i in range(steps))
+    """Rectified flow by Euler's method: ``x ← x − v / steps``, at the times 1000 t = 1000, …, 1000 / steps. The
+    velocity points at the image ``x − t v``."""
+    return tuple(Step(LONGEST_TIME * (t := 1 - i / steps), 1.0, -1 / steps, 1.0, -t) for i in range(steps))
 
 
 def ddim(steps: int) -> tuple[Step, ...]:
     """Song, Meng and Ermon, "Denoising Diffusion Implicit Models" (2021), without noise (η = 0), for a model that
     predicts noise: with ᾱ of 1000 linear betas from 1e-4 to 0.02,
-    ``x ← √ᾱ' (x − √(1 − ᾱ) ε) / √ᾱ + √(1 − ᾱ') ε``. The times are diffusers' (``timestep_spacing="leading"``).
+    ``x ← √ᾱ' (x − √(1 − ᾱ) ε) / √ᾱ + √(1 − ᾱ') ε``. The noise points at the image ``(x − √(1 − ᾱ) ε) / √ᾱ``. The times
+    are diffusers' (``timestep_spacing="leading"``).
 
     At most 1000 steps.
     """
@@ -43,7 +51,8 @@ def ddim(steps: int) -> tuple[Step, ...]:
     for time in range((steps - 1) * stride, -1, -stride):
         now, then = float(alphas[time]), float(alphas[time - stride]) if time >= stride else 1.0
         add = (1 - then) ** 0.5 - (then * (1 - now) / now) ** 0.5
-        result.append(Step(float(time), (then / now) ** 0.5, add))
+        last = now**-0.5, -(((1 - now) / now) ** 0.5)
+        result.append(Step(float(time), (then / now) ** 0.5, add, *last))
     return tuple(result)
 
 
