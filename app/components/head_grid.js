@@ -1,5 +1,6 @@
-// One canvas: layers along x, heads along y, a colour bar with its units below where there is a value.
-const LEFT = 34, TOP = 2, AXIS = 30, BAR = 10, BAR_AREA = 34;
+// One canvas: layers along x, heads along y (or what `data.axes` says), a colour bar with its units below where there is
+// a value.
+const TOP = 2, AXIS = 30, BAR = 10, BAR_AREA = 34;
 // Pixels of a cell at least.
 const SMALLEST = 9;
 // Of marked heads.
@@ -15,6 +16,9 @@ export default function (component) {
   root.querySelector("figcaption").textContent = data.title;
   root.querySelector("p").textContent = data.note;
   const heads = data.values.length, layers = data.values[0].length;
+  const [across, down] = data.axes || [{ title: "layer" }, { title: data.shared ? "key/value head" : "head" }];
+  const label = (axis, i) => (axis.labels ? axis.labels[i] : String(i));
+  const LEFT = down.labels ? 52 : 34;
   const empty = data.values.flat().every((value) => value === null);
   // The last pick stays selected until the server answers it: a selection that equals one of `root.sent` is an answer to
   // an earlier pick, and any other was made elsewhere and is shown at once.
@@ -82,15 +86,15 @@ export default function (component) {
     g.fillStyle = text;
     g.textAlign = "right";
     const everyHead = Math.max(1, Math.ceil(14 / size));
-    for (let j = 0; j < heads; j += everyHead) g.fillText(String(j), LEFT - 5, TOP + (j + 0.5) * size);
+    for (let j = 0; j < heads; j += everyHead) g.fillText(label(down, j), LEFT - 5, TOP + (j + 0.5) * size);
     g.textAlign = "center";
     const everyLayer = Math.max(1, Math.ceil(22 / size));
-    for (let i = 0; i < layers; i += everyLayer) g.fillText(String(i), LEFT + (i + 0.5) * size, TOP + heads * size + 8);
-    g.fillText("layer", LEFT + (layers * size) / 2, TOP + heads * size + 22);
+    for (let i = 0; i < layers; i += everyLayer) g.fillText(label(across, i), LEFT + (i + 0.5) * size, TOP + heads * size + 8);
+    g.fillText(across.title, LEFT + (layers * size) / 2, TOP + heads * size + 22);
     g.save();
     g.translate(8, TOP + (heads * size) / 2);
     g.rotate(-Math.PI / 2);
-    g.fillText(data.shared ? "key/value head" : "head", 0, 0);
+    g.fillText(down.title, 0, 0);
     g.restore();
     if (!empty) bar(g, width, text);
     const frame = (i, j, style, thick, inset = 0) => {
@@ -107,7 +111,9 @@ export default function (component) {
   };
   const announce = (i, j) => {
     const value = data.values[j][i], text = value === null ? format(value) : `${format(value)} ${data.units}`;
-    status.textContent = `${i}.${data.shared ? "kv" : ""}${j}: ${data.texts ? data.texts[j][i] : text}`;
+    const own = `${i}.${data.shared ? "kv" : ""}${j}`;
+    const name = data.axes ? `${down.title} ${label(down, j)}, ${across.title} ${label(across, i)}` : own;
+    status.textContent = `${name}: ${data.texts ? data.texts[j][i] : text}`;
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

@@ -1,8 +1,9 @@
-"""The layer × head grid: one canvas for all heads, with click, hover and arrow keys."""
+"""The layer × head grid, and grids of other axes: one canvas for all cells, with click, hover and arrow keys."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ from workbench.plotting import style
 FOLDER = Path(__file__).parent
 #: Colours of the scale that are sent to the page, which interpolates between them.
 STOPS = 17
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is along an axis: its title, and the label of each place."""
+
+    title: str
+    labels: tuple[str, ...]
 
 
 def head_grid(
@@ -49,33 +58,74 @@ def head_grid(
         shared: the rows are key/value heads, written ``9.kv1``.
         limit: the end of the scale, where several grids share one; by default the largest magnitude.
     """
+    data = _shared(values, diverging, limit, title, units, note, texts)
+    data |= {"shared": shared, "levels": [float(level) for level in levels]}
+    data["selected"] = [selected.layer, selected.index]
+    data["marked"] = [[head.layer, head.index] for head in sorted(marked)]
+    _show(data, key, lambda layer, head: on_pick(Head(layer, head)))
+
+
+def labelled_grid(
+    values: Float[np.ndarray, "column row"],
+    columns: Axis,
+    rows: Axis,
+    *,
+    title: str,
+    units: str,
+    selected: tuple[int, int],
+    key: str,
+    on_pick: Callable[[int, int], None],
+    diverging: bool = True,
+    note: str = "",
+    marked_rows: frozenset[int] = frozenset(),
+    texts: np.ndarray | None = None,
+    limit: float | None = None,
+) -> None:
+    """A grid as `head_grid` draws it, of two other axes.
+
+    Args:
+        selected: the column and row of the open cell.
+        on_pick: called with the column and row that were picked.
+        marked_rows: rows whose cells have a frame.
+    """
+    data = _shared(values, diverging, limit, title, units, note, texts)
+    data |= {"shared": False, "levels": [], "selected": list(selected)}
+    data["marked"] = [[i, j] for i in range(len(values)) for j in sorted(marked_rows)]
+    data["axes"] = [{"title": axis.title, "labels": list(axis.labels)} for axis in (columns, rows)]
+    _show(data, key, on_pick)
+
+
+def _shared(
+    values: Float[np.ndarray, "column row"],
+    diverging: bool,
+    limit: float | None,
+    title: str,
+    units: str,
+    note: str,
+    texts: np.ndarray | None,
+) -> dict[str, Any]:
     top = style.limit(values) if limit is None else limit
     cells = np.where(np.isfinite(values), values, np.nan).T
+    return {
+        "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in cells],
+        "low": -top if diverging else 0.0,
+        "high": top,
+        "colours": scale_colours(diverging),
+        "blank": style.BLANK,
+        "title": title,
+        "units": units,
+        "note": note,
+        "texts": None if texts is None else texts.T.tolist(),
+    }
 
+
+def _show(data: dict[str, Any], key: str, on_pick: Callable[[int, int], None]) -> None:
     def picked() -> None:
         place = st.session_state[key].picked
         if place is not None:
-            on_pick(Head(int(place[0]), int(place[1])))
+            on_pick(int(place[0]), int(place[1]))
 
-    _component()(
-        data={
-            "values": [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in cells],
-            "low": -top if diverging else 0.0,
-            "high": top,
-            "colours": scale_colours(diverging),
-            "blank": style.BLANK,
-            "selected": [selected.layer, selected.index],
-            "marked": [[head.layer, head.index] for head in sorted(marked)],
-            "title": title,
-            "units": units,
-            "note": note,
-            "shared": shared,
-            "levels": [float(level) for level in levels],
-            "texts": None if texts is None else texts.T.tolist(),
-        },
-        key=key,
-        on_picked_change=picked,
-    )
+    _component()(data=data, key=key, on_picked_change=picked)
 
 
 @cache

@@ -283,4 +283,4 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     return config
 
 
-page = Page("circuits", "Circuits", "account_tree", 4, render, uses=(sidebar.HEAD,), help=HELP)
+page = Page("circuits", "Circuits", "account_tree", 5, render, uses=(sidebar.HEAD,), help=HELP)

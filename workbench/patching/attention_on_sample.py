@@ -50,8 +50,8 @@ def attention_on_sample(
         cache: as in `workbench.record`.
 
     Raises:
-        UsageError: no diffusion model, more than one sample, no such layer, step or pass, or a layer whose operator has no
-            matrix.
+        UsageError: no diffusion model, more than one sample, no such layer, step or pass, or a layer whose operator has
+            no matrix.
 
     Examples:
         >>> model = wb.load("digits-dit").resampled(steps=4, guidance=2.0)

@@ -39,8 +39,8 @@ def trajectory(
     at.
 
     With the prediction p of a step, after guidance: for a velocity at time t the image is ``x − t p`` (rectified
-    flow), for noise ``(x − √(1 − ᾱ) p) / √ᾱ`` (Song, Meng and Ermon 2021, equation 9); after the last step both are the finished
-    sample. Every step is run, whatever the model's readout.
+    flow), for noise ``(x − √(1 − ᾱ) p) / √ᾱ`` (Song, Meng and Ermon 2021, equation 9); after the last step both are
+    the finished sample. Every step is run, whatever the model's readout.
 
     Args:
         model: a `HookedDiT`.
@@ -107,10 +107,10 @@ def sampled_to_the_end(model: Any) -> HookedDiT:
 
 
 def _names(inputs: Any, base: str) -> tuple[str, ...]:
-    """``"3, seed 0"`` of each sample; none of inputs that were made otherwise."""
+    """``"class 3, seed 0"`` of each sample; none of inputs that were made otherwise."""
     if not isinstance(inputs, Latents):
         return ()
     classes, seed = inputs.classes, inputs.seed
     if base == "corrupt":
         classes, seed = inputs.other or inputs.classes, inputs.other_seed
-    return tuple(f"{'no class' if label is None else label}, seed {seed + i}" for i, label in enumerate(classes))
+    return tuple(f"{'no class' if label is None else f'class {label}'}, seed {seed + i}" for i, label in enumerate(classes))

@@ -39,11 +39,14 @@ class Source:
         version: of the workbench that computed it; by default this one.
         edited: what was edited and how, where the figure is an effect of edits.
         image: the name of an image, and the start of its hash.
+        details: further facts with their names, such as those of a sample.
 
     >>> Source("tiny", "Then, Mary and John", "1.3", version="0.1").caption
     'tiny · head 1.3 · “Then, Mary and John” · attention-workbench 0.1'
     >>> Source("tiny", head="1.3", version="0.1").fields()
     {'model': 'tiny', 'head': '1.3', 'workbench': '0.1'}
+    >>> Source("digits-dit", details=(("class", "3"), ("seed", "0")), version="0.1").caption
+    'digits-dit · class 3, seed 0 · attention-workbench 0.1'
     """
 
     model: str = ""
@@ -54,6 +57,7 @@ class Source:
     version: str = ""
     edited: str = ""
     image: str = ""
+    details: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Source:
@@ -116,14 +120,16 @@ class Source:
     @property
     def _facts(self) -> dict[str, str]:
         facts = {"model": self.model, "prompt": self.prompt, "head": self.head, "task": self.task}
-        facts |= {"edited": self.edited, "image": self.image}
+        facts |= {"edited": self.edited, "image": self.image, **dict(self.details)}
         return {name: fact for name, fact in facts.items() if fact}
 
     @property
     def _line(self) -> str:
         prompt = _short(" ".join(self.prompt.split()))
         edited = _short(" ".join(self.edited.split()), EDITED)
-        parts = (self.model, self.head and f"head {self.head}", prompt and f"“{prompt}”", self.image, self.task, edited)
+        details = ", ".join(f"{name} {fact}" for name, fact in self.details)
+        head = self.head and f"head {self.head}"
+        parts = (self.model, head, prompt and f"“{prompt}”", self.image, details, self.task, edited)
         line = " · ".join(filter(None, parts))
         return line if self.second is None else f"{line} − {self.second._line}"
 

@@ -33,7 +33,7 @@ class Trajectory:
             before step i, state 0 the noise, and the last state the finished sample.
         estimates: ``[sample, step, channel, row, column]``: the image that each step's prediction points at.
         times: of each step, from 1000 (noise) to 0.
-        names: of the samples, such as ``"3, seed 0"``.
+        names: of the samples, such as ``"class 3, seed 0"``.
         model: its name.
         edits: under which they were made.
         info: sampler, steps and guidance.
@@ -42,7 +42,7 @@ class Trajectory:
         >>> model = wb.load("digits-dit").resampled(steps=4, guidance=2.0)
         >>> trajectory = wb.trajectory(model, wb.latents([3, 8]))
         >>> trajectory.latents.shape, trajectory.estimates.shape, trajectory.names
-        ((2, 5, 1, 8, 8), (2, 4, 1, 8, 8), ('3, seed 0', '8, seed 1'))
+        ((2, 5, 1, 8, 8), (2, 4, 1, 8, 8), ('class 3, seed 0', 'class 8, seed 1'))
     """
 
     latents: Float[np.ndarray, "sample state channel *size"]

@@ -17,7 +17,7 @@ from workbench.runs.directory import RunDirectory
 #: Seconds of one run of the script at most: generous, so that a busy machine passes.
 TIMEOUT = 250
 #: Page → a model for it, where that is not ``tiny``.
-MODEL_OF = {"vision": "digits-vit"}
+MODEL_OF = {"vision": "digits-vit", "diffusion": "digits-dit"}
 PAGE = """
 from app import sidebar, url_state
 from app.pages import NAME

@@ -47,7 +47,7 @@ def test_both_passes_of_guidance_are_those_of_plain_hooks(step: int) -> None:
         np.testing.assert_allclose(seen.pattern, expected, atol=1e-5)
         assert seen.grid == (4, 4) and seen.labels == tuple(f"{i},{j}" for i in range(4) for j in range(4))
         name = {"label": "with the class", "none": "without the class"}[branch]
-        assert seen.title(2, "1,3") == f"Head 1.2 on 3, seed 2, step {step}, {name}, from 1,3"
+        assert seen.title(2, "1,3") == f"Head 1.2 on class 3, seed 2, step {step}, {name}, from 1,3"
         np.testing.assert_allclose(seen.patches(2, "1,3").ravel(), expected[2, 7], atol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_the_picture_is_that_of_the_step() -> None:
         np.testing.assert_array_equal(seen.pixels[..., 0], expected)
         given = wb.attention_on_sample(model, LATENTS, 0, 1, shows=shows, over_steps=over_steps, cache=False)
         np.testing.assert_array_equal(given.pixels, seen.pixels)
-    assert "class" not in seen.title(0, 0)  # without guidance there is one pass
+    assert "the class" not in seen.title(0, 0)  # without guidance there is one pass
 
 
 def test_frames_lie_side_by_side() -> None:

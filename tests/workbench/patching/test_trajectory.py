@@ -59,7 +59,7 @@ def test_states_and_estimates_are_a_plain_loops(model: wb.HookedDiT, base: str) 
     np.testing.assert_array_equal(seen.images, seen.latents[:, -1])
     np.testing.assert_allclose(seen.estimates[:, -1], seen.images, atol=1e-12)
     assert seen.times == (1000, 750, 500, 250) and seen.names == tuple(
-        f"{label}, seed {5 + i}" for i, label in enumerate(labels)
+        f"class {label}, seed {5 + i}" for i, label in enumerate(labels)
     )
 
 
@@ -143,7 +143,7 @@ def test_pictures_and_tables(model: wb.HookedDiT) -> None:
     seen = wb.trajectory(model, PAIRS)
     edited = wb.trajectory(model, PAIRS, wb.Edit("z", 0, head=1, kind="zero"))
     table = seen.table(edited)
-    assert table["sample"].tolist() == ["3, seed 5"] * 5 + ["0, seed 6"] * 5
+    assert table["sample"].tolist() == ["class 3, seed 5"] * 5 + ["class 0, seed 6"] * 5
     np.testing.assert_allclose(table["distance"], seen.distances(edited).ravel())
     np.testing.assert_allclose(table["latent_std"][:5], [x.std() for x in seen.latents[0]], rtol=1e-6)
     assert table["estimate_mean"].isna().tolist() == [False] * 4 + [True] + [False] * 4 + [True]

@@ -1,0 +1,48 @@
+"""Diffusion: a sample over the sampling steps, what heads attend to in each, and what changes when they are edited."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import models, part, sidebar
+from app.diffusion.computed import over_steps
+from app.diffusion.sampled import sampled_model, settings_widgets
+from app.diffusion.step import step_widget
+from app.diffusion.view import PARTS, View
+from app.fragment import rerun_alone
+from app.page import Page
+from workbench.patching.trajectory import sampled_to_the_end
+
+HELP = (
+    "A diffusion model runs all its layers in every sampling step. **Class, other class, seed**: of the sample that is "
+    "shown, and of the run that patches come from. The same noise gives the same sample."
+)
+
+
+@rerun_alone("Diffusion")
+def render() -> None:
+    """The page."""
+    name = sidebar.model_name()
+    base = sampled_to_the_end(models.load(name))
+    settings = settings_widgets(base)
+    step_column, head_column = st.columns([5, 1], vertical_alignment="top")
+    with step_column:
+        step = step_widget(settings.steps)
+    with head_column:
+        sidebar.head_widget()
+    model = sampled_model(name, base, settings)
+    head = sidebar.selected_head(model)
+    view = View(name, base, model, settings, head, step, over_steps(name, model, settings))
+    some = part.parts(PARTS, model.modality)
+    left, right = st.columns([6, 5], gap="medium")
+    with left:
+        part.render(some, part.LEFT, view)
+    with right:
+        st.subheader(f"Head {head}", anchor=False)
+        part.render(some, part.RIGHT, view)
+    part.render(some, part.BELOW, view)
+
+
+page = Page(
+    "diffusion", "Diffusion", "grain", 4, render, ("diffusion",), (sidebar.MODEL, sidebar.OPERATORS), HELP, PARTS
+)
