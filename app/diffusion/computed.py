@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 import workbench as wb
-from app.diffusion.sampled import Settings
+from app.diffusion.sampled import Settings, sampled_model
 from app.diffusion.view import View
 from workbench.core import Edit
 
@@ -32,6 +32,21 @@ def attention(view: View, branch: str, shows: str) -> wb.ImageAttention:
     return _attention(view.model_name, view.settings, layer, view.step, branch, shows, view.model, view.over_steps)
 
 
+def judged(view: View) -> Any:
+    """The model, its samples read by the page's classifier where there is one."""
+    return sampled_model(view.model_name, view.base, view.settings, view.readout) if view.readout else view.model
+
+
+def outcome(view: View, edits: tuple[Edit, ...], readout: str = "") -> wb.Outcome:
+    """`workbench.run` of the sample under edits, reading its pixels, or the classes that a classifier gives it.
+
+    Raises:
+        WorkbenchError: edits that cannot be made.
+    """
+    model = judged(view) if readout else view.model
+    return _outcome(view.model_name, view.settings, edits, readout, model)
+
+
 # Streamlit leaves arguments that begin with an underscore out of the key.
 
 
@@ -53,3 +68,8 @@ def _attention(
 ) -> wb.ImageAttention:
     latents = settings.latents()
     return wb.attention_on_sample(_model, latents, layer, step, branch=branch, shows=shows, over_steps=_over_steps)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Sampling …")
+def _outcome(model_name: str, settings: Settings, edits: tuple[Edit, ...], readout: str, _model: Any) -> wb.Outcome:
+    return wb.run(_model, settings.latents(), edits)

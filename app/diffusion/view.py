@@ -27,6 +27,7 @@ class View:
         model: the same, sampled as `settings` says, reading pixels.
         head, step: the open ones.
         over_steps: the sample without edits.
+        readout: the classifier that metrics read; empty for pixels.
     """
 
     model_name: str
@@ -36,6 +37,7 @@ class View:
     head: Head
     step: int
     over_steps: wb.Trajectory
+    readout: str = ""
 
     @property
     def source(self) -> Source:

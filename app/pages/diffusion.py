@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import models, part, sidebar
 from app.diffusion.computed import over_steps
+from app.diffusion.readouts import readout_widget
 from app.diffusion.sampled import sampled_model, settings_widgets
 from app.diffusion.step import step_widget
 from app.diffusion.view import PARTS, View
@@ -25,14 +26,16 @@ def render() -> None:
     name = sidebar.model_name()
     base = sampled_to_the_end(models.load(name))
     settings = settings_widgets(base)
-    step_column, head_column = st.columns([5, 1], vertical_alignment="top")
+    step_column, readout_column, head_column = st.columns([6, 4, 2], vertical_alignment="top")
     with step_column:
         step = step_widget(settings.steps)
+    with readout_column:
+        readout = readout_widget(base)
     with head_column:
         sidebar.head_widget()
     model = sampled_model(name, base, settings)
     head = sidebar.selected_head(model)
-    view = View(name, base, model, settings, head, step, over_steps(name, model, settings))
+    view = View(name, base, model, settings, head, step, over_steps(name, model, settings), readout)
     some = part.parts(PARTS, model.modality)
     left, right = st.columns([6, 5], gap="medium")
     with left:

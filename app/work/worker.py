@@ -21,6 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TextIO
 
 from workbench.errors import WorkbenchError
@@ -131,6 +132,14 @@ class Worker:
             self._swapped[name, operators] = wb.swap(model, parse_operators(operators))
         return self._swapped[name, operators]
 
+    def sampled(self, job: Mapping[str, Any], progress: Progress) -> Any:
+        """The diffusion model that a job names, sampled as it says, with the classifier that it names."""
+        from app.work.sampling import sampled_by
+
+        sampling = job["sampling"]
+        readout = self._own_model(sampling["readout"], progress) if sampling.get("readout") else None
+        return sampled_by(self.model(job, progress), sampling, readout)
+
     def _own_model(self, name: str, progress: Progress) -> Any:
         """The model of that name; the least recently used one is released first."""
         import workbench as wb
@@ -149,8 +158,9 @@ def _sweep(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     import workbench as wb
     from app.work.prompts import load_prompts
 
-    model = worker.model(job, progress)
-    return _save(job, wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"]))
+    model = worker.sampled(job, progress) if "sampling" in job else worker.model(job, progress)
+    sweep = wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"])
+    return _save(job, replace(sweep, info={**sweep.info, **job.get("facts", {})}))
 
 
 def _scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:

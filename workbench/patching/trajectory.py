@@ -113,4 +113,6 @@ def _names(inputs: Any, base: str) -> tuple[str, ...]:
     classes, seed = inputs.classes, inputs.seed
     if base == "corrupt":
         classes, seed = inputs.other or inputs.classes, inputs.other_seed
-    return tuple(f"{'no class' if label is None else f'class {label}'}, seed {seed + i}" for i, label in enumerate(classes))
+    return tuple(
+        f"{'no class' if label is None else f'class {label}'}, seed {seed + i}" for i, label in enumerate(classes)
+    )

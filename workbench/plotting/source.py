@@ -24,6 +24,8 @@ PROMPT, EDITED = 80, 400
 LARGEST_COLUMN = 4_000_000
 #: The field, column and annotation that hold the version; the distribution's name.
 VERSION, PACKAGE = "workbench", "attention-workbench"
+#: Details of a diffusion model's results, and where their ``info`` has them.
+_SAMPLING = {"sampler": "sampler", "steps": "sampler_steps", "guidance": "guidance", "readout": "readout"}
 #: The name of the line in interactive figures.
 ANNOTATION = "source"
 
@@ -61,8 +63,11 @@ class Source:
 
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Source:
-        """Of a result's ``info``: its model and task."""
-        return cls(full_name(info.get("model") or "", info.get("operators")), task=str(info.get("task") or ""))
+        """Of a result's ``info``: its model and task, and of a diffusion model how it was sampled."""
+        named = {**info.get("sample", {}), **{name: info[key] for name, key in _SAMPLING.items() if info.get(key)}}
+        details = tuple((name, str(fact)) for name, fact in named.items())
+        name = full_name(info.get("model") or "", info.get("operators"))
+        return cls(name, task=str(info.get("task") or ""), details=details)
 
     @classmethod
     def of_run(cls, facts: Mapping[str, Any], task: str = "") -> Source:

@@ -165,6 +165,13 @@ class HookedDiT(StepHooks, LatentInputs, HookedModel):
         return self.sampling.readout.reads
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """The classes of a readout that gives logits, by name where it has names."""
+        if self.outputs_are != "logits":
+            return ()
+        return tuple(getattr(self.sampling.readout.read, "output_names", ())) or tuple(map(str, range(self.n_outputs)))
+
+    @property
     def _one_pass_now(self) -> bool:
         return getattr(self, "_one_pass", False)
 

@@ -1,0 +1,45 @@
+"""Edits of the set of heads in some steps: widgets, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import url_state, url_widgets
+from workbench.core import Edit, Head
+
+KIND, FIRST, LAST = "set-edit", "set-first-step", "set-last-step"
+LABELS = {
+    "zero": "set to zero",
+    "patch": "patched from the other class’s run",
+    "identity": "each patch attends to itself",
+}
+HELP = (
+    "What is done to every head of the set: to z, its attention-weighted sum of values before W_O, or to its pattern, "
+    "in both passes of guidance."
+)
+
+
+def edit_widgets(heads: Sequence[Head], n_steps: int) -> tuple[tuple[Edit, ...], str]:
+    """The edits, and what they are in words."""
+    kind_column, first_column, last_column = st.columns([4, 2, 2])
+    with kind_column:
+        kind = url_widgets.select("Edit of the set", list(LABELS), KIND, format_func=LABELS.__getitem__, help=HELP)
+    with first_column:
+        first = url_widgets.number("From step", 0, n_steps - 1, FIRST, 0)
+    with last_column:
+        last = url_widgets.number("To step", 0, n_steps - 1, LAST, n_steps - 1, help="This one included.")
+    if first > last:
+        url_state.warn(f"From step {first} to step {last} there is none. Both are edited, and those between them.")
+        first, last = last, first
+    steps = tuple(range(first, last + 1))
+    settings: dict[str, Any] = {"site": "pattern", "kind": "identity", "u": 1.0}
+    if kind != "identity":
+        settings = {"site": "z", "kind": kind}
+    every = None if len(steps) == n_steps else steps
+    edits = tuple(Edit(layer=head.layer, head=head.index, step=every, **settings) for head in heads)
+    when = "in every step" if every is None else f"in step {first}" if first == last else f"in steps {first} to {last}"
+    names = ", ".join(map(str, heads))
+    return edits, f"head{'s' * (len(heads) > 1)} {names}: {LABELS[kind]}, {when}"

@@ -1,0 +1,101 @@
+"""The set of heads edited in some steps, and the sample made again from the same noise beside the original."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+
+import workbench as wb
+from app.components.step_strip import step_strip
+from app.diffusion.computed import outcome, over_steps
+from app.diffusion.edits import edit_widgets
+from app.diffusion.step import select_step
+from app.diffusion.trajectory_figure import TrajectoryFigure
+from app.diffusion.view import View
+from app.downloadable import Chart, download_button, download_buttons, show_chart
+from app.part import BELOW, Part
+from app.patching import circuit_builder
+from app.small_table import show_table
+from workbench.core import Edit
+from workbench.io.tables import printed
+from workbench.patching.scores_table import scores_table
+from workbench.plotting.source import Source
+
+#: Classes that are shown.
+MOST = 10
+NOTE = "The same noise and class. Above: the sample before each step. Below: what the step’s prediction points at."
+
+
+def render(view: View) -> None:
+    """The part."""
+    st.subheader("Edit and sample again", anchor=False)
+    set_column, edit_column = st.columns([2, 3], gap="medium")
+    with set_column:
+        heads = list(circuit_builder.set_widgets(view.model, view.head, ()))
+    with edit_column:
+        edits, description = edit_widgets(heads, view.settings.steps)
+        if not heads:
+            st.info("No head is in the set yet. Add the open head, or add heads by name.")
+    if not heads:
+        return
+    edited = over_steps(view.model_name, view.model, view.settings, edits)
+    source = replace(view.source, edited=description)
+    if "patch" in {edit.kind for edit in edits}:
+        source = replace(source, details=(*source.details, ("other class", view.settings.other)))
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _strips(view, edited, description, source)
+    with right:
+        _changes(view, edits, source)
+
+
+def _strips(view: View, edited: wb.Trajectory, description: str, source: Source) -> None:
+    plain, step, options = view.over_steps, view.step, {"note": NOTE, "on_pick": select_step}
+    step_strip(plain, step, title="Without edits", key="plain-strip", **options)
+    title = f"With edits ({description})"
+    step_strip(edited, step, title=title, key="edited-strip", compared=plain, **options)
+    distances = plain.distances(edited)[0]
+    now, end = printed(float(distances[step])), printed(float(distances[-1]))
+    st.caption(
+        f"Root mean square difference of the two samples: {now} before step {step}, {end} at the end, where pixels are "
+        "from −1 to 1."
+    )
+    download_buttons(TrajectoryFigure(plain, source, edited), "edited-strip", "diffusion-edited")
+
+
+def _changes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
+    """Metrics of the finished sample before and after, and its classes where a classifier reads it."""
+    table = scores_table(outcome(view, edits))
+    if len(table):
+        show_table(table)
+        csv = source.csv(table)
+        download_button("CSV", csv, "diffusion-metrics.csv", "text/csv", key="edited-metrics-csv")
+    if not view.readout:
+        st.caption("For classes before and after, let metrics read a classifier, above.")
+        return
+    change = outcome(view, edits, view.readout)
+    classes = change.table(MOST)
+    after = classes["after"].to_numpy()
+    none = np.full(len(after), np.nan)
+    options = {
+        "title": f"Classes by {view.readout}",
+        "subtitle": "before and after the edits",
+        "scale": "probability",
+        "bar_name": "after",
+        "x_title": "class",
+        "reference": classes["before"].to_numpy(),
+        "reference_name": "before",
+    }
+    names = list(map(str, classes["class"]))
+    source = replace(source, details=(*source.details, ("classifier", view.readout)))
+    chart = Chart("bars", (after, none, none), (names,), options, {"edits": list(edits)}, source)
+    show_chart(chart, "edited-classes", "diffusion-classes")
+
+
+HELP = (
+    "**Edit and sample again**: all heads of the set are edited at once, in the steps from the first to the last that "
+    "you choose, and the sample is made again from the same noise. The table has metrics of the finished sample."
+)
+part = Part("edit", 10, BELOW, render, ("diffusion",), HELP)

@@ -1,0 +1,95 @@
+"""The grid of heads × steps: what an edit of one head in one step does to a metric."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+import workbench as wb
+from app import sidebar
+from app.components.head_grid import Axis, labelled_grid
+from app.diffusion.computed import judged
+from app.diffusion.step import select_step
+from app.diffusion.sweeps import sweep_result, sweep_widgets
+from app.diffusion.view import View
+from app.downloadable import download_buttons
+from app.messages import escape_markdown
+from app.part import LEFT, Part
+from app.patching.circuit_builder import add_heads, current_heads
+from app.patching.sweep_view import SweepDownload
+from workbench.core import Head
+from workbench.plotting import style
+
+#: Rows of the grid at most: of larger models it shows the open layer.
+MOST_ROWS = 96
+#: Heads that one click adds to the set.
+STRONGEST = 3
+STRONGEST_HELP = "The heads with the largest effects in any one step, whatever their p."
+
+
+def render(view: View) -> None:
+    """The part."""
+    st.markdown("**Heads × steps**")
+    arguments, n = sweep_widgets(judged(view).outputs_are)
+    sweep = sweep_result(view, arguments, n)
+    if sweep is None:
+        _grid(view, np.full((view.settings.steps, view.model.n_layers, view.model.n_heads), np.nan), None)
+        return
+    st.caption(escape_markdown(sweep.baseline_note))
+    quantity = sweep.quantity(None)
+    _grid(view, getattr(sweep, quantity), sweep)
+    st.caption(style.chart_text(sweep, quantity).note)
+    if sweep.effect_note:
+        st.caption(sweep.effect_note)
+    with st.container(horizontal=True):
+        strongest = sweep.top(STRONGEST)
+        label = f"Add the {len(strongest)} strongest to the set"
+        st.button(label, key="add-strongest", on_click=add_heads, args=(strongest,), help=STRONGEST_HELP)
+    download_buttons(SweepDownload(sweep), "steps-grid", "diffusion-sweep")
+
+
+def _grid(view: View, values: np.ndarray, sweep: wb.Sweep | None) -> None:
+    n_layers, n_heads = view.model.n_layers, view.model.n_heads
+    layers = list(range(n_layers)) if n_layers * n_heads <= MOST_ROWS else [view.head.layer]
+    heads = [Head(layer, index) for layer in layers for index in range(n_heads)]
+    if len(layers) < n_layers:
+        st.caption(f"The heads of layer {view.head.layer}; the downloads have all {n_layers} layers.")
+
+    def shown(array: np.ndarray) -> np.ndarray:
+        return array[:, layers].reshape(len(array), -1)
+
+    def pick(step: int, row: int) -> None:
+        select_step(step)
+        sidebar.select_head(heads[row])
+
+    title, units, note, texts = "Every head in every step", "", "No values yet: run the sweep.", None
+    if sweep is not None:
+        words = style.chart_text(sweep, sweep.quantity(None))
+        title, units, note = words.subtitle[:1].upper() + words.subtitle[1:], words.scale, words.title
+        cells = style.cell_words(sweep, sweep.quantity(None))
+        texts = np.empty(cells.shape, dtype=object)
+        for index in np.ndindex(*cells.shape):
+            texts[index] = ", ".join(cells[index])
+    in_set = current_heads(view.model)
+    labelled_grid(
+        shown(values),
+        Axis("step", tuple(map(str, range(len(values))))),
+        Axis("head", tuple(map(str, heads))),
+        title=title,
+        units=units,
+        note=note,
+        selected=(view.step, heads.index(view.head)),
+        texts=None if texts is None else shown(texts),
+        limit=style.limit(values),
+        marked_rows=frozenset(i for i, head in enumerate(heads) if head in in_set),
+        key="steps-grid",
+        on_pick=pick,
+    )
+
+
+HELP = (
+    "**Heads × steps**: one cell for each head in each step. A sweep edits one head in one step at a time and samples "
+    "to the end, in the background; it can be stopped, and goes on where it was. A click, or the arrow keys, open head "
+    "and step. Frames are the heads of the set."
+)
+part = Part("grid", 20, LEFT, render, ("diffusion",), HELP)

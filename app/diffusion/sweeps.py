@@ -1,0 +1,80 @@
+"""Sweeps of the page: each head in each step, one at a time, computed in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+import workbench as wb
+from app import url_widgets
+from app.diffusion.readouts import weights_of
+from app.diffusion.view import View
+from app.messages import Notice
+from app.swapped_names import job_model
+from app.work import sweep_results
+from app.work.background import Background
+from app.work.result_files import SWEEPS, result_key
+from workbench.patching.scores_table import metrics_of
+
+EDIT, METRIC, N = "sample-edit", "sample-metric", "sample-n"
+#: Edits of one head in one step, by the value of the URL's ``sample-edit``.
+EDITS: Mapping[str, Mapping[str, Any]] = {
+    "patch": {"edit": "patch", "direction": "noise"},
+    "zero": {"edit": "zero"},
+    "mean": {"edit": "mean"},
+    "identity": {"site": "pattern", "edit": "identity", "u": 1.0},
+}
+LABELS = {
+    "patch": "patch from the other class’s run",
+    "zero": "set to zero",
+    "mean": "mean over the samples",
+    "identity": "each patch attends to itself",
+}
+#: Samples of a sweep at most, and by default.
+MOST, USUAL = 64, 8
+EDIT_HELP = (
+    "What is done to z of a head in a step, its attention-weighted sum of values before W_O, in both passes of "
+    "guidance; the last one forces its pattern."
+)
+METRIC_HELP = "One number for each sample. Of classes, the answer is the class, and the other class the wrong one."
+N_HELP = "Samples of the class, from this seed on. Intervals and p-values are over them."
+
+
+def sweep_widgets(outputs: str) -> tuple[dict[str, Any], int]:
+    """The arguments of `workbench.sweep`, and the number of samples.
+
+    Args:
+        outputs: what metrics read.
+
+    Raises:
+        Notice: no metric reads that.
+    """
+    names = metrics_of(outputs)
+    first, second, third = st.columns([4, 3, 2])
+    with first:
+        edit = url_widgets.select("Edit of a head in a step", list(EDITS), EDIT, format_func=LABELS.get, help=EDIT_HELP)
+    with third:
+        n = url_widgets.number("Samples", 1, MOST, N, USUAL, help=N_HELP)
+    if not names:
+        raise Notice(f"No metric of the workbench reads a sample that is a {outputs}. In Python, use one of your own.")
+    usual = next((name for name in ("image_distance", "logit_difference") if name in names), names[0])
+    with second:
+        label = {name: name.replace("_", " ") for name in names}.get
+        metric = url_widgets.select("Metric", names, METRIC, default=usual, format_func=label, help=METRIC_HELP)
+    return {"site": "z", "by": ["step", "head"], **EDITS[edit], "metric": metric}, n
+
+
+def sweep_result(view: View, arguments: Mapping[str, Any], n: int) -> wb.Sweep | None:
+    """The sweep, where it is computed; else its button, or its progress."""
+    prompts, settings, readout = view.settings.prompts(n), view.settings, view.readout
+    sampling = {**settings.sampling, "readout": readout}
+    key = result_key(SWEEPS, view.model_name, view.base, prompts, arguments, sampling, weights_of(readout))
+    seeds = f"{settings.seed} to {settings.seed + n - 1}" if n > 1 else str(settings.seed)
+    request: dict[str, Any] = {**job_model(view.model_name), "prompts": prompts, "arguments": dict(arguments)}
+    request["sampling"] = sampling
+    request["facts"] = {"sample": {"class": settings.label, "other class": settings.other, "seed": seeds}}
+    request["label"] = f"sweep of every head in {settings.steps} steps, n = {n}"
+    button: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:"}
+    return Background(SWEEPS, key, request, sweep_results.load_sweep, "Run the sweep", button).result()
