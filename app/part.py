@@ -26,8 +26,8 @@ from app.messages import show_errors
 from workbench.registry import Registry
 
 V = TypeVar("V")
-#: Places of a page: two columns, one on a narrow screen, and the full width below them.
-LEFT, RIGHT, BELOW = PLACES = ("left", "right", "below")
+#: Places of a page: two columns, one on a narrow screen, and the full width above and below them.
+ABOVE, LEFT, RIGHT, BELOW = PLACES = ("above", "left", "right", "below")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 // the step. Arrow keys move from step to step.
 // Milliseconds in which the server answers a pick, or is not going to.
 const PATIENCE = 10000;
+// Pixels around a picture; and, in a row, the size of a picture at least, as a share of its largest.
+const AROUND = 12, SMALLEST = 0.6;
 
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
@@ -31,6 +33,15 @@ export default function (component) {
     root.sent.push({ step, when: Date.now() });
     setTriggerValue("picked", step);
   };
+  // Smaller pictures where all steps are then in one row.
+  const fit = () => {
+    const room = (root.clientWidth || 800) / data.columns.length - AROUND, share = Math.min(1, room / data.size[0]);
+    const scale = share < SMALLEST ? 1 : share;
+    for (const image of list.querySelectorAll("img")) {
+      const [width, height] = data.size.map((side) => `${Math.floor(side * scale)}px`);
+      Object.assign(image.style, { width, height });
+    }
+  };
   data.columns.forEach((column, i) => {
     const button = list.children[i], label = button.lastChild;
     while (button.children.length > column.images.length + 1) button.firstChild.remove();
@@ -39,7 +50,6 @@ export default function (component) {
       const image = button.children[k];
       if (image.getAttribute("src") !== source) image.src = source;
       image.alt = "";
-      Object.assign(image.style, { width: `${data.size[0]}px`, height: `${data.size[1]}px` });
     });
     label.textContent = column.label;
     button.title = column.text;
@@ -48,6 +58,10 @@ export default function (component) {
     button.onclick = () => pick(i);
   });
   press();
+  root.watcher?.disconnect(); // of the previous rendering
+  root.watcher = new ResizeObserver(fit);
+  root.watcher.observe(root);
+  fit();
   list.onkeydown = (event) => {
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!move) return;
@@ -56,4 +70,5 @@ export default function (component) {
     list.children[to].focus();
     if (to !== selected) pick(to);
   };
+  return () => root.watcher.disconnect();
 }

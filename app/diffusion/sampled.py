@@ -68,7 +68,7 @@ class Settings:
 def settings_widgets(model: Any) -> Settings:
     """The widgets."""
     names = [*map(str, (model.hf.config.id2label or {}).values()), NO_CLASS]
-    columns = iter(st.columns([2, 2, 2, 2, 2, 3]))
+    columns = iter(st.columns([2, 2, 2, 2, 2, 2], vertical_alignment="bottom"))
     with next(columns):
         label = url_widgets.select("Class", names, CLASS)
     with next(columns):

@@ -52,15 +52,14 @@ def sweep_widgets(outputs: str) -> tuple[dict[str, Any], int]:
         Notice: no metric reads that.
     """
     names = metrics_of(outputs)
-    first, second, third = st.columns([4, 3, 2])
-    with first:
-        edit = url_widgets.select("Edit of a head in a step", list(EDITS), EDIT, format_func=LABELS.get, help=EDIT_HELP)
-    with third:
+    edit = url_widgets.select("Edit of a head in a step", list(EDITS), EDIT, format_func=LABELS.get, help=EDIT_HELP)
+    metric_column, n_column = st.columns([5, 3])
+    with n_column:
         n = url_widgets.number("Samples", 1, MOST, N, USUAL, help=N_HELP)
     if not names:
         raise Notice(f"No metric of the workbench reads a sample that is a {outputs}. In Python, use one of your own.")
     usual = next((name for name in ("image_distance", "logit_difference") if name in names), names[0])
-    with second:
+    with metric_column:
         label = {name: name.replace("_", " ") for name in names}.get
         metric = url_widgets.select("Metric", names, METRIC, default=usual, format_func=label, help=METRIC_HELP)
     return {"site": "z", "by": ["step", "head"], **EDITS[edit], "metric": metric}, n

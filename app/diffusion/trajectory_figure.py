@@ -39,7 +39,7 @@ class TrajectoryFigure:
         """Every number of every step."""
         fields = {"times": self.over_steps.times, **self._numbers(self.over_steps)}
         if self.edited is not None:
-            fields["edited"] = {**self._numbers(self.edited), "edits": list(self.edited.edits)}
+            fields["under_edits"] = {**self._numbers(self.edited), "edits": list(self.edited.edits)}
             fields["distances"] = self.over_steps.distances(self.edited)[0]
         return json.dumps(jsonable({**fields, **self.source.fields()}), ensure_ascii=False).encode()
 

@@ -37,6 +37,7 @@ def render() -> None:
     head = sidebar.selected_head(model)
     view = View(name, base, model, settings, head, step, over_steps(name, model, settings), readout)
     some = part.parts(PARTS, model.modality)
+    part.render(some, part.ABOVE, view)
     left, right = st.columns([6, 5], gap="medium")
     with left:
         part.render(some, part.LEFT, view)

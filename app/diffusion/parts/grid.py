@@ -62,7 +62,7 @@ def _grid(view: View, values: np.ndarray, sweep: wb.Sweep | None) -> None:
         select_step(step)
         sidebar.select_head(heads[row])
 
-    title, units, note, texts = "Every head in every step", "", "No values yet: run the sweep.", None
+    title, units, note, texts = "Every head in every step", "", "No values yet.", None
     if sweep is not None:
         words = style.chart_text(sweep, sweep.quantity(None))
         title, units, note = words.subtitle[:1].upper() + words.subtitle[1:], words.scale, words.title

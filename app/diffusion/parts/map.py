@@ -21,20 +21,19 @@ PICTURE_HELP = "The picture under the map: where the step’s prediction points,
 
 def render(view: View) -> None:
     """The part."""
-    first, second, third = st.columns(3)
+    first, second = st.columns(2)
     branch = "label"
-    with second:
+    with first:
         shows = url_widgets.select(
             "Picture", list(PICTURES), SHOWS, format_func=PICTURES.__getitem__, help=PICTURE_HELP
         )
-    with third:
+    with second:
         if view.model.branches > 1:
             branch = url_widgets.select("Pass", list(PASSES), PASS, format_func=PASSES.__getitem__, help=PASS_HELP)
         else:
             url_widgets.hidden_select(list(PASSES), PASS)
     seen = attention(view, branch, shows)
-    with first:
-        position = position_widget(seen.labels)
+    position = position_widget(seen.labels)
     at = seen.index(position)
     follows = FOLLOWS if len(seen.labels) <= MOST_POSITIONS else CLICKED
     image_map(

@@ -7,7 +7,7 @@ from app.diffusion.step import select_step
 from app.diffusion.trajectory_figure import TrajectoryFigure
 from app.diffusion.view import View
 from app.downloadable import download_buttons
-from app.part import LEFT, Part
+from app.part import ABOVE, Part
 
 NOTE = "Above: the sample before each step. Below: the image that the step’s prediction points at."
 
@@ -26,4 +26,4 @@ HELP = (
     "**The sample over the steps**: a click, Enter or the arrow keys open a step. *Above* is the sample as it is "
     "before the step; *below* the image as it would be: where the step’s prediction, after guidance, points."
 )
-part = Part("samples", 10, LEFT, render, ("diffusion",), HELP)
+part = Part("samples", 10, ABOVE, render, ("diffusion",), HELP)

@@ -10,7 +10,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import models
+from app.work import background
 from tests.app.pages.driving import TIMEOUT
+from tests.app.patching.driving import InlineQueue
 
 MODELS = ["digits-dit", "moving-digits-dit", "digits-vit", "tiny"]
 PAGE = """
@@ -23,7 +25,15 @@ with url_state.update_url():
 
 
 @pytest.fixture
-def new_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., AppTest]]:
+def queue(monkeypatch: pytest.MonkeyPatch) -> InlineQueue:
+    """In place of the worker process."""
+    inline = InlineQueue()
+    monkeypatch.setattr(background, "job_queue", lambda: inline)
+    return inline
+
+
+@pytest.fixture
+def new_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, queue: InlineQueue) -> Iterator[Callable[..., AppTest]]:
     """``new_page(**params) -> AppTest``, the page opened with a URL's parameters."""
     monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(models, "available", lambda: MODELS)

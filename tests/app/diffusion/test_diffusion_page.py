@@ -1,0 +1,303 @@
+"""The page Diffusion, its numbers against a plain sampling loop with plain hooks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+from torch import Tensor
+
+import workbench as wb
+from app.diffusion import readouts, sampled, sweeps
+from app.diffusion.step import STEP
+from app.diffusion.trajectory_figure import TrajectoryFigure
+from app.patching.sweep_view import SweepDownload
+from app.work import result_files
+from tests.app.patching.driving import InlineQueue
+from tests.app.vision.rendered import components, floats
+from tests.oracle.plain_sampling import plain_sample
+from workbench.plotting.source import Source
+
+NewPage = Callable[..., AppTest]
+LABEL, OTHER, SEED, STEPS, GUIDANCE, HEADS = 3, 8, 7, 4, 2.0, 4
+QUERY = {
+    "model": "digits-dit",
+    "sample_class": str(LABEL),
+    "sample_other": str(OTHER),
+    "sample_seed": str(SEED),
+    "sample_steps": str(STEPS),
+}
+
+
+def params(app: AppTest) -> dict[str, str]:
+    """The page's URL."""
+    return {name: x[0] if isinstance(x, list) else x for name, x in app.query_params.items()}
+
+
+def network() -> Any:
+    return wb.load("digits-dit").hf
+
+
+def noise(seed: int = SEED) -> Tensor:
+    return torch.randn((1, 8, 8), generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def plain_states(label: int = LABEL) -> tuple[list[Tensor], list[Tensor]]:
+    """The sample before each step and at the end, and the image on the straight line of each step's velocity."""
+    model, states, ends = network(), [noise()], []
+    for step in range(STEPS):
+        t = 1 - step / STEPS
+        both = [model(states[-1][None], torch.tensor([1000 * t]), torch.tensor([of]))[0] for of in (label, 10)]
+        velocity = both[1] + GUIDANCE * (both[0] - both[1])
+        ends.append(states[-1] - t * velocity)
+        states.append(states[-1] - velocity / STEPS)
+    return states, ends
+
+
+@torch.no_grad()
+def plain_without(head: tuple[int, int], steps: range, seed: int = SEED) -> Tensor:
+    """The finished sample with one head at zero in some steps."""
+
+    def change(step: int, branch: int, z: Tensor) -> Tensor:
+        z = z.clone()
+        if step in steps:
+            z.unflatten(-1, (HEADS, -1))[:, :, head[1]] = 0
+        return z
+
+    return plain_sample(network(), noise(seed), LABEL, STEPS, GUIDANCE, {head[0]: change})
+
+
+def pixels(images: list[str]) -> list[np.ndarray]:
+    """The pictures that a component gets."""
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(x.partition(",")[2])))).astype(int) for x in images]
+
+
+def as_pixels(image: Tensor) -> np.ndarray:
+    return ((image[0].clamp(-1, 1) + 1) * 127.5).numpy()
+
+
+def assert_strip(data: dict[str, Any], states: list[Tensor], ends: list[Tensor]) -> None:
+    assert [column["label"] for column in data["columns"]] == ["0", "1", "2", "3", "end"] and data["steps"] == STEPS
+    for i, column in enumerate(data["columns"]):
+        shown, expected = pixels(column["images"]), [states[i], *ends[i : i + 1]]
+        for seen, image in zip(shown, expected, strict=True):
+            np.testing.assert_allclose(seen, as_pixels(image), atol=0.51)  # rounded to whole numbers
+
+
+def test_the_strip_is_a_plain_loops_sample(new_page: NewPage) -> None:
+    app = new_page(**QUERY, sample_step="2")
+    assert not app.exception and not app.error and not app.warning
+    data = components(app)["sample-strip"]
+    assert_strip(data, *plain_states())
+    assert data["selected"] == 2 and data["title"] == f"Class {LABEL}, seed {SEED}, over the steps"
+
+
+@torch.no_grad()
+def plain_patterns(layer: int, at: int) -> list[np.ndarray]:
+    """``[head, dest, src]`` of the pass with the class, and of that without, in a step."""
+    model, kept = network(), []
+    attn = model.get_submodule(f"blocks.{layer}.attn")
+    hooks = [
+        getattr(attn, name).register_forward_hook(
+            lambda _, args, out: kept.append(out[0].unflatten(-1, (HEADS, -1)).transpose(0, 1))
+        )
+        for name in ("q_proj", "k_proj")
+    ]
+    state = plain_states()[0][at]
+    kept.clear()
+    for label in (LABEL, 10):
+        model(state[None], torch.tensor([1000 * (1 - at / STEPS)]), torch.tensor([label]))
+    for hook in hooks:
+        hook.remove()
+    pairs = [(q, k) for q, k in zip(kept[::2], kept[1::2], strict=True)]
+    return [(q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).numpy() for q, k in pairs]
+
+
+@pytest.mark.parametrize(("branch", "name"), [("label", "with the class"), ("none", "without the class")])
+def test_the_map_is_that_of_plain_hooks_in_the_step_and_pass(branch: str, name: str, new_page: NewPage) -> None:
+    app = new_page(**QUERY, sample_step="2", sample_pass=branch, head="3.1", image_position="1,2")
+    assert not app.exception and not app.error
+    expected = plain_patterns(3, 2)[branch == "none"]
+    data, heads = components(app)["sample-map"], components(app)["sample-heads"]
+    np.testing.assert_allclose(floats(data["rows"]).reshape(16, 16), expected[1], atol=1e-5)
+    assert data["labels"][data["selected"]] == "1,2" and data["grid"] == [4, 4]
+    assert data["title"].startswith(f"Head 3.1 on class {LABEL}, seed {SEED}, step 2, {name}, from 1,2")
+    np.testing.assert_allclose(floats(heads["rows"]).reshape(4, 16), expected[:, 6], atol=1e-5)
+    (seen,) = pixels([data["image"]])
+    np.testing.assert_allclose(seen, as_pixels(plain_states()[1][2]), atol=0.51)
+
+
+def test_without_guidance_there_is_one_pass(new_page: NewPage) -> None:
+    app = new_page(**QUERY, sample_guided="no", sample_pass="none")
+    assert not app.exception and not app.error
+    assert "the class" not in components(app)["sample-map"]["title"]
+    expected = plain_sample(network(), noise(), LABEL, STEPS)
+    (end,) = pixels(components(app)["sample-strip"]["columns"][-1]["images"])
+    np.testing.assert_allclose(end, as_pixels(expected.detach()), atol=0.51)
+
+
+def test_a_cell_of_the_grid_is_a_plain_loop_with_one_head_edited(new_page: NewPage, queue: InlineQueue) -> None:
+    app = new_page(**QUERY, sample_edit="zero", sample_metric="contrast", sample_n="2", head="1.2", sample_step="1")
+    assert set(np.ravel(components(app)["steps-grid"]["values"])) == {None}
+    app.button(key=f"start-{result_files.SWEEPS}").click().run()
+    app.run()
+    assert not app.exception and not app.error
+    data = components(app)["steps-grid"]
+    assert data["selected"] == [1, 1 * HEADS + 2] and len(data["values"]) == 24 and len(data["values"][0]) == STEPS
+    for head, step in (((1, 2), 1), ((4, 3), 3)):
+        changes = [
+            plain_without(head, range(step, step + 1), SEED + i).std(correction=0)
+            - plain_without(head, range(0), SEED + i).std(correction=0)
+            for i in range(2)
+        ]
+        value = data["values"][head[0] * HEADS + head[1]][step]
+        assert value == pytest.approx(float(sum(changes) / 2), abs=1e-5)
+    (request,) = queue.requests
+    assert request["sampling"] == {"sampler": "euler", "steps": STEPS, "guidance": GUIDANCE, "readout": ""}
+    app.button(key="add-strongest").click().run()
+    flat = np.abs(np.array(data["values"])).max(1).reshape(6, 4)
+    strongest = {f"{i // HEADS}.{i % HEADS}" for i in np.argsort(-flat.ravel())[:3]}
+    assert set(params(app)["set"].split(",")) == strongest
+    again = new_page(**params(app))
+    assert components(again)["steps-grid"]["values"] == data["values"] and len(queue.requests) == 1
+
+
+def test_a_sweep_reads_the_classifier_that_is_selected(new_page: NewPage) -> None:
+    app = new_page(**QUERY, sample_edit="patch", sample_n="2", sample_readout="digits-vit")
+    app.button(key=f"start-{result_files.SWEEPS}").click().run()
+    app.run()
+    assert not app.exception and not app.error
+    (path,) = result_files.result_paths(result_files.SWEEPS)
+    sweep = wb.Sweep.load(path)
+    model = wb.load("digits-dit").resampled(steps=STEPS, guidance=GUIDANCE, readout=wb.load("digits-vit"))
+    pairs = wb.latents(LABEL, other=OTHER, n=2, seed=SEED)
+    expected = wb.sweep(model, pairs, by=["step", "head"], direction="noise", cache=False)
+    np.testing.assert_allclose(sweep.values, expected.values, atol=1e-5)
+    table = pd.read_csv(io.BytesIO(SweepDownload(sweep).csv()))
+    facts = {"class": LABEL, "other class": OTHER, "seed": f"{SEED} to {SEED + 1}", "sampler": "euler", "steps": STEPS}
+    facts |= {"guidance": GUIDANCE, "readout": "digits-vit", "model": "digits-dit", "workbench": wb.__version__}
+    assert {name: table[name].unique().tolist() for name in facts} == {name: [fact] for name, fact in facts.items()}
+    png = Image.open(io.BytesIO(SweepDownload(sweep).image("png")))
+    assert f"class {LABEL}, other class {OTHER}, seed {SEED} to {SEED + 1}, sampler euler" in png.info["Description"]
+
+
+def test_the_edited_sample_is_a_plain_loops_with_the_head_at_zero(new_page: NewPage) -> None:
+    query = {"set": "2.1", "set_edit": "zero", "set_first_step": "1", "set_last_step": "2"}
+    app = new_page(**QUERY, **query, sample_readout="digits-vit")
+    assert not app.exception and not app.error
+    plain, edited = (components(app)[f"{name}-strip"] for name in ("plain", "edited"))
+    assert_strip(plain, *plain_states())
+    expected, before = plain_without((2, 1), range(1, 3)), plain_without((2, 1), range(0))
+    (end,) = pixels(edited["columns"][-1]["images"])
+    np.testing.assert_allclose(end, as_pixels(expected), atol=0.51)
+    distance = float((expected - before).square().mean().sqrt())
+    assert edited["columns"][-1]["text"] == f"Finished: {distance:.3g} from the sample without edits"
+    assert edited["columns"][1]["text"].endswith(": 0 from the sample without edits")
+    assert edited["title"] == "With edits (head 2.1: set to zero, in steps 1 to 2)"
+    (html,) = (x.proto.body for x in app.get("html") if "image distance" in x.proto.body)
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in html.split("<tr>")]
+    numbers = {row[0]: [float(x.replace("\N{MINUS SIGN}", "-")) for x in row[1:4]] for row in rows if row}
+    before_after = [float(image.std(correction=0)) for image in (before, expected)]
+    np.testing.assert_allclose(numbers["contrast"][:2], before_after, atol=1e-3)
+    np.testing.assert_allclose(numbers["image distance"], [0, distance, distance], atol=1e-3)
+    chart = json.loads(app.get("plotly_chart")[-1].proto.spec)
+    (bars,) = [trace for trace in chart["data"] if trace["type"] == "bar"]
+    values = bars["y"]
+    if isinstance(values, dict):
+        values = np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
+    classifier = wb.load("digits-vit")
+    with torch.no_grad():
+        logits = classifier.hf(expected[None]).logits[0]
+    expected_classes = logits.softmax(0).numpy()[[int(name) for name in bars["x"]]]
+    np.testing.assert_allclose(values, expected_classes, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("patch", "patched from the other class"), ("identity", "to itself")])
+def test_other_edits_sample_again(kind: str, words: str, new_page: NewPage) -> None:
+    app = new_page(**QUERY, set="0.1,4.2", set_edit=kind)
+    assert not app.exception and not app.error
+    edited = components(app)["edited-strip"]
+    assert "heads 0.1, 4.2" in edited["title"] and words in edited["title"] and "in every step" in edited["title"]
+    site = {"patch": {}, "identity": {"kind": "identity", "u": 1.0}}[kind]
+    edits = [wb.Edit("pattern" if site else "z", layer, head=head, **site) for layer, head in ((0, 1), (4, 2))]
+    model = wb.load("digits-dit").resampled(steps=STEPS, guidance=GUIDANCE)
+    outcome = wb.run(model, wb.latents(LABEL, other=OTHER, seed=SEED), edits, cache=False)
+    (end,) = pixels(edited["columns"][-1]["images"])
+    np.testing.assert_allclose(end, as_pixels(outcome.logits.reshape(1, 8, 8)), atol=0.51)
+
+
+def test_the_url_restores_the_page(new_page: NewPage) -> None:
+    app = new_page(**QUERY)
+    app.selectbox(key=sampled.CLASS).set_value("5").run()
+    app.number_input(key=sampled.GUIDANCE).set_value(3.5).run()
+    app.slider(key=STEP).set_value(3).run()
+    app.selectbox(key="sample-pass").set_value("none").run()
+    app.selectbox(key="image-position").set_value("2,3").run()
+    app.selectbox(key=readouts.READOUT).set_value("digits-vit").run()
+    again = new_page(**params(app))
+    first, second = components(app), components(again)
+    assert first == second and not again.warning
+    assert "class 5, seed 7, step 3, without the class, from 2,3" in first["sample-map"]["title"]
+
+
+def test_steps_that_are_not_there_and_unknown_classes_are_one_line(new_page: NewPage) -> None:
+    app = new_page(**{**QUERY, "sample_class": "eleven"}, sample_step="9")
+    assert not app.exception and not app.error
+    warnings = [warning.value.replace("\\", "") for warning in app.warning]
+    assert any("sample-class=eleven, which is not an option. Showing 0." in text for text in warnings)
+    assert any("sample-step=9, which is out of range (0 to 3). Showing 0." in text for text in warnings)
+
+
+def test_another_model_is_one_line(new_page: NewPage) -> None:
+    app = new_page(model="digits-vit")
+    (error,) = app.error
+    assert "expected a diffusion model" in error.value.replace("\\", "")
+
+
+def test_videos_have_their_frames_side_by_side_and_no_metric(new_page: NewPage) -> None:
+    app = new_page(model="moving-digits-dit", sample_steps="2", set="0.1")
+    assert not app.exception and not app.error
+    model = wb.load("moving-digits-dit")
+    frames, rows, columns = model.hf.config.grid
+    data = components(app)
+    assert data["sample-map"]["grid"] == [rows, frames * columns] and "edited-strip" in data
+    (end,) = pixels(data["sample-strip"]["columns"][-1]["images"])
+    size = model.hf.config.image_size
+    assert end.shape == (size, frames * size)
+
+
+def test_classifiers_are_those_of_the_models_images() -> None:
+    assert readouts.classifiers(wb.load("digits-dit")) == ["digits-vit"]
+    assert readouts.classifiers(wb.load("mnist-dit")) == ["mnist-vit", "mnist-vit-reversed"]
+    assert readouts.classifiers(wb.load("moving-digits-dit")) == []
+    assert set(sweeps.LABELS) == set(sweeps.EDITS)
+
+
+def test_the_files_of_a_sample_have_every_number() -> None:
+    model = wb.load("digits-dit").resampled(steps=3)
+    settings = sampled.Settings("3", "8", 2, "euler", 3, None)
+    plain = wb.trajectory(model, settings.latents())
+    edited = wb.trajectory(model, settings.latents(), wb.Edit("z", 1, head=1, kind="zero"))
+    source = Source("digits-dit", details=settings.details, edited="head 1.1 set to zero")
+    figure = TrajectoryFigure(plain, source, edited)
+    table = pd.read_csv(io.BytesIO(figure.csv()))
+    np.testing.assert_allclose(table["distance"], plain.distances(edited)[0])
+    named = {"class": [3], "seed": [2], "sampler": ["euler"], "steps": [3], "guidance": ["none"]}
+    assert {name: table[name].unique().tolist() for name in named} == named
+    data = json.loads(figure.json())
+    np.testing.assert_allclose(data["latents"], plain.latents[0], rtol=1e-6)
+    np.testing.assert_allclose(data["under_edits"]["estimates"], edited.estimates[0], rtol=1e-6)
+    assert data["class"] == "3" and data["under_edits"]["edits"] and data["workbench"] == wb.__version__
+    png = Image.open(io.BytesIO(figure.image("png")))
+    assert "class 3, seed 2, sampler euler, steps 3, guidance none" in png.info["Description"]
