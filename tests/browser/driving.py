@@ -19,6 +19,18 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 LAYERS, HEADS = 30, 9
 #: A model for the page Vision, a head of it and a patch.
 OF_VISION = {"model": "digits-vit", "head": "3.2", "image-number": "7", "image-position": "1,1"}
+#: A sample for the page Diffusion, a head, a step and a patch.
+OF_DIFFUSION = {
+    "model": "digits-dit",
+    "sample-class": "3",
+    "sample-seed": "1",
+    "sample-steps": "4",
+    "sample-step": "1",
+    "head": "3.1",
+    "image-position": "1,2",
+}
+#: What a link to a page names, where that is more than a head of the default model.
+OF_PAGE = {"vision": OF_VISION, "diffusion": OF_DIFFUSION}
 WIDE, PHONE = (1440, 900), (390, 844)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: No requests of its own: no updates, no lists, no DNS over the network.

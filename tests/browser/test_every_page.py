@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from app.page import PAGES, pages
-from tests.browser.driving import LONG_WAIT, OF_VISION, PHONE, WIDE, charts, open_page, shot, wait_rendered
+from tests.browser.driving import LONG_WAIT, OF_PAGE, PHONE, WIDE, charts, open_page, shot, wait_rendered
 from tests.browser.serving import Server
 
 SIZES = {"wide": WIDE, "phone": PHONE}
@@ -63,7 +63,7 @@ def test_nothing_is_cut_off(name: str, view: str, page: Page, server: Server) ->
 
 def link(server: Server, name: str, **query: str) -> str:
     """The URL of a page with a clear head; the first page has no name in its URL."""
-    own = OF_VISION if name == "vision" else {"head": "16.0"}
+    own = OF_PAGE.get(name, {"head": "16.0"})
     return server.link("" if name == pages()[0].name else name, **{**own, **query})
 
 

@@ -13,7 +13,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from app.page import pages
 from tests.browser import driving
 from tests.browser.contrast import too_faint
-from tests.browser.driving import OF_VISION, acting, go_to, open_page, wait_head
+from tests.browser.driving import OF_PAGE, acting, go_to, open_page, wait_head
 from tests.browser.serving import Server
 
 TITLES = [page.title for page in pages()]
@@ -66,7 +66,7 @@ def test_values_out_of_range_are_named(page: Page, server: Server, query: dict[s
 @pytest.mark.parametrize("title", TITLES)
 def test_a_page_can_be_read(page: Page, server: Server, title: str) -> None:
     """In both themes, with its help open; and in narrow windows, where it is one column and nothing is cut."""
-    query = OF_VISION if title == "Vision" else {"head": "16.0"}
+    query = OF_PAGE.get(title.lower(), {"head": "16.0"})
     open_page(page, server.link("" if title == TITLES[0] else title.lower(), **query))
     page.get_by_test_id("stSidebar").get_by_text(f"Help: {title}").click()
     for theme in THEMES:
