@@ -10,6 +10,7 @@ export default function (component) {
   const root = parentElement.querySelector(".step-strip"), list = root.querySelector("div");
   root.querySelector("figcaption").textContent = data.title;
   root.querySelector("p").textContent = data.note;
+  root.querySelector("p").hidden = !data.note;
   list.setAttribute("aria-label", data.title);
   while (list.children.length > data.columns.length) list.lastChild.remove();
   while (list.children.length < data.columns.length) {

@@ -16,7 +16,7 @@ from streamlit.components.v2 import component
 
 import workbench as wb
 from workbench.inputs.contact_sheet import png
-from workbench.plotting.trajectory import SHOWN
+from workbench.plotting.trajectory import VIEWS
 
 FOLDER = Path(__file__).parent
 #: Pixels of a picture's longer side on the page: of few steps, and of more than `FEW`.
@@ -39,7 +39,7 @@ def step_strip(
 
     Args:
         step: the open one.
-        note: a line below the title.
+        note: a line below the title; empty for none.
         on_pick: called with the step that was picked, by a click or the arrow keys, before the page reruns.
         compared: the same without edits: each step then says how far the samples are from each other.
     """
@@ -53,11 +53,11 @@ def step_strip(
     distances = None if compared is None else compared.distances(over_steps)[0]
     columns = []
     for state in range(n + 1):
-        shown = [over_steps.pixels(0, state, shows) for shows in SHOWN if state < n or shows == "latent"]
+        pictures = [over_steps.pixels(0, state, shows) for shows in VIEWS if state < n or shows == "latent"]
         name = "Finished" if state == n else f"Step {state}, time {over_steps.times[state]:g}"
         text = name if distances is None else f"{name}: {distances[state]:.3g} from the sample without edits"
         label = "end" if state == n else str(state)
-        columns.append({"images": [_url(pixels) for pixels in shown], "label": label, "text": text})
+        columns.append({"images": [_url(pixels) for pixels in pictures], "label": label, "text": text})
     height, width = over_steps.pixels(0, n, "latent").shape[:2]
     side = SIDE if n <= FEW else SMALL_SIDE
     scale = side / min(height, width) if over_steps.latents.ndim == 6 else side / max(height, width)

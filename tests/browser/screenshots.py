@@ -16,6 +16,8 @@ from workbench.models.catalog import DEFAULT
 
 #: High enough for what a sweep's strongest heads do.
 SIZE = (1440, 1100)
+#: For all rows of heads × steps.
+HIGH = (1440, 1780)
 FOLDER = registry.ROOT / "docs" / "images"
 
 
@@ -41,14 +43,24 @@ def circuits(page: Page, server: Server) -> None:
     open_page(page, server.link("circuits", head="23.3", **{"circuit-run": run, "circuit-task": "ioi"}))
 
 
+def diffusion(page: Page, server: Server) -> None:
+    """A sweep of every head in every step, and the head with the largest effect."""
+    of_sample = {"sample-class": "3", "sample-other": "8", "sample-step": "7", "image-position": "1,2"}
+    how = {"model": "digits-dit", "head": "4.2", "sample-readout": "digits-vit"}
+    open_page(page, server.link("diffusion", **how, **of_sample))
+    page.get_by_role("button", name="Run the sweep").click()
+    page.locator(".st-key-steps-grid-json").wait_for(timeout=5 * LONG_WAIT)
+    wait_rendered(page)
+
+
 def main() -> None:
     """Take them."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         make_runs(Path(folder) / "runs")
         with explorer(DEFAULT, Path(folder)) as server:
-            for show in (heads, patching, circuits):
-                page = new_page(browser, SIZE)
+            for show in (heads, patching, circuits, diffusion):
+                page = new_page(browser, HIGH if show is diffusion else SIZE)
                 show(page, server)
                 page.wait_for_timeout(1000)
                 path = FOLDER / f"explorer-{show.__name__}.png"

@@ -25,11 +25,11 @@ def patterns(layer: int, at: int) -> np.ndarray:
     model: Any = wb.load("digits-dit").hf
     label, seed = int(OF_DIFFUSION["sample-class"]), int(OF_DIFFUSION["sample-seed"])
     x = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(seed))
-    kept: dict[str, torch.Tensor] = {}
+    stored: dict[str, torch.Tensor] = {}
     attn = model.get_submodule(f"blocks.{layer}.attn")
     hooks = [
         getattr(attn, f"{name}_proj").register_forward_hook(
-            lambda _, args, out, name=name: kept.update({name: out[0].unflatten(-1, (HEADS, -1)).transpose(0, 1)})
+            lambda _, args, out, name=name: stored.update({name: out[0].unflatten(-1, (HEADS, -1)).transpose(0, 1)})
         )
         for name in "qk"
     ]
@@ -40,7 +40,7 @@ def patterns(layer: int, at: int) -> np.ndarray:
             x = x - (without + 2.0 * (labelled - without)) / STEPS
     for hook in hooks:
         hook.remove()
-    return (kept["q"] @ kept["k"].mT / kept["q"].shape[-1] ** 0.5).softmax(-1).numpy()
+    return (stored["q"] @ stored["k"].mT / stored["q"].shape[-1] ** 0.5).softmax(-1).numpy()
 
 
 def map_of(page: Page) -> dict[str, Any]:

@@ -60,14 +60,14 @@ def attention_on_sample(
         ((4, 16, 16), (4, 4))
     """
     from workbench.plotting.image_attention import ImageAttention
-    from workbench.plotting.trajectory import SHOWN
+    from workbench.plotting.trajectory import VIEWS
 
     model = sampled_to_the_end(model)
     if not isinstance(latents, Latents) or len(latents) != 1:
         raise arguments.refusal("latents", latents, "latents of one sample", "Use wb.latents(3, seed=0).")
     layer = arguments.index("layer", layer, model.n_layers, "layer")
     step = arguments.index("step", step, model.n_steps, "step")
-    arguments.one_of("shows", shows, SHOWN)
+    arguments.one_of("shows", shows, VIEWS)
     if arguments.one_of("branch", branch, PASSES) == "none" and model.branches == 1:
         raise arguments.refusal("branch", branch, "'label'", because="without guidance every pass has the class")
     clean = Latents(latents.classes, None, latents.seed, latents.seed)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 #: What a picture can be of, and what it is called.
-SHOWN: Mapping[str, str] = {
+VIEWS: Mapping[str, str] = {
     "latent": "before each step",
     "estimate": "the image that each step’s prediction points at",
 }
@@ -93,7 +93,7 @@ class Trajectory:
         Raises:
             UsageError: no such sample or step.
         """
-        arguments.one_of("shows", shows, SHOWN)
+        arguments.one_of("shows", shows, VIEWS)
         images = self.latents if shows == "latent" else self.estimates
         sample = arguments.index("sample", sample, len(images), "sample")
         return picture_of(images[sample, arguments.index("step", step, images.shape[1], "step")])
@@ -138,7 +138,7 @@ class Trajectory:
         FigureCanvasAgg(figure)
         every = figure.subplots(2 * len(both), n + 1, squeeze=False)
         for block, trajectory in enumerate(both):
-            for kind, shows in enumerate(SHOWN):
+            for kind, shows in enumerate(VIEWS):
                 for state in range(n + 1):
                     axes = every[2 * block + kind][state]
                     axes.set_axis_off()
@@ -148,7 +148,7 @@ class Trajectory:
                     axes.imshow(np.broadcast_to(seen, (*seen.shape[:2], 3)), interpolation="nearest")
                     if shows == "latent":
                         axes.set_title("end" if state == n else f"step {state}", fontsize=8)
-        figure.suptitle(f"{self.names[sample]}: {SHOWN['latent']}, and below {SHOWN['estimate']}", fontsize=10)
+        figure.suptitle(f"{self.names[sample]}: {VIEWS['latent']}, and below {VIEWS['estimate']}", fontsize=10)
         if other is not None:
             figure.supxlabel("above: this run; below: the other one", fontsize=8, color=style.MARK)
         return figure
@@ -161,7 +161,7 @@ def picture_of(image: Float[np.ndarray, "channel *size"]) -> UInt8[np.ndarray, "
         image = image[:3] if image.shape[0] > 3 else image.mean(0, keepdims=True)
         low, high = image.min(), image.max()
         image = (image - low) / (high - low) * 2 - 1 if high > low else np.zeros_like(image)
-    bytes_ = np.rint((image.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
-    if bytes_.ndim == 4:  # frames side by side
-        bytes_ = np.concatenate(list(np.moveaxis(bytes_, 1, 0)), axis=-1)
-    return np.ascontiguousarray(np.moveaxis(bytes_, 0, -1))
+    levels = np.rint((image.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    if levels.ndim == 4:  # frames side by side
+        levels = np.concatenate(list(np.moveaxis(levels, 1, 0)), axis=-1)
+    return np.ascontiguousarray(np.moveaxis(levels, 0, -1))

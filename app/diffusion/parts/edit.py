@@ -44,18 +44,19 @@ def render(view: View) -> None:
     source = replace(view.source, edited=description)
     if "patch" in {edit.kind for edit in edits}:
         source = replace(source, details=(*source.details, ("other class", view.settings.other)))
-    left, right = st.columns([3, 2], gap="medium")
+    _strips(view, edited, description, source)
+    left, right = st.columns(2, gap="medium")
     with left:
-        _strips(view, edited, description, source)
+        _metrics(view, edits, source)
     with right:
-        _changes(view, edits, source)
+        _classes(view, edits, source)
 
 
 def _strips(view: View, edited: wb.Trajectory, description: str, source: Source) -> None:
-    plain, step, options = view.over_steps, view.step, {"note": NOTE, "on_pick": select_step}
-    step_strip(plain, step, title="Without edits", key="plain-strip", **options)
+    plain, step = view.over_steps, view.step
+    step_strip(plain, step, title="Without edits", note=NOTE, key="plain-strip", on_pick=select_step)
     title = f"With edits ({description})"
-    step_strip(edited, step, title=title, key="edited-strip", compared=plain, **options)
+    step_strip(edited, step, title=title, note="", key="edited-strip", on_pick=select_step, compared=plain)
     distances = plain.distances(edited)[0]
     now, end = printed(float(distances[step])), printed(float(distances[-1]))
     st.caption(
@@ -65,13 +66,17 @@ def _strips(view: View, edited: wb.Trajectory, description: str, source: Source)
     download_buttons(TrajectoryFigure(plain, source, edited), "edited-strip", "diffusion-edited")
 
 
-def _changes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
-    """Metrics of the finished sample before and after, and its classes where a classifier reads it."""
+def _metrics(view: View, edits: tuple[Edit, ...], source: Source) -> None:
+    """Metrics of the finished sample before and after."""
     table = scores_table(outcome(view, edits))
     if len(table):
         show_table(table)
         csv = source.csv(table)
         download_button("CSV", csv, "diffusion-metrics.csv", "text/csv", key="edited-metrics-csv")
+
+
+def _classes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
+    """The classes of the finished sample before and after, where a classifier reads it."""
     if not view.readout:
         st.caption("For classes before and after, let metrics read a classifier, above.")
         return

@@ -55,7 +55,7 @@ def _grid(view: View, values: np.ndarray, sweep: wb.Sweep | None) -> None:
     if len(layers) < n_layers:
         st.caption(f"The heads of layer {view.head.layer}; the downloads have all {n_layers} layers.")
 
-    def shown(array: np.ndarray) -> np.ndarray:
+    def in_rows(array: np.ndarray) -> np.ndarray:
         return array[:, layers].reshape(len(array), -1)
 
     def pick(step: int, row: int) -> None:
@@ -72,14 +72,14 @@ def _grid(view: View, values: np.ndarray, sweep: wb.Sweep | None) -> None:
             texts[index] = ", ".join(cells[index])
     in_set = current_heads(view.model)
     labelled_grid(
-        shown(values),
+        in_rows(values),
         Axis("step", tuple(map(str, range(len(values))))),
         Axis("head", tuple(map(str, heads))),
         title=title,
         units=units,
         note=note,
         selected=(view.step, heads.index(view.head)),
-        texts=None if texts is None else shown(texts),
+        texts=None if texts is None else in_rows(texts),
         limit=style.limit(values),
         marked_rows=frozenset(i for i, head in enumerate(heads) if head in in_set),
         key="steps-grid",

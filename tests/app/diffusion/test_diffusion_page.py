@@ -44,8 +44,13 @@ def params(app: AppTest) -> dict[str, str]:
     return {name: x[0] if isinstance(x, list) else x for name, x in app.query_params.items()}
 
 
+def load_dit() -> wb.HookedDiT:
+    model: Any = wb.load("digits-dit")
+    return model
+
+
 def network() -> Any:
-    return wb.load("digits-dit").hf
+    return load_dit().hf
 
 
 def noise(seed: int = SEED) -> Tensor:
@@ -90,8 +95,8 @@ def as_pixels(image: Tensor) -> np.ndarray:
 def assert_strip(data: dict[str, Any], states: list[Tensor], ends: list[Tensor]) -> None:
     assert [column["label"] for column in data["columns"]] == ["0", "1", "2", "3", "end"] and data["steps"] == STEPS
     for i, column in enumerate(data["columns"]):
-        shown, expected = pixels(column["images"]), [states[i], *ends[i : i + 1]]
-        for seen, image in zip(shown, expected, strict=True):
+        displayed, expected = pixels(column["images"]), [states[i], *ends[i : i + 1]]
+        for seen, image in zip(displayed, expected, strict=True):
             np.testing.assert_allclose(seen, as_pixels(image), atol=0.51)  # rounded to whole numbers
 
 
@@ -106,21 +111,21 @@ def test_the_strip_is_a_plain_loops_sample(new_page: NewPage) -> None:
 @torch.no_grad()
 def plain_patterns(layer: int, at: int) -> list[np.ndarray]:
     """``[head, dest, src]`` of the pass with the class, and of that without, in a step."""
-    model, kept = network(), []
+    model, stored = network(), []
     attn = model.get_submodule(f"blocks.{layer}.attn")
     hooks = [
         getattr(attn, name).register_forward_hook(
-            lambda _, args, out: kept.append(out[0].unflatten(-1, (HEADS, -1)).transpose(0, 1))
+            lambda _, args, out: stored.append(out[0].unflatten(-1, (HEADS, -1)).transpose(0, 1))
         )
         for name in ("q_proj", "k_proj")
     ]
     state = plain_states()[0][at]
-    kept.clear()
+    stored.clear()
     for label in (LABEL, 10):
         model(state[None], torch.tensor([1000 * (1 - at / STEPS)]), torch.tensor([label]))
     for hook in hooks:
         hook.remove()
-    pairs = [(q, k) for q, k in zip(kept[::2], kept[1::2], strict=True)]
+    pairs = [(q, k) for q, k in zip(stored[::2], stored[1::2], strict=True)]
     return [(q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).numpy() for q, k in pairs]
 
 
@@ -180,7 +185,7 @@ def test_a_sweep_reads_the_classifier_that_is_selected(new_page: NewPage) -> Non
     assert not app.exception and not app.error
     (path,) = result_files.result_paths(result_files.SWEEPS)
     sweep = wb.Sweep.load(path)
-    model = wb.load("digits-dit").resampled(steps=STEPS, guidance=GUIDANCE, readout=wb.load("digits-vit"))
+    model = load_dit().resampled(steps=STEPS, guidance=GUIDANCE, readout=wb.load("digits-vit"))
     pairs = wb.latents(LABEL, other=OTHER, n=2, seed=SEED)
     expected = wb.sweep(model, pairs, by=["step", "head"], direction="noise", cache=False)
     np.testing.assert_allclose(sweep.values, expected.values, atol=1e-5)
@@ -231,7 +236,7 @@ def test_other_edits_sample_again(kind: str, words: str, new_page: NewPage) -> N
     assert "heads 0.1, 4.2" in edited["title"] and words in edited["title"] and "in every step" in edited["title"]
     site = {"patch": {}, "identity": {"kind": "identity", "u": 1.0}}[kind]
     edits = [wb.Edit("pattern" if site else "z", layer, head=head, **site) for layer, head in ((0, 1), (4, 2))]
-    model = wb.load("digits-dit").resampled(steps=STEPS, guidance=GUIDANCE)
+    model = load_dit().resampled(steps=STEPS, guidance=GUIDANCE)
     outcome = wb.run(model, wb.latents(LABEL, other=OTHER, seed=SEED), edits, cache=False)
     (end,) = pixels(edited["columns"][-1]["images"])
     np.testing.assert_allclose(end, as_pixels(outcome.logits.reshape(1, 8, 8)), atol=0.51)
@@ -285,7 +290,7 @@ def test_classifiers_are_those_of_the_models_images() -> None:
 
 
 def test_the_files_of_a_sample_have_every_number() -> None:
-    model = wb.load("digits-dit").resampled(steps=3)
+    model = load_dit().resampled(steps=3)
     settings = sampled.Settings("3", "8", 2, "euler", 3, None)
     plain = wb.trajectory(model, settings.latents())
     edited = wb.trajectory(model, settings.latents(), wb.Edit("z", 1, head=1, kind="zero"))

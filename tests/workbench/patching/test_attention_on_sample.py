@@ -18,23 +18,23 @@ LATENTS = wb.latents(3, seed=2)
 
 def plain_patterns(hf: DiT, layer: int, step: int) -> list[Tensor]:
     """``[head, dest, src]`` of the pass with the class and of that without, from the projections' outputs."""
-    kept: list[dict[str, Tensor]] = []
+    stored: list[dict[str, Tensor]] = []
     attn = hf.get_submodule(f"blocks.{layer}.attn")
     hooks = [
         getattr(attn, f"{name}_proj").register_forward_hook(
-            lambda _, args, out, name=name: kept.append({name: out[0].unflatten(-1, (HEADS, -1)).transpose(0, 1)})
+            lambda _, args, out, name=name: stored.append({name: out[0].unflatten(-1, (HEADS, -1)).transpose(0, 1)})
         )
         for name in "qk"
     ]
     x = latents_of(LATENTS, "clean", hf)
     for now in range(step + 1):
-        kept.clear()
+        stored.clear()
         t = 1 - now / STEPS
         both = [hf(x, torch.tensor([1000 * t]), torch.tensor([label]))[0] for label in (3, 5)]
         x = x - (both[1] + GUIDANCE * (both[0] - both[1])) / STEPS
     for hook in hooks:
         hook.remove()
-    passes = [kept[0] | kept[1], kept[2] | kept[3]]
+    passes = [stored[0] | stored[1], stored[2] | stored[3]]
     return [(p["q"] @ p["k"].mT / p["q"].shape[-1] ** 0.5).softmax(-1) for p in passes]
 
 
@@ -58,8 +58,8 @@ def test_the_picture_is_that_of_the_step() -> None:
         seen = wb.attention_on_sample(model, LATENTS, 0, 1, shows=shows, cache=False)
         expected = np.rint((images[0, 1, 0].clip(-1, 1) + 1) * 127.5)
         np.testing.assert_array_equal(seen.pixels[..., 0], expected)
-        given = wb.attention_on_sample(model, LATENTS, 0, 1, shows=shows, over_steps=over_steps, cache=False)
-        np.testing.assert_array_equal(given.pixels, seen.pixels)
+        reused = wb.attention_on_sample(model, LATENTS, 0, 1, shows=shows, over_steps=over_steps, cache=False)
+        np.testing.assert_array_equal(reused.pixels, seen.pixels)
     assert "the class" not in seen.title(0, 0)  # without guidance there is one pass
 
 

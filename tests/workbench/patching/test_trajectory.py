@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 import workbench as wb
@@ -85,23 +85,23 @@ def test_an_edit_of_some_steps_is_that_of_plain_hooks(model: wb.HookedDiT) -> No
 def test_patches_come_from_the_other_run(model: wb.HookedDiT) -> None:
     patched = wb.trajectory(model, PAIRS, wb.Edit("z", 1, head=2, step=1), cache=False)
     for i, (label, other) in enumerate(((3, 1), (0, 4))):
-        noise, kept = latents_of(PAIRS, "clean", HF)[i], []
+        noise, stored = latents_of(PAIRS, "clean", HF)[i], []
 
-        def keep(step: int, z: Tensor, kept: list[Tensor] = kept) -> Tensor:
-            kept.extend([z.clone()] if step == 1 else [])
+        def keep(step: int, z: Tensor, stored: list[Tensor] = stored) -> Tensor:
+            stored.extend([z.clone()] if step == 1 else [])
             return z
 
-        def insert(step: int, z: Tensor, kept: list[Tensor] = kept) -> Tensor:
+        def insert(step: int, z: Tensor, stored: list[Tensor] = stored) -> Tensor:
             z = z.clone()
             if step == 1:  # the pass with the label comes first, as in the other run
-                z.unflatten(-1, (4, -1))[:, :, 2] = kept.pop(0).unflatten(-1, (4, -1))[:, :, 2]
+                z.unflatten(-1, (4, -1))[:, :, 2] = stored.pop(0).unflatten(-1, (4, -1))[:, :, 2]
             return z
 
         plain_states(HF, noise, other, keep)
         states, ends = plain_states(HF, noise, label, insert)
         np.testing.assert_allclose(patched.latents[i], torch.stack(states), atol=1e-5)
         np.testing.assert_allclose(patched.estimates[i], torch.stack(ends), atol=1e-5)
-        assert not kept
+        assert not stored
 
 
 def test_of_ddim_the_estimate_is_diffusers_original_sample() -> None:
