@@ -63,6 +63,8 @@ from .patching.screen import screen as screen
 from .patching.sweep import sweep as sweep
 from .patching.sweep_sets import sweep_sets as sweep_sets
 from .patching.trajectory import trajectory as trajectory
+from .patching.words_on_image import word_positions as word_positions
+from .patching.words_on_image import words_on_image as words_on_image
 from .plotting.attention_view import Attention as Attention
 from .plotting.generations import Generations as Generations
 from .plotting.image_attention import ImageAttention as ImageAttention
@@ -71,6 +73,7 @@ from .plotting.operator_view import OperatorView as OperatorView
 from .plotting.position_attention import AttentionBetween as AttentionBetween
 from .plotting.position_attention import PositionAttention as PositionAttention
 from .plotting.trajectory import Trajectory as Trajectory
+from .plotting.word_maps import WordMaps as WordMaps
 from .results.circuit import Circuit as Circuit
 from .results.sweep import Sweep as Sweep
 from .runs.run import Run as Run
