@@ -101,7 +101,7 @@ def word_positions(tokenizer: Any, prompt: str, start: int = 0) -> dict[str, tup
     """
     prompt = arguments.text("prompt", prompt)
     start = arguments.whole_number("start", start, at_least=0)
-    if not callable(tokenizer) or not getattr(tokenizer, "is_fast", False):
+    if not getattr(tokenizer, "is_fast", False):
         why = "only these say where tokens are"
         raise arguments.refusal("tokenizer", tokenizer, "a fast tokenizer of transformers", because=why)
     spans = tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"]

@@ -82,18 +82,18 @@ class WordMaps:
         FigureCanvasAgg(figure)
         every = figure.subplots(n_rows, min(COLUMNS, len(maps)), squeeze=False).ravel()
         rows, columns = self.maps.shape[2:]
-        extent, colours = (-0.5, columns - 0.5, rows - 0.5, -0.5), None
+        extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
         options = {"cmap": colormaps[style.SEQUENTIAL], "vmin": 0, "vmax": style.limit(np.stack(maps))}
         for axes in every:
             axes.set_axis_off()
         for axes, word, weights in zip(every, self.words, maps, strict=False):
             if pixels is not None:
                 axes.imshow(np.asarray(pixels), extent=extent)
-            colours = axes.imshow(
+            axes.imshow(
                 weights, extent=extent, interpolation="nearest", alpha=None if pixels is None else OPACITY, **options
             )
             axes.set_title(word, fontsize=9, parse_math=False)
-        figure.colorbar(colours, ax=list(every), label=self.units, fraction=0.04).outline.set_visible(False)
+        figure.colorbar(every[0].images[-1], ax=list(every), label=self.units, fraction=0.04).outline.set_visible(False)
         whose = "mean over heads" if head is None else f"head {head}"
         figure.suptitle(f"{self.model} · {self.name} · {whose}", fontsize=10)
         return figure

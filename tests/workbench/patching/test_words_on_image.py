@@ -35,7 +35,11 @@ def noised(model: Any) -> Any:
 
 
 def sd3() -> Any:
-    width = {"caption_projection_dim": HEADS * WIDTH, "joint_attention_dim": 10, "pooled_projection_dim": 6}
+    width: dict[str, Any] = {
+        "caption_projection_dim": HEADS * WIDTH,
+        "joint_attention_dim": 10,
+        "pooled_projection_dim": 6,
+    }
     return noised(SD3Transformer2DModel(**SIZES, **IMAGE, **width, out_channels=2, pos_embed_max_size=8))
 
 
@@ -104,7 +108,7 @@ def test_maps_are_those_of_plain_attention(
     assert seen.words == tuple(WORDS) and seen.maps.shape == (3, HEADS, SIDE, SIDE)
     to_words = A[:, dest[0], src[1]]
     for word, positions in WORDS.items():
-        expected = sum(to_words[:, :, i] for i in positions).unflatten(-1, (SIDE, SIDE))
+        expected = torch.stack([to_words[:, :, i] for i in positions]).sum(0).unflatten(-1, (SIDE, SIDE))
         for head in range(HEADS):
             np.testing.assert_allclose(seen.of(word, head), expected[head], atol=1e-5)
         np.testing.assert_allclose(seen.of(word), expected.mean(0), atol=1e-5)
@@ -146,9 +150,9 @@ def test_what_does_not_fit_is_one_line() -> None:
         ({"grid": (3, 5)}, r"^grid=.*: expected rows and columns, whose product is 16"),
         ({"model": model}, r"^model=.*: expected the wb.HookedDiffusers"),
     ):
-        arguments: dict[str, Any] = {"model": hooked, "recorded": recorded, "name": f"{name}@0", "words": WORDS}
+        arguments: Any = {"model": hooked, "recorded": recorded, "name": f"{name}@0", "words": WORDS}
         with pytest.raises(UsageError, match=message):
-            wb.words_on_image(**(arguments | settings))
+            wb.words_on_image(**{**arguments, **settings})
     dit = noised(DiTTransformer2DModel(**SIZES, **IMAGE, num_embeds_ada_norm=4))
     without = wb.HookedDiffusers(dit)
     noise, classes = torch.randn(1, 2, 8, 8), torch.tensor([1])
