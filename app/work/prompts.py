@@ -11,8 +11,7 @@ from workbench.errors import BadInput
 
 
 def load_prompts(source: Mapping[str, Any]) -> Any:
-    """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of stored pairs}``; the noise and
-    classes of ``{"latents": arguments of wb.latents}``.
+    """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of stored pairs}``.
 
     Raises:
         BadInput, UnknownName: there are none such.
@@ -21,6 +20,6 @@ def load_prompts(source: Mapping[str, Any]) -> Any:
         return wb.task(str(source["task"]), n=int(source["n"]), seed=int(source["seed"]))
     if "pairs" in source:
         return load_stored(str(source["pairs"])).pairs()
-    if "latents" in source:
+    if "latents" in source:  # of a diffusion model: the arguments of wb.latents
         return wb.latents(**source["latents"])
     raise BadInput(f"prompts={dict(source)!r}: expected a task or pairs. Select one.")

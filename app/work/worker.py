@@ -116,7 +116,18 @@ class Worker:
         self.out.flush()
 
     def model(self, job: Mapping[str, Any], progress: Progress) -> Any:
-        """The model that a job names, with the operators that it names."""
+        """The model that a job names, with the operators that it names; a diffusion model sampled as the job says, its
+        samples read by the classifier that it names."""
+        model = self._with_operators(job, progress)
+        if "sampling" not in job:
+            return model
+        from app.work.sampling import sampled_by
+
+        sampling = job["sampling"]
+        readout = self._own_model(sampling["readout"], progress) if sampling["readout"] else None
+        return sampled_by(model, sampling, readout)
+
+    def _with_operators(self, job: Mapping[str, Any], progress: Progress) -> Any:
         import workbench as wb
         from app.swapped_names import parse_operators
 
@@ -131,14 +142,6 @@ class Worker:
                 del self._swapped[next(iter(self._swapped))]
             self._swapped[name, operators] = wb.swap(model, parse_operators(operators))
         return self._swapped[name, operators]
-
-    def sampled(self, job: Mapping[str, Any], progress: Progress) -> Any:
-        """The diffusion model that a job names, sampled as it says, with the classifier that it names."""
-        from app.work.sampling import sampled_by
-
-        sampling = job["sampling"]
-        readout = self._own_model(sampling["readout"], progress) if sampling.get("readout") else None
-        return sampled_by(self.model(job, progress), sampling, readout)
 
     def _own_model(self, name: str, progress: Progress) -> Any:
         """The model of that name; the least recently used one is released first."""
@@ -158,9 +161,8 @@ def _sweep(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     import workbench as wb
     from app.work.prompts import load_prompts
 
-    model = worker.sampled(job, progress) if "sampling" in job else worker.model(job, progress)
-    sweep = wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"])
-    return _save(job, replace(sweep, info={**sweep.info, **job.get("facts", {})}))
+    model = worker.model(job, progress)
+    return _save(job, wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"]))
 
 
 def _scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
@@ -184,6 +186,8 @@ def _save(job: Mapping[str, Any], result: Any) -> str:
 
     path = result_path(job["kind"], job["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
+    if "facts" in job:  # more than the computation knows of what it is of
+        result = replace(result, info={**result.info, **job["facts"]})
     result.save(path)
     return str(path)
 

@@ -37,12 +37,6 @@ def patching(page: Page, server: Server) -> None:
         page.mouse.move(0, 0)
 
 
-def circuits(page: Page, server: Server) -> None:
-    """The circuit of IOI."""
-    run = next(path.name for path in (server.folder / "runs").iterdir() if "circuit-reuse" in path.name)
-    open_page(page, server.link("circuits", head="23.3", **{"circuit-run": run, "circuit-task": "ioi"}))
-
-
 def diffusion(page: Page, server: Server) -> None:
     """A sweep of every head in every step, and the head with the largest effect."""
     of_sample = {"sample-class": "3", "sample-other": "8", "sample-step": "7", "image-position": "1,2"}
@@ -51,6 +45,12 @@ def diffusion(page: Page, server: Server) -> None:
     page.get_by_role("button", name="Run the sweep").click()
     page.locator(".st-key-steps-grid-json").wait_for(timeout=5 * LONG_WAIT)
     wait_rendered(page)
+
+
+def circuits(page: Page, server: Server) -> None:
+    """The circuit of IOI."""
+    run = next(path.name for path in (server.folder / "runs").iterdir() if "circuit-reuse" in path.name)
+    open_page(page, server.link("circuits", head="23.3", **{"circuit-run": run, "circuit-task": "ioi"}))
 
 
 def main() -> None:

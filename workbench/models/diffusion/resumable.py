@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from workbench.models.diffusion.sampling_proof import why_not_resumed
 from workbench.models.resumable import Stream, Tap, TapsFrom
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workbench.cache import Store
     from workbench.inputs.paired import PairedInputs
     from workbench.models.diffusion.hooked import HookedDiT
