@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure as Picture
 from plotly.graph_objects import Figure
 
@@ -298,6 +299,21 @@ TAKES: dict[str, set[str]] = {
     "swap.data": {"None", "{}"},
     "swap.grid": {"[]"},
     "swap.text": {"None", *TEXTS},  # read by operators with a fixed text alone
+    "Trajectory.picture.other": {"None"},
+    "Trajectory.picture.sample": {"0"},
+    "Trajectory.pixels.sample": {"0"},
+    "Trajectory.pixels.step": {"0"},
+    "Trajectory.table.other": {"None"},
+    "WordMaps.of.head": {"None"},
+    "WordMaps.picture.head": {"None"},
+    "WordMaps.picture.pixels": {"None"},
+    "attention_on_sample.over_steps": {"None"},
+    "attention_on_sample.step": {"0"},
+    "word_positions.prompt": TEXTS,
+    "word_positions.start": {"0", "huge"},
+    "words_on_image.grid": {"None"},
+    "words_on_image.row": {"0"},
+    "words_on_image.words": {"{word: 1}"},
     "tiny.bidirectional": {"True"},
     "tiny.kv_heads": {"None"},
     "tiny.operators": {"None"},
@@ -306,7 +322,7 @@ TAKES: dict[str, set[str]] = {
 MADE_BY_CALLS = {
     *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ImageAttention", "ImagePairs"},
     *{"Images", "Latents", "ModelView", "Notes"},
-    *{"OperatorView", "Outcome", "PositionAttention", "Recording", "Run", "Screen"},
+    *{"OperatorView", "Outcome", "PositionAttention", "Recording", "Run", "Screen", "Trajectory", "WordMaps"},
 }
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
 OWN_METHODS = {
@@ -368,6 +384,35 @@ def one_step(generator: Any) -> Any:
 
     noise = torch.randn(1, 1, 8, 8, generator=generator)
     return diffusers_model()(noise, timestep=torch.tensor([999]), class_labels=torch.tensor([3])).sample
+
+
+@cache
+def pixart() -> wb.HookedDiffusers:
+    """Whose image attends to a text of three tokens."""
+    from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
+
+    sizes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "sample_size": 4}
+    width: dict[str, Any] = {"in_channels": 2, "cross_attention_dim": 16, "caption_channels": 6}
+    return wb.HookedDiffusers(PixArtTransformer2DModel(**sizes, **width, use_additional_conditions=False).eval())
+
+
+def joint_recording() -> dict[str, Any]:
+    """What `words_on_image` needs."""
+    inputs = {"timestep": torch.tensor([5]), "encoder_hidden_states": torch.ones(1, 3, 6)}
+    inputs |= {"hidden_states": torch.ones(1, 2, 4, 4), "added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
+    name = "blocks.0.cross_attn.hook_pattern"
+    _, recorded = pixart().run_with_cache(**inputs, names_filter=name)
+    return {"model": pixart(), "recorded": recorded, "name": f"{name}@0", "words": ["a", "black", "dog"]}
+
+
+@cache
+def fast_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    own = Tokenizer(models.WordLevel({"<unk>": 0, "dog": 1}, unk_token="<unk>"))
+    own.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=own, unk_token="<unk>")
 
 
 @cache
@@ -438,6 +483,8 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Sizes": lambda: wb.Sizes(2, 4, 4, 8, 32),
     "Sweep": sweep,
     "Task": task,
+    "Trajectory": lambda: wb.trajectory(diffusion_model(), wb.latents(3)),
+    "WordMaps": lambda: wb.words_on_image(**joint_recording()),
 }
 
 
@@ -582,6 +629,17 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "screen.u": lambda: {"edit": "identity", "site": "pattern"},
     "screen.mean_over": lambda: {"edit": "mean"},
     "task": lambda: {"name": "ioi"},
+    "trajectory": lambda: {
+        "model": diffusion_model(),
+        "inputs": wb.latents([3, 1]),
+        "edits": [wb.Edit("z", 0, kind="mean")],
+    },
+    "attention_on_sample": lambda: {"model": diffusion_model(), "latents": wb.latents(3), "step": 1},
+    "Trajectory.distances": lambda: {"other": INSTANCES["Trajectory"]()},
+    "Trajectory.pixels": lambda: {"sample": 0, "step": 1},
+    "WordMaps.of": lambda: {"word": "dog"},
+    "words_on_image": joint_recording,
+    "word_positions": lambda: {"tokenizer": fast_tokenizer(), "prompt": "a dog"},
 }
 
 

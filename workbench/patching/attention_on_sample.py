@@ -60,7 +60,7 @@ def attention_on_sample(
         ((4, 16, 16), (4, 4))
     """
     from workbench.plotting.image_attention import ImageAttention
-    from workbench.plotting.trajectory import VIEWS
+    from workbench.plotting.trajectory import VIEWS, Trajectory
 
     model = sampled_to_the_end(model)
     if not isinstance(latents, Latents) or len(latents) != 1:
@@ -71,8 +71,11 @@ def attention_on_sample(
     if arguments.one_of("branch", branch, PASSES) == "none" and model.branches == 1:
         raise arguments.refusal("branch", branch, "'label'", because="without guidance every pass has the class")
     clean = Latents(latents.classes, None, latents.seed, latents.seed)
+    if over_steps is None:
+        over_steps = trajectory(model, clean)
+    elif not isinstance(over_steps, Trajectory) or len(over_steps.times) != model.n_steps:
+        raise arguments.refusal("over_steps", over_steps, f"wb.trajectory of the same sample, of {model.n_steps} steps")
     recorded = record(model, clean, ["pattern"], layer, steps=step, cache=cache).clean["pattern"][0]
-    over_steps = trajectory(model, clean) if over_steps is None else over_steps
     n, first = model.n_positions, model.n_positions * (branch == "none")
     pattern = recorded.flatten(0, -4)[0, :, first : first + n, first : first + n]
     grid, order = _side_by_side(model.hf.config.grid)

@@ -54,9 +54,17 @@ def words_on_image(
         UsageError: no pattern, a model without text in its attention, or positions or a grid that do not fit.
 
     Examples:
-        >>> # with dit.recording("blocks.3.attn.hook_pattern", steps=5) as recorded: pipe(prompt)
-        >>> # words = wb.word_positions(pipe.tokenizer, prompt)
-        >>> # wb.words_on_image(dit, recorded, "blocks.3.attn.hook_pattern@5", words, row=1).picture()
+        >>> import torch
+        >>> from diffusers import SD3Transformer2DModel
+        >>> sizes = dict(num_attention_heads=2, attention_head_dim=8, num_layers=2, sample_size=8, patch_size=2)
+        >>> width = dict(in_channels=2, caption_projection_dim=16, joint_attention_dim=6, pooled_projection_dim=4)
+        >>> dit = wb.HookedDiffusers(SD3Transformer2DModel(**sizes, **width, pos_embed_max_size=8).eval())
+        >>> text = dict(encoder_hidden_states=torch.randn(1, 3, 6), pooled_projections=torch.randn(1, 4))
+        >>> with dit.recording("blocks.0.attn.hook_pattern") as recorded:  # around your own pipe(prompt)
+        ...     _ = dit(torch.randn(1, 2, 8, 8), timestep=torch.tensor([900]), **text)
+        >>> maps = wb.words_on_image(dit, recorded, "blocks.0.attn.hook_pattern@0", {"a": [0], "black dog": [1, 2]})
+        >>> maps.of("black dog", head=1).shape  # [row, column]
+        (4, 4)
     """
     from workbench.models.diffusion.in_place import HookedDiffusers
     from workbench.plotting.word_maps import WordMaps
@@ -64,6 +72,12 @@ def words_on_image(
     if not isinstance(model, HookedDiffusers):
         raise arguments.refusal("model", model, "the wb.HookedDiffusers that made the recording")
     arguments.one_of("attends", attends, ATTENDS)
+    if not (
+        isinstance(recorded, Mapping)
+        and recorded
+        and all(isinstance(activation, Tensor) for activation in recorded.values())
+    ):
+        raise arguments.refusal("recorded", recorded, "a recording: tensors by the names of hook points")
     if arguments.text("name", name, "the name of a hook point") not in recorded:
         raise UnknownName("recorded hook point", name, recorded, argument="name")
     if not split_step(name)[0].endswith("hook_pattern"):
@@ -98,6 +112,11 @@ def word_positions(tokenizer: Any, prompt: str, start: int = 0) -> dict[str, tup
 
     Raises:
         UsageError: a tokenizer that does not say where its tokens are, or a prompt without words.
+
+    Examples:
+        >>> tokenizer = wb.load("tiny").tokenizer
+        >>> wb.word_positions(tokenizer, "Then, Mary and John")
+        {'Then,': (0, 1), 'Mary': (2,), 'and': (3,), 'John': (4,)}
     """
     prompt = arguments.text("prompt", prompt)
     start = arguments.whole_number("start", start, at_least=0)

@@ -31,6 +31,12 @@ class WordMaps:
         name: the hook point, with its step.
         model: its name.
         units: what the entries are.
+
+    Examples:
+        >>> import numpy as np
+        >>> maps = wb.WordMaps(np.full((2, 3, 4, 4), 0.1), ("a", "dog"), "blocks.0.attn.hook_pattern@0", "", "weight")
+        >>> maps.of("dog").shape, maps.table().columns.tolist()
+        ((4, 4), ['word', 'head_index', 'row', 'column', 'weight'])
     """
 
     maps: Float[np.ndarray, "word head row column"]
@@ -49,7 +55,7 @@ class WordMaps:
         Raises:
             UnknownName, UsageError: no such word or head.
         """
-        if word not in self.words:
+        if arguments.text("word", word) not in self.words:
             raise UnknownName("word", word, self.words, argument="word")
         maps = self.maps[self.words.index(word)]
         return maps.mean(0) if head is None else maps[arguments.index("head", head, len(maps), "head")]
@@ -70,13 +76,15 @@ class WordMaps:
             pixels: an image, ``[height, width, 3]`` from 0 to 255, or a Pillow image.
 
         Raises:
-            UsageError: no such head.
+            UsageError: no such head, or something else than an image.
         """
         from matplotlib import colormaps
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         maps = [self.of(word, head) for word in self.words]
+        if pixels is not None and (np.ndim(image := np.asarray(pixels)) not in (2, 3) or image.dtype != np.uint8):
+            raise arguments.refusal("pixels", pixels, "an image of bytes, [height, width, 3], or a Pillow image")
         n_rows = -(-len(maps) // COLUMNS)
         figure = Figure(figsize=(2.1 * min(COLUMNS, len(maps)) + 1, 2.3 * n_rows + 0.6), layout="constrained")
         FigureCanvasAgg(figure)
