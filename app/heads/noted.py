@@ -41,10 +41,12 @@ class Fields:
 
     Attributes:
         name: the model's name in the explorer.
+        page: the name of the page that a note's link opens; empty for the first.
     """
 
     name: str
     head: Head
+    page: str = ""
 
     def key(self, field: str) -> str:
         return f"note-{field}-{self.name}-{self.head}"
@@ -156,7 +158,7 @@ class Fields:
         query = {**st.query_params.to_dict(), sidebar.HEAD: str(self.head)}
         if sidebar.MODEL in query:
             query[sidebar.MODEL] = short_name(query[sidebar.MODEL])
-        link = f"/?{urlencode(query)}"
+        link = f"/{self.page}?{urlencode(query)}"
         return link if len(link) <= MAX_LINK else None
 
 

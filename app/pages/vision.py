@@ -13,6 +13,7 @@ from app.vision.image_input import select_image
 from app.vision.on_image import head_scores
 from app.vision.scores import image_score, score_widget
 from app.vision.view import PARTS, View
+from app.work.images import read_image
 from workbench.core import Head
 from workbench.inputs.pixels import check_vision
 
@@ -33,15 +34,16 @@ def render() -> None:
         score_name = score_widget()
     with head_column:
         sidebar.head_widget()
-    images = scores = None
+    images = scores = selected = None
     with image_column, show_errors():  # the other widgets are still there, and their values in the URL
-        images = select_image(model)
+        selected = select_image(model)
+        images = read_image(selected)
         scores = head_scores(name, model, images)
-    if images is None or scores is None:
+    if images is None or scores is None or selected is None:
         return
     sidebar.suggest_head(lambda: _most_focused(scores["entropy"]))
     head = sidebar.selected_head(model)
-    view = View(name, model, images, head, score_name, image_score(scores, score_name))
+    view = View(name, model, images, selected, head, score_name, image_score(scores, score_name))
     some = part.parts(PARTS, model.modality)
     left, right = st.columns([5, 6], gap="medium")
     with left:

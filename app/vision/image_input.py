@@ -1,46 +1,51 @@
-"""The widgets that select the image: one of a set, one of scikit-learn's photos, or a file of the user's own, which is
+"""The widgets that select an image: one of a set, one of scikit-learn's photos, or a file of the user's own, which is
 stored by its hash."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 import workbench as wb
 from app import upload_store, url_state, url_widgets
 from app.messages import Notice, escape_markdown
+from app.work.images import PHOTOS, photos
 from workbench.errors import BadInput, WorkbenchError
 from workbench.inputs.picture import ENDINGS
 from workbench.models.patches import pair
 from workbench.registry import IMAGE_SETS
 
-PHOTOS, OWN = "photos", "own"
-FROM, NUMBER, PHOTO, FILE = "image-from", "image-number", "image-photo", "image-file"
+OWN = "own"
 LABELS = {PHOTOS: "photos", OWN: "a file of my own"}
 #: Where the photos come from.
 PHOTO_SOURCE = "Photo: scikit-learn, sklearn.datasets.load_sample_images (CC-BY-2.0)"
-_UPLOAD, _REASON = "image-upload", "image-reason"
+#: What the parameters of the URL begin with: of the open image, and of the one that it is patched with.
+OPEN, OTHER = "image", "other-image"
+FROM = "image-from"
 
 
-def select_image(model: Any) -> wb.Images:
-    """The widgets, and the image that they select.
+def select_image(model: Any, prefix: str = OPEN, first: int = 0, label: str = "Image from") -> dict[str, Any]:
+    """The widgets, and the image that they select, as `app.work.images.read_image` takes it.
+
+    Args:
+        prefix: of the parameters of the URL.
+        first: which image of a set, or which photo, is selected at first.
 
     Raises:
         Notice: no file was uploaded yet.
-        WorkbenchError: the image cannot be read, or fetched.
+        WorkbenchError: the set cannot be fetched, or the file was refused.
     """
     options = _sources(model)
-    first, second = st.columns([2, 3])
-    with first:
-        origin = url_widgets.select("Image from", options, FROM, _suitable(model, options), format_func=_label)
-    with second:
+    left, right = st.columns([2, 3])
+    with left:
+        suitable = _suitable(model, options)
+        origin = url_widgets.select(label, options, f"{prefix}-from", suitable, format_func=_label)
+    with right:
         if origin == PHOTOS:
-            return _photo()
-        return _own() if origin == OWN else _of_set(origin)
+            return _photo(prefix, first)
+        return _own(prefix) if origin == OWN else _of_set(origin, prefix, first)
 
 
 def _sources(model: Any) -> list[str]:
@@ -71,55 +76,47 @@ def _label(option: str) -> str:
     return LABELS[option] if option in LABELS else IMAGE_SETS[option].title
 
 
-def _of_set(name: str) -> wb.Images:
+def _of_set(name: str, prefix: str, first: int) -> dict[str, Any]:
     images = wb.image_set(name)
-    number = url_widgets.number("Held-out image", 0, len(images.test) - 1, NUMBER, 0)
+    number = url_widgets.number("Held-out image", 0, len(images.test) - 1, f"{prefix}-number", first)
     label = images.classes[int(images.test.labels[number])]
-    pixels = np.moveaxis(images.test.pixels[number], 0, -1)
     st.caption(escape_markdown(f"Class {label}. {images.source}, {images.licence}."))
-    return _named(wb.images([pixels], name=name), f"{name} {number}")
+    return {"set": name, "number": number}
 
 
-def _photo() -> wb.Images:
-    from sklearn.datasets import load_sample_images
-
-    photos: Any = load_sample_images()
-    pixels = dict(zip((name.rpartition("/")[2] for name in photos.filenames), photos.images, strict=True))
-    name = url_widgets.segments("Photo", sorted(pixels), PHOTO)
+def _photo(prefix: str, first: int) -> dict[str, Any]:
+    names = list(photos())
+    name = url_widgets.segments("Photo", [*names[first:], *names[:first]], f"{prefix}-photo")
     st.caption(PHOTO_SOURCE)
-    return _named(wb.images([pixels[name]], name=PHOTOS), name)
+    return {"photo": name}
 
 
-def _own() -> wb.Images:
+def _own(prefix: str) -> dict[str, Any]:
     endings = [ending.removeprefix(".") for ending in ENDINGS]
-    st.file_uploader("Image", endings, key=_UPLOAD, on_change=_upload)
-    if reason := st.session_state.get(_REASON):
-        raise BadInput(reason)
-    stored = url_widgets.current(FILE, "")
+    key, reason, file = f"{prefix}-upload", f"{prefix}-reason", f"{prefix}-file"
+    st.file_uploader("Image", endings, key=key, on_change=_upload, args=(key, reason, file))
+    if why := st.session_state.get(reason):
+        raise BadInput(why)
+    stored = url_widgets.current(file, "")
     if not stored:
-        url_state.remove_param(FILE)
+        url_state.remove_param(file)
         raise Notice("Upload an image: PNG, JPEG, WebP, BMP, GIF or TIFF, of at most 8 MB. It stays on this machine.")
-    name, data = upload_store.load_file(stored, "an image")
-    url_widgets.set_for_next_page(FILE, stored)
-    url_state.set_param(FILE, stored)
+    name, _ = upload_store.load_file(stored, "an image")
+    url_widgets.set_for_next_page(file, stored)
+    url_state.set_param(file, stored)
     st.caption(escape_markdown(name))
-    return wb.images([{"bytes": data, "path": name}], name=name)
+    return {"file": stored}
 
 
-def _upload() -> None:
+def _upload(key: str, reason: str, file: str) -> None:
     """Store the file, or keep the reason why it is refused; a callback."""
-    upload = st.session_state[_UPLOAD]
-    st.session_state.pop(_REASON, None)
+    upload = st.session_state[key]
+    st.session_state.pop(reason, None)
     if upload is None:
         return
     name, data = upload_store.file_name(upload.name), upload.getvalue()
     try:
         wb.images([{"bytes": data, "path": name}])
-        url_widgets.set_for_next_page(FILE, upload_store.save_file(data, name))
+        url_widgets.set_for_next_page(file, upload_store.save_file(data, name))
     except WorkbenchError as error:
-        st.session_state[_REASON] = upload_store.reason(error, name)
-
-
-def _named(images: wb.Images, name: str) -> wb.Images:
-    """One image with a name of its own."""
-    return replace(images, pictures=tuple(replace(picture, name=name) for picture in images.pictures))
+        st.session_state[reason] = upload_store.reason(error, name)

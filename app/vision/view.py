@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ class View:
     Attributes:
         model_name: the model's name in the explorer.
         images: of one image.
+        selected: the same image as a job names it (`app.work.images.read_image`).
         head: the open one.
         score_name: the value of the URL's ``image-score``.
         score: of all heads, as the grid shows it.
@@ -34,6 +36,7 @@ class View:
     model_name: str
     model: Any
     images: wb.Images
+    selected: Mapping[str, Any]
     head: Head
     score_name: str
     score: Score

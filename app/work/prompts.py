@@ -1,4 +1,5 @@
-"""Prompts as a page and a job name them, in plain data: a task's, or pairs of the user's own by their hash."""
+"""Prompts or images as a page and a job name them, in plain data: a task's, pairs of the user's own by their hash, or a
+pair of images."""
 
 from __future__ import annotations
 
@@ -6,16 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import workbench as wb
+from app.work.images import read_pair
 from app.work.stored_pairs import load_stored
 from workbench.errors import BadInput
 
 
-def load_prompts(source: Mapping[str, Any]) -> Any:
-    """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of stored pairs}``.
+def load_prompts(source: Mapping[str, Any], model: Any = None) -> Any:
+    """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of stored pairs}``; the images of
+    ``{"images": …}`` (`app.work.images.read_pair`).
+
+    Args:
+        model: that sees the images.
 
     Raises:
-        BadInput, UnknownName: there are none such.
+        WorkbenchError: there are none such, or the model cannot take them.
     """
+    if "images" in source:
+        return read_pair(source["images"], model)
     if "task" in source:
         return wb.task(str(source["task"]), n=int(source["n"]), seed=int(source["seed"]))
     if "pairs" in source:

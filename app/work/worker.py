@@ -162,7 +162,7 @@ def _sweep(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:
     from app.work.prompts import load_prompts
 
     model = worker.model(job, progress)
-    return _save(job, wb.sweep(model, load_prompts(job["prompts"]), progress=progress, **job["arguments"]))
+    return _save(job, wb.sweep(model, load_prompts(job["prompts"], model), progress=progress, **job["arguments"]))
 
 
 def _scores(worker: Worker, job: Mapping[str, Any], progress: Progress) -> str:

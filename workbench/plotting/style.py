@@ -67,7 +67,7 @@ def chart_text(sweep: Sweep, quantity: str) -> ChartText:
     least = sweep.smallest_p_value
     note = f"p-values are corrected for the number of cells; the smallest possible p is {least:.2g}."
     if least > ALPHA:
-        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more prompts. {note}"
+        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more {_examples(info)}. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
     return ChartText(title, _subtitle(sweep), _scale(info, quantity), note, Source.of_info(info))
@@ -171,6 +171,13 @@ def _subtitle(sweep: Sweep) -> str:
     label = "base" if direction.endswith("run") else "direction"
     direction = f"{label}: {direction}" if direction else ""
     return " · ".join(filter(None, [what, _steps(info), direction, str(info.get("metric", "")).replace("_", " ")]))
+
+
+def _examples(info: Mapping[str, Any]) -> str:
+    """What a sweep's examples are called."""
+    if "inputs" not in info:
+        return "prompts"
+    return "images" if "processor" in info["inputs"] else "examples"
 
 
 def _steps(info: Mapping[str, Any]) -> str:

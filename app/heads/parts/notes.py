@@ -17,6 +17,7 @@ from app.heads.noted import Fields, notes_of
 from app.heads.view import View
 from app.messages import escape_markdown
 from app.part import RIGHT, Part
+from workbench.core import Head
 from workbench.head_notes.note import Note
 from workbench.plotting.source import Source
 
@@ -30,13 +31,22 @@ _LIST, _FILTER = "notes-list", "notes-filter"
 
 
 def render(view: View) -> None:
-    """The open head's fields, the list and its downloads."""
-    name, head = view.selection.model_name, view.selection.head
+    """The part."""
+    show_notes(view.selection.model_name, view.selection.head)
+
+
+def show_notes(name: str, head: Head, page: str = "") -> None:
+    """The open head's fields, the list and its downloads.
+
+    Args:
+        name: the model's name in the explorer.
+        page: the name of the page that a note's link opens; empty for the first.
+    """
     notes = notes_of(name)
     listed = list(iter(notes))
     tags = sorted({tag for note in listed for tag in note.tags}, key=lambda tag: (tag.casefold(), tag))
     st.markdown("**Notes**")
-    Fields(name, head).show(next((note for note in listed if note.head == head), Note(head)), tuple(tags))
+    Fields(name, head, page).show(next((note for note in listed if note.head == head), Note(head)), tuple(tags))
     if listed:
         _show_list(_filtered(listed, tags))
         _downloads(notes, name)
@@ -106,4 +116,4 @@ def _others(notes: wb.Notes) -> str:
     return " and ".join(f"{n} note{'s' * (n > 1)} of {whose}" for whose, n in counts.items() if n)
 
 
-part = Part("notes", 20, RIGHT, render, modalities=("language", "vision", "diffusion"), help=HELP)
+part = Part("notes", 20, RIGHT, render, help=HELP)

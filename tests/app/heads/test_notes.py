@@ -16,7 +16,6 @@ from streamlit.testing.v1 import AppTest
 import workbench as wb
 from app import sidebar
 from app.heads.parts import notes as parts_notes
-from app.heads.parts.notes import part
 from tests.app.heads.rendered import OTHER, SCRIPT, TIMEOUT, opened
 from workbench.head_notes.note import Note
 
@@ -245,7 +244,6 @@ def test_a_damaged_file_is_one_line_and_the_page_goes_on(app: AppTest, model: An
     assert any("damaged\\-1\\.json" in caption.value for caption in app.caption)
 
 
-def test_a_comparison_of_models_has_no_notes_and_the_part_serves_every_modality(app: AppTest) -> None:
+def test_a_comparison_of_models_has_no_notes(app: AppTest) -> None:
     opened(app, head="1.3", compare="yes")
     assert not [area for area in app.text_area if str(area.key).startswith("note-")]
-    assert {"language", "vision", "diffusion"} <= set(part.modalities)
