@@ -1,5 +1,5 @@
-"""Images as a page and a job name them, in plain data: one of a set, one of scikit-learn's photos, or an uploaded file by
-its hash; and pairs of them."""
+"""Images as a page and a job name them, in plain data: one of a set, one of scikit-learn's photos, or an uploaded file
+by its hash; and pairs of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PHOTOS = "photos"
 
 
 def read_image(source: Mapping[str, Any]) -> wb.Images:
-    """The image of ``{"set": name, "number": …}`` (held-out ones), ``{"photo": file name}``, or ``{"file": hash of a stored
-    file}``.
+    """The image of ``{"set": name, "number": …}`` (held-out ones), ``{"photo": file name}``, or ``{"file": hash of an
+    upload}``.
 
     Raises:
         BadInput, UnknownName: there is none such.

@@ -67,7 +67,8 @@ def chart_text(sweep: Sweep, quantity: str) -> ChartText:
     least = sweep.smallest_p_value
     note = f"p-values are corrected for the number of cells; the smallest possible p is {least:.2g}."
     if least > ALPHA:
-        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: use more {_examples(info)}. {note}"
+        do = f"use more {_examples(info)}"
+        note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: {do}. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
     return ChartText(title, _subtitle(sweep), _scale(info, quantity), note, Source.of_info(info))
