@@ -45,6 +45,7 @@ from .patching.attention_on_sample import attention_on_sample as attention_on_sa
 from .patching.attention_view import attention_view as attention_view
 from .patching.estimate import Estimate as Estimate
 from .patching.estimate import estimate as estimate
+from .patching.feature_change import feature_change as feature_change
 from .patching.feature_metrics import cosine_to as cosine_to
 from .patching.feature_metrics import distance_to as distance_to
 from .patching.generate import generate as generate

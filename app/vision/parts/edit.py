@@ -1,0 +1,131 @@
+"""Patch and ablate: the corrupt image beside the open one, edits of heads with the outputs before and after, and a
+sweep over all heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+import workbench as wb
+from app import sidebar, url_widgets
+from app.downloadable import show_chart
+from app.messages import escape_markdown, show_errors
+from app.number_table import in_print
+from app.part import BELOW, Part
+from app.patching import circuit_builder, sweep_view
+from app.patching.save_run import save_run_button
+from app.small_table import show_table
+from app.vision import edits, sweep_controls
+from app.vision.edits import Editing
+from app.vision.on_image import attention
+from app.vision.pair_input import corrupt_widgets, description
+from app.vision.position import selected_position
+from app.vision.script import python_script
+from app.vision.view import View
+from app.work.images import read_pair
+from workbench.core import Head
+
+HELP = (
+    "**Patch and ablate**: the corrupt image stands beside the open one before anything runs. The edit is made in the "
+    "open head, or in all heads of the set together, at every position or at the selected one. **Before and after**: "
+    "the classes’ probabilities without and with it; of a model without classes, how alike its feature is to those of "
+    "both images. **Sweep**: the same edit in one head (or position, or layer) at a time, measured by the metric. It "
+    "runs in the background, and stops where you stop it. **Save as a run**: for the pages Runs and Circuits."
+)
+#: Heads that one click adds from a sweep, and cells of the table.
+STRONGEST, ROWS = 5, 8
+
+
+def render(view: View) -> None:
+    """The part."""
+    st.subheader("Patch and ablate", anchor=False)
+    left, right = st.columns([5, 6], gap="medium")
+    position = selected_position(attention(view).labels)
+    images: dict[str, Any] | None = None
+    with left:
+        kind = edits.kind_widget()
+        with show_errors():
+            images = _pair_widgets(view, kind, position)
+        place = edits.where_widget(position)
+    heads = circuit_builder.current_heads(view.model)
+    with right:
+        which = edits.which_widget(view.head, list(heads))
+        editing = Editing(which, kind, place)
+        with show_errors():
+            if images is not None:
+                _before_and_after(view, images, editing)
+    st.subheader("Sweep", anchor=False)
+    left, right = st.columns([5, 6], gap="medium")
+    sweep = None
+    with left, show_errors():
+        arguments = sweep_controls.sweep_widgets(view.model, editing)
+        if images is not None:
+            name = view.images.pictures[0].name
+            sweep = sweep_controls.sweep_result(view.model, view.model_name, images, name, arguments)
+            _show_sweep(view, sweep, heads)
+            _code(view, images, editing, arguments)
+    with right:
+        strongest = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
+        note = "The largest effects; with one image no p-value says which may be by chance."
+        circuit_builder.set_widgets(view.model, view.head, strongest, note)
+        if sweep is not None:
+            table = sweep_view.strongest_table(sweep, ROWS).dropna(axis="columns", how="all")
+            st.dataframe(in_print(table.drop(columns="p", errors="ignore")), hide_index=True, height="content")
+            save_run_button(sweep, heads, view.model_name, str(sweep.info["task"]))
+        with st.expander("Circuit", icon=":material/account_tree:"):
+            circuit_builder.circuit_widgets(view.model, view.head, view.model_name, view.images.pictures[0].name)
+
+
+def _pair_widgets(view: View, kind: str, position: str) -> dict[str, Any]:
+    """The images of the edit, as `app.work.images.read_pair` takes them: the pair, shown, or the open image alone."""
+    if edits.KINDS[kind]["edit"] != "patch":
+        url_widgets.hidden_number(0, 10_000, "corrupt-seed")
+        return {"clean": view.selected}
+    corrupt = corrupt_widgets(view, position)
+    images = {"clean": view.selected, "corrupt": corrupt}
+    pair = read_pair(images, view.model)
+    assert isinstance(pair, wb.ImagePairs)
+    clean, other = pair.clean.pictures[0], pair.corrupt.pictures[0]
+    first, second = st.columns(2)
+    first.image(clean.image(), caption=f"clean: {clean.name}", width="stretch")
+    second.image(other.image(), caption=f"corrupt: {other.name}", width="stretch")
+    st.caption(escape_markdown(f"The corrupt image is {description(corrupt)}."))
+    return images
+
+
+def _before_and_after(view: View, images: Mapping[str, Any], editing: Editing) -> None:
+    if not editing.heads:
+        st.info("No head is in the set. Add heads below, or edit the open head.")
+        return
+    source = edits.source(view, images, editing)
+    if view.model.outputs_are == "logits":
+        outcome = edits.compute_outcome(view.model_name, images, editing)
+        show_chart(edits.class_chart(outcome, editing, source), "edited-classes", "vision-edit")
+        st.caption(escape_markdown(edits.class_line(outcome, view.model)))
+        return
+    st.markdown("**The feature before and after the edits**")
+    st.caption(escape_markdown(f"{editing.description()}, in the {editing.base} image’s run."))
+    table = edits.compute_feature_change(view.model_name, images, editing)
+    show_table(edits.printed_change(table))
+    edits.change_download(table, source)
+
+
+def _show_sweep(view: View, sweep: wb.Sweep | None, heads: Mapping[Head, str]) -> None:
+    def on_pick(head: Head) -> None:
+        sidebar.select_head(head)
+
+    marked = frozenset(heads)
+    if sweep is None:
+        sweep_view.show_heads(view.model, view.head, marked, on_pick)
+        return
+    sweep_view.show_sweep(sweep, view.head, marked, on_pick, view.model.n_heads // view.model.n_kv_heads)
+
+
+def _code(view: View, images: Mapping[str, Any], editing: Editing, arguments: Mapping[str, Any]) -> None:
+    with st.expander("Show as code", icon=":material/code:"):
+        st.code(python_script(view.model_name, images, editing, arguments, view.model.outputs_are), language="python")
+
+
+part = Part("edit", 10, BELOW, render, ("vision",), HELP)
