@@ -1,4 +1,5 @@
-"""The selected head on the page Circuits: by a click in the graph or in the table; opened on the page Heads."""
+"""The selected head on the page Circuits: by a click in the graph or in the table; opened on the page Heads, or
+on that of its model's modality."""
 
 from __future__ import annotations
 
@@ -11,11 +12,14 @@ from app.circuits.graph import CircuitGraph
 from app.downloadable import PLOTLY_CONFIG
 from app.messages import escape_markdown
 from app.number_table import in_print
-from app.page import views
+from app.page import Page, pages, views
 from app.swapped_names import split_name
 from workbench.core import Head
 from workbench.errors import UsageError
+from workbench.models import catalog
 
+#: The page of heads on a prompt.
+HEADS = "heads"
 _GRAPH, _TABLE, _ROWS = "circuit-graph-picked", "circuit-table", "circuit-table-heads"
 #: A table of more rows scrolls, and is so many pixels high.
 MAX_ROWS, TABLE_HEIGHT = 25, 600
@@ -64,7 +68,8 @@ def show_table(frame: pd.DataFrame) -> None:
 
 
 def show_selection(frame: pd.DataFrame, model: str) -> None:
-    """The selected head, its roles in this circuit, and a button that opens it on the page Heads."""
+    """The selected head, its roles in this circuit, and a button that opens it on the page Heads, or on that of
+    its model's modality."""
     head = sidebar_head()
     records = zip(frame.to_dict("records"), heads_of_rows(frame), strict=True)
     roles = [str(row["role"]) for row, row_head in records if row_head == head]
@@ -73,16 +78,24 @@ def show_selection(frame: pd.DataFrame, model: str) -> None:
         st.markdown(f"{escape_markdown(status)} Click one in the graph or in the table.")
         return
     st.markdown(f"**Head {head}**: {escape_markdown(', '.join(roles))}")
-    available = split_name(model)[0] in models.available()
+    own = split_name(model)[0]
+    available = own in models.available()
     reason = None if available else f"{model or 'The model'} is not on this machine."
+    page = _page_of(catalog.modality_of(own) if available else "language")
     with st.container(horizontal=True):
-        opens = st.button(f"Open {head} on Heads", key="circuit-open", disabled=not available, help=reason)
-        ablates = open_patching.ablate_button(head, "circuit-ablate", disabled=not available)
+        opens = st.button(f"Open {head} on {page.title}", key="circuit-open", disabled=not available, help=reason)
+        # On the other pages the head is edited where it is shown.
+        ablates = page.name == HEADS and open_patching.ablate_button(head, "circuit-ablate", disabled=not available)
     if opens or ablates:
         _take_along(model)
         if ablates:
             open_patching.ablate(head)
-        st.switch_page(views()["heads"])
+        st.switch_page(views()[page.name])
+
+
+def _page_of(modality: str) -> Page:
+    """The page that shows a head of models of a modality: the first of them that is about such models."""
+    return next((page for page in pages() if modality in page.modalities), pages()[0])
 
 
 def _take_along(model: str) -> None:

@@ -18,15 +18,30 @@ def contact_sheet(rows: Sequence[Sequence[Image]]) -> Image:
     from PIL import Image
 
     every = [image for row in rows for image in row]
-    factor = max(1, -(-AT_LEAST // max(max(image.size) for image in every)))
+    factor = _factor(max(max(image.size) for image in every), AT_LEAST)
     width, height = (max(image.size[axis] for image in every) * factor for axis in (0, 1))
     columns = max(map(len, rows))
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, len(rows) * (height + GAP) - GAP), "white")
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
-            large = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+            large = _times(image, factor)
             sheet.paste(large.convert("RGB"), (j * (width + GAP), i * (height + GAP)))
     return sheet
+
+
+def enlarged(image: Image, at_least: int = AT_LEAST) -> Image:
+    """An image whose longer side has so many pixels at least, enlarged by a whole number without smoothing."""
+    return _times(image, _factor(max(image.size), at_least))
+
+
+def _factor(pixels: int, at_least: int) -> int:
+    return max(1, -(-at_least // pixels))
+
+
+def _times(image: Image, factor: int) -> Image:
+    from PIL import Image as pillow
+
+    return image.resize((image.width * factor, image.height * factor), pillow.Resampling.NEAREST)
 
 
 def png(image: Image) -> bytes:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Outcome:
     """Outputs of each input with the edits (`logits`) and without (`plain`, None where the unedited run was left out),
-    ``[n, d_vocab]``: logits of the last position of texts, of classes, or an image's feature (`outputs_are`).
+    ``[n, d_vocab]``: logits of the last position of texts, of classes, or an image's feature (`outputs_are`). `base` is
+    the run of each pair that was edited.
 
     Examples:
         >>> outcome = wb.run(wb.load("tiny"), wb.task("ioi", n=6), [wb.Edit("z", 1, head=3, kind="zero")])
@@ -49,6 +50,7 @@ class Outcome:
     tokenizer: Any = None
     outputs_are: str = "logits"
     output_names: tuple[str, ...] = ()
+    base: str = "clean"
 
     @property
     def base_logits(self) -> Float[Tensor, "n d_vocab"]:
@@ -67,11 +69,16 @@ class Outcome:
         """The metric of each example with the edits, or of the unedited run when `base`.
 
         Raises:
-            UsageError: the unedited run is needed and was left out.
+            UsageError: the unedited run is needed and was left out, or the metric compares with the clean run, and the
+                corrupt one was edited.
         """
         base = arguments.flag("base", base)
         logits = self.base_logits if base else self.logits
         metric = metric_for(metric, self.inputs, outputs_are=self.outputs_are)
+        if metric.reference and self.base == "corrupt":
+            why = f"{metric.name} compares with the clean run, and this outcome's base is the corrupt run"
+            do = "Use wb.feature_change." if metric.reads == "features" else "Use .kl(), or wb.run with base='clean'."
+            raise arguments.refusal("metric", metric.name, "a metric of one run", do, because=why)
         reference = self.base_logits if metric.reference else logits
         inputs, scores = self.inputs, []
         for i in range(len(inputs)):
@@ -207,4 +214,5 @@ def run(
         getattr(model, "tokenizer", None),
         getattr(model, "outputs_are", "logits"),
         tuple(getattr(model, "output_names", ())),
+        base,
     )

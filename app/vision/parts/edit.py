@@ -20,12 +20,13 @@ from app.small_table import show_table
 from app.vision import edits, sweep_controls
 from app.vision.edits import Editing
 from app.vision.on_image import attention
-from app.vision.pair_input import corrupt_widgets, description
+from app.vision.pair_input import MAX_SEED, SEED, corrupt_widgets, description
 from app.vision.position import selected_position
 from app.vision.script import python_script
 from app.vision.view import View
 from app.work.images import read_pair
 from workbench.core import Head
+from workbench.inputs.contact_sheet import enlarged
 
 HELP = (
     "**Patch and ablate**: the corrupt image stands beside the open one before anything runs. The edit is made in the "
@@ -36,6 +37,8 @@ HELP = (
 )
 #: Heads that one click adds from a sweep, and cells of the table.
 STRONGEST, ROWS = 5, 8
+#: Pixels of a picture's longer side at least.
+PICTURE = 160
 
 
 def render(view: View) -> None:
@@ -81,16 +84,17 @@ def render(view: View) -> None:
 def _pair_widgets(view: View, kind: str, position: str) -> dict[str, Any]:
     """The images of the edit, as `app.work.images.read_pair` takes them: the pair, shown, or the open image alone."""
     if edits.KINDS[kind]["edit"] != "patch":
-        url_widgets.hidden_number(0, 10_000, "corrupt-seed")
+        url_widgets.hidden_number(0, MAX_SEED, SEED)
         return {"clean": view.selected}
     corrupt = corrupt_widgets(view, position)
     images = {"clean": view.selected, "corrupt": corrupt}
     pair = read_pair(images, view.model)
     assert isinstance(pair, wb.ImagePairs)
     clean, other = pair.clean.pictures[0], pair.corrupt.pictures[0]
-    first, second = st.columns(2)
-    first.image(clean.image(), caption=f"clean: {clean.name}", width="stretch")
-    second.image(other.image(), caption=f"corrupt: {other.name}", width="stretch")
+    with st.container(horizontal=True):
+        for side, picture in (("clean", clean), ("corrupt", other)):
+            shown = enlarged(picture.image(), PICTURE)
+            st.image(shown, caption=escape_markdown(f"{side}: {picture.name}"), width=min(shown.width, 2 * PICTURE))
     st.caption(escape_markdown(f"The corrupt image is {description(corrupt)}."))
     return images
 
