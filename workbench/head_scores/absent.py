@@ -37,6 +37,7 @@ NO_CLS = "the model puts no CLS token before the patches."
 NO_REGISTERS = "the model has no registers."
 NO_WEIGHT = "no patch gives the patches any weight."
 NOT_FINITE = "the model's numbers are not finite here."
+NO_UNEMBEDDING = "patches are embedded and classes or a feature read out: no unembedding says what a head copies."
 ONE_POSITION = "one position has only itself to attend to."
 LIKE_UNIFORM = "the pattern is that of uniform attention, which is subtracted before patterns are compared."
 ONE_HEAD = "there is no other head."
@@ -125,6 +126,14 @@ def why_no_image_score(name: str, model: Any, values: Mapping[str, np.ndarray]) 
     if name == "similarity" and model.n_layers * model.n_heads == 1:
         return ONE_HEAD
     return {"similarity": LIKE_UNIFORM, "distance": NO_WEIGHT}.get(name, NOT_FINITE) if is_finite else NOT_FINITE
+
+
+def why_no_weight_score(name: str, model: Any) -> str:
+    """Why no head of a vision model has a score of weights."""
+    if name == "copy_score":
+        return NO_UNEMBEDDING
+    reason = weights.why_not(model)
+    return reason or (NO_EARLIER if name in COMPOSITIONS and model.n_layers == 1 else NOT_FINITE)
 
 
 def _why_nothing_repeats(name: str, ids: Sequence[Tensor]) -> str:

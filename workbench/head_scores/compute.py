@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any
@@ -19,9 +18,9 @@ from workbench.attention.statistics import PatternStatistics
 from workbench.cache import Store, store_of
 from workbench.cache.keys import digest, hash_inputs
 from workbench.cache.result_cache import ResultCache
-from workbench.errors import UsageError
-from workbench.head_scores import patterns, weights
+from workbench.head_scores import of_weights, patterns, weights
 from workbench.head_scores.absent import why_absent
+from workbench.head_scores.of_weights import as_arrays, largest, weight_arrays, weight_values
 from workbench.head_scores.on_images import scores_on_images
 from workbench.head_scores.on_task import TaskScores, answer_places, task_scores
 from workbench.head_scores.random_weights import random_model
@@ -70,7 +69,7 @@ def scores(
     Args:
         model: a `HookedLM` or a `HookedViT`.
         task: for direct logit attribution, the IOI read-out and the logit lens; IOI with 25 prompts by default. Of a
-            vision model, the images: all its scores are of their patterns (`scores_on`).
+            vision model, the images: its scores are of their patterns (`scores_on`), and of weights.
         seed: of the random tokens and the random weights.
         random_baseline: whether to score the random model too (about half of the time).
         cache: None for the user's own cache, False for none, or a folder.
@@ -90,7 +89,7 @@ def scores(
     if getattr(model, "modality", "") == "vision" and isinstance(model, HookedModel):
         seed = arguments.whole_number("seed", seed, at_least=0, at_most=2**63 - 1)
         of_random = seed if arguments.flag("random_baseline", random_baseline) else None
-        return scores_on_images(model, task, "task", seed=of_random, cache=cache, progress=progress)
+        return scores_on_images(model, task, "task", seed=of_random, with_weights=True, cache=cache, progress=progress)
     if task is None:
         from workbench.inputs.pairs import task as make_task
 
@@ -208,8 +207,7 @@ class _ScoreParts:
 
     def weights(self) -> Arrays:
         """Scores of weights alone."""
-        names = ("copy_score", "ov_norm", "ov_rank", "qk_norm", "qk_rank", *weights.KINDS)
-        return self._cached("weights", names, (), self._weights)
+        return self._cached("weights", of_weights.NAMES, (), lambda: weight_arrays(self.model))
 
     def task(self, inputs: PairedInputs) -> Arrays:
         """Scores on a task, see `TaskScores`."""
@@ -234,21 +232,7 @@ class _ScoreParts:
                 gram += (flat @ flat.T).cpu()
         similarity = (gram / len(ids)).fill_diagonal_(torch.nan)
         values = {name: torch.cat(rows) for name, rows in scores.items()}
-        return _arrays({**values, "similarity": similarity, "length": torch.tensor(ids.shape[1])})
-
-    @torch.no_grad()
-    def _weights(self) -> Arrays:
-        n = self.model.n_layers * self.model.n_heads
-        nowhere = {"copy_score": torch.full((n,), torch.nan)}
-        try:
-            heads = weights.HeadWeights.of(self.model)
-        except UsageError:  # why_absent says it
-            sizes = ("ov_norm", "ov_rank", "qk_norm", "qk_rank")
-            nowhere |= {name: torch.full((n,), torch.nan) for name in sizes}
-            return _arrays(nowhere | {kind: torch.full((n, n), torch.nan) for kind in weights.KINDS})
-        with suppress(UsageError):
-            nowhere["copy_score"] = weights.copy_score(self.model, heads)
-        return _arrays(nowhere | weights.circuit_sizes(weights.spectra(heads)) | weights.composition(heads))
+        return as_arrays({**values, "similarity": similarity, "length": torch.tensor(ids.shape[1])})
 
     def _task(self, inputs: PairedInputs) -> Arrays:
         # Nothing else uses the random model's runs: they are not cached.
@@ -273,21 +257,15 @@ def _of_patterns(A: Float[Tensor, "sequence head dest src"]) -> tuple[dict[str, 
     return {name: score(A, PERIOD) for name, score in patterns.PATTERN_SCORES.items()}, A
 
 
-def _values(of_patterns: Arrays, of_weights: Arrays, of_task: Arrays) -> Arrays:
+def _values(of_patterns: Arrays, weight_scores: Arrays, of_task: Arrays) -> Arrays:
     """One number a head."""
     values = {name: of_patterns[name].mean(0) for name in patterns.PATTERN_SCORES}
-    values["similarity"] = _largest(of_patterns["similarity"])
-    values["copy_score"] = of_weights["copy_score"]
+    values["similarity"] = largest(of_patterns["similarity"])
+    from_weights = weight_values(weight_scores)
+    values["copy_score"] = from_weights.pop("copy_score")
     values["ioi_copy"], values["ioi_copy_negative"] = of_task["read_out"], of_task["read_out_negative"]
     values["direct_logit_attribution"] = of_task["attribution"].mean(0)
-    values |= {f"{kind}_composition": _largest(of_weights[kind]) for kind in weights.KINDS}
-    return values | {name: of_weights[name] for name in ("ov_norm", "ov_rank", "qk_norm", "qk_rank")}
-
-
-def _largest(pairs: np.ndarray) -> np.ndarray:
-    """The largest entry of each row; NaN where there is none."""
-    best = np.where(np.isfinite(pairs), pairs, -np.inf).max(1)
-    return np.where(np.isfinite(best), best, np.nan)
+    return values | from_weights
 
 
 def lens_table(of_task: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -312,7 +290,3 @@ def lens_table(of_task: Mapping[str, np.ndarray]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def _arrays(tensors: Mapping[str, Tensor]) -> Arrays:
-    return {name: x.detach().cpu().double().numpy() for name, x in tensors.items()}

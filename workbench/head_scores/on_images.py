@@ -16,7 +16,8 @@ from workbench.cache import Store, store_of
 from workbench.cache.keys import digest
 from workbench.cache.result_cache import ResultCache
 from workbench.errors import UsageError
-from workbench.head_scores.absent import why_no_image_score
+from workbench.head_scores import of_weights, weights
+from workbench.head_scores.absent import OF_WEIGHTS, why_no_image_score, why_no_weight_score
 from workbench.head_scores.image_patterns import (
     NAMES,
     VERSION,
@@ -26,6 +27,7 @@ from workbench.head_scores.image_patterns import (
     scores_of,
     uniform_scores,
 )
+from workbench.head_scores.of_weights import weight_arrays, weight_values
 from workbench.head_scores.random_weights import random_model
 from workbench.head_scores.result import HeadScores
 from workbench.models.in_forward import attends_in_shares, each_pattern, without_pattern_scores
@@ -34,6 +36,9 @@ from workbench.patching.resolve import model_identity, resolve_inputs, resolve_m
 
 #: Bytes of patterns that are held to be compared with each other.
 HELD = 1_000_000_000
+
+#: Scores that no image changes.
+WEIGHT_SCORES = ("copy_score", *OF_WEIGHTS)
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,10 +49,12 @@ def scores_on_images(
     argument: str,
     *,
     seed: int | None = None,
+    with_weights: bool = False,
     cache: Any = None,
     progress: Progress | None = None,
 ) -> HeadScores:
-    """`workbench.scores_on` of a vision model; with a `seed` also the scores of random weights, as `workbench.scores`.
+    """`workbench.scores_on` of a vision model; `with_weights` also the scores of weights, and with a `seed` those of a
+    model with random weights, as `workbench.scores`.
 
     Raises:
         UsageError: no images, or images of different sizes.
@@ -61,16 +68,23 @@ def scores_on_images(
     total = n if seed is None else 2 * n
     own = _each_image(model, inputs.clean, layout, store, identity, lambda i: tell(i, total, "scores on images"))
     random: Arrays = {}
+    from_weights = _of_weights(model, store, identity) if with_weights else {}
     if seed is not None:
         untrained, of_random = random_model(model, seed), None if identity is None else digest(identity, "random", seed)
         rows = _each_image(
             untrained, inputs.clean, layout, store, of_random, lambda i: tell(n + i, total, "scores of random weights")
         )
         random = _values(rows, names, model)
+        random |= _by_head(_of_weights(untrained, store, of_random), model) if with_weights else {}
     values = {name: np.full((model.n_layers, model.n_heads), np.nan) for name in (*NAMES, "similarity")}
     values |= _values(own, names, model)
     chance = {name: _of_layers(model, level) for name, level in uniform_scores(layout).items()}
-    absent = {name: why_no_image_score(name, model, values) for name, x in values.items() if not np.isfinite(x).any()}
+    values |= _by_head(from_weights, model)
+    absent = {
+        name: why_no_weight_score(name, model) if name in WEIGHT_SCORES else why_no_image_score(name, model, values)
+        for name, x in values.items()
+        if not np.isfinite(x).any()
+    }
     positions = {name: n * count for name, count in counted_positions(layout).items()}
     tell(total, total, "scores on images")
     return HeadScores(
@@ -78,7 +92,10 @@ def scores_on_images(
         samples={name: np.stack([row[name] for row in own]) for name in names},
         uniform=chance,
         random=random,
-        pairs={"similarity": np.mean([row["similarity"] for row in own], 0)},
+        pairs={
+            "similarity": np.mean([row["similarity"] for row in own], 0),
+            **{f"{kind}_composition": from_weights[kind] for kind in weights.KINDS if from_weights},
+        },
         lens=pd.DataFrame(),
         info=result_info(model, inputs)
         | {
@@ -86,10 +103,22 @@ def scores_on_images(
             "patches": [layout.rows, layout.columns],
             "added": list(layout.added),
             **({} if seed is None else {"random_seed": seed}),
+            **({"unrelated_composition": weights.unrelated(model.d_model)} if with_weights else {}),
             **({"without_pattern_scores": reasons} if (reasons := without_pattern_scores(model)) else {}),
             "absent": absent,
         },
     )
+
+
+def _of_weights(model: Any, store: Store | None, identity: bytes | None) -> Arrays:
+    cached = ResultCache(store, identity, "image scores", VERSION, "weights")
+    return cached.arrays(of_weights.NAMES, lambda: weight_arrays(model))
+
+
+def _by_head(arrays: Arrays, model: Any) -> Arrays:
+    """Scores of weights ``[layer, head]``; none of none."""
+    shape = (model.n_layers, model.n_heads)
+    return {name: x.reshape(shape) for name, x in weight_values(arrays).items()} if arrays else {}
 
 
 def layout_of(model: Any, images: Sequence[Shaped[Tensor, "pos n"]]) -> Layout:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Models of tokens, whose positions have a next one; and of images, whose patches have a distance.
 LANGUAGE, VISION = ("language",), ("vision",)
+BOTH = (*LANGUAGE, *VISION)
 
 
 class ScoreKind(NamedTuple):
@@ -48,17 +49,17 @@ SCORES: Mapping[str, ScoreKind] = {
     "to_registers": ScoreKind("attention", VISION),
     "to_self": ScoreKind("attention", VISION),
     "similarity": ScoreKind("cosine"),
-    "copy_score": ScoreKind("Σ Re λ / Σ |λ|", LANGUAGE),
+    "copy_score": ScoreKind("Σ Re λ / Σ |λ|", BOTH),
     "ioi_copy": ScoreKind("share of names", LANGUAGE),
     "ioi_copy_negative": ScoreKind("share of names", LANGUAGE),
     "direct_logit_attribution": ScoreKind("logits", LANGUAGE),
-    "q_composition": ScoreKind("ratio of norms", LANGUAGE),
-    "k_composition": ScoreKind("ratio of norms", LANGUAGE),
-    "v_composition": ScoreKind("ratio of norms", LANGUAGE),
-    "ov_norm": ScoreKind("Frobenius norm", LANGUAGE),
-    "qk_norm": ScoreKind("Frobenius norm", LANGUAGE),
-    "ov_rank": ScoreKind("effective rank", LANGUAGE),
-    "qk_rank": ScoreKind("effective rank", LANGUAGE),
+    "q_composition": ScoreKind("ratio of norms", BOTH),
+    "k_composition": ScoreKind("ratio of norms", BOTH),
+    "v_composition": ScoreKind("ratio of norms", BOTH),
+    "ov_norm": ScoreKind("Frobenius norm", BOTH),
+    "qk_norm": ScoreKind("Frobenius norm", BOTH),
+    "ov_rank": ScoreKind("effective rank", BOTH),
+    "qk_rank": ScoreKind("effective rank", BOTH),
 }
 
 

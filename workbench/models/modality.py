@@ -118,6 +118,10 @@ class Modality:
         """Inputs on which half precision's rounding is looked at, the more positions the better."""
         return self.trial()
 
+    def shortest_trial(self) -> Shaped[Tensor, "one pos *rest"]:
+        """One input, as short as the model takes it, by which layers are called alone."""
+        return self.trial()[:1, :1]
+
     def trial_outputs(self, inputs: Shaped[Tensor, "batch pos *rest"]) -> Float[Tensor, "batch *n"]:
         """What the self-check compares, with and without hooks."""
         return self.outputs(inputs)

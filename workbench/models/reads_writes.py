@@ -1,9 +1,10 @@
 """How heads read from and write to the residual stream, through the model's own layers, one layer at a time.
 
-A layer is called alone on rows of vectors at position 0, where a rotation is none, and q, k and v are caught on their
-way into attention; or z is given to it in place of attention, and what it adds to the stream is caught. So fused and
-latent projections, norms of q and k, norms behind attention and multipliers need no code of their own. *Bare* calls
-leave out what weights alone do not say: the norms' denominators, and gates.
+A layer is called alone on rows of vectors at position 0, where a rotation is none, with zeros at further positions
+where the model takes no shorter input, and q, k and v are caught on their way into attention; or z is given to it in
+place of attention, and what it adds to the stream is caught. So fused and latent projections, norms of q and k, norms
+behind attention and multipliers need no code of their own. *Bare* calls leave out what weights alone do not say: the
+norms' denominators, and gates.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from workbench.models.taps import on_input, on_output
 if TYPE_CHECKING:
     from workbench.models.hooked import HookedModel
 
-#: Rows that go through a layer at once.
+#: Rows that go through a layer at once, times positions.
 ROWS = 2048
 
 
@@ -50,7 +51,7 @@ class Reads:
 
 
 class ReadsWrites:
-    """The layers of a language model, each called alone.
+    """The layers of a language or vision model, each called alone.
 
     Raises:
         UsageError: a layer cannot be called alone.
@@ -58,10 +59,11 @@ class ReadsWrites:
 
     def __init__(self, model: HookedModel) -> None:
         self.model, self._layers = model, ResumableLayers(model)
-        self._base = self._layers.base_run(model.trial()[:1, :1])
-        if self._base.streams[0].shape != (1, 1, model.d_model):
-            shape = tuple(self._base.streams[0].shape)
-            raise UsageError(f"the layers carry {shape} for one token, which is no residual stream.")
+        self._base = self._layers.base_run(model.shortest_trial())
+        if self._base.streams[0].shape != (1, self._base.length, model.d_model):
+            shape, n = tuple(self._base.streams[0].shape), self._base.length
+            what = "one token" if n == 1 else f"{n} positions"
+            raise UsageError(f"the layers carry {shape} for {what}, which is no residual stream.")
 
     @torch.no_grad()
     def reads(
@@ -82,7 +84,7 @@ class ReadsWrites:
                 raise StopForward
 
         def at_attention(x: Tensor) -> Tensor | None:
-            new = stream[:, None] if normed else None
+            new = self._at_first(stream) if normed else None
             caught["normed"] = (x if new is None else new)[:, 0].clone()
             return new
 
@@ -129,15 +131,15 @@ class ReadsWrites:
             for module in held:
                 handle = module.register_forward_hook(lambda _, __, x: each_tensor(x, torch.zeros_like))
                 stack.callback(handle.remove)
-            handles = [] if normed is None else on_input(attention, lambda _: normed[:, None])
+            handles = [] if normed is None else on_input(attention, lambda _: self._at_first(normed))
             if output is not None:
                 bias = _bias_of_output(output, z.new_zeros(1, model.d_model), layer)  # which a norm behind it would see
                 handles += on_output(output, lambda x: x - bias)
                 if bare and gated:
-                    handles += on_input(output, lambda _: z.flatten(1)[:, None])
+                    handles += on_input(output, lambda _: self._at_first(z.flatten(1)))
             for handle in handles:
                 stack.callback(handle.remove)
-            added = self._call(layer, z.new_zeros(len(z), model.d_model), lambda _: {}, z[:, None])
+            added = self._call(layer, z.new_zeros(len(z), model.d_model), lambda _: {}, self._at_first(z))
         return added[:-1] - added[-1:]
 
     def read_matrices(
@@ -164,7 +166,7 @@ class ReadsWrites:
     def bare_reads(self, layer: int, stream: Float[Tensor, "row d_model"]) -> list[Float[Tensor, "row some_head d"]]:
         """q, k and v of rows of the stream, see `read_matrices`."""
         zero = self.reads(layer, torch.zeros_like(stream[:1]), bare=True)
-        parts = [self.reads(layer, rows, bare=True) for rows in stream.split(ROWS)]
+        parts = [self.reads(layer, rows, bare=True) for rows in stream.split(self._at_once)]
         return [torch.cat([getattr(x, site) for x in parts]) - getattr(zero, site) for site in ("q", "k", "v")]
 
     def write_matrix(self, layer: int, d_value: int) -> Float[Tensor, "head d_value d_model"]:
@@ -183,7 +185,7 @@ class ReadsWrites:
 
     def bare_writes(self, layer: int, z: Float[Tensor, "row head d_value"]) -> Float[Tensor, "row d_model"]:
         """What is added to the stream for rows of z, see `write_matrix`."""
-        return torch.cat([self.writes(layer, rows, bare=True) for rows in z.split(ROWS)])
+        return torch.cat([self.writes(layer, rows, bare=True) for rows in z.split(self._at_once)])
 
     @torch.no_grad()
     def readout_matrix(self) -> Float[Tensor, "d_model n_outputs"]:
@@ -199,7 +201,7 @@ class ReadsWrites:
 
         def outputs(rows: Float[Tensor, "row d_model"]) -> Float[Tensor, "row n_outputs"]:
             ids = self._base.inputs.expand(len(rows), *self._base.inputs.shape[1:])
-            return model.read_out(ids, rows[:, None], None, self._base.rest)
+            return model.read_out(ids, self._at_first(rows), None, self._base.rest)
 
         with model.lock, without_cap(model), self._numerators(norms):
             zero, probe = outputs(self.probe(1, model.d_model) * 0), self.probe(3, model.d_model)
@@ -223,9 +225,21 @@ class ReadsWrites:
     ) -> Float[Tensor, "row d_model"]:
         rows = torch.zeros(len(stream), dtype=torch.long)
         try:
-            return self._layers.block(self._base, layer, rows, 0, (stream[:, None],), taps, frozen)[0][:, 0]
+            first = self._at_first(stream)
+            return self._layers.block(self._base, layer, rows, 0, (first,), taps, frozen)[0][:, 0]
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, WorkbenchError) as error:
             raise UsageError(f"layer {layer} cannot be called alone ({error}).") from None
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, ROWS // self._base.length)
+
+    def _at_first(self, rows: Float[Tensor, "row *n"]) -> Float[Tensor, "row pos *n"]:
+        """Rows at position 0, and zeros at the others."""
+        first = rows[:, None]
+        if self._base.length == 1:
+            return first
+        return torch.cat([first, torch.zeros_like(first).expand(-1, self._base.length - 1, *first.shape[2:])], 1)
 
     @contextmanager
     def _numerators(self, modules: Iterable[nn.Module]) -> Iterator[None]:

@@ -237,6 +237,9 @@ class HookedViT(HookedModel):
             rows = columns = TRIAL_SIDE
         return self._random_images(rows * columns)
 
+    def shortest_trial(self) -> Float[Tensor, "one pos n"]:
+        return self.trial()[:1]
+
     def _random_images(self, n_patches: int) -> Float[Tensor, "two pos n"]:
         """Two images of noise, in float32 whatever the model's precision is, as image processors give them."""
         shape, generator = (2, self._patches.added + n_patches, self._patches.width), torch.Generator().manual_seed(0)
