@@ -39,12 +39,13 @@ def inputs_of(model: Any, clean: Images, corrupt: Images, info: Mapping[str, Any
             f"{corrupt.pictures[0].name}: clean images have {rows.shape[1]} positions here and corrupt ones "
             f"{others.shape[1]}. Give images of one size."
         )
+    runs = tuple(rows)
     positions = {label: i for i, label in enumerate(model.labels(rows[0]))}
     both = zip(clean.pictures, corrupt.pictures, strict=True)
     return PairedInputs(
         name=clean.name,
-        clean=tuple(rows),
-        corrupt=tuple(others),
+        clean=runs,
+        corrupt=runs if others is rows else tuple(others),  # the same object where there is no pair
         answer=answer,
         wrong=wrong,
         positions=(positions,) * len(rows),

@@ -16,7 +16,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.models.steps import resolve_steps
 from workbench.patching.cone import EditedRun, Write
 from workbench.patching.recorder import Recorder
-from workbench.patching.resolve import resolve_mean_over
+from workbench.patching.resolve import NO_OTHER_RUN, how_to_pair, resolve_mean_over
 from workbench.patching.sites import check_vector, has_heads, has_kv_heads
 from workbench.patching.values import AttentionWeights, Values, ValuesByDepth, indices_of, values_of
 
@@ -50,10 +50,9 @@ class Edits:
         for i, edit in enumerate(edits):
             _check(recorder, edit, f"edits[{i}]")
         if inputs.corrupt is inputs.clean and any(edit.kind == "patch" for edit in edits):
-            why = "kind='patch' takes its values from the other run of a pair, and single texts have no other run"
-            raise arguments.refusal(
-                "edits", list(edits), "edits of another kind", "To patch, use wb.pairs.", because=why
-            )
+            why = "kind='patch' takes its values from the other run of a pair, and " + NO_OTHER_RUN
+            do = how_to_pair(model)
+            raise arguments.refusal("edits", list(edits), "edits of another kind", do, because=why)
         return cls(recorder, inputs, edits, resolve_mean_over(mean_over, model), seed)
 
     def edited_run(self, i: int) -> EditedRun:

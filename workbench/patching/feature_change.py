@@ -59,7 +59,7 @@ def feature_change(
     base = arguments.one_of("base", base, ("clean", "corrupt"))
     outcome = run(model, inputs, edits, base=base, mean_over=mean_over, seed=seed, cache=cache)
     unedited = {"clean": outcome.base_logits}
-    if any(bool((a != b).any()) for a, b in zip(inputs.clean, inputs.corrupt, strict=True)):
+    if inputs.corrupt is not inputs.clean:
         for side in ("clean", "corrupt"):
             own = side == base
             unedited[side] = outcome.base_logits if own else run(model, inputs, [], base=side, unedited=False).logits

@@ -24,6 +24,8 @@ from workbench.patching.measure import Measurement
 from workbench.patching.metric import Metric, metric_for
 from workbench.patching.recorder import Recorder
 from workbench.patching.resolve import (
+    NO_OTHER_RUN,
+    how_to_pair,
     model_identity,
     resolve_inputs,
     resolve_mean_over,
@@ -68,6 +70,9 @@ class Plan:
         cells, labels = cells_of(resumable, inputs, settings)
         selected = _selected(cells, labels, settings.where)
         metric = metric_for(settings.metric, inputs, model)
+        if settings.edit == "patch" and inputs.corrupt is inputs.clean:
+            why = f"a patch takes its values from the other run of a pair, and {NO_OTHER_RUN}"
+            raise refusal("edit", "patch", "another edit", how_to_pair(model), because=why)
         resumable = resolve_proven(model, inputs, store, patterns=is_pattern(settings.site))
         return cls(model, resumable, inputs, settings, metric, selected, labels)
 

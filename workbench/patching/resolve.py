@@ -80,6 +80,19 @@ def resolve_inputs(task: Any, model: Any, argument: str = "task") -> PairedInput
     raise arguments.refusal(argument, task, "wb.PairedInputs", because="the model does not say how to make them")
 
 
+#: Why inputs without a pair cannot be patched.
+NO_OTHER_RUN = "single inputs have no other run"
+
+
+def how_to_pair(model: Any) -> str:
+    """What to do where a patch was asked for, and the inputs are no pairs."""
+    kinds = {
+        "vision": "images.corrupted(...) or images.paired_with(...)",
+        "diffusion": "wb.latents(classes, other=...)",
+    }
+    return f"To patch, use {kinds.get(getattr(model, 'modality', ''), 'wb.pairs')}."
+
+
 def resolve_layers(layers: Any, n_layers: int) -> tuple[int, ...]:
     """One layer or several, as indices; all of them for None.
 

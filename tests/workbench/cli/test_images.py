@@ -1,4 +1,4 @@
-"""``workbench patch`` and ``workbench scores`` on images."""
+"""``workbench patch``, ``workbench record`` and ``workbench scores`` on images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import workbench as wb
 from tests.small_vit import PATCH, SIDE, pictures, small_vit
 from workbench.cli.image_options import image_request
 from workbench.errors import UsageError
+from workbench.patching.estimate import count_cached
 
 MODEL = small_vit()
 
@@ -136,6 +137,29 @@ def test_the_answer_is_kept_and_another_image_is_another_answer(
     assert len(loads) == 2 and changed["base"] != first["base"]
     run(*command, "--seed", "1")
     assert len(loads) == 3
+
+
+def test_record_fills_the_cache_with_what_the_library_reads(
+    run: Any, photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("WORKBENCH_CACHE", "on")
+    command = ["record", "--model", model, "--images", photos, "--sites", "z,pattern", "--layers", "1-2", "--json"]
+    code, out, _ = run(*command, "--dry-run")
+    assert code == 0 and json.loads(out)["in_cache"] == 0
+    code, out, _ = run(*command)
+    document = json.loads(out)
+    assert code == 0 and document["recorded"] and document["in_cache"] == document["estimate"]["runs"] == 5
+    loaded = wb.load(model)
+    assert count_cached(loaded, wb.images(photos), ["z"], [1, 2]) == 5
+    pairs = wb.images(photos).corrupted("occlude", seed=3, fill="black")
+    assert count_cached(loaded, pairs, ["z"], [1, 2]) < 10  # the corrupt ones are missing
+    code, out, _ = run(*command, "--corrupt", "occlude(fill=black)", "--seed", "3")
+    assert code == 0 and json.loads(out)["in_cache"] == count_cached(loaded, pairs, ["z"], [1, 2]) == 10
+    code, _, err = run("record", "--model", "tiny", "--images", photos)
+    assert code == 2 and "expected a vision model" in err
+    code, _, err = run("record", "--model", model, "--corrupt", "blur")
+    assert code == 2 and "--corrupt is only for --images" in err
 
 
 def test_scores_of_images_stand_beside_their_chance_levels(run: Any, photos: Path, model: str) -> None:

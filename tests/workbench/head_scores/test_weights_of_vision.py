@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model, IJepaConfig, IJepaModel
+from transformers import (
+    BeitConfig,
+    BeitModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    IJepaConfig,
+    IJepaModel,
+)
 
 import workbench as wb
 from tests.small_vit import SIDE, pictures, small_vit
@@ -45,13 +56,13 @@ def numpy_weights(model: Any, norm: str, scale: str = "") -> dict[str, list[np.n
             for kind, ending in (("Q", ("query.weight", "q_proj.weight")), ("K", ("key.weight", "k_proj.weight"))):
                 found[kind].append(folded(parameters[of(names, ending)][own], gain))
             found["V"].append(folded(parameters[of(names, ("value.weight", "v_proj.weight"))][own], gain))
-            out = parameters[of(names, ("o_proj.weight", "output.dense.weight"))][:, own].T
+            out = parameters[of(names, ("o_proj.weight", "out_proj.weight", "output.dense.weight"))][:, own].T
             found["O"].append(out * parameters[scale] if scale else out)
     return found
 
 
 def of(names: list[str], endings: tuple[str, ...]) -> str:
-    return next(name for name in names if name.endswith(endings) and "attention" in name)
+    return next(name for name in names if name.endswith(endings) and name.startswith(("attention", "self_attn")))
 
 
 def folded(weight: np.ndarray, gain: np.ndarray) -> np.ndarray:
@@ -59,23 +70,25 @@ def folded(weight: np.ndarray, gain: np.ndarray) -> np.ndarray:
     return read - read.mean(0)
 
 
-def models() -> dict[str, tuple[Any, tuple[str, ...]]]:
-    processor = small_vit().processor
-    dinov2 = randomised(Dinov2Model(Dinov2Config(**SIZES)))
-    ijepa = randomised(IJepaModel(IJepaConfig(**SIZES)))
-    return {
-        "digits-vit": (wb.load("digits-vit"), ("layernorm_before",)),
-        "dinov2": (wb.HookedViT(dinov2, processor), ("norm1", "layer_scale1.lambda1")),
-        "ijepa": (wb.HookedViT(ijepa, processor), ("layernorm_before",)),
-    }
+#: Class, where its norm before attention is, and what multiplies attention's output.
+FAMILIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
+    "dinov2": (Dinov2Model, Dinov2Config, ("norm1", "layer_scale1.lambda1")),
+    "dinov3": (DINOv3ViTModel, DINOv3ViTConfig, ("norm1", "layer_scale1.lambda1")),
+    "ijepa": (IJepaModel, IJepaConfig, ("layernorm_before",)),
+    "beit": (BeitModel, BeitConfig, ("layernorm_before", "lambda_1")),
+    "clip": (CLIPVisionModel, CLIPVisionConfig, ("layer_norm1",)),
+}
 
 
-@pytest.mark.parametrize("name", ["digits-vit", "dinov2", "ijepa"])
+@pytest.mark.parametrize("name", ["digits-vit", *FAMILIES])
 def test_norms_ranks_and_composition_are_numpys(name: str) -> None:
-    model, places = models()[name]
-    images = (
-        wb.images(list(wb.image_set("digits").test.pixels[:1, 0])) if name == "digits-vit" else wb.images(pictures(1))
-    )
+    if name == "digits-vit":
+        model, places = wb.load(name), ("layernorm_before",)
+        images = wb.images(list(wb.image_set("digits").test.pixels[:1, 0]))
+    else:
+        hf, config, places = FAMILIES[name]
+        model = wb.HookedViT(randomised(hf(config(**SIZES, intermediate_size=64))), small_vit().processor)
+        images = wb.images(pictures(1))
     scores = wb.scores(model, images, random_baseline=False, cache=False)
     w = numpy_weights(model, *places)
     heads = range(model.n_layers * model.n_heads)

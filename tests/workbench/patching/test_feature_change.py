@@ -72,3 +72,13 @@ def test_an_outcome_of_the_corrupt_run_has_no_metric_that_compares_with_the_clea
     assert wb.run(encoder, pairs, edit, cache=False).scores("feature_cosine").shape == (1,)
     with pytest.raises(UsageError, match="clean run"):
         wb.run(encoder, pairs, edit, base="corrupt", cache=False).scores("feature_cosine")
+
+
+def test_images_alone_are_recorded_once_and_not_patched(encoder: Any) -> None:
+    images = wb.images(pictures(2))
+    assert wb.record(encoder, images, cache=False).corrupt is None
+    assert wb.estimate(encoder, images, cache=False).runs == 2
+    with pytest.raises(UsageError, match=r"single inputs have no other run. To patch, use images.corrupted"):
+        wb.sweep(encoder, images, metric="feature_cosine", cache=False)
+    with pytest.raises(UsageError, match=r"single inputs have no other run. To patch, use images.corrupted"):
+        wb.run(encoder, images, [wb.Edit("z", 1, head=2, kind="patch")], cache=False)
