@@ -6,22 +6,17 @@ They are in no cache of Streamlit: what such a cache computes can neither draw i
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
 from app import models
 from app.heads.prompt_record import PromptRecord
-from app.messages import Notice
+from app.stoppable import Progress, check_not_stopped
 
 #: Records that stay in memory; the least recently used one is dropped first.
 MAX_RECORDS = 8
-#: Seconds after which progress is shown: a bar that vanishes at once only flickers.
-PATIENCE = 0.3
-_STOPPED = "stopped-prompts"
 Key = tuple[str, tuple[int, ...]]
 
 
@@ -62,12 +57,8 @@ def prompt_record(model_name: str, ids: Sequence[int]) -> PromptRecord:
     key = (model_name, tuple(ids))
     if (record := all_records().get(key)) is not None:
         return record
-    if key in st.session_state.get(_STOPPED, ()):
-        with place.container():
-            st.button("Run the prompt", key=f"run-{hash(key)}", on_click=_run_again, args=(key,))
-        raise Notice(f"Stopped. The prompt has {len(ids):,} tokens.")
-    progress = _Progress(place, key)
-    record = PromptRecord(models.load(model_name), ids, progress=progress)
+    check_not_stopped(place, key, "Run the prompt", f"Stopped. The prompt has {len(ids):,} tokens.")
+    record = PromptRecord(models.load(model_name), ids, progress=Progress(place, key))
     place.empty()
     all_records().put(key, record)
     return record
@@ -77,31 +68,3 @@ def prompt_record(model_name: str, ids: Sequence[int]) -> PromptRecord:
 def all_records() -> Records:
     """One object for all sessions; it is cleared when a model is released."""
     return models.cleared_on_release(Records())
-
-
-class _Progress:
-    """A bar with a stop button. To draw is where Streamlit interrupts a run for a click."""
-
-    def __init__(self, place: Any, key: Key) -> None:
-        self._place, self._key, self._start = place, key, time.monotonic()
-        self._bar: Callable[[float, str], object] | None = None
-
-    def __call__(self, done: int, total: int, step: str) -> None:
-        if self._bar is None and time.monotonic() - self._start < PATIENCE:
-            return
-        share, text = done / total, f"{step}: layer {done} of {total}"
-        if self._bar is not None:
-            self._bar(share, text)
-            return
-        with self._place.container(horizontal=True, vertical_alignment="center"):
-            self._bar = st.progress(share, text).progress
-            label, icon = "Stop", ":material/stop_circle:"
-            st.button(label, key=f"stop-{hash(self._key)}", on_click=_stop, args=(self._key,), icon=icon)
-
-
-def _stop(key: Key) -> None:
-    st.session_state.setdefault(_STOPPED, set()).add(key)
-
-
-def _run_again(key: Key) -> None:
-    st.session_state[_STOPPED].discard(key)

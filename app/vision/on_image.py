@@ -8,16 +8,31 @@ from typing import Any
 import streamlit as st
 
 import workbench as wb
+from app.stoppable import Progress, check_not_stopped
 from app.vision.view import View
+
+#: Images whose scores stay in memory.
+MAX_SCORES = 8
 
 
 def head_scores(model_name: str, model: Any, images: wb.Images) -> wb.HeadScores:
-    """`workbench.scores_on` of the image.
+    """`workbench.scores_on` of the image; where it is none of the recent ones it is scored with progress and a stop.
 
     Raises:
         WorkbenchError: the model cannot take the image.
+        Notice: the user stopped it.
     """
-    return _head_scores(model_name, images.pictures[0].sha256, model, images)
+    place = st.empty()  # also where nothing is shown: what follows keeps its place in the page
+    (picture,) = images.pictures
+    stored, key = _head_scores(), (model_name, picture.sha256)
+    if key not in stored:
+        check_not_stopped(place, key, "Score the heads", f"Stopped. The model has {model.n_layers} layers.")
+        scores = wb.scores_on(model, images, progress=Progress(place, key))
+        place.empty()
+        while len(stored) >= MAX_SCORES:
+            stored.pop(next(iter(stored)), None)
+        stored[key] = scores
+    return stored[key]
 
 
 def attention(view: View) -> wb.ImageAttention:
@@ -42,9 +57,9 @@ def classes(view: View) -> list[tuple[str, float]]:
 # Streamlit leaves arguments that begin with an underscore out of the key.
 
 
-@st.cache_resource(max_entries=8, show_spinner="Scoring every head …")
-def _head_scores(model_name: str, sha256: str, _model: Any, _images: wb.Images) -> wb.HeadScores:
-    return wb.scores_on(_model, _images)
+@st.cache_resource(show_spinner=False)
+def _head_scores() -> dict[tuple[str, str], wb.HeadScores]:
+    return {}
 
 
 @st.cache_resource(max_entries=4, show_spinner="Recording the patterns of the layer …")

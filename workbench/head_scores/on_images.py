@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,18 +62,19 @@ def scores_on_images(
     inputs, store, resumable = resolve_inputs(images, model, argument), store_of(cache), resolve_model(model)
     arguments.function("progress", progress)
     tell = progress or (lambda *_: None)
+    n_layers = model.n_layers
     identity = model_identity(resumable, store)
     layout = layout_of(model, inputs.clean)
     names, n = list(uniform_scores(layout)), len(inputs)
-    total = n if seed is None else 2 * n
+    steps = n * n_layers  # a layer of an image each
+    total = steps if seed is None else 2 * steps
     own = _each_image(model, inputs.clean, layout, store, identity, lambda i: tell(i, total, "scores on images"))
     random: Arrays = {}
     from_weights = _of_weights(model, store, identity) if with_weights else {}
     if seed is not None:
         untrained, of_random = random_model(model, seed), None if identity is None else digest(identity, "random", seed)
-        rows = _each_image(
-            untrained, inputs.clean, layout, store, of_random, lambda i: tell(n + i, total, "scores of random weights")
-        )
+        what = "scores of random weights"
+        rows = _each_image(untrained, inputs.clean, layout, store, of_random, lambda i: tell(steps + i, total, what))
         random = _values(rows, names, model)
         random |= _by_head(_of_weights(untrained, store, of_random), model) if with_weights else {}
     values = {name: np.full((model.n_layers, model.n_heads), np.nan) for name in (*NAMES, "similarity")}
@@ -160,15 +161,22 @@ def _each_image(
 ) -> list[Arrays]:
     rows = []
     for i, image in enumerate(images):
-        tell(i)
+        before = i * model.n_layers
+        tell(before)
         cached = ResultCache(store, identity, "image scores", VERSION, image)
         names = (*uniform_scores(layout), "similarity")
-        rows.append(cached.arrays(names, lambda image=image: _scores_of_image(model, image, layout)))
+
+        def compute(image: Tensor = image, before: int = before) -> Arrays:
+            return _scores_of_image(model, image, layout, lambda layer: tell(before + layer))
+
+        rows.append(cached.arrays(names, compute))
     return rows
 
 
 @torch.no_grad()
-def _scores_of_image(model: Any, image: Shaped[Tensor, "pos n"], layout: Layout) -> Arrays:
+def _scores_of_image(
+    model: Any, image: Shaped[Tensor, "pos n"], layout: Layout, tell: Callable[[int], object]
+) -> Arrays:
     """Every score ``[layer, head]`` of one image, and the cosine of each two heads' patterns ``[head, head]``, NaN of a
     head with itself. Patterns are compared as many layers at a time as `HELD` allows, in several runs if need be."""
     n_layers, n_heads = model.n_layers, model.n_heads
@@ -185,6 +193,7 @@ def _scores_of_image(model: Any, image: Shaped[Tensor, "pos n"], layout: Layout)
             if first:
                 for name, score in scores_of(A[0], layout).items():
                     scores[name][layer] = score.double().cpu()
+                tell(layer)
             if layer in block:
                 held[layer] = flat
             for other, reference in held.items():

@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import sidebar
+from app import sidebar, stoppable
 from app.heads import records
 from app.heads.prompt_record import PromptRecord
 
@@ -22,11 +22,11 @@ class Slow(PromptRecord):
 
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None, progress: Any = None) -> None:
         def slow(done: int, total: int, step: str) -> None:
-            progress._start -= records.PATIENCE
+            progress._start -= stoppable.PATIENCE
             progress(done, total, step)
             Slow.steps.append((done, total, step))
             if done == Slow.stop_at:
-                records._stop((model.provenance["name"], tuple(ids)))
+                stoppable._stop((model.provenance["name"], tuple(ids)))
                 st.stop()  # a click ends a run in the same way, from inside the progress
 
         super().__init__(model, ids, cache, slow)

@@ -225,8 +225,8 @@ def test_the_selected_patch_is_corrupted(new_page: NewPage) -> None:
 
 def where_options(app: AppTest) -> list[str]:
     """Where a corruption can be."""
-    (group,) = [group for group in app.get("button_group") if group.key == "corrupt-where"]
-    return list(group.options)
+    groups: list[Any] = [group for group in app.get("button_group") if group.key == "corrupt-where"]
+    return list(groups[0].options)
 
 
 def test_what_cannot_be_paired_is_one_line(new_page: NewPage) -> None:

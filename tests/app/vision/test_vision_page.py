@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
-from app import sidebar, upload_store
-from app.vision import image_input
+from app import sidebar, stoppable, upload_store
+from app.vision import image_input, on_image
 from app.vision.map_figure import MapFigure
 from app.vision.parts.classes import MOST
 from tests.app.vision.rendered import components, floats
@@ -65,7 +66,7 @@ def test_map_heads_and_grid_are_hugging_faces(new_page: NewPage) -> None:
 def test_classes_are_the_softmax_of_hugging_faces_logits(new_page: NewPage) -> None:
     app = new_page(model="digits-vit", image_number=str(NUMBER))
     expected = torch.tensor(reference()[2]).softmax(0).numpy()
-    (chart,) = app.get("plotly_chart")
+    chart = app.get("plotly_chart")[0]  # the other is of edits
     (bars,) = json.loads(chart.proto.spec)["data"]
     values = bars["y"]
     if isinstance(values, dict):
@@ -119,6 +120,32 @@ def test_the_files_have_every_position() -> None:
     assert data["image"] == "an image" and data["from"] == "0,3"
     png = Image.open(io.BytesIO(figure.image("png")))
     assert "digits-vit · head 1.2 · an image" in png.info["Description"]
+
+
+def test_scoring_says_how_far_it_is_and_can_be_stopped(new_page: NewPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int, str]] = []
+    stopping = [True]
+
+    class Slow(stoppable.Progress):
+        """The first layer is stopped; each takes long enough for the progress to be shown."""
+
+        def __call__(self, done: int, total: int, step: str) -> None:
+            self._start -= stoppable.PATIENCE
+            super().__call__(done, total, step)
+            steps.append((done, total, step))
+            if stopping[0] and done == 1:
+                stoppable._stop(self._key)
+                st.stop()  # a click ends a run in the same way, from inside the progress
+
+    monkeypatch.setattr(on_image, "Progress", Slow)
+    app = new_page(model="digits-vit", image_number="11")
+    assert steps[-1] == (1, 4, "scores on images")
+    stopping[0] = False
+    app.run()
+    assert any("Stopped" in info.value for info in app.info) and not app.error
+    next(button for button in app.button if button.label == "Score the heads").click().run()
+    assert not app.exception and "image-grid" in components(app) and steps[-1] == (4, 4, "scores on images")
+    assert not app.get("progress")  # the bar is gone
 
 
 def own_page(new_page: NewPage, data: bytes, name: str) -> AppTest:
