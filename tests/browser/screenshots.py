@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from tests.browser.driving import LONG_WAIT, acting, chromium, new_page, open_page, wait_rendered
+from tests.browser.driving import LONG_WAIT, OF_VISION, acting, chromium, new_page, open_page, wait_rendered
 from tests.browser.made_runs import make_runs
 from tests.browser.serving import Server, explorer
 from workbench import registry
@@ -16,8 +16,8 @@ from workbench.models.catalog import DEFAULT
 
 #: High enough for what a sweep's strongest heads do.
 SIZE = (1440, 1100)
-#: For all rows of heads × steps.
-HIGH = (1440, 1780)
+#: For all rows of heads × steps, and for all of a page that is longer.
+TALL = {"diffusion": (1440, 1780), "vision": (1440, 2200)}
 FOLDER = registry.ROOT / "docs" / "images"
 
 
@@ -53,14 +53,26 @@ def circuits(page: Page, server: Server) -> None:
     open_page(page, server.link("circuits", head="23.3", **{"circuit-run": run, "circuit-task": "ioi"}))
 
 
+def vision(page: Page, server: Server) -> None:
+    """A sweep over an image and the same with a region covered, and its strongest heads patched together."""
+    how = {"head": "1.2", "image-edit": "patch, denoise", "corrupt": "occlude", "image-edited": "the heads of the set"}
+    open_page(page, server.link("vision", **{**OF_VISION, **how}))
+    page.get_by_role("button", name="Run the sweep").click()
+    page.locator(".st-key-sweep-json").wait_for(timeout=5 * LONG_WAIT)
+    wait_rendered(page)
+    with acting(page):
+        page.locator(".st-key-strongest button").first.click()
+        page.mouse.move(0, 0)
+
+
 def main() -> None:
     """Take them."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         make_runs(Path(folder) / "runs")
         with explorer(DEFAULT, Path(folder)) as server:
-            for show in (heads, patching, circuits, diffusion):
-                page = new_page(browser, HIGH if show is diffusion else SIZE)
+            for show in (heads, patching, circuits, vision, diffusion):
+                page = new_page(browser, TALL.get(show.__name__, SIZE))
                 show(page, server)
                 page.wait_for_timeout(1000)
                 path = FOLDER / f"explorer-{show.__name__}.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from typing import Any
@@ -13,7 +14,17 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 import workbench as wb
-from tests.browser.driving import LONG_WAIT, OF_VISION, acting, open_page, wait_head, wait_rendered
+from tests.browser.driving import (
+    LONG_WAIT,
+    OF_VISION,
+    acting,
+    charts,
+    downloaded,
+    go_to,
+    open_page,
+    wait_head,
+    wait_rendered,
+)
 from tests.browser.serving import Server
 
 #: Rows and columns of patches of digits-vit, whose first position is CLS.
@@ -94,6 +105,31 @@ def test_a_small_picture_opens_its_head(page: Page, canvas: Locator) -> None:
     wait_head(page, 3, 1)
     expect(button).to_have_attribute("aria-pressed", "true")
     np.testing.assert_allclose(map_of(page)["row"], expected(3, 1, 1, 1), atol=1e-5)
+
+
+def test_an_edit_is_shown_before_and_after_and_a_sweep_opens_as_a_run(page: Page, server: Server) -> None:
+    open_page(page, server.link("vision", **OF_VISION, **{"image-edit": "zero", "set": "1.1:mover"}))
+    titles = [chart["title"] for chart in charts(page)]
+    assert any("Classes before and after the edits" in title for title in titles)
+    page.get_by_role("button", name="Run the sweep").click()
+    page.locator(".st-key-sweep-json").wait_for(timeout=LONG_WAIT)
+    wait_rendered(page)
+    _, data = downloaded(page, "sweep-json")
+    sweep = json.loads(data)
+    model = wb.load("digits-vit")
+    image = wb.images([wb.image_set("digits").test.pixels[int(OF_VISION["image-number"]), 0]])
+    assert sweep["info"]["inputs"]["examples"][0]["clean"]["name"] == f"digits {OF_VISION['image-number']}"
+    expected = wb.sweep(model, image.answered_by(model), edit="zero", cache=False)
+    change = [cell["mean_delta"] for cell in sweep["cells"]]
+    np.testing.assert_allclose(change, expected.mean_delta.ravel(), atol=1e-5)
+    with acting(page):
+        page.locator(".st-key-save-run button").click()
+    with acting(page):
+        page.locator(".st-key-run-circuits button").click()
+    page.wait_for_url(re.compile(r"/circuits\?"))
+    expect(page.get_by_text("Circuit of digits").first).to_be_visible()
+    go_to(page, "Runs")
+    expect(page.get_by_text("The largest mean changes of logit difference")).to_be_visible()
 
 
 def test_a_page_for_other_models_names_one_for_this(page: Page, server: Server) -> None:
