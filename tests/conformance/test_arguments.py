@@ -569,7 +569,11 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "images": lambda: {"images": pictures(1)},
     "cosine_to": lambda: {"vector": [1.0, 2.0]},
     "distance_to": lambda: {"vector": [1.0, 2.0]},
-    "feature_change": lambda: {"model": encoder(), "images": wb.images(pictures(1)), "edits": [wb.Edit("z", 0, 0)]},
+    "feature_change": lambda: {
+        "model": encoder(),
+        "images": wb.images(pictures(1)),
+        "edits": [wb.Edit("z", 0, 0, kind="zero")],
+    },
     "Sizes": lambda: {"n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "d_head": 8, "d_model": 32},
     "HookedLM.hook_name": lambda: {"site": "z"},
     "HookedLM.forward": lambda: {"input": "So Mary met John"},

@@ -37,7 +37,7 @@ HELP = (
 )
 #: Heads that one click adds from a sweep, and cells of the table.
 STRONGEST, ROWS = 5, 8
-#: Pixels of a picture's longer side at least.
+#: Pixels of a picture.
 PICTURE = 160
 
 
@@ -94,7 +94,7 @@ def _pair_widgets(view: View, kind: str, position: str) -> dict[str, Any]:
     with st.container(horizontal=True):
         for side, picture in (("clean", clean), ("corrupt", other)):
             shown = enlarged(picture.image(), PICTURE)
-            st.image(shown, caption=escape_markdown(f"{side}: {picture.name}"), width=min(shown.width, 2 * PICTURE))
+            st.image(shown, caption=escape_markdown(f"{side}: {picture.name}"), width=PICTURE)
     st.caption(escape_markdown(f"The corrupt image is {description(corrupt)}."))
     return images
 
