@@ -17,7 +17,7 @@ from workbench.models.catalog import DEFAULT
 #: High enough for what a sweep's strongest heads do.
 SIZE = (1440, 1100)
 #: For all rows of heads × steps, and for all of a page that is longer.
-TALL = {"diffusion": (1440, 1780), "vision": (1440, 2200)}
+TALL = {"diffusion": (1440, 1780), "vision": (1440, 2960)}
 FOLDER = registry.ROOT / "docs" / "images"
 
 

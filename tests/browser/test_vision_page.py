@@ -123,9 +123,9 @@ def test_an_edit_is_shown_before_and_after_and_a_sweep_opens_as_a_run(page: Page
     change = [cell["mean_delta"] for cell in sweep["cells"]]
     np.testing.assert_allclose(change, expected.mean_delta.ravel(), atol=1e-5)
     with acting(page):
-        page.locator(".st-key-save-run button").click()
+        page.get_by_role("button", name="Save as a run").click()
     with acting(page):
-        page.locator(".st-key-run-circuits button").click()
+        page.get_by_role("button", name="Open on Circuits").click()
     page.wait_for_url(re.compile(r"/circuits\?"))
     expect(page.get_by_text("Circuit of digits").first).to_be_visible()
     go_to(page, "Runs")

@@ -82,7 +82,7 @@ def render(view: View) -> None:
 
 
 def _pair_widgets(view: View, kind: str, position: str) -> dict[str, Any]:
-    """The images of the edit, as `app.work.images.read_pair` takes them: the pair, shown, or the open image alone."""
+    """The images of the edit, as `app.work.images.read_pair` takes them: the pair, on display, or the open one alone."""
     if edits.KINDS[kind]["edit"] != "patch":
         url_widgets.hidden_number(0, MAX_SEED, SEED)
         return {"clean": view.selected}
@@ -93,8 +93,8 @@ def _pair_widgets(view: View, kind: str, position: str) -> dict[str, Any]:
     clean, other = pair.clean.pictures[0], pair.corrupt.pictures[0]
     with st.container(horizontal=True):
         for side, picture in (("clean", clean), ("corrupt", other)):
-            shown = enlarged(picture.image(), PICTURE)
-            st.image(shown, caption=escape_markdown(f"{side}: {picture.name}"), width=PICTURE)
+            large = enlarged(picture.image(), PICTURE)
+            st.image(large, caption=escape_markdown(f"{side}: {picture.name}"), width=PICTURE)
     st.caption(escape_markdown(f"The corrupt image is {description(corrupt)}."))
     return images
 

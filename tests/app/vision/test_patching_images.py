@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -101,9 +102,9 @@ def test_classes_before_and_after_are_plain_hooks(kind: str, at: str, new_page: 
         values = values.mean(0, keepdim=True).expand_as(values)
     where = slice(None) if at == "every position" else [1 + 1 * 4 + 2]
     before, after = (plain(pixels(base), edits, where)[0].softmax(0).numpy() for edits in ({}, {HEAD: values}))
-    shown = bars(app)
-    assert len(shown) >= edit_part.edits.TOP
-    for name, both in shown.items():
+    displayed = bars(app)
+    assert len(displayed) >= edit_part.edits.TOP
+    for name, both in displayed.items():
         np.testing.assert_allclose(both, (before[int(name)], after[int(name)]), atol=1e-5)
     assert abs(before - after).max() > 1e-6
 
@@ -120,18 +121,18 @@ def test_the_heads_of_the_set_are_edited_together(new_page: NewPage) -> None:
 
 def request_of(monkeypatch: pytest.MonkeyPatch, new_page: NewPage, **params: str) -> tuple[AppTest, dict[str, Any]]:
     """The page with its sweep computed by the worker's own function, in this process."""
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
-    class Now(sweep_controls.Background):  # type: ignore[type-arg] # of sweeps alone
+    class Now(sweep_controls.Background[wb.Sweep]):
         def result(self, start: bool = False) -> Any:
             job = {"kind": self.kind, "key": self.key, **json.loads(json.dumps(self.request))}
             if self.stored() is None:
-                asked.append(job)
-                JOB_KINDS["sweeps"](Worker(None), job, lambda *_: None)  # type: ignore[arg-type] # nothing is sent
+                requests.append(job)
+                JOB_KINDS["sweeps"](Worker(io.StringIO()), job, lambda *_: None)
             return self.stored()
 
     monkeypatch.setattr(sweep_controls, "Background", Now)
-    return open_pair(new_page, **params), asked[0]
+    return open_pair(new_page, **params), requests[0]
 
 
 def test_a_sweep_is_plain_hooks_and_opens_as_a_run(
@@ -180,7 +181,7 @@ def test_a_model_without_classes_shows_its_feature(new_page: NewPage, monkeypatc
     encoder = wb.HookedViT(digits.hf.vit, digits.processor, {"name": "encoder"})
     monkeypatch.setattr(models, "load", lambda name: encoder)
     app = open_pair(new_page, image_edit="patch, noise")
-    shown = " ".join(str(element.proto.body) for element in app.get("html"))
+    html = " ".join(str(element.proto.body) for element in app.get("html"))
     change = wb.feature_change(
         encoder,
         read_pair(
@@ -192,7 +193,7 @@ def test_a_model_without_classes_shows_its_feature(new_page: NewPage, monkeypatc
     )
     for name in ("cosine", "distance"):
         for value in change[f"{name}_after"]:
-            assert printed(value, ".3f") in shown
+            assert printed(value, ".3f") in html
     assert app.selectbox(key="image-metric").value == "feature_cosine"
     assert set(app.selectbox(key="image-metric").options) == {"feature cosine", "feature distance"}
     assert "gives a feature" in " ".join(caption.value for caption in app.caption)

@@ -44,7 +44,7 @@ def randomised(hf: Any) -> Any:
 def numpy_weights(model: Any, norm: str, scale: str = "") -> dict[str, list[np.ndarray]]:
     """Q, K, V ``[d_model, d_head]`` and O ``[d_head, d_model]`` of each head, with the norm's gain and centring,
     and what multiplies attention's output."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in "QKVO"}
+    matrices: dict[str, list[np.ndarray]] = {name: [] for name in "QKVO"}
     layers = model.hf.get_submodule(model.anatomy.layers)
     for layer in layers:
         parameters = {name: x.detach().double().numpy() for name, x in layer.named_parameters()}
@@ -54,11 +54,11 @@ def numpy_weights(model: Any, norm: str, scale: str = "") -> dict[str, list[np.n
         for i in range(model.n_heads):
             own = slice(i * d, (i + 1) * d)
             for kind, ending in (("Q", ("query.weight", "q_proj.weight")), ("K", ("key.weight", "k_proj.weight"))):
-                found[kind].append(folded(parameters[of(names, ending)][own], gain))
-            found["V"].append(folded(parameters[of(names, ("value.weight", "v_proj.weight"))][own], gain))
+                matrices[kind].append(folded(parameters[of(names, ending)][own], gain))
+            matrices["V"].append(folded(parameters[of(names, ("value.weight", "v_proj.weight"))][own], gain))
             out = parameters[of(names, ("o_proj.weight", "out_proj.weight", "output.dense.weight"))][:, own].T
-            found["O"].append(out * parameters[scale] if scale else out)
-    return found
+            matrices["O"].append(out * parameters[scale] if scale else out)
+    return matrices
 
 
 def of(names: list[str], endings: tuple[str, ...]) -> str:
