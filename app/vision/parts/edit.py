@@ -82,7 +82,7 @@ def render(view: View) -> None:
 
 
 def _pair_widgets(view: View, kind: str, position: str) -> dict[str, Any]:
-    """The images of the edit, as `app.work.images.read_pair` takes them: the pair, on display, or the open one alone."""
+    """The images of the edit, as `app.work.images.read_pair` takes them: the pair, displayed, or the open one alone."""
     if edits.KINDS[kind]["edit"] != "patch":
         url_widgets.hidden_number(0, MAX_SEED, SEED)
         return {"clean": view.selected}

@@ -22,14 +22,16 @@ def encoder() -> Any:
 def feature(model: Any, pixels: torch.Tensor, zeroed: tuple[int, int] | None = None) -> np.ndarray:
     """The class token after the last norm, with z of a head at zero."""
 
+    layer, head = zeroed or (0, None)
+
     def before(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         z = args[0].unflatten(-1, (model.n_heads, -1)).clone()
-        z[:, :, zeroed[1]] = 0
+        z[:, :, head] = 0
         return (z.flatten(-2), *args[1:])
 
     handles = []
-    if zeroed is not None:
-        handles.append(model.hf.layers[zeroed[0]].attention.o_proj.register_forward_pre_hook(before))
+    if head is not None:
+        handles.append(model.hf.layers[layer].attention.o_proj.register_forward_pre_hook(before))
     try:
         with torch.no_grad():
             output = model.hf(pixels)
