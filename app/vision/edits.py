@@ -138,7 +138,7 @@ def class_chart(outcome: wb.Outcome, editing: Editing, source: Source) -> Chart:
     after = table["after"].to_numpy()
     options = {
         "title": "Classes before and after the edits",
-        "subtitle": f"{editing.description()} · {editing.base} image",
+        "subtitle": f"{_counted(editing.heads)} edited in the {editing.base} image’s run",
         "scale": "probability",
         "bar_name": "after",
         "x_title": "class",
@@ -155,6 +155,10 @@ def class_chart(outcome: wb.Outcome, editing: Editing, source: Source) -> Chart:
         source=source,
         facts={"quantity": "probability of the class", "base": f"{editing.base} image"},
     )
+
+
+def _counted(heads: Sequence[Head]) -> str:
+    return f"Head {heads[0]}" if len(heads) == 1 else f"{len(heads)} heads"
 
 
 def class_line(outcome: wb.Outcome, model: Any) -> str:

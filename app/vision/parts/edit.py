@@ -104,13 +104,13 @@ def _before_and_after(view: View, images: Mapping[str, Any], editing: Editing) -
         st.info("No head is in the set. Add heads below, or edit the open head.")
         return
     source = edits.source(view, images, editing)
+    st.caption(escape_markdown(f"{editing.description()}, in the {editing.base} image’s run."))
     if view.model.outputs_are == "logits":
         outcome = edits.compute_outcome(view.model_name, images, editing)
         show_chart(edits.class_chart(outcome, editing, source), "edited-classes", "vision-edit")
         st.caption(escape_markdown(edits.class_line(outcome, view.model)))
         return
     st.markdown("**The feature before and after the edits**")
-    st.caption(escape_markdown(f"{editing.description()}, in the {editing.base} image’s run."))
     table = edits.compute_feature_change(view.model_name, images, editing)
     show_table(edits.printed_change(table))
     edits.change_download(table, source)
