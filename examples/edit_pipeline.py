@@ -1,5 +1,6 @@
 # %% Heads of diffusers' own DiT, unmodified, in a pipeline of your own. This one is small and random: it shows how to
 # hook, and its numbers mean nothing.
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false, reportAttributeAccessIssue=false
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 

@@ -5,7 +5,7 @@ import workbench as wb
 
 model = wb.load("shapes-vit")
 shapes = wb.image_set("shapes")
-pixels, labels, masks = shapes.test.pixels[:40, 0], shapes.test.labels[:40], shapes.test.masks[:40]
+pixels, labels, masks = shapes.test.pixels[:40, 0], shapes.test.labels[:40], np.asarray(shapes.test.masks)[:40]
 images = wb.images(list(pixels), answer=labels, name="shapes")
 
 # %% How far heads look and where, each beside a head that attends uniformly and beside random weights.

@@ -1,8 +1,11 @@
 # %% When, and in which heads, does a diffusion transformer decide that it draws a 3 and not an 8?
+from typing import Any
+
 import workbench as wb
 
 steps = 6
-model = wb.load("digits-dit").resampled(steps=steps, guidance=2.0, readout=wb.load("digits-vit"))
+loaded: Any = wb.load("digits-dit")
+model = loaded.resampled(steps=steps, guidance=2.0, readout=wb.load("digits-vit"))
 pairs = wb.latents(3, other=8, n=8, seed=0)  # the same noise, sampled as a 3 and as an 8
 
 # %% One head at a time takes its values from the sample of the 8, in one step.
@@ -14,7 +17,8 @@ sweep.picture().savefig("heads.png")
 
 # %% The same heads in every step at once, as guidance by heads does it.
 always = wb.sweep(model, pairs, direction="noise")
-print("in every step:", *(f"{head} {always.effect[head.layer, head.index]:.3f}" for head in always.top(5)))
+for head in always.top(5):
+    print(f"{head} in every step: {always.mean_delta[head.layer, head.index]:+.3f} logits")
 
 # %% All heads together, from a step on.
 clean, corrupt = (float(baseline.value.value) for baseline in sweep.baselines)
