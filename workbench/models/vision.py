@@ -283,10 +283,10 @@ class HookedViT(HookedModel):
 def _gives(expected: Tensor, compute: Callable[[], Tensor]) -> bool:
     """Whether something gives what is expected, and does not fail."""
     try:
-        given = compute()
+        value = compute()
     except FAILURES:
         return False
-    return given.shape == expected.shape and close(given, expected)
+    return value.shape == expected.shape and close(value, expected)
 
 
 def _vision_config(hf: Any) -> Any:

@@ -31,15 +31,15 @@ READ = {
 def test_every_cell_is_that_of_a_full_forward(site: str, attention: str) -> None:
     model = small_vit(attention=attention)
     pairs = wb.images(pictures(3)).paired_with(wb.images(pictures(3, seed=1))).answered_by(model)
-    given: list[int] = []
+    lengths: list[int] = []
     by = {"pattern": "head"} | dict.fromkeys(("z", "q", "k", "v"), ("head", "position"))
     options: dict[str, Any] = {"site": site, "by": by.get(site, "position"), "cache": False}
     if site != "pattern":
         options["positions"] = ["cls", "1,2", "3,3"]
-    hook = model.hf.vit.layers[2].mlp.register_forward_pre_hook(lambda _, args: given.append(args[0].shape[1]))
+    hook = model.hf.vit.layers[2].mlp.register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
     resumed = wb.sweep(model, pairs, **options)
     hook.remove()
-    assert (1 in given) == (site != "pattern")
+    assert (1 in lengths) == (site != "pattern")
     model.resumable, model.why_not_resumable = False, "is not wanted"
     whole = wb.sweep(model, pairs, **options)
     assert whole.info["exact"] != resumed.info["exact"]
