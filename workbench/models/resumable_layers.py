@@ -243,7 +243,7 @@ class ResumableLayers:
         taps: TapsFrom,
         prefix: Prefix,
         expand: frozenset[str],
-        wanted: slice = slice(-1),
+        required: slice = slice(-1),
     ) -> Prefix:
         """The prefix with the rows' own keys and values at some of their positions: by default, before the last."""
         own: list[AttentionInputs] = []
@@ -258,9 +258,9 @@ class ResumableLayers:
             self.model.layer(layer)(stream, *args, **kwargs)
         return replace(
             prefix,
-            own_keys=own[0].keys[:, :, wanted],
-            own_values=own[0].values[:, :, wanted],
-            own_gates={name: gate[:, wanted] for name, gate in own[0].gates.items()},
+            own_keys=own[0].keys[:, :, required],
+            own_values=own[0].values[:, :, required],
+            own_gates={name: gate[:, required] for name, gate in own[0].gates.items()},
         )
 
     def _read_first(self, base: LayersRun, layer: int, start: int, stream: Stream, taps: TapsFrom) -> int:
