@@ -16,6 +16,7 @@ from app.downloadable import download_buttons
 from app.messages import escape_markdown
 from app.part import LEFT, Part
 from app.patching.circuit_builder import add_heads, current_heads
+from app.patching.save_run import save_run_button
 from app.patching.sweep_view import SweepDownload
 from workbench.core import Head
 from workbench.plotting import style
@@ -45,6 +46,7 @@ def render(view: View) -> None:
         strongest = sweep.top(STRONGEST)
         label = f"Add the {len(strongest)} strongest to the set"
         st.button(label, key="add-strongest", on_click=add_heads, args=(strongest,), help=STRONGEST_HELP)
+    save_run_button(sweep, current_heads(view.model), view.model_name, f"class {view.settings.label}")
     download_buttons(SweepDownload(sweep), "steps-grid", "diffusion-sweep")
 
 

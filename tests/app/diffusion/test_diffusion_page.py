@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,9 @@ def test_without_guidance_there_is_one_pass(new_page: NewPage) -> None:
     np.testing.assert_allclose(end, as_pixels(expected.detach()), atol=0.51)
 
 
-def test_a_cell_of_the_grid_is_a_plain_loop_with_one_head_edited(new_page: NewPage, queue: InlineQueue) -> None:
+def test_a_cell_of_the_grid_is_a_plain_loop_with_one_head_edited(
+    new_page: NewPage, queue: InlineQueue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     app = new_page(**QUERY, sample_edit="zero", sample_metric="contrast", sample_n="2", head="1.2", sample_step="1")
     assert set(np.ravel(components(app)["steps-grid"]["values"])) == {None}
     app.button(key=f"start-{result_files.SWEEPS}").click().run()
@@ -176,6 +179,13 @@ def test_a_cell_of_the_grid_is_a_plain_loop_with_one_head_edited(new_page: NewPa
     assert set(params(app)["set"].split(",")) == strongest
     again = new_page(**params(app))
     assert components(again)["steps-grid"]["values"] == data["values"] and len(queue.requests) == 1
+    monkeypatch.chdir(tmp_path)
+    again.button(key="save-run").click().run()
+    assert not again.exception and not again.error
+    (folder,) = (tmp_path / "runs").iterdir()
+    saved = wb.Sweep.load(folder / "sweep.safetensors")
+    assert saved.axes == ("step", "layer", "head") and saved.info["sample"]["class"] == str(LABEL)
+    assert {str(head) for head in wb.Circuit.from_run(folder).head_set} == strongest
 
 
 def test_a_sweep_reads_the_classifier_that_is_selected(new_page: NewPage) -> None:
