@@ -226,7 +226,8 @@ class ReadsWrites:
         rows = torch.zeros(len(stream), dtype=torch.long)
         try:
             first = self._at_first(stream)
-            return self._layers.block(self._base, layer, rows, 0, (first,), taps, frozen)[0][:, 0]
+            (output,) = self._layers.block(self._base, layer, rows, 0, (first,), taps, frozen, all_positions=True)
+            return output[:, 0]
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, WorkbenchError) as error:
             raise UsageError(f"layer {layer} cannot be called alone ({error}).") from None
 
