@@ -330,7 +330,7 @@ OWN_METHODS = {
         *{"hook_name", "forward", "to_tokens", "to_single_token", "to_str_tokens", "tokens_to_residual_directions"}
     },
     "HookedDiT": {"hook_name", "forward", "images"},
-    "HookedDiffusers": set(),
+    "HookedDiffusers": {"hook_name", "has_heads", "reads_sources"},
     "Latents": set(),
     "HookedViT": {"hook_name", "forward", "pixels_to_inputs", "inputs_to_pixels", "patch_grid"},
 }
@@ -545,6 +545,9 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HookedLM": lambda: {"hf": model().hf},
     "HookedDiT": lambda: {"hf": diffusion_model().hf},
     "HookedDiffusers": lambda: {"model": diffusers_model()},
+    "HookedDiffusers.hook_name": lambda: {"site": "z"},
+    "HookedDiffusers.has_heads": lambda: {"name": "blocks.0.attn.hook_z"},
+    "HookedDiffusers.reads_sources": lambda: {"name": "blocks.0.attn.hook_z"},
     "image_set": lambda: {"name": "digits"},
     "HookedDiT.hook_name": lambda: {"site": "z"},
     "HookedDiT.forward": lambda: {"input": diffusion_model().trial()},

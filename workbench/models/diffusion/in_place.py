@@ -178,11 +178,21 @@ class HookedDiffusers(Recorded):
         raise UnknownName("site", site, {s for s in SITES if SITES[s] in parts} | parts, argument="site")
 
     def has_heads(self, name: str) -> bool:
-        """Whether activations at a hook point have an axis of heads."""
+        """Whether activations at a hook point have an axis of heads.
+
+        Raises:
+            UnknownName: no such hook point.
+        """
+        self._check_point(name)
         return any(name in attention.sites.values() for attention in self._attentions)
 
     def reads_sources(self, name: str) -> bool:
-        """Whether positions at a hook point are those that are attended to: of keys and values."""
+        """Whether positions at a hook point are those that are attended to: of keys and values.
+
+        Raises:
+            UnknownName: no such hook point.
+        """
+        self._check_point(name)
         return any(name in (attention.sites["k"], attention.sites["v"]) for attention in self._attentions)
 
     def part(
@@ -237,6 +247,11 @@ class HookedDiffusers(Recorded):
         if isinstance(name, str):
             self._check_inline(split_step(name)[0])
         return super()._of_step(name, hook, dir)
+
+    def _check_point(self, name: Any) -> None:
+        """Refuse what is no hook point of this model."""
+        if arguments.text("name", name, "the name of a hook point") not in self.hook_dict:
+            raise UnknownName("site", name, self.hook_dict, argument="name")
 
     def _check_inline(self, name: str) -> None:
         """Refuse a branch that no module of diffusers gives."""

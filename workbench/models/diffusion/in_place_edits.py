@@ -140,6 +140,8 @@ def edit_hooks(
         UnknownName: the model has no such site.
         UsageError: a layer or head that does not exist, a kind that cannot be made here, or a patch without a source.
     """
+    if source is not None and not any(edit.kind == "patch" for edit in edits):
+        raise arguments.refusal("source", source, "None", "Leave it out.", because="no edit is a patch")
     pairs, hooks = [], []
     for i, edit in enumerate(edits):
         name, argument = model.hook_name(edit.site, edit.layer), f"edits[{i}]"

@@ -135,11 +135,12 @@ def test_edits_that_cannot_be_made_are_refused_in_a_line() -> None:
         (wb.Edit("z", 1, head=0, step=2), source, UsageError, r"^source: expected blocks\.1\.attn\.hook_z@2 in it"),
         (wb.Edit("z", 1, head=0), source, HookError, r"^The source has no blocks\.1\.attn\.hook_z@2: record it"),
         (wb.Edit("z", 0, head=0), source, UsageError, r"^source: expected blocks\.0\.attn\.hook_z in it"),
+        (wb.Edit("z", 1, kind="zero"), source, UsageError, r"^source=.*: expected None, because no edit is a patch"),
         (wb.Edit("z", 3, head=0), source, UsageError, r"^layer=3: expected a layer from 0 to 2"),
         (wb.Edit("z", 1, head=3), source, UsageError, r"^edits\[0\]\.head=3"),
-        (wb.Edit("z", 1, head=0, kind="mean"), source, UsageError, r"^edits\[0\]\.kind='mean'"),
-        (wb.Edit("resid_mid", 1, kind="zero"), source, UnknownName, r"applies gates inline"),
-        (wb.Edit("cross_attn.hook_z", 1, kind="zero"), source, UnknownName, r"cross_attn\.hook_z"),
+        (wb.Edit("z", 1, head=0, kind="mean"), None, UsageError, r"^edits\[0\]\.kind='mean'"),
+        (wb.Edit("resid_mid", 1, kind="zero"), None, UnknownName, r"applies gates inline"),
+        (wb.Edit("cross_attn.hook_z", 1, kind="zero"), None, UnknownName, r"cross_attn\.hook_z"),
     ]
     for edit, recorded, kind, message in cases:
         with pytest.raises(kind, match=message), hooked.hooks([edit], source=recorded):
