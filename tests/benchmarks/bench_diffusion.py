@@ -16,7 +16,7 @@ from torch import Tensor
 
 import workbench as wb
 from tests.benchmarks.subject import Settings, Subject
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, seconds_of, timed
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, cpu_seconds, in_turns, one_thread, seconds_of, timed
 from workbench.models.diffusion.dit import DiT, DiTConfig
 from workbench.models.diffusion.sampling import sample
 
@@ -26,7 +26,7 @@ Cell = tuple[tuple[int, ...], int, int]
 
 def run(subject: Subject, settings: Settings) -> list[Result]:
     """`subject`, a language model, is not looked at."""
-    return [_sweeps(settings, steps) for steps in ((4,) if settings.quick else (4, 12))] + [_recording(settings)]
+    return [_sweeps(settings, steps) for steps in ((4,) if settings.quick else (4, 12))] + _recording(settings)
 
 
 def _model(steps: int) -> wb.HookedDiT:
@@ -159,8 +159,14 @@ def _arithmetic(steps: int) -> float:
     return depths / (sum(depths - depth for depth in range(depths)) / depths)
 
 
-def _recording(settings: Settings) -> Result:
-    model, pairs = _model(12), wb.latents([i % 10 for i in range(8 if settings.quick else 32)], seed=0)
+def _recording(settings: Settings) -> list[Result]:
+    model = _model(12)
+    with one_thread():
+        return [_recording_of(model, n, settings) for n in ((8,) if settings.quick else (32, 128))]
+
+
+def _recording_of(model: wb.HookedDiT, n: int, settings: Settings) -> Result:
+    pairs = wb.latents([i % 10 for i in range(n)], seed=0)
     noise, labels = pairs.noise("clean", (1, 8, 8)), torch.tensor(pairs.labels("clean", {}, 10))
 
     def plain() -> Tensor:
@@ -170,23 +176,27 @@ def _recording(settings: Settings) -> Result:
     same = torch.equal(model.images(pairs), sample(model.hf, noise, labels, steps=12, guidance=GUIDANCE))
     measured = in_turns(
         {
-            "plain": lambda: seconds_of(plain),
-            "record": lambda: seconds_of(lambda: wb.record(model, pairs, ["z"], cache=False)),
+            "plain": lambda: cpu_seconds(plain),
+            "record": lambda: cpu_seconds(lambda: wb.record(model, pairs, ["z"], cache=False)),
         },
         settings.rounds,
-        "diffusion, recording",
+        f"diffusion, recording {n}",
     )
     ratio = Ratio.within_rounds(measured["record"], measured["plain"], "plain sampling")
     rows = [
         Row("plain sampling", median(measured["plain"])),
         Row("recording z of every head and step", median(measured["record"]), ratio=ratio, bar=Bar(1.1, "≤")),
     ]
-    notes = [f"Samples without hooks are {'bit for bit' if same else 'NOT'} those of the plain loop.", *_memory(model)]
-    return Result("diffusion/record", f"Recording {len(pairs)} samples of 12 steps", rows, notes, measured)
+    notes = [
+        "In CPU time, one thread.",
+        f"Samples without hooks are {'bit for bit' if same else 'NOT'} those of the plain loop.",
+        *_memory(model, n),
+    ]
+    return Result(f"diffusion/record-{n}", f"Recording {n} samples of 12 steps", rows, notes, measured)
 
 
-def _memory(model: wb.HookedDiT) -> list[str]:
-    """By how much the process grows at most while it records into the cache, for two numbers of samples; Linux only."""
+def _memory(model: wb.HookedDiT, n: int) -> list[str]:
+    """By how much the process grows at most while it records n samples into the cache; Linux only."""
     clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     if not status.exists():
         return []
@@ -194,12 +204,10 @@ def _memory(model: wb.HookedDiT) -> list[str]:
     def kilobytes(field: str) -> int:
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field))
 
-    grown = []
-    for n in (32, 128):
-        with tempfile.TemporaryDirectory() as folder:
-            clear.write_text("5")  # the peak begins anew
-            before = kilobytes("VmRSS")
-            recording = wb.record(model, wb.latents([i % 10 for i in range(n)], seed=1), ["z"], cache=folder)
-            recorded = sum(x.nbytes for x in recording.clean["z"][:1]) * n / 1e6
-            grown.append(f"{(kilobytes('VmHWM') - before) / 1e3:.0f} MB for {n} samples ({recorded:.0f} MB recorded)")
-    return [f"Streaming to the cache, memory grows by {', '.join(grown)} at most."]
+    with tempfile.TemporaryDirectory() as folder:
+        clear.write_text("5")  # the peak begins anew
+        before = kilobytes("VmRSS")
+        recording = wb.record(model, wb.latents([i % 10 for i in range(n)], seed=1), ["z"], cache=folder)
+        recorded = sum(x.nbytes for x in recording.clean["z"][:1]) * n / 1e6
+        grown = (kilobytes("VmHWM") - before) / 1e3
+    return [f"Streaming {recorded:.0f} MB to the cache, memory grows by {grown:.0f} MB at most."]

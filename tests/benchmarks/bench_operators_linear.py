@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.benchmarks.subject import Settings, Subject
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, one_thread
 from workbench.attention.layer import LayerShape
 from workbench.attention.operator import BoundOperator, operator
 from workbench.registry import OPERATORS
@@ -32,13 +32,8 @@ SDPA = "causal SDPA"
 
 
 def run(subject: Subject, settings: Settings) -> list[Result]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            return [_measure(settings)]
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        return [_measure(settings)]
 
 
 def _measure(settings: Settings) -> Result:

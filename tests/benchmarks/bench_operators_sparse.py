@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -12,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.benchmarks.subject import Settings, Subject
-from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns
+from tests.benchmarks.timing import Bar, Ratio, Result, Row, cpu_seconds, in_turns, one_thread
 from workbench.attention.operator import operator
 from workbench.attention.primitives import block_sparse
 from workbench.attention.primitives.blocks import Blocks
@@ -21,24 +19,6 @@ HEADS, WIDTH, LENGTH, QUICK_LENGTH = 9, 64, 8192, 2048
 DENSITY = 0.25
 #: At blocks of 256; others are printed.
 BAR = {256: Bar(1.8)}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """The thread's time is all there is."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.thread_time()
-    work()
-    return time.thread_time() - start
 
 
 def selected(blocks: Blocks, generator: torch.Generator) -> Tensor:

@@ -101,7 +101,11 @@ class PairedInputs:
                     getattr(self, name),
                     "indices of outputs (ids of tokens or classes) for each example, [(3, 5), …]",
                 )
+        checked: tuple[object, int] = (None, 0)
         for i, (positions, ids) in enumerate(zip(self.positions, self.clean, strict=True)):
+            if positions is checked[0] and len(ids) == checked[1]:
+                continue  # inputs of one shape share their names
+            checked = positions, len(ids)
             named = arguments.mapping(f"positions[{i}]", positions, "a mapping from a name to an index")
             for place, index in named.items():
                 arguments.index(f"positions[{i}][{place!r}]", index, len(ids), "position")

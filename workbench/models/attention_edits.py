@@ -82,7 +82,7 @@ class AttentionEdits:
     @property
     def on_pattern(self) -> bool:
         """Whether the pattern or the scores are tapped."""
-        return not self.taps.keys().isdisjoint({"scores", "pattern"})
+        return "pattern" in self.taps or "scores" in self.taps
 
     def parts(self) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
         """The heads and the destinations whose patterns are tapped, None for all."""
