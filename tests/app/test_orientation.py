@@ -66,7 +66,8 @@ def check(grid: GridComponent, values: np.ndarray, of: Any, rows_are: str = DOWN
 
 def test_the_page_writes_the_names_of_its_axes() -> None:
     script = (head_grid.FOLDER / "head_grid.js").read_text()
-    assert f'fillText("{ACROSS}", LEFT + (layers * size) / 2' in script and "data.values[j][i]" in script
+    assert f'data.axes || [{{ title: "{ACROSS}" }}, {{ title: data.shared ? "key/value head" : "{DOWN}" }}]' in script
+    assert "fillText(across.title, LEFT + (layers * size) / 2" in script and "data.values[j][i]" in script
 
 
 def test_a_sweep(grid: GridComponent) -> None:
