@@ -13,7 +13,7 @@ from app.messages import Notice
 
 #: Seconds after which progress is shown: a bar that vanishes at once only flickers.
 PATIENCE = 0.3
-_STOPPED = "stopped-prompts"
+_STOPPED = "stopped"
 
 
 class Progress:

@@ -130,12 +130,6 @@ def base_or_direction(info: Mapping[str, Any], has_source: bool) -> str:
     return "clean run" if direction == "noise" else "corrupt run"
 
 
-def examples_of(info: Mapping[str, Any]) -> str:
-    """What the examples of a result are called, from what it reports: prompts, images, or samples of a diffusion
-    model."""
-    return "samples" if "sampler" in info else "images" if "inputs" in info else "prompts"
-
-
 def check_site(name: str, site: str, layers: str) -> None:
     """Refuse TransformerLens's full name of a hook, ``blocks.1.attn.hook_z``: the layer is an argument of its own.
 

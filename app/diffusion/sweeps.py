@@ -11,7 +11,6 @@ import workbench as wb
 from app import url_widgets
 from app.diffusion.readouts import weights_of
 from app.diffusion.view import View
-from app.messages import Notice
 from app.swapped_names import job_model
 from app.work import sweep_results
 from app.work.background import Background
@@ -46,19 +45,14 @@ def sweep_widgets(outputs: str) -> tuple[dict[str, Any], int]:
     """The arguments of `workbench.sweep`, and the number of samples.
 
     Args:
-        outputs: what metrics read.
-
-    Raises:
-        Notice: no metric reads that.
+        outputs: what metrics read; `image_distance` reads every sample.
     """
     names = metrics_of(outputs)
     edit = url_widgets.select("Edit of a head in a step", list(EDITS), EDIT, format_func=LABELS.get, help=EDIT_HELP)
     metric_column, n_column = st.columns([5, 3])
     with n_column:
         n = url_widgets.number("Samples", 1, MOST, N, USUAL, help=N_HELP)
-    if not names:
-        raise Notice(f"No metric of the workbench reads a sample that is a {outputs}. In Python, use one of your own.")
-    usual = next((name for name in ("image_distance", "logit_difference") if name in names), names[0])
+    usual = "logit_difference" if outputs == "logits" else "image_distance"
     with metric_column:
         label = {name: name.replace("_", " ") for name in names}.get
         metric = url_widgets.select("Metric", names, METRIC, default=usual, format_func=label, help=METRIC_HELP)
@@ -70,10 +64,8 @@ def sweep_result(view: View, arguments: Mapping[str, Any], n: int) -> wb.Sweep |
     prompts, settings, readout = view.settings.prompts(n), view.settings, view.readout
     sampling = {**settings.sampling, "readout": readout}
     key = result_key(SWEEPS, view.model_name, view.base, prompts, arguments, sampling, weights_of(readout))
-    seeds = f"{settings.seed} to {settings.seed + n - 1}" if n > 1 else str(settings.seed)
     request: dict[str, Any] = {**job_model(view.model_name), "prompts": prompts, "arguments": dict(arguments)}
     request["sampling"] = sampling
-    request["facts"] = {"sample": {"class": settings.label, "other class": settings.other, "seed": seeds}}
     request["label"] = f"sweep of every head in {settings.steps} steps, n = {n}"
     button: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:"}
     return Background(SWEEPS, key, request, sweep_results.load_sweep, "Run the sweep", button).result()

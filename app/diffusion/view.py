@@ -47,8 +47,7 @@ class View:
     @property
     def source_of_step(self) -> Source:
         """The same with the open head and step."""
-        details = (*self.settings.details, ("step", str(self.step)))
-        return replace(self.source, head=str(self.head), details=details)
+        return with_details(replace(self.source, head=str(self.head)), step=str(self.step))
 
 
 def with_details(source: Source, **details: str) -> Source:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 import workbench as wb
 from app import models, url_widgets
+from app.classes_chart import classes_chart
 from app.downloadable import Chart, download_button
 from app.patching.sweep_controls import BASES
 from app.vision.pair_input import description as pair_description
@@ -134,26 +134,10 @@ def _feature_change(model_name: str, images: str, base: str, edits: tuple[Edit, 
 
 def class_chart(outcome: wb.Outcome, editing: Editing, source: Source) -> Chart:
     """Both distributions in one chart."""
-    table = outcome.table(TOP)
-    after = table["after"].to_numpy()
-    options = {
-        "title": "Classes before and after the edits",
-        "subtitle": f"{_counted(editing.heads)} edited in the {editing.base} image’s run",
-        "scale": "probability",
-        "bar_name": "after",
-        "x_title": "class",
-        "reference": table["before"].to_numpy(),
-        "reference_name": "before",
-    }
-    none = np.full(len(after), np.nan)  # one image
-    return Chart(
-        "bars",
-        (after, none, none),
-        (table["class"].tolist(),),
-        options,
-        metadata={"edits": list(editing.edits)},
-        source=source,
-        facts={"quantity": "probability of the class", "base": f"{editing.base} image"},
+    subtitle = f"{_counted(editing.heads)} edited in the {editing.base} image’s run"
+    facts = {"base": f"{editing.base} image"}
+    return classes_chart(
+        outcome.table(TOP), "Classes before and after the edits", subtitle, editing.edits, source, facts
     )
 
 

@@ -102,5 +102,5 @@ def _place(corruption: Corruption, position: str) -> dict[str, Any]:
 
 HELP = (
     "Patching moves activations between the open image (clean) and this one. A corruption is made in the image as the "
-    "model sees it, resized and cropped, so its pixels are the model's. The seed decides what is drawn at random."
+    "model sees it, resized and cropped, so its pixels are the model’s. The seed decides what is drawn at random."
 )

@@ -15,8 +15,8 @@ from app.work import sweep_results
 from app.work.background import Background
 from app.work.result_files import SWEEPS, result_key
 from workbench.core import SITES
+from workbench.patching.scores_table import metrics_of
 from workbench.patching.sites import has_heads
-from workbench.registry import METRICS
 
 #: Parameters of the URL.
 SITE, BY, METRIC = "image-site", "image-by", "image-metric"
@@ -41,7 +41,7 @@ def sweep_widgets(model: Any, editing: Editing) -> dict[str, Any]:
         help_text = "One edit at a time, for each of these in every layer: a cell of the sweep."
         by = url_widgets.select("One edit for each", axes, BY, help=help_text)
     with metric_column:
-        names = [name for name in METRICS.names() if METRICS[name].reads == model.outputs_are]
+        names = metrics_of(model.outputs_are)
         help_text = (
             "logit difference: the logit of the clean image’s likeliest class minus that of the corrupt image’s (the "
             "second likeliest, without one). feature cosine, distance: how alike the feature is to the clean image’s."

@@ -1,5 +1,5 @@
-"""Prompts or images as a page and a job name them, in plain data: a task's, pairs of the user's own by their hash, or a
-pair of images."""
+"""What a page and a job ask about, in plain data: a task's prompts, pairs of the user's own by their hash, images, or
+samples of a diffusion model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.errors import BadInput
 
 def load_prompts(source: Mapping[str, Any], model: Any = None) -> Any:
     """The prompts of ``{"task": name, "n": …, "seed": …}``, or of ``{"pairs": hash of stored pairs}``; the images of
-    ``{"images": …}`` (`app.work.images.read_pair`).
+    ``{"images": …}`` (`app.work.images.read_pair`); the samples of ``{"latents": arguments of `workbench.latents`}``.
 
     Args:
         model: that sees the images.
@@ -28,6 +28,6 @@ def load_prompts(source: Mapping[str, Any], model: Any = None) -> Any:
         return wb.task(str(source["task"]), n=int(source["n"]), seed=int(source["seed"]))
     if "pairs" in source:
         return load_stored(str(source["pairs"])).pairs()
-    if "latents" in source:  # of a diffusion model: the arguments of wb.latents
+    if "latents" in source:
         return wb.latents(**source["latents"])
-    raise BadInput(f"prompts={dict(source)!r}: expected a task or pairs. Select one.")
+    raise BadInput(f"prompts={dict(source)!r}: expected a task, pairs, images or latents. Select one.")

@@ -21,7 +21,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TextIO
 
 from workbench.errors import WorkbenchError
@@ -186,8 +185,6 @@ def _save(job: Mapping[str, Any], result: Any) -> str:
 
     path = result_path(job["kind"], job["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    if "facts" in job:  # more than the computation knows of what it is of
-        result = replace(result, info={**result.info, **job["facts"]})
     result.save(path)
     return str(path)
 

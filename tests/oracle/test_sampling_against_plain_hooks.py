@@ -14,6 +14,7 @@ from torch import Tensor
 
 import workbench as wb
 from tests.oracle.plain_sampling import Change, latents_of, plain_sample, random_dit
+from workbench.errors import UsageError
 
 STEPS, LAYERS, HEADS, D_HEAD, POSITIONS = 3, 3, 4, 8, 16
 WEIGHTS = torch.linspace(-1, 1, 64, dtype=torch.float64)
@@ -190,6 +191,10 @@ def test_plain_hooks_of_transformer_lens(model: wb.HookedDiT) -> None:
     assert len(cache) == 2 * STEPS and torch.equal(outputs, model(inputs))
     z = cache["blocks.0.attn.hook_z@2"][1].flatten(1)
     assert torch.allclose(z[:POSITIONS], plain.z(1, "clean")[0, 2, 0][0], atol=1e-10)
+    _, one = model.run_with_cache(inputs, names_filter="blocks.0.attn.hook_z@2")
+    assert list(one) == ["blocks.0.attn.hook_z@2"] and torch.equal(one["blocks.0.attn.hook_z@2"][1].flatten(1), z)
+    with pytest.raises(UsageError, match="hook_z@9': expected a step from 0 to"):
+        model.run_with_cache(inputs, names_filter="blocks.0.attn.hook_z@9")
 
 
 def test_what_joins_the_residual_stream(model: wb.HookedDiT) -> None:

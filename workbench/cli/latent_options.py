@@ -4,7 +4,7 @@ model is loaded."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -185,7 +185,8 @@ def latent_request(
     if sampler is not None or steps is not None:
         from workbench.models.diffusion.schedule import LONGEST_TIME, SAMPLERS
 
-        check_name("sampler", sampler or next(iter(SAMPLERS)), SAMPLERS)
+        if sampler is not None:
+            check_name("sampler", sampler, SAMPLERS)
         if steps is not None and not 1 <= steps <= LONGEST_TIME:
             raise UsageError(f"--steps {steps}: expected 1 to {LONGEST_TIME} sampling steps.")
     if guidance is not None and not math.isfinite(guidance):
@@ -225,15 +226,8 @@ def sampled_as(info: Mapping[str, Any]) -> str:
     """How the samples of a result were made, as a sentence; empty for other inputs."""
     if "sampler" not in info:
         return ""
-    runs = info["inputs"]["examples"]
-    classes, other = (_listed(run[name]["class"] for run in runs) for name in ("clean", "corrupt"))
-    against = f", corrupt runs {other}" if any(run["clean"] != run["corrupt"] for run in runs) else ""
     guidance = "no guidance" if info["guidance"] is None else f"guidance {info['guidance']:g}"
-    return f"Samples of {classes}{against}: {info['sampler']}, {info['sampler_steps']} steps, {guidance}. "
-
-
-def _listed(classes: Iterable[str | None]) -> str:
-    return ", ".join(dict.fromkeys("no class" if name is None else name for name in classes))
+    return f"Sampled by {info['sampler']} in {info['sampler_steps']} steps, {guidance}. "
 
 
 def _is_prediction(readout: str) -> bool:

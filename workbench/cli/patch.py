@@ -61,7 +61,6 @@ from workbench.core import (
     at_positions,
     base_or_direction,
     checked_argument,
-    examples_of,
     full_name,
 )
 from workbench.errors import BadInput, UsageError
@@ -69,6 +68,7 @@ from workbench.findings import FEWEST
 from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
+from workbench.results.examples import examples_of, task_of
 
 if TYPE_CHECKING:
     from workbench.cli.patched import Patched
@@ -283,16 +283,11 @@ def _write(result: Patched, target: Path, top: int) -> str:
     if target.suffix:
         sweep.save(target)
         return str(target)
-    from workbench.runs.directory import RunDirectory
+    from workbench.runs.sweep_run import write_sweep_run
 
-    with RunDirectory.create(target, "patch", sweep.info) as run:
-        sweep.save(run.partial / "sweep.safetensors")
-        run.add_table("sweep", sweep.table())
-        run.add_figure("sweep", sweep.figure(), sweep.picture())
-        text = io.StringIO()
-        _show(console(text), result, top, None)
-        run.summary = text.getvalue()
-    return str(run.path)
+    text = io.StringIO()
+    _show(console(text), result, top, None)
+    return str(write_sweep_run(sweep, target, report=text.getvalue()))
 
 
 def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
@@ -300,7 +295,7 @@ def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
     info = sweep.info
     name = full_name(info["model"], info.get("operators"))
     console.print(
-        f"{name}, {info['task']}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
+        f"{name}, {task_of(info)}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
         f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
         f"{sampled_as(info)}{document['baseline_note']}\n"
     )

@@ -35,3 +35,8 @@ def called_in_float32(module: nn.Module, x: Tensor) -> Tensor:
 def close(a: Tensor, b: Tensor) -> bool:
     """Whether two results are the same up to the order of sums in their precision."""
     return bool((a - b).abs().max() <= TOLERANCE.get(b.dtype, 1e-4) * b.abs().max().clamp(min=1e-3))
+
+
+def same_tensor(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have the same shape, dtype and numbers."""
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)

@@ -17,7 +17,8 @@ from torch import Tensor
 from workbench.errors import HookError
 
 Tap = Callable[[Tensor], Tensor | None]
-#: Hook name → function, for activations whose first position is the argument.
+#: Hook name → function, for activations of the positions from the first argument on, and before the second if there is
+#: one.
 TapsFrom = Callable[..., Mapping[str, Tap]]
 #: A row's state between depths: the residual stream first (``[row, pos, d_model]``), then whatever else
 #: the model needs (a diffusion model's latent).

@@ -100,6 +100,8 @@ def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
         raise _refuse(model, str(error), of_names=True) from None
     if called != list(range(model.n_layers)):
         raise _why_not_called_once(model, called)
+    if expected.isnan().any():
+        raise _refuse(model, "its outputs are NaN, also without hooks. Look at its weights.")
     if not torch.equal(expected, hooked):
         raise _refuse(model, f"reading z moves the outputs by {float((expected - hooked).abs().max()):.2g}.")
 

@@ -50,11 +50,6 @@ def scores_of(
     return scores.detach().double().cpu().numpy()
 
 
-def same_images(a: Images, b: Images) -> bool:
-    """Bit for bit."""
-    return a.shape == b.shape and torch.equal(a, b)
-
-
 def images_of(result: Any, name: str = "run") -> Images:
     """The images that a function gave; `name` is the argument that it was given for.
 

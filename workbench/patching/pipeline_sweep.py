@@ -19,9 +19,10 @@ from workbench.core import Edit, check_kind_of_site
 from workbench.errors import HookError, UsageError
 from workbench.models.diffusion.in_place import HookedDiffusers
 from workbench.models.diffusion.replay import RecordedCalls
+from workbench.models.precision import same_tensor
 from workbench.models.steps import resolve_steps
 from workbench.patching.metric import Metric, resolve_metric
-from workbench.patching.pipeline_images import Images, images_of, same_images, scores_of
+from workbench.patching.pipeline_images import Images, images_of, scores_of
 from workbench.patching.progress import Progress, ProgressCounter
 from workbench.patching.resolve import resolve_layers
 from workbench.patching.settings import SweepSettings
@@ -235,12 +236,12 @@ class _Plan:
         try:
             for start in starts:
                 with self.model.answered_by(calls.until(start)):
-                    self.resumes = self.resumes and same_images(images_of(run(_generator(seed))), images)
+                    self.resumes = self.resumes and same_tensor(images_of(run(_generator(seed))), images)
         except HookError:
             self.resumes = False
         if self.resumes and starts:
             return
-        if not same_images(self.recorded(run, seed)[0], images):
+        if not same_tensor(self.recorded(run, seed)[0], images):
             do = "Pass the generator on to the pipeline, and draw nothing elsewhere."
             raise UsageError(f"run: expected the same images from the same seed, and two runs differ. {do}")
         if not self.resumes:

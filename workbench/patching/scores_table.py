@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def metrics_of(outputs: str) -> list[str]:
     """The names of the metrics that read such outputs of a model."""
-    every = {name: METRICS[name].reads for name in METRICS.names()}
-    return [name for name, reads in every.items() if outputs in ((reads,) if isinstance(reads, str) else reads)]
+    return [name for name in METRICS.names() if METRICS[name].can_read(outputs)]
 
 
 def scores_table(outcome: Outcome) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import full_name
 from workbench.io.tables import to_csv, with_places
+from workbench.results.examples import sample_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +64,13 @@ class Source:
 
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Source:
-        """Of a result's ``info``: its model and task, and of a diffusion model how it was sampled."""
-        named = {**info.get("sample", {}), **{name: info[key] for name, key in _SAMPLING.items() if info.get(key)}}
+        """Of a result's ``info``: its model and task; of samples of a diffusion model their classes and seeds, and how
+        they were made."""
+        samples = sample_facts(info)
+        named = samples | {name: info[key] for name, key in _SAMPLING.items() if info.get(key) is not None}
         details = tuple((name, str(fact)) for name, fact in named.items())
         name = full_name(info.get("model") or "", info.get("operators"))
-        return cls(name, task=str(info.get("task") or ""), details=details)
+        return cls(name, task="" if samples else str(info.get("task") or ""), details=details)
 
     @classmethod
     def of_run(cls, facts: Mapping[str, Any], task: str = "") -> Source:

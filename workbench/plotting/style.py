@@ -11,6 +11,7 @@ import numpy as np
 from workbench.core import at_positions, base_or_direction, full_name
 from workbench.io.tables import printed
 from workbench.plotting.source import Source
+from workbench.results.examples import examples_of, task_of
 
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression
@@ -63,11 +64,11 @@ def chart_text(sweep: Sweep, quantity: str) -> ChartText:
     """Title (model, task, n), subtitle (edit, site, direction, metric), the scale with its units, and a footnote."""
     info = sweep.info
     model = full_name(info.get("model") or "", info.get("operators"))
-    title = " · ".join([*filter(None, (model, str(info.get("task") or ""))), f"n = {sweep.n}"])
+    title = " · ".join([*filter(None, (model, task_of(info))), f"n = {sweep.n}"])
     least = sweep.smallest_p_value
     note = f"p-values are corrected for the number of cells; the smallest possible p is {least:.2g}."
     if least > ALPHA:
-        do = f"use more {_examples(info)}"
+        do = f"use more {examples_of(info)}"
         note = f"With n = {sweep.n} no cell can have p ≤ {ALPHA:g}, whatever its interval: {do}. {note}"
     if not np.isfinite(sweep.mean_delta).all() and len(sweep.axes) > 1:
         note = f"Grey: no value. {note}"
@@ -172,13 +173,6 @@ def _subtitle(sweep: Sweep) -> str:
     label = "base" if direction.endswith("run") else "direction"
     direction = f"{label}: {direction}" if direction else ""
     return " · ".join(filter(None, [what, _steps(info), direction, str(info.get("metric", "")).replace("_", " ")]))
-
-
-def _examples(info: Mapping[str, Any]) -> str:
-    """What a sweep's examples are called."""
-    if "inputs" not in info:
-        return "prompts"
-    return "images" if "processor" in info["inputs"] else "examples"
 
 
 def _steps(info: Mapping[str, Any]) -> str:

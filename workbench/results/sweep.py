@@ -20,6 +20,7 @@ from workbench.errors import UsageError
 from workbench.io.tables import ascii_minus, number
 from workbench.results import sweep_file
 from workbench.results.baseline import Baseline, baseline_note, baselines_of
+from workbench.results.examples import task_of
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
 if TYPE_CHECKING:
@@ -356,6 +357,8 @@ class Sweep:
     def __repr__(self) -> str:
         shape = " × ".join(f"{size} {axis}" for axis, size in zip(self.axes, self.values.shape, strict=False))
         words = {key: str(self.info[key]) for key in ("model", "task", "site", "edit", "direction") if key in self.info}
+        if "task" in words:
+            words["task"] = task_of(self.info)
         if "site" in words:
             words["site"] += at_positions(self.info, self.axes)
         if "direction" in words:

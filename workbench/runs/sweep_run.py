@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.core import at_positions, base_or_direction, full_name
 from workbench.io.tables import number
+from workbench.results.examples import task_of
 from workbench.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -16,20 +17,23 @@ if TYPE_CHECKING:
     from workbench.results.circuit import Circuit
     from workbench.results.sweep import Sweep
 
-#: What such a run is called, as that of ``workbench patch --out``.
+#: What such a run is called.
 NAME = "patch"
 #: Cells that the report names.
 TOP = 10
 
 
-def write_sweep_run(sweep: Sweep, root: str | os.PathLike[str] = "runs", circuit: Circuit | None = None) -> Path:
-    """Write a run of a sweep: its file (``sweep.safetensors``), its table and figure, and a report of its strongest
-    cells; returns its directory.
+def write_sweep_run(
+    sweep: Sweep, root: str | os.PathLike[str] = "runs", circuit: Circuit | None = None, report: str = ""
+) -> Path:
+    """Write a run of a sweep: its file (``sweep.safetensors``), its table and figure, and a report; returns its
+    directory.
 
     Args:
         root: the folder in which it is made.
         circuit: heads with roles, for the table ``heads``, from which `Circuit.from_run` reads them. It has no effects:
             those of the sweep are not of paths, and stand in the table ``sweep``.
+        report: by default `summary`.
 
     Raises:
         BadInput: the folder cannot be written.
@@ -40,11 +44,10 @@ def write_sweep_run(sweep: Sweep, root: str | os.PathLike[str] = "runs", circuit
         run.record(model={name: value for name, value in model.items() if value})
         sweep.save(run.partial / "sweep.safetensors")
         run.add_table("sweep", sweep.table())
-        if len(sweep.axes) > 1:
-            run.add_figure("sweep", sweep.figure(), sweep.picture())
+        run.add_figure("sweep", sweep.figure(), sweep.picture())
         if circuit is not None and circuit.heads:
             run.add_table("heads", _heads(circuit))
-        run.summary = summary(sweep)
+        run.summary = report or summary(sweep)
     assert run.path is not None
     return run.path
 
@@ -53,7 +56,7 @@ def summary(sweep: Sweep) -> str:
     """What was done, and the strongest cells, in words."""
     info = sweep.info
     lines = [
-        f"{full_name(info.get('model') or '', info.get('operators'))}, {info.get('task')}: {info.get('edit')} "
+        f"{full_name(info.get('model') or '', info.get('operators'))}, {task_of(info)}: {info.get('edit')} "
         f"{info.get('site')}{at_positions(info, sweep.axes)}, {base_or_direction(info, sweep.source is not None)}, "
         f"n = {sweep.n}. {sweep.baseline_note}",
         "",

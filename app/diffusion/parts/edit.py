@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import streamlit as st
 
 import workbench as wb
+from app.classes_chart import classes_chart
 from app.components.step_strip import step_strip
 from app.diffusion.computed import outcome, over_steps
 from app.diffusion.edits import edit_widgets
 from app.diffusion.step import select_step
 from app.diffusion.trajectory_figure import TrajectoryFigure
-from app.diffusion.view import View
-from app.downloadable import Chart, download_button, download_buttons, show_chart
+from app.diffusion.view import View, with_details
+from app.downloadable import download_button, download_buttons, show_chart
 from app.part import BELOW, Part
 from app.patching import circuit_builder
 from app.small_table import show_table
@@ -43,7 +43,7 @@ def render(view: View) -> None:
     edited = over_steps(view.model_name, view.model, view.settings, edits)
     source = replace(view.source, edited=description)
     if "patch" in {edit.kind for edit in edits}:
-        source = replace(source, details=(*source.details, ("other class", view.settings.other)))
+        source = with_details(source, **{"other class": view.settings.other})
     _strips(view, edited, description, source)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -69,10 +69,8 @@ def _strips(view: View, edited: wb.Trajectory, description: str, source: Source)
 def _metrics(view: View, edits: tuple[Edit, ...], source: Source) -> None:
     """Metrics of the finished sample before and after."""
     table = scores_table(outcome(view, edits))
-    if len(table):
-        show_table(table)
-        csv = source.csv(table)
-        download_button("CSV", csv, "diffusion-metrics.csv", "text/csv", key="edited-metrics-csv")
+    show_table(table)
+    download_button("CSV", source.csv(table), "diffusion-metrics.csv", "text/csv", key="edited-metrics-csv")
 
 
 def _classes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
@@ -80,22 +78,9 @@ def _classes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
     if not view.readout:
         st.caption("For classes before and after, let metrics read a classifier, above.")
         return
-    change = outcome(view, edits, view.readout)
-    classes = change.table(MOST)
-    after = classes["after"].to_numpy()
-    none = np.full(len(after), np.nan)
-    options = {
-        "title": f"Classes by {view.readout}",
-        "subtitle": "before and after the edits",
-        "scale": "probability",
-        "bar_name": "after",
-        "x_title": "class",
-        "reference": classes["before"].to_numpy(),
-        "reference_name": "before",
-    }
-    names = list(map(str, classes["class"]))
-    source = replace(source, details=(*source.details, ("classifier", view.readout)))
-    chart = Chart("bars", (after, none, none), (names,), options, {"edits": list(edits)}, source)
+    table = outcome(view, edits, view.readout).table(MOST)
+    source = with_details(source, classifier=view.readout)
+    chart = classes_chart(table, f"Classes by {view.readout}", "before and after the edits", edits, source)
     show_chart(chart, "edited-classes", "diffusion-classes")
 
 

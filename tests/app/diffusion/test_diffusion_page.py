@@ -184,7 +184,8 @@ def test_a_cell_of_the_grid_is_a_plain_loop_with_one_head_edited(
     assert not again.exception and not again.error
     (folder,) = (tmp_path / "runs").iterdir()
     saved = wb.Sweep.load(folder / "sweep.safetensors")
-    assert saved.axes == ("step", "layer", "head") and saved.info["sample"]["class"] == str(LABEL)
+    assert saved.axes == ("step", "layer", "head")
+    assert saved.info["inputs"]["examples"][0]["clean"] == {"class": str(LABEL), "seed": SEED}
     assert {str(head) for head in wb.Circuit.from_run(folder).head_set} == strongest
 
 
@@ -280,7 +281,7 @@ def test_another_model_is_one_line(new_page: NewPage) -> None:
     assert "expected a diffusion model" in error.value.replace("\\", "")
 
 
-def test_videos_have_their_frames_side_by_side_and_no_metric(new_page: NewPage) -> None:
+def test_videos_have_their_frames_side_by_side_and_their_distance(new_page: NewPage) -> None:
     app = new_page(model="moving-digits-dit", sample_steps="2", set="0.1")
     assert not app.exception and not app.error
     model = wb.load("moving-digits-dit")
@@ -290,6 +291,8 @@ def test_videos_have_their_frames_side_by_side_and_no_metric(new_page: NewPage) 
     (end,) = pixels(data["sample-strip"]["columns"][-1]["images"])
     size = model.hf.config.image_size
     assert end.shape == (size, frames * size)
+    assert list(app.selectbox(key=sweeps.METRIC).options) == ["image distance"]
+    assert any("<td>image distance</td>" in html.proto.body for html in app.get("html"))
 
 
 def test_classifiers_are_those_of_the_models_images() -> None:

@@ -92,7 +92,7 @@ def test_a_video_is_measured_by_its_distance(run: Any) -> None:
         "patch", "--model", "moving-digits-dit", "--label", "3", "--other", "5", "--samples", "2", "--steps", "2",
         "--by", "layer", "--no-cache",
     )  # fmt: skip
-    assert code == 0 and "Samples of 3, corrupt runs 5: euler, 2 steps, no guidance." in out
+    assert code == 0 and "class 3, other class 5, seed 0 to 1: patch z" in out
     assert "n = 2: an interval from so few samples" in out
 
 
@@ -120,7 +120,7 @@ def test_a_run_directory_is_listed_and_says_what_was_sampled(run: Any, tmp_path:
     sweep = wb.Sweep.load(folder / "sweep.safetensors")
     assert sweep.info["sampler_steps"] == 4 and sweep.info["inputs"]["examples"][0]["corrupt"]["class"] == "8"
     code, out, _ = run("runs", "show", str(folder))
-    assert code == 0 and "Samples of 3, corrupt runs 8: euler, 4 steps, no guidance." in out
+    assert code == 0 and "class 3, other class 8, seed 0 to 2: patch z" in out
 
 
 def test_the_answer_is_kept_until_something_changes(

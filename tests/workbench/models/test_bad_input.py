@@ -19,6 +19,7 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 import workbench as wb
+from tests.small_vit import small_vit
 from workbench.errors import WorkbenchError
 from workbench.registry import ROOT
 
@@ -83,9 +84,9 @@ def test_a_checkpoint_of_another_shape(
     assert capfd.readouterr() == ("", "")  # transformers prints nothing of its own
 
 
-def test_a_tensor_that_the_model_has_not_is_named(tmp_path: Path) -> None:
+def test_a_tensor_that_the_model_does_not_have_is_named(tmp_path: Path) -> None:
     folder = changed("tiny", tmp_path / "model", {"of.another.model": (3,)})
-    with pytest.warns(UserWarning, match=r"of\.another\.model, which the model has not: it is not used"):
+    with pytest.warns(UserWarning, match=r"of\.another\.model, which the model does not have: it is not used"):
         model: Any = wb.load(str(folder))
     inputs: Any = model.trial()
     assert torch.equal(model.outputs(inputs), wb.load("tiny").outputs(inputs))
@@ -117,12 +118,19 @@ OF_ARRAYS: list[tuple[Callable[[], Any], str]] = [
     (lambda: wb.HookedViT(no_transformer()), "expected a Hugging Face vision transformer"),
     (lambda: wb.HookedDiT(no_transformer()), "expected a DiT, or diffusers' DiTTransformer2DModel"),
     (lambda: wb.HookedDiffusers(no_transformer()), "not among the models that are hooked in place"),
+    (lambda: wb.HookedViT(with_nan()), "failed the load-time self-check: its outputs are NaN, also without hooks."),
     (lambda: wb.HookedViT(resnet()), "(model_type 'resnet') is of no family that HookedViT knows"),
 ]  # fmt: skip
 
 
 def no_transformer() -> Any:
     return nn.Linear(3, 3)
+
+
+def with_nan() -> Any:
+    hf = small_vit().hf
+    hf.vit.layers[0].mlp.fc1.weight.data[0, 0] = torch.nan
+    return hf
 
 
 def vit() -> Any:

@@ -32,8 +32,8 @@ class HookedDiffusers(Recorded):
     ``single_transformer_blocks``; ``cross_attn`` is PixArt's attention to the text, ``attn2`` the second one of SD3.5's
     layers. A plain hook name means every step and ``@3`` step 3, the ``i`` that ``callback_on_step_end`` gets
     (`workbench.models.diffusion.pipeline_steps`): told by the scheduler of a pipeline, and of a transformer alone by
-    timesteps, as far as they tell. Guidance's passes are inputs of the batch, in the pipeline's order (without the
-    prompt first, in diffusers' own).
+    timesteps, as far as they tell. Guidance's passes are inputs of the batch, in the pipeline's order: of diffusers'
+    own, `DiTPipeline` has those with the class first, the others have those without the prompt first.
 
     Sites: ``q``, ``k`` (what attention receives, after norms and, in Flux, rotary: ``hook_rot_q``), ``v``, ``z``
     ``[batch, pos, head, d_head]``; ``hook_attn_scores`` and ``hook_pattern`` ``[batch, head, dest, src]``;

@@ -82,8 +82,11 @@ class EditHook:
                 x = self.model.part(self.name, x, **{axis: edit.position})
             else:
                 axis = 2 if pattern else 1
-                at = arguments.index("position", edit.position % x.shape[axis], x.shape[axis], "position")
-                x = x.narrow(axis, at, 1)
+                n = x.shape[axis]
+                if not -n <= edit.position < n:
+                    why = f"{self.name} has {n} positions"
+                    raise arguments.refusal("position", edit.position, f"a position from {-n} to {n - 1}", because=why)
+                x = x.narrow(axis, edit.position % n, 1)
         if edit.head is not None and on_heads:
             x = x.select(1 if self.name.endswith(("hook_pattern", "hook_attn_scores")) else 2, edit.head)
         return x

@@ -31,17 +31,21 @@ class Recorded(HookedCalls):
         Of several calls in a step (guidance in two calls) it has the inputs of all, one call after the other.
 
         Args:
-            names_filter: a hook point's name, a list of names, or a filter of names; None for all.
+            names_filter: a hook point's name, also with its step (``"blocks.2.attn.hook_z@3"``), a list of names, or a
+                filter of names; None for all.
             steps: one step or several; None for all.
             device: where to keep them; where they are by default.
 
         Raises:
             UnknownName: `names_filter` names a hook point that the model does not have.
+            UsageError: steps both in names and as `steps`.
             HookError: a second sampling begins, or calls in a step have activations of different shapes.
         """
         cache, forward, _ = self.get_caching_hooks(names_filter, device=device)
         if steps is not None:
             only = arguments.indices("steps", steps, _LONGEST, "step")
+            if named := next((name for name, _ in forward if "@" in name), ""):
+                raise arguments.refusal("steps", steps, "None", because=f"{named} has its step")
             forward = [(f"{name}@{step}", hook) for name, hook in forward for step in only]
         with self.hooks(forward):
             yield cache

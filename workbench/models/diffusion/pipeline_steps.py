@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Num, Shaped
 from torch import Tensor
 
+from workbench.models.precision import same_tensor
+
 
 class PipelineSteps:
     """Counts a pipeline's steps, each an iteration of its loop: the ``i`` that ``callback_on_step_end`` gets.
@@ -123,11 +125,7 @@ class PipelineSteps:
             self.unclear = (
                 f"the timestep went from {before:g} to {now:g}, in a sampling of one step or with times that rise. {do}"
             )
-        elif first is not None and self._latents is not None and not _same(first, self._latents):
+        elif first is not None and self._latents is not None and not same_tensor(first, self._latents):
             self.unclear = (
                 f"two calls at timestep {now:g} have different latents, as with a scheduler that evaluates twice. {do}"
             )
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)

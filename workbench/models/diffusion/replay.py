@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from workbench.errors import HookError
+from workbench.models.precision import same_tensor
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RecordedCalls:
         """Compute a call, and record it. What it has in common with the call before is stored once."""
         earlier = self.calls[-1].inputs if self.calls else {}
         inputs = {
-            name: earlier[name] if name in earlier and _same(x, earlier[name]) else x.detach().clone()
+            name: earlier[name] if name in earlier and same_tensor(x, earlier[name]) else x.detach().clone()
             for name, x in _tensors(arguments).items()
         }
         output = forward()
@@ -62,7 +62,7 @@ class RecordedCalls:
             call, tensors = next(calls, None), _tensors(arguments)
             if call is None or call.step != now or call.inputs.keys() != tensors.keys():
                 raise HookError(f"The pipeline called its transformer in step {now} as it did not in the first run.")
-            if different := [name for name, x in tensors.items() if not _same(x, call.inputs[name])]:
+            if different := [name for name, x in tensors.items() if not same_tensor(x, call.inputs[name])]:
                 raise HookError(
                     f"The pipeline called its transformer in step {now} with another {different[0]} than in the first "
                     "run. Pass the generator on to the pipeline, and draw nothing elsewhere."
@@ -83,7 +83,3 @@ def _tensors(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         elif isinstance(value, list | tuple):
             tensors |= _tensors({f"{name}.{i}": entry for i, entry in enumerate(value)})
     return tensors
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)

@@ -45,6 +45,7 @@ class StepHooks(CheckedHooks):
         self, names_filter: Any = None, incl_bwd: bool = False, *args: Any, **kwargs: Any
     ) -> tuple[dict, list, list]:
         """As in TransformerLens; of a model with several steps an activation is cached under its name with the step.
+        ``"blocks.2.attn.hook_z@3"`` caches step 3 alone.
 
         Raises:
             UnknownName: `names_filter` names a hook point that the model does not have.
@@ -52,8 +53,10 @@ class StepHooks(CheckedHooks):
         """
         if flag("incl_bwd", incl_bwd) and self.n_steps != 1:
             raise refusal("incl_bwd", True, "False", because=f"the model runs its layers in {self.n_steps} steps")
-        cache, forward, backward = super().get_caching_hooks(names_filter, incl_bwd, *args, **kwargs)
-        return cache, [(name, functools.partial(self._save, save)) for name, save in forward], backward
+        plain, names = _without_steps(names_filter)
+        cache, forward, backward = super().get_caching_hooks(plain, incl_bwd, *args, **kwargs)
+        saves = [(name, functools.partial(self._save, save)) for name, save in forward]
+        return cache, [(name, save) for point, save in saves for name in names.get(point, [point])], backward
 
     def add_caching_hooks(
         self,
@@ -89,12 +92,24 @@ class StepHooks(CheckedHooks):
         if not isinstance(number, int) or (self.n_steps is not None and number >= self.n_steps):
             last = "" if self.n_steps is None else f" to {self.n_steps - 1}"
             raise refusal("name", name, f"a step from 0{last} behind @")
-        step = number
         if dir == "bwd":
             raise refusal("name", name, f"{plain!r}", because="a backward pass does not say which step it is in")
 
         @functools.wraps(hook)
         def in_step(tensor: Any, hook: Any, own: Callable[..., Any] = hook) -> Any:
-            return own(tensor, hook=hook) if self.step == step else None
+            return own(tensor, hook=hook) if self.step == number else None
 
         return plain, in_step
+
+
+def _without_steps(names_filter: Any) -> tuple[Any, dict[str, list[str]]]:
+    """A filter of plain names, and of those that were given with a step the names with it. A plain name is every step,
+    whatever else is named."""
+    if isinstance(names_filter, str):
+        names_filter = [names_filter]
+    if not isinstance(names_filter, list | tuple | set) or not all(isinstance(name, str) for name in names_filter):
+        return names_filter, {}
+    with_step: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names_filter):
+        with_step.setdefault(name.partition("@")[0], []).append(name)
+    return list(with_step), {point: names for point, names in with_step.items() if point not in names}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 #: Part of the names of the weights of attention operators (`workbench.models.swapped_attention.CHILD`).
 OF_OPERATORS = ".workbench_operator."
-#: So many numbers a configuration may ask for beyond the weights, so that the tensor that is missing can be named.
+#: A configuration may ask for so many numbers beyond the weights, so that the tensor that is missing can be named.
 ROOM = 2**26
 #: Buffers (causal masks and the like) that a configuration may define without any weights.
 BUFFER_LIMIT = 2**30
@@ -242,7 +242,7 @@ def check_budget(
         check_shapes(shell, shapes, where)
     required = sum(p.numel() for p in shell.parameters())
     buffers = sum(b.numel() * b.element_size() for b in shell.buffers())
-    if required > max(elements, ROOM) or buffers > BUFFER_LIMIT:
+    if required > elements + ROOM or buffers > BUFFER_LIMIT:
         raise UntrustedModel(
             f"{where}: the configuration asks for {required:,} parameters and {buffers:,} bytes of buffers, the "
             f"weights hold {elements:,} numbers. The folder mixes files of different models, or the download is "

@@ -53,7 +53,7 @@ def check_report(model: Any, report: Mapping[str, Any], where: object, is_part: 
             raise UntrustedModel(f"{where}: the weights have {name}, and the configuration says none.")
     if unexpected and not is_part:
         more, it = (f" and {len(unexpected) - 1} more", "they are") if len(unexpected) > 1 else ("", "it is")
-        text = f"{where}: the weights have {unexpected[0]}{more}, which the model has not: {it} not used."
+        text = f"{where}: the weights have {unexpected[0]}{more}, which the model does not have: {it} not used."
         warnings.warn(text, stacklevel=2)
 
 

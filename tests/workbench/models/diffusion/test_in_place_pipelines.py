@@ -138,6 +138,8 @@ def test_edits_that_cannot_be_made_are_refused_in_a_line() -> None:
         (wb.Edit("z", 1, kind="zero"), source, UsageError, r"^source=.*: expected None, because no edit is a patch"),
         (wb.Edit("z", 3, head=0), source, UsageError, r"^layer=3: expected a layer from 0 to 2"),
         (wb.Edit("z", 1, head=3), source, UsageError, r"^edits\[0\]\.head=3"),
+        (wb.Edit("z", 1, position=21, kind="zero"), None, UsageError, r"^position=21: expected a position from -21"),
+        (wb.Edit("z", 1, position=-22, kind="zero"), None, UsageError, r"^position=-22: expected a position from -21"),
         (wb.Edit("z", 1, head=0, kind="mean"), None, UsageError, r"^edits\[0\]\.kind='mean'"),
         (wb.Edit("resid_mid", 1, kind="zero"), None, UnknownName, r"applies gates inline"),
         (wb.Edit("cross_attn.hook_z", 1, kind="zero"), None, UnknownName, r"cross_attn\.hook_z"),

@@ -26,7 +26,7 @@ from tests.small_diffusers import (
     sd3,
     small_pipeline,
 )
-from workbench.errors import HookError
+from workbench.errors import HookError, UsageError
 
 
 @pytest.mark.parametrize("calls", [1, 2])
@@ -58,6 +58,15 @@ def test_steps_of_the_users_own_pipeline(make: Callable[..., Any], calls: int) -
     with hooked.recording("blocks.1.attn.hook_z", steps=[0, 2]) as cache:
         sample(model, times)
     assert list(cache) == ["blocks.1.attn.hook_z@0", "blocks.1.attn.hook_z@2"]
+    with hooked.recording(["blocks.1.attn.hook_z@2", "blocks.0.attn.hook_v"]) as named:
+        sample(model, times)
+    assert set(named) == {"blocks.1.attn.hook_z@2", *(f"blocks.0.attn.hook_v@{step}" for step in range(3))}
+    assert torch.equal(named["blocks.1.attn.hook_z@2"], cache["blocks.1.attn.hook_z@2"])
+    with (
+        pytest.raises(UsageError, match=r"^steps=1: expected None, because blocks\.1\.attn\.hook_z@2 has its step"),
+        hooked.recording("blocks.1.attn.hook_z@2", steps=1),
+    ):
+        pass
 
 
 def test_a_later_timestep_begins_anew() -> None:

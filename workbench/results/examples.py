@@ -1,0 +1,53 @@
+"""What the examples of a result are called, from what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def examples_of(info: Mapping[str, Any]) -> str:
+    """Prompts, images, or samples of a diffusion model; of another modality examples."""
+    if "sampler" in info:
+        return "samples"
+    if "inputs" not in info:
+        return "prompts"
+    return "images" if "processor" in info["inputs"] else "examples"
+
+
+def task_of(info: Mapping[str, Any]) -> str:
+    """The task's name; of samples what they are of: ``"class 3, other class 8, seed 0 to 7"``."""
+    facts = sample_facts(info)
+    return ", ".join(f"{name} {fact}" for name, fact in facts.items()) or str(info.get("task") or "")
+
+
+def sample_facts(info: Mapping[str, Any]) -> dict[str, str]:
+    """Classes and seeds of samples that `workbench.latents` made; empty for other inputs.
+
+    >>> runs = [{"clean": {"class": "3", "seed": i}, "corrupt": {"class": "8", "seed": i}} for i in range(4)]
+    >>> sample_facts({"sampler": "euler", "inputs": {"examples": runs}})
+    {'class': '3', 'other class': '8', 'seed': '0 to 3'}
+    """
+    runs = info.get("inputs", {}).get("examples", ()) if "sampler" in info else ()
+    if not runs or not all("class" in run[side] and "seed" in run[side] for run in runs for side in run):
+        return {}
+    sides = ("clean", "corrupt")
+    classes, seeds = ([[run[side][fact] for run in runs] for side in sides] for fact in ("class", "seed"))
+    facts = {"class": _classes(classes[0])}
+    if classes[1] != classes[0]:
+        facts["other class"] = _classes(classes[1])
+    facts["seed"] = _seeds(seeds[0])
+    if seeds[1] != seeds[0]:
+        facts["other seed"] = _seeds(seeds[1])
+    return facts
+
+
+def _classes(names: Iterable[str | None]) -> str:
+    return ", ".join("none" if name is None else name for name in dict.fromkeys(names))
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    first, last = seeds[0], seeds[-1]
+    if len(seeds) > 1 and list(seeds) == list(range(first, last + 1)):
+        return f"{first} to {last}"
+    return ", ".join(map(str, seeds))
