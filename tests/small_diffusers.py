@@ -141,6 +141,23 @@ class Plain:
         return torch.cat([parts[0] for parts in self.seen], 1)
 
 
+class PlainEdit(Plain):
+    """Plain hooks that replace a head of z, in some steps, by what other plain hooks have seen, or by zeros."""
+
+    def __init__(self, model: Any, base: str, outputs: list[str], head: int, steps: Any, other: Plain | None) -> None:
+        self.head, self.steps, self.other = head, steps, other
+        super().__init__(model, base, outputs, lambda z: z)
+
+    def _hook(self, i: int, change: Any) -> Callable[..., Any]:
+        def edit(z: Tensor) -> Tensor:
+            now = len(self.seen[i]) - 1
+            if now in self.steps:
+                z[:, :, self.head] = 0 if self.other is None else self.other.seen[i][now][:, :, self.head]
+            return z
+
+        return super()._hook(i, edit)
+
+
 def scaled(z: Tensor) -> Tensor:
     z[:, :, 1] = 3 * z[:, :, 1] + 1
     return z

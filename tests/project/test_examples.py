@@ -47,7 +47,6 @@ def test_it_runs(
     if example.stem == "image_heads":
         low = results["mean"] - 1.96 * results["error"]
         assert (low > 0).any() and results["mean"].shape == (4, 4)  # some heads look at shapes more than their area
-        assert (results["from_cls"].sum(-1) - 1).max() < 1e-5
     if example.stem == "patch_samples":
         late, clean, corrupt = (results[name] for name in ("late", "clean", "corrupt"))
         assert clean > 5 and corrupt < -5  # the classifier sees a 3, and an 8

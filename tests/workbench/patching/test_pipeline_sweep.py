@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import workbench as wb
-from tests.small_diffusers import HEADS, PIPELINES, Plain, call_pipeline, dit, flux, sd3, small_pipeline
+from tests.small_diffusers import HEADS, PIPELINES, Plain, PlainEdit, call_pipeline, dit, flux, sd3, small_pipeline
 from workbench.errors import HookError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of diffusers, with NumPy 2
@@ -28,23 +28,6 @@ def of_prompt(pipe: Any, prompt: int = 0, **changes: Any) -> Callable[[torch.Gen
 
 def images_of(pipe: Any, seed: int, prompt: int = 0) -> Tensor:
     return call_pipeline(pipe, torch.Generator().manual_seed(seed), prompt)
-
-
-class PlainEdit(Plain):
-    """Plain hooks that replace a head of z, in some steps, by what other plain hooks have seen, or by zeros."""
-
-    def __init__(self, model: Any, base: str, outputs: list[str], head: int, steps: Any, other: Plain | None) -> None:
-        self.head, self.steps, self.other = head, steps, other
-        super().__init__(model, base, outputs, lambda z: z)
-
-    def _hook(self, i: int, change: Any) -> Callable[..., Any]:
-        def edit(z: Tensor) -> Tensor:
-            now = len(self.seen[i]) - 1
-            if now in self.steps:
-                z[:, :, self.head] = 0 if self.other is None else self.other.seen[i][now][:, :, self.head]
-            return z
-
-        return super()._hook(i, edit)
 
 
 def by_plain_hooks(

@@ -8,64 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
-from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
-from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 import workbench as wb
+from tests.small_diffusers import HEADS, dit, flux, inputs_of, pixart, sd3
 from workbench.errors import UnknownName, UsageError
 from workbench.plotting import matplotlib_charts
 
-HEADS, WIDTH, TEXT, SIDE = 3, 8, 5, 4
-SIZES: dict[str, Any] = {"num_attention_heads": HEADS, "attention_head_dim": WIDTH, "num_layers": 2}
-IMAGE: dict[str, Any] = {"in_channels": 2, "sample_size": 8, "patch_size": 2}
+SIDE = 4
 WORDS = {"a": [0], "black dog": [1, 3], "end": [4]}
-
-
-def noised(model: Any) -> Any:
-    torch.manual_seed(1)
-    model.eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
-def sd3() -> Any:
-    width: dict[str, Any] = {
-        "caption_projection_dim": HEADS * WIDTH,
-        "joint_attention_dim": 10,
-        "pooled_projection_dim": 6,
-    }
-    return noised(SD3Transformer2DModel(**SIZES, **IMAGE, **width, out_channels=2, pos_embed_max_size=8))
-
-
-def flux() -> Any:
-    rest: dict[str, Any] = {"in_channels": 4, "num_single_layers": 1, "joint_attention_dim": 10}
-    rest |= {"pooled_projection_dim": 6, "axes_dims_rope": (2, 2, 4), "guidance_embeds": False, "patch_size": 1}
-    return noised(FluxTransformer2DModel(**SIZES, **rest))
-
-
-def pixart() -> Any:
-    width: dict[str, Any] = {"cross_attention_dim": HEADS * WIDTH, "caption_channels": 10}
-    return noised(PixArtTransformer2DModel(**SIZES, **IMAGE, **width, use_additional_conditions=False))
-
-
-def inputs_of(model: Any) -> dict[str, Any]:
-    g = torch.Generator().manual_seed(0)
-    text, pooled, time = torch.randn(2, TEXT, 10, generator=g), torch.randn(2, 6, generator=g), torch.full((2,), 700.0)
-    shared = {"encoder_hidden_states": text, "timestep": time}
-    if isinstance(model, FluxTransformer2DModel):
-        places = torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(4.0))
-        ids = {"img_ids": places, "txt_ids": torch.zeros(TEXT, 3)}
-        return {**shared, **ids, "hidden_states": torch.randn(2, 16, 4, generator=g), "pooled_projections": pooled}
-    image = torch.randn(2, 2, 8, 8, generator=g)
-    if isinstance(model, SD3Transformer2DModel):
-        return {**shared, "hidden_states": image, "pooled_projections": pooled}
-    return {**shared, "hidden_states": image, "added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
 
 
 def plain_patterns(model: Any) -> list[Tensor]:
@@ -91,7 +44,7 @@ CASES: list[tuple[Callable[[], Any], str, int, tuple[slice, slice], tuple[slice,
     (sd3, "blocks.0.attn.hook_pattern", 0, JOINT_LAST, JOINT_LAST),
     (sd3, "blocks.1.attn.hook_pattern", 1, JOINT_LAST, JOINT_LAST),
     (flux, "blocks.1.attn.hook_pattern", 1, JOINT_FIRST, JOINT_FIRST),
-    (flux, "single_blocks.0.attn.hook_pattern", 2, JOINT_FIRST, JOINT_FIRST),
+    (flux, "single_blocks.0.attn.hook_pattern", 3, JOINT_FIRST, JOINT_FIRST),
     (pixart, "blocks.1.cross_attn.hook_pattern", 3, (slice(0, 16), slice(0, 0)), (slice(0, 0), slice(0, 5))),
 ]
 
@@ -153,8 +106,7 @@ def test_what_does_not_fit_is_one_line() -> None:
         arguments: Any = {"model": hooked, "recorded": recorded, "name": f"{name}@0", "words": WORDS}
         with pytest.raises(UsageError, match=message):
             wb.words_on_image(**{**arguments, **settings})
-    dit = noised(DiTTransformer2DModel(**SIZES, **IMAGE, num_embeds_ada_norm=4))
-    without = wb.HookedDiffusers(dit)
+    without = wb.HookedDiffusers(dit())
     noise, classes = torch.randn(1, 2, 8, 8), torch.tensor([1])
     _, recorded = without.run_with_cache(
         noise, timestep=torch.tensor([5]), class_labels=classes, names_filter="blocks.0.attn.hook_pattern"

@@ -13,6 +13,7 @@ import workbench as wb
 from tests.small_diffusers import (
     PIPELINES,
     Plain,
+    PlainEdit,
     call_pipeline,
     close,
     scaled,
@@ -44,23 +45,6 @@ def test_pipelines_of_diffusers_are_hooked(make: Callable[..., Any], part: str, 
     assert torch.equal(call_pipeline(pipe), unhooked)
 
 
-class PlainPatch(Plain):
-    """Plain hooks that write a head of what other plain hooks have seen, in one step or in all."""
-
-    def __init__(self, model: Any, base: str, outputs: list[str], other: Plain, head: int, step: int | None) -> None:
-        self.other, self.head, self.step = other, head, step
-        super().__init__(model, base, outputs, lambda z: z)
-
-    def _hook(self, i: int, change: Any) -> Callable[..., Any]:
-        def patch(z: Tensor) -> Tensor:
-            now = len(self.seen[i]) - 1
-            if self.step in (None, now):
-                z[:, :, self.head] = self.other.seen[i][now][:, :, self.head]
-            return z
-
-        return super()._hook(i, patch)
-
-
 @pytest.mark.parametrize("step", [None, 1])
 @pytest.mark.parametrize(("make", "part", "base", "outputs"), PIPELINES)
 def test_a_head_takes_the_activations_of_another_prompt(
@@ -70,7 +54,7 @@ def test_a_head_takes_the_activations_of_another_prompt(
     hooked, unhooked, site = wb.HookedDiffusers(pipe), call_pipeline(pipe), f"{part}.hook_z"
     with Plain(pipe.transformer, base.format(1), outputs) as other:
         call_pipeline(pipe, prompt=1)
-    with PlainPatch(pipe.transformer, base.format(1), outputs, other, 2, step):
+    with PlainEdit(pipe.transformer, base.format(1), outputs, 2, range(3) if step is None else [step], other):
         expected = call_pipeline(pipe)
     with hooked.recording(hooked.hook_name(site, 1)) as source:
         call_pipeline(pipe, prompt=1)
