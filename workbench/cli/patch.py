@@ -64,11 +64,11 @@ from workbench.core import (
     full_name,
 )
 from workbench.errors import BadInput, UsageError
+from workbench.example_names import examples_of, task_of
 from workbench.findings import FEWEST
 from workbench.io.tables import number
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
-from workbench.results.examples import examples_of, task_of
 
 if TYPE_CHECKING:
     from workbench.cli.patched import Patched

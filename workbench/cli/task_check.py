@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from workbench import statistics
+from workbench.example_names import examples_of
 from workbench.io.tables import number
-from workbench.results.examples import examples_of
 
 if TYPE_CHECKING:
     from workbench.inputs.paired import PairedInputs

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import full_name
+from workbench.example_names import sample_facts
 from workbench.io.tables import to_csv, with_places
-from workbench.results.examples import sample_facts
 
 if TYPE_CHECKING:
     import pandas as pd

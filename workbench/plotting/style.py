@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import at_positions, base_or_direction, full_name
+from workbench.example_names import examples_of, task_of
 from workbench.io.tables import printed
 from workbench.plotting.source import Source
-from workbench.results.examples import examples_of, task_of
 
 if TYPE_CHECKING:
     from workbench.plotting.charts import Regression

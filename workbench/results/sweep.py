@@ -17,10 +17,10 @@ from jaxtyping import Float
 from workbench import arguments, statistics
 from workbench.core import Head, at_positions, base_or_direction
 from workbench.errors import UsageError
+from workbench.example_names import task_of
 from workbench.io.tables import ascii_minus, number
 from workbench.results import sweep_file
 from workbench.results.baseline import Baseline, baseline_note, baselines_of
-from workbench.results.examples import task_of
 from workbench.results.sweep_shape import check_labels, check_shapes, head_name
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core import at_positions, base_or_direction, full_name
+from workbench.example_names import task_of
 from workbench.io.tables import number
-from workbench.results.examples import task_of
 from workbench.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
