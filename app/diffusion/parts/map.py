@@ -3,13 +3,13 @@
 import streamlit as st
 
 from app import sidebar, url_widgets
-from app.components.image_map import MOST_POSITIONS, image_heads, image_map
+from app.components.image_map import image_heads, image_map
 from app.diffusion.computed import attention
 from app.diffusion.view import View, with_details
 from app.downloadable import download_buttons
 from app.part import RIGHT, Part
 from app.vision.map_figure import MapFigure
-from app.vision.parts.map import CLICKED, FOLLOWS, OVER
+from app.vision.parts.map import map_note
 from app.vision.position import position_widget, select_position
 from workbench.patching.attention_on_sample import PASSES
 
@@ -35,11 +35,12 @@ def render(view: View) -> None:
     seen = attention(view, branch, shows)
     position = position_widget(seen.labels)
     at = seen.index(position)
-    follows = FOLLOWS if len(seen.labels) <= MOST_POSITIONS else CLICKED
     image_map(
-        *(seen, view.head.index, at),
+        seen,
+        view.head.index,
+        at,
         key="sample-map",
-        note=f"{follows} {OVER}",
+        note=map_note(seen.labels),
         on_pick=lambda place: select_position(seen.labels[place]),
     )
     source = with_details(view.source_of_step, **{"pass": PASSES[branch]})
