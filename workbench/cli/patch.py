@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from workbench.cli import patched, progress
-from workbench.cli.answer import Answer, AsJson, console, table
+from workbench.cli import patch_report, patched, progress
+from workbench.cli.answer import Answer, AsJson
 from workbench.cli.choices import (
     INPUTS,
     Model,
@@ -23,7 +22,6 @@ from workbench.cli.choices import (
     check_model,
     check_name,
     inputs_from,
-    left_out,
     parse_indices,
     parse_operators,
     parse_position,
@@ -51,27 +49,18 @@ from workbench.cli.latent_options import (
     check_latent_options,
     check_sources,
     latent_request,
-    sampled_as,
 )
 from workbench.core import (
     ARGUMENT_OF,
     EDIT_KINDS,
     PATTERN_KINDS,
     SITES,
-    at_positions,
-    base_or_direction,
     checked_argument,
-    full_name,
 )
 from workbench.errors import BadInput, UsageError
-from workbench.example_names import examples_of, task_of
-from workbench.findings import FEWEST
-from workbench.io.tables import number
+from workbench.example_names import examples_of
 from workbench.models.catalog import DEFAULT
 from workbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from workbench.cli.patched import Patched
 
 DIRECTIONS = ("denoise", "noise")
 SCREENS = ("attribution", "bfloat16")
@@ -200,13 +189,13 @@ def patch(
     }
     with progress.on_stderr() as display, caching(not no_cache, display.say):
         result = patched.read_or_compute(model, swapped, inputs, arguments, screen, confirm or 0.25, display)
-    path = None if target is None else _write(result, target, top)
+    path = None if target is None else patch_report.write(result, target, top)
     if result.warning:
         display.say(result.warning)
     document = {**result.document, "task_check": result.task_check, "out": path, **result.screened}
 
     def show(console: Any) -> None:
-        _show(console, result, top, path)
+        patch_report.show(console, result, top, path)
         if result.screened:
             console.print(f"{result.screened['screen'].capitalize()} on the same {examples_of(result.sweep.info)}.")
 
@@ -275,61 +264,3 @@ def _target(out: Path | None) -> Path | None:
     except OSError as error:
         raise BadInput(f"--out {out} cannot be written: {error.strerror or error}. Choose another path.") from None
     return out
-
-
-def _write(result: Patched, target: Path, top: int) -> str:
-    """Keep the sweep in one file, or in a run directory with its table and figure; returns where."""
-    sweep = result.sweep
-    if target.suffix:
-        sweep.save(target)
-        return str(target)
-    from workbench.runs.sweep_run import write_sweep_run
-
-    text = io.StringIO()
-    _show(console(text), result, top, None)
-    return str(write_sweep_run(sweep, target, report=text.getvalue()))
-
-
-def _show(console: Any, result: Patched, top: int, path: str | None) -> None:
-    sweep, document = result.sweep, result.document
-    info = sweep.info
-    name = full_name(info["model"], info.get("operators"))
-    console.print(
-        f"{name}, {task_of(info)}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
-        f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
-        f"{sampled_as(info)}{document['baseline_note']}\n"
-    )
-    names = [sweep.name(index) for index, _ in sweep.cells()]
-    cells = [
-        (name, cell) for name, cell in zip(names, document["cells"], strict=True) if cell["mean_delta"] is not None
-    ]
-    ranked = sorted(cells, key=lambda pair: -abs(pair[1]["mean_delta"]))[:top]
-    rows = [
-        (
-            name,
-            cell["mean_delta"],
-            _interval(cell["delta_low"], cell["delta_high"]),
-            _nan(cell["effect"]),
-            _interval(cell["effect_low"], cell["effect_high"]),
-            cell["p_value"],
-        )
-        for name, cell in ranked
-    ]
-    columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
-    console.print(table(columns, rows, right=("change", "effect", "p")))
-    if 1 < sweep.n < FEWEST:  # of one prompt the note speaks
-        console.print(f"n = {sweep.n}: an interval from so few {examples_of(info)} is little more than their range.")
-    smallest = f"{document['smallest_p_value']:.2g}"
-    console.print(f"p is corrected for {len(cells)} cells; the smallest possible p is {smallest}.")
-    if document["note"]:
-        console.print(document["note"])
-    if path:
-        console.print(f"Saved to {path}")
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "–" if low is None or high is None else f"{number(low)} to {number(high)}"

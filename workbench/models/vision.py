@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -18,10 +18,9 @@ from workbench.inputs.paired import PairedInputs
 from workbench.models.anatomy import Anatomy
 from workbench.models.hooked import HookedModel
 from workbench.models.patches import Patches, pair
-from workbench.models.precision import close
-from workbench.models.resumable_layers import LayersRun, ResumableLayers
-from workbench.models.resumption import FAILURES
+from workbench.models.resumable_layers import LayersRun
 from workbench.models.vision_families import added_tokens, family_of, is_classifier, parts_of
+from workbench.models.vision_readout import choose_readout
 
 #: Rows and columns of patches of the check at load time, where a family takes images of any size.
 TRIAL_SIDE = 4
@@ -213,23 +212,7 @@ class HookedViT(HookedModel):
         return super().read_out(inputs[:1] if self.embeds_one else inputs, stream, entries, rest)
 
     def choose_readout(self, base: LayersRun) -> None:
-        """Find out whether it is enough to embed one image, as the layers are left out anyway; whether the first
-        positions alone are read, and whether the last layer then gives them alone."""
-        outputs, entering, leaving = self._read(base, base.streams[-1]), base.streams[-2], base.streams[-1]
-        self.embeds_one = True
-        self.embeds_one = _gives(outputs, lambda: self._read(base, leaving))
-        rows, resumable = torch.arange(base.size), ResumableLayers(self, causal=False)
-        for n in sorted({1, len(self.added_positions)} & set(range(1, base.length))):
-            self.reads_first = n
-            if _gives(outputs, lambda n=n: self._read(base, leaving[:, :n])) and _gives(
-                leaving[:, :n],
-                lambda: resumable.block(base, self.n_layers - 1, rows, 0, (entering,), lambda *_: {})[0],
-            ):
-                return
-        self.reads_first = 0
-
-    def _read(self, base: LayersRun, stream: Tensor) -> Tensor:
-        return self.read_out(base.inputs, stream, None, base.rest)
+        choose_readout(self, base)
 
     def trial(self) -> Float[Tensor, "two pos n"]:
         rows, columns = self._patches.grid
@@ -278,15 +261,6 @@ class HookedViT(HookedModel):
     def identity_facts(self) -> dict[str, Any]:
         """None besides those of every model: the modules are transformers', and pixels are hashed with the inputs."""
         return {}
-
-
-def _gives(expected: Tensor, compute: Callable[[], Tensor]) -> bool:
-    """Whether something gives what is expected, and does not fail."""
-    try:
-        value = compute()
-    except FAILURES:
-        return False
-    return value.shape == expected.shape and close(value, expected)
 
 
 def _vision_config(hf: Any) -> Any:

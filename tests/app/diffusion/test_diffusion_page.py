@@ -21,13 +21,11 @@ from torch import Tensor
 import workbench as wb
 from app.diffusion import readouts, sampled, sweeps
 from app.diffusion.step import STEP
-from app.diffusion.trajectory_figure import TrajectoryFigure
 from app.patching.sweep_view import SweepDownload
 from app.work import result_files
 from tests.app.patching.driving import InlineQueue
 from tests.app.vision.rendered import components, floats
 from tests.oracle.plain_sampling import plain_sample
-from workbench.plotting.source import Source
 
 NewPage = Callable[..., AppTest]
 LABEL, OTHER, SEED, STEPS, GUIDANCE, HEADS = 3, 8, 7, 4, 2.0, 4
@@ -293,29 +291,3 @@ def test_videos_have_their_frames_side_by_side_and_their_distance(new_page: NewP
     assert end.shape == (size, frames * size)
     assert list(app.selectbox(key=sweeps.METRIC).options) == ["image distance"]
     assert any("<td>image distance</td>" in html.proto.body for html in app.get("html"))
-
-
-def test_classifiers_are_those_of_the_models_images() -> None:
-    assert readouts.classifiers(wb.load("digits-dit")) == ["digits-vit"]
-    assert readouts.classifiers(wb.load("mnist-dit")) == ["mnist-vit", "mnist-vit-reversed"]
-    assert readouts.classifiers(wb.load("moving-digits-dit")) == []
-    assert set(sweeps.LABELS) == set(sweeps.EDITS)
-
-
-def test_the_files_of_a_sample_have_every_number() -> None:
-    model = load_dit().resampled(steps=3)
-    settings = sampled.Settings("3", "8", 2, "euler", 3, None)
-    plain = wb.trajectory(model, settings.latents())
-    edited = wb.trajectory(model, settings.latents(), wb.Edit("z", 1, head=1, kind="zero"))
-    source = Source("digits-dit", details=settings.details, edited="head 1.1 set to zero")
-    figure = TrajectoryFigure(plain, source, edited)
-    table = pd.read_csv(io.BytesIO(figure.csv()))
-    np.testing.assert_allclose(table["distance"], plain.distances(edited)[0])
-    named = {"class": [3], "seed": [2], "sampler": ["euler"], "steps": [3], "guidance": ["none"]}
-    assert {name: table[name].unique().tolist() for name in named} == named
-    data = json.loads(figure.json())
-    np.testing.assert_allclose(data["latents"], plain.latents[0], rtol=1e-6)
-    np.testing.assert_allclose(data["under_edits"]["estimates"], edited.estimates[0], rtol=1e-6)
-    assert data["class"] == "3" and data["under_edits"]["edits"] and data["workbench"] == wb.__version__
-    png = Image.open(io.BytesIO(figure.image("png")))
-    assert "class 3, seed 2, sampler euler, steps 3, guidance none" in png.info["Description"]
