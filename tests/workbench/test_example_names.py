@@ -21,6 +21,7 @@ def test_a_sweep_over_samples_names_their_classes_and_seeds() -> None:
     text, what = style.chart_text(sweep, "mean_delta"), "class 3, other class 8, seed 4 to 6"
     assert text.title == f"digits-dit · {what} · n = 3" and "use more samples" in text.note
     assert what in repr(sweep) and f"digits-dit, {what}: patch z" in summary(sweep)
+    assert text.source is not None
     assert text.source.caption.startswith(f"digits-dit · {what}, sampler euler, steps 2, guidance 0.0, readout pixels")
 
 

@@ -13,7 +13,7 @@ from workbench.inputs.latents import Latents
 from workbench.models.in_forward import attends_in_shares
 from workbench.models.precision import at_least_float32
 from workbench.patching.record import record
-from workbench.patching.trajectory import sampled_to_the_end, trajectory
+from workbench.patching.trajectory import sample_names, sampled_how, sampled_to_the_end, trajectory
 
 if TYPE_CHECKING:
     from workbench.plotting.image_attention import ImageAttention
@@ -46,12 +46,12 @@ def attention_on_sample(
         branch: which pass of guidance: ``"label"``, with the class, or ``"none"``, without it.
         shows: the picture: ``"estimate"``, the image that the step's prediction points at, or ``"latent"``, the sample
             before the step.
-        over_steps: `workbench.trajectory` of the same sample, which is computed where it is not given.
+        over_steps: `workbench.trajectory` of the same sample without edits, which is computed where it is not given.
         cache: as in `workbench.record`.
 
     Raises:
-        UsageError: no diffusion model, more than one sample, no such layer, step or pass, or a layer whose operator has
-            no matrix.
+        UsageError: no diffusion model, more than one sample, no such layer, step or pass, the trajectory of another
+            sample, or a layer whose operator has no matrix.
 
     Examples:
         >>> model = wb.load("digits-dit").resampled(steps=4, guidance=2.0)
@@ -73,8 +73,13 @@ def attention_on_sample(
     clean = Latents(latents.classes, None, latents.seed, latents.seed)
     if over_steps is None:
         over_steps = trajectory(model, clean)
-    elif not isinstance(over_steps, Trajectory) or len(over_steps.times) != model.n_steps:
-        raise arguments.refusal("over_steps", over_steps, f"wb.trajectory of the same sample, of {model.n_steps} steps")
+    elif not isinstance(over_steps, Trajectory) or (over_steps.names, over_steps.edits, over_steps.info) != (
+        sample_names(clean, "clean"),
+        (),
+        sampled_how(model),
+    ):
+        expected = f"wb.trajectory of {sample_names(clean, 'clean')[0]}, without edits, sampled in the same way"
+        raise arguments.refusal("over_steps", over_steps, expected)
     recorded = record(model, clean, ["pattern"], layer, steps=step, cache=cache).clean["pattern"][0]
     n, first = model.n_positions, model.n_positions * (branch == "none")
     pattern = recorded.flatten(0, -4)[0, :, first : first + n, first : first + n]

@@ -63,7 +63,7 @@ def trajectory(
 
     model = sampled_to_the_end(model)
     base, edits = arguments.one_of("base", base, ("clean", "corrupt")), edit_list("edits", edits)
-    prepared, names = resolve_inputs(inputs, model, "inputs"), _names(inputs, base)
+    prepared, names = resolve_inputs(inputs, model, "inputs"), sample_names(inputs, base)
     base_inputs = prepared if base == "clean" else prepared.swapped()
     store = store_of(cache) if any(edit.kind in RECORDED_KINDS for edit in edits) else None
     resumable: Any = resolve_model(model)
@@ -88,7 +88,7 @@ def trajectory(
         names or prepared.where or tuple(f"sample {i + 1}" for i in range(len(ids))),
         full_name(model.provenance.get("name", ""), model.operators),
         edits,
-        {name: fact for name, fact in model.sampling.info().items() if name != "readout"},
+        sampled_how(model),
     )
 
 
@@ -106,7 +106,12 @@ def sampled_to_the_end(model: Any) -> HookedDiT:
     return model if readout.read is None and readout.step is None else model.resampled(readout=None)
 
 
-def _names(inputs: Any, base: str) -> tuple[str, ...]:
+def sampled_how(model: HookedDiT) -> dict[str, Any]:
+    """Sampler, steps and guidance, JSON-able."""
+    return {name: fact for name, fact in model.sampling.info().items() if name != "readout"}
+
+
+def sample_names(inputs: Any, base: str) -> tuple[str, ...]:
     """``"class 3, seed 0"`` of each sample; none of inputs that were made otherwise."""
     if not isinstance(inputs, Latents):
         return ()

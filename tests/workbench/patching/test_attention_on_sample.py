@@ -61,6 +61,13 @@ def test_the_picture_is_that_of_the_step() -> None:
         reused = wb.attention_on_sample(model, LATENTS, 0, 1, shows=shows, over_steps=over_steps, cache=False)
         np.testing.assert_array_equal(reused.pixels, seen.pixels)
     assert "the class" not in seen.title(0, 0)  # without guidance there is one pass
+    edited = wb.trajectory(model, LATENTS, wb.Edit("z", 0, kind="zero"))
+    other, fewer = wb.trajectory(model, wb.latents(3, seed=1)), wb.trajectory(model.resampled(steps=2), LATENTS)
+    for wrong in (edited, other, fewer, wb.trajectory(model, wb.latents([3, 3], seed=2))):
+        with pytest.raises(
+            UsageError, match=r"^over_steps=.*: expected wb\.trajectory of class 3, seed 2, without edits"
+        ):
+            wb.attention_on_sample(model, LATENTS, 0, 1, over_steps=wrong, cache=False)
 
 
 def test_frames_lie_side_by_side() -> None:
