@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.core import Edit, check_kind_of_site
 from workbench.errors import HookError, UsageError
+from workbench.io.local_names import local_name
 from workbench.models.diffusion.in_place import HookedDiffusers
 from workbench.models.diffusion.replay import RecordedCalls
 from workbench.models.precision import same_tensor
@@ -172,7 +173,7 @@ class PipelinePlan:
         names = ("torch", "diffusers")
         return {
             **self.settings.as_info(),
-            "model": str(getattr(model.hf, "name_or_path", "") or type(model.hf).__name__),
+            "model": local_name(str(getattr(model.pipeline, "name_or_path", None) or type(model.hf).__name__)),
             "task": type(model.pipeline).__name__ if model.pipeline is not None else "pipeline",
             "by": list(self.labels),
             "metric": name,

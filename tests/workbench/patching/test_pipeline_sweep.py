@@ -95,6 +95,7 @@ def test_an_edit_in_every_step_and_one_of_all_heads() -> None:
 def test_metrics_of_pixels_by_name() -> None:
     pipe = small_pipeline(dit)
     hooked = wb.HookedDiffusers(pipe)
+    pipe.register_to_config(_name_or_path="/home/me/models/tiny-dit")
     first, other = images_of(pipe, 0), images_of(pipe, 0, 1)
     sweep = wb.sweep_pipeline(hooked, of_prompt(pipe), of_prompt(pipe, 1), layers=0, heads=0, steps=2)
     with hooked.hooks([wb.Edit("z", 0, head=0, step=2, kind="zero")]):
@@ -105,6 +106,8 @@ def test_metrics_of_pixels_by_name() -> None:
     contrast = wb.sweep_pipeline(hooked, of_prompt(pipe), edit="zero", metric="contrast", layers=0, heads=0, steps=2)
     assert contrast.values.item() == pytest.approx(float(zeroed.mean(1).std(correction=0)), rel=1e-5)
     assert contrast.info["units"] == "pixel values"
+    assert contrast.info["model"] == "./tiny-dit"  # never where it lies on this machine
+    assert str(contrast).startswith("Sweep(1 step × 1 layer × 1 head, n = 1, ./tiny-dit, DiTPipeline, z, ")
 
 
 def test_guidance_in_two_calls_and_a_loop_of_ones_own() -> None:

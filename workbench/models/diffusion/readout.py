@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from workbench import arguments
 from workbench.cache.keys import digest
 from workbench.errors import UsageError
+from workbench.io.local_names import local_name
 from workbench.models.fingerprint import Fingerprint, NoFingerprint
 from workbench.models.hooked import HookedModel
 from workbench.models.tensor_hash import hash_tensors, sample
@@ -133,7 +134,7 @@ def readout_of(
             raise arguments.refusal("readout", readout, _EXPECTED, because=f"this is a {readout.modality} model")
         return Readout(str(readout.provenance.get("name") or "classifier"), readout.outputs_are, readout)
     if isinstance(readout, nn.Module):
-        own = str(getattr(readout, "name_or_path", "") or type(readout).__name__)
+        own = local_name(str(getattr(readout, "name_or_path", "") or type(readout).__name__))
         return Readout(own, "logits", readout)
     if not callable(readout):
         raise arguments.refusal("readout", readout, _EXPECTED)
