@@ -16,8 +16,8 @@ from app.work import sweep_results
 from app.work.background import Background
 from app.work.result_files import SWEEPS, result_key
 from workbench.core import SITES
+from workbench.patching.scores_table import metrics_of
 from workbench.patching.sites import has_heads
-from workbench.registry import METRICS
 
 #: Edits of one cell at a time, by the value of the URL's ``edit``; the direction belongs to patches.
 EDITS = {
@@ -62,7 +62,7 @@ def sweep_widgets() -> dict[str, Any]:
         label = {**{name: f"{name}, in the clean run" for name in edits}, **BASES}.__getitem__
         edit = url_widgets.select("Sweep edit", list(edits), "edit", format_func=label, help=help_text)
     with metric_column:
-        names = [name for name in METRICS.names() if METRICS[name].reads == "logits"]
+        names = metrics_of("logits")
         help_text = (
             "One number for each example, from the logits at the last position. logit difference: the answer’s logit "
             "minus the wrong answer’s."

@@ -32,7 +32,7 @@ class Remembers(nn.Module):
         return new + 0.5 * last
 
 
-class Forgets(nn.Module):
+class CountsRows(nn.Module):
     """An MLP with another weight under guidance: batches of an even number of rows are scaled."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -81,7 +81,7 @@ def test_what_a_layer_keeps_between_steps_is_found() -> None:
 
 def test_what_depends_on_the_number_of_passes_is_found() -> None:
     """Without guidance it never happens in batches of three and four rows."""
-    model = wb.HookedDiT(with_mlp(Forgets), steps=3)
+    model = wb.HookedDiT(with_mlp(CountsRows), steps=3)
     assert swept(model, layers=[0]).info["exact"] == "resumed"
     guided = model.resampled(guidance=2.0)
     with pytest.warns(UserWarning, match="sampled in these steps, resuming differs"):
