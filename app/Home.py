@@ -15,12 +15,12 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import models, preparing, render_time, sidebar, url_state
+from app import models, preparing, render_time, sidebar, url_state, url_widgets
 from app.components.copy_link import copy_link
 from app.components.history import one_step_per_page
 from app.fragment import internal_errors_displayed
 from app.messages import escape_markdown, show_errors
-from app.page import PAGES, Page, pages, views
+from app.page import PAGES, Page, first_page, pages, views
 from app.work.ahead import AHEAD
 from app.work.background import forget_displayed_jobs, job_queue, show_other_jobs
 from workbench.errors import WorkbenchError
@@ -31,9 +31,11 @@ STYLE = Path(__file__).with_name("page.css")
 #: Above the first page of a session that was opened without a link.
 WELCOME = (
     "**Attention Workbench** shows what each attention head does: where it looks, what it writes, what changes without "
-    "it.  \nType a prompt, choose a score, and click a cell of the grid to open that head; then click a token to ask."
+    "it."
 )
 _WELCOME = "welcome"
+#: Session state: a page was opened already.
+_OPENED = "page-opened"
 
 
 def main() -> None:
@@ -49,9 +51,12 @@ def main() -> None:
     view = st.navigation([first, *others, first_by_name], position="top")
     with AHEAD.waiting(), url_state.update_url():
         page = next((page for page in pages() if page.title == view.title), None)
+        welcomed = st.session_state.setdefault(_WELCOME, not st.query_params)
+        _open_the_models_page(page, view is first)
         with st.sidebar:
-            sidebar.widgets(models.available(), page.uses if page else sidebar.FIELDS)
-        _show_welcome()
+            sidebar.widgets(models.available(), page.uses if page else sidebar.FIELDS, lambda: not _why_not(page))
+        if welcomed:
+            _show_welcome(page)
         forget_displayed_jobs()
         shows_model = _render(view, page)
         with st.sidebar:
@@ -71,13 +76,27 @@ def _show_help(page: Page) -> None:
             st.markdown(text)
 
 
-def _show_welcome() -> None:
+def _open_the_models_page(page: Page | None, is_first: bool) -> None:
+    """Of a session that begins at the server's own address, which names no page: open the page for the model that is
+    selected."""
+    begins = not st.session_state.get(_OPENED)
+    st.session_state[_OPENED] = True
+    if not begins or not is_first or page is None:
+        return
+    names = models.available()
+    name = url_widgets.current(sidebar.MODEL, names[0])
+    opened = first_page(catalog.modality_of(name if name in names else names[0]))
+    if opened.name != page.name:
+        url_state.open_page(views()[opened.name])
+
+
+def _show_welcome(page: Page | None) -> None:
     """What this is and what to click, until it is hidden."""
-    if st.session_state.setdefault(_WELCOME, not st.query_params):
-        with st.container(key=_WELCOME, horizontal=True, vertical_alignment="center"):
-            st.info(WELCOME)
-            hide = {"on_click": st.session_state.update, "args": ({_WELCOME: False},), "width": "content"}
-            st.button("Hide", key="hide-welcome", **hide)
+    with st.container(key=_WELCOME, horizontal=True, vertical_alignment="center"):
+        first_steps = page.first_steps if page is not None and not _why_not(page) else ""
+        st.info("  \n".join(filter(None, [WELCOME, first_steps])))
+        hide = {"on_click": st.session_state.update, "args": ({_WELCOME: False},), "width": "content"}
+        st.button("Hide", key="hide-welcome", **hide)
 
 
 def _render(view: Any, page: Page | None) -> bool:
@@ -85,7 +104,7 @@ def _render(view: Any, page: Page | None) -> bool:
     shows_model = False
     with internal_errors_displayed(view.title), show_errors():
         if page is not None and (why_not := _why_not(page)):
-            st.info(f"{escape_markdown(why_not)} {_what_to_do()}")
+            _show_others(why_not)
             return False
         if page is not None:
             preparing.wait_for_imports(PAGES, page.name)
@@ -100,16 +119,25 @@ def _show_swap_notes() -> None:
             st.caption(escape_markdown(note))
 
 
-def _why_not(page: Page) -> str:
+def _why_not(page: Page | None) -> str:
     name = sidebar.own_model_name()
-    return page.why_not(name, catalog.modality_of(name)) if page.modalities else ""
+    return page.why_not(name, catalog.modality_of(name)) if page is not None and page.modalities else ""
 
 
-def _what_to_do() -> str:
-    """Which pages show something of the selected model, or how another one is selected."""
+def _show_others(why_not: str) -> None:
+    """Why the page is not rendered, and buttons that open those that are for the selected model."""
     modality = catalog.modality_of(sidebar.own_model_name())
-    titles = [page.title for page in pages() if modality in page.modalities]
-    return f"{'Open ' + ' or '.join(titles) + ', or select' if titles else 'Select'} another model in the side bar."
+    others = [page for page in pages() if modality in page.modalities]
+    titles = " or ".join(page.title for page in others)
+    st.info(
+        escape_markdown(
+            f"{why_not} {f'Open {titles}, or select' if others else 'Select'} another model in the side bar."
+        )
+    )
+    with st.container(horizontal=True):
+        for page in others:
+            if st.button(f"Open {page.title}", key=f"open-{page.name}"):
+                url_state.open_page(views()[page.name])
 
 
 @cache

@@ -47,6 +47,7 @@ class Page:
         render: renders the page; called in every run of the script while the page is open.
         uses: values of the side bar that the page depends on (`app.sidebar.FIELDS`); it shows no others.
         help: what its controls do, in Markdown, for the help panel; the help of its parts follows.
+        first_steps: what to click first, for a first visit; empty for nothing.
         parts: the registry of its parts, see `app.part`.
     """
 
@@ -59,6 +60,7 @@ class Page:
     uses: tuple[str, ...] = ()
     help: str = ""
     parts: Registry[Part[Any]] | None = None
+    first_steps: str = ""
 
     def why_not(self, model: str, modality: str) -> str:
         """Why the page cannot be rendered for a model of that name and modality; empty where it can."""
@@ -113,6 +115,11 @@ def _value(node: ast.expr, tree: ast.Module) -> Any:
         (package,) = {x.module for x in imports if module in [alias.name for alias in x.names if not alias.asname]}
         return getattr(sys.modules[f"{package}.{module}"], node.attr)
     return ast.literal_eval(node)
+
+
+def first_page(modality: str) -> Page:
+    """The page that a session opens on with a model of that modality: the first that is for such models."""
+    return next((page for page in pages() if modality in page.modalities), pages()[0])
 
 
 def views() -> dict[str, Any]:

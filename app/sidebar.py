@@ -31,17 +31,20 @@ HEAD_HELP = f"layer.head, such as {written_both_ways(example_head())}"
 _SUGGESTED = "head-suggested"
 
 
-def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS) -> None:
+def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS, fits: Callable[[], bool] = lambda: True) -> None:
     """The side bar.
 
     Args:
         names: of the models that can be selected.
         uses: the fields that the page depends on; the others keep their values, and are not shown.
+        fits: whether the page is for the model that is selected; where it is not only the model is shown.
     """
     if not uses:
         st.caption("This page depends on no model and no prompt.")
     if MODEL in uses:
         url_widgets.select("Model", names, MODEL, help=MODEL_HELP)
+    if not fits():
+        return
     if OPERATORS in uses:
         _operators()
     if PROMPT in uses:

@@ -10,6 +10,7 @@ import streamlit as st
 import workbench as wb
 from app import models, url_widgets
 from app.work.sampling import sampled_by
+from workbench.errors import UsageError
 from workbench.models.diffusion.schedule import SAMPLERS
 
 CLASS, OTHER, SEED = "sample-class", "sample-other", "sample-seed"
@@ -42,6 +43,18 @@ class Settings:
     sampler: str
     steps: int
     guidance: float | None
+
+    def check_patched_from(self) -> None:
+        """That there is another class to patch from.
+
+        Raises:
+            UsageError: it is the sample's own.
+        """
+        if self.other == self.label:
+            raise UsageError(
+                f"Other class {self.other}: expected another class than the sample’s, because the noise is the same. "
+                "Select another class."
+            )
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -48,5 +48,14 @@ def render() -> None:
 
 
 page = Page(
-    "diffusion", "Diffusion", "grain", 4, render, ("diffusion",), (sidebar.MODEL, sidebar.OPERATORS), HELP, PARTS
+    "diffusion",
+    "Diffusion",
+    "grain",
+    4,
+    render,
+    ("diffusion",),
+    (sidebar.MODEL, sidebar.OPERATORS),
+    HELP,
+    PARTS,
+    "Choose a class, and click a step of the sample to open it; then click a patch to see where a head looks from it.",
 )

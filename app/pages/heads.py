@@ -80,4 +80,15 @@ def _show(selection: Selection, score_name: str, prompts: dict[str, Any] | None)
     AHEAD.compute((selection.model_name, tuple(selection.record.ids.tolist()), asking.dest), others)
 
 
-page = Page("heads", "Heads", "grid_view", 1, render, ("language",), sidebar.INPUT, HELP, PARTS)
+page = Page(
+    "heads",
+    "Heads",
+    "grid_view",
+    1,
+    render,
+    ("language",),
+    sidebar.INPUT,
+    HELP,
+    PARTS,
+    "Type a prompt, choose a score, and click a cell of the grid to open that head; then click a token to ask.",
+)

@@ -62,4 +62,15 @@ def _most_focused(entropy: np.ndarray) -> Head | None:
     return Head(int(layer), int(index))
 
 
-page = Page("vision", "Vision", "image", 3, render, ("vision",), (sidebar.MODEL, sidebar.OPERATORS), HELP, PARTS)
+page = Page(
+    "vision",
+    "Vision",
+    "image",
+    3,
+    render,
+    ("vision",),
+    (sidebar.MODEL, sidebar.OPERATORS),
+    HELP,
+    PARTS,
+    "Choose an image and a score, and click a cell of the grid to open that head; then point at a patch.",
+)

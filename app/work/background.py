@@ -15,7 +15,7 @@ import streamlit as st
 
 from app.messages import escape_markdown, show_error
 from app.work import result_files
-from app.work.jobs import Job, JobQueue
+from app.work.jobs import CACHED, Job, JobQueue
 from workbench.errors import BadInput
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Background(Generic[T]):
         if job is not None and job.state == "failed":
             show_error(job.error)
         if job is not None and job.state == "stopped":
-            st.info(f"Stopped {stopped_at(job)}. What was computed is cached: start again to continue.")
+            st.info(stopped_line(job))
         if st.button(self.button, key=f"start-{self.kind}", **self.button_options):
             self._submit()
             st.rerun()
@@ -143,9 +143,11 @@ def status_line(job: Job, before: Sequence[Job] = ()) -> str:
     return f"{job.label}: {' '.join(filter(None, [job.step or 'starting', _progress(job)]))}"
 
 
-def stopped_at(job: Job) -> str:
-    """How far a stopped job has come."""
-    return f"at {_progress(job)}" if job.total else "before it started"
+def stopped_line(job: Job) -> str:
+    """How far a stopped job has come, and where it begins when it is started again."""
+    if not job.done:
+        return "Stopped before anything was computed."
+    return f"Stopped at {_progress(job)}. {CACHED}"
 
 
 def _progress(job: Job) -> str:

@@ -14,8 +14,11 @@ from typing import Any
 
 from workbench import registry
 
+#: What a job that did not come to its end has left. Of a sweep a batch is that of `workbench.patching.batches`, which
+#: needs torch; a test compares the number.
+CACHED = "Batches that were complete (in a sweep, of up to 8 examples) are cached: start again, and only the rest is computed."
 #: The error of a job whose process died.
-WORKER_ENDED = "The worker process ended unexpectedly. What was computed is cached: start again to continue."
+WORKER_ENDED = f"The worker process ended unexpectedly. {CACHED}"
 #: States that are final.
 FINAL_STATES = ("done", "stopped", "failed")
 
@@ -89,7 +92,7 @@ class JobQueue:
             return self._jobs[new.id]
 
     def stop(self, number: int) -> None:
-        """Stop a job: at once where it waits, after the current batch where it runs. What is cached stays."""
+        """Stop a job: at once where it waits, after the current step where it runs. What is cached stays."""
         with self._lock:
             job = self._jobs.get(number)
             if job is None or job.is_finished:

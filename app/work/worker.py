@@ -1,7 +1,8 @@
 """The process that computes for the explorer: one job after the other, at low priority, over JSON lines.
 
 It is a process of its own, not a thread or a fork, so that a sweep never blocks the page, and can be stopped between
-two batches. Results are cached batch by batch as everywhere, so a job that was stopped continues where it was.
+two steps. Results are cached batch by batch as everywhere, so a job that was stopped continues after its last complete
+batch.
 
 Standard input: ``{"start": {"id": 1, "kind": "sweeps", "model": …, …}}`` (with ``"operators"`` of a swapped model),
 ``{"stop": 1}``, or ``{"warm": MODEL}``: load it before the first job comes. Standard output:

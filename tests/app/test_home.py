@@ -218,9 +218,36 @@ def test_a_bug_is_named_and_the_page_stays_usable(app: AppTest, monkeypatch: pyt
 
 def test_a_page_for_other_models_says_so(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "modality_of", lambda name: "vision")
+    app.session_state[Home._OPENED] = True  # else the page for vision models opens
     app.run()
     assert not app.exception and not app.subheader
     assert any("This page is for language models, and tiny is a vision model" in info.value for info in app.info)
+
+
+@pytest.mark.parametrize(
+    ("model", "heading", "first_steps"),
+    [("digits-vit", "Patch and ablate", "Choose an image"), ("digits-dit", "Edit and sample again", "Choose a class")],
+)
+def test_the_first_page_is_one_for_the_model(
+    model: str, heading: str, first_steps: str, app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "available", lambda: [model, "tiny"])
+    app.run()
+    assert not app.exception and not app.error and not app.sidebar.text_area
+    assert heading in [str(x.value) for x in app.subheader]
+    assert any(first_steps in info.value and "Type a prompt" not in info.value for info in app.info)
+
+
+def test_a_page_for_other_models_has_a_button_to_one_for_the_model(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "available", lambda: ["digits-vit", "tiny"])
+    app.session_state[Home._OPENED] = True
+    app.run()
+    assert not app.exception and not app.subheader and not app.sidebar.text_area and not app.sidebar.text_input
+    assert not any("Type a prompt" in info.value for info in app.info)
+    app.button(key="open-vision").click().run()
+    assert not app.exception and not app.error and "Patch and ablate" in [str(x.value) for x in app.subheader]
 
 
 def test_a_first_visit_is_welcomed_until_that_is_hidden(app: AppTest) -> None:

@@ -122,4 +122,4 @@ def test_a_circuits_faithfulness_is_a_run_of_the_finding(app: AppTest, queue: In
     circuit = wb.Circuit.from_run(run.path, "ioi")
     assert "circuit from a file" in from_run.graph_of_run(run, circuit).subtitle
     queue.jobs = {key: replace(job, state="stopped") for key, job in queue.jobs.items()}
-    assert any("Stopped before it started" in info.value for info in rerun(app).info)
+    assert any("Stopped before anything was computed" in info.value for info in rerun(app).info)

@@ -86,7 +86,7 @@ def test_when_it_is_stopped_it_says_how_far_it_was_and_starts_again_by_the_butto
     app = page(start=start)
     assert "Stopped at 2 of 6" in app.info[0].value and not queue.requests
     queue.job = Job(1, KEY, "stopped")
-    assert "Stopped before it started" in app.run().info[0].value
+    assert "Stopped before anything was computed" in app.run().info[0].value
     app.button[0].click().run()
     assert len(queue.requests) == 1 and app.get("progress")
 
