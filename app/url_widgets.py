@@ -87,6 +87,11 @@ def current(key: str, default: str) -> str:
     return default if in_url is None else in_url
 
 
+def current_number(low: int, high: int, key: str, default: int) -> int:
+    """The value of a whole number, also before its widget is made."""
+    return int(_first_usable(key, default, _Between(low, high)))
+
+
 def set_value(key: str, value: Any) -> None:
     """Set a widget's value; for callbacks, which run before the widgets are made."""
     st.session_state[key] = value
@@ -135,6 +140,23 @@ def _render(
     write: Callable[[Any], str] = str,
     **kwargs: Any,
 ) -> Any:
+    is_new = key not in st.session_state and key not in _saved()
+    standing: dict[str, str] = st.session_state.setdefault(_STAND_INS, {})
+    st.session_state[key] = _first_usable(key, default, parse, write)
+    if is_new and (text := url_state.get_param(key)) is not None and _usable(parse, text) is None:
+        standing[key] = write(st.session_state[key])
+        _warn(key, text, parse, f"Showing {_displayed(standing[key], **kwargs)}.")
+    value = widget(label, key=key, **kwargs)
+    if standing.get(key, write(value)) != write(value):
+        del standing[key]
+    set_for_next_page(key, value)
+    url_state.set_param(key, write(value))
+    return value
+
+
+def _first_usable(key: str, default: Any, parse: Callable[[str], Any], write: Callable[[Any], str] = str) -> Any:
+    """What the widget shows: the first value that can be used."""
+
     def from_url() -> Any:
         text = url_state.get_param(key)
         return None if text is None else _usable(parse, text)
@@ -146,18 +168,7 @@ def _render(
             yield None if current is None else parse(write(current))
         yield from_url()
 
-    is_new = key not in st.session_state and key not in _saved()
-    standing: dict[str, str] = st.session_state.setdefault(_STAND_INS, {})
-    st.session_state[key] = next((value for value in candidates() if value is not None), default)
-    if is_new and (text := url_state.get_param(key)) is not None and from_url() is None:
-        standing[key] = write(st.session_state[key])
-        _warn(key, text, parse, f"Showing {_displayed(standing[key], **kwargs)}.")
-    value = widget(label, key=key, **kwargs)
-    if standing.get(key, write(value)) != write(value):
-        del standing[key]
-    set_for_next_page(key, value)
-    url_state.set_param(key, write(value))
-    return value
+    return next((value for value in candidates() if value is not None), default)
 
 
 def _usable(parse: Callable[[str], Any], text: str) -> Any:

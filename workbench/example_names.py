@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+#: Characters of an image's hash.
+HASH = 12
+
 
 def examples_of(info: Mapping[str, Any]) -> str:
     """Prompts, images, or samples of a diffusion model; of another modality examples."""
@@ -17,7 +20,7 @@ def examples_of(info: Mapping[str, Any]) -> str:
 
 def task_of(info: Mapping[str, Any]) -> str:
     """The task's name; of samples what they are of: ``"class 3, other class 8, seed 0 to 7"``."""
-    facts = sample_facts(info)
+    facts = sample_facts(info) or image_facts(info)
     return ", ".join(f"{name} {fact}" for name, fact in facts.items()) or str(info.get("task") or "")
 
 
@@ -40,6 +43,25 @@ def sample_facts(info: Mapping[str, Any]) -> dict[str, str]:
     if seeds[1] != seeds[0]:
         facts["other seed"] = _seeds(seeds[1])
     return facts
+
+
+def image_facts(info: Mapping[str, Any]) -> dict[str, str]:
+    """The image of a result of one image, and the other one of its pair, by name and hash; empty of several images.
+
+    >>> pair = {"clean": {"name": "a.png", "sha256": "0123456789abcdef"}, "corrupt": {"name": "b.png", "sha256": "f" * 64}}
+    >>> image_facts({"inputs": {"examples": [pair]}})
+    {'image': 'a.png (SHA-256 0123456789ab…)', 'other image': 'b.png (SHA-256 ffffffffffff…)'}
+    """
+    runs = info.get("inputs", {}).get("examples", ())
+    if len(runs) != 1 or not all({"name", "sha256"} <= set(side) for side in runs[0].values()):
+        return {}
+    clean, corrupt = (named_image(run["name"], run["sha256"]) for run in (runs[0]["clean"], runs[0]["corrupt"]))
+    return {"image": clean, **({"other image": corrupt} if corrupt != clean else {})}
+
+
+def named_image(name: str, sha256: str) -> str:
+    """An image as downloads name it."""
+    return f"{name} (SHA-256 {sha256[:HASH]}…)"
 
 
 def _classes(names: Iterable[str | None]) -> str:

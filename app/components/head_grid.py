@@ -78,6 +78,7 @@ def labelled_grid(
     diverging: bool = True,
     note: str = "",
     marked_rows: frozenset[int] = frozenset(),
+    marked_columns: frozenset[int] | None = None,
     texts: np.ndarray | None = None,
     limit: float | None = None,
 ) -> None:
@@ -87,10 +88,12 @@ def labelled_grid(
         selected: the column and row of the open cell.
         on_pick: called with the column and row that were picked.
         marked_rows: rows whose cells have a frame.
+        marked_columns: in which columns they have it; by default in all.
     """
     data = _shared(values, diverging, limit, title, units, note, texts)
     data |= {"shared": False, "levels": [], "selected": list(selected)}
-    data["marked"] = [[i, j] for i in range(len(values)) for j in sorted(marked_rows)]
+    framed = range(len(values)) if marked_columns is None else sorted(marked_columns)
+    data["marked"] = [[i, j] for i in framed for j in sorted(marked_rows)]
     data["axes"] = [{"title": axis.title, "labels": list(axis.labels)} for axis in (columns, rows)]
     _show(data, key, on_pick)
 

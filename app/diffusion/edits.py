@@ -34,7 +34,7 @@ def edit_widgets(heads: Sequence[Head], n_steps: int) -> tuple[tuple[Edit, ...],
     if first > last:
         url_state.warn(f"From step {first} to step {last} there is none. Both are edited, and those between them.")
         first, last = last, first
-    steps = tuple(range(first, last + 1))
+    steps = tuple(selected_steps(n_steps))
     settings: dict[str, Any] = {"site": "pattern", "kind": "identity", "u": 1.0}
     if kind != "identity":
         settings = {"site": "z", "kind": kind}
@@ -43,3 +43,10 @@ def edit_widgets(heads: Sequence[Head], n_steps: int) -> tuple[tuple[Edit, ...],
     when = "in every step" if every is None else f"in step {first}" if first == last else f"in steps {first} to {last}"
     names = ", ".join(map(str, heads))
     return edits, f"head{'s' * (len(heads) > 1)} {names}: {LABELS[kind]}, {when}"
+
+
+def selected_steps(n_steps: int) -> range:
+    """The steps in which the set is edited, also before the widgets are made."""
+    first = url_widgets.current_number(0, n_steps - 1, FIRST, 0)
+    last = url_widgets.current_number(0, n_steps - 1, LAST, n_steps - 1)
+    return range(min(first, last), max(first, last) + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -44,8 +44,8 @@ class Settings:
     steps: int
     guidance: float | None
 
-    def check_patched_from(self) -> None:
-        """That there is another class to patch from.
+    def check_other(self) -> None:
+        """That there is another class to patch from, or to compare with.
 
         Raises:
             UsageError: it is the sample's own.
@@ -55,6 +55,11 @@ class Settings:
                 f"Other class {self.other}: expected another class than the sample’s, because the noise is the same. "
                 "Select another class."
             )
+
+    @property
+    def of_other(self) -> Settings:
+        """The sample that patches come from: the other class, from the same noise."""
+        return replace(self, label=self.other)
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -76,6 +81,11 @@ class Settings:
         guidance = "none" if self.guidance is None else f"{self.guidance:g}"
         made = (("sampler", self.sampler), ("steps", str(self.steps)), ("guidance", guidance))
         return (("class", self.label), ("seed", str(self.seed)), *made)
+
+
+def class_name(label: str) -> str:
+    """``class 3``, or `NO_CLASS`."""
+    return label if label == NO_CLASS else f"class {label}"
 
 
 def settings_widgets(model: Any) -> Settings:

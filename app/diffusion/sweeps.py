@@ -10,11 +10,14 @@ import streamlit as st
 import workbench as wb
 from app import url_widgets
 from app.diffusion.readouts import weights_of
+from app.diffusion.sampled import class_name
 from app.diffusion.view import View
+from app.messages import show_error
 from app.swapped_names import job_model
 from app.work import sweep_results
 from app.work.background import Background
 from app.work.result_files import SWEEPS, result_key
+from workbench.errors import UsageError
 from workbench.patching.scores_table import metrics_of
 
 EDIT, METRIC, N = "sample-edit", "sample-metric", "sample-n"
@@ -31,6 +34,7 @@ LABELS = {
     "mean": "mean over the samples",
     "identity": "each patch attends to itself",
 }
+LABEL = "Run the sweep"
 #: Samples of a sweep at most, and by default.
 MOST, USUAL = 64, 8
 EDIT_HELP = (
@@ -60,12 +64,30 @@ def sweep_widgets(outputs: str) -> tuple[dict[str, Any], int]:
 
 
 def sweep_result(view: View, arguments: Mapping[str, Any], n: int) -> wb.Sweep | None:
-    """The sweep, where it is computed; else its button, or its progress."""
+    """The sweep, where it is computed; else its button, or its progress. Where it has nothing to compare, why."""
+    button: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:"}
+    if arguments["edit"] == "patch" or arguments["metric"] == "logit_difference":
+        try:
+            view.settings.check_other()
+        except UsageError as error:
+            show_error(error)
+            st.button(LABEL, key=f"start-{SWEEPS}", disabled=True, **button)
+            return None
     prompts, settings, readout = view.settings.prompts(n), view.settings, view.readout
     sampling = {**settings.sampling, "readout": readout}
     key = result_key(SWEEPS, view.model_name, view.base, prompts, arguments, sampling, weights_of(readout))
     request: dict[str, Any] = {**job_model(view.model_name), "prompts": prompts, "arguments": dict(arguments)}
     request["sampling"] = sampling
     request["label"] = f"sweep of every head in {settings.steps} steps, n = {n}"
-    button: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:"}
-    return Background(SWEEPS, key, request, sweep_results.load_sweep, "Run the sweep", button).result()
+    return Background(SWEEPS, key, request, sweep_results.load_sweep, LABEL, button).result()
+
+
+def direction_line(view: View, arguments: Mapping[str, Any]) -> str:
+    """What is patched into what; empty of other edits."""
+    if arguments["edit"] != "patch":
+        return ""
+    into, other = (class_name(name) for name in (view.settings.label, view.settings.other))
+    return (
+        f"Direction: noise. z of one head in one step comes from the run of {other} and is patched into that of {into}, "
+        "which starts from the same noise."
+    )

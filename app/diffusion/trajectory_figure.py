@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+
 import workbench as wb
 from app.downloadable import DPI
 from workbench.io.files import jsonable
@@ -31,9 +34,18 @@ class TrajectoryFigure:
         return matplotlib_charts.image(matplotlib_charts.add_source(picture, self.source), ending, DPI)
 
     def csv(self) -> bytes:
-        """A row for each state: means and standard deviations, under edits also the distance from that without."""
-        table = self.over_steps.table() if self.edited is None else self.edited.table(self.over_steps)
-        return self.source.csv(table.assign(units="pixel values, from −1 to 1 as the model was trained on them"))
+        """A row for each pixel of each step: of the sample before it, and of the image that its prediction points at
+        (none of the finished sample, whose step is the number of steps); under edits both again, and how far that
+        step's sample is from the one without."""
+        columns = _pixels(self.over_steps)
+        if self.edited is not None:
+            edited = _pixels(self.edited)
+            columns |= {f"{name}_under_edits": edited[name] for name in ("sample", "prediction")}
+            columns["distance"] = self.over_steps.distances(self.edited)[0][columns["step"]]
+        table = pd.DataFrame(columns)
+        return self.source.csv(
+            table.assign(units="numbers of the sample, from −1 to 1 as the model was trained on them")
+        )
 
     def json(self) -> bytes:
         """Every number of every step."""
@@ -45,3 +57,13 @@ class TrajectoryFigure:
 
     def _numbers(self, over_steps: wb.Trajectory) -> dict[str, object]:
         return {"latents": over_steps.latents[0], "estimates": over_steps.estimates[0]}
+
+
+def _pixels(over_steps: wb.Trajectory) -> dict[str, np.ndarray]:
+    """Columns of the first sample: step, time, the pixel's place, and its number in both."""
+    samples, times = over_steps.latents[0], np.array([*over_steps.times, 0.0])
+    predictions = np.concatenate([over_steps.estimates[0], np.full_like(samples[:1], np.nan)])
+    step, *place = (index.ravel() for index in np.indices(samples.shape))
+    names = ("channel", "row", "column") if len(place) == 3 else ("channel", "frame", "row", "column")
+    numbers = {"sample": samples.ravel(), "prediction": predictions.ravel()}
+    return {"step": step, "time": times[step], **dict(zip(names, place, strict=True)), **numbers}

@@ -20,6 +20,7 @@ from app.vision.pair_input import description as pair_description
 from app.vision.view import View
 from app.work.images import read_pair
 from workbench.core import Edit, Head
+from workbench.example_names import named_image
 from workbench.io.files import jsonable
 from workbench.io.tables import printed
 from workbench.plotting.source import Source
@@ -157,8 +158,21 @@ def source(view: View, images: Mapping[str, Any], editing: Editing) -> Source:
     """What the downloads name: both images, and what was edited."""
     corrupt = images.get("corrupt")
     edited = f"{editing.description()}, in the {editing.base} image’s run"
-    pair = "" if corrupt is None else f"; the corrupt image is {pair_description(corrupt)}"
-    return replace(view.source_of_all_heads, edited=f"{edited}{pair}")
+    if corrupt is None:
+        return replace(view.source_of_all_heads, edited=edited)
+    pair = read_pair(images, view.model)
+    assert isinstance(pair, wb.ImagePairs)
+    (other,) = pair.corrupt.pictures
+    of = replace(view.source_of_all_heads, edited=f"{edited}; the corrupt image is {pair_description(corrupt)}")
+    return replace(of, details=(("other image", named_image(other.name, other.sha256)),))
+
+
+def answer_line(model_name: str, images: Mapping[str, Any], model: Any) -> str:
+    """Which classes a metric of logits compares."""
+    pair = _run(model_name, json.dumps(images, sort_keys=True), "clean", ()).inputs
+    answer, wrong = (model.output_names[ids[0][0]] for ids in (pair.answer, pair.wrong))
+    of_wrong = "the corrupt image’s likeliest class" if "corrupt" in images else "the second likeliest"
+    return f"The answer is class {answer}, the open image’s likeliest; the wrong answer is class {wrong}, {of_wrong}."
 
 
 def printed_change(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,13 +11,12 @@ from app.heads.score import Score
 from app.part import Part
 from app.swapped_names import result_name
 from workbench.core import Head
+from workbench.example_names import named_image
 from workbench.plotting.source import Source
 from workbench.registry import Registry
 
 #: The parts of the page, by name.
 PARTS: Registry[Part[View]] = Registry("app.vision.parts", "part")
-#: Characters of an image's hash in downloads.
-HASH = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class View:
     def source(self) -> Source:
         """Model, image and head, as figures and downloads name them."""
         (picture,) = self.images.pictures
-        image = f"{picture.name} (SHA-256 {picture.sha256[:HASH]}…)"
+        image = named_image(picture.name, picture.sha256)
         return Source(result_name(self.model_name), head=str(self.head), image=image)
 
     @property

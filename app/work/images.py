@@ -28,10 +28,14 @@ def read_image(source: Mapping[str, Any]) -> wb.Images:
     """
     if "set" in source:
         name, number = str(source["set"]), int(source["number"])
-        pixels = wb.image_set(name).test.pixels
+        images = wb.image_set(name)
+        pixels = images.test.pixels
         if not 0 <= number < len(pixels):
             raise BadInput(f"{name} has the images 0 to {len(pixels) - 1}, not {number}.")
-        return _named(wb.images([np.moveaxis(pixels[number], 0, -1)], name=name), f"{name} {number}")
+        return _named(
+            wb.images([np.moveaxis(pixels[number], 0, -1)], name=name),
+            f"{name} image {number} ({class_of(images, number)})",
+        )
     if "photo" in source:
         name = str(source["photo"])
         if name not in photos():
@@ -41,6 +45,11 @@ def read_image(source: Mapping[str, Any]) -> wb.Images:
         name, data = upload_store.load_file(str(source["file"]), "an image")
         return wb.images([{"bytes": data, "path": name}], name=name)
     raise BadInput(f"image={dict(source)!r:.80}: expected an image of a set, a photo or a file. Select one.")
+
+
+def class_of(images: wb.ImageSet, number: int) -> str:
+    """The class of a held-out image: ``class 7``."""
+    return f"class {images.classes[int(images.test.labels[number])]}"
 
 
 @cache

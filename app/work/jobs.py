@@ -16,7 +16,7 @@ from workbench import registry
 
 #: What a job that did not come to its end has left. Of a sweep a batch is that of `workbench.patching.batches`, which
 #: needs torch; a test compares the number.
-CACHED = "Batches that were complete (in a sweep, of up to 8 examples) are cached: start again, and only the rest is computed."
+CACHED = "Complete batches (in a sweep, of up to 8 examples) are cached: start again, and only the rest is computed."
 #: The error of a job whose process died.
 WORKER_ENDED = f"The worker process ended unexpectedly. {CACHED}"
 #: States that are final.

@@ -15,10 +15,12 @@ from app.diffusion.step import select_step
 from app.diffusion.trajectory_figure import TrajectoryFigure
 from app.diffusion.view import View, with_details
 from app.downloadable import download_button, download_buttons, show_chart
+from app.messages import show_error
 from app.part import BELOW, Part
 from app.patching import circuit_builder
 from app.small_table import show_table
 from workbench.core import Edit
+from workbench.errors import UsageError
 from workbench.io.tables import printed
 from workbench.patching.scores_table import scores_table
 from workbench.plotting.source import Source
@@ -40,6 +42,12 @@ def render(view: View) -> None:
             st.info("No head is in the set yet. Add the open head, or add heads by name.")
     if not heads:
         return
+    if "patch" in {edit.kind for edit in edits}:
+        try:
+            view.settings.check_other()
+        except UsageError as error:
+            show_error(error)
+            return
     edited = over_steps(view.model_name, view.model, view.settings, edits)
     source = replace(view.source, edited=description)
     if "patch" in {edit.kind for edit in edits}:

@@ -9,8 +9,9 @@ import workbench as wb
 from app import sidebar
 from app.components.head_grid import Axis, labelled_grid
 from app.diffusion.computed import judged
+from app.diffusion.edits import selected_steps
 from app.diffusion.step import select_step
-from app.diffusion.sweeps import sweep_result, sweep_widgets
+from app.diffusion.sweeps import direction_line, sweep_result, sweep_widgets
 from app.diffusion.view import View
 from app.downloadable import download_buttons
 from app.messages import escape_markdown
@@ -32,6 +33,8 @@ def render(view: View) -> None:
     """The part."""
     st.markdown("**Heads × steps**")
     arguments, n = sweep_widgets(judged(view).outputs_are)
+    if line := direction_line(view, arguments):
+        st.caption(escape_markdown(line))
     sweep = sweep_result(view, arguments, n)
     if sweep is None:
         _grid(view, np.full((view.settings.steps, view.model.n_layers, view.model.n_heads), np.nan), None)
@@ -84,6 +87,7 @@ def _grid(view: View, values: np.ndarray, sweep: wb.Sweep | None) -> None:
         texts=None if texts is None else in_rows(texts),
         limit=style.limit(values),
         marked_rows=frozenset(i for i, head in enumerate(heads) if head in in_set),
+        marked_columns=frozenset(selected_steps(len(values))),
         key="steps-grid",
         on_pick=pick,
     )
@@ -91,7 +95,7 @@ def _grid(view: View, values: np.ndarray, sweep: wb.Sweep | None) -> None:
 
 HELP = (
     "**Heads × steps**: one cell for each head in each step. A sweep edits one head in one step at a time and samples "
-    "to the end, in the background; it can be stopped, and goes on where it was. A click, or the arrow keys, open head "
-    "and step. Frames are the heads of the set."
+    "to the end, in the background. It can be stopped; batches of 8 samples that were complete are not computed again. "
+    "A click, or the arrow keys, open head and step. Frames are the heads of the set, in the steps of their edit."
 )
 part = Part("grid", 20, LEFT, render, ("diffusion",), HELP)

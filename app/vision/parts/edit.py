@@ -66,6 +66,8 @@ def render(view: View) -> None:
         arguments = sweep_controls.sweep_widgets(view.model, editing)
         if images is not None:
             name = view.images.pictures[0].name
+            if view.model.outputs_are == "logits":
+                st.caption(escape_markdown(edits.answer_line(view.model_name, images, view.model)))
             sweep = sweep_controls.sweep_result(view.model, view.model_name, images, name, arguments)
             _show_sweep(view, sweep, heads)
             _code(view, images, editing, arguments)

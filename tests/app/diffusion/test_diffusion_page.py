@@ -187,6 +187,36 @@ def test_a_cell_of_the_grid_is_a_plain_loop_with_one_head_edited(
     assert {str(head) for head in wb.Circuit.from_run(folder).head_set} == strongest
 
 
+@pytest.mark.parametrize("query", [{"sample_edit": "patch"}, {"sample_edit": "zero", "sample_readout": "digits-vit"}])
+def test_the_samples_own_class_as_the_other_one_is_refused(query: dict[str, str], new_page: NewPage) -> None:
+    app = new_page(**{**QUERY, "sample_other": str(LABEL)}, **query, set="0.1", set_edit="patch")
+    assert not app.exception and app.button(key=f"start-{result_files.SWEEPS}").disabled
+    errors = [error.value.replace("\\", "") for error in app.error]
+    assert len(errors) == 2  # of the sweep, and of the edit of the set
+    assert all("Other class 3: expected another class than the sample’s" in text for text in errors)
+    assert "edited-strip" not in components(app)
+    app.selectbox(key=sampled.OTHER).set_value(str(OTHER)).run()
+    assert not app.error and not app.button(key=f"start-{result_files.SWEEPS}").disabled
+
+
+def test_where_patches_come_from_is_shown_and_said(new_page: NewPage) -> None:
+    app = new_page(**QUERY, sample_edit="patch")
+    captions = [caption.value.replace("\\", "") for caption in app.caption]
+    assert any(f"from the run of class {OTHER} and is patched into that of class {LABEL}" in x for x in captions)
+    (images,) = app.get("image")
+    assert f"Class {OTHER}, same noise" in str(images.proto).replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "steps"), [("1", "2", [1, 2]), ("3", "2", [2, 3]), ("zzz", "9", [0, 1, 2, 3])]
+)
+def test_frames_are_in_the_steps_of_the_edit(first: str, last: str, steps: list[int], new_page: NewPage) -> None:
+    app = new_page(**QUERY, set="0.1,2.3", set_first_step=first, set_last_step=last)
+    assert not app.exception
+    expected = sorted([step, row] for step in steps for row in (1, 2 * HEADS + 3))
+    assert sorted(components(app)["steps-grid"]["marked"]) == expected
+
+
 def test_a_sweep_reads_the_classifier_that_is_selected(new_page: NewPage) -> None:
     app = new_page(**QUERY, sample_edit="patch", sample_n="2", sample_readout="digits-vit")
     app.button(key=f"start-{result_files.SWEEPS}").click().run()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 import workbench as wb
@@ -32,7 +33,15 @@ def test_the_files_of_a_sample_have_every_number() -> None:
     source = Source("digits-dit", details=settings.details, edited="head 1.1 set to zero")
     figure = TrajectoryFigure(plain, source, edited)
     table = pd.read_csv(io.BytesIO(figure.csv()))
-    np.testing.assert_allclose(table["distance"], plain.distances(edited)[0])
+    pixels = table.set_index(["step", "channel", "row", "column"])
+    assert len(pixels) == 4 * 8 * 8 and pixels.index.is_unique
+    for i, at in (((2, 0, 5, 3), 2), ((3, 0, 7, 0), 3)):
+        assert pixels["sample"][i] == pytest.approx(plain.latents[(0, *i)])
+        assert pixels["sample_under_edits"][i] == pytest.approx(edited.latents[(0, *i)])
+        assert pixels["distance"][i] == pytest.approx(plain.distances(edited)[0, at])
+    assert pixels["prediction"][2, 0, 5, 3] == pytest.approx(plain.estimates[0, 2, 0, 5, 3])
+    assert pixels["prediction_under_edits"][2, 0, 5, 3] == pytest.approx(edited.estimates[0, 2, 0, 5, 3])
+    assert pixels["prediction"][3].isna().all()
     named = {"class": [3], "seed": [2], "sampler": ["euler"], "steps": [3], "guidance": ["none"]}
     assert {name: table[name].unique().tolist() for name in named} == named
     data = json.loads(figure.json())

@@ -12,6 +12,7 @@ from app.work import background
 from app.work.jobs import Job
 from app.work.result_files import SCORES, result_path
 from tests.app.work.scripted_queue import ScriptedQueue
+from workbench.patching.batches import BATCH_SIZE
 
 KEY = "key"
 PAGE = """
@@ -84,7 +85,10 @@ def test_when_it_is_stopped_it_says_how_far_it_was_and_starts_again_by_the_butto
 ) -> None:
     queue.job = Job(1, KEY, "stopped", 2, 6)
     app = page(start=start)
-    assert "Stopped at 2 of 6" in app.info[0].value and not queue.requests
+    assert "Stopped at 2 of 6" in app.info[0].value and f"of up to {BATCH_SIZE} examples" in app.info[0].value.replace(
+        "\\", ""
+    )
+    assert not queue.requests
     queue.job = Job(1, KEY, "stopped")
     assert "Stopped before anything was computed" in app.run().info[0].value
     app.button[0].click().run()
