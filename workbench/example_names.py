@@ -19,8 +19,12 @@ def examples_of(info: Mapping[str, Any]) -> str:
 
 
 def task_of(info: Mapping[str, Any]) -> str:
-    """The task's name; of samples what they are of: ``"class 3, other class 8, seed 0 to 7"``."""
-    facts = sample_facts(info) or image_facts(info)
+    """The task's name; of samples what they are of: ``"class 3, other class 8, seed 0 to 7"``; of one image, or a pair,
+    their names."""
+    if image_facts(info):
+        (run,) = info["inputs"]["examples"]
+        return " and ".join(dict.fromkeys(run[side]["name"] for side in ("clean", "corrupt")))
+    facts = sample_facts(info)
     return ", ".join(f"{name} {fact}" for name, fact in facts.items()) or str(info.get("task") or "")
 
 
@@ -48,8 +52,8 @@ def sample_facts(info: Mapping[str, Any]) -> dict[str, str]:
 def image_facts(info: Mapping[str, Any]) -> dict[str, str]:
     """The image of a result of one image, and the other one of its pair, by name and hash; empty of several images.
 
-    >>> pair = {"clean": {"name": "a.png", "sha256": "0123456789abcdef"}, "corrupt": {"name": "b.png", "sha256": "f" * 64}}
-    >>> image_facts({"inputs": {"examples": [pair]}})
+    >>> clean, corrupt = {"name": "a.png", "sha256": "0123456789abcdef"}, {"name": "b.png", "sha256": "f" * 64}
+    >>> image_facts({"inputs": {"examples": [{"clean": clean, "corrupt": corrupt}]}})
     {'image': 'a.png (SHA-256 0123456789ab…)', 'other image': 'b.png (SHA-256 ffffffffffff…)'}
     """
     runs = info.get("inputs", {}).get("examples", ())

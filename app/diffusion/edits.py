@@ -24,9 +24,8 @@ HELP = (
 
 def edit_widgets(heads: Sequence[Head], n_steps: int) -> tuple[tuple[Edit, ...], str]:
     """The edits, and what they are in words."""
-    kind_column, first_column, last_column = st.columns([4, 2, 2])
-    with kind_column:
-        kind = url_widgets.select("Edit of the set", list(LABELS), KIND, format_func=LABELS.__getitem__, help=HELP)
+    kind = url_widgets.select("Edit of the set", list(LABELS), KIND, format_func=LABELS.__getitem__, help=HELP)
+    first_column, last_column = st.columns(2)
     with first_column:
         first = url_widgets.number("From step", 0, n_steps - 1, FIRST, 0)
     with last_column:

@@ -88,6 +88,6 @@ def direction_line(view: View, arguments: Mapping[str, Any]) -> str:
         return ""
     into, other = (class_name(name) for name in (view.settings.label, view.settings.other))
     return (
-        f"Direction: noise. z of one head in one step comes from the run of {other} and is patched into that of {into}, "
-        "which starts from the same noise."
+        f"Direction: noise. z of one head in one step comes from the run of {other} and is patched into the run of "
+        f"{into}, which starts from the same noise."
     )

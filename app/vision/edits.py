@@ -171,7 +171,7 @@ def answer_line(model_name: str, images: Mapping[str, Any], model: Any) -> str:
     """Which classes a metric of logits compares."""
     pair = _run(model_name, json.dumps(images, sort_keys=True), "clean", ()).inputs
     answer, wrong = (model.output_names[ids[0][0]] for ids in (pair.answer, pair.wrong))
-    of_wrong = "the corrupt image’s likeliest class" if "corrupt" in images else "the second likeliest"
+    of_wrong = "the corrupt image’s likeliest other one" if "corrupt" in images else "the second likeliest"
     return f"The answer is class {answer}, the open image’s likeliest; the wrong answer is class {wrong}, {of_wrong}."
 
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 import workbench as wb
 from app import upload_store, url_state, url_widgets
 from app.messages import Notice, escape_markdown
-from app.work.images import PHOTOS, photos
+from app.work.images import PHOTOS, class_of, photos
 from workbench.errors import BadInput, WorkbenchError
+from workbench.inputs.image_sets import ImageSet
 from workbench.inputs.picture import ENDINGS
 from workbench.models.patches import pair
 from workbench.registry import IMAGE_SETS
@@ -23,6 +25,7 @@ LABELS = {PHOTOS: "photos", OWN: "a file of my own"}
 PHOTO_SOURCE = "Photo: scikit-learn, sklearn.datasets.load_sample_images (CC-BY-2.0)"
 #: What the parameters of the URL begin with: of the open image, and of the one that it is patched with.
 OPEN, OTHER = "image", "other-image"
+CLASS_HELP = "Of the image that is shown. Another class opens its first image; the button beside it opens the next."
 FROM = "image-from"
 
 
@@ -41,6 +44,7 @@ def select_image(model: Any, prefix: str = OPEN, first: int = 0, label: str = "I
     left, right = st.columns([2, 3])
     with left:
         suitable = _suitable(model, options)
+        _leave_out_unusable(prefix, suitable)
         origin = url_widgets.select(label, options, f"{prefix}-from", suitable, format_func=_label)
     with right:
         if origin == PHOTOS:
@@ -79,9 +83,47 @@ def _label(option: str) -> str:
 def _of_set(name: str, prefix: str, first: int) -> dict[str, Any]:
     images = wb.image_set(name)
     number = url_widgets.number("Held-out image", 0, len(images.test) - 1, f"{prefix}-number", first)
-    label = images.classes[int(images.test.labels[number])]
-    st.caption(escape_markdown(f"Class {label}. {images.source}, {images.licence}."))
+    _of_class(images, number, f"{prefix}-number")
+    st.caption(escape_markdown(f"Image {number} ({class_of(images, number)}). {images.source}, {images.licence}."))
     return {"set": name, "number": number}
+
+
+def _of_class(images: ImageSet, number: int, key: str) -> None:
+    """Widgets that select an image by its class; the number, which is in the URL, follows them."""
+    labels = images.test.labels
+    shown = int(labels[number])
+
+    def select(label: int) -> None:
+        numbers = np.flatnonzero(labels == label)
+        later = numbers[numbers > number]
+        url_widgets.set_value(key, int(later[0] if label == shown and len(later) else numbers[0]))
+
+    def select_class() -> None:
+        select(list(images.classes).index(st.session_state[of_class]))
+
+    present = sorted(set(map(int, labels)))
+    of_class = f"{key}-class-{images.name}-{number}"  # one for each image: it shows the class of this one
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        names = [images.classes[label] for label in present]
+        st.selectbox("Class", names, present.index(shown), key=of_class, on_change=select_class, help=CLASS_HELP)
+        st.button(f"Next of class {images.classes[shown]}", key=f"{key}-next", on_click=select, args=(shown,))
+
+
+def _leave_out_unusable(prefix: str, suitable: str) -> None:
+    """Name a file of the URL that cannot be read; held-out images or photos stand in for it."""
+    file, origin = f"{prefix}-file", f"{prefix}-from"
+    stored = url_widgets.current(file, "")
+    if not stored:
+        return
+    try:
+        upload_store.load_file(stored, "an image")
+    except BadInput as error:
+        own = url_widgets.current(origin, suitable) == OWN
+        url_state.warn(f"{error} {f'Showing {_label(suitable)}.' if own else 'Left out.'}")
+        url_widgets.set_for_next_page(file, "")
+        url_state.remove_param(file)
+        if own:
+            url_widgets.set_value(origin, suitable)
 
 
 def _photo(prefix: str, first: int) -> dict[str, Any]:

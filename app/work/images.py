@@ -13,6 +13,7 @@ import numpy as np
 import workbench as wb
 from app import upload_store
 from workbench.errors import BadInput
+from workbench.inputs.image_sets import ImageSet
 from workbench.inputs.picture import Picture
 
 #: What results call the photos.
@@ -47,7 +48,7 @@ def read_image(source: Mapping[str, Any]) -> wb.Images:
     raise BadInput(f"image={dict(source)!r:.80}: expected an image of a set, a photo or a file. Select one.")
 
 
-def class_of(images: wb.ImageSet, number: int) -> str:
+def class_of(images: ImageSet, number: int) -> str:
     """The class of a held-out image: ``class 7``."""
     return f"class {images.classes[int(images.test.labels[number])]}"
 

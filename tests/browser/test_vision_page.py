@@ -118,7 +118,9 @@ def test_an_edit_is_shown_before_and_after_and_a_sweep_opens_as_a_run(page: Page
     sweep = json.loads(data)
     model = wb.load("digits-vit")
     image = wb.images([wb.image_set("digits").test.pixels[int(OF_VISION["image-number"]), 0]])
-    assert sweep["info"]["inputs"]["examples"][0]["clean"]["name"] == f"digits {OF_VISION['image-number']}"
+    assert sweep["info"]["inputs"]["examples"][0]["clean"]["name"].startswith(
+        f"digits image {OF_VISION['image-number']} (class "
+    )
     expected = wb.sweep(model, image.answered_by(model), edit="zero", cache=False)
     change = [cell["mean_delta"] for cell in sweep["cells"]]
     np.testing.assert_allclose(change, expected.mean_delta.ravel(), atol=1e-5)

@@ -143,10 +143,10 @@ def _of_image(image: Any, name: str) -> Pixels:
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         if alpha.min() < 255:
-            raise BadInput(f"{name}: parts of it are transparent. Put it on a ground: Image.alpha_composite(...).")
+            raise BadInput(f"{name}: parts of it are transparent. Put it on a ground of one colour.")
         mode = {"LA": "L", "La": "L"}.get(mode, "RGB")
     if mode in ("I", "F") or mode.startswith("I;"):
-        raise BadInput(f"{name}: pixels of mode {mode}, not of 8 bits. Scale them to 0 to 255 and convert to 'L'.")
+        raise BadInput(f"{name}: pixels of mode {mode}, not of 8 bits. Scale them to 0 to 255 and save 8 bits.")
     required = "L" if mode in ("1", "L") else "RGB"
     pixels = np.asarray(image if image.mode == required else image.convert(required))
     return pixels[..., None] if pixels.ndim == 2 else pixels

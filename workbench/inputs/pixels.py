@@ -91,7 +91,8 @@ def as_seen(model: Any, picture: Picture) -> Picture:
     if not np.array_equal(rounded, pixels):
         why = "it changes colours while it resizes"
         raise BadInput(
-            f"{picture.name}: the processor's resized image is not of 8 bits, because {why}. Do it yourself."
+            f"{picture.name}: the processor's resized image is not of 8 bits, because {why}. "
+            "Give an image of the model's own size."
         )
     return Picture(Picture.of(rounded, picture.name).pixels, picture.name, picture.sha256)
 
@@ -103,7 +104,7 @@ def _processed(model: Any, picture: Picture, settings: Mapping[str, Any]) -> Any
     if pixels.shape[-1] == 1 and channels == 3:
         pixels = np.repeat(pixels, 3, -1)
     if pixels.shape[-1] != channels:
-        do = "Convert it: image.convert('L')." if channels == 1 else "Give an image with as many."
+        do = "Give it in grey." if channels == 1 else "Give an image with as many."
         channel_counts = f"{pixels.shape[-1]} channels, and the model takes {channels}"
         raise BadInput(f"{name}: an image of {channel_counts}. {do}")
     try:

@@ -66,8 +66,10 @@ class Source:
     def of_info(cls, info: Mapping[str, Any]) -> Source:
         """Of a result's ``info``: its model and task; of samples of a diffusion model their classes and seeds, and how
         they were made; of one image, or a pair, their names and hashes."""
-        samples = sample_facts(info) or image_facts(info)
-        named = samples | {name: info[key] for name, key in _SAMPLING.items() if info.get(key) is not None}
+        samples = sample_facts(info)
+        named = (samples or image_facts(info)) | {
+            name: info[key] for name, key in _SAMPLING.items() if info.get(key) is not None
+        }
         details = tuple((name, str(fact)) for name, fact in named.items())
         name = full_name(info.get("model") or "", info.get("operators"))
         return cls(name, task="" if samples else str(info.get("task") or ""), details=details)

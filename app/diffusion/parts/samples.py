@@ -47,7 +47,7 @@ def _other(view: View) -> None:
 
 HELP = (
     "**The sample over the steps**: a click, Enter or the arrow keys open a step. *Above* is the sample as it is "
-    "before the step; *below* the image as it would be: where the step’s prediction, after guidance, points. Beside it is the finished sample of the "
-    "other class, from the same noise."
+    "before the step; *below* the image as it would be: where the step’s prediction, after guidance, points. Beside it "
+    "is the finished sample of the other class, from the same noise."
 )
 part = Part("samples", 10, ABOVE, render, ("diffusion",), HELP)

@@ -26,6 +26,7 @@ from app.vision.script import python_script
 from app.vision.view import View
 from app.work.images import read_pair
 from workbench.core import Head
+from workbench.example_names import task_of
 from workbench.inputs.contact_sheet import enlarged
 
 HELP = (
@@ -78,7 +79,7 @@ def render(view: View) -> None:
         if sweep is not None:
             table = sweep_view.strongest_table(sweep, ROWS).dropna(axis="columns", how="all")
             st.dataframe(in_print(table.drop(columns="p", errors="ignore")), hide_index=True, height="content")
-            save_run_button(sweep, heads, view.model_name, str(sweep.info["task"]))
+            save_run_button(sweep, heads, view.model_name, task_of(sweep.info))
         with st.expander("Circuit", icon=":material/account_tree:"):
             circuit_builder.circuit_widgets(view.model, view.head, view.model_name, view.images.pictures[0].name)
 
