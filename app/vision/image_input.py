@@ -114,6 +114,7 @@ def _leave_out_unusable(prefix: str, suitable: str) -> None:
     file, origin = f"{prefix}-file", f"{prefix}-from"
     stored = url_widgets.current(file, "")
     if not stored:
+        url_state.remove_param(file)
         return
     try:
         upload_store.load_file(stored, "an image")

@@ -41,8 +41,9 @@ def _other(view: View) -> None:
         return
     pixels = over_steps(view.model_name, view.model, settings).pixels(0, settings.steps, "latent")
     image = Picture.of(np.ascontiguousarray(pixels), class_name(settings.label)).image()
-    caption = f"{class_name(settings.label)}, same noise: patches come from it"
-    st.image(enlarged(image, PICTURE), caption=escape_markdown(caption[:1].upper() + caption[1:]), width=PICTURE)
+    st.image(enlarged(image, PICTURE), width=PICTURE)
+    name = class_name(settings.label)
+    st.caption(escape_markdown(f"{name[:1].upper()}{name[1:]}, from the same noise: patches come from it."))
 
 
 HELP = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 import workbench as wb
 from app import upload_store
 from app.page import PAGES
+from app.patching.sweep_view import SweepDownload
 from app.vision import sweep_controls
 from app.vision.parts import edit as edit_part
 from app.work.images import read_image, read_pair
@@ -155,10 +158,19 @@ def test_a_sweep_is_plain_hooks_and_opens_as_a_run(
     (path,) = (tmp_path / "runs").iterdir()
     run = Run.read(path)
     assert set(run.table_names) == {"sweep", "heads"} and "digits-vit" in run.summary
+    test = wb.image_set("digits").test
+    names = [f"digits image {number} (class {test.labels[number]})" for number in (NUMBER, OTHER)]
+    assert " and ".join(names) in run.summary
+    of_answer = f"The answer is class {answer}, the open image’s likeliest; the wrong answer is class {wrong}"
+    assert any(of_answer in caption.value.replace("\\", "") for caption in app.caption)
+    table = pd.read_csv(io.BytesIO(SweepDownload(wb.Sweep.load(path / "sweep.safetensors")).csv()))
+    hashes = [hashlib.sha256(b"(8, 8, 1)" + pixels(number).tobytes()).hexdigest()[:12] for number in (NUMBER, OTHER)]
+    expected = [f"{name} (SHA-256 {digest}…)" for name, digest in zip(names, hashes, strict=True)]
+    assert [table[side].unique().tolist() for side in ("image", "other image")] == [[x] for x in expected]
     assert Circuit.from_run(path).heads == ((wb.Head(1, 1), "mover"),)
     assert path.name in opened("runs").selectbox(key="run").options
     circuits = opened("circuits")
-    assert circuits.selectbox(key="circuit-task").value == "digits"
+    assert circuits.selectbox(key="circuit-task").value == " and ".join(names)
     assert circuits.dataframe[1 if len(circuits.dataframe) > 1 else 0].value["head"].tolist() == ["1.1"]
     with_head = opened("circuits", head="1.1")
     assert "Open 1.1 on Vision" in [button.label for button in with_head.button]

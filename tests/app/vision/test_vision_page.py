@@ -189,21 +189,21 @@ def test_a_file_in_the_url_that_is_not_there_gives_way_to_a_held_out_image(new_p
     (warning,) = app.warning
     text = warning.value.replace("\\", "")
     assert "'zzzz', which is not a SHA-256 hash" in text and "Showing " in text
-    assert app.query_params["image-from"] == ["digits"] and "image-file" not in app.query_params
+    assert app.session_state["image-from"] == "digits" and "image-file" not in app.query_params
     assert not app.run().warning
 
 
 def test_an_image_is_selected_by_its_class(new_page: NewPage) -> None:
     app = new_page(model="digits-vit")
     digits: Any = load_digits()
-    of_class = {label: np.flatnonzero(digits.target == label)[:5] for label in range(10)}
+    of_class = {label: np.flatnonzero(digits.target == label)[::5] for label in range(10)}
     held_out = np.sort(np.concatenate(list(of_class.values())))
     sevens = [int(i) for i in np.flatnonzero(digits.target[held_out] == 7)]
     next(box for box in app.selectbox if box.label == "Class").set_value("7").run()
     assert not app.exception and app.number_input(key="image-number").value == sevens[0]
     assert next(box for box in app.selectbox if box.label == "Class").value == "7"
     assert f"on digits image {sevens[0]} (class 7)" in components(app)["image-map"]["title"]
-    for expected in (*sevens[1:], sevens[0]):
+    for expected in sevens[1:3]:
         next(button for button in app.button if button.label == "Next of class 7").click().run()
         assert app.number_input(key="image-number").value == expected
 
