@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 import workbench as wb
 from app import upload_store, url_state, url_widgets
@@ -49,7 +50,7 @@ def select_image(model: Any, prefix: str = OPEN, first: int = 0, label: str = "I
     with right:
         if origin == PHOTOS:
             return _photo(prefix, first)
-        return _own(prefix) if origin == OWN else _of_set(origin, prefix, first)
+        return _own(prefix) if origin == OWN else _of_set(origin, prefix, first, left)
 
 
 def _sources(model: Any) -> list[str]:
@@ -80,15 +81,15 @@ def _label(option: str) -> str:
     return LABELS[option] if option in LABELS else IMAGE_SETS[option].title
 
 
-def _of_set(name: str, prefix: str, first: int) -> dict[str, Any]:
+def _of_set(name: str, prefix: str, first: int, beside: DeltaGenerator) -> dict[str, Any]:
     images = wb.image_set(name)
     number = url_widgets.number("Held-out image", 0, len(images.test) - 1, f"{prefix}-number", first)
-    _of_class(images, number, f"{prefix}-number")
+    _of_class(images, number, f"{prefix}-number", beside)
     st.caption(escape_markdown(f"Image {number} ({class_of(images, number)}). {images.source}, {images.licence}."))
     return {"set": name, "number": number}
 
 
-def _of_class(images: ImageSet, number: int, key: str) -> None:
+def _of_class(images: ImageSet, number: int, key: str, beside: DeltaGenerator) -> None:
     """Widgets that select an image by its class; the number, which is in the URL, follows them."""
     labels = images.test.labels
     shown = int(labels[number])
@@ -103,10 +104,10 @@ def _of_class(images: ImageSet, number: int, key: str) -> None:
 
     present = sorted(set(map(int, labels)))
     of_class = f"{key}-class-{images.name}-{number}"  # one for each image: it shows the class of this one
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        names = [images.classes[label] for label in present]
+    names = [images.classes[label] for label in present]
+    with beside:
         st.selectbox("Class", names, present.index(shown), key=of_class, on_change=select_class, help=CLASS_HELP)
-        st.button(f"Next of class {images.classes[shown]}", key=f"{key}-next", on_click=select, args=(shown,))
+    st.button(f"Next of class {images.classes[shown]}", key=f"{key}-next", on_click=select, args=(shown,))
 
 
 def _leave_out_unusable(prefix: str, suitable: str) -> None:

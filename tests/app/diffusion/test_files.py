@@ -33,7 +33,7 @@ def test_the_files_of_a_sample_have_every_number() -> None:
     source = Source("digits-dit", details=settings.details, edited="head 1.1 set to zero")
     figure = TrajectoryFigure(plain, source, edited)
     table = pd.read_csv(io.BytesIO(figure.csv()))
-    pixels = table.set_index(["step", "channel", "row", "column"])
+    pixels: Any = table.set_index(["step", "channel", "row", "column"])
     assert len(pixels) == 4 * 8 * 8 and pixels.index.is_unique
     for i, at in (((2, 0, 5, 3), 2), ((3, 0, 7, 0), 3)):
         assert pixels["sample"][i] == pytest.approx(plain.latents[(0, *i)])
