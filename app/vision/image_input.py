@@ -92,12 +92,12 @@ def _of_set(name: str, prefix: str, first: int, beside: DeltaGenerator) -> dict[
 def _of_class(images: ImageSet, number: int, key: str, beside: DeltaGenerator) -> None:
     """Widgets that select an image by its class; the number, which is in the URL, follows them."""
     labels = images.test.labels
-    shown = int(labels[number])
+    label_of_image = int(labels[number])
 
     def select(label: int) -> None:
         numbers = np.flatnonzero(labels == label)
         later = numbers[numbers > number]
-        url_widgets.set_value(key, int(later[0] if label == shown and len(later) else numbers[0]))
+        url_widgets.set_value(key, int(later[0] if label == label_of_image and len(later) else numbers[0]))
 
     def select_class() -> None:
         select(list(images.classes).index(st.session_state[of_class]))
@@ -106,8 +106,12 @@ def _of_class(images: ImageSet, number: int, key: str, beside: DeltaGenerator) -
     of_class = f"{key}-class-{images.name}-{number}"  # one for each image: it shows the class of this one
     names = [images.classes[label] for label in present]
     with beside:
-        st.selectbox("Class", names, present.index(shown), key=of_class, on_change=select_class, help=CLASS_HELP)
-    st.button(f"Next of class {images.classes[shown]}", key=f"{key}-next", on_click=select, args=(shown,))
+        st.selectbox(
+            "Class", names, present.index(label_of_image), key=of_class, on_change=select_class, help=CLASS_HELP
+        )
+    st.button(
+        f"Next of class {images.classes[label_of_image]}", key=f"{key}-next", on_click=select, args=(label_of_image,)
+    )
 
 
 def _leave_out_unusable(prefix: str, suitable: str) -> None:
