@@ -121,6 +121,17 @@ def at_positions(info: Mapping[str, Any], axes: Collection[str]) -> str:
     return f" at {', '.join(map(str, positions)) if isinstance(positions, list | tuple) else positions}"
 
 
+def in_steps(info: Mapping[str, Any], axes: Collection[str]) -> str:
+    """The sampling steps in which a sweep makes each edit, from what its result reports: ``"in all 4 steps at once"``,
+    ``"in step 0"``; empty for models with one step, and where steps are an axis."""
+    n_steps, steps = info.get("n_steps", 1), list(info.get("steps") or [])
+    if n_steps == 1 or "step" in axes or not steps:
+        return ""
+    if len(steps) == n_steps:
+        return f"in all {n_steps} steps at once"
+    return f"in step {steps[0]}" if len(steps) == 1 else f"in steps {', '.join(map(str, steps))} at once"
+
+
 def base_or_direction(info: Mapping[str, Any], has_source: bool) -> str:
     """``"denoise"`` or ``"noise"`` where the values of a sweep come from the other run; else the run that is edited,
     ``"clean run"``, since other edits have no direction. Empty where it is not known."""

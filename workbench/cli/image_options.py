@@ -37,6 +37,15 @@ Corrupt = Annotated[
         "'occlude(size=0.3, fill=black)'.",
     ),
 ]
+OtherImages = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--other-images",
+        metavar="PATH",
+        help="With --images: corrupt images of your own, one for each, in the same order: a file (may be repeated), or "
+        "a folder.",
+    ),
+]
 #: Settings that every corruption of a region has.
 PLACE = ("region", "size")
 
@@ -47,6 +56,7 @@ class ImageRequest:
 
     Attributes:
         images: `wb.Images`.
+        others: `wb.Images`, the corrupt ones of each; None where there are none, or a corruption makes them.
         corruption, settings, seed: how corrupt ones are made; no corruption for images as they are.
     """
 
@@ -54,6 +64,7 @@ class ImageRequest:
     corruption: str = ""
     settings: dict[str, Any] | None = None
     seed: int = 0
+    others: Any = None
 
     @property
     def needs_patches(self) -> bool:
@@ -62,6 +73,8 @@ class ImageRequest:
 
     def made(self, images: Any) -> Any:
         """Pairs, or the images where there is no corruption."""
+        if self.others is not None:
+            return images.paired_with(self.others)
         if not self.corruption:
             return images
         return images.corrupted(self.corruption, seed=self.seed, **(self.settings or {}))
@@ -84,9 +97,10 @@ class ImageRequest:
 
     def written(self) -> list[Any]:
         """Everything that the inputs depend on besides the model (JSON-able)."""
-        pictures = [[picture.name, picture.sha256] for picture in self.images.pictures]
+        every = [self.images.pictures, self.others.pictures if self.others is not None else ()]
+        pictures = [[[picture.name, picture.sha256] for picture in some] for some in every]
         rows = [list(map(list, rows)) for rows in (self.images.answer, self.images.wrong)]
-        return ["images", self.images.name, pictures, *rows, self.corruption, self.settings, self.seed]
+        return ["images", self.images.name, *pictures, *rows, self.corruption, self.settings, self.seed]
 
 
 def image_request(
@@ -96,20 +110,21 @@ def image_request(
     wrongs: Sequence[str] | None = None,
     corrupt: str | None = None,
     seed: int = 0,
+    others: Sequence[Path] | None = None,
 ) -> ImageRequest:
     """The images of a command's options.
 
     Raises:
         UsageError, BadInput: whatever can be told without the model.
     """
-    import workbench as wb
     from workbench.attention.settings import parse
 
-    pictures: list[Any] = []
-    for path in (*paths, *(more or ())):
-        pictures += wb.images(path).pictures
-    name = pictures[0].name if len(pictures) == 1 else "images"
-    images = wb.Images(tuple(pictures), name=name)
+    if others and corrupt is not None:
+        raise UsageError("--corrupt and --other-images: both give the corrupt images. Leave one of them out.")
+    if others and more:
+        do = "Repeat --images and --other-images before each file, or give folders."
+        raise UsageError(f"{more[0]}: with --other-images it is not clear whose image this is. {do}")
+    images = _read((*paths, *(more or ())))
     if wrongs and not answers:
         raise UsageError("--wrong is only for --answer. Give --answer CLASS, too.")
     images = replace(
@@ -117,12 +132,23 @@ def image_request(
         answer=_classes("--answer", answers, len(images)),
         wrong=_classes("--wrong", wrongs, len(images)),
     )
+    if others:
+        other = _read(others)
+        if len(other) != len(images):
+            n = f"{len(other)} image{'s' * (len(other) != 1)}"
+            raise UsageError(f"--other-images: expected one for each of --images, {len(images)}. These are {n}.")
+        request = ImageRequest(images, others=other)
+        request.made(images)  # the same image twice is reported before the model is loaded
+        return request
     if corrupt is None:
         return ImageRequest(images)
     corruption, settings = parse(corrupt, "--corrupt", "occlude(size=0.3)")
     request = ImageRequest(images, corruption, settings, seed)
     if unknown := {"seed", "corruption"} & set(settings):
         raise UsageError(f"--corrupt {corrupt}: {min(unknown)} is no setting here. Give --seed S.")
+    if corruption in CORRUPTIONS.names() and CORRUPTIONS[corruption].partner == "label" and not answers:
+        do = "Give --answer CLASS for each, which workbench patch takes."
+        raise UsageError(f"--corrupt {corruption}: it needs the class of each image. {do}")
     if not request.needs_patches:
         request.made(images)  # a wrong name or setting is reported before the model is loaded
     return request
@@ -141,7 +167,7 @@ def check_image_options(images: Any, **options: Any) -> None:
         raise UsageError(f"{more[0]}: images follow --images. Write --images {more[0]}.")
     for name, value in options.items():
         if value:
-            raise UsageError(f"--{name} is only for --images. Give --images PATH, or leave it out.")
+            raise UsageError(f"--{name.replace('_', '-')} is only for --images. Give --images PATH, or leave it out.")
 
 
 def no_prompts(task: str | None, pairs: Path | None, n: int | None, skip: bool, what: str = "images") -> None:
@@ -153,6 +179,14 @@ def no_prompts(task: str | None, pairs: Path | None, n: int | None, skip: bool, 
     for option, value in (("--task", task), ("--pairs", pairs), ("--n", n), ("--skip", skip)):
         if value:
             raise UsageError(f"{option} is for prompts, and these are {what}. Leave it out.")
+
+
+def _read(paths: Sequence[Path]) -> Any:
+    """The images of some files and folders, in order."""
+    import workbench as wb
+
+    pictures = [picture for path in paths for picture in wb.images(path).pictures]
+    return wb.Images(tuple(pictures), name=pictures[0].name if len(pictures) == 1 else "images")
 
 
 def _classes(option: str, values: Sequence[str] | None, n: int) -> tuple[tuple[str | int, ...], ...]:

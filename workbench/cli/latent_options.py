@@ -4,7 +4,7 @@ model is loaded."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 from workbench.cli.choices import check_model, check_name
 from workbench.cli.image_options import no_prompts
+from workbench.core import in_steps
 from workbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +72,16 @@ AtSteps = Annotated[
         "--at-steps",
         metavar="I,J-K",
         help="With --label: the sampling steps that are edited, such as 0,4-7 (default: all).",
+    ),
+]
+SampleSeed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="S",
+        min=0,
+        help="Seed of what is drawn at random: prompts of a task, regions of corrupt images; with --label the noise "
+        "(sample i, from 0, has seed S + i).",
     ),
 ]
 #: Samples where no number is given.
@@ -222,12 +233,14 @@ def check_sources(
         no_prompts(task, pairs, n, skip, "images" if images else "samples")
 
 
-def sampled_as(info: Mapping[str, Any]) -> str:
-    """How the samples of a result were made, as a sentence; empty for other inputs."""
+def sampled_as(info: Mapping[str, Any], axes: Collection[str]) -> str:
+    """How the samples of a result were made and in which steps they were edited; empty for other inputs."""
     if "sampler" not in info:
         return ""
     guidance = "no guidance" if info["guidance"] is None else f"guidance {info['guidance']:g}"
-    return f"Sampled by {info['sampler']} in {info['sampler_steps']} steps, {guidance}. "
+    steps = f"{info['sampler_steps']} step{'s' * (info['sampler_steps'] != 1)}"
+    edited = f"Edited {where}. " if (where := in_steps(info, axes)) else ""
+    return f"Sampled by {info['sampler']} in {steps}, {guidance}. {edited}"
 
 
 def _is_prediction(readout: str) -> bool:

@@ -16,7 +16,6 @@ from workbench.cli.choices import (
     Model,
     NoCache,
     Operators,
-    Seed,
     Skip,
     caching,
     check_model,
@@ -32,6 +31,7 @@ from workbench.cli.image_options import (
     Corrupt,
     ImagePaths,
     MorePaths,
+    OtherImages,
     Wrongs,
     check_image_options,
     image_request,
@@ -45,6 +45,7 @@ from workbench.cli.latent_options import (
     ReadoutOption,
     Sampler,
     Samples,
+    SampleSeed,
     Steps,
     check_latent_options,
     check_sources,
@@ -78,6 +79,7 @@ def patch(
     images: ImagePaths = None,
     more: MorePaths = None,
     corrupt: Corrupt = None,
+    other_images: OtherImages = None,
     answer: Answers = None,
     wrong: Wrongs = None,
     label: Labels = None,
@@ -96,7 +98,11 @@ def patch(
         typer.Option(metavar="SITE", help=f"Activation to edit: {', '.join(SITES)}, or the name of a hook in a block."),
     ] = "z",
     by: Annotated[
-        str, typer.Option(metavar="AXES", help="Axes besides the layer: head, position, head,position or layer.")
+        str,
+        typer.Option(
+            metavar="AXES",
+            help="Axes besides the layer: head, position, head,position or layer; of samples also step: step,head.",
+        ),
     ] = "head",
     edit: Annotated[str, typer.Option(metavar="KIND", help=f"Edit: {', '.join(KINDS)}.")] = "patch",
     factor: Annotated[float | None, typer.Option(metavar="F", help="Of scale edits: what to multiply by.")] = None,
@@ -127,7 +133,7 @@ def patch(
         ),
     ] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
-    seed: Seed = 0,
+    seed: SampleSeed = 0,
     screen: Annotated[
         str | None,
         typer.Option(
@@ -150,7 +156,7 @@ def patch(
     as_json: AsJson = False,
 ) -> Answer:
     """Edit one site at a time and measure how each edit changes the metric."""
-    check_image_options(images, more=more, corrupt=corrupt, answer=answer, wrong=wrong)
+    check_image_options(images, more=more, corrupt=corrupt, other_images=other_images, answer=answer, wrong=wrong)
     sampled = {"samples": samples, "other_seed": other_seed, "sampler": sampler, "steps": steps}
     sampled |= {"guidance": guidance, "readout": readout}
     check_latent_options(label, other=other, **sampled, at_steps=at_steps)
@@ -165,8 +171,9 @@ def patch(
     if "step" in split_list(by) and not label:
         raise UsageError("--by step is only for samples of a diffusion model. Give --label CLASS, or another axis.")
     if images:
-        _check_source("images", edit, corrupt is not None, "--corrupt CORRUPTION")
-        inputs: Any = image_request(images, more, answer, wrong, corrupt, seed)
+        is_paired = corrupt is not None or bool(other_images)
+        _check_source("images", edit, is_paired, "--corrupt CORRUPTION or --other-images PATH")
+        inputs: Any = image_request(images, more, answer, wrong, corrupt, seed, other_images)
     elif label:
         inputs = latent_request(label, other, seed=seed, **sampled)
         _check_source("samples", edit, inputs.is_paired, "--other CLASS or --other-seed S")

@@ -38,7 +38,7 @@ def show(console: Any, result: Patched, top: int, path: str | None) -> None:
     console.print(
         f"{name}, {task_of(info)}: {info['edit']} {info['site']}{at_positions(info, sweep.axes)}, "
         f"{base_or_direction(info, sweep.source is not None)}, n = {sweep.n}{left_out(info)}. "
-        f"{sampled_as(info)}{document['baseline_note']}\n"
+        f"{sampled_as(info, sweep.axes)}{document['baseline_note']}\n"
     )
     names = [sweep.name(index) for index, _ in sweep.cells()]
     cells = [
@@ -56,6 +56,10 @@ def show(console: Any, result: Patched, top: int, path: str | None) -> None:
         )
         for name, cell in ranked
     ]
+    listed = "All" if len(rows) == len(cells) else f"The {len(rows)} strongest of"
+    metric = str(info["metric"]).replace("_", " ")
+    units = f" in {info['units']}" if info.get("units") and info["units"] != metric else ""
+    console.print(f"{listed} {len(cells)} cells; change: that of the mean {metric}{units}.")
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
     if 1 < sweep.n < FEWEST:  # of one prompt the note speaks

@@ -13,7 +13,6 @@ from workbench.cli.choices import (
     INPUTS,
     Model,
     Operators,
-    Seed,
     Skip,
     check_model,
     check_name,
@@ -29,6 +28,7 @@ from workbench.cli.image_options import (
     ImagePaths,
     ImageRequest,
     MorePaths,
+    OtherImages,
     check_image_options,
     image_request,
 )
@@ -42,6 +42,7 @@ from workbench.cli.latent_options import (
     ReadoutOption,
     Sampler,
     Samples,
+    SampleSeed,
     Steps,
     check_latent_options,
     check_sources,
@@ -62,6 +63,7 @@ def record(
     images: ImagePaths = None,
     more: MorePaths = None,
     corrupt: Corrupt = None,
+    other_images: OtherImages = None,
     label: Labels = None,
     other: Others = None,
     samples: Samples = None,
@@ -78,7 +80,7 @@ def record(
     ] = "z",
     layers: Annotated[str | None, typer.Option(metavar="L,M-N", help="Layers, such as 0,4-7 (default: all).")] = None,
     n: Annotated[int | None, typer.Option("--n", metavar="N", min=1, help="Number of prompts of the task.")] = None,
-    seed: Seed = 0,
+    seed: SampleSeed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cost and record nothing.")] = False,
     as_json: AsJson = False,
 ) -> Answer:
@@ -88,7 +90,7 @@ def record(
         if "hook_" not in site:
             check_name("site", site, SITES)
     which = parse_layers(layers)
-    check_image_options(images, more=more, corrupt=corrupt)
+    check_image_options(images, more=more, corrupt=corrupt, other_images=other_images)
     sampled = {"samples": samples, "other_seed": other_seed, "sampler": sampler, "steps": steps}
     sampled |= {"guidance": guidance, "readout": readout}
     check_latent_options(label, other=other, **sampled, at_steps=at_steps)
@@ -97,7 +99,7 @@ def record(
     swapped, at = parse_operators(operators), parse_indices(at_steps, "--at-steps", "step")
     request: ImageRequest | LatentRequest | None
     if images:
-        request = image_request(images, more, corrupt=corrupt, seed=seed)
+        request = image_request(images, more, corrupt=corrupt, seed=seed, others=other_images)
     elif label:
         request = latent_request(label, other, seed=seed, **sampled)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import at_positions, base_or_direction, full_name
+from workbench.core import at_positions, base_or_direction, full_name, in_steps
 from workbench.example_names import examples_of, task_of
 from workbench.io.tables import printed
 from workbench.plotting.source import Source
@@ -172,15 +172,9 @@ def _subtitle(sweep: Sweep) -> str:
     direction = base_or_direction(info, sweep.source is not None)
     label = "base" if direction.endswith("run") else "direction"
     direction = f"{label}: {direction}" if direction else ""
-    return " · ".join(filter(None, [what, _steps(info), direction, str(info.get("metric", "")).replace("_", " ")]))
-
-
-def _steps(info: Mapping[str, Any]) -> str:
-    """The sampling steps in which a sweep without a step axis makes each edit; empty for models with one step."""
-    n_steps, steps, by = info.get("n_steps", 1), info.get("steps", []), info.get("by") or ()
-    if n_steps == 1 or "step" in by:
-        return ""
-    return f"in all {n_steps} steps at once" if len(steps) == n_steps else f"in steps {_listed(steps, ', ')} at once"
+    return " · ".join(
+        filter(None, [what, in_steps(info, sweep.axes), direction, str(info.get("metric", "")).replace("_", " ")])
+    )
 
 
 def _scale(info: Mapping[str, Any], quantity: str) -> str:

@@ -180,7 +180,7 @@ def test_scores_of_images_stand_beside_their_chance_levels(run: Any, photos: Pat
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["patch", "--images", "{photos}"], 2, "Give --corrupt CORRUPTION, or another --edit"),
+        (["patch", "--images", "{photos}"], 2, "Give --corrupt CORRUPTION or --other-images PATH, or another --edit"),
         (["patch", "--images", "{photos}", "--corrupt", "occlud"], 2, "corruption='occlud': .*Did you mean 'occlude'"),
         (["patch", "--images", "{photos}", "--corrupt", "occlude(fil=1)"], 2, "Unknown setting of occlude 'fil'"),
         (["patch", "--images", "{photos}", "--corrupt", "occlude("], 2, r"--corrupt='occlude\(': expected NAME"),
@@ -193,7 +193,11 @@ def test_scores_of_images_stand_beside_their_chance_levels(run: Any, photos: Pat
         (["patch", "--images", "{photos}", "--corrupt", "blur", "--wrong", "9"], 2, "--wrong is only for --answer"),
         (["patch", "--images", "{photos}", "--corrupt", "blur", *["--answer", "owl"] * 2], 2, "2 classes for 5 images"),
         (["patch", "--images", "{photos}", "--corrupt", "blur", "--answer", "owl"], 2, "pairs with wrong answers"),
-        (["patch", "--images", "{photos}", "--corrupt", "relabel"], 2, "it needs images with answers"),
+        (
+            ["patch", "--images", "{photos}", "--corrupt", "relabel"],
+            2,
+            "the class of each image. Give --answer CLASS for each",
+        ),
         (["patch", "--task", "ioi", "--corrupt", "blur"], 2, "--corrupt is only for --images"),
         (["patch", "{photos}"], 2, "images follow --images"),
         (["scores", "--images", "{photos}", "--score", "induction"], 2, "Unknown score 'induction'"),
@@ -213,3 +217,45 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_images_and_models_of_text_do_not_go_together(run: Any, photos: Path, no_model: None) -> None:
     code, _, err = run("patch", "--model", "tiny", "--images", photos, "--corrupt", "blur")
     assert code == 2 and "--model tiny: expected a vision model. This is a language model." in err
+
+
+def test_two_folders_are_compared(run: Any, photos: Path, model: str, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    for i, array in enumerate(pictures(5)):
+        Image.fromarray(255 - array).save(others / f"{i}.png")
+    words = ["patch", "--model", model, "--images", photos, "--other-images", others]
+    code, out, err = run(*words, "--answer", "zebra", "--wrong", "owl", "--no-cache", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    rows = [["zebra"]] * 5, [["owl"]] * 5
+    pairs = wb.images(photos, *rows).paired_with(wb.images(others))
+    sweep = wb.sweep(MODEL, pairs, cache=False)
+    np.testing.assert_allclose([cell["mean_delta"] for cell in document["cells"]], sweep.mean_delta.ravel(), atol=1e-5)
+    examples = document["info"]["inputs"]["examples"]
+    assert [example["corrupt"]["name"] for example in examples] == [f"{i}.png" for i in range(5)]
+    assert all(example["clean"]["sha256"] != example["corrupt"]["sha256"] for example in examples)
+    (others / "4.png").unlink()
+    code, _, err = run(*words)
+    assert code == 2 and "--other-images: expected one for each of --images, 5. These are 4 images." in err
+    code, _, err = run(*words, "--corrupt", "blur")
+    assert code == 2 and "both give the corrupt images" in err
+    code, _, err = run(*words, others / "0.png")
+    assert code == 2 and "it is not clear whose image this is" in err
+    code, _, err = run("patch", "--model", model, "--images", photos)
+    assert code == 2 and "--other-images PATH" in err
+
+
+def test_the_other_images_decide_the_stored_answer(photos: Path) -> None:
+    first, second, third = (photos / f"{i}.png" for i in range(3))
+    written = [image_request([first], None, others=[other]).written() for other in (second, third)]
+    assert written[0] != written[1]
+
+
+def test_the_list_says_how_many_cells_and_in_which_units(run: Any, photos: Path, model: str) -> None:
+    words = ["patch", "--model", model, "--images", photos, "--corrupt", "blur(radius=6)", "--no-cache"]
+    n = MODEL.n_layers * MODEL.n_heads
+    code, out, _ = run(*words, "--top", "3")
+    assert code == 0 and f"The 3 strongest of {n} cells; change: that of the mean logit difference" in out
+    code, out, _ = run(*words, "--top", "1000")
+    assert code == 0 and f"All {n} cells;" in out

@@ -254,3 +254,13 @@ def test_options_of_another_modality_are_refused_before_a_model_is_loaded(
     (line,) = [line for line in err.splitlines() if line.startswith("workbench: ")]
     assert code == 2 and re.search(re.escape(message), line), line
     assert load == []
+
+
+def test_the_steps_that_are_edited_are_printed(run: Any) -> None:
+    words = ["patch", "--model", "digits-dit", "--no-cache", *SAMPLED, "--by", "layer"]
+    printed = [run(*words, *at)[1] for at in ([], ["--at-steps", "0"], ["--at-steps", "1,3"])]
+    ways = ("in all 4 steps at once", "in step 0", "in steps 1, 3 at once")
+    for out, way in zip(printed, ways, strict=True):
+        assert f"Edited {way}." in " ".join(out.split())
+    shown = run(*words[:-2], "--by", "step,layer")[1]
+    assert "Edited" not in shown and "in step 3" in shown  # the cells say it
