@@ -268,6 +268,18 @@ class Edit:
         check_kind_of_site(self.kind, self.site, "kind")
 
 
+def describe_edit(edit: Edit) -> str:
+    """An edit in words: ``"zero z 1.2 at S2"``, ``"patch z 1.2 in steps 2, 3"``."""
+    kind = edit.kind if isinstance(edit.kind, str) else getattr(edit.kind, "__name__", "function")
+    where = f"{edit.layer}" if edit.head is None else str(Head(edit.layer, edit.head))
+    where += "" if edit.position is None else f" at {edit.position}"
+    if edit.step is not None:
+        steps = (edit.step,) if isinstance(edit.step, int) else edit.step
+        where += f" in step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}"
+    numbers = [f"{number:g}" for number in (edit.factor, edit.u) if number is not None]
+    return " ".join([kind, *numbers, edit.site, where])
+
+
 def check_kind_of_site(kind: Any, site: str, name: str) -> None:
     """Refuse an edit that has no meaning at a site; `name` is the argument that the kind was given for.
 

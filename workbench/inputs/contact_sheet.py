@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 #: Images side by side, the pixels that a small one is enlarged to at least, and the pixels between two.
 COLUMNS, AT_LEAST, GAP = 8, 112, 4
+#: Pixels of a line below.
+CAPTION = 20
 
 
-def contact_sheet(rows: Sequence[Sequence[Image]]) -> Image:
-    """Images in rows and columns on one, small ones enlarged without smoothing."""
-    from PIL import Image
+def contact_sheet(rows: Sequence[Sequence[Image]], caption: str = "") -> Image:
+    """Images in rows and columns on one, small ones enlarged without smoothing; a caption is written below them."""
+    from PIL import Image, ImageDraw
 
     every = [image for row in rows for image in row]
     factor = _factor(max(max(image.size) for image in every), AT_LEAST)
@@ -26,7 +28,17 @@ def contact_sheet(rows: Sequence[Sequence[Image]]) -> Image:
         for j, image in enumerate(row):
             large = _times(image, factor)
             sheet.paste(large.convert("RGB"), (j * (width + GAP), i * (height + GAP)))
+    if caption:
+        rows_end = sheet.height
+        sheet = sheet.crop((0, 0, sheet.width, rows_end + CAPTION))
+        ImageDraw.Draw(sheet).rectangle((0, rows_end, sheet.width, rows_end + CAPTION), fill="white")
+        ImageDraw.Draw(sheet).text((GAP, rows_end + GAP), caption, fill="black")
     return sheet
+
+
+def first_of(shown: int, n: int, what: str) -> str:
+    """The caption where only some are shown: ``"the first 8 of 20 pairs"``; empty where all are."""
+    return f"the first {shown} of {n} {what}" if shown < n else ""
 
 
 def enlarged(image: Image, at_least: int = AT_LEAST) -> Image:

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench import arguments
 from workbench.errors import BadInput
-from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, png
+from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, first_of, png
 from workbench.inputs.picture import ENDINGS, Picture, read_picture
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ class Images:
         return [picture.image() for picture in self.pictures]
 
     def show(self, n: int = COLUMNS) -> Image:
-        """The first n images side by side, as one Pillow image, which a notebook draws."""
+        """The first n images side by side, as one Pillow image, which a notebook draws; below it says of how many."""
         n = arguments.whole_number("n", n, at_least=1)
-        return contact_sheet([[picture.image() for picture in self.pictures[:n]]])
+        caption = first_of(n, len(self), "images")
+        return contact_sheet([[picture.image() for picture in self.pictures[:n]]], caption)
 
     def as_seen_by(self, model: Any) -> Images:
         """The images resized and cropped as the model's image processor does: regions of corruptions then are pixels
@@ -217,7 +218,7 @@ def images(
     """
     arguments.text("name", name)
     values = _listed(images)
-    pictures = tuple(read_picture(value, f"images[{i}]", f"image {i + 1}") for i, value in enumerate(values))
+    pictures = tuple(read_picture(value, f"images[{i}]", f"image {i}") for i, value in enumerate(values))
     for label, classes in (("answer", answer), ("wrong", wrong)):
         if classes is not None and not arguments.sequence(label, classes, "a class for each image"):
             raise arguments.refusal(label, classes, "a class for each image, or None")

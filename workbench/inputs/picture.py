@@ -42,7 +42,7 @@ class Picture:
 
     Attributes:
         pixels: 0 to 255, with one channel (grey) or three (red, green, blue).
-        name: that of its file, or ``"image 3"``.
+        name: that of its file, or ``"image 2"``.
         sha256: of the file's bytes; of a picture that comes from no file, of its shape and pixels.
     """
 
@@ -69,7 +69,7 @@ def read_picture(value: Any, argument: str, name: str) -> Picture:
 
     Args:
         argument: where it was given, for refusals: ``"images[2]"``.
-        name: what messages call the picture where it comes from no file: ``"image 3"``.
+        name: what messages call the picture where it comes from no file: ``"image 2"``.
 
     Raises:
         UsageError: something else, or numbers of another shape or range.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench import arguments
 from workbench.cache import store_of
-from workbench.core import RECORDED_KINDS, Edit
+from workbench.core import RECORDED_KINDS, Edit, describe_edit
 from workbench.errors import UsageError
 from workbench.inputs.paired import PairedInputs
 from workbench.io.token_text import token_text
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """Outputs of each input with the edits (`logits`) and without (`plain`, None where the unedited run was left out),
     ``[n, d_vocab]``: logits of the last position of texts, of classes, or an image's feature (`outputs_are`). `base` is
@@ -51,6 +51,13 @@ class Outcome:
     outputs_are: str = "logits"
     output_names: tuple[str, ...] = ()
     base: str = "clean"
+
+    def __repr__(self) -> str:
+        n, size = self.logits.shape
+        edits = "; ".join(map(describe_edit, self.edits)) if len(self.edits) <= 3 else f"{len(self.edits)} edits"
+        what = "logits" if self.outputs_are == "logits" else "numbers"
+        alone = "" if self.plain is not None else ", without the unedited run"
+        return f"<{size} {what} of {n} input{'s' * (n != 1)} under {edits or 'no edits'}, {self.base} run{alone}>"
 
     @property
     def base_logits(self) -> Float[Tensor, "n d_vocab"]:

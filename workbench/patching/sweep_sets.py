@@ -14,7 +14,7 @@ from workbench.arguments import instance, mapping, refusal, sequence
 from workbench.cache import store_of
 from workbench.cache.keys import hash_inputs
 from workbench.cache.result_cache import ResultCache
-from workbench.core import Edit, Head
+from workbench.core import Edit, Head, describe_edit
 from workbench.inputs.paired import Group, PairedInputs
 from workbench.patching.batches import BATCH_SIZE
 from workbench.patching.cone import EditedRun, first_changed, is_pattern
@@ -128,7 +128,8 @@ def sweep_sets(
     info = {
         "by": ["set"],
         "sets": {
-            name: [str(item) if isinstance(item, Head) else _describe(item) for item in edits_of[name]] for name in sets
+            name: [str(item) if isinstance(item, Head) else describe_edit(item) for item in edits_of[name]]
+            for name in sets
         },
         "direction": "noise" if base == "clean" else "denoise",
         "units": resolved_metric.units,
@@ -193,14 +194,3 @@ def _edit_key(edit: Edit, n_steps: int) -> tuple[Any, ...]:
     weights = sorted(weights.items(), key=str) if isinstance(weights, Mapping) else weights
     where = edit.site, edit.layer, steps_key(edit, n_steps), edit.head, edit.position
     return *where, edit.kind, weights, *argument_key(edit)
-
-
-def _describe(edit: Edit) -> str:
-    kind = edit.kind if isinstance(edit.kind, str) else getattr(edit.kind, "__name__", "function")
-    where = f"{edit.layer}" if edit.head is None else str(Head(edit.layer, edit.head))
-    where += "" if edit.position is None else f" at {edit.position}"
-    if edit.step is not None:
-        steps = (edit.step,) if isinstance(edit.step, int) else edit.step
-        where += f" in step {', '.join(map(str, steps))}"
-    numbers = [f"{number:g}" for number in (edit.factor, edit.u) if number is not None]
-    return " ".join([kind, *numbers, edit.site, where])

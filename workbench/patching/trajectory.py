@@ -85,7 +85,7 @@ def trajectory(
         torch.stack(latents).numpy(),
         torch.stack(estimates).numpy(),
         tuple(step.time for step in model.sampling.schedule),
-        names or prepared.where or tuple(f"sample {i + 1}" for i in range(len(ids))),
+        names or prepared.where or tuple(f"sample {i}" for i in range(len(ids))),
         full_name(model.provenance.get("name", ""), model.operators),
         edits,
         sampled_how(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -54,6 +55,11 @@ class ImageAttention:
     image: str = ""
     is_shares: bool = True
     patch_labels: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        n, positions = self.pattern.shape[:2]
+        model = f" of {self.model}" if self.model else ""
+        return f"<attention of {n} heads of layer {self.layer}{model} on {self.image}, {positions} positions>"
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -135,6 +141,8 @@ class ImageAttention:
             axes.imshow(colour, extent=extent, interpolation="nearest")
             axes.set_xlabel("column of patches")
             axes.set_ylabel("row of patches")
+            axes.set_xticks(*style.sparse_ticks([str(i) for i in range(columns)], 16))
+            axes.set_yticks(*style.sparse_ticks([str(i) for i in range(rows)], 16))
             if at >= len(self.added):
                 row, column = divmod(at - len(self.added), columns)
                 frame = {"fill": False, "edgecolor": style.MARK, "linewidth": 2}
@@ -150,7 +158,8 @@ class ImageAttention:
             interpolation="nearest",
         )
         figure.colorbar(colours, ax=mapped, label=self.units, fraction=0.05, pad=0.03).outline.set_visible(False)
-        figure.suptitle(self.title(head, position), fontsize=11)
+        title = " · ".join(filter(None, (self.model, self.title(head, position))))
+        figure.suptitle(textwrap.fill(title, 90), fontsize=11, parse_math=False)
         if self.added:
             to = self.weights(head, position)
             others = ", ".join(f"{name} {printed(float(to[i]))}" for i, name in enumerate(self.added))

@@ -6,6 +6,7 @@ Nothing uses matplotlib's global state: they are safe in threads.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -228,10 +229,19 @@ def _write_values(axes: Any, values: np.ndarray, image: Any, labelled: np.ndarra
     if not labelled.any():
         return
     shades = image.cmap(image.norm(image.get_array()))[..., :3] @ (0.299, 0.587, 0.114)
-    for row, column in np.argwhere(labelled & np.isfinite(values)).tolist():
-        text = printed(values[row, column], ".2f")
+    shown = labelled & np.isfinite(values)
+    spec = _spec(values[shown])
+    for row, column in np.argwhere(shown).tolist():
+        text = printed(values[row, column], spec)
         colour = "white" if shades[row, column] < 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+
+
+def _spec(values: np.ndarray) -> str:
+    """How numbers that stand beside each other are written: two decimals, or two digits of the largest of them."""
+    largest = float(np.abs(values).max(initial=0))
+    decimals = 2 if largest == 0 else max(2, 1 - math.floor(math.log10(largest)))
+    return f".{decimals}f" if decimals <= 4 else ".0e"
 
 
 def _label(chart: Chart, figure: Any, axes: Any, x_title: str, y_title: str) -> None:

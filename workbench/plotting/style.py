@@ -41,8 +41,8 @@ AXIS_NAMES: Mapping[str, str] = {
 }
 #: Still pictures write the value into at most this many of the strongest cells with a corrected p-value up to `ALPHA`.
 NAMED, ALPHA = 12, 0.05
-#: A picture of layer × head × position shows this many heads.
-STRONGEST = 20
+#: A picture of layer × head × position shows this many heads where there are more than `ALL`.
+STRONGEST, ALL = 20, 40
 
 
 @dataclass(frozen=True)

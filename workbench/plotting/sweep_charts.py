@@ -60,11 +60,13 @@ def picture(sweep: Sweep, quantity: str) -> Picture:
     values, labelled = (_moved(sweep, array) for array in (getattr(sweep, quantity), labelled))
     flat, labelled = (array.reshape(-1, values.shape[-1]) for array in (values, labelled))
     strength = np.nan_to_num(np.abs(style.largest_over_positions(flat)[0]), nan=-1.0)
-    rows = np.argsort(-strength, kind="stable")[: style.STRONGEST]
+    rows = np.argsort(-strength, kind="stable")[: len(flat) if len(flat) <= style.ALL else style.STRONGEST]
     rows = np.sort(rows[strength[rows] >= 0])
     names = [_name_of_row(sweep, last, np.unravel_index(row, values.shape[:-1])) for row in rows]
     words, of_heads = _words(text), axes[1].endswith("head")
-    words["subtitle"] += f" · the {len(rows)} strongest of {len(flat)} {'heads' if of_heads else 'cells'}"
+    if len(rows) < len(flat):
+        which = f"{len(rows)} strongest of" if len(flat) > style.ALL else f"{len(rows)} with a value of"
+        words["subtitle"] += f" · the {which} {len(flat)} {'heads' if of_heads else 'cells'}"
     titles = {"y_title": "layer.head" if of_heads else " × ".join(axes), "x_title": style.AXIS_NAMES[last]}
     chart = Heatmap(flat[rows], sweep.labels[last], names, labelled=labelled[rows], **titles, **words)
     return chart.picture()

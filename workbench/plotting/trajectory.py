@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,15 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from workbench import arguments
-from workbench.core import Edit
+from workbench.core import Edit, describe_edit
 from workbench.plotting import style
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Picture
 
+#: Letters of an inch of the title and of the foot.
+_TITLE, _FOOT = 11, 13
 #: What a picture can be of, and what it is called.
 VIEWS: Mapping[str, str] = {
     "latent": "before each step",
@@ -121,8 +124,8 @@ class Trajectory:
         return pd.DataFrame(rows)
 
     def picture(self, sample: int = 0, other: Trajectory | None = None) -> Picture:
-        """A sample over the steps: before each step above, and what its prediction points at below; and the same of
-        another trajectory, such as one under edits.
+        """A sample over the steps: before each step above, and what its prediction points at below; and below both the
+        same of another trajectory, such as one under edits. The foot says which rows are which run, under which edits.
 
         Raises:
             UsageError: no such sample, or another trajectory that cannot be compared, see `distances`.
@@ -134,7 +137,7 @@ class Trajectory:
         both, n = ([self] if other is None else [self, other]), len(self.times)
         if other is not None:
             self.distances(other)
-        figure = Figure(figsize=(max(4.0, 0.9 * (n + 1)), 0.8 + 2.1 * len(both)), layout="constrained")
+        figure = Figure(figsize=(max(4.5, 0.9 * (n + 1)), 1.3 + 2.1 * len(both)), layout="constrained")
         FigureCanvasAgg(figure)
         every = figure.subplots(2 * len(both), n + 1, squeeze=False)
         for block, trajectory in enumerate(both):
@@ -148,10 +151,25 @@ class Trajectory:
                     axes.imshow(np.broadcast_to(seen, (*seen.shape[:2], 3)), interpolation="nearest")
                     if shows == "latent":
                         axes.set_title("end" if state == n else f"step {state}", fontsize=8)
-        figure.suptitle(f"{self.names[sample]}: {VIEWS['latent']}, and below {VIEWS['estimate']}", fontsize=10)
-        if other is not None:
-            figure.supxlabel("above: this run; below: the other one", fontsize=8, color=style.MARK)
+        title = " · ".join(filter(None, (self.model, self.names[sample])))
+        width = figure.get_figwidth()
+        figure.suptitle(textwrap.fill(title, int(_TITLE * width)), fontsize=10, parse_math=False)
+        runs = [trajectory._run(sample, self) for trajectory in both]
+        rows = f"Upper row: the sample {VIEWS['latent']}. Lower row: {VIEWS['estimate']}."
+        if other is None:
+            lines = [rows, *([f"The run is {runs[0]}."] if self.edits else [])]
+        else:
+            lines = [f"Upper two rows: {runs[0]}. Lower two rows: {runs[1]}.", rows.replace("row:", "row of each two:")]
+        note = "\n".join(textwrap.fill(line, int(_FOOT * width)) for line in lines)
+        figure.supxlabel(note, fontsize=8, color=style.MARK, parse_math=False)
         return figure
+
+    def _run(self, sample: int, first: Trajectory) -> str:
+        """What a picture calls this run, beside the first one: its edits, and its model and sample where they are
+        others."""
+        own = [self.model] * (self.model != first.model) + [self.names[sample]] * (self.names != first.names)
+        edits = "; ".join(map(describe_edit, self.edits))
+        return ", ".join([*own, f"with edits ({edits})" if edits else "without edits"])
 
 
 def picture_of(image: Float[np.ndarray, "channel *size"]) -> UInt8[np.ndarray, "height width some_channel"]:

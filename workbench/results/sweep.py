@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import arguments, statistics
-from workbench.core import Head, at_positions, base_or_direction
+from workbench.core import Head, at_positions, base_or_direction, in_steps
 from workbench.errors import UsageError
 from workbench.example_names import task_of
 from workbench.io.tables import ascii_minus, number
@@ -361,6 +361,7 @@ class Sweep:
             words["task"] = task_of(self.info)
         if "site" in words:
             words["site"] += at_positions(self.info, self.axes)
+            words["site"] += f" {where}" if (where := in_steps(self.info, self.axes)) else ""
         if "direction" in words:
             words["direction"] = base_or_direction(self.info, self.source is not None)
         return f"Sweep({', '.join([shape, f'n = {self.n}', *words.values()])})"

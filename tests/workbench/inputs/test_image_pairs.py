@@ -47,7 +47,7 @@ def test_pairs_of_it_can_be_swept_and_say_how_they_were_made(name: str) -> None:
     assert np.isfinite(sweep.values).all() and sweep.info["inputs"]["corruption"] == name
     assert sweep.info["inputs"]["seed"] == 5 and sweep.info["task"] == "zoo"
     of = sweep.info["inputs"]["examples"][1]
-    assert of["clean"]["name"] == "image 2" and of["corrupt"]["name"] == f"image 2, {name}"
+    assert of["clean"]["name"] == "image 1" and of["corrupt"]["name"] == f"image 1, {name}"
 
 
 @pytest.mark.parametrize("name", ["occlude", "swap", "blur"])
@@ -205,13 +205,13 @@ def test_the_position_axis_has_the_names_of_patches() -> None:
         (lambda: wb.images(ARRAYS).corrupted("relabel"), r"^corruption='relabel': it needs images with answers"),
         (
             lambda: IMAGES.of([0, 2]).corrupted("relabel"),
-            r"image 1 needs another image of the list with another answer",
+            r"image 0 needs another image of the list with another answer",
         ),
-        (lambda: IMAGES.of([0]).corrupted("swap"), r"image 1 needs another image of the list with other pixels"),
-        (lambda: wb.images([ARRAYS[0], ARRAYS[1][:9]]).corrupted("swap"), r"^image 1=.*images of one shape"),
-        (lambda: IMAGES.corrupted(lambda pixels, rng: pixels), r"^image 1: <lambda> changes no pixel"),
+        (lambda: IMAGES.of([0]).corrupted("swap"), r"image 0 needs another image of the list with other pixels"),
+        (lambda: wb.images([ARRAYS[0], ARRAYS[1][:9]]).corrupted("swap"), r"^image 0=.*images of one shape"),
+        (lambda: IMAGES.corrupted(lambda pixels, rng: pixels), r"^image 0: <lambda> changes no pixel"),
         (lambda: IMAGES.corrupted(lambda pixels, rng: None), r"corruption=<lambda>: returned None"),
-        (lambda: IMAGES.paired_with(IMAGES), r"^image 1: clean and corrupt are the same image"),
+        (lambda: IMAGES.paired_with(IMAGES), r"^image 0: clean and corrupt are the same image"),
         (lambda: IMAGES.paired_with(IMAGES.of([0])), r"^corrupt=.*one corrupt image for each clean one"),
         (lambda: wb.sweep(MODEL, IMAGES.corrupted("blur"), cache=False), r"expected pairs with wrong answers"),
     ],
@@ -227,10 +227,24 @@ def test_a_change_that_the_processor_hides_is_refused() -> None:
     speck = large.corrupted("occlude", region=(0, 0, 1, 1))
     small = small_vit()
     small.processor.resample = Image.Resampling.NEAREST
-    with pytest.raises(BadInput, match=r"^image 1: clean and corrupt are the same for this model"):
+    with pytest.raises(BadInput, match=r"^image 0: clean and corrupt are the same for this model"):
         speck.inputs(small)
 
 
 def test_another_kind_of_model_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^task=.*this is a language model, and these are vision inputs"):
         wb.sweep(wb.load("tiny"), IMAGES.corrupted("blur"))
+
+
+def test_a_sheet_of_some_says_of_how_many() -> None:
+    from workbench.inputs.contact_sheet import CAPTION, first_of
+
+    images = wb.images(list(np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8)))
+    for shown in (images, images.corrupted("blur", radius=1)):
+        some, every = shown.show(8), shown.show(10)
+        assert some.height == every.height + CAPTION
+        foot = np.asarray(some)[every.height :]
+        assert foot.min() < 100 and (foot[0] == 255).all()  # something is written, and it is not cut off
+        assert (foot[-1] == 255).all() and (foot[:, -1] == 255).all()
+        np.testing.assert_array_equal(np.asarray(some)[: every.height], np.asarray(every)[:, : some.width])
+    assert first_of(8, 20, "pairs") == "the first 8 of 20 pairs" and first_of(8, 8, "pairs") == ""

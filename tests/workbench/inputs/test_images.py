@@ -94,7 +94,7 @@ def test_a_result_says_which_files_and_which_processor(tmp_path: Path) -> None:
     assert inputs["examples"][0]["clean"]["name"] == "cat.png"
     assert inputs["examples"][0]["clean"]["sha256"] == hashlib.sha256((tmp_path / "cat.png").read_bytes()).hexdigest()
     assert inputs["processor"]["size"] == {"height": SIDE, "width": SIDE}
-    assert [example["clean"]["name"] for example in sweep.of([1]).info["inputs"]["examples"]] == ["image 2"]
+    assert [example["clean"]["name"] for example in sweep.of([1]).info["inputs"]["examples"]] == ["image 1"]
 
 
 def test_another_setting_of_the_processor_is_another_key(tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ def test_numbers_of_another_shape_or_range_are_refused(array: Any, reason: str) 
         (lambda: wb.images("nowhere.png"), r"^nowhere.png: no such file. Check the path"),
         (lambda: wb.images(np.zeros((8, 8))), r"^images=<ndarray of shape \(8, 8\)>: .* Write \[array\]"),
         (lambda: wb.images(pictures(2), answer=[1]), r"^answer=\[1\]: .*because there are 2 images"),
-        (lambda: wb.images(pictures(1), answer=[1], wrong=[1]), r"^image 1: 1 is both the answer and wrong"),
+        (lambda: wb.images(pictures(1), answer=[1], wrong=[1]), r"^image 0: 1 is both the answer and wrong"),
         (lambda: wb.images(pictures(1), answer=["lyon"]).inputs(MODEL), r"^answer='lyon': .*Did you mean 'lion'"),
         (lambda: wb.images(pictures(1), answer=[5]).inputs(MODEL), r"^answer=5: expected a class from 0 to 4"),
-        (lambda: wb.images(pictures(1)).inputs(small_vit(1)), r"^image 1: an image of 3 channels, and .* takes 1"),
+        (lambda: wb.images(pictures(1)).inputs(small_vit(1)), r"^image 0: an image of 3 channels, and .* takes 1"),
         (lambda: wb.images(pictures(1)).inputs(wb.load("tiny")), r"^model=.*: expected a vision model"),
         (lambda: wb.scores_on(wb.load("tiny"), wb.images(pictures(1))), r"^prompts=<Images>: expected a task"),
         (lambda: wb.record(MODEL, "a text"), r"^task='a text': expected .*images"),
@@ -236,7 +236,7 @@ def test_a_model_without_a_processor_and_images_of_another_size_are_refused() ->
         wb.images(pictures(1)).inputs(bare)
     large = small_vit()
     large.processor.do_resize = False
-    with pytest.raises(BadInput, match=r"^image 1: 24 × 20 pixels after the image processor. pixels="):
+    with pytest.raises(BadInput, match=r"^image 0: 24 × 20 pixels after the image processor. pixels="):
         wb.images(pictures(1)).inputs(large)
-    with pytest.raises(BadInput, match=r"^image 2: the images of one list have 16 × 16 and 24 × 20 pixels"):
+    with pytest.raises(BadInput, match=r"^image 1: the images of one list have 16 × 16 and 24 × 20 pixels"):
         wb.images([pictures(1, SIDE, SIDE)[0], pictures(1)[0]]).inputs(large)

@@ -97,3 +97,15 @@ def test_refusals() -> None:
     seen = wb.attention_on_image(model, images.of([0]), 0, cache=False)
     with pytest.raises(UnknownName, match="4,0"):
         seen.weights(0, "4,0")
+
+
+def test_the_picture_names_the_model_and_whole_patches() -> None:
+    model, images = wb.load("digits-vit"), wb.images(list(np.arange(128, dtype=np.uint8).reshape(2, 8, 8)))
+    seen = wb.attention_on_image(model, images.of([0]), 1, cache=False)
+    figure = seen.picture(2, "1,1")
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "digits-vit · Head 1.2 on image 0, from 1,1"
+    for axes in figure.axes[:2]:
+        for axis in (axes.xaxis, axes.yaxis):
+            assert [label.get_text() for label in axis.get_ticklabels()] == ["0", "1", "2", "3"]
+    assert repr(seen) == "<attention of 4 heads of layer 1 of digits-vit on image 0, 17 positions>"

@@ -160,3 +160,23 @@ def test_numbers_as_pixels() -> None:
     seen = picture_of(latent)
     assert seen.shape == (2, 2, 3) and seen.min() == 0 and seen.max() == 255
     assert (picture_of(np.zeros((4, 2, 2))) == 128).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6, 30])
+def test_the_words_of_a_picture_are_inside_and_name_the_edits(steps: int) -> None:
+    model = wb.load("digits-dit").resampled(steps=steps)
+    latents = wb.latents(3, n=1, seed=5)
+    edits = [wb.Edit("z", 1, head=head, kind="scale", factor=0.5, step=0) for head in range(3)]
+    seen, edited = wb.trajectory(model, latents), wb.trajectory(model, latents, edits)
+    for picture in (seen.picture(0), seen.picture(0, edited), edited.picture(0)):
+        picture.draw_without_rendering()
+        for words in (picture._suptitle, picture._supxlabel):
+            extent = words.get_window_extent()
+            assert extent.x0 >= 0 and extent.x1 <= picture.bbox.width, words.get_text()
+            assert extent.y0 >= 0 and extent.y1 <= picture.bbox.height
+        assert picture.get_suptitle() == "digits-dit · class 3, seed 5"
+    foot = " ".join(seen.picture(0, edited).get_supxlabel().split())
+    named = "; ".join(f"scale 0.5 z 1.{head} in step 0" for head in range(3))
+    assert f"Upper two rows: without edits. Lower two rows: with edits ({named})." in foot
+    other = wb.trajectory(model, wb.latents(8, n=1, seed=5))
+    assert "Lower two rows: class 8, seed 5, without edits." in " ".join(seen.picture(0, other).get_supxlabel().split())

@@ -285,3 +285,21 @@ def test_a_missing_file_and_info_that_is_no_json(tmp_path):
 def test_an_unknown_quantity_is_refused():
     with pytest.raises(UnknownName, match="mean_delta"):
         make().picture("delta")
+
+
+def test_a_picture_over_steps_has_every_head_of_a_small_model() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 6, 4, 8))
+    sweep = Sweep(values, np.zeros(8), None, ("step", "layer", "head"), {}, {"n_steps": 3, "steps": [0, 1, 2]})
+    axes = sweep.picture().axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"{i}.{j}" for i in range(6) for j in range(4)]
+    assert "strongest of" not in axes.get_title(loc="left")
+    many = Sweep(np.concatenate([values] * 2, 1), np.zeros(8), None, ("step", "layer", "head"), {}, sweep.info)
+    axes = many.picture().axes[0]
+    assert len(axes.get_yticklabels()) == 20 and "the 20 strongest of 48 heads" in axes.get_title(loc="left")
+
+
+def test_the_steps_of_an_edit_are_in_the_short_form() -> None:
+    info = {"site": "z", "n_steps": 4, "steps": [0, 1, 2, 3]}
+    for steps, words in (([0, 1, 2, 3], "z in all 4 steps at once"), ([0], "z in step 0"), ([1, 3], "z in steps 1, 3")):
+        sweep = Sweep(np.zeros((2, 3)), np.zeros(3), None, ("layer",), {}, {**info, "steps": steps})
+        assert words in repr(sweep)
