@@ -155,7 +155,8 @@ def number(
         if (above is None or result > above) and _within(result, at_least, at_most):
             return result
     bounds = _bounds(at_least, at_most) if above is None else f" above {above:g}{_bounds(None, at_most, ' and')}"
-    raise refusal(name, value, f"a number{bounds}{' or None' if optional else ''}", do)
+    kind = "finite number" if isinstance(value, Real) and not _is_finite(value) else "number"
+    raise refusal(name, value, f"a {kind}{bounds}{' or None' if optional else ''}", do)
 
 
 def share(name: str, value: Any, *, do: str = "") -> float:

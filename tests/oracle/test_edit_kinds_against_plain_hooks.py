@@ -245,7 +245,7 @@ class TwoBranches(ResumableToy):
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: wb.Edit("z", 0, kind="scale"), "factor=None: expected a number, because kind='scale' multiplies by it"),
     (lambda: wb.Edit("z", 0, kind="zero", factor=2), "factor=2: expected None, because only kind='scale' uses it"),
-    (lambda: wb.Edit("z", 0, kind="scale", factor=float("nan")), "factor=nan: expected a number"),
+    (lambda: wb.Edit("z", 0, kind="scale", factor=float("nan")), "factor=nan: expected a finite number"),
     (lambda: wb.Edit("z", 0, kind="add"), "vector=None: expected a tensor"),
     (lambda: wb.Edit("z", 0, kind="add", vector=torch.full((8,), torch.inf)), "expected finite numbers"),
     (

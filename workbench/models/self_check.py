@@ -1,8 +1,9 @@
 """The load-time self-check: the adapter's assumptions are proven on the model itself, on two random inputs.
 
-Refused (`UnsupportedModel`): hooks change the logits, a layer does not call the hooked attention, or its rows do not
-sum to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched to full forwards
-with a warning: a model that does not resume exactly. Found out: which way heads' contributions to the outputs add up.
+Refused (`UnsupportedModel`): a weight is NaN, hooks change the logits, a layer does not call the hooked attention, or
+its rows do not sum to one. Dropped with a warning: branch outputs that do not add up to the residual stream. Switched
+to full forwards with a warning: a model that does not resume exactly. Found out: which way heads' contributions to
+the outputs add up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from workbench.models.half_precision import warn_of_rounding
 from workbench.models.layer_arguments import row_arguments
 from workbench.models.modality import Modality
 from workbench.models.named_parts import misnamed_part
+from workbench.models.nan_weights import tensor_with_nan
 from workbench.models.precision import HALF, close
 from workbench.models.projections import projection
 from workbench.models.resumable_layers import LayersRun, ResumableLayers
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 def check(model: HookedModel) -> None:
     """Run every check, setting `model.resumable` and `model.why_not_resumable`; raises `UnsupportedModel`."""
     was_training, attributes = model.hf.training, set(vars(model))
+    if named := tensor_with_nan(model.hf):
+        raise _refuse(model, f"its weights hold NaN, in {named}.")
     model.hf.eval()
     try:
         with model.one_pass(), torch.no_grad(), model.state_put_back():
@@ -101,7 +105,7 @@ def _hooks_change_nothing(model: HookedModel, inputs: Tensor) -> None:
     if called != list(range(model.n_layers)):
         raise _why_not_called_once(model, called)
     if expected.isnan().any():
-        raise _refuse(model, "its outputs are NaN, also without hooks. Look at its weights.")
+        raise _refuse(model, "its outputs are NaN, also without hooks, and no weight is.")
     if not torch.equal(expected, hooked):
         raise _refuse(model, f"reading z moves the outputs by {float((expected - hooked).abs().max()):.2g}.")
 

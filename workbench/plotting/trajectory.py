@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 #: Letters of an inch of the title and of the foot.
-_TITLE, _FOOT = 11, 13
+_TITLE, _FOOT = 11, 15
 #: What a picture can be of, and what it is called.
 VIEWS: Mapping[str, str] = {
     "latent": "before each step",

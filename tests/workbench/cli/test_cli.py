@@ -103,7 +103,7 @@ def test_version(run):
         (["patch", "--task", "ioi", "--edit", "pattern"], "attend_to"),
         (["patch", "--task", "ioi", "--edit", "add"], "vector=..."),
         (["patch", "--task", "ioi", "--edit", "scale"], "--factor"),
-        (["patch", "--task", "ioi", "--edit", "scale", "--factor", "nan"], "factor=nan: expected a number"),
+        (["patch", "--task", "ioi", "--edit", "scale", "--factor", "nan"], "factor=nan: expected a finite number"),
         (["patch", "--task", "ioi", "--edit", "zero", "--factor", "2"], "--factor belongs to scale edits"),
         (["patch", "--task", "ioi", "--edit", "identity", "--u", "0.5"], "--site pattern"),
         (["patch", "--task", "ioi", "--edit", "identity", "--site", "pattern", "--u", "2"], "from 0 to 1"),

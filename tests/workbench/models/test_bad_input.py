@@ -3,6 +3,7 @@ diffusion models."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -118,7 +119,11 @@ OF_ARRAYS: list[tuple[Callable[[], Any], str]] = [
     (lambda: wb.HookedViT(no_transformer()), "expected a Hugging Face vision transformer"),
     (lambda: wb.HookedDiT(no_transformer()), "expected a DiT, or diffusers' DiTTransformer2DModel"),
     (lambda: wb.HookedDiffusers(no_transformer()), "not among the models that are hooked in place"),
-    (lambda: wb.HookedViT(with_nan()), "failed the load-time self-check: its outputs are NaN, also without hooks."),
+    (lambda: wb.HookedViT(with_nan()), "failed the load-time self-check: its weights hold NaN, in "
+     "vit.layers.0.mlp.fc1.weight (1 of "),
+    (lambda: wb.HookedDiT(dit_with_nan()), "self-check: its weights hold NaN, in blocks.1.attn.o_proj.weight (2 of "),
+    (lambda: wb.HookedLM(lm_with_nan()), "its weights hold NaN, in model.layers.1.mlp.up_proj.weight (1 of "),
+    (lambda: dit().resampled(guidance=float("nan")), "guidance=nan: expected a finite number or None"),
     (lambda: wb.HookedViT(resnet()), "(model_type 'resnet') is of no family that HookedViT knows"),
 ]  # fmt: skip
 
@@ -130,6 +135,18 @@ def no_transformer() -> Any:
 def with_nan() -> Any:
     hf = small_vit().hf
     hf.vit.layers[0].mlp.fc1.weight.data[0, 0] = torch.nan
+    return hf
+
+
+def dit_with_nan() -> Any:
+    hf = copy.deepcopy(dit().hf)
+    hf.blocks[1].attn.o_proj.weight.data[:2, 0] = torch.nan
+    return hf
+
+
+def lm_with_nan() -> Any:
+    hf = copy.deepcopy(wb.load("tiny").hf)
+    hf.model.layers[1].mlp.up_proj.weight.data[3, 0] = torch.nan
     return hf
 
 

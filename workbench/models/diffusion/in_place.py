@@ -153,7 +153,12 @@ class HookedDiffusers(Recorded):
         for name, _ in forward:
             if isinstance(name, str):
                 plain, step = split_step(name)
-                if not any(point == plain and step in (None, at) for point, at in calls):
+                reached = {at for point, at in calls if point == plain}
+                if reached and step not in (None, *reached):
+                    n = max(reached) + 1
+                    had = "1 step, step 0" if n == 1 else f"{n} steps, 0 to {n - 1}"
+                    raise HookError(f"Nothing happened at {name}: this run had {had}. Give one of them.")
+                if not reached:
                     raise HookError(f"Nothing happened at {name}: the site was never reached in this run.")
 
     # --- sites --------------------------------------------------------------------------------------------------------
