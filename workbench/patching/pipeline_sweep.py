@@ -47,7 +47,8 @@ def sweep_pipeline(
     An example is an image of a seed. Each value is the metric of a run of the whole pipeline with that one edit. A run
     enters at the edited step: before it the transformer's calls are answered with what they gave in the unedited run.
     First it is shown on one seed, for each of these steps, that the images stay the same bit for bit; where they do
-    not, whole runs are made, with a warning (``info["exact"]``). Nothing is cached.
+    not, whole runs are made, with a warning (``info["exact"]``). Nothing is cached. One seed gives no intervals, and
+    effects are NaN where runs and source hardly differ: `Sweep.effect_note` says so.
 
     Args:
         model: a `wb.HookedDiffusers`, best of the pipeline.

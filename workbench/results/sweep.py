@@ -271,6 +271,9 @@ class Sweep:
     def table(self) -> pd.DataFrame:
         """One row a cell: its labels, mean_delta, effect, their 95 % intervals, p_value, n. Blank cells have NaN.
 
+        `effect` and its interval are NaN where there is no source run, or where the 95 % interval of ``source − base``
+        holds 0; both intervals are NaN with one example. `effect_note` says which of these it is.
+
         A head has its name and, as ``9.10`` in a file is soon read as a number, its ``head_index`` beside its layer.
         """
         import pandas as pd
