@@ -325,3 +325,12 @@ def test_an_outcome_compares_the_next_tokens_without_and_with_the_edits(llama: t
     assert both.kl().tolist() == [0.0] * len(INPUTS)
     with pytest.raises(UsageError, match="no unedited run"):
         run(model, INPUTS, edits, unedited=False).table()
+
+
+def test_an_outcome_is_shown_in_a_line() -> None:
+    model, task = wb.load("tiny"), wb.task("ioi", n=3)
+    zero = [wb.Edit("z", 1, head=head, kind="zero", position="S2") for head in range(4)]
+    n = model.n_outputs
+    assert repr(wb.run(model, task, zero[:1])) == f"<{n} logits of 3 inputs under zero z 1.0 at S2, clean run>"
+    outcome = wb.run(model, task, zero, base="corrupt", unedited=False)
+    assert repr(outcome) == f"<{n} logits of 3 inputs under 4 edits, corrupt run, without the unedited run>"
