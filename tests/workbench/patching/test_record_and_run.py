@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import workbench as wb
 from tests.families import VOCABULARY, hooked, hugging_face, nudged, paired
 from tests.oracle.plain_hooks import Change, Plain, captured, output_projection
 from workbench.core import Edit
@@ -328,7 +329,8 @@ def test_an_outcome_compares_the_next_tokens_without_and_with_the_edits(llama: t
 
 
 def test_an_outcome_is_shown_in_a_line() -> None:
-    model, task = wb.load("tiny"), wb.task("ioi", n=3)
+    model: Any = wb.load("tiny")
+    task = wb.task("ioi", n=3)
     zero = [wb.Edit("z", 1, head=head, kind="zero", position="S2") for head in range(4)]
     n = model.n_outputs
     assert repr(wb.run(model, task, zero[:1])) == f"<{n} logits of 3 inputs under zero z 1.0 at S2, clean run>"

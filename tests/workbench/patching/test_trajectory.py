@@ -164,13 +164,15 @@ def test_numbers_as_pixels() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 6, 30])
 def test_the_words_of_a_picture_are_inside_and_name_the_edits(steps: int) -> None:
-    model = wb.load("digits-dit").resampled(steps=steps)
+    loaded: Any = wb.load("digits-dit")
+    model = loaded.resampled(steps=steps)
     latents = wb.latents(3, n=1, seed=5)
     edits = [wb.Edit("z", 1, head=head, kind="scale", factor=0.5, step=0) for head in range(3)]
     seen, edited = wb.trajectory(model, latents), wb.trajectory(model, latents, edits)
     for picture in (seen.picture(0), seen.picture(0, edited), edited.picture(0)):
         picture.draw_without_rendering()
-        for words in (picture._suptitle, picture._supxlabel):
+        drawn: Any = picture
+        for words in (drawn._suptitle, drawn._supxlabel):
             extent = words.get_window_extent()
             assert extent.x0 >= 0 and extent.x1 <= picture.bbox.width, words.get_text()
             assert extent.y0 >= 0 and extent.y1 <= picture.bbox.height
