@@ -36,9 +36,9 @@ def contact_sheet(rows: Sequence[Sequence[Image]], caption: str = "") -> Image:
     return sheet
 
 
-def first_of(shown: int, n: int, what: str) -> str:
+def first_of(k: int, n: int, what: str) -> str:
     """The caption where only some are shown: ``"the first 8 of 20 pairs"``; empty where all are."""
-    return f"the first {shown} of {n} {what}" if shown < n else ""
+    return f"the first {k} of {n} {what}" if k < n else ""
 
 
 def enlarged(image: Image, at_least: int = AT_LEAST) -> Image:

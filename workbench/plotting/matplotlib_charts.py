@@ -229,9 +229,9 @@ def _write_values(axes: Any, values: np.ndarray, image: Any, labelled: np.ndarra
     if not labelled.any():
         return
     shades = image.cmap(image.norm(image.get_array()))[..., :3] @ (0.299, 0.587, 0.114)
-    shown = labelled & np.isfinite(values)
-    spec = _spec(values[shown])
-    for row, column in np.argwhere(shown).tolist():
+    written = labelled & np.isfinite(values)
+    spec = _spec(values[written])
+    for row, column in np.argwhere(written).tolist():
         text = printed(values[row, column], spec)
         colour = "white" if shades[row, column] < 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)

@@ -262,5 +262,5 @@ def test_the_steps_that_are_edited_are_printed(run: Any) -> None:
     ways = ("in all 4 steps at once", "in step 0", "in steps 1, 3 at once")
     for out, way in zip(printed, ways, strict=True):
         assert f"Edited {way}." in " ".join(out.split())
-    shown = run(*words[:-2], "--by", "step,layer")[1]
-    assert "Edited" not in shown and "in step 3" in shown  # the cells say it
+    by_step = run(*words[:-2], "--by", "step,layer")[1]
+    assert "Edited" not in by_step and "in step 3" in by_step  # the cells say it

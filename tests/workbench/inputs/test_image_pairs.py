@@ -240,8 +240,8 @@ def test_a_sheet_of_some_says_of_how_many() -> None:
     from workbench.inputs.contact_sheet import CAPTION, first_of
 
     images = wb.images(list(np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8)))
-    for shown in (images, images.corrupted("blur", radius=1)):
-        some, every = shown.show(8), shown.show(10)
+    for several in (images, images.corrupted("blur", radius=1)):
+        some, every = several.show(8), several.show(10)
         assert some.height == every.height + CAPTION
         foot = np.asarray(some)[every.height :]
         assert foot.min() < 100 and (foot[0] == 255).all()  # something is written, and it is not cut off

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -9,7 +11,7 @@ from workbench.models.nan_weights import tensor_with_nan
 
 
 def test_the_first_tensor_with_nan_is_named() -> None:
-    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    module: Any = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     assert tensor_with_nan(module) == ""
     module.register_buffer("mask", torch.tensor([torch.inf, -torch.inf, 1.0]))  # whose sum is NaN
     module.register_buffer("packed", torch.zeros(3, dtype=torch.uint8))

@@ -171,8 +171,8 @@ def test_the_words_of_a_picture_are_inside_and_name_the_edits(steps: int) -> Non
     seen, edited = wb.trajectory(model, latents), wb.trajectory(model, latents, edits)
     for picture in (seen.picture(0), seen.picture(0, edited), edited.picture(0)):
         picture.draw_without_rendering()
-        drawn: Any = picture
-        for words in (drawn._suptitle, drawn._supxlabel):
+        figure: Any = picture
+        for words in (figure._suptitle, figure._supxlabel):
             extent = words.get_window_extent()
             assert extent.x0 >= 0 and extent.x1 <= picture.bbox.width, words.get_text()
             assert extent.y0 >= 0 and extent.y1 <= picture.bbox.height
