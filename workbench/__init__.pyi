@@ -76,6 +76,8 @@ from .plotting.position_attention import PositionAttention as PositionAttention
 from .plotting.trajectory import Trajectory as Trajectory
 from .plotting.word_maps import WordMaps as WordMaps
 from .results.circuit import Circuit as Circuit
+from .results.memory import memory as memory
+from .results.memory_curve import MemoryCurve as MemoryCurve
 from .results.sweep import Sweep as Sweep
 from .runs.run import Run as Run
 

@@ -122,6 +122,7 @@ METRICS: Registry[Metric] = Registry("workbench.patching.metrics", "metric", sep
 IMAGE_SETS: Registry[ImageSet] = Registry("data.images", "images")
 RECIPES: Registry[Any] = Registry("data.training", "recipe")
 OPERATORS: Registry[Operator] = Registry("workbench.attention.operators", "operator")
+MEMORY_RULES: Registry[Any] = Registry("probes.memory.rules", "rule")
 
 
 def written_arguments(tree: ast.Module, kind: str) -> tuple[list[ast.expr], dict[str, ast.expr]] | None:
