@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from workbench import arguments
+from workbench.errors import WorkbenchError
 
 from .draws import unit
 from .memory import Memory, rule_of
@@ -32,8 +33,8 @@ class AssociativeMemory(RegressorMixin, BaseEstimator):
         n_features_in_: dimensions of keys.
 
     Raises:
-        UnknownName: no such rule or setting; of `fit`, as scikit-learn has it.
-        UsageError: a setting that is not possible.
+        UnknownName: no such rule or setting, of `fit`.
+        UsageError: a setting that is not possible, of `fit`.
 
     Examples:
         >>> import numpy as np
@@ -46,7 +47,7 @@ class AssociativeMemory(RegressorMixin, BaseEstimator):
     def __init__(self, rule: str = "delta", unit: bool = True, **settings: Any) -> None:
         self.rule = rule
         self.unit = unit
-        self.settings = settings
+        self._settings = settings
 
     def fit(self, X: Any, y: Any) -> AssociativeMemory:
         """Write pairs into an empty memory.
@@ -72,7 +73,7 @@ class AssociativeMemory(RegressorMixin, BaseEstimator):
         arguments.flag("unit", self.unit)
         keys, values = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, dtype=np.float64)
         if reset:
-            self.memory_ = Memory(self.rule, **self.settings)
+            self.memory_ = Memory(self.rule, **self._settings)
             self._is_flat = np.ndim(values) == 1
         values = np.asarray(values, dtype=np.float64)
         self.memory_.write(self._keys(keys), values[:, None] if values.ndim == 1 else values)
@@ -82,25 +83,22 @@ class AssociativeMemory(RegressorMixin, BaseEstimator):
         rows = torch.from_numpy(np.array(keys))
         return torch.where((rows == 0).all(-1, keepdim=True), rows, unit(rows)) if self.unit else rows
 
-    # --- parameters: the rule's settings are some
+    # --- parameters: the rule's settings are some; like all of scikit-learn's they are checked when pairs are written
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """``rule``, ``unit`` and every setting of the rule."""
-        _, settings = rule_of(self.rule, **self.settings)
-        return {"rule": self.rule, "unit": self.unit, **settings, **self.settings}
+        try:
+            _, settings = rule_of(self.rule, **self._settings)
+        except WorkbenchError:  # `fit` says so
+            settings = {}
+        return {"rule": self.rule, "unit": self.unit, **settings, **self._settings}
 
     def set_params(self, **params: Any) -> AssociativeMemory:
-        """Change parameters. Settings that another rule does not have are dropped.
-
-        Raises:
-            UnknownName: no such rule or setting.
-            UsageError: a value that is not possible.
-        """
+        """Change parameters. With another rule, the settings of the one before are dropped."""
         rule = params.pop("rule", self.rule)
-        is_unit = params.pop("unit", self.unit)
-        own = {} if rule != self.rule else self.settings
-        rule_of(rule, **{**own, **params})
-        self.rule, self.unit, self.settings = rule, is_unit, {**own, **params}
+        settings = self._settings if rule is self.rule or str(rule) == str(self.rule) else {}
+        self.unit = params.pop("unit", self.unit)
+        self.rule, self._settings = rule, {**settings, **params}
         return self
 
     def __sklearn_tags__(self) -> Any:

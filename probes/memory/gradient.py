@@ -11,7 +11,7 @@ from torch import Tensor
 from workbench.attention.call import Call
 from workbench.attention.operator import Operator
 from workbench.attention.primitives.memory import Memory as Steps
-from workbench.attention.settings import Setting
+from workbench.attention.settings import Setting, written
 
 from .rule import Read, Settings, State, Write
 
@@ -24,6 +24,12 @@ def settings_of(operator: Operator) -> dict[str, Setting]:
 def printed_of(operator: Operator) -> dict[str, Any]:
     """The operator's own settings, which are as printed."""
     return {name: setting.default for name, setting in settings_of(operator).items()}
+
+
+def operator_text(operator: Operator, settings: Settings) -> str:
+    """The operator with these settings, and keys as they come."""
+    own = {name: value for name, value in settings.items() if name in operator.settings}
+    return written(operator.name, {**own, "unit": False}, operator.settings)
 
 
 def functions(steps: Steps) -> tuple[Write, Read]:

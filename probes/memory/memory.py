@@ -13,7 +13,7 @@ from workbench.attention.settings import parse
 from workbench.errors import BadInput, UnknownName, UsageError
 from workbench.registry import MEMORY_RULES
 
-from .rule import Rule, Settings, State
+from .rule import Rule, State
 
 EXAMPLE = "gated-delta(decay=0.9)"
 
@@ -27,10 +27,8 @@ def rule_of(name: str, **settings: Any) -> tuple[Rule, dict[str, Any]]:
     """
     plain, values = parse(name, "rule", EXAMPLE)
     if plain not in MEMORY_RULES.names():
-        do = "See workbench memory."
-        raise UnknownName(
-            "rule", plain, MEMORY_RULES.names(), do, argument="rule", expected="the name of a memory's rule"
-        )
+        what, do = "the name of a memory's rule", "workbench memory lists them."
+        raise UnknownName("rule", plain, MEMORY_RULES.names(), do, argument="rule", expected=what)
     rule: Rule = MEMORY_RULES[plain]
     return rule, rule.complete({**values, **settings})
 
@@ -104,6 +102,12 @@ class Memory:
         values = self.rule.read(self.state, queries.to(self.state[0].dtype), self.settings)
         return values[0] if np.ndim(q) == 2 else values
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "rule": self.rule.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "rule": MEMORY_RULES[state["rule"]]})
+
     def __repr__(self) -> str:
         return f"Memory({self.rule.text(self.settings)})"
 
@@ -111,7 +115,7 @@ class Memory:
 def _rows(name: str, value: Any) -> Tensor:
     expected = "an array of numbers [trial, pair, size], or [pair, size] of one trial"
     try:
-        rows = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+        rows = value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
     except (TypeError, ValueError, RuntimeError):
         raise refusal(name, value, expected) from None
     if rows.ndim == 2:
@@ -128,6 +132,3 @@ def _rows(name: str, value: Any) -> Tensor:
 
 def _shape(x: Tensor) -> str:
     return " × ".join(map(str, x.shape))
-
-
-__all__ = ["Memory", "Settings", "rule_of"]

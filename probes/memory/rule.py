@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.attention.settings import Setting, complete, written
-from workbench.errors import UnknownName
 
 from .laws import Law
 
@@ -41,9 +40,10 @@ class Rule:
         presets: sets of defaults by name, the first of which is the rule's own; the setting ``preset`` chooses.
         linear_in_v: whether what is read is linear in the values; a function of the settings where it depends on them.
         operator: ``operator(settings) -> text``: the attention operator with the same arithmetic, as `wb.swap` takes it;
-            None where there is none.
+            empty, or None, where there is none.
         laws: closed forms by criterion.
         note: ``note(settings) -> text``: what a figure has to say of these settings; empty for nothing.
+        check: ``check(settings) -> None`` raises `UsageError` where settings do not go together.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Rule:
     operator: Callable[[Settings], str] | None = None
     laws: Mapping[str, Law] = field(default_factory=dict)
     note: Callable[[Settings], str] = lambda _: ""
+    check: Callable[[Settings], None] = lambda _: None
 
     @property
     def all_settings(self) -> dict[str, Setting]:
@@ -73,14 +74,13 @@ class Rule:
             UnknownName: a setting that the rule does not have.
             UsageError: a value that is not possible.
         """
-        if not self.presets:
-            return complete(self.name, self.settings, values)
-        for name in values:
-            if name not in self.all_settings:
-                raise UnknownName(f"setting of {self.name}", name, self.all_settings)
-        chosen = values.get(PRESET, next(iter(self.presets)))
-        self.all_settings[PRESET].check(f"{self.name}({PRESET})", chosen)
-        return complete(self.name, self.all_settings, {**self.presets[chosen], **values})
+        defaults: Mapping[str, Any] = {}
+        if self.presets:
+            choice = self.all_settings[PRESET]
+            defaults = self.presets[choice.check(f"{self.name}({PRESET})", values.get(PRESET, choice.default))]
+        settings = complete(self.name, self.all_settings, {**defaults, **values})
+        self.check(settings)
+        return settings
 
     def text(self, settings: Settings) -> str:
         """What a user types for it: ``delta(beta=0.5)``."""
