@@ -104,11 +104,11 @@ def noisy_query_mse(n: int, d: int, noise: float) -> float:
 
 
 def chain_mse(n: int, d: int, layers: int) -> float:
-    """``(1 + n / d)^layers − 1``: what one memory reads is the query of the next, with fresh codes of the same items.
+    """``(1 + (n − 1) / d)^layers − 1``: what one memory reads is the query of the next, with fresh codes of the same items.
 
     An approximation, to some 6 %: an error passes on whole, because it lies in the span of the next keys.
     """
-    return (1 + n / d) ** layers - 1
+    return (1 + (n - 1) / d) ** layers - 1
 
 
 def heads_mse(n: int, d_model: int, d_key: int, heads: int) -> float:

@@ -26,6 +26,7 @@ from workbench.cli import (
     doctor,
     explore,
     findings,
+    memory,
     models,
     notes,
     operators,
@@ -56,6 +57,7 @@ app.add_typer(models.verbs, name="models")
 app.command("tasks")(tasks.tasks)
 app.command("findings")(findings.findings)
 app.command("operators")(operators.operators)
+app.command("memory")(memory.memory)
 app.command("patch")(patch.patch)
 app.command("record")(record.record)
 app.command("scores")(scores.scores)

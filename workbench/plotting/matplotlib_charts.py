@@ -117,7 +117,8 @@ def _lines(chart: Lines) -> Figure:
     axes = figure.subplots()
     for index, (name, line) in enumerate(chart.lines.items()):
         colour = style.colour(index)
-        axes.plot(line.x, line.y, color=colour, marker="o", markersize=3, label=name)
+        kind: dict[str, Any] = {"linestyle": "--"} if line.dashed else {"marker": "o", "markersize": 3}
+        axes.plot(line.x, line.y, color=colour, label=name, **kind)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=style.FAINT, linewidth=0)
     if chart.log_x:

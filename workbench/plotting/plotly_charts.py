@@ -122,7 +122,13 @@ def _lines(chart: Lines) -> Figure:
             fill = {"fill": "tonexty", "fillcolor": style.faint(colour)}
             figure.add_trace(go.Scatter(x=plain(line.x), y=plain(line.low), **band, **fill))
         figure.add_trace(
-            go.Scatter(x=plain(line.x), y=plain(line.y), mode="lines+markers", name=name, line={"color": colour})
+            go.Scatter(
+                x=plain(line.x),
+                y=plain(line.y),
+                mode="lines" if line.dashed else "lines+markers",
+                name=name,
+                line={"color": colour, **({"dash": "dash"} if line.dashed else {})},
+            )
         )
     figure.update_layout(showlegend=len(chart.lines) > 1, height=460, legend=_LEGEND)
     if chart.log_x:

@@ -177,15 +177,15 @@ class MemoryCurve:
         x, info = np.array(self.loads, dtype=float), self.info
         lines = {"simulated": Line(x, self.mean, self.low, self.high)}
         if info["law"] is not None:
-            lines[f"law: {info['law']['formula']}"] = Line(x, self.law)
+            lines[f"law: {info['law']['formula']}"] = Line(x, self.law, dashed=True)
         passes = "1 pass" if info["passes"] == 1 else f"{info['passes']} passes"
         values = f"d = {info['d']}" + (f", values of {info['d_value']}" if info["d_value"] != info["d"] else "")
         details = (("keys", info["keys"]), ("seed", str(info["seed"])))
         return Lines(
             lines,
-            title=f"{info['title']} · {info['rule']} · {values}",
-            subtitle=f"{info['keys']} keys, {passes}, {self.trials} trials with 95 % intervals · {info['source']}",
-            note=" ".join(self.notes),
+            title=f"{info['title']} · associative memory · {values}",
+            subtitle=f"{info['rule']}, {info['keys']} keys, {passes}, {self.trials} trials with 95 % intervals",
+            note=" ".join([*self.notes, f"Rule: {info['source']}."]),
             x_title="stored pairs n",
             y_title=info["scale"],
             log_x=self.loads[-1] > WIDE * self.loads[0],

@@ -15,7 +15,7 @@ CHARTS = {
     "heatmap": Heatmap(np.array([[1.0, np.nan]]), "ab", "c", "effect (logits)", "head", "layer", **WORDS),
     "bars": Bars(X[:2], X[:2] - 1, X[:2] + 1, "ab", "effect (logits)", "head", **WORDS),
     "lines": Lines(
-        {"one": Line(X + 1, Y, Y - 1, Y + 1), "two": Line(X + 1, Y)}, "heads", "effect (logits)", log_x=True, **WORDS
+        {"one": Line(X + 1, Y, Y - 1, Y + 1), "two": Line(X + 1, Y, dashed=True)}, "heads", "effect (logits)", log_x=True, **WORDS
     ),
     "scatter": Scatter(X, Y, "abcd", "head", "effect (logits)", **WORDS),
     "graph": Graph({"a": (0, 0), "b": (1, 2)}, {("a", "b"): -0.5}, {"a": "mover"}, "layer", "effect (logits)", **WORDS),
@@ -55,6 +55,14 @@ def test_a_band_is_drawn_where_there_is_an_interval() -> None:
     figure, picture = CHARTS["lines"].figure(), CHARTS["lines"].picture()
     assert [trace.name for trace in figure.data if trace.name] == ["one", "two"] and len(figure.data) == 4
     assert len(picture.axes[0].collections) == 1 and picture.axes[0].get_xscale() == "log"
+
+
+def test_a_dashed_line_has_no_markers() -> None:
+    figure, (one, two) = CHARTS["lines"].figure(), CHARTS["lines"].picture().axes[0].get_lines()
+    modes = {trace.name: (trace.mode, trace.line.dash) for trace in figure.data if trace.name}
+    assert modes == {"one": ("lines+markers", None), "two": ("lines", "dash")}
+    assert (one.get_linestyle(), one.get_marker()) == ("-", "o")
+    assert (two.get_linestyle(), two.get_marker()) == ("--", "None")
 
 
 def test_arrows_of_a_graph_have_the_width_of_their_strength() -> None:
