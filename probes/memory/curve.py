@@ -127,7 +127,7 @@ def _law(
     passes: int,
     sizes: Sizes,
     loads: Sequence[int],
-    ratios: list[Float[np.ndarray, "load trial"]],
+    ratios: list[np.ndarray],
 ) -> tuple[dict[str, Any] | None, Float[np.ndarray, " load"]]:
     """The law in words, and its values."""
     law: Law | None = rule.laws.get(criterion)

@@ -23,6 +23,7 @@ NAMES = (
     "scores",
     "prompt",
     "memory",
+    "memory_rules",
     "explorer",
     "cache",
     "diffusion",

@@ -175,6 +175,7 @@ TAKES: dict[str, set[str]] = {
     "HookedLM.to_tokens.prepend_bos": {"None"},
     "HookedLM.to_str_tokens.input": TEXTS,
     "HookedLM.tokens_to_residual_directions.tokens": {"0", "[[0]]", "[0, 0]"},
+    "MemoryCurve.capacity.limit": {"-1", "0", "0.5", "huge"},
     "ModelView.of.score": ANY_TEXT,
     "Notes.merge.other_weights": {"True"},
     **{f"Notes.{name}.address": {"''"} for name in ("save", "table", "to_bytes")},
@@ -260,6 +261,7 @@ TAKES: dict[str, set[str]] = {
     "generations.chat": {"True"},
     "generations.max_new_tokens": {"0"},
     "generations.prompt": TEXTS,
+    "memory.d_value": {"None"},
     "model_view.prompt": {*TEXTS, "[0, 0]"},  # two token ids
     "model_view.score": ANY_TEXT,
     "model_view.size": {"huge"},
@@ -321,7 +323,7 @@ TAKES: dict[str, set[str]] = {
 #: Results of calls: nobody makes one by hand.
 MADE_BY_CALLS = {
     *{"Attention", "AttentionBetween", "Estimate", "Generations", "HeadScores", "ImageAttention", "ImagePairs"},
-    *{"Images", "Latents", "ModelView", "Notes"},
+    *{"Images", "Latents", "MemoryCurve", "ModelView", "Notes"},
     *{"OperatorView", "Outcome", "PositionAttention", "Recording", "Run", "Screen", "Trajectory", "WordMaps"},
 }
 #: Of methods with TransformerLens's or torch's names and meaning, those that are tried.
@@ -474,6 +476,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "ImageAttention": lambda: wb.attention_on_image(vision_model(), images(), 0, cache=False),
     "ImagePairs": lambda: images().corrupted("blur"),
     "Images": images,
+    "MemoryCurve": lambda: wb.memory(d=4, n=[2, 4], trials=3),
     "ModelView": lambda: wb.model_view(model(), "So Mary met John", cache=False),
     "Notes": lambda: noted(),
     "OperatorView": lambda: wb.operator_view(model(), "So Mary met John", 0, 0, "softmax", cache=False),
@@ -584,6 +587,10 @@ VALID_IN: dict[str, Callable[[], dict[str, Any]]] = {
     "HookedLM.to_str_tokens": lambda: {"input": "So Mary met John"},
     "HookedLM.to_single_token": lambda: {"string": "Mary"},
     "HookedLM.tokens_to_residual_directions": lambda: {"tokens": 3},
+    "MemoryCurve.capacity": lambda: {"limit": 0.5},
+    "MemoryCurve.load": lambda: {"path": saved(INSTANCES["MemoryCurve"](), "curve.safetensors")},
+    "MemoryCurve.save": lambda: {"path": "curve.safetensors"},
+    "memory": lambda: {"d": 4, "n": 4, "trials": 3},
     "ModelView.of": lambda: {"heads": [wb.Head(0, 1)]},
     "Notes.merge": lambda: {"path": saved(noted(), "notes.json")},
     "Notes.remove": lambda: {"head": "0.1"},

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import workbench
 from tests.benchmarks import (
     bench_cache,
+    bench_memory_rules,
     bench_operators_linear,
     bench_path,
     bench_positions,
@@ -27,6 +28,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.subject import PROMPTS, Settings, Subject, pairs_of
 from tests.benchmarks.timing import Bar, Ratio, Result, Row, in_turns, sample_cells
+from workbench.registry import MEMORY_RULES
 
 QUICK = Settings(model="random", rounds=1, cells=6, prompts=4, quick=True)
 
@@ -117,6 +119,15 @@ def test_a_load_is_timed_by_its_steps_and_a_second_look_against_an_import(tmp_pa
     assert sum("hashing" in row.what for row in result.rows) == 4  # of the file and of the tensors, twice
     result = bench_start.command(tiny, tmp_path)
     assert [row.bar is None for row in result.rows] == [False, True]
+
+
+def test_every_memory_is_timed_and_the_sum_has_a_bar():
+    (result,) = bench_memory_rules.run(None, QUICK)
+    *rules, total, peak = result.rows
+    assert [row.what for row in rules] == MEMORY_RULES.names() and len(rules) >= 9
+    assert total.value == pytest.approx(sum(row.value for row in rules))  # of one round
+    assert (total.bar, peak.bar) == (bench_memory_rules.BAR, bench_memory_rules.PEAK)
+    assert 0.05 < peak.value < 2
 
 
 def test_operators_with_a_state_are_timed_against_softmax(subject):

@@ -73,6 +73,16 @@ def test_a_file_of_head_scores(model: Any, tmp_path: Path) -> None:
     assert metadata["sha256"] == sha256_as_the_page_says(metadata["scores"], tensors, data)
 
 
+def test_a_file_of_a_memory_curve(tmp_path: Path) -> None:
+    path = tmp_path / "curve.safetensors"
+    wb.memory("delta", d=4, n=3, trials=2).save(path)
+    tensors, metadata, data = header_of(path)
+    assert set(tensors) == listed("Memory curve", "tensor")
+    assert set(metadata) == listed("Memory curve", "metadata") and f"`{metadata['format']}`" in PAGE
+    assert set(json.loads(metadata["curve"])) == listed("Memory curve", "JSON field")
+    assert metadata["sha256"] == sha256_as_the_page_says(metadata["curve"], tensors, data)
+
+
 def test_a_circuit_file(tmp_path: Path) -> None:
     path = tmp_path / "circuit.json"
     wb.Circuit("ioi", "tiny", heads=((wb.Head(1, 3), "mover"),)).save(path)

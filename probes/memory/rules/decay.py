@@ -37,6 +37,7 @@ rule = Rule(
             lambda n, at: laws.decay_cosine(n, at.d, at.settings["decay"]),
             "mean over ages a of g^a / √(g^2a + (Σ g^2b − g^2a) / d)",
             exact=False,
+            note="up to 3 % below",
         ),
     },
 )

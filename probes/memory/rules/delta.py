@@ -50,6 +50,7 @@ def delta_laws(**fixed: Any) -> dict[str, Law]:
             lambda n, at: laws.delta_cosine(n, at.d, **rates(at.settings)),
             "mean over ages of s / √x, by recursion",
             exact=False,
+            note="up to 3 % below with decay",
         ),
     }
 
