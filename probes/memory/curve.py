@@ -60,8 +60,8 @@ def measure(
     measured, keys_ = CRITERIA[criterion], keys_of(keys)
     if measured.one_hot and not kind.linear_in_v(chosen):
         raise UsageError(
-            f"criterion={criterion!r}: expected a rule that is linear in the values, because it is over all of them, and "
-            f"{kind.name} is not. Measure it by 'mse'."
+            f"criterion={criterion!r}: expected a rule that is linear in the values, because it is over all of them, "
+            f"and {kind.name} is not. Measure it by 'mse'."
         )
     needed = n[-1] if measured.one_hot else measured.d_value
     if d_value is not None and needed is not None and d_value != needed:

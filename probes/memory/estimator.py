@@ -20,8 +20,8 @@ class AssociativeMemory(RegressorMixin, BaseEstimator):
     """Writes rows of X as keys and y as values, and reads what is stored for other keys.
 
     ``fit`` begins with an empty memory, ``partial_fit`` writes more pairs into it, ``predict`` reads, and ``score`` is
-    R², as of every regressor. Settings of the rule are parameters like `rule`: ``get_params``, ``set_params``, ``clone``
-    and searches over grids know them.
+    R², as of every regressor. Settings of the rule are parameters like `rule`: ``get_params``, ``set_params``,
+    ``clone`` and searches over grids know them.
 
     Args:
         rule: such as ``"delta"``.
@@ -79,7 +79,7 @@ class AssociativeMemory(RegressorMixin, BaseEstimator):
         self.memory_.write(self._keys(keys), values[:, None] if values.ndim == 1 else values)
         return self
 
-    def _keys(self, keys: np.ndarray) -> torch.Tensor:
+    def _keys(self, keys: Any) -> torch.Tensor:
         rows = torch.from_numpy(np.array(keys))
         return torch.where((rows == 0).all(-1, keepdim=True), rows, unit(rows)) if self.unit else rows
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from workbench.attention.call import Call
@@ -33,7 +32,7 @@ def operator_text(operator: Operator, settings: Settings) -> str:
 
 
 def functions(steps: Steps) -> tuple[Write, Read]:
-    """Writing and reading, from the operator's steps. What is held is the operator's state, ``[trial, d_value, d_key]``.
+    """Writing and reading, from the operator's steps. What is stored is its state, ``[trial, d_value, d_key]``.
 
     Position by position, ``e = W k − v`` and then the step.
     """

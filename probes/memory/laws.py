@@ -75,8 +75,8 @@ def hebbian_sign_error(n: int, d: int) -> float:
 
 
 def hebbian_argmax(n: int, d: int, d_value: int, nodes: int = 200) -> float:
-    """``E_z[Φ((1 + s z) / s_c)^(n − 1)]``: the share of items whose own value has the largest product with what is read,
-    z standard normal, ``s² = (n − 1) / (d d_value)`` and ``s_c² = 1/d + 1/d_value + (n − 2) / (d d_value)``.
+    """``E_z[Φ((1 + s z) / s_c)^(n − 1)]``: the share of items whose own value has the largest product with what is
+    read, z standard normal, ``s² = (n − 1) / (d d_value)`` and ``s_c² = 1/d + 1/d_value + (n − 2) / (d d_value)``.
 
     An approximation from below, by some 10 % where the share has fallen to 0.7: products of unit vectors have lighter
     tails than normal ones.
@@ -104,7 +104,8 @@ def noisy_query_mse(n: int, d: int, noise: float) -> float:
 
 
 def chain_mse(n: int, d: int, layers: int) -> float:
-    """``(1 + (n − 1) / d)^layers − 1``: what one memory reads is the query of the next, with fresh codes of the same items.
+    """``(1 + (n − 1) / d)^layers − 1``: what one memory reads is the query of the next, with fresh codes of the same
+    items.
 
     An approximation, to some 6 %: an error passes on whole, because it lies in the span of the next keys.
     """
@@ -120,8 +121,8 @@ def heads_mse(n: int, d_model: int, d_key: int, heads: int) -> float:
 
 
 def of_gram(gram: Float[np.ndarray, "*trial n n"]) -> Float[np.ndarray, "*trial"]:
-    """``n / PR − 1`` with the participation ratio ``PR = (tr G)² / tr G²`` of the keys' Gram matrix: the Hebbian memory's
-    mean error with *these* keys of length one.
+    """``n / PR − 1`` with the participation ratio ``PR = (tr G)² / tr G²`` of the keys' Gram matrix: the Hebbian
+    memory's mean error with *these* keys of length one.
 
     Exact in expectation over independent values of length one and mean 0, whatever the keys.
     """
@@ -154,12 +155,12 @@ def decay_cosine(n: int, d: int, decay: float) -> float:
 def delta_by_age(
     n: int, d: int, beta: float, decay: float = 1.0
 ) -> tuple[Float[np.ndarray, " age"], Float[np.ndarray, " age"]]:
-    """``E[y · v]`` and ``E[‖y‖²]`` of the items of age a = 0 … n − 1 after one pass of ``S ← α S (I − β k kᵀ) + β v kᵀ``.
+    """``s_a = E[y · v]`` and ``x_a = E[‖y‖²]`` of the items of age a = 0 … n − 1, of ``S ← g S (I − β k kᵀ) + β v kᵀ``.
 
-    With the memory's size after m pairs ``T_{m+1} = α² T_m (1 − (2β − β²)/d) + β²``, and for item i (from 0)::
+    With the memory's size after m pairs ``T_{m+1} = g² T_m (1 − (2β − β²)/d) + β²``, and for item i (from 0)::
 
-        s_0 = β                        s_{a+1} = α s_a (1 − β/d)
-        x_0 = α² (1−β)² T_i/d + β²     x_{a+1} = α² [x_a (1 − 2β/d + 2β²/(d(d+2))) + β² T_{i+1+a}/(d(d+2))] + β²/d
+        s_0 = β                        s_{a+1} = g s_a (1 − β/d)
+        x_0 = g² (1−β)² T_i/d + β²     x_{a+1} = g² [x_a (1 − 2β/d + 2β²/(d(d+2))) + β² T_{i+1+a}/(d(d+2))] + β²/d
 
     Exact in expectation: the recursion needs the second and fourth moments of a random direction alone.
     """
@@ -172,7 +173,7 @@ def delta_by_age(
     square[0] = x[n - 1]
     keep, pair = 1 - 2 * beta / d + 2 * beta**2 / (d * (d + 2)), d * (d + 2)
     for a in range(1, n):
-        x = decay**2 * (x[: n - a] * keep + beta**2 * size[a : n] / pair) + beta**2 / d
+        x = decay**2 * (x[: n - a] * keep + beta**2 * size[a:n] / pair) + beta**2 / d
         square[a] = x[n - 1 - a]
     return signal, square
 
@@ -191,7 +192,7 @@ def delta_cosine(n: int, d: int, beta: float, decay: float = 1.0) -> float:
 
 
 def delta_size(d: int, beta: float, decay: float) -> float:
-    """``β² / (1 − α² (1 − (2β − β²)/d))``: ``‖S‖²`` after very many pairs. Exact in expectation."""
+    """``β² / (1 − g² (1 − (2β − β²)/d))``: ``‖S‖²`` after very many pairs. Exact in expectation."""
     return beta**2 / (1 - decay**2 * (1 - (2 * beta - beta**2) / d))
 
 

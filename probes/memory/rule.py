@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -39,8 +39,8 @@ class Rule:
         settings: by name, as those of attention operators.
         presets: sets of defaults by name, the first of which is the rule's own; the setting ``preset`` chooses.
         linear_in_v: whether what is read is linear in the values; a function of the settings where it depends on them.
-        operator: ``operator(settings) -> text``: the attention operator with the same arithmetic, as `wb.swap` takes it;
-            empty, or None, where there is none.
+        operator: ``operator(settings) -> text``: the attention operator with the same arithmetic, as `wb.swap` takes
+            it; empty, or None, where there is none.
         laws: closed forms by criterion.
         note: ``note(settings) -> text``: what a figure has to say of these settings; empty for nothing.
         check: ``check(settings) -> None`` raises `UsageError` where settings do not go together.

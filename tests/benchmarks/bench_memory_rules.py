@@ -26,7 +26,9 @@ def run(subject: Subject | None, settings: Settings) -> list[Result]:
     rows = [Row(name, median(seconds)) for name, seconds in measured.items()]
     rows.append(Row("all", median(map(sum, rounds)), bar=BAR))
     if Path("/proc/self/status").exists():
-        done = subprocess.run([sys.executable, "-m", __name__, str(trials)], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(trials)], check=True, stdout=subprocess.PIPE, text=True
+        )
         rows.append(Row("peak memory of a process that does this", json.loads(done.stdout), "GB", bar=PEAK))
     title = f"Curves of {len(measured)} memories: {len(LOADS)} loads to {LOADS[-1]}, {trials} trials, d = {D}"
     return [Result("memory_rules", title, rows, rounds=measured)]

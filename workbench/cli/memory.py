@@ -38,9 +38,7 @@ def memory(
         ),
     ] = "8:256",
     trials: Annotated[int, typer.Option(metavar="N", help="Independent memories.")] = 200,
-    criterion: Annotated[
-        str, typer.Option(metavar="NAME", help="mse, cosine, argmax, sign or 'worst case'.")
-    ] = "mse",
+    criterion: Annotated[str, typer.Option(metavar="NAME", help="mse, cosine, argmax, sign or 'worst case'.")] = "mse",
     keys: Annotated[
         str, typer.Option(metavar="KEYS", help="random, 'spectrum(exponent=1)' or 'shared-mean(share=0.25)'.")
     ] = "random",
@@ -132,7 +130,7 @@ def _write(curve: MemoryCurve, out: Path) -> None:
 def _show(console: Any, curve: MemoryCurve, out: Path | None) -> None:
     info = curve.info
     console.print(
-        f"{info['rule']}: {info['scale']} ({info['criterion']}); d = {info['d']}, values of {info['d_value']}, "
+        f"{info['rule']}: {info['scale']} ({info['criterion']}); d = {info['d']}, "
         f"{info['keys']} keys, {info['passes']} {'pass' if info['passes'] == 1 else 'passes'}, {curve.trials} trials.\n"
     )
     rows = [

@@ -144,8 +144,8 @@ class Bars(Chart):
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One line of a chart of `Lines`; `low` and `high` are the ends of its band, if it has one. A `dashed` line, for what
-    others are compared with, has no markers."""
+    """One line of a chart of `Lines`; `low` and `high` are the ends of its band, if it has one. A `dashed` line, for
+    what others are compared with, has no markers."""
 
     x: Float[np.ndarray, " point"]
     y: Float[np.ndarray, " point"]

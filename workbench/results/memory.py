@@ -28,8 +28,8 @@ def memory(
     """Write n random pairs of a key and a value of length one into an associative memory, read it with the stored keys,
     and measure what comes back; for each n the mean over trials, its interval, and the law of this rule.
 
-    Trial t of a seed has the same pairs for every rule and load: the pairs of a smaller load are the first of those of a
-    larger one.
+    Trial t of a seed has the same pairs for every rule and load: the pairs of a smaller load are the first of those of
+    a larger one.
 
     Args:
         rule: such as ``"delta"``, also with settings: ``"gated-delta(decay=0.9)"``; ``workbench memory`` lists them.
@@ -37,9 +37,9 @@ def memory(
         n: how many pairs are stored; one number or several.
         trials: independent memories.
         criterion: ``"mse"`` (``‖y − v‖²``), ``"cosine"``, ``"argmax"`` (share of items whose own value, among those
-            stored, has the largest product with what is read), ``"sign"`` (share of values ±1 read with the wrong sign),
-            ``"worst case"`` (the largest error of a scalar over all values from −1 to 1; of rules that are linear in the
-            values).
+            stored, has the largest product with what is read), ``"sign"`` (share of values ±1 read with the wrong
+            sign), ``"worst case"`` (the largest error of a scalar over all values from −1 to 1; of rules that are
+            linear in the values).
         keys: ``"random"``, ``"spectrum(exponent=1)"`` (direction i has a variance of ``i^−exponent``) or
             ``"shared-mean(share=0.25)"`` (a common vector, its squared length so many times the total variance).
         d_value: dimensions of values; None for d, or for what the criterion needs.
@@ -53,8 +53,8 @@ def memory(
 
     Examples:
         >>> curve = wb.memory("delta", d=32, n=[16, 64], trials=100, beta=1.0)
-        >>> [round(value, 2) for value in curve.law]
-        [0.29, 1.07]
+        >>> curve.law.round(2).tolist()
+        [0.29, 1.06]
         >>> bool((abs(curve.gap) < 4 * curve.standard_error).all())
         True
     """

@@ -179,7 +179,7 @@ class MemoryCurve:
         if info["law"] is not None:
             lines[f"law: {info['law']['formula']}"] = Line(x, self.law, dashed=True)
         passes = "1 pass" if info["passes"] == 1 else f"{info['passes']} passes"
-        values = f"d = {info['d']}" + (f", values of {info['d_value']}" if info["d_value"] != info["d"] else "")
+        values = f"d = {info['d']}" + (f", values of {info['d_value']}" if self._has_other_values else "")
         details = (("keys", info["keys"]), ("seed", str(info["seed"])))
         return Lines(
             lines,
@@ -191,6 +191,11 @@ class MemoryCurve:
             log_x=self.loads[-1] > WIDE * self.loads[0],
             source=Source(details=details),
         )
+
+    @property
+    def _has_other_values(self) -> bool:
+        """Whether values of other dimensions than the keys are a choice, and not the criterion's way of measuring."""
+        return self.info["d_value"] != self.info["d"] and self.info["criterion"] != "worst case"
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file (samples and law) with loads and info as JSON metadata."""
@@ -210,7 +215,9 @@ class MemoryCurve:
             loads, info = _checked(metadata)
             samples, law = arrays["samples"], arrays["law"]
             if samples.shape != (len(loads), info["trials"]) or law.shape != (len(loads),):
-                raise BadInput("samples must be [load, trial] and law [load], of as many loads and trials as are named.")
+                raise BadInput(
+                    "samples must be [load, trial] and law [load], of as many loads and trials as are named."
+                )
             return cls(loads, samples, law, info)
 
         return FILE.load(path, build)

@@ -19,6 +19,8 @@ from .. import laws
 from ..laws import Law
 from ..rule import Rule, Settings, State, read_matrix
 
+_RECURSION = "s = E[y · v] and x = E[‖y‖²] by recursion over ages"
+
 
 def write(state: State | None, k: Tensor, v: Tensor, settings: Settings) -> State:
     """S."""
@@ -43,14 +45,15 @@ def delta_laws(**fixed: Any) -> dict[str, Law]:
     return {
         "mse": Law(
             lambda n, at: laws.delta_mse(n, at.d, **rates(at.settings)),
-            "mean over ages of 1 − 2 s + x, by recursion",
+            "mean over ages of 1 − 2 s + x",
             exact=True,
+            note=_RECURSION,
         ),
         "cosine": Law(
             lambda n, at: laws.delta_cosine(n, at.d, **rates(at.settings)),
-            "mean over ages of s / √x, by recursion",
+            "mean over ages of s / √x",
             exact=False,
-            note="up to 3 % below with decay",
+            note=f"{_RECURSION}; up to 3 % below with decay",
         ),
     }
 

@@ -1,4 +1,4 @@
-"""The gated delta rule, the delta rule on a state that decays: ``S ← α S``, then ``S ← S + β (v − S k) kᵀ``."""
+"""The gated delta rule, the delta rule on a state that decays: ``S ← g S``, then ``S ← S + β (v − S k) kᵀ``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ rule = Rule(
     read=read_matrix,
     settings={
         "beta": beta(0.5),
-        "decay": Setting(0.98, "number", "α, how much stays at each pair", above=0, at_most=1),
+        "decay": Setting(0.98, "number", "g, how much stays at each pair", above=0, at_most=1),
     },
     operator=lambda settings: (
         f"gated-delta(unit=False, beta={settings['beta']}, decay={settings['decay']})" if settings["beta"] <= 1 else ""

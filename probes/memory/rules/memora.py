@@ -1,12 +1,12 @@
-"""Memora: ``W ← c softmax(α log W − η 2 e kᵀ)`` along each row, with ``e = W k − v``: entries positive, rows sum to c.
+"""Memora: ``W ← c softmax(alpha log W − 2 eta e kᵀ)`` along each row, with ``e = W k − v``: W > 0, and rows sum to c.
 
 An entry cannot be negative, but what is read can: keys have both signs, and a row reads the difference from c/d. c
 bounds how far that goes, and adds ``c (Σ k) / d`` to everything that is read. ``preset="printed"``, c = 1 with the
-operator's η = 0.2 and α = 0.9, moves too little and forgets it: its error is 1, as that of a memory that reads 0.
+operator's eta = 0.2 and alpha = 0.9, moves too little and forgets it: its error is 1, as that of a memory that reads 0.
 
-``preset="tuned"``, the default, is c = 3, η = 5 and nothing forgotten, the best at n = 64 of some 270 settings (c from 1
-to 32, η from 0.2 to 32, α from 0.9 to 1, rows and columns): 0.52 at n = 32 and 0.69 at n = 64 (d = 64). Beyond c = 8 the
-error exceeds 1 again. Best settings depend on d.
+``preset="tuned"``, the default, is c = 3, eta = 5 and nothing forgotten, the best at n = 64 of some 270 settings (c
+from 1 to 32, eta from 0.2 to 32, alpha from 0.9 to 1, rows and columns): 0.52 at n = 32 and 0.68 at n = 64 (d = 64). From
+c = 8 on the error exceeds 1 again. The best settings depend on d.
 """
 
 from __future__ import annotations

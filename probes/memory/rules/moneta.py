@@ -1,12 +1,12 @@
-"""Moneta: ``A ← α A − η p sign(e) |e|^(p−1) kᵀ`` with ``e = W k − v``, and W is A divided by a power of ``‖A‖_q``.
+"""Moneta: ``A ← alpha A − eta p sign(e) |e|^(p−1) kᵀ``, ``e = W k − v``, and W is A divided by a power of ``‖A‖_q``.
 
-``preset="printed"`` divides by ``‖A‖_q^(q−2)``, with p = 3, q = 4, and the operator's η = 0.2 and α = 0.9: W then falls as
-A grows, and the memory errs by more than 1, as one that reads 0 does.
+``preset="printed"`` divides by ``‖A‖_q^(q−2)``, with p = 3, q = 4, and the operator's eta = 0.2 and alpha = 0.9: W then
+falls as A grows, and the memory errs by 1.6 to 2, more than one that reads 0 does.
 
-``preset="tuned"``, the default, keeps p = 3 and q = 4 and takes the exponent (q − 2)/q of another source, η = 0.5 and
+``preset="tuned"``, the default, keeps p = 3 and q = 4 and takes the exponent (q − 2)/q of another source, eta = 0.5 and
 nothing forgotten: 0.41 at n = 32 and 0.56 at n = 64 (d = 64). It is the best with p = 3 and q = 4 of 365 settings
-(η from 0.05 to 32, α 0.9 and 1, p from 1.5 to 3, q from 1.25 to 4, all forms of retention). p = 2 does better, 0.28 and
-0.50 with q = 3, and is the delta rule with q = 2.
+(eta from 0.05 to 32, alpha 0.9 and 1, p from 1.5 to 3, q from 1.25 to 4, all forms of retention). p = 2 does better,
+0.28 and 0.50 with q = 3, and is the delta rule with q = 2.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from ..laws import Law, Sizes
 from ..rule import Rule, Settings, State
 from .pseudo_inverse import write
 
+_WEIGHTS = "p is the mean weight on the right item, p_j on the others"
+
 
 def read(state: State, q: Tensor, settings: Settings) -> Tensor:
     """The weighted mean of the values."""
@@ -41,11 +43,15 @@ rule = Rule(
     laws={
         "mse": Law(
             lambda n, at: laws.softmax_mse(n, at.d, _beta(at)),
-            "(1 − p)² + (n − 1) E[e^2Bu] e^−2B p²",
+            "(1 − p)² + Σ p_j²",
             exact=False,
-            note="2 % from n = 64 on at d = 64; 5 to 13 % below that",
+            note=f"{_WEIGHTS}; 2 % from n = 64 on at d = 64, 5 to 13 % below that",
         ),
-        "cosine": Law(lambda n, at: laws.softmax_cosine(n, at.d, _beta(at)), "p / √(p² + Σ p_j²)", exact=False),
-        "worst case": Law(lambda n, at: laws.softmax_worst_case(n, at.d, _beta(at)), "2 (1 − p)", exact=False),
+        "cosine": Law(
+            lambda n, at: laws.softmax_cosine(n, at.d, _beta(at)), "p / √(p² + Σ p_j²)", exact=False, note=_WEIGHTS
+        ),
+        "worst case": Law(
+            lambda n, at: laws.softmax_worst_case(n, at.d, _beta(at)), "2 (1 − p)", exact=False, note=_WEIGHTS
+        ),
     },
 )

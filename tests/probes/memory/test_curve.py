@@ -28,7 +28,9 @@ def test_a_load_of_a_curve_is_a_memory_of_its_own(rule: str) -> None:
 
 def test_curves_of_one_seed_are_of_the_same_pairs_however_many_loads_and_trials() -> None:
     curve = wb.memory("delta", d=8, n=(4, 16), trials=20, seed=1)
-    np.testing.assert_allclose(wb.memory("delta", d=8, n=16, trials=8, seed=1).samples[0], curve.samples[1, :8], atol=1e-5)
+    np.testing.assert_allclose(
+        wb.memory("delta", d=8, n=16, trials=8, seed=1).samples[0], curve.samples[1, :8], atol=1e-5
+    )
     assert not np.allclose(wb.memory("delta", d=8, n=16, trials=20, seed=2).samples, curve.samples[1:])
     assert wb.memory("delta", d=8, n=[16, 4], trials=20, seed=1).loads == (4, 16)
 
@@ -85,7 +87,9 @@ def test_criteria_by_hand() -> None:
     assert criteria.sign(torch.tensor([[[2.0], [-1.0], [0.0], [-3.0]]]), signs).tolist() == [1.5 / 4]
 
 
-@pytest.mark.parametrize("rule", ["hebbian", "decay", "delta", "gated-delta", "pseudo-inverse", "softmax", "yaad(delta=None)"])
+@pytest.mark.parametrize(
+    "rule", ["hebbian", "decay", "delta", "gated-delta", "pseudo-inverse", "softmax", "yaad(delta=None)"]
+)
 def test_the_worst_case_is_the_largest_error_over_all_signs(rule: str) -> None:
     n = 7
     curve = wb.memory(rule, d=6, n=n, trials=2, criterion="worst case")
@@ -125,7 +129,10 @@ def test_a_memory_that_reads_0_has_what_is_said() -> None:
         ({"criterion": "mes"}, "criterion='mes': expected 'mse', 'cosine', 'argmax', 'sign' or 'worst case'. Did you"),
         ({"criterion": "sign", "d_value": 4}, "d_value=4: expected 1 or None, because the criterion is 'sign'."),
         ({"criterion": "worst case", "rule": "memora"}, "criterion='worst case': expected a rule that is linear"),
-        ({"keys": "spectrm"}, "keys='spectrm': expected one of random, spectrum, shared-mean. Did you mean 'spectrum'?"),
+        (
+            {"keys": "spectrm"},
+            "keys='spectrm': expected one of random, spectrum, shared-mean. Did you mean 'spectrum'?",
+        ),
         ({"keys": "spectrum(exponent=-1)"}, "spectrum(exponent)=-1: expected a number from 0 to 4."),
         ({"n": 1_000_000}, "n=1000000, d=64: one trial would need "),
     ],

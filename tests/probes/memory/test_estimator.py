@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - joblib's processes are sent estimators
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,8 +65,9 @@ def test_score_is_r_squared_and_settings_can_be_searched() -> None:
 def test_settings_of_the_rule_are_parameters() -> None:
     estimator = AssociativeMemory("delta(beta=0.3)")
     assert estimator.get_params() == {"rule": "delta(beta=0.3)", "unit": True, "beta": 0.3}
-    assert clone(estimator.set_params(beta=0.7)).get_params()["beta"] == 0.7
-    assert clone(estimator).set_params(rule="gated-delta").get_params() == {
+    copy: Any = clone(estimator.set_params(beta=0.7))
+    assert copy.get_params()["beta"] == 0.7
+    assert copy.set_params(rule="gated-delta").get_params() == {
         **{"rule": "gated-delta", "unit": True},
         **{"beta": 0.5, "decay": 0.98},
     }

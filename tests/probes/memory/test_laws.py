@@ -6,6 +6,7 @@ Those were made in numpy with 10 to 300 draws each. "Agrees" is within 2 % or th
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,11 @@ def test_other_points_agree_with_it(rule: str, criterion: str, n: tuple[int, ...
 
 #: Laws that hold at every load, and those that hold from a load on.
 HOLD: list[tuple[str, str, tuple[int, ...]]] = [
-    *((rule, criterion, LOADS) for rule in ("hebbian", "decay", "delta", "gated-delta") for criterion in ("mse", "cosine")),
+    *(
+        (rule, criterion, LOADS)
+        for rule in ("hebbian", "decay", "delta", "gated-delta")
+        for criterion in ("mse", "cosine")
+    ),
     *(("delta(beta=0.3)", criterion, LOADS) for criterion in ("mse", "cosine")),
     ("gated-delta(beta=1, decay=0.9)", "mse", LOADS),
     ("pseudo-inverse", "mse", (96, 128, 256)),
@@ -113,7 +118,8 @@ def test_the_argmax_law_is_a_lower_estimate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("d", "n", "item", "every"), [(32, 35, 0.969, 0.32), (64, 109, 0.991, 0.38), (32, 109, 0.54, None), (64, 349, 0.56, None)]
+    ("d", "n", "item", "every"),
+    [(32, 35, 0.969, 0.32), (64, 109, 0.991, 0.38), (32, 109, 0.54, None), (64, 349, 0.56, None)],
 )
 def test_the_thresholds_of_argmax(d: int, n: int, item: float, every: float | None) -> None:
     curve = wb.memory("hebbian", criterion="argmax", d=d, n=n, trials=400 if n < 200 else 60)
@@ -133,7 +139,9 @@ def test_the_sign_law_and_its_values() -> None:
 
 
 @pytest.mark.parametrize(("d", "critical"), [(16, 3.2), (64, 5.8), (256, 10.6), (1024, 20.7)])
-def test_the_worst_case_reaches_a_half_at_a_number_of_pairs_that_grows_as_the_root_of_d(d: int, critical: float) -> None:
+def test_the_worst_case_reaches_a_half_at_a_number_of_pairs_that_grows_as_the_root_of_d(
+    d: int, critical: float
+) -> None:
     k, _ = draw(keys_of("random"), range(600), 2 * int(critical) + 12, d, 1, 0)
     reached = ((k[:, 1:] @ k[:, 0, :, None]).abs()[..., 0].cumsum(1) >= 0.5).to(torch.float64)
     assert bool(reached[:, -1].all())
@@ -227,7 +235,7 @@ def test_a_noisy_query(n: int, noise: float, simulated: float) -> None:
 def test_a_chain_of_memories_multiplies_its_errors(n: int, simulated: list[float]) -> None:
     codes = [draw(keys_of("random"), range(60), n, 256, 1, seed)[0] for seed in range(7)]
     read, errors = codes[0], []
-    for key, value in zip(codes[:-1], codes[1:], strict=True):
+    for key, value in pairwise(codes):
         read = Memory("hebbian").write(key, value).read(read)
         errors.append((read - value).square().sum(-1).mean(1))
     means_agree(torch.stack(errors, 1), simulated, draws=10)

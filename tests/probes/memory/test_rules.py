@@ -1,4 +1,4 @@
-"""Every rule against its formula as a plain loop in numpy, and against the attention operator of the same arithmetic."""
+"""Every rule against its formula as a plain loop in numpy, and against the operator of the same arithmetic."""
 
 from __future__ import annotations
 
@@ -91,12 +91,16 @@ def test_a_memory_is_its_formula_in_a_loop(name: str) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 def test_the_triangular_solve_is_the_loop_over_several_chunks(name: str, dtype: torch.dtype, tolerance: float) -> None:
     k, v = pairs(4, 200, 64, 64, dtype)
-    (state,) = Memory(name).write(k, v).state or ()
+    memory = Memory(name).write(k, v)
+    assert memory.state is not None
+    (state,) = memory.state
     w = loop(MATRICES.get(name) or delta(1.0, 0.9), k, v)
     assert state.dtype == dtype and np.abs(state.numpy() - w).max() < tolerance < np.abs(w).max()
 
 
-@pytest.mark.parametrize(("settings", "exponent"), [({}, 2 / 4), ({"preset": "printed"}, 2.0), ({"p": 2.5, "q": 3}, 1 / 3)])
+@pytest.mark.parametrize(
+    ("settings", "exponent"), [({}, 2 / 4), ({"preset": "printed"}, 2.0), ({"p": 2.5, "q": 3}, 1 / 3)]
+)
 def test_moneta_is_its_formula(settings: dict[str, Any], exponent: float) -> None:
     k, v = pairs(3, N, D, D_VALUE)
     memory = Memory("moneta", **settings)

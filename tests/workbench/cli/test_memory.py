@@ -74,7 +74,9 @@ def test_loads_are_read(text: str, loads: list[int]) -> None:
     assert parse_loads(text) == loads
 
 
-@pytest.mark.parametrize("text", ["0:8", "8:4", "8:16:0", "0", "", "a", "8:", "8;9", "-8:9", "1:2:3:4", "8,,9", "1.5", "nan"])
+@pytest.mark.parametrize(
+    "text", ["0:8", "8:4", "8:16:0", "0", "", "a", "8:", "8;9", "-8:9", "1:2:3:4", "8,,9", "1.5", "nan"]
+)
 def test_loads_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected numbers of stored pairs above 0"):
         parse_loads(text)

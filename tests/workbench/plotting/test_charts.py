@@ -15,7 +15,11 @@ CHARTS = {
     "heatmap": Heatmap(np.array([[1.0, np.nan]]), "ab", "c", "effect (logits)", "head", "layer", **WORDS),
     "bars": Bars(X[:2], X[:2] - 1, X[:2] + 1, "ab", "effect (logits)", "head", **WORDS),
     "lines": Lines(
-        {"one": Line(X + 1, Y, Y - 1, Y + 1), "two": Line(X + 1, Y, dashed=True)}, "heads", "effect (logits)", log_x=True, **WORDS
+        {"one": Line(X + 1, Y, Y - 1, Y + 1), "two": Line(X + 1, Y, dashed=True)},
+        "heads",
+        "effect (logits)",
+        log_x=True,
+        **WORDS,
     ),
     "scatter": Scatter(X, Y, "abcd", "head", "effect (logits)", **WORDS),
     "graph": Graph({"a": (0, 0), "b": (1, 2)}, {("a", "b"): -0.5}, {"a": "mover"}, "layer", "effect (logits)", **WORDS),

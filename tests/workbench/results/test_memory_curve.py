@@ -21,7 +21,9 @@ def curve() -> MemoryCurve:
 
 
 def made_of(curve: MemoryCurve, samples: list[list[float]], **info: Any) -> MemoryCurve:
-    return replace(curve, samples=np.array(samples, dtype=float), info={**curve.info, "trials": len(samples[0]), **info})
+    return replace(
+        curve, samples=np.array(samples, dtype=float), info={**curve.info, "trials": len(samples[0]), **info}
+    )
 
 
 def test_numbers(curve: MemoryCurve) -> None:
@@ -53,7 +55,8 @@ def test_a_memory_that_diverges_has_no_value_and_says_so(curve: MemoryCurve) -> 
 
 
 def test_figures_have_the_numbers_the_law_and_its_kind(curve: MemoryCurve) -> None:
-    figure, picture = curve.figure(), curve.picture()
+    figure: Any = curve.figure()
+    picture = curve.picture()
     lines = {trace.name: trace for trace in figure.data if trace.name}
     assert set(lines) == {"simulated", "law: (n − 1) / d"}
     assert list(lines["simulated"].y) == curve.mean.tolist() and list(lines["law: (n − 1) / d"].y) == curve.law.tolist()
@@ -62,7 +65,8 @@ def test_figures_have_the_numbers_the_law_and_its_kind(curve: MemoryCurve) -> No
     assert len(picture.axes[0].get_lines()) == 2 and picture.axes[0].get_xscale() == "log"
     assert "without" not in note and "no law" not in note
     lawless = wb.memory("decay", d=16, n=(4, 8), trials=5, criterion="argmax")
-    assert [trace.name for trace in lawless.figure().data if trace.name] == ["simulated"]
+    drawing: Any = lawless.figure()
+    assert [trace.name for trace in drawing.data if trace.name] == ["simulated"]
     assert lawless.notes[0] == "There is no law of this criterion for this rule and these keys."
     html = curve._repr_html_()
     assert "<img" in html and "exact in expectation" in html and "<td>16</td>" in html
