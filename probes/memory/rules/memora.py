@@ -5,8 +5,8 @@ bounds how far that goes, and adds ``c (Σ k) / d`` to everything that is read. 
 operator's eta = 0.2 and alpha = 0.9, moves too little and forgets it: its error is 1, as that of a memory that reads 0.
 
 ``preset="tuned"``, the default, is c = 3, eta = 5 and nothing forgotten, the best at n = 64 of some 270 settings (c
-from 1 to 32, eta from 0.2 to 32, alpha from 0.9 to 1, rows and columns): 0.52 at n = 32 and 0.68 at n = 64 (d = 64). From
-c = 8 on the error exceeds 1 again. The best settings depend on d.
+from 1 to 32, eta from 0.2 to 32, alpha from 0.9 to 1, rows and columns): 0.52 at n = 32 and 0.68 at n = 64 (d = 64).
+From c = 8 on the error exceeds 1 again. The best settings depend on d.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_what_is_not_possible_is_refused_by_fit() -> None:
     with pytest.raises(UsageError, match=r"delta\(beta\)=-1"):
         AssociativeMemory("delta").set_params(beta=-1).fit(keys, values)
     with pytest.raises(UsageError, match="unit='yes': expected True or False"):
-        AssociativeMemory("delta", unit="yes").fit(keys, values)  # type: ignore[arg-type]  # that is the test
+        AssociativeMemory("delta").set_params(unit="yes").fit(keys, values)
     with pytest.raises(ValueError, match="NaN"):
         AssociativeMemory("delta").fit(np.full((3, 2), np.nan), np.zeros(3))
 

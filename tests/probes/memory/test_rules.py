@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from probes.memory.draws import unit
 from probes.memory.memory import Memory
 from workbench.attention.operator import operator
 from workbench.errors import BadInput, UnknownName, UsageError
@@ -22,7 +23,7 @@ def pairs(trials: int, n: int, d: int, d_value: int, dtype: torch.dtype = torch.
     """Keys and values of length one."""
     generator = torch.Generator().manual_seed(0)
     k, v = (torch.randn(trials, n, size, generator=generator, dtype=torch.float64) for size in (d, d_value))
-    return tuple((x / x.norm(dim=-1, keepdim=True)).to(dtype) for x in (k, v))  # type: ignore[return-value]  # two
+    return unit(k).to(dtype), unit(v).to(dtype)
 
 
 # --- plain loops, of one trial
