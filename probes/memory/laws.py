@@ -215,22 +215,25 @@ def pseudo_inverse_cosine(n: int, d: int) -> float:
 # --- softmax
 
 
-def mean_exponential(d: int, beta: float) -> float:
-    """``E[e^{β u}]`` with u the cosine of two random directions, ``Γ(d/2) (2/β)^{d/2−1} I_{d/2−1}(β)``."""
+def log_mean_exponential(d: int, beta: float) -> float:
+    """``log E[e^{β u}]`` with u the cosine of two random directions: ``E = Γ(d/2) (2/β)^{d/2−1} I_{d/2−1}(β)``, which
+    is ``₀F₁(; d/2; β²/4)``; about ``β² / (2 d)``. Exact."""
     order = d / 2 - 1
-    log = special.gammaln(d / 2) + order * math.log(2 / beta) + math.log(special.ive(order, beta)) + beta
-    return math.exp(log)
+    scaled = float(special.ive(order, beta))
+    if scaled > 0:
+        return float(special.gammaln(d / 2)) + order * math.log(2 / beta) + math.log(scaled) + beta
+    return math.log(special.hyp0f1(d / 2, beta**2 / 4))  # of orders far above β, where Bessel's function underflows
 
 
 def softmax_weight(n: int, d: int, beta: float) -> float:
     """``p = 1 / (1 + (n − 1) E[e^{β u}] e^{−β})``: the weight on the right item. An approximation: the sum over the
     others is taken to be its mean, which needs many (2 % from n = 64 on at d = 64 and β = √d)."""
-    return 1 / (1 + (n - 1) * mean_exponential(d, beta) * math.exp(-beta))
+    return 1 / (1 + (n - 1) * math.exp(log_mean_exponential(d, beta) - beta))
 
 
 def _softmax_others(n: int, d: int, beta: float) -> float:
     p = softmax_weight(n, d, beta)
-    return (n - 1) * mean_exponential(d, 2 * beta) * math.exp(-2 * beta) * p**2
+    return (n - 1) * math.exp(log_mean_exponential(d, 2 * beta) - 2 * beta) * p**2
 
 
 def softmax_mse(n: int, d: int, beta: float) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 
 import workbench as wb
 from probes.memory import laws
@@ -105,7 +106,17 @@ def test_the_softmax_weight_on_the_right_item() -> None:
         assert weight.mean().item() == pytest.approx(simulated, rel=0.02)
         assert laws.softmax_weight(n, d, d**0.5) == pytest.approx(simulated, rel=0.02)
     for d, others in ((16, 33.5), (64, 1815), (128, 49_792)):  # at which it is a half
-        assert math.exp(d**0.5) / laws.mean_exponential(d, d**0.5) == pytest.approx(others, rel=2e-3)
+        assert math.exp(d**0.5 - laws.log_mean_exponential(d, d**0.5)) == pytest.approx(others, rel=2e-3)
+
+
+@pytest.mark.parametrize(("d", "beta"), [(2, 0.3), (2, 1000.0), (64, 8.0), (64, 1000.0), (1024, 32.0), (4096, 1000.0)])
+def test_the_mean_of_an_exponential_is_an_integral(d: int, beta: float) -> None:
+    angle = np.linspace(0, np.pi, 400_001)[1:-1]
+    log_density = (d - 2) * np.log(np.sin(angle))
+    log = logsumexp(beta * np.cos(angle) + log_density) - logsumexp(log_density)
+    assert laws.log_mean_exponential(d, beta) == pytest.approx(log, rel=1e-4)
+    assert laws.log_mean_exponential(1_000_000, 1000.0) == pytest.approx(0.5, rel=1e-3)
+    assert 0 <= laws.softmax_mse(100, d, beta / 2) < 1
 
 
 def test_the_argmax_law_is_a_lower_estimate() -> None:
