@@ -151,7 +151,7 @@ class Line:
     y: Float[np.ndarray, " point"]
     low: Float[np.ndarray, " point"] | None = None
     high: Float[np.ndarray, " point"] | None = None
-    dashed: bool = False
+    dashed: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
