@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 
 from .draws import unit
 from .memory import Memory, rule_of
+from .rule import PRESET
 
 
 class AssociativeMemory(RegressorMixin, BaseEstimator):
@@ -94,11 +95,13 @@ class AssociativeMemory(RegressorMixin, BaseEstimator):
         return {"rule": self.rule, "unit": self.unit, **settings, **self._settings}
 
     def set_params(self, **params: Any) -> AssociativeMemory:
-        """Change parameters. With another rule, the settings of the one before are dropped."""
-        rule = params.pop("rule", self.rule)
-        settings = self._settings if rule is self.rule or str(rule) == str(self.rule) else {}
-        self.unit = params.pop("unit", self.unit)
-        self.rule, self._settings = rule, {**settings, **params}
+        """Change parameters. With another rule, or another of its presets, the settings before are dropped."""
+        before = self.get_params()
+        after = {**before, **params}
+        is_another = any(str(after.get(name)) != str(before.get(name)) for name in ("rule", PRESET))
+        self.rule, self.unit = after["rule"], after["unit"]
+        changes = {name: value for name, value in params.items() if name not in ("rule", "unit")}
+        self._settings = {**({} if is_another else self._settings), **changes}
         return self
 
     def __sklearn_tags__(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from workbench import arguments, registry
@@ -79,7 +80,7 @@ def memory(
 def _loads(n: Any) -> tuple[int, ...]:
     """Ascending."""
     do = "Give one number, or a list of them."
-    if not isinstance(n, int) or isinstance(n, bool):
+    if not isinstance(n, Integral) or isinstance(n, bool):
         entries = arguments.sequence("n", n, "numbers of stored pairs", do=do)
         if not entries:
             raise arguments.refusal("n", n, "at least one number of stored pairs")

@@ -32,7 +32,9 @@ def test_curves_of_one_seed_are_of_the_same_pairs_however_many_loads_and_trials(
         wb.memory("delta", d=8, n=16, trials=8, seed=1).samples[0], curve.samples[1, :8], atol=1e-5
     )
     assert not np.allclose(wb.memory("delta", d=8, n=16, trials=20, seed=2).samples, curve.samples[1:])
-    assert wb.memory("delta", d=8, n=[16, 4], trials=20, seed=1).loads == (4, 16)
+    of_numpy: list[tuple[Any, tuple[int, ...]]] = [(np.array([16, 4]), (4, 16)), (np.int64(4), (4,))]
+    for n, loads in of_numpy:
+        assert wb.memory("delta", d=8, n=n, trials=20, seed=1).loads == loads
 
 
 def test_trials_in_several_pieces_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,17 @@ def test_settings_of_the_rule_are_parameters() -> None:
     }
 
 
+def test_another_preset_brings_its_own_settings() -> None:
+    copy: Any = clone(AssociativeMemory("yaad"))
+    assert copy.get_params()["huber"] == "norm"
+    assert copy.set_params(preset="printed").get_params() == AssociativeMemory("yaad", preset="printed").get_params()
+    assert copy.set_params(eta=0.7).get_params()["eta"] == 0.7 and copy.get_params()["huber"] == "printed"
+    keys, values = data()
+    search = GridSearchCV(AssociativeMemory("yaad"), {"preset": ["tuned", "printed"]}, cv=2).fit(keys, values)
+    tuned, printed = search.cv_results_["mean_test_score"]
+    assert tuned != printed
+
+
 def test_what_is_not_possible_is_refused_by_fit() -> None:
     keys, values = data()
     with pytest.raises(UnknownName, match="rule='dleta'"):
