@@ -74,6 +74,20 @@ def sweep_pipeline(
         UsageError: arguments that do not go together; images that differ between two runs of one seed.
         HookError: the runs have other rows than those of `source`; the step cannot be told.
         NotFinite: sampling gave NaN or infinity.
+
+    Examples:
+        >>> import torch
+        >>> from diffusers import DiTTransformer2DModel
+        >>> sizes = dict(num_attention_heads=2, attention_head_dim=8, num_layers=2, sample_size=4, in_channels=4)
+        >>> dit = wb.HookedDiffusers(DiTTransformer2DModel(**sizes, patch_size=2).eval())
+        >>> def run(generator):  # in the place of a pipeline
+        ...     x = torch.randn(1, 4, 4, 4, generator=generator)
+        ...     for t in (900, 500, 100):
+        ...         x = x - dit.hf(x, torch.tensor([t]), torch.tensor([1])).sample / 3
+        ...     return x
+        >>> sweep = wb.sweep_pipeline(dit, run, edit="zero", metric=lambda images: images.square().mean((1, 2, 3)))
+        >>> sweep.axes, sweep.values.shape
+        (('step', 'layer', 'head'), (3, 2, 2, 1))
     """
     arguments.instance("model", model, HookedDiffusers, "a wb.HookedDiffusers", do="Use wb.HookedDiffusers(pipe).")
     settings = SweepSettings(

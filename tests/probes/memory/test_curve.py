@@ -124,7 +124,7 @@ def test_a_memory_that_reads_0_has_what_is_said() -> None:
         ({"passes": 0}, "passes=0: expected a whole number from 1"),
         ({"seed": -1}, "seed=-1: expected a whole number of at least 0."),
         ({"beta": 3.0}, "delta(beta)=3.0: expected a number above 0 and of at most 2."),
-        ({"beta": float("nan")}, "delta(beta)=nan: expected a number above 0 and of at most 2."),
+        ({"beta": float("nan")}, "delta(beta)=nan: expected a finite number above 0 and of at most 2."),
         ({"gamma": 1}, "Unknown setting of delta 'gamma'. Known: beta."),
         ({"rule": "dleta"}, "rule='dleta': expected the name of a memory's rule. Did you mean 'delta'"),
         ({"rule": ""}, "rule='': expected"),
