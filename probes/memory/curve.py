@@ -12,12 +12,11 @@ from jaxtyping import Float
 from workbench import arguments
 from workbench.errors import UsageError
 
-from . import laws
 from .criteria import CRITERIA, Criterion
 from .draws import Keys, draw, keys_of
 from .laws import Law, Sizes
 from .memory import Memory, rule_of
-from .rule import Rule, Settings
+from .rule import Settings
 
 #: Numbers held at once by the trials that are computed together, and by one trial at most.
 TOGETHER, LARGEST = 2**25, 2**28
@@ -72,17 +71,17 @@ def measure(
         gigabytes = f"{4 * per_trial / 1e9:.1f} GB"
         raise UsageError(f"n={n[-1]}, d={d}: one trial would need {gigabytes}. Use fewer pairs or dimensions.")
     size = max(1, TOGETHER // per_trial)
-    text, parts, ratios = kind.text(chosen), [], []
+    text, law, parts, of_keys = kind.text(chosen), kind.laws.get(criterion), [], []
     for start in range(0, trials, size):
         some = range(start, min(trials, start + size))
         k, v = draw(keys_, some, n[-1], d, 1 if measured.one_hot else width, seed)
         if measured.one_hot:
             v = torch.eye(width).expand(len(some), -1, -1)
         parts.append(_of_trials(text, measured, k, v, n, passes))
-        if keys_.kind != "random":
+        if keys_.kind != "random" and law is not None and law.of_gram is not None:
             gram = (k.double() @ k.double().mT).numpy()
-            ratios.append(np.stack([laws.of_gram(gram[:, :load, :load]) for load in n]))
-    formula, law = _law(kind, criterion, chosen, keys_, passes, Sizes(d, width, chosen), n, ratios)
+            of_keys.append(np.stack([law.of_gram(gram[:, :load, :load]) for load in n]))
+    words, values = _law(law, keys_, passes, Sizes(d, width, chosen), n, of_keys)
     info = {
         "rule": text,
         "title": kind.title,
@@ -97,10 +96,10 @@ def measure(
         "passes": passes,
         "trials": trials,
         "seed": seed,
-        "law": formula,
+        "law": words,
         "note": kind.note(chosen),
     }
-    return Curve(np.concatenate(parts, 1).astype(np.float64), law, info)
+    return Curve(np.concatenate(parts, 1).astype(np.float64), values, info)
 
 
 def _of_trials(
@@ -120,21 +119,13 @@ def _of_trials(
 
 
 def _law(
-    rule: Rule,
-    criterion: str,
-    settings: Settings,
-    keys: Keys,
-    passes: int,
-    sizes: Sizes,
-    loads: Sequence[int],
-    ratios: list[np.ndarray],
+    law: Law | None, keys: Keys, passes: int, sizes: Sizes, loads: Sequence[int], of_keys: list[np.ndarray]
 ) -> tuple[dict[str, Any] | None, Float[np.ndarray, " load"]]:
-    """The law in words, and its values."""
-    law: Law | None = rule.laws.get(criterion)
+    """The law in words, and its values; `of_keys` are those of the keys that were drawn, ``[load, trial]``."""
     if law is not None and (law.any_keys or (keys.kind == "random" and passes == 1)):
         words = {"formula": law.formula, "exact": law.exact, "note": law.note}
         return words, np.array([law.value(load, sizes) for load in loads], dtype=np.float64)
-    if rule.name == "hebbian" and criterion == "mse" and passes == 1:
-        words = {"formula": "n / PR − 1", "exact": True, "note": "PR of the keys that were drawn"}
-        return words, np.concatenate(ratios, 1).mean(1)
+    if law is not None and of_keys and passes == 1:
+        words = {"formula": law.of_gram_formula, "exact": True, "note": "of the keys that were drawn"}
+        return words, np.concatenate(of_keys, 1).mean(1)
     return None, np.full(len(loads), np.nan)

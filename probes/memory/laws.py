@@ -37,6 +37,8 @@ class Law:
         any_keys: whether it holds for all keys that span their space, written any number of times; else for random keys
             that are written once.
         note: how far an approximation is off.
+        of_gram: the law of these very keys, exact in expectation over values, from their Gram matrix, where there is
+            one; `of_gram_formula` in one line.
     """
 
     value: Callable[[int, Sizes], float]
@@ -44,6 +46,8 @@ class Law:
     exact: bool
     any_keys: bool = False
     note: str = ""
+    of_gram: Callable[[Float[np.ndarray, "*trial n n"]], Float[np.ndarray, "*trial"]] | None = None
+    of_gram_formula: str = ""
 
 
 # --- the Hebbian memory

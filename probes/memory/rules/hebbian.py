@@ -23,7 +23,13 @@ rule = Rule(
     read=read_matrix,
     operator=lambda _: "lightning(norm=False, slopes='layered')",  # its head 0 never forgets
     laws={
-        "mse": Law(lambda n, at: laws.hebbian_mse(n, at.d), "(n − 1) / d", exact=True),
+        "mse": Law(
+            lambda n, at: laws.hebbian_mse(n, at.d),
+            "(n − 1) / d",
+            exact=True,
+            of_gram=laws.of_gram,
+            of_gram_formula="n / PR − 1",
+        ),
         "cosine": Law(lambda n, at: laws.hebbian_cosine(n, at.d), "1 / √(1 + (n − 1) / d)", exact=False),
         "sign": Law(lambda n, at: laws.hebbian_sign_error(n, at.d), "Φ(−√(d / (n − 1)))", exact=False),
         "argmax": Law(
