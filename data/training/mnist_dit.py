@@ -5,7 +5,7 @@ from .kit.dit import DiTRecipe
 recipe = DiTRecipe(
     "mnist-dit",
     "mnist",
-    steps=3000,
+    steps=6000,
     batch=64,
     warm_up=100,
     weight_decay=0.0,
