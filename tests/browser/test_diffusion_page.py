@@ -64,8 +64,9 @@ def test_a_step_is_opened_by_click_and_by_keys(opened: Page) -> None:
         strip(opened).get_by_role("button", name="Step 3, time").click()
     opened.wait_for_url(re.compile(r"sample-step=3"))
     np.testing.assert_allclose(map_of(opened)["row"], patterns(3, 3)[1, 6], atol=1e-5)
+    expect(strip(opened).get_by_role("button", name="Step 3, time")).to_be_focused()
     with acting(opened):
-        strip(opened).get_by_role("button", name="Step 3, time").press("ArrowLeft")
+        opened.keyboard.press("ArrowLeft")
     opened.wait_for_url(re.compile(r"sample-step=2"))
     expect(strip(opened).get_by_role("button", name="Step 2, time")).to_have_attribute("aria-pressed", "true")
     np.testing.assert_allclose(map_of(opened)["row"], patterns(3, 2)[1, 6], atol=1e-5)
