@@ -102,6 +102,7 @@ def _show_welcome(page: Page | None) -> None:
 def _render(view: Any, page: Page | None) -> bool:
     """Render the page; whether it shows something of a model, to the end."""
     shows_model = False
+    preparing.place_line()
     with internal_errors_displayed(view.title), show_errors():
         if page is not None and (why_not := _why_not(page)):
             _show_others(why_not)

@@ -23,6 +23,8 @@ from workbench.registry import Registry
 Tell = Callable[[int, int, str], None]
 #: Seconds for the server to send the frame and the scripts that draw it; imports hold the interpreter for longer.
 FRAME = 0.3
+#: In a session: the line of the page that says what it waits for.
+LINE = "preparing-line"
 #: Seconds between two looks at what is being done.
 INTERVAL = 0.2
 #: What is slow to import, in order, and the modules.
@@ -58,12 +60,18 @@ class Preparation:
         """Show what is being done until it is done; whether it failed is for `result` to say."""
         if wait([self._future], INTERVAL).done:
             return
-        line, began = st.empty(), time.monotonic()
+        line, began = st.session_state.get(LINE) or st.empty(), time.monotonic()
         status = line.status("Starting …")
         while not wait([self._future], INTERVAL).done:
             doing = self.doing[:1].upper() + self.doing[1:] or "Starting"
             status.update(label=f"{escape_markdown(doing)} … {time.monotonic() - began:.0f} s")
         line.empty()
+
+
+def place_line() -> None:
+    """Place the line that says what the page waits for: in every run of the script, so that what follows keeps its
+    place, and with it the focus, when there is nothing to wait for any more."""
+    st.session_state[LINE] = st.empty()
 
 
 _IMPORTS: dict[str, Preparation] = {}

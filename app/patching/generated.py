@@ -44,9 +44,9 @@ def generations(
     Raises:
         UsageError: as `workbench.generations`.
     """
+    place = st.empty()  # also where nothing is shown: what follows keeps its place in the page
     stored, key = _stored(), (model_name, edited, edits, count)
     if key not in stored:
-        place = st.empty()
         with place.container():
             bar = st.progress(0.0, "Generating …")
             stop = url_widgets.set_value
