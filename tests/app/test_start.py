@@ -145,6 +145,23 @@ def test_a_page_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert labels_of(monkeypatch, ["importing torch", "proving runs"]) == ["Importing torch", "Proving runs"]
 
 
+def test_the_page_keeps_its_place_when_there_is_nothing_to_wait_for_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+    monkeypatch.setattr(preparing, "INTERVAL", 0.01)
+    monkeypatch.setattr(preparing, "escape_markdown", lambda text: done.set() or text)
+    monkeypatch.setattr(preparing, "made_up", Preparation(lambda _: done.wait()), raising=False)
+    script = "import streamlit as st; from app import preparing; preparing.place_line(); preparing.made_up.show()"
+    page = AppTest.from_string(f"{script}; st.text('the page')", default_timeout=250).run()
+    assert done.is_set()  # the first run has waited
+
+    def place() -> list[int]:
+        return [i for i, element in page.main.children.items() if getattr(element, "value", "") == "the page"]
+
+    first = place()
+    page.run()
+    assert place() == first and len(first) == 1
+
+
 def test_progress_of_a_step_is_a_percentage() -> None:
     preparation = Preparation(lambda tell: tell(3, 12, "fetching"))
     preparation.result()
