@@ -1,4 +1,5 @@
-"""Committed results: a copy of a run under ``docs/results/MODEL/FINDING``, and `PROVENANCE`, which says what it is of.
+"""Committed results: a copy of a run under ``docs/results/MODEL/FINDING`` (``no-model/FINDING`` where it needs none),
+and `PROVENANCE`, which says what it is of.
 
 A result is current as long as the finding, its settings, the model, the prompts and both results versions (the
 finding's own and the engine's, raised by hand when numbers change) are those it was measured with. Where code lies and
@@ -27,6 +28,8 @@ from workbench.runs.run import Run
 
 #: The models whose results the documentation shows.
 MODELS = ("smollm2-135m-instruct-q4", "gemma3-270m-q4")
+#: The folder of results of findings that need no model.
+NO_MODEL = "no-model"
 #: Bytes that the files of a run may take here: under a megabyte, with `PROVENANCE`.
 MAX_BYTES = 990_000
 PROVENANCE = "provenance.json"
@@ -35,17 +38,22 @@ FORMAT = "workbench.committed-result/1"
 PAIRS = 150
 
 
+def models_of(name: str) -> tuple[str, ...]:
+    """The models whose results of a finding the documentation shows; `NO_MODEL` alone where it needs none."""
+    return MODELS if FINDINGS[name].needs_model else (NO_MODEL,)
+
+
 def provenance(name: str, model: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """What the result of a finding on a model depends on; `changes` are the settings that differ from the defaults."""
     finding = FINDINGS[name]
     settings = finding.settings(changes)
+    measured_on = {"model": model, "model_sha256": catalog.entries()[model].sha256} if finding.needs_model else {}
     return {
         "finding": name,
         "results_version": finding.results_version,
         "engine_results_version": findings.RESULTS_VERSION,
         "settings": jsonable(settings),
-        "model": model,
-        "model_sha256": catalog.entries()[model].sha256,
+        **measured_on,
         "prompts_sha256": _prompts_hash(tasks_of(finding, settings), settings.get("seed", 0)),
     }
 
@@ -65,12 +73,13 @@ def differences(folder: Path, expected: Mapping[str, Any]) -> list[str]:
 
 def command(name: str, model: str) -> str:
     """What makes the result of a finding on a model."""
-    return f'make results ARGS="--findings {name} --models {model}"'
+    of_model = f" --models {model}" if FINDINGS[name].needs_model else ""
+    return f'make results ARGS="--findings {name}{of_model}"'
 
 
 def optional(model: str) -> bool:
     """Whether a contributor may be unable to run the model: its licence has to be accepted first."""
-    return bool(catalog.entries()[model].terms)
+    return model != NO_MODEL and bool(catalog.entries()[model].terms)
 
 
 def tasks_of(finding: Finding, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import families
 import operators
-from committed import MODELS, PROVENANCE, command, differences, provenance
+from committed import MODELS, NO_MODEL, PROVENANCE, command, differences, models_of, provenance
 
 from workbench.findings import Finding
 from workbench.registry import FINDINGS, METRICS
@@ -22,7 +22,7 @@ from workbench.registry import FINDINGS, METRICS
 def rendered(what: str, name: str, results: Path, up: str) -> str:
     """The text for a marker ``<!-- what: name -->``; `up` is the path from the page to the results."""
     if what == "results":
-        return "\n\n".join(result(name, model, results, up) for model in MODELS)
+        return "\n\n".join(result(name, model, results, up) for model in models_of(name))
     if what == "findings":
         return overview(results)
     if what == "metrics":
@@ -86,14 +86,15 @@ def overview(results: Path) -> str:
     """All findings with their verdict on each model, and whether that is out of date."""
     rows = []
     for name in FINDINGS.names():
-        verdicts = [_verdict(results / model / name, name, model) for model in MODELS]
-        rows.append((f"[{finding_of(name).title}]({name}.md)", finding_of(name).question, *verdicts))
+        verdicts = {model: _verdict(results / model / name, name, model) for model in models_of(name)}
+        cells = [verdicts.get(model, f"{verdicts.get(NO_MODEL)}, without a model") for model in MODELS]
+        rows.append((f"[{finding_of(name).title}]({name}.md)", finding_of(name).question, *cells))
     return _table(("finding", "question", *MODELS), rows)
 
 
 def result(name: str, model: str, results: Path, up: str) -> str:
     """The result of one model: verdict, provenance, pictures, the table ``summary``, the report."""
-    folder, title = results / model / name, f"### {model}\n\n"
+    folder, title = results / model / name, "" if model == NO_MODEL else f"### {model}\n\n"
     info = _run_info(folder)
     if not info:
         return f"{title}Not measured yet. `{command(name, model)}` measures it."

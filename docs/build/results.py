@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from committed import MODELS, commit, differences, provenance
+from committed import MODELS, NO_MODEL, commit, differences, provenance
 
 from workbench.errors import WorkbenchError
 from workbench.registry import FINDINGS, ROOT
@@ -31,16 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
     changes |= {"n": options.n} if options.n else {}
     changes |= {"tasks": options.tasks} if options.tasks else {}
     first = 0
-    for model in options.models:
-        for name in options.findings:
-            try:
-                code = _make(name, model, changes, options)
-            except WorkbenchError as error:
-                print(f"{name} on {model}: {error}", flush=True)
-                code = error.exit_code
-            if code == INTERRUPTED:
-                return code
-            first = first or code
+    without = [(NO_MODEL, name) for name in options.findings if not FINDINGS[name].needs_model]
+    on_models = [(model, name) for model in options.models for name in options.findings if FINDINGS[name].needs_model]
+    for model, name in [*without, *on_models]:
+        try:
+            code = _make(name, model, changes, options)
+        except WorkbenchError as error:
+            print(f"{name} on {model}: {error}", flush=True)
+            code = error.exit_code
+        if code == INTERRUPTED:
+            return code
+        first = first or code
     return first
 
 
@@ -53,7 +54,8 @@ def _make(name: str, model: str, changes: dict[str, Any], options: argparse.Name
         print(f"{name} on {model}: current", flush=True)
         return 0
     print(f"{name} on {model}: running ({'; '.join(stale) or 'again'})", flush=True)
-    command = ["reproduce", name, "--model", model, "--out", str(options.runs), "--json"]
+    command = ["reproduce", name, "--out", str(options.runs), "--json"]
+    command += ["--model", model] if FINDINGS[name].needs_model else []
     command += ["--full"] if options.full else []
     command += ["--n", str(options.n)] if options.n else []
     command += ["--tasks", ",".join(options.tasks)] if options.tasks else []

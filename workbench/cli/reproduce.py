@@ -70,9 +70,12 @@ def reproduce(
     assert name is not None
     check_name("finding", name, FINDINGS.names(), "See workbench findings.")
     chosen = [check_name("task", word, TASKS.names(), "See workbench tasks.") for word in split_list(tasks, "--tasks")]
-    check_model(model, because="findings ask about texts")
-    swapped = parse_operators(operators)
     finding = FINDINGS[name]
+    if finding.needs_model:
+        check_model(model, because="findings ask about texts")
+    elif operators or model != DEFAULT:
+        raise UsageError(f"{'--operator' if operators else f'--model {model}'}: {name} needs no model. Leave it out.")
+    swapped = parse_operators(operators)
     if chosen and "tasks" not in finding.defaults:
         do = f"Give --set task={chosen[0]}." if "task" in finding.defaults else "It draws from tasks of its own."
         raise UsageError(f"--tasks {tasks}: {name} does not compare tasks. {do}")
@@ -84,11 +87,11 @@ def reproduce(
         **_settings(settings or [], finding.defaults),
     }
     try:
-        return _run(name, model, swapped, requested, out, cached=not no_cache)
+        return _run(name, model if finding.needs_model else None, swapped, requested, out, cached=not no_cache)
     except NotAvailable as error:
         document = {
             "finding": name,
-            "model": local_name(model),
+            "model": local_name(model) if finding.needs_model else None,
             "operators": swapped,
             "verdict": "not run",
             "tables": {},
@@ -139,10 +142,11 @@ def _repeat(which: str, out: Path) -> Answer:
 
     old = Run.read(find_run(which, out))
     config = dict(old.facts.get("config") or {})
-    name, model = str(old.facts.get("finding")), _model_of(old, str(config.pop("model", "")))
-    operators = config.pop("operators", {})
+    name, operators = str(old.facts.get("finding")), config.pop("operators", {})
     check_name("finding", name, FINDINGS.names(), f"{old.path} is not a run of a finding.")
-    check_model(model, because="findings ask about texts")
+    model = None
+    if FINDINGS[name].needs_model:
+        model = check_model(_model_of(old, str(config.pop("model", ""))), because="findings ask about texts")
     if not isinstance(operators, dict):
         raise BadInput(f"{old.path}: its operators, {operators!r:.80}, are no mapping from layers to operators.")
     swapped = parse_operators(f"{layers}={operator}" for layers, operator in operators.items())
@@ -189,7 +193,7 @@ def _model_of(run: Run, name: str) -> str:
 
 def _run(
     name: str,
-    model: str,
+    model: str | None,
     operators: dict[str, str],
     requested: dict[str, Any],
     out: Path,
@@ -220,7 +224,7 @@ def _run(
         )
     document = {
         "finding": name,
-        "model": local_name(model),
+        "model": None if model is None else local_name(model),
         "operators": operators,
         "settings": settings_with_hashes(settings, finding.files),
         "verdict": report.verdict,

@@ -37,6 +37,7 @@ class Finding:
         tasks: the tasks that it draws prompts from, besides those in its settings (``task``, ``tasks``).
         files: the settings that may be paths: a run stores such a file by its own name and its hash.
         results_version: the version of its numbers, raised by hand when a change of the finding moves any of them.
+        needs_model: False where it simulates, or brings models of its own: `Study.model` is then None.
 
     Examples:
         >>> from workbench.registry import FINDINGS
@@ -57,6 +58,7 @@ class Finding:
     tasks: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     results_version: int = 1
+    needs_model: bool = True
 
     def __post_init__(self) -> None:
         for name in ("name", "title", "question", "claim", "source"):
@@ -69,6 +71,7 @@ class Finding:
         if arguments.sequence("files", self.files, "names of settings"):
             object.__setattr__(self, "files", arguments.texts("files", self.files, "names of settings"))
         arguments.whole_number("results_version", self.results_version, at_least=1)
+        arguments.flag("needs_model", self.needs_model)
 
     def settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults with `changes` in their place.
@@ -84,15 +87,18 @@ class Finding:
     ) -> Report:
         """The report of one run.
 
-        Where `run` raises `NotJudged`, and with fewer than `FEWEST` prompts, its verdict is ``not judged``.
+        Where `run` raises `NotJudged`, and with an ``n`` below `FEWEST`, its verdict is ``not judged``.
 
         Args:
+            model: what it is measured on; None where it needs no model.
             settings: changes of the defaults.
             progress: receives steps, and tables and figures that are ready early.
 
         Raises:
             UnknownName, UsageError: as `settings` does.
         """
+        if model is not None and not self.needs_model:
+            raise arguments.refusal("model", model, "None", f"The finding {self.name!r} needs no model.")
         if model is not None and not hasattr(model, "provenance"):
             raise arguments.refusal("model", model, "a model of the workbench", "Use wb.load(name).")
         arguments.function("progress", progress)
@@ -106,7 +112,7 @@ class Finding:
         if n >= FEWEST:
             return report
         return report.with_judgement(
-            Judgement("not judged", f"n = {n} prompts are too few; use at least {FEWEST} (--n {FEWEST})")
+            Judgement("not judged", f"n = {n} is too few; use at least {FEWEST} (--n {FEWEST})")
         )
 
     def _with_changes(self, argument: str, changes: Mapping[str, Any]) -> dict[str, Any]:

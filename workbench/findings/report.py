@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["supported", "undecided", "not supported", "not judged"]
 VERDICTS: tuple[Verdict, ...] = ("supported", "undecided", "not supported", "not judged")
-#: With fewer prompts nothing is judged: the smallest two-sided p-value is ``2 / 2^n``, so below six none can be under
+#: With a smaller n nothing is judged: the smallest two-sided p-value is ``2 / 2^n``, so below six none can be under
 #: 0.05, and a bootstrap interval is hardly more than the range.
 FEWEST = 6
 

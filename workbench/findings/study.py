@@ -54,6 +54,7 @@ class Study:
     """One run of a finding on a model.
 
     Attributes:
+        model: what it is measured on; None where the finding needs no model.
         settings: the finding's defaults with the changes of this run.
     """
 
@@ -64,7 +65,7 @@ class Study:
 
     @property
     def n(self) -> int:
-        """The setting ``n``: prompts of the study."""
+        """The setting ``n``: prompts of the study, or draws of a simulation."""
         return self.settings["n"]
 
     @property
@@ -74,7 +75,9 @@ class Study:
 
     @property
     def model_name(self) -> str:
-        """The model's name, with operators that were swapped in, for titles."""
+        """The model's name, with operators that were swapped in, for titles; empty where there is none."""
+        if self.model is None:
+            return ""
         return full_name(self.model.provenance.get("name"), self.model.provenance.get("operators"))
 
     # --- prompts
@@ -196,4 +199,5 @@ class Study:
         return chart
 
     def _heading(self) -> list[str]:
-        return [self.finding.question, f"Model {self.model_name}, n = {self.n}."]
+        model = f"Model {self.model_name}, " if self.model_name else ""
+        return [self.finding.question, f"{model}n = {self.n}."]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def execute(
     finding: Finding,
-    model: str,
+    model: str | None,
     settings: Mapping[str, Any],
     out: str | os.PathLike[str],
     *,
@@ -31,6 +31,7 @@ def execute(
     """Run a finding and save the run. An interrupted one leaves no directory; what it computed stays in the cache.
 
     Args:
+        model: its name; None for a finding that needs none.
         settings: as `Finding.settings` gives them.
         load: returns the model of that name, with the `operators`.
         operators: layers → operator, of a model that uses others than its own.
@@ -38,21 +39,28 @@ def execute(
         repeats: the name of the run that this one repeats.
     """
     swapped = {"operators": dict(operators)} if operators else {}
-    config = {"model": local_name(model), **swapped, **settings_with_hashes(settings, finding.files)}
+    named = {} if model is None else {"model": local_name(model)}
+    config = {**named, **swapped, **settings_with_hashes(settings, finding.files)}
     with RunDirectory.create(out, finding.name, config) as run, unfinished(finding.name, config):
         if repeats is not None:
             run.record(repeats=repeats)
-        loaded = load(model)
-        run.record(
-            model=loaded.provenance,
-            seed=settings.get("seed"),
-            device=str(loaded.device),
-            dtype=str(loaded.dtype).removeprefix("torch."),
-            attention=loaded.attention_implementation,
-        )
-        if local_name(model) != model or Path(model).exists():
-            remember(str(loaded.provenance.get("sha256")), Path(model))
+        run.record(seed=settings.get("seed"))
+        loaded = None if model is None else _loaded(model, load, run)
         report = finding.report(loaded, located_settings(settings, finding.files), RunProgress(run, tell, show))
         run.add_report(report)
     assert run.path is not None
     return report, run.path
+
+
+def _loaded(name: str, load: Callable[[str], Any], run: RunDirectory) -> Any:
+    """The model, with what the run records of it."""
+    model = load(name)
+    run.record(
+        model=model.provenance,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=model.attention_implementation,
+    )
+    if local_name(name) != name or Path(name).exists():
+        remember(str(model.provenance.get("sha256")), Path(name))
+    return model

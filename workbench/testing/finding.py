@@ -27,7 +27,7 @@ def check_finding(finding: Finding | str, model: Any = None, settings: Mapping[s
 
     Args:
         finding: a finding, or the name of one.
-        model: what to run it on; the bundled model ``tiny`` by default.
+        model: what to run it on; by default the bundled model ``tiny``, if it needs a model.
         settings: of these runs, besides ``n=6``.
 
     Raises:
@@ -66,16 +66,17 @@ def _states_its_claim(finding: Finding) -> Iterator[str]:
 
 
 def _runs(finding: Finding, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:
-    if model is None:
+    if model is None and finding.needs_model:
         from workbench.models import load
 
         model = load("tiny")
     with tempfile.TemporaryDirectory() as folder:
         try:
             config = finding.settings(settings)
-            with RunDirectory.create(folder, finding.name, {"model": "tiny", **config}) as run:
+            with RunDirectory.create(folder, finding.name, config) as run:
                 report = finding.report(model, config, RunProgress(run))
-                run.record(model=model.provenance)
+                if model is not None:
+                    run.record(model=model.provenance)
                 run.add_report(report)
         except (WorkbenchError, TypeError, AttributeError, KeyError, ValueError) as error:
             yield f"its run with {dict(settings)} raises {type(error).__name__}: {error}"

@@ -1,4 +1,5 @@
-"""The tables of every finding on the tiny model, stored beside this file: a folder a finding, a CSV a table.
+"""The tables of every finding on the tiny model (on none, where it needs none), stored beside this file: a folder a
+finding, a CSV a table.
 
 ``python -m tests.circuits.stored_tables [FINDING ...]`` writes them again. ``stored.json`` in each folder has the
 verdict, the results versions, and what is edited there:
@@ -53,11 +54,11 @@ def versions(finding: Finding) -> list[int]:
 
 
 def measure(finding: Finding, info: dict[str, Any]) -> Report:
-    """The finding on the tiny model, with the settings and constants of `INFO`."""
+    """The finding on the tiny model, if it needs one, with the settings and constants of `INFO`."""
     with ExitStack() as stack:
         for name, value in info.get("constants", {}).items():
             stack.enter_context(mock.patch(name, value))
-        return finding.report(wb.load("tiny"), info["settings"])
+        return finding.report(wb.load("tiny") if finding.needs_model else None, info["settings"])
 
 
 def store(finding: Finding, folder: Path = FOLDER) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -32,10 +33,10 @@ class Findings(dict):
 @pytest.fixture
 def finding(monkeypatch):
     """A made-up finding ``stub`` in the registry; set `outcome` to a verdict, or to an exception that it raises."""
-    state = SimpleNamespace(outcome="supported", settings=None)
+    state = SimpleNamespace(outcome="supported", settings=None, model=None)
 
     def conduct(study: Study) -> Report:
-        state.settings = dict(study.settings)
+        state.settings, state.model = dict(study.settings), study.model
         print("a library speaks")
         table = pd.DataFrame({"head": ["1.2"], "effect": [float("nan")]})
         study.progress(1, 2, "stages")
@@ -53,7 +54,8 @@ def finding(monkeypatch):
         run=conduct,
         defaults={"n": 8, "seed": 0, "tasks": ["ioi"], **MORE},
     )
-    monkeypatch.setattr("workbench.cli.reproduce.FINDINGS", Findings(stub=made))
+    simulated = replace(made, name="simulated", needs_model=False)
+    monkeypatch.setattr("workbench.cli.reproduce.FINDINGS", Findings(stub=made, simulated=simulated))
     monkeypatch.setattr("workbench.load", lambda name, operators=None, progress=None: Model())
     return state
 
@@ -85,6 +87,20 @@ def test_reproduce_as_json_is_one_object(run, finding, tmp_path):
     assert document["tables"] == {"heads": [{"head": "1.2", "effect": None}]}
     assert Run.read(document["run_dir"]).facts["config"]["model"] == "tiny"
     assert finding.settings == {"n": 9, "seed": 7, "tasks": ["ioi", "surname-recall"], **MORE}
+
+
+def test_a_finding_that_needs_no_model_loads_none(run, finding, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.load", None)
+    code, out, _ = run("reproduce", "simulated", "--out", str(tmp_path), "--json")
+    document = json.loads(out)
+    assert code == 0 and (document["model"], document["verdict"], finding.model) == (None, "supported", None)
+    facts = Run.read(document["run_dir"]).facts
+    assert "model" not in facts and "model" not in facts["config"] and facts["seed"] == 0
+    code, out, _ = run("reproduce", "--from", document["run_dir"], "--out", str(tmp_path), "--json")
+    assert code == 0 and json.loads(out)["agree"]
+    for option in (["--model", "tiny"], ["--operator", "all=lightning"]):
+        code, out, err = run("reproduce", "simulated", *option, "--out", str(tmp_path))
+        assert (code, out) == (2, "") and option[0] in err and "simulated needs no model. Leave it out." in err
 
 
 def test_what_was_not_run_says_so(run, finding, tmp_path):

@@ -233,7 +233,7 @@ def test_too_few_prompts_are_not_judged(verdict: Verdict, n: int) -> None:
     report = finding.report(None, {"n": n})
     if n < FEWEST:
         assert report.verdict == "not judged" and report.exit_code == 0
-        assert report.summary == f"Numbers.\n\nNot judged: n = {n} prompts are too few; use at least 6 (--n 6)."
+        assert report.summary == f"Numbers.\n\nNot judged: n = {n} is too few; use at least 6 (--n 6)."
     else:
         assert report.verdict == verdict and report.summary.endswith("because.")
 
