@@ -6,7 +6,7 @@ first pairs of one sequence, and curves of one seed are of the same pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,14 @@ def keys_of(text: str) -> Keys:
     if kind not in KEYS:
         raise UnknownName("kind of keys", kind, KEYS, argument="keys", expected=f"one of {', '.join(KEYS)}")
     return Keys(kind, complete(kind, KEYS[kind], values))
+
+
+def pieces(trials: int, numbers: int, together: int = 2**23) -> Iterator[range]:
+    """The trials in ranges, each of so few that no more than `together` numbers are held at once where one trial has
+    `numbers`."""
+    size = max(1, together // numbers)
+    for start in range(0, trials, size):
+        yield range(start, min(trials, start + size))
 
 
 def draw(keys: Keys, trials: Iterable[int], n: int, d: int, d_value: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -73,12 +73,30 @@ def hebbian_cosine(n: int, d: int) -> float:
 def hebbian_sign_error(n: int, d: int) -> float:
     """``Φ(−√(d / (n − 1)))``: the share of values ±1 that are read with the other sign.
 
-    An approximation: the cross-talk is taken to be normal, which a few terms are not (some 15 % at n = d / 4).
+    An approximation: the cross-talk is taken to be normal, which a few terms are not (at n = d / 4, 0.2 % above at
+    d = 64 and 8 % at d = 16; see `hebbian_sign_error_exact`).
     """
     return 0.0 if n == 1 else float(special.ndtr(-math.sqrt(d / (n - 1))))
 
 
-def hebbian_argmax(n: int, d: int, d_value: int, nodes: int = 200) -> float:
+def hebbian_sign_error_exact(n: int, d: int, nodes: int = 400) -> float:
+    """``½ − (1/π) ∫ sin(t) φ(t)^(n−1) / t dt`` with φ the characteristic function of the cosine of two random
+    directions, whose density is ``(1 − u²)^((d−3)/2)``: what `hebbian_sign_error` approximates. For d > 2.
+
+    Exact in expectation. Source: Gil-Pelaez 1951, of the sum of n − 1 such cosines beyond 1.
+    """
+    if n <= 2:
+        return 0.0
+    x, weight = np.polynomial.legendre.leggauss(nodes)
+    density = weight * np.exp((d - 3) / 2 * np.log1p(-(x**2)))
+    end = 12 * math.sqrt(d / (n - 1))  # twelve standard deviations of φ^(n − 1), as if normal
+    t = end * (x + 1) / 2
+    characteristic = np.cos(np.outer(t, x)) @ density / density.sum()
+    area = end / 2 * (weight * np.sinc(t / np.pi) * characteristic ** (n - 1)).sum()
+    return float(0.5 - area / math.pi)
+
+
+def hebbian_argmax(n: float, d: int, d_value: int, nodes: int = 200) -> float:
     """``E_z[Φ((1 + s z) / s_c)^(n − 1)]``: the share of items whose own value has the largest product with what is
     read, z standard normal, ``s² = (n − 1) / (d d_value)`` and ``s_c² = 1/d + 1/d_value + (n − 2) / (d d_value)``.
 
@@ -109,9 +127,10 @@ def noisy_query_mse(n: int, d: int, noise: float) -> float:
 
 def chain_mse(n: int, d: int, layers: int) -> float:
     """``(1 + (n − 1) / d)^layers − 1``: what one memory reads is the query of the next, with fresh codes of the same
-    items.
+    items. An error passes on whole, because it lies in the span of the next keys.
 
-    An approximation, to some 6 %: an error passes on whole, because it lies in the span of the next keys.
+    Exact in expectation. Source: derived. Item i reads ``V G_L ⋯ G_1 e_i`` with G the Gram matrices of each layer's
+    keys, independent of each other and of the last values V; ``E[G] = I`` and ``E[G²] = (1 + (n − 1) / d) I``.
     """
     return (1 + (n - 1) / d) ** layers - 1
 
@@ -122,6 +141,14 @@ def heads_mse(n: int, d_model: int, d_key: int, heads: int) -> float:
     """
     width = heads * d_key
     return (n - 1) * (1 / d_model + (1 + 1 / d_model) / width) + 2 / width
+
+
+def hebbian_outlier_mse(n: int, d: int, length: float) -> float:
+    """``(n − 2 + c²) / d`` of the items whose values have length one, where one of the n values has length c.
+
+    Exact in expectation, as `hebbian_mse` is.
+    """
+    return (n - 2 + length**2) / d
 
 
 def of_gram(gram: Float[np.ndarray, "*trial n n"]) -> Float[np.ndarray, "*trial"]:
@@ -193,6 +220,16 @@ def delta_cosine(n: int, d: int, beta: float, decay: float = 1.0) -> float:
     """The mean over items of ``s_a / √x_a``. An approximation: a mean of ratios is taken for a ratio of means."""
     signal, square = delta_by_age(n, d, beta, decay)
     return float((signal / np.sqrt(square)).mean())
+
+
+def delta_outlier_mse(n: int, d: int, length: float, beta: float) -> float:
+    """The mean over the items of age 1 to n − 1 of ``1 − 2 s_a + x_a``, see `delta_by_age`, and ``β² (c² − 1) / d``,
+    where the last of the n values has length c: what corrects errors in proportion does not limit them.
+
+    Exact in expectation: only ``β² c² E[(k · k_i)²]`` depends on the length.
+    """
+    signal, square = delta_by_age(n, d, beta)
+    return float((1 - 2 * signal + square)[1:].mean()) + beta**2 * (length**2 - 1) / d
 
 
 def delta_size(d: int, beta: float, decay: float) -> float:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_CELLS_WITH_GAPS = 64
 
 
+#: Of measured points, whose x are all written along the axis.
+MOST_TICKS = 9
+
 #: Of small multiples: the room for a name and the gap between two maps, as shares of a map's size.
 NAME_ROOM, BETWEEN = 0.3, 0.1
 
@@ -163,6 +166,46 @@ class Lines(Chart):
     x_title: str = ""
     y_title: str = ""
     log_x: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Points with the ends of their intervals, and the curve that they are compared with, in one colour.
+
+    Attributes:
+        low, high: ends of the intervals; None where there are none.
+        curve: x and y of a line, such as a law; None where there is none.
+    """
+
+    x: Float[np.ndarray, " point"]
+    y: Float[np.ndarray, " point"]
+    low: Float[np.ndarray, " point"] | None = None
+    high: Float[np.ndarray, " point"] | None = None
+    curve: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PointsAndCurves(Chart):
+    """Measured points with their intervals beside curves, by name; `curve_name` is what the legend calls the curves.
+
+    Attributes:
+        log_x, log_y: for logarithmic axes; what is not above 0 is then left out.
+    """
+
+    kind = "points and curves"
+    series: Mapping[str, Series]
+    x_title: str = ""
+    y_title: str = ""
+    curve_name: str = "law"
+    log_x: bool = False
+    log_y: bool = False
+
+    @property
+    def x_ticks(self) -> list[float]:
+        """The x of all points where they are few and short; else empty."""
+        values = sorted({float(x) for series in self.series.values() for x in series.x})
+        short = all(len(f"{value:g}") <= 4 for value in values)
+        return values if short and len(values) <= MOST_TICKS else []
 
 
 @dataclass(frozen=True, eq=False)

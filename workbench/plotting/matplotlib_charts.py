@@ -20,7 +20,7 @@ from workbench.plotting.colour_scale import LINEAR
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, Scatter
+    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, PointsAndCurves, Scatter
     from workbench.plotting.source import Source
 
 #: Inches of one of some small multiples, and of all that stand side by side at most.
@@ -42,6 +42,7 @@ def draw(chart: Chart) -> Figure:
         "heatmap": _heatmap,
         "bars": _bars,
         "lines": _lines,
+        "points and curves": _points_and_curves,
         "scatter": _scatter,
         "graph": _graph,
         "multiples": _multiples,
@@ -128,6 +129,51 @@ def _lines(chart: Lines) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     _label(chart, figure, axes, chart.x_title, chart.y_title)
     return figure
+
+
+def _points_and_curves(chart: PointsAndCurves) -> Figure:
+    figure = _figure(7.6, 4.6)
+    axes = figure.subplots()
+    if chart.log_x:
+        axes.set_xscale("log")
+    if chart.log_y:
+        axes.set_yscale("log", nonpositive="mask")
+    for index, (name, series) in enumerate(chart.series.items()):
+        colour = style.colour(index)
+        if series.curve is not None:
+            axes.plot(*series.curve, color=colour, linewidth=1.4)
+        error = None
+        if series.low is not None and series.high is not None:
+            error = np.stack([series.y - series.low, series.high - series.y]).clip(min=0)
+        marker: dict[str, Any] = {"marker": style.symbol(index)[0], "markersize": 5, "linestyle": "none"}
+        axes.errorbar(series.x, series.y, yerr=error, color=colour, label=name, elinewidth=1, capsize=2, **marker)
+    if any(series.curve is not None for series in chart.series.values()):
+        axes.plot([], [], color=style.WHISKER, label=chart.curve_name)
+    _plain_ticks(axes.xaxis, chart.x_ticks, chart.log_x)
+    _plain_ticks(axes.yaxis, [], chart.log_y)
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: names[i] == chart.curve_name)  # which comes last
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False, "fontsize": 8}
+    axes.legend([handles[i] for i in order], [names[i] for i in order], **place)
+    axes.spines[["top", "right"]].set_visible(False)
+    _label(chart, figure, axes, chart.x_title, chart.y_title)
+    return figure
+
+
+def _plain_ticks(axis: Any, ticks: Sequence[float], log: bool) -> None:
+    """Numbers as they are, not as powers of ten."""
+    from matplotlib.ticker import LogFormatter, NullLocator
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    if ticks:
+        axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axis.set_minor_locator(NullLocator())
+    elif log:
+        axis.set_major_formatter(Plain())
+        axis.set_minor_formatter(Plain(minor_thresholds=(1.5, 0.7)))
 
 
 def _scatter(chart: Scatter) -> Figure:

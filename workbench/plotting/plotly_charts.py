@@ -13,7 +13,7 @@ from workbench.plotting.colour_scale import LINEAR
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, Scatter
+    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, PointsAndCurves, Scatter
 
 #: Pixels of one of some small multiples, and of all that stand side by side at most.
 MULTIPLE_PIXELS, MOST_PIXELS = 84, 1200
@@ -25,6 +25,7 @@ def draw(chart: Chart) -> Figure:
         "heatmap": _heatmap,
         "bars": _bars,
         "lines": _lines,
+        "points and curves": _points_and_curves,
         "scatter": _scatter,
         "graph": _graph,
         "multiples": _multiples,
@@ -133,6 +134,35 @@ def _lines(chart: Lines) -> Figure:
     figure.update_layout(showlegend=len(chart.lines) > 1, height=460, legend=_LEGEND)
     if chart.log_x:
         figure.update_xaxes(type="log")
+    return figure
+
+
+def _points_and_curves(chart: PointsAndCurves) -> Figure:
+    import plotly.graph_objects as go
+
+    figure = _figure(chart, None, chart.x_title, chart.y_title)
+    for index, (name, series) in enumerate(chart.series.items()):
+        colour, group = style.colour(index), {"legendgroup": name}
+        if series.curve is not None:
+            x, y = (plain(side) for side in series.curve)
+            figure.add_trace(
+                go.Scatter(x=x, y=y, mode="lines", line={"color": colour}, showlegend=False, hoverinfo="skip", **group)
+            )
+        error = {}
+        if series.low is not None and series.high is not None:
+            ends = {"array": plain(series.high - series.y), "arrayminus": plain(series.y - series.low)}
+            error = {"error_y": {"type": "data", "symmetric": False, "thickness": 1.2, "color": colour, **ends}}
+        marker = {"color": colour, "size": 8, "symbol": style.symbol(index)[1]}
+        figure.add_trace(
+            go.Scatter(x=plain(series.x), y=plain(series.y), mode="markers", name=name, marker=marker, **error, **group)
+        )
+    if any(series.curve is not None for series in chart.series.values()):
+        line = {"mode": "lines", "line": {"color": style.WHISKER}, "name": chart.curve_name}
+        figure.add_trace(go.Scatter(x=[None], y=[None], **line))
+    figure.update_layout(height=500, legend={"x": 1.02, "xanchor": "left", "y": 1})
+    ticks = {"tickmode": "array", "tickvals": chart.x_ticks} if chart.x_ticks else {}
+    figure.update_xaxes(type="log" if chart.log_x else "linear", **ticks)
+    figure.update_yaxes(type="log" if chart.log_y else "linear", exponentformat="none")
     return figure
 
 

@@ -27,6 +27,16 @@ BAR = "#33658a"
 MARK = "#d55e00"
 #: Of lines and groups, told apart with the common colour-vision deficiencies (Okabe & Ito 2008).
 PALETTE = (BAR, MARK, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+#: Of points, so that they are told apart without colours: matplotlib's and Plotly's names.
+SYMBOLS = (
+    ("o", "circle"),
+    ("s", "square"),
+    ("^", "triangle-up"),
+    ("D", "diamond"),
+    ("v", "triangle-down"),
+    ("P", "cross"),
+    ("X", "x"),
+)
 #: Opacity of a band around a line.
 FAINT = 0.18
 #: Of intervals: seen on light and dark pages.
@@ -134,6 +144,11 @@ def strongest_cells(sweep: Sweep) -> np.ndarray:
 def colour(index: int) -> str:
     """The colour of the line or group at that place."""
     return PALETTE[index % len(PALETTE)]
+
+
+def symbol(index: int) -> tuple[str, str]:
+    """The marker of the series at that place, of matplotlib and of Plotly."""
+    return SYMBOLS[index % len(SYMBOLS)]
 
 
 def faint(colour: str) -> str:

@@ -9,12 +9,14 @@ from workbench.findings import Quantity, Threshold, judge
 
 ABOVE = Threshold("gain", above=0.5)
 CONTROL = Threshold("gain", above="that of random heads", refuted_by="value")
+LIMIT = Threshold("error", at_most=0.1)
 COUNT = Threshold("pairs", at_least=2, refuted_by="value")
 
 
 def test_the_rule_is_printed_from_the_same_object() -> None:
     assert str(ABOVE) == "gain: lower end of its 95 % interval above 0.5"
     assert str(CONTROL) == "gain: lower end of its 95 % interval above that of random heads"
+    assert str(LIMIT) == "error: at most 0.1"
     assert str(Threshold("pairs", at_least=2, detail="near ones")) == "pairs: at least 2 (near ones)"
 
 
@@ -35,6 +37,14 @@ def test_the_rule_is_printed_from_the_same_object() -> None:
         (COUNT, (Quantity.exact(2),), "met"),
         (COUNT, (Quantity(3, 1, 3),), "open"),
         (COUNT, (Quantity.exact(1),), "refuted"),
+        (LIMIT, (Quantity.exact(0.1),), "met"),
+        (LIMIT, (Quantity(0.05, 0.01, 0.1),), "met"),
+        (LIMIT, (Quantity(0.05, 0.01, 0.11),), "open"),
+        (LIMIT, (Quantity(0.2, 0.1, 0.3),), "open"),
+        (LIMIT, (Quantity(0.2, 0.11, 0.3),), "refuted"),
+        (LIMIT, (Quantity(float("nan")),), "open"),
+        (Threshold("error", at_most=0.1, refuted_by="value"), (Quantity(0.2, 0.05, 0.3),), "refuted"),
+        (Threshold("error", at_most=0.1, refuted_by="nothing"), (Quantity.exact(5),), "open"),
         (Threshold("kinds", at_least=3, refuted_by="value", refuted_at=0), (Quantity.exact(1),), "open"),
     ],
 )
@@ -58,6 +68,10 @@ def test_an_interval_meets_a_threshold_leaves_it_open_or_refutes_it(
             (Quantity(0.5, 0.34561, 0.7), 0.34560),
             "gain 0.50000 [0.34561, 0.70000] is above that of random heads (0.34560)",
         ),
+        (LIMIT, (Quantity.exact(0.1),), "error 0.1 is at most 0.1"),
+        (LIMIT, (Quantity.exact(0.1004),), "error 0.1004 is not at most 0.1"),
+        (LIMIT, (Quantity.exact(2e-13),), "error 2e-13 is at most 0.1"),
+        (LIMIT, (Quantity(0.09, 0.08, 0.12),), "error 0.09 [0.08, 0.12] is not surely at most 0.1"),
         (ABOVE, (Quantity(0.6, 0.4996, 0.7),), "gain 0.60 [0.50, 0.70] is not surely above 0.5"),
         (ABOVE, (Quantity(0.3, 0.2, 0.4996),), "gain 0.30 [0.20, 0.50] is not above 0.5"),
     ],
@@ -79,12 +93,14 @@ def test_the_verdict_needs_every_threshold() -> None:
     # Of several quantities the lowest speaks for all.
     assert judge({"gain": ABOVE}, gain=[sure, unsure]).verdict == "undecided"
     assert judge({"gain": ABOVE}, gain=[sure, Quantity(0.9)]).verdict == "undecided"
+    # Of several that have a limit, the highest.
+    assert judge({"error": LIMIT}, error=[Quantity.exact(0.01), Quantity.exact(0.2)]).verdict == "not supported"
 
 
 def test_thresholds_and_quantities_go_together() -> None:
     with pytest.raises(UsageError, match="measured are \\['loss'\\]"):
         judge({"gain": ABOVE}, loss=Quantity(1))
-    with pytest.raises(UsageError, match="either above or at_least"):
+    with pytest.raises(UsageError, match="give one of above, at_least and at_most"):
         Threshold("gain")
     with pytest.raises(UsageError, match="expected a control when above is a string"):
         CONTROL.check(Quantity(1))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Line, Lines, Scatter
+from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Line, Lines, PointsAndCurves, Scatter, Series
 
 WORDS: dict[str, Any] = {"title": "What · tiny · n = 6", "subtitle": "how", "note": "A note."}
 X, Y = np.array([0.0, 1.0, 2.0, np.nan]), np.array([1.0, 3.0, 5.0, 9.0])
@@ -19,6 +19,14 @@ CHARTS = {
         "heads",
         "effect (logits)",
         log_x=True,
+        **WORDS,
+    ),
+    "points and curves": PointsAndCurves(
+        {"one": Series(X + 1, Y, Y - 1, Y + 1, (X[:3] + 1, Y[:3] + 1)), "two": Series(X + 1, Y)},
+        "heads",
+        "effect (logits)",
+        log_x=True,
+        log_y=True,
         **WORDS,
     ),
     "scatter": Scatter(X, Y, "abcd", "head", "effect (logits)", **WORDS),
@@ -67,6 +75,32 @@ def test_a_dashed_line_has_no_markers() -> None:
     assert modes == {"one": ("lines+markers", None), "two": ("lines", "dash")}
     assert (one.get_linestyle(), one.get_marker()) == ("-", "o")
     assert (two.get_linestyle(), two.get_marker()) == ("--", "None")
+
+
+def test_points_have_their_intervals_and_the_curve_has_their_colour() -> None:
+    chart = CHARTS["points and curves"]
+    figure, axes = chart.figure(), chart.picture().axes[0]
+    traces: Any = {trace.name: trace for trace in figure.data}
+    curve = figure.data[0]
+    assert list(traces) == [None, "one", "two", "law"] and curve.line.color == traces["one"].marker.color
+    assert (curve.mode, traces["one"].mode) == ("lines", "markers") and list(curve.y) == [2, 4, 6]
+    assert list(traces["one"].error_y.array)[:3] == list(traces["one"].error_y.arrayminus)[:3] == [1, 1, 1]
+    assert traces["two"].error_y.array is None
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two", "law"]
+    assert axes.get_xscale() == axes.get_yscale() == "log" and len(axes.containers) == 2
+    line, *points = axes.get_lines()
+    assert line.get_color() == points[0].get_color() and points[0].get_linestyle() == "None"
+
+
+def test_few_points_are_ticks_and_numbers_are_no_powers_of_ten() -> None:
+    chart = PointsAndCurves({"one": Series(np.array([8.0, 64.0]), np.array([0.01, 10.0]))}, log_x=True, log_y=True)
+    picture = chart.picture()
+    axes = picture.axes[0]
+    assert chart.x_ticks == [8, 64] and [tick.get_text() for tick in axes.get_xticklabels()] == ["8", "64"]
+    picture.draw_without_rendering()
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert {"0.01", "0.1", "1", "10"} <= set(labels) and not any("10^" in label for label in labels)
+    assert PointsAndCurves({"one": Series(np.array([3.79427]), np.array([1.0]))}).x_ticks == []
 
 
 def test_arrows_of_a_graph_have_the_width_of_their_strength() -> None:

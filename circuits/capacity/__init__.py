@@ -1,0 +1,1 @@
+"""The measurements, figures and words of the finding ``associative-capacity``."""
