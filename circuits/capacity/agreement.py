@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import workbench as wb
-from probes.memory import critical
+from probes.memory import critical, laws
 from probes.memory.outlier import outlier_errors
 
 from . import independent
@@ -44,9 +44,12 @@ def _curves(criterion: str, values: Mapping[tuple[int, int], Value], trials: int
     for (d, n), value in values.items():
         many = MORE * trials if n <= MANY or criterion == "sign" else min(trials, MOST_TRIALS)
         curve = wb.memory("hebbian", d=d, n=n, trials=many, criterion=criterion, seed=seed)
-        yield _row(curve.samples[0], value, float(curve.law[0]), rule="hebbian", criterion=criterion, d=d, n=n)
+        exact = laws.hebbian_sign_error_exact(n, d) if criterion == "sign" else None
+        where = {"rule": "hebbian", "criterion": criterion, "d": d, "n": n}
+        yield _row(curve.samples[0], value, float(curve.law[0]), exact, **where)
 
 
-def _row(samples: np.ndarray, value: Value, law: float, **where: Any) -> Row:
+def _row(samples: np.ndarray, value: Value, law: float, exact: float | None = None, **where: Any) -> Row:
+    """The gap of an approximate law is to the exact one, where there is one, else to what is simulated."""
     row = point(SIMULATION, samples, value.value, draws=independent.DRAWS, rounding=value.rounding, **where)
-    return {**row, "law": law, "gap_of_law": law / row["simulated"] - 1}
+    return {**row, "law": law, "gap_of_law": law / (exact or row["simulated"]) - 1}

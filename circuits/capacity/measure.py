@@ -13,7 +13,7 @@ from probes.memory.outlier import outlier_errors
 from probes.memory.propagation import chain_errors, head_errors, noisy_query_errors
 
 from . import independent
-from .points import Row, point
+from .points import NO_ERROR, RECOVERED, Row, point
 
 #: Families of rules by name, as thresholds have them.
 FAMILIES = {
@@ -69,11 +69,11 @@ def _curve(
         law = curve.info["law"] or {}
         for n, samples, expected in zip(part, curve.samples, curve.law, strict=True):
             judged = law["exact"] or (d >= LARGE and (rule != "softmax" or n >= LARGE))
-            stored = rule == "pseudo-inverse" and n <= d
             where = {"rule": rule, "criterion": criterion, "d": d, "n": n}
-            if stored and criterion == "cosine":
-                continue  # 1 to rounding, as the error says
-            yield point("recovered" if stored else family, samples, float(expected), judged=judged, **where)
+            if rule != "pseudo-inverse" or n > d:
+                yield point(family, samples, float(expected), judged=judged, **where)
+            elif criterion == "mse":  # the cosine is 1 to rounding, as the error says
+                yield point(RECOVERED, samples, float(expected), rounding=NO_ERROR, **where)
 
 
 def propagation(trials: int, seed: int) -> Iterator[Row]:

@@ -14,6 +14,8 @@ from workbench.findings import Quantity
 
 #: A law may be off by this share of it, or by so many standard errors of the trials' mean, whichever is more.
 SHARE, ERRORS = 0.02, 3.0
+#: The family of the points without an error, and the largest error that counts as none.
+RECOVERED, NO_ERROR = "recovered", 1e-6
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from workbench.findings import Judgement, Quantity, Threshold, judge
 
 from .criteria import ARGMAX, MEAN_SQUARE, WORST
-from .points import Row, largest
+from .points import NO_ERROR, RECOVERED, Row, largest
 
 #: The family of the points that are compared with another simulation, not with a law.
 SIMULATION = "simulation"
@@ -23,8 +23,6 @@ FAMILIES = {
     "keys": "correlated keys, Hebbian memory",
     SIMULATION: "the other simulation",
 }
-#: The family of the points without an error, and the largest error that counts as none.
-RECOVERED, NO_ERROR = "recovered", 1e-6
 #: A bar wider than this share of the law decides nothing.
 WIDEST_BAR = 0.05
 

@@ -58,10 +58,10 @@ def _robustness(rows: Sequence[Row]) -> Iterator[str]:
     participation = f"participation ratio of {KEYS_PAIRS} keys falls from {ratios[0]:.0f} to {ratios[-1]:.1f}"
     yield f"Error as the {participation}: {_changes(rows, RATIO, falls=True)}."
     yield ""
-    yield "Approximations, the gap of the law to what is simulated (no verdict):"
+    yield "Approximations, the gap of the law to what is simulated, of the sign error to the exact law (no verdict):"
     for criterion in (agreement.PAIRS, "argmax", "sign"):
         gaps = [row["gap_of_law"] for row in rows if row["family"] == SIMULATION and row["criterion"] == criterion]
-        yield f"  {criterion}: {min(gaps):+.1%} to {max(gaps):+.1%} at {len(gaps)} points"
+        yield f"  {criterion}: {min(gaps):+z.1%} to {max(gaps):+z.1%} at {len(gaps)} points"
 
 
 def _changes(rows: Sequence[Row], varied: str, falls: bool = False) -> str:

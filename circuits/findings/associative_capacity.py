@@ -108,5 +108,6 @@ finding = Finding(
         "argmax_dims": (16, 32, 64, 128),
     },
     full={"n": 1000, "dims": (16, 64, 256), "argmax_dims": (16, 32, 64, 128, 256)},
+    needs_model=False,
     source="Qiao 2025, arXiv 2508.08289, whose three capacities it tests with laws of its own",
 )

@@ -36,7 +36,8 @@ rule = Rule(
             lambda n, at: laws.hebbian_argmax(n, at.d, at.d_value),
             "E[Φ((1 + s z) / s_c)^(n − 1)]",
             exact=False,
-            note="up to 10 % below; s² = (n − 1)/(d d_value), s_c² = 1/d + 1/d_value + (n − 2)/(d d_value)",
+            note="10 % below at d = 64, 16 % at d = 32; s² = (n − 1)/(d d_value), "
+            "s_c² = 1/d + 1/d_value + (n − 2)/(d d_value)",
         ),
         "worst case": Law(
             lambda n, at: laws.hebbian_worst_case(n, at.d), "(n − 1) Γ(d/2) / (√π Γ((d+1)/2))", exact=True
