@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from app.diffusion import readouts, sampled, sweeps
 from app.diffusion.step import STEP
 from app.patching.sweep_view import SweepDownload
 from app.work import result_files
+from tests.app.pages.driving import NewPage
 from tests.app.patching.driving import InlineQueue
 from tests.app.vision.rendered import components, floats
 from tests.oracle.plain_sampling import plain_sample
 
-NewPage = Callable[..., AppTest]
 LABEL, OTHER, SEED, STEPS, GUIDANCE, HEADS = 3, 8, 7, 4, 2.0, 4
 QUERY = {
     "model": "digits-dit",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
+import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import workbench as wb
+from app import models
 from workbench.findings import NotJudged, Report, Study
 from workbench.registry import FINDINGS
 from workbench.runs.directory import RunDirectory
@@ -18,6 +22,7 @@ from workbench.runs.directory import RunDirectory
 TIMEOUT = 250
 #: Page → a model for it, where that is not ``tiny``.
 MODEL_OF = {"vision": "digits-vit", "diffusion": "digits-dit"}
+NewPage = Callable[..., AppTest]
 PAGE = """
 from app import sidebar, url_state
 from app.pages import NAME
@@ -27,12 +32,25 @@ with url_state.update_url():
 """
 
 
-def new_page(name: str, with_sidebar: bool = False) -> AppTest:
-    """The page of the file ``app/pages/NAME.py``."""
-    script = PAGE.replace("NAME", name).replace(
-        "SIDEBAR", f"sidebar.widgets([{MODEL_OF.get(name, 'tiny')!r}], {name}.page.uses)" if with_sidebar else "pass"
-    )
-    return AppTest.from_string(script, default_timeout=TIMEOUT)
+def new_page(name: str, with_sidebar: bool = False, offered: Sequence[str] = ()) -> AppTest:
+    """The page of the file ``app/pages/NAME.py``; its side bar offers these models, by default one for the page."""
+    names = list(offered) or [MODEL_OF.get(name, "tiny")]
+    sidebar = f"sidebar.widgets({names}, {name}.page.uses)" if with_sidebar else "pass"
+    return AppTest.from_string(PAGE.replace("NAME", name).replace("SIDEBAR", sidebar), default_timeout=TIMEOUT)
+
+
+def opening(name: str, offered: Sequence[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[NewPage]:
+    """For a fixture: ``new_page(**params)`` opens the page with a URL's parameters and a cache of its own."""
+    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "available", lambda: list(offered))
+
+    def open_one(**params: str) -> AppTest:
+        app = new_page(name, with_sidebar=True, offered=offered)
+        app.query_params.update({key.replace("_", "-"): text for key, text in params.items()})
+        return app.run()
+
+    yield open_one
+    st.cache_resource.clear()
 
 
 def make_run(value: float = 1.0, finding: str = "circuit-reuse") -> str:

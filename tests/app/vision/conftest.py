@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 
-from app import models
-from tests.app.pages.driving import TIMEOUT
+from tests.app.pages.driving import NewPage, opening
 
 MODELS = ["digits-vit", "mnist-vit-reversed", "tiny"]
-PAGE = """
-from app import sidebar, url_state
-from app.pages import vision
-with url_state.update_url():
-    sidebar.widgets(MODELS, vision.page.uses)
-    vision.page.render()
-"""
 
 
 @pytest.fixture
-def new_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., AppTest]]:
+def new_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[NewPage]:
     """``new_page(**params) -> AppTest``, the page opened with a URL's parameters."""
-    monkeypatch.setenv("WORKBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "available", lambda: MODELS)
-
-    def open_one(**params: str) -> AppTest:
-        app = AppTest.from_string(PAGE.replace("MODELS", str(MODELS)), default_timeout=TIMEOUT)
-        app.query_params.update({name.replace("_", "-"): text for name, text in params.items()})
-        return app.run()
-
-    yield open_one
-    st.cache_resource.clear()
+    yield from opening("vision", MODELS, monkeypatch, tmp_path)

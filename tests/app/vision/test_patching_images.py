@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,13 @@ from app.vision import sweep_controls
 from app.vision.parts import edit as edit_part
 from app.work.images import read_image, read_pair
 from app.work.worker import JOB_KINDS, Worker
-from tests.app.pages.driving import TIMEOUT
+from tests.app.pages.driving import TIMEOUT, NewPage
 from tests.app.vision.rendered import components
 from workbench.errors import BadInput, WorkbenchError
 from workbench.io.tables import printed
 from workbench.results.circuit import Circuit
 from workbench.runs.run import Run
 
-NewPage = Callable[..., AppTest]
 NUMBER, OTHER, HEAD = 7, 3, (1, 2)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,10 +22,10 @@ from app import sidebar, stoppable, upload_store
 from app.vision import image_input, on_image
 from app.vision.map_figure import MapFigure
 from app.vision.parts.classes import MOST
+from tests.app.pages.driving import NewPage
 from tests.app.vision.rendered import components, floats
 from workbench.plotting.source import Source
 
-NewPage = Callable[..., AppTest]
 NUMBER = 7
 
 
