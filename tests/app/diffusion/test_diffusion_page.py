@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from torch import Tensor
 import workbench as wb
 from app.diffusion import readouts, sampled, sweeps
 from app.diffusion.step import STEP
+from app.page import PAGES
 from app.patching.sweep_view import SweepDownload
 from app.work import result_files
 from tests.app.pages.driving import NewPage
@@ -277,6 +279,19 @@ def test_other_edits_sample_again(kind: str, words: str, new_page: NewPage) -> N
     outcome = wb.run(model, wb.latents(LABEL, other=OTHER, seed=SEED), edits, cache=False)
     (end,) = pixels(edited["columns"][-1]["images"])
     np.testing.assert_allclose(end, as_pixels(outcome.logits.reshape(1, 8, 8)), atol=0.51)
+
+
+def test_notes_are_those_of_the_model_and_link_to_the_page(new_page: NewPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", "on")  # notes are in its folder
+    app = new_page(**QUERY, head="3.1")
+    (field,) = [area for area in app.text_area if area.label == "Note on head 3.1"]
+    field.set_value("Looks at the edge of the digit.").run()
+    assert not app.exception and not app.error
+    note = wb.notes(wb.load("digits-dit"))["3.1"]
+    link = urlsplit(note.link)
+    assert note.text == "Looks at the edge of the digit." and link.path == "/diffusion"
+    assert parse_qs(link.query)["sample-class"] == [str(LABEL)]
+    assert "**Notes**" in PAGES["diffusion"].help_text("diffusion")
 
 
 def test_the_url_restores_the_page(new_page: NewPage) -> None:
