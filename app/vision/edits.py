@@ -37,8 +37,6 @@ KINDS: dict[str, dict[str, Any]] = {
 LABELS = {**BASES, "zero": "set to zero", "mean": "set to the mean over this image’s positions"}
 OPEN_HEAD, SET = "the open head", "the heads of the set"
 EVERYWHERE, SELECTED = "every position", "the selected position"
-#: Classes that are shown of each of the two distributions.
-TOP = 8
 
 
 @dataclass(frozen=True)
@@ -137,9 +135,7 @@ def class_chart(outcome: wb.Outcome, editing: Editing, source: Source) -> Chart:
     """Both distributions in one chart."""
     subtitle = f"{_counted(editing.heads)} edited in the {editing.base} image’s run"
     facts = {"base": f"{editing.base} image"}
-    return classes_chart(
-        outcome.table(TOP), "Classes before and after the edits", subtitle, editing.edits, source, facts
-    )
+    return classes_chart(outcome, "Classes before and after the edits", subtitle, editing.edits, source, facts)
 
 
 def _counted(heads: Sequence[Head]) -> str:

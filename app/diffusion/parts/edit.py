@@ -25,8 +25,6 @@ from workbench.io.tables import printed
 from workbench.patching.scores_table import scores_table
 from workbench.plotting.source import Source
 
-#: Classes that are shown.
-MOST = 10
 NOTE = "The same noise and class. Above: the sample before each step. Below: what the step’s prediction points at."
 
 
@@ -86,9 +84,9 @@ def _classes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
     if not view.readout:
         st.caption("For classes before and after, let metrics read a classifier, above.")
         return
-    table = outcome(view, edits, view.readout).table(MOST)
+    after = outcome(view, edits, view.readout)
     source = with_details(source, classifier=view.readout)
-    chart = classes_chart(table, f"Classes by {view.readout}", "before and after the edits", edits, source)
+    chart = classes_chart(after, f"Classes by {view.readout}", "before and after the edits", edits, source)
     show_chart(chart, "edited-classes", "diffusion-classes")
 
 
