@@ -48,6 +48,9 @@ ARGUMENT_OF = {
 }
 
 
+#: The two passes of classifier-free guidance, and what pictures and positions call them; without guidance there is the
+#: first alone.
+PASSES = {"label": "with the class", "none": "without the class"}
 #: Between a model's name and its operators.
 WITH = " with "
 
@@ -114,11 +117,19 @@ def written_both_ways(head: Head) -> str:
 
 def at_positions(info: Mapping[str, Any], axes: Collection[str]) -> str:
     """Where a sweep's edits are made, from what its result reports: ``" at S2, end"`` where only some positions are
-    edited, all of them at once; empty for every position, and where positions are an axis."""
+    edited, all of them at once; empty for every position, and where positions are an axis.
+
+    >>> at_positions({"positions": ["S2", "end"]}, ["head"]), at_positions({"positions": "with the class"}, ["head"])
+    (' at S2, end', ' in the pass with the class')
+    """
     positions = info.get("positions")
     if positions is None or positions == "all" or "position" in axes:
         return ""
-    return f" at {', '.join(map(str, positions)) if isinstance(positions, list | tuple) else positions}"
+    return _at(", ".join(map(str, positions)) if isinstance(positions, list | tuple) else positions)
+
+
+def _at(position: Any) -> str:
+    return f" in the pass {position}" if position in PASSES.values() else f" at {position}"
 
 
 def in_steps(info: Mapping[str, Any], axes: Collection[str]) -> str:
@@ -272,7 +283,7 @@ def describe_edit(edit: Edit) -> str:
     """An edit in words: ``"zero z 1.2 at S2"``, ``"patch z 1.2 in steps 2, 3"``."""
     kind = edit.kind if isinstance(edit.kind, str) else getattr(edit.kind, "__name__", "function")
     where = f"{edit.layer}" if edit.head is None else str(Head(edit.layer, edit.head))
-    where += "" if edit.position is None else f" at {edit.position}"
+    where += "" if edit.position is None else _at(edit.position)
     if edit.step is not None:
         steps = (edit.step,) if isinstance(edit.step, int) else edit.step
         where += f" in step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}"

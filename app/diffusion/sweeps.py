@@ -9,6 +9,7 @@ import streamlit as st
 
 import workbench as wb
 from app import url_widgets
+from app.diffusion.passes import edited_pass, passes_widget
 from app.diffusion.readouts import weights_of
 from app.diffusion.sampled import class_name
 from app.diffusion.view import View
@@ -17,10 +18,11 @@ from app.swapped_names import job_model
 from app.work import sweep_results
 from app.work.background import Background
 from app.work.result_files import SWEEPS, result_key
+from workbench.core import at_positions
 from workbench.errors import UsageError
 from workbench.patching.scores_table import metrics_of
 
-EDIT, METRIC, N = "sample-edit", "sample-metric", "sample-n"
+EDIT, METRIC, N, PASSES = "sample-edit", "sample-metric", "sample-n", "sample-passes"
 #: Edits of one head in one step, by the value of the URL's ``sample-edit``.
 EDITS: Mapping[str, Mapping[str, Any]] = {
     "patch": {"edit": "patch", "direction": "noise"},
@@ -38,21 +40,26 @@ LABEL = "Run the sweep"
 #: Samples of a sweep at most, and by default.
 MOST, USUAL = 64, 8
 EDIT_HELP = (
-    "What is done to z of a head in a step, its attention-weighted sum of values before W_O, in both passes of "
-    "guidance; the last one forces its pattern."
+    "What is done to z of a head in a step, its attention-weighted sum of values before W_O; the last one forces its "
+    "pattern."
 )
 METRIC_HELP = "One number for each sample. Of classes, the answer is the class, and the other class the wrong one."
 N_HELP = "Samples of the class, from this seed on. Intervals and p-values are over them."
 
 
-def sweep_widgets(outputs: str) -> tuple[dict[str, Any], int]:
+def sweep_widgets(model: Any) -> tuple[dict[str, Any], int]:
     """The arguments of `workbench.sweep`, and the number of samples.
 
     Args:
-        outputs: what metrics read; `image_distance` reads every sample.
+        model: sampled as the page says; its outputs are what metrics read (`image_distance` reads every sample).
     """
+    outputs = model.outputs_are
     names = metrics_of(outputs)
-    edit = url_widgets.select("Edit of a head in a step", list(EDITS), EDIT, format_func=LABELS.get, help=EDIT_HELP)
+    edit_column, passes_column = st.columns([5, 3])
+    with edit_column:
+        edit = url_widgets.select("Edit of a head in a step", list(EDITS), EDIT, format_func=LABELS.get, help=EDIT_HELP)
+    with passes_column:
+        positions = edited_pass(passes_widget(model, PASSES))
     metric_column, n_column = st.columns([5, 3])
     with n_column:
         n = url_widgets.number("Samples", 1, MOST, N, USUAL, help=N_HELP)
@@ -60,7 +67,8 @@ def sweep_widgets(outputs: str) -> tuple[dict[str, Any], int]:
     with metric_column:
         label = {name: name.replace("_", " ") for name in names}.get
         metric = url_widgets.select("Metric", names, METRIC, default=usual, format_func=label, help=METRIC_HELP)
-    return {"site": "z", "by": ["step", "head"], **EDITS[edit], "metric": metric}, n
+    where = {} if positions is None else {"positions": positions}
+    return {"site": "z", "by": ["step", "head"], **EDITS[edit], **where, "metric": metric}, n
 
 
 def sweep_result(view: View, arguments: Mapping[str, Any], n: int) -> wb.Sweep | None:
@@ -86,8 +94,9 @@ def direction_line(view: View, arguments: Mapping[str, Any]) -> str:
     """What is patched into what; empty of other edits."""
     if arguments["edit"] != "patch":
         return ""
+    where = at_positions(arguments, arguments["by"])
     into, other = (class_name(name) for name in (view.settings.label, view.settings.other))
     return (
-        f"Direction: noise. z of one head in one step comes from the run of {other} and is patched into the run of "
-        f"{into}, which starts from the same noise."
+        f"Direction: noise. z of one head in one step{where} comes from the run of {other} and is patched into the run "
+        f"of {into}, which starts from the same noise."
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import arguments
-from workbench.core import full_name
+from workbench.core import PASSES, full_name
 from workbench.inputs.latents import Latents
 from workbench.models.in_forward import attends_in_shares
 from workbench.models.precision import at_least_float32
@@ -18,9 +18,6 @@ from workbench.patching.trajectory import sample_names, sampled_how, sampled_to_
 if TYPE_CHECKING:
     from workbench.plotting.image_attention import ImageAttention
     from workbench.plotting.trajectory import Trajectory
-
-#: The passes of guidance, and what a picture calls them; without guidance there is the first one alone.
-PASSES = {"label": "with the class", "none": "without the class"}
 
 
 def attention_on_sample(

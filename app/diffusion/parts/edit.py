@@ -35,7 +35,7 @@ def render(view: View) -> None:
     with set_column:
         heads = list(circuit_builder.set_widgets(view.model, view.head, ()))
     with edit_column:
-        edits, description = edit_widgets(heads, view.settings.steps)
+        edits, description = edit_widgets(view.model, heads)
         if not heads:
             st.info("No head is in the set yet. Add the open head, or add heads by name.")
     if not heads:
@@ -91,7 +91,8 @@ def _classes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
 
 
 HELP = (
-    "**Edit and sample again**: all heads of the set are edited at once, in the steps from the first to the last that "
-    "you choose, and the sample is made again from the same noise. The table has metrics of the finished sample."
+    "**Edit and sample again**: all heads of the set are edited at once, in the steps from the first to the last and "
+    "in the passes of guidance that you choose, and the sample is made again from the same noise. The table has "
+    "metrics of the finished sample."
 )
 part = Part("edit", 10, BELOW, render, ("diffusion",), HELP)

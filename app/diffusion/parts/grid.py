@@ -32,7 +32,7 @@ STRONGEST_HELP = "The heads with the largest effects in any one step, whatever t
 def render(view: View) -> None:
     """The part."""
     st.markdown("**Heads × steps**")
-    arguments, n = sweep_widgets(judged(view).outputs_are)
+    arguments, n = sweep_widgets(judged(view))
     if line := direction_line(view, arguments):
         st.caption(escape_markdown(line))
     sweep = sweep_result(view, arguments, n)

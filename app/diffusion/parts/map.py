@@ -11,7 +11,7 @@ from app.part import RIGHT, Part
 from app.vision.map_figure import MapFigure
 from app.vision.parts.map import map_note
 from app.vision.position import position_widget, select_position
-from workbench.patching.attention_on_sample import PASSES
+from workbench.core import PASSES
 
 PASS, SHOWS = "sample-pass", "sample-picture"
 PICTURES = {"estimate": "as it would be", "latent": "as it is"}

@@ -28,6 +28,7 @@ from tests.app.pages.driving import NewPage
 from tests.app.patching.driving import InlineQueue
 from tests.app.vision.rendered import components, floats
 from tests.oracle.plain_sampling import plain_sample
+from workbench.runs.sweep_run import summary
 
 LABEL, OTHER, SEED, STEPS, GUIDANCE, HEADS = 3, 8, 7, 4, 2.0, 4
 QUERY = {
@@ -280,6 +281,59 @@ def test_other_edits_sample_again(kind: str, words: str, new_page: NewPage) -> N
     outcome = wb.run(model, wb.latents(LABEL, other=OTHER, seed=SEED), edits, cache=False)
     (end,) = pixels(edited["columns"][-1]["images"])
     np.testing.assert_allclose(end, as_pixels(outcome.logits.reshape(1, 8, 8)), atol=0.51)
+
+
+@torch.no_grad()
+def plain_without_in_pass(head: tuple[int, int], steps: range, branch: int) -> Tensor:
+    """The finished sample with one head at zero in one pass of some steps; pass 0 has the class."""
+
+    def change(step: int, of: int, z: Tensor) -> Tensor:
+        z = z.clone()
+        if step in steps and of == branch:
+            z.unflatten(-1, (HEADS, -1))[:, :, head[1]] = 0
+        return z
+
+    return plain_sample(network(), noise(), LABEL, STEPS, GUIDANCE, {head[0]: change})
+
+
+@pytest.mark.parametrize(("passes", "name"), [("label", "with the class"), ("none", "without the class")])
+def test_an_edit_in_one_pass_is_a_plain_loops(passes: str, name: str, new_page: NewPage) -> None:
+    query = {"set": "2.1", "set_edit": "zero", "set_passes": passes, "set_first_step": "1", "set_last_step": "2"}
+    app = new_page(**QUERY, **query)
+    assert not app.exception and not app.error and not app.warning
+    edited = components(app)["edited-strip"]
+    assert edited["title"] == f"With edits (head 2.1: set to zero, in steps 1 to 2, in the pass {name})"
+    expected = plain_without_in_pass((2, 1), range(1, 3), int(passes == "none"))
+    (end,) = pixels(edited["columns"][-1]["images"])
+    np.testing.assert_allclose(end, as_pixels(expected), atol=0.51)
+    distance = float((expected - plain_without((2, 1), range(0))).square().mean().sqrt())
+    both = float((expected - plain_without((2, 1), range(1, 3))).square().mean().sqrt())
+    assert distance > 1e-3 and both > 1e-3
+    assert edited["columns"][-1]["text"] == f"Finished: {distance:.3g} from the sample without edits"
+    assert params(app)["set-passes"] == passes
+
+
+def test_a_sweep_in_one_pass_is_the_librarys_and_says_so(new_page: NewPage, queue: InlineQueue) -> None:
+    app = new_page(**QUERY, sample_edit="patch", sample_n="2", sample_passes="none")
+    captions = [caption.value.replace("\\", "") for caption in app.caption]
+    assert any("z of one head in one step in the pass without the class comes from" in x for x in captions)
+    app.button(key=f"start-{result_files.SWEEPS}").click().run()
+    app.run()
+    assert not app.exception and not app.error
+    (path,) = result_files.result_paths(result_files.SWEEPS)
+    sweep, model = wb.Sweep.load(path), load_dit().resampled(steps=STEPS, guidance=GUIDANCE)
+    how: dict[str, Any] = {"by": ["step", "head"], "direction": "noise", "metric": "image_distance", "cache": False}
+    pairs = wb.latents(LABEL, other=OTHER, n=2, seed=SEED)
+    np.testing.assert_allclose(sweep.values, wb.sweep(model, pairs, positions=range(16, 32), **how).values, atol=1e-5)
+    assert "patch z in the pass without the class by step" in SweepDownload(sweep).source.edited
+    assert "in the pass without the class" in summary(sweep)
+
+
+def test_without_guidance_no_pass_can_be_selected(new_page: NewPage) -> None:
+    app = new_page(**QUERY, sample_guided="no", set="2.1", set_passes="none", sample_passes="none")
+    assert not app.exception and not app.error
+    assert not {"set-passes", "sample-passes"} & {box.key for box in app.selectbox}
+    assert components(app)["edited-strip"]["title"] == "With edits (head 2.1: set to zero, in every step)"
 
 
 def test_notes_are_those_of_the_model_and_link_to_the_page(new_page: NewPage, monkeypatch: pytest.MonkeyPatch) -> None:

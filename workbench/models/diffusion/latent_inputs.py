@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from workbench import arguments
+from workbench.core import PASSES
 from workbench.inputs.latents import Latents
 from workbench.inputs.paired import PairedInputs
 from workbench.models.modality import Modality
@@ -61,6 +62,7 @@ class LatentInputs(Modality):
             for label, other in zip(clean_labels, other_labels, strict=True)
         )
         positions = {label: i for i, label in enumerate(self.labels(clean[0]))}
+        of_pass = {name: tuple(range(i, i + self.n_positions)) for name, i in self._passes().items()}
         places = tuple(f"latent {i + 1}" for i in range(len(clean)))
         runs = (task.sources("clean", clean_labels, names), task.sources("corrupt", other_labels, names))
         return PairedInputs(
@@ -73,7 +75,12 @@ class LatentInputs(Modality):
             seed=task.seed,
             where=places,
             sources=tuple(zip(*runs, strict=True)),
+            regions=(of_pass,) * len(clean) if of_pass else (),
         )
+
+    def _passes(self) -> dict[str, int]:
+        """Where each pass of guidance begins, by the name that edits have for its positions."""
+        return dict(zip(PASSES.values(), (0, self.n_positions), strict=True)) if self.branches > 1 else {}
 
     def check_content(self, name: str, inputs: Shaped[Tensor, "pos *rest"]) -> None:
         super().check_content(name, inputs)

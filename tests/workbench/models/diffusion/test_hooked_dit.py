@@ -161,6 +161,28 @@ def test_a_readout_without_a_hash_is_not_cached(tmp_path: Path) -> None:
         handle.close()
 
 
+@pytest.mark.parametrize(("name", "branch"), [("with the class", 0), ("without the class", 1)])
+def test_an_edit_at_a_pass_is_a_plain_loops(name: str, branch: int) -> None:
+    def change(step: int, of: int, z: Tensor) -> Tensor:
+        z = z.clone()
+        if step == 1 and of == branch:
+            z.unflatten(-1, (4, -1))[:, :, 2] = 0
+        return z
+
+    guided, pairs = wb.HookedDiT(HF, steps=4, guidance=2.0), wb.latents([3], seed=5)
+    edit = wb.Edit("z", 1, head=2, position=name, step=1, kind="zero")
+    expected = plain_sample(HF, latents_of(pairs, "clean", HF).float()[0], 3, 4, 2.0, {1: change})
+    outcome = wb.run(guided, pairs, [edit])
+    assert torch.allclose(outcome.logits[0], expected.flatten(), atol=1e-5)
+    assert not torch.allclose(outcome.logits, outcome.base_logits, atol=1e-4)
+    assert f"zero z 1.2 in the pass {name} in step 1" in repr(outcome)
+    sweep = wb.sweep(guided, pairs, by=["step", "head"], edit="zero", positions=name, metric=_total)
+    assert np.isclose(sweep.values[1, 1, 2, 0], outcome.scores(_total)[0], atol=1e-4)
+    assert f"z in the pass {name}" in repr(sweep)
+    with pytest.raises(UsageError, match="position='with the class'"):
+        wb.run(wb.HookedDiT(HF, steps=4), pairs, [replace(edit, position="with the class")])
+
+
 def test_results_carry_the_step(model: wb.HookedDiT, tmp_path: Path) -> None:
     sweep = wb.sweep(model, PAIRS, by=["step", "head"])
     assert (
