@@ -63,6 +63,20 @@ def image_facts(info: Mapping[str, Any]) -> dict[str, str]:
     return {"image": clean, **({"other image": corrupt} if corrupt != clean else {})}
 
 
+def class_facts(info: Mapping[str, Any]) -> dict[str, str]:
+    """The classes of images that a metric compares, each once: the right ones and the wrong ones. Which image has which
+    is in ``info["inputs"]["examples"]``.
+
+    >>> runs = [{"clean": {"answer": ["7"], "wrong": [wrong]}, "corrupt": {}} for wrong in "131"]
+    >>> class_facts({"inputs": {"examples": runs}})
+    {'answer': '7', 'wrong answer': '1, 3'}
+    """
+    runs = info.get("inputs", {}).get("examples", ())
+    every = {"answer": "answer", "wrong answer": "wrong"}
+    facts = {name: [x for run in runs for x in run.get("clean", {}).get(key, ())] for name, key in every.items()}
+    return {name: _classes(names) for name, names in facts.items() if names}
+
+
 def named_image(name: str, sha256: str) -> str:
     """An image as downloads name it."""
     return f"{name} (SHA-256 {sha256[:HASH]}…)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +41,6 @@ def inputs_of(model: Any, clean: Images, corrupt: Images, info: Mapping[str, Any
         )
     runs = tuple(rows)
     positions = {label: i for i, label in enumerate(model.labels(rows[0]))}
-    both = zip(clean.pictures, corrupt.pictures, strict=True)
     return PairedInputs(
         name=clean.name,
         clean=runs,
@@ -50,9 +49,20 @@ def inputs_of(model: Any, clean: Images, corrupt: Images, info: Mapping[str, Any
         wrong=wrong,
         positions=(positions,) * len(rows),
         where=tuple(picture.name for picture in clean.pictures),
-        sources=tuple(({"name": a.name, "sha256": a.sha256}, {"name": b.name, "sha256": b.sha256}) for a, b in both),
+        sources=tuple(_sources(model, clean, corrupt, answer, wrong)),
         info={**info, "processor": processor_settings(model)},
     )
+
+
+def _sources(
+    model: Any, clean: Images, corrupt: Images, answer: Sequence[tuple[int, ...]], wrong: Sequence[tuple[int, ...]]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What each run is of, for results: names, hashes, and the classes that metrics compare, where there are some."""
+    names, none = model.output_names, [()] * len(clean)
+    for a, b, right, other in zip(clean.pictures, corrupt.pictures, answer or none, wrong or none, strict=True):
+        classes = {"answer": [names[i] for i in right], "wrong": [names[i] for i in other]}
+        of_clean = {"name": a.name, "sha256": a.sha256, **{name: some for name, some in classes.items() if some}}
+        yield of_clean, {"name": b.name, "sha256": b.sha256}
 
 
 def model_inputs(model: Any, images: Images) -> Float[Tensor, "image pos n"]:

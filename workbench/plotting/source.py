@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import full_name
-from workbench.example_names import image_facts, sample_facts
+from workbench.example_names import class_facts, image_facts, sample_facts
 from workbench.io.tables import to_csv, with_places
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class Source:
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Source:
         """Of a result's ``info``: its model and task; of samples of a diffusion model their classes and seeds, and how
-        they were made; of one image, or a pair, their names and hashes."""
+        they were made; of one image, or a pair, their names and hashes; of images the classes that metrics compare."""
         samples = sample_facts(info)
-        named = (samples or image_facts(info)) | {
+        named = (samples or image_facts(info) | class_facts(info)) | {
             name: info[key] for name, key in _SAMPLING.items() if info.get(key) is not None
         }
         details = tuple((name, str(fact)) for name, fact in named.items())

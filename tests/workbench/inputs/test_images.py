@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageOps
@@ -16,6 +17,7 @@ from PIL import Image, ImageOps
 import workbench as wb
 from tests.small_vit import NAMES, SIDE, pictures, small_vit
 from workbench.errors import BadInput, UnknownName, UsageError, WorkbenchError
+from workbench.plotting.source import Source
 
 MODEL = small_vit()
 
@@ -94,6 +96,11 @@ def test_a_result_says_which_files_and_which_processor(tmp_path: Path) -> None:
     assert inputs["examples"][0]["clean"]["name"] == "cat.png"
     assert inputs["examples"][0]["clean"]["sha256"] == hashlib.sha256((tmp_path / "cat.png").read_bytes()).hexdigest()
     assert inputs["processor"]["size"] == {"height": SIDE, "width": SIDE}
+    second = MODEL.output_names[1]
+    classes = [[example["clean"][which] for which in ("answer", "wrong")] for example in inputs["examples"]]
+    assert classes == [[["owl"], ["crab"]], [[second], ["newt"]]] and "answer" not in inputs["examples"][0]["corrupt"]
+    table = pd.read_csv(io.BytesIO(Source.of_info(sweep.info).csv(sweep.table())))
+    assert table[["answer", "wrong answer"]].drop_duplicates().values.tolist() == [[f"owl, {second}", "crab, newt"]]
     assert [example["clean"]["name"] for example in sweep.of([1]).info["inputs"]["examples"]] == ["image 1"]
 
 
