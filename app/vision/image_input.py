@@ -162,9 +162,21 @@ def _upload(key: str, reason: str, file: str) -> None:
     st.session_state.pop(reason, None)
     if upload is None:
         return
+    try:
+        url_widgets.set_for_next_page(file, store_image(upload))
+    except BadInput as error:
+        st.session_state[reason] = str(error)
+
+
+def store_image(upload: Any) -> str:
+    """Store an uploaded image; its hash.
+
+    Raises:
+        BadInput: it is refused; the line begins with the file's name.
+    """
     name, data = upload_store.file_name(upload.name), upload.getvalue()
     try:
         wb.images([{"bytes": data, "path": name}])
-        url_widgets.set_for_next_page(file, upload_store.save_file(data, name))
+        return upload_store.save_file(data, name)
     except WorkbenchError as error:
-        st.session_state[reason] = upload_store.reason(error, name)
+        raise BadInput(upload_store.reason(error, name)) from None

@@ -3,7 +3,7 @@ by its hash; and pairs of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -22,30 +22,33 @@ PHOTOS = "photos"
 
 def read_image(source: Mapping[str, Any]) -> wb.Images:
     """The image of ``{"set": name, "number": …}`` (held-out ones), ``{"photo": file name}``, or ``{"file": hash of an
-    upload}``.
+    upload}``; several of ``{"set": name, "numbers": […]}`` or ``{"files": […]}``.
 
     Raises:
         BadInput, UnknownName: there is none such.
     """
     if "set" in source:
-        name, number = str(source["set"]), int(source["number"])
-        images = wb.image_set(name)
-        pixels = images.test.pixels
-        if not 0 <= number < len(pixels):
-            raise BadInput(f"{name} has the images 0 to {len(pixels) - 1}, not {number}.")
-        return _named(
-            wb.images([np.moveaxis(pixels[number], 0, -1)], name=name),
-            f"{name} image {number} ({class_of(images, number)})",
-        )
+        return _of_set(str(source["set"]), [int(i) for i in source.get("numbers") or [source["number"]]])
     if "photo" in source:
         name = str(source["photo"])
         if name not in photos():
             raise BadInput(f"There is no photo {name!r:.40}, but {', '.join(photos())}.")
-        return _named(wb.images([photos()[name]], name=PHOTOS), name)
-    if "file" in source:
-        name, data = upload_store.load_file(str(source["file"]), "an image")
-        return wb.images([{"bytes": data, "path": name}], name=name)
+        return _named(wb.images([photos()[name]], name=PHOTOS), [name])
+    if files := source.get("files") or [source[key] for key in ("file",) if key in source]:
+        stored = [upload_store.load_file(str(file), "an image") for file in files]
+        name = stored[0][0] if len(stored) == 1 else "uploaded images"
+        return wb.images([{"bytes": data, "path": of_file} for of_file, data in stored], name=name)
     raise BadInput(f"image={dict(source)!r:.80}: expected an image of a set, a photo or a file. Select one.")
+
+
+def _of_set(name: str, numbers: Sequence[int]) -> wb.Images:
+    images = wb.image_set(name)
+    pixels = images.test.pixels
+    for number in numbers:
+        if not 0 <= number < len(pixels):
+            raise BadInput(f"{name} has the images 0 to {len(pixels) - 1}, not {number}.")
+    names = [f"{name} image {number} ({class_of(images, number)})" for number in numbers]
+    return _named(wb.images([np.moveaxis(pixels[number], 0, -1) for number in numbers], name=name), names)
 
 
 def class_of(images: ImageSet, number: int) -> str:
@@ -64,13 +67,14 @@ def photos() -> dict[str, np.ndarray]:
 
 
 def read_pair(source: Mapping[str, Any], model: Any) -> wb.ImagePairs | wb.Images:
-    """A pair of images as the model sees them, with its own likeliest classes as answers where it has classes; without
-    ``"corrupt"`` the clean image alone.
+    """Pairs of images as the model sees them, with its own likeliest classes as answers where it has classes; without
+    ``"corrupt"`` the clean images alone.
 
     Args:
         source: ``{"clean": image, "corrupt": {"other": image}}`` or ``{"clean": image, "corrupt": {"corruption": name,
             "seed": …, "settings": {…}}}``, which may have a ``"region"`` or a ``"size"``, and the image that the
-            corruption takes from as ``"other"``; each image as `read_image` takes it.
+            corruption takes from as ``"other"``; each image as `read_image` takes it. Of several clean images there are
+            as many others, or one, which is that of all of them.
 
     Raises:
         WorkbenchError: there is no such image, or the model cannot take it, or no such pair can be made.
@@ -80,18 +84,20 @@ def read_pair(source: Mapping[str, Any], model: Any) -> wb.ImagePairs | wb.Image
         return _answered(clean, model)
     other = [read_image(corrupt["other"]).as_seen_by(model)] if "other" in corrupt else []
     if "corruption" not in corrupt:
-        return _answered(clean.paired_with(other[0]), model)
+        others = other[0] if len(other[0]) == len(clean) else other[0].of([0] * len(clean))
+        return _answered(clean.paired_with(others), model)
     place = {name: corrupt[name] for name in ("region", "size") if name in corrupt}
     images = replace(clean, pictures=clean.pictures + tuple(picture for x in other for picture in x.pictures))
     pairs = images.corrupted(str(corrupt["corruption"]), seed=int(corrupt["seed"]), **place, **corrupt["settings"])
-    return _answered(pairs.of([0]), model)
+    return _answered(pairs.of(range(len(clean))), model)
 
 
 def _answered(images: Any, model: Any) -> Any:
     return images.answered_by(model) if model.outputs_are == "logits" else images
 
 
-def _named(images: wb.Images, name: str) -> wb.Images:
-    """One image with a name of its own."""
-    named: tuple[Picture, ...] = tuple(replace(picture, name=name) for picture in images.pictures)
+def _named(images: wb.Images, names: Sequence[str]) -> wb.Images:
+    """Images with names of their own."""
+    both = zip(images.pictures, names, strict=True)
+    named: tuple[Picture, ...] = tuple(replace(picture, name=name) for picture, name in both)
     return replace(images, pictures=named)

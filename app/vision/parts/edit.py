@@ -17,7 +17,7 @@ from app.part import BELOW, Part
 from app.patching import circuit_builder, sweep_view
 from app.patching.save_run import save_run_button
 from app.small_table import show_table
-from app.vision import edits, sweep_controls
+from app.vision import edits, sweep_controls, sweep_images
 from app.vision.edits import Editing
 from app.vision.on_image import attention
 from app.vision.pair_input import MAX_SEED, SEED, corrupt_widgets, description
@@ -33,11 +33,15 @@ HELP = (
     "**Patch and ablate**: the corrupt image stands beside the open one before anything runs. The edit is made in the "
     "open head, or in all heads of the set together, at every position or at the selected one. **Before and after**: "
     "the classes’ probabilities without and with it; of a model without classes, how alike its feature is to those of "
-    "both images. **Sweep**: the same edit in one head (or position, or layer) at a time, measured by the metric. It "
-    "runs in the background, and stops where you stop it. **Save as a run**: for the pages Runs and Circuits."
+    "both images. **Sweep**: the same edit in one head (or position, or layer) at a time, measured by the metric, on "
+    "the open image or on several. It runs in the background, and stops where you stop it. **Save as a run**: for the "
+    "pages Runs and Circuits."
 )
 #: Heads that one click adds from a sweep, and cells of the table.
 STRONGEST, ROWS = 5, 8
+#: What is said of them.
+OF_ONE = "The largest effects; with one image no p-value says which may be by chance."
+OF_SEVERAL = "The largest effects, whatever their p."
 #: Pixels of a picture.
 PICTURE = 160
 
@@ -66,19 +70,19 @@ def render(view: View) -> None:
     with left, show_errors():
         arguments = sweep_controls.sweep_widgets(view.model, editing)
         if images is not None:
-            name = view.images.pictures[0].name
-            if view.model.outputs_are == "logits":
-                st.caption(escape_markdown(edits.answer_line(view.model_name, images, view.model)))
-            sweep = sweep_controls.sweep_result(view.model, view.model_name, images, name, arguments)
+            several = sweep_images.select(images)
+            name = _show_sweep_images(view, images, several)
+            sweep = sweep_controls.sweep_result(view.model, view.model_name, several, name, arguments)
             _show_sweep(view, sweep, heads)
-            _code(view, images, editing, arguments)
+            _code(view, images, editing, several, arguments)
     with right:
         strongest = sweep.top(STRONGEST) if sweep is not None and "head" in sweep.axes else []
-        note = "The largest effects; with one image no p-value says which may be by chance."
-        circuit_builder.set_widgets(view.model, view.head, strongest, note)
+        is_one = sweep is None or sweep.n == 1
+        circuit_builder.set_widgets(view.model, view.head, strongest, OF_ONE if is_one else OF_SEVERAL)
         if sweep is not None:
             table = sweep_view.strongest_table(sweep, ROWS).dropna(axis="columns", how="all")
-            st.dataframe(in_print(table.drop(columns="p", errors="ignore")), hide_index=True, height="content")
+            table = table.drop(columns="p", errors="ignore") if is_one else table
+            st.dataframe(in_print(table), hide_index=True, height="content")
             save_run_button(sweep, heads, view.model_name, task_of(sweep.info))
         with st.expander("Circuit", icon=":material/account_tree:"):
             circuit_builder.circuit_widgets(view.model, view.head, view.model_name, view.images.pictures[0].name)
@@ -119,6 +123,15 @@ def _before_and_after(view: View, images: Mapping[str, Any], editing: Editing) -
     edits.change_download(table, source)
 
 
+def _show_sweep_images(view: View, images: Mapping[str, Any], several: Mapping[str, Any]) -> str:
+    """What the sweep is over and which classes its metrics compare, before it runs; what the progress bar calls it."""
+    if several != images:
+        return f"{sweep_images.show(view, several)} images"
+    if view.model.outputs_are == "logits":
+        st.caption(escape_markdown(edits.answer_line(view.model_name, images, view.model)))
+    return view.images.pictures[0].name
+
+
 def _show_sweep(view: View, sweep: wb.Sweep | None, heads: Mapping[Head, str]) -> None:
     def on_pick(head: Head) -> None:
         sidebar.select_head(head)
@@ -130,9 +143,16 @@ def _show_sweep(view: View, sweep: wb.Sweep | None, heads: Mapping[Head, str]) -
     sweep_view.show_sweep(sweep, view.head, marked, on_pick, view.model.n_heads // view.model.n_kv_heads)
 
 
-def _code(view: View, images: Mapping[str, Any], editing: Editing, arguments: Mapping[str, Any]) -> None:
+def _code(
+    view: View,
+    images: Mapping[str, Any],
+    editing: Editing,
+    several: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+) -> None:
     with st.expander("Show as code", icon=":material/code:"):
-        st.code(python_script(view.model_name, images, editing, arguments, view.model.outputs_are), language="python")
+        script = python_script(view.model_name, images, editing, several, arguments, view.model.outputs_are)
+        st.code(script, language="python")
 
 
 part = Part("edit", 10, BELOW, render, ("vision",), HELP)

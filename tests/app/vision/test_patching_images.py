@@ -20,49 +20,14 @@ import workbench as wb
 from app import upload_store
 from app.page import PAGES
 from app.patching.sweep_view import SweepDownload
-from app.vision import sweep_controls
 from app.work.images import read_image, read_pair
-from app.work.worker import JOB_KINDS, Worker
 from tests.app.pages.driving import TIMEOUT, NewPage
+from tests.app.vision.driving import HEAD, NUMBER, OTHER, open_pair, pixels, plain, request_of
 from tests.app.vision.rendered import components
 from workbench.errors import BadInput, WorkbenchError
 from workbench.io.tables import printed
 from workbench.results.circuit import Circuit
 from workbench.runs.run import Run
-
-NUMBER, OTHER, HEAD = 7, 3, (1, 2)
-
-
-def pixels(number: int) -> np.ndarray:
-    return wb.image_set("digits").test.pixels[number, 0]
-
-
-def plain(image: np.ndarray, heads: dict[tuple[int, int], torch.Tensor] | None = None, at: Any = slice(None)) -> Any:
-    """Hugging Face's logits of an image, with z of heads replaced at some positions; and z of each layer, ``[pos, head,
-    d]``, as the output projections get it."""
-    model = wb.load("digits-vit")
-    inputs = model.processor([Image.fromarray(image)], return_tensors="pt")["pixel_values"]
-    seen: list[torch.Tensor] = []
-
-    def hook(layer: int) -> Any:
-        def before(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            z = args[0].unflatten(-1, (model.n_heads, -1)).clone()
-            seen.append(z[0].clone())
-            for (where, head), values in (heads or {}).items():
-                if where == layer:
-                    z[0, at, head] = values[at]
-            return (z.flatten(-2), *args[1:])
-
-        return before
-
-    layers = model.hf.vit.layers
-    handles = [block.attention.o_proj.register_forward_pre_hook(hook(i)) for i, block in enumerate(layers)]
-    try:
-        with torch.no_grad():
-            return model.hf(inputs).logits[0], seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def bars(app: AppTest) -> dict[str, tuple[float, float]]:
@@ -81,13 +46,6 @@ def numbers(values: Any) -> np.ndarray:
     if isinstance(values, dict):
         return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
     return np.array(values)
-
-
-def open_pair(new_page: NewPage, **params: str) -> AppTest:
-    of_pair = {"image_number": str(NUMBER), "other_image_number": str(OTHER), "head": f"{HEAD[0]}.{HEAD[1]}"}
-    app = new_page(model="digits-vit", image_position="1,2", **of_pair, **params)
-    assert not app.exception and not app.error and not app.warning
-    return app
 
 
 @pytest.mark.parametrize("at", ["every position", "the selected position"])
@@ -117,22 +75,6 @@ def test_the_heads_of_the_set_are_edited_together(new_page: NewPage) -> None:
         assert value == pytest.approx(after[int(name)], abs=1e-5)
     empty = open_pair(new_page, image_edit="zero", image_edited="the heads of the set")
     assert any("No head is in the set" in info.value for info in empty.info)
-
-
-def request_of(monkeypatch: pytest.MonkeyPatch, new_page: NewPage, **params: str) -> tuple[AppTest, dict[str, Any]]:
-    """The page with its sweep computed by the worker's own function, in this process."""
-    requests: list[dict[str, Any]] = []
-
-    class Now(sweep_controls.Background[wb.Sweep]):
-        def result(self, start: bool = False) -> Any:
-            job = {"kind": self.kind, "key": self.key, **json.loads(json.dumps(self.request))}
-            if self.stored() is None:
-                requests.append(job)
-                JOB_KINDS["sweeps"](Worker(io.StringIO()), job, lambda *_: None)
-            return self.stored()
-
-    monkeypatch.setattr(sweep_controls, "Background", Now)
-    return open_pair(new_page, **params), requests[0]
 
 
 def test_a_sweep_is_plain_hooks_and_opens_as_a_run(
