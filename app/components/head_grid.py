@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Float
-from streamlit.components.v2 import component
 
+from app.components.component_files import load_component
 from workbench.core import Head
 from workbench.plotting import style
 
-FOLDER = Path(__file__).parent
 #: Colours of the scale that are sent to the page, which interpolates between them.
 STOPS = 17
 
@@ -128,13 +126,7 @@ def _show(data: dict[str, Any], key: str, on_pick: Callable[[int, int], None]) -
         if place is not None:
             on_pick(int(place[0]), int(place[1]))
 
-    _component()(data=data, key=key, on_picked_change=picked)
-
-
-@cache
-def _component() -> Any:
-    html, css, js = ((FOLDER / f"head_grid.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
-    return component("workbench_head_grid", html=html, css=css, js=js)
+    load_component("head_grid")(data=data, key=key, on_picked_change=picked)
 
 
 @cache

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 from PIL import Image
-from streamlit.components.v2 import component
 
 import workbench as wb
+from app.components.component_files import load_component
 from app.components.head_grid import scale_colours
 from workbench.core import Head
 from workbench.inputs.contact_sheet import png
 from workbench.plotting import style
 
-FOLDER = Path(__file__).parent
 #: Positions of an image whose whole pattern is sent, so that the map follows the pointer; of others one row is.
 MOST_POSITIONS = 400
 
@@ -40,7 +37,7 @@ def image_map(
             on_pick(int(place))
 
     whole = len(seen.labels) <= MOST_POSITIONS
-    _component("image_map")(
+    load_component("image_map", "image_draw.js")(
         data={
             **_shared(seen, seen.pattern[head] if whole else seen.pattern[head, position]),
             "whole": whole,
@@ -68,7 +65,7 @@ def image_heads(
         if place is not None:
             on_pick(Head(seen.layer, int(place)))
 
-    _component("image_heads")(
+    load_component("image_heads", "image_draw.js")(
         data={
             **_shared(seen, seen.pattern[:, position]),
             "heads": [str(Head(seen.layer, i)) for i in range(len(seen.pattern))],
@@ -95,10 +92,3 @@ def _shared(seen: wb.ImageAttention, rows: np.ndarray) -> dict[str, Any]:
         "colours": scale_colours(signed),
         "blank": style.BLANK,
     }
-
-
-@cache
-def _component(name: str) -> Any:
-    html, css, js = ((FOLDER / f"{name}.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
-    shared = (FOLDER / "image_draw.js").read_text(encoding="utf-8")
-    return component(f"workbench_{name}", html=html, css=css, js=shared + js)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,11 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 import workbench as wb
+from app.components.component_files import FOLDER, load_component
 from app.components.head_grid import scale_colours
 from workbench.core import Head
 from workbench.plotting.colour_scale import ColourScale
 
-FOLDER = Path(__file__).parent
 #: Bytes of the hash that precedes the maps.
 DIGEST = 16
 
@@ -82,7 +81,7 @@ def model_view(
 
     places = {head: i for i, head in enumerate(buffer.view.heads)}
     layers = [head.layer for head in heads]
-    _component()(
+    load_component("model_view")(
         data={
             "id": buffer.id,
             "side": buffer.view.maps.shape[1],
@@ -103,12 +102,6 @@ def model_view(
         on_picked_change=picked,
     )
     _store()(data=buffer.data, key=f"{key}-patterns")
-
-
-@cache
-def _component() -> Any:
-    html, css, js = ((FOLDER / f"model_view.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
-    return component("workbench_model_view", html=html, css=css, js=js)
 
 
 @cache

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
-from streamlit.components.v2 import component
 
+from app.components.component_files import load_component
 from app.components.head_grid import scale_colours
 from workbench.plotting import style
 from workbench.plotting.colour_scale import DECADES
@@ -17,7 +15,6 @@ from workbench.plotting.colour_scale import DECADES
 if TYPE_CHECKING:
     from app.heads.pattern_chart import PatternChart, Ranges
 
-FOLDER = Path(__file__).parent
 #: Positions that a range has at least.
 SHORTEST = 2
 
@@ -64,7 +61,7 @@ def pattern_canvas(
     for i, (at, part) in enumerate(zip((dest, src), chart.ranges, strict=True)):
         if at is not None and at in part:
             frames[i] = (at - part.start) // chart.size
-    _component()(
+    load_component("pattern")(
         data={
             **chart.canvas(),
             "x_title": chart.options["x_title"],
@@ -82,9 +79,3 @@ def pattern_canvas(
         on_zoomed_change=zoomed,
         on_reset_change=reset,
     )
-
-
-@cache
-def _component() -> Any:
-    html, css, js = ((FOLDER / f"pattern.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
-    return component("workbench_pattern", html=html, css=css, js=js)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Bool, Float
-from streamlit.components.v2 import component
 
+from app.components.component_files import load_component
 from workbench.io.written_text import Piece
 from workbench.plotting import shaded_text
 from workbench.plotting.colour_scale import ColourScale
-
-FOLDER = Path(__file__).parent
 
 
 def prompt_text(
@@ -55,7 +50,7 @@ def prompt_text(
 
     module, finite = shaded_text, np.isfinite(weights)
     shares = np.where(finite, scale.shares(weights), 0).round(4)
-    _component()(
+    load_component("prompt_text")(
         data={
             "pieces": [[piece.text, list(piece.positions), module.direction(piece.text)] for piece in pieces],
             "nothing": [piece.text for piece in pieces if not module.is_visible(piece.text)],
@@ -77,9 +72,3 @@ def prompt_text(
         key=key,
         on_asked_change=clicked,
     )
-
-
-@cache
-def _component() -> Any:
-    html, css, js = ((FOLDER / f"prompt_text.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
-    return component("workbench_prompt_text", html=html, css=css, js=js)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import streamlit as st
-from streamlit.components.v2 import component
 
+from app.components.component_files import load_component
 from workbench.core import Head
-
-FOLDER = Path(__file__).parent
 
 
 def ranking_table(
@@ -38,7 +33,7 @@ def ranking_table(
         if name is not None:
             on_pick(Head.parse(str(name)))
 
-    _component()(
+    load_component("ranking_table")(
         data={
             "headings": [list(column) for column in columns.items()],
             "rows": [list(row) for row in rows],
@@ -48,9 +43,3 @@ def ranking_table(
         key=key,
         on_picked_change=picked,
     )
-
-
-@cache
-def _component() -> Any:
-    html, css, js = ((FOLDER / f"ranking_table.{end}").read_text(encoding="utf-8") for end in ("html", "css", "js"))
-    return component("workbench_ranking_table", html=html, css=css, js=js)

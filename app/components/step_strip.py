@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import streamlit as st
 from jaxtyping import UInt8
 from PIL import Image
-from streamlit.components.v2 import component
 
 import workbench as wb
+from app.components.component_files import load_component
 from workbench.inputs.contact_sheet import png
 from workbench.plotting.trajectory import VIEWS
 
-FOLDER = Path(__file__).parent
 #: Pixels of a picture's longer side on the page: of few steps, and of more than `FEW`.
 SIDE, SMALL_SIDE, FEW = 72, 48, 12
 #: Larger pictures are sent reduced to so many pixels a side.
@@ -61,7 +57,7 @@ def step_strip(
     height, width = over_steps.pixels(0, n, "latent").shape[:2]
     side = SIDE if n <= FEW else SMALL_SIDE
     scale = side / min(height, width) if over_steps.latents.ndim == 6 else side / max(height, width)
-    _component()(
+    load_component("step_strip")(
         data={
             "columns": columns,
             "selected": step,
@@ -80,9 +76,3 @@ def _url(pixels: UInt8[np.ndarray, "height width channel"]) -> str:
     if min(image.size) > SENT:
         image.thumbnail((SENT * image.width // min(image.size), SENT * image.height // min(image.size)))
     return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
-
-
-@cache
-def _component() -> Any:
-    html, css, js = ((FOLDER / f"step_strip.{ending}").read_text(encoding="utf-8") for ending in ("html", "css", "js"))
-    return component("workbench_step_strip", html=html, css=css, js=js)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from app.components import head_grid
+from app.components import component_files, head_grid
 from app.heads import score_grid
 from app.heads.score import prompt_score
 from app.patching.sweep_view import SweepDownload
@@ -39,7 +39,7 @@ class GridComponent:
 @pytest.fixture
 def grid(monkeypatch: pytest.MonkeyPatch) -> GridComponent:
     component = GridComponent()
-    monkeypatch.setattr(head_grid, "_component", lambda: component)
+    monkeypatch.setattr(head_grid, "load_component", lambda name: component)
     return component
 
 
@@ -65,7 +65,7 @@ def check(grid: GridComponent, values: np.ndarray, of: Any, rows_are: str = DOWN
 
 
 def test_the_page_writes_the_names_of_its_axes() -> None:
-    script = (head_grid.FOLDER / "head_grid.js").read_text()
+    script = (component_files.FOLDER / "head_grid.js").read_text()
     assert f'data.axes || [{{ title: "{ACROSS}" }}, {{ title: data.shared ? "key/value head" : "{DOWN}" }}]' in script
     assert "fillText(across.title, LEFT + (layers * size) / 2" in script and "data.values[j][i]" in script
 
