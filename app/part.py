@@ -18,9 +18,11 @@ that it names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import streamlit as st
 
 from app.messages import show_errors
 from workbench.registry import Registry
@@ -55,6 +57,24 @@ def parts(registry: Registry[Part[Any]], modality: str) -> list[Part[Any]]:
     """The parts for models of a modality, in order."""
     every = (registry[name] for name in registry.names())
     return sorted((part for part in every if modality in part.modalities), key=lambda part: part.order)
+
+
+def render_all(registry: Registry[Part[Any]], view: Any, widths: Sequence[int]) -> None:
+    """Every part of a page about one head: above, in two columns, of which the right one names the head, and below.
+
+    Args:
+        view: with ``model`` and ``head``.
+        widths: of the columns.
+    """
+    some = parts(registry, view.model.modality)
+    render(some, ABOVE, view)
+    left, right = st.columns(widths, gap="medium")
+    with left:
+        render(some, LEFT, view)
+    with right:
+        st.subheader(f"Head {view.head}", anchor=False)
+        render(some, RIGHT, view)
+    render(some, BELOW, view)
 
 
 def render(some: list[Part[V]], place: str, view: V) -> None:

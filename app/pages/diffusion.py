@@ -36,15 +36,7 @@ def render() -> None:
     model = sampled_model(name, base, settings)
     head = sidebar.selected_head(model)
     view = View(name, base, model, settings, head, step, over_steps(name, model, settings), readout)
-    some = part.parts(PARTS, model.modality)
-    part.render(some, part.ABOVE, view)
-    left, right = st.columns([6, 5], gap="medium")
-    with left:
-        part.render(some, part.LEFT, view)
-    with right:
-        st.subheader(f"Head {head}", anchor=False)
-        part.render(some, part.RIGHT, view)
-    part.render(some, part.BELOW, view)
+    part.render_all(PARTS, view, [6, 5])
 
 
 page = Page(

@@ -44,14 +44,7 @@ def render() -> None:
     sidebar.suggest_head(lambda: _most_focused(scores["entropy"]))
     head = sidebar.selected_head(model)
     view = View(name, model, images, selected, head, score_name, image_score(scores, score_name))
-    some = part.parts(PARTS, model.modality)
-    left, right = st.columns([5, 6], gap="medium")
-    with left:
-        part.render(some, part.LEFT, view)
-    with right:
-        st.subheader(f"Head {head}", anchor=False)
-        part.render(some, part.RIGHT, view)
-    part.render(some, part.BELOW, view)
+    part.render_all(PARTS, view, [5, 6])
 
 
 def _most_focused(entropy: np.ndarray) -> Head | None:

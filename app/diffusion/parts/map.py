@@ -3,14 +3,12 @@
 import streamlit as st
 
 from app import sidebar, url_widgets
-from app.components.image_map import image_heads, image_map
+from app.components.image_map import image_heads
 from app.diffusion.computed import attention
 from app.diffusion.view import View, with_details
-from app.downloadable import download_buttons
 from app.part import RIGHT, Part
-from app.vision.map_figure import MapFigure
-from app.vision.parts.map import map_note
-from app.vision.position import position_widget, select_position
+from app.vision.position import selected_position
+from app.vision.show_map import show_map
 from workbench.core import PASSES
 
 PASS, SHOWS = "sample-pass", "sample-picture"
@@ -33,18 +31,9 @@ def render(view: View) -> None:
         else:
             url_widgets.hidden_select(list(PASSES), PASS)
     seen = attention(view, branch, shows)
-    position = position_widget(seen.labels)
-    at = seen.index(position)
-    image_map(
-        seen,
-        view.head.index,
-        at,
-        key="sample-map",
-        note=map_note(seen.labels),
-        on_pick=lambda place: select_position(seen.labels[place]),
-    )
     source = with_details(view.source_of_step, **{"pass": PASSES[branch]})
-    download_buttons(MapFigure(seen, view.head.index, position, source), "sample-map", "diffusion-attention")
+    show_map(seen, view.head.index, source, "sample-map", "diffusion-attention")
+    at = seen.index(selected_position(seen.labels))
     image_heads(seen, view.head.index, at, key="sample-heads", on_pick=sidebar.select_head)
 
 
