@@ -19,8 +19,8 @@ from app.work.images import read_pair
 
 #: Parameters of the URL.
 N, FROM = "image-n", "image-n-from"
-#: Images of a sweep at most.
-MOST = 64
+#: Images of a sweep at most, and those that are shown before it runs.
+MOST, PREVIEW = 64, 8
 CLASS, SET = "its class", "the whole set"
 N_HELP = (
     "Images of the sweep: the open one, and those that follow it among the held-out images. The corrupt images are the "
@@ -56,22 +56,26 @@ def select(images: Mapping[str, Any]) -> dict[str, Any]:
     if "set" in corrupt.get("other", {}):
         several["corrupt"] = {**corrupt, "other": _following(corrupt["other"], n, of_class)}
     several = _equally_many(several)
-    if (there := len(several["clean"]["numbers"])) < n:
-        st.caption(f"n = {there}: the set has {there} such images.")
+    if (count := len(several["clean"]["numbers"])) < n:
+        st.caption(f"n = {count}: the set has {count} such images.")
     return several
 
 
 def show(view: View, several: Mapping[str, Any]) -> int:
     """The first images and the classes that metrics compare, before anything runs; how many images there are."""
     pairs = _read(view.model_name, json.dumps(several, sort_keys=True))
-    st.image(pairs.show(), width="content")
+    n = len(pairs)
+    first = pairs.of(range(min(n, PREVIEW)))
+    which = f"The first {len(first)} of {n}" if len(first) < n else f"All {n}"
+    what = " pairs: clean images above, corrupt ones below" if "corrupt" in several else " images"
+    st.image(first.show(), caption=which + what, width="content")
     if view.model.outputs_are == "logits":
         clean = pairs.clean if isinstance(pairs, wb.ImagePairs) else pairs
         answer, wrong = (_listed(view.model, rows) for rows in (clean.answer, clean.wrong))
         of_wrong = "that of the corrupt one, or its second" if "corrupt" in several else "the second likeliest"
         line = f"The answer is each image’s likeliest class ({answer}); the wrong answer is {of_wrong} ({wrong})."
         st.caption(escape_markdown(line))
-    return len(pairs)
+    return n
 
 
 def _following(image: Mapping[str, Any], n: int, of_class: bool) -> dict[str, Any]:

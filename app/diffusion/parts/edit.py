@@ -86,7 +86,7 @@ def _classes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
         return
     after = outcome(view, edits, view.readout)
     source = with_details(source, classifier=view.readout)
-    chart = classes_chart(after, f"Classes by {view.readout}", "before and after the edits", edits, source)
+    chart = classes_chart(after, f"Classes by {view.readout}", "Before and after the edits", edits, source)
     show_chart(chart, "edited-classes", "diffusion-classes")
 
 

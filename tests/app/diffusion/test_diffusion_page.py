@@ -265,7 +265,7 @@ def test_the_edited_sample_is_a_plain_loops_with_the_head_at_zero(new_page: NewP
     with torch.no_grad():
         logits = classifier.hf(expected[None]).logits[0]
     expected_classes = logits.softmax(0).numpy()[[int(name) for name in bars["x"]]]
-    assert len(bars["x"]) == 10 and "before and after the edits; all 10 classes" in json.dumps(chart["layout"])
+    assert len(bars["x"]) == 10 and "Before and after the edits; all 10 classes" in json.dumps(chart["layout"])
     np.testing.assert_allclose(values, expected_classes, atol=1e-4)
 
 

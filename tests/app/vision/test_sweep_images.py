@@ -57,6 +57,7 @@ def test_a_sweep_over_a_class_is_plain_hooks_on_each_pair(new_page: NewPage, mon
     assert cell == pytest.approx(np.mean(after) / np.mean(gap), abs=2e-5)
     captions = [caption.value.replace("\\", "") for caption in app.caption]
     assert any(f"Clean run: mean logit difference {np.mean(before):.3g}" in x for x in captions)
+    assert any("All 3 pairs: clean images above" in str(image.proto) for image in [*app.get("image"), *app.get("imgs")])
     assert any("The answer is each image’s likeliest class" in x for x in captions)
     strongest = next(table.value for table in app.dataframe if "cell" in table.value)
     assert {"95 % low", "95 % high", "p"} <= set(strongest.columns)
