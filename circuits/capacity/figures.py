@@ -41,7 +41,8 @@ NAMES = {
 
 def load(rows: Sequence[Row], d: int) -> PointsAndCurves:
     """The error of every rule against the number of pairs."""
-    points = [row for row in rows if row["criterion"] == "mse" and row["d"] == d and not row["varied"]]
+    by_law = (row for row in rows if row["family"] != SIMULATION and not row["varied"])
+    points = [row for row in by_law if row["criterion"] == "mse" and row["d"] == d]
     series = {}
     for rule in FAMILIES:
         law = MEMORY_RULES[rule].laws["mse"]
