@@ -51,6 +51,26 @@ class Capture(dict[Key, Tensor]):
         return observe
 
 
+class UncopiedCapture(Capture[Key]):
+    """Activations as the model computed them, not copied where they are contiguous: a copy, and memory for it, is a
+    twentieth of a small model's run."""
+
+    def __init__(self) -> None:
+        super().__init__(self._noted)
+        self._versions: list[tuple[Tensor, int]] = []
+
+    def _noted(self, x: Tensor) -> Tensor:
+        if x.is_inference():  # torch counts no changes of it
+            return x.clone(memory_format=torch.contiguous_format)
+        x = x.contiguous()
+        self._versions.append((x, x._version))
+        return x
+
+    def overwritten(self) -> bool:
+        """Whether an activation was changed in place after it was caught."""
+        return any(x._version != version for x, version in self._versions)
+
+
 class RunEdits(Protocol):
     """The edits of each of some inputs; see `workbench.patching.edits.Edits`."""
 
@@ -90,23 +110,40 @@ def capture_hooks(
     Args:
         keep_run: whether the caller needs the run. Otherwise a model of several steps keeps no streams of them.
     """
-    activations: Capture[str] = Capture(Tensor.contiguous)
+    activations: Capture[str] = (uncopied := UncopiedCapture[str]())
+    run = _capture(activations, model, inputs, members, hooks, edits, heads, keep_run)
+    if uncopied.overwritten():
+        activations = Capture(lambda x: x.clone(memory_format=torch.contiguous_format))
+        run = _capture(activations, model, inputs, members, hooks, edits, heads, keep_run)
+    if heads is not None:
+        for name, x in activations.items():
+            if edits is not None or not is_pattern(split_step(name)[0]):
+                activations[name] = torch.stack([of_heads(name, row, heads, model.n_heads) for row in x])
+    return activations, run
+
+
+def _capture(
+    activations: Capture[str],
+    model: ResumableModel,
+    inputs: Sequence[Tensor],
+    members: Sequence[int],
+    hooks: Iterable[str],
+    edits: RunEdits | None,
+    heads: Sequence[int] | None,
+    keep_run: bool,
+) -> Any:
+    """Fill in the activations; of patterns, where nothing is edited, those of some heads."""
     runs = [] if edits is None else [edits.edited_run(i) for i in members]
     observed: dict[int, dict[str, Observer]] = {}
     for name in hooks:
         hook, step = split_step(name)
         observed.setdefault(step or 0, {})[hook] = activations.observer(name)
     taps, _ = full_forward_taps(model, runs, observed)
-    if heads is not None and not runs:  # of patterns only these are computed
+    if heads is not None and edits is None:  # of patterns only these are computed
         taps = {
             step: {hook: PartialTap(tap, tuple(heads)) if is_pattern(hook) else tap for hook, tap in of_step.items()}
             for step, of_step in taps.items()
         }
     with naming_edits(runs, model.n_layers):
         batch = torch.stack([inputs[i] for i in members])
-        run = model.base_run(batch, taps) if keep_run or model.n_steps == 1 else model.full_forward(batch, taps)
-    if heads is not None:
-        for name, x in activations.items():
-            if runs or not is_pattern(split_step(name)[0]):
-                activations[name] = torch.stack([of_heads(name, row, heads, model.n_heads) for row in x])
-    return activations, run
+        return model.base_run(batch, taps) if keep_run or model.n_steps == 1 else model.full_forward(batch, taps)

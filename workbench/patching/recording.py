@@ -74,7 +74,7 @@ class InputActivations(Sequence[Tensor]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"input {index} of {len(self)}")
         tensors = self._source.read(self._hooks, index % len(self))
-        return torch.stack(tensors).unflatten(0, self._shape) if self._shape else tensors[0]
+        return torch.stack(tensors).unflatten(0, self._shape) if self._shape else tensors[0].clone()
 
     def __getattr__(self, name: str) -> NoReturn:
         hint = f". It is one tensor per input: see [0].{name} or .stack(site)" if hasattr(Tensor, name) else ""
@@ -90,8 +90,7 @@ class RecordedRun(Mapping[str, InputActivations]):
     ``run["z"]`` is a sequence with one tensor per input, ``[layer, pos, head, d_head]`` over the recorded layers;
     ``run["blocks.9.attn.hook_z"]`` the same for one layer, ``[pos, head, d_head]``. Patterns are ``[head, dest, src]``.
     Where the model runs its layers in several sampling steps, the recorded steps are the first axis of both, and
-    ``run["blocks.9.attn.hook_z@3"]`` is step 3. With a cache each tensor is read from it on access, and is a copy of
-    your own.
+    ``run["blocks.9.attn.hook_z@3"]`` is step 3. Each tensor is read on access, and is a copy of your own.
 
     Args:
         sites: site → its plain hook names, one a layer.

@@ -17,6 +17,7 @@ from workbench.cache.notes import read_note, write_note
 from workbench.models.attention_edits import AttentionEdits
 from workbench.models.diffusion.branches import apart, together
 from workbench.models.diffusion.sampling_proof import why_not_resumed
+from workbench.models.diffusion.step_taps import running_all_steps, same_in_all_steps
 from workbench.models.resumable import Stream, Tap, TapsFrom
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class ResumableSampling:
         expand: Mapping[int, frozenset[str]] | None = None,
     ) -> Float[Tensor, "row n"]:
         with self.model.lock:
-            outputs = self.model.read_image(self.model.sampled(inputs, self._in_step(taps, expand)))
+            outputs = self.model.read_image(self._sampled(inputs, taps, expand))
         return outputs if tokens is None else outputs[:, tokens]
 
     @torch.no_grad()
@@ -173,7 +174,7 @@ class ResumableSampling:
             estimates.append(self.sampling.estimate(step, latent, prediction))
 
         with self.model.lock:
-            finished = self.model.sampled(inputs, self._in_step(taps, expand), watch)
+            finished = self._sampled(inputs, taps, expand, watch)
         latents, pointed_at = torch.stack([*before, finished], 1), torch.stack(estimates, 1)
         return self._images(latents), self._images(pointed_at)
 
@@ -185,12 +186,19 @@ class ResumableSampling:
         may be cached now."""
         return self.model.identity.current()
 
-    def _in_step(
-        self, taps: Mapping[int, Mapping[str, Tap]], expand: Mapping[int, frozenset[str]] | None
-    ) -> Callable[[int], AbstractContextManager[None]]:
-        """The context of each step's pass: its taps."""
-        edits = {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
-        return lambda step: self.model.running(taps.get(step, {}), edits)
+    def _sampled(
+        self,
+        inputs: Shaped[Tensor, "row pos column"],
+        taps: Mapping[int, Mapping[str, Tap]],
+        expand: Mapping[int, frozenset[str]] | None,
+        watch: Callable[[int, Tensor, Tensor], None] | None = None,
+    ) -> Float[Tensor, "row some_pos pixel"]:
+        """The finished samples, in patches, with taps in the steps' passes."""
+        model, edits = self.model, {layer: AttentionEdits(expand=sites) for layer, sites in (expand or {}).items()}
+        if same_in_all_steps(taps, self.n_steps):
+            with running_all_steps(model, taps, edits):
+                return model.sampled(inputs, watch=watch)
+        return model.sampled(inputs, lambda step: model.running(taps.get(step, {}), edits), watch)
 
     def _images(self, patches: Float[Tensor, "row state pos pixel"]) -> Float[Tensor, "row state channel *size"]:
         return self.model.hf.unpatchify(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])

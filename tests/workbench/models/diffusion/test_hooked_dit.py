@@ -384,3 +384,24 @@ def test_the_loss_of_the_velocity() -> None:
         flow_loss(fresh, images, labels + 5)
     with pytest.raises(UsageError, match="the model predicts noise"):
         flow_loss(DiT(DiTConfig(prediction="noise")), images, labels)
+
+
+def test_a_tap_that_is_silent_in_a_step_is_an_error(model: wb.HookedDiT) -> None:
+    """Taps at the same hooks in all steps are put in place once, and are checked in each step all the same."""
+    form, inputs = model.resumable_form(), torch.stack(list(model.prepare(_latents(), "inputs").clean))
+    name, seen = "blocks.1.attn.hook_z", []
+    taps = {step: {name: lambda x, step=step: seen.append((step, x.shape[1]))} for step in range(model.n_steps)}
+    outputs = form.full_forward(inputs, taps)
+    assert [step for step, _ in seen] == list(range(model.n_steps))
+    assert {n for _, n in seen} == {model.branches * model.n_positions}
+    assert torch.equal(outputs, form.full_forward(inputs, {1: taps[1]}))  # and in some steps alone
+    block = model.hf.blocks[1]
+
+    def skip_once(_: nn.Module, args: Any) -> None:
+        if model.step == 1:
+            model.step = 0  # what happens now is booked on another step
+
+    handle = block.register_forward_pre_hook(skip_once)
+    with pytest.raises(HookError, match=f"Nothing happened at {name}@1: the site was never reached"):
+        form.full_forward(inputs, taps)
+    handle.remove()
