@@ -14,7 +14,11 @@ from workbench.registry import CORRUPTIONS
 
 ImagePaths = Annotated[
     list[Path] | None,
-    typer.Option("--images", metavar="PATH", help="Images of a vision model: files, or a folder of them."),
+    typer.Option(
+        "--images",
+        metavar="PATH",
+        help="Images of a vision model: files, a folder of them, or one of such folders.",
+    ),
 ]
 MorePaths = Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More images, after --images PATH.")]
 Answers = Annotated[
@@ -22,7 +26,8 @@ Answers = Annotated[
     typer.Option(
         "--answer",
         metavar="CLASS",
-        help="With --images: the class by name or index, of all images or repeated for each (default: the likeliest).",
+        help="With --images: the class by name or index, of all images or repeated for each; by-folder for the name of "
+        "each image's folder (default: the likeliest).",
     ),
 ]
 Wrongs = Annotated[
@@ -46,6 +51,8 @@ OtherImages = Annotated[
         "a folder.",
     ),
 ]
+#: As the only --answer: each image's class is the name of its folder.
+BY_FOLDER = "by-folder"
 #: Settings that every corruption of a region has.
 PLACE = ("region", "size")
 
@@ -124,16 +131,21 @@ def image_request(
     if others and more:
         do = "Repeat --images and --other-images before each file, or give folders."
         raise UsageError(f"{more[0]}: with --other-images it is not clear whose image this is. {do}")
-    images = _read((*paths, *(more or ())))
+    images, folders = _read((*paths, *(more or ())))
+    other, other_folders = _read(others) if others else (None, [])
     if wrongs and not answers:
         raise UsageError("--wrong is only for --answer. Give --answer CLASS, too.")
+    by_folder = list(answers or ()) == [BY_FOLDER]
+    if by_folder:
+        answers = folders
+    if by_folder and not wrongs and len(other_folders) == len(folders):
+        wrongs = other_folders
     images = replace(
         images,
         answer=_classes("--answer", answers, len(images)),
         wrong=_classes("--wrong", wrongs, len(images)),
     )
-    if others:
-        other = _read(others)
+    if other is not None:
         if len(other) != len(images):
             n = f"{len(other)} image{'s' * (len(other) != 1)}"
             raise UsageError(f"--other-images: expected one for each of --images, {len(images)}. These are {n}.")
@@ -181,12 +193,27 @@ def no_prompts(task: str | None, pairs: Path | None, n: int | None, skip: bool, 
             raise UsageError(f"{option} is for prompts, and these are {what}. Leave it out.")
 
 
-def _read(paths: Sequence[Path]) -> Any:
-    """The images of some files and folders, in order."""
+def _read(paths: Sequence[Path]) -> tuple[Any, list[str]]:
+    """The images of some files and folders, in order, and the name of each one's folder."""
     import workbench as wb
 
-    pictures = [picture for path in paths for picture in wb.images(path).pictures]
-    return wb.Images(tuple(pictures), name=pictures[0].name if len(pictures) == 1 else "images")
+    pictures, folders = [], []
+    for leaf in (leaf for path in paths for leaf in _leaves(path)):
+        read = wb.images(leaf).pictures
+        folder = leaf if leaf.is_dir() else leaf.parent
+        pictures += read
+        folders += [folder.resolve().name] * len(read)
+    return wb.Images(tuple(pictures), name=pictures[0].name if len(pictures) == 1 else "images"), folders
+
+
+def _leaves(path: Path) -> list[Path]:
+    """The folders in a folder that has no images of its own, in the order of their names; else the path."""
+    from workbench.inputs.picture import ENDINGS
+
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    if any(entry.suffix.lower() in ENDINGS and entry.is_file() for entry in inside):
+        return [path]
+    return [entry for entry in inside if entry.is_dir() and not entry.name.startswith(".")] or [path]
 
 
 def _classes(option: str, values: Sequence[str] | None, n: int) -> tuple[tuple[str | int, ...], ...]:

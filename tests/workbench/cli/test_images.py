@@ -246,6 +246,39 @@ def test_two_folders_are_compared(run: Any, photos: Path, model: str, tmp_path: 
     assert code == 2 and "--other-images PATH" in err
 
 
+@pytest.fixture
+def by_class(tmp_path: Path) -> Path:
+    """Folders named by classes, one by its index, with files of the same name in several."""
+    names = {"owl": [0, 1], "zebra": [2], "3": [3, 4]}
+    for name, members in names.items():
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for place, i in enumerate(members):
+            Image.fromarray(pictures(5)[i]).save(tmp_path / "classes" / name / f"{place}.png")
+    (tmp_path / "classes" / ".cache").mkdir()
+    return tmp_path / "classes"
+
+
+def test_folders_name_the_classes_of_images(run: Any, by_class: Path, model: str) -> None:
+    words = ["patch", "--model", model, "--images", by_class, "--corrupt", "relabel", "--answer", "by-folder"]
+    code, out, err = run(*words, "--no-cache", "--json")
+    assert code == 0, err
+    files = [by_class / folder / name for folder, name in
+             (("3", "0.png"), ("3", "1.png"), ("owl", "0.png"), ("owl", "1.png"), ("zebra", "0.png"))]  # fmt: skip
+    images = wb.images(files, answer=[3, 3, "owl", "owl", "zebra"])
+    sweep = wb.sweep(MODEL, images.corrupted("relabel", seed=0), cache=False)
+    cells = [cell["mean_delta"] for cell in json.loads(out)["cells"]]
+    np.testing.assert_allclose(cells, sweep.mean_delta.ravel(), atol=1e-5)
+    assert np.abs(cells).max() > 1e-2
+    request = image_request([files[2]], None, ["by-folder"], others=[by_class / "zebra"])
+    assert (request.images.answer, request.images.wrong) == ((("owl",),), (("zebra",),))
+    moved = by_class.with_name("moved")
+    by_class.rename(moved)
+    (moved / "owl").rename(moved / "yak")
+    assert image_request([moved], None, ["by-folder"]).written() != image_request([moved], None).written()
+    code, _, err = run("patch", "--model", model, "--images", moved, "--corrupt", "relabel", "--answer", "by-folder")
+    assert code == 2 and "yak" in err
+
+
 def test_the_other_images_decide_the_stored_answer(photos: Path) -> None:
     first, second, third = (photos / f"{i}.png" for i in range(3))
     written = [image_request([first], None, others=[other]).written() for other in (second, third)]
