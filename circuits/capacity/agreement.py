@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 import workbench as wb
-from probes.memory import critical, laws
-from probes.memory.outlier import outlier_errors
+from workbench.registry import imported
 
 from . import independent
 from .criteria import LIMIT, MANY, MOST_TRIALS
@@ -17,6 +16,10 @@ from .independent import Value
 from .measure import KEYS_PAIRS, LENGTH, MORE, D, N
 from .points import Row, point
 from .verdict import SIMULATION
+
+critical = imported("probes.memory.critical")
+laws = imported("probes.memory.laws")
+outlier_errors = imported("probes.memory.outlier").outlier_errors
 
 PAIRS = f"pairs up to a worst case of {LIMIT:g}"
 

@@ -10,10 +10,12 @@ import pandas as pd
 from jaxtyping import Float
 
 import workbench as wb
-from probes.memory import critical
 from workbench.findings import Quantity
+from workbench.registry import imported
 
 from .measure import LARGE, MORE
+
+critical = imported("probes.memory.critical")
 
 #: The limits: of an error a half, of the items half of them right.
 LIMIT = 0.5

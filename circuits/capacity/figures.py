@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from probes.memory import laws
-from probes.memory.laws import Sizes
 from workbench.plotting.charts import PointsAndCurves, Series
-from workbench.registry import MEMORY_RULES
+from workbench.registry import MEMORY_RULES, imported
 
 from . import independent
 from .criteria import SCALINGS, Capacity
@@ -30,6 +28,9 @@ from .measure import (
 )
 from .points import Row
 from .verdict import SIMULATION
+
+laws = imported("probes.memory.laws")
+Sizes = imported("probes.memory.laws").Sizes
 
 INTERVALS = "95 % intervals over trials"
 ERROR = "mean-square error (1: a memory that reads 0)"

@@ -8,12 +8,16 @@ import numpy as np
 from jaxtyping import Float
 
 import workbench as wb
-from probes.memory import laws
-from probes.memory.outlier import outlier_errors
-from probes.memory.propagation import chain_errors, head_errors, noisy_query_errors
+from workbench.registry import imported
 
 from . import independent
 from .points import NO_ERROR, RECOVERED, Row, point
+
+laws = imported("probes.memory.laws")
+outlier_errors = imported("probes.memory.outlier").outlier_errors
+chain_errors = imported("probes.memory.propagation").chain_errors
+head_errors = imported("probes.memory.propagation").head_errors
+noisy_query_errors = imported("probes.memory.propagation").noisy_query_errors
 
 #: Families of rules by name, as thresholds have them.
 FAMILIES = {
