@@ -60,4 +60,4 @@ def _numbers(store: Store) -> None:
         st.caption(f"{run} is unfinished and uses {shards} shards, which are not deleted.")
 
 
-page = Page("cache", "Cache", "database", 7, render, help=HELP)
+page = Page("cache", "Cache", "database", 8, render, help=HELP)

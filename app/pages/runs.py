@@ -99,4 +99,4 @@ def _zip(run: Run) -> bytes:
         return run.export(Path(folder) / "run.zip").read_bytes()
 
 
-page = Page("runs", "Runs", "folder_open", 6, render, help=HELP)
+page = Page("runs", "Runs", "folder_open", 7, render, help=HELP)

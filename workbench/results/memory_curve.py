@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.plotting.charts import Lines
+    from workbench.results.memory_curves import MemoryCurves
 
 #: What `info` holds, with the type of each.
 INFO: Mapping[str, type | tuple[type, ...]] = {
@@ -71,6 +72,16 @@ class MemoryCurve:
     def trials(self) -> int:
         """How many trials."""
         return self.samples.shape[1]
+
+    @property
+    def passes(self) -> str:
+        """How often the pairs were written, in words."""
+        return "1 pass" if self.info["passes"] == 1 else f"{self.info['passes']} passes"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the loads need a logarithmic axis."""
+        return self.loads[-1] > WIDE * self.loads[0]
 
     @cached_property
     def mean(self) -> Float[np.ndarray, " load"]:
@@ -162,6 +173,23 @@ class MemoryCurve:
             notes.append(f"The memory diverges from n = {diverged[0]} on, where there is no value.")
         return notes
 
+    def beside(self, *others: MemoryCurve) -> MemoryCurves:
+        """This curve and those of other rules, of the same pairs, in one figure and table.
+
+        Raises:
+            UsageError: no curves, curves of other pairs or another criterion, or a rule twice.
+
+        Examples:
+            >>> curve = wb.memory("hebbian", d=16, n=[8, 16], trials=50)
+            >>> curve.beside(wb.memory("delta", d=16, n=[8, 16], trials=50))
+            MemoryCurves(hebbian, delta; mse, d = 16, n = 8 to 16, 50 trials)
+        """
+        from workbench.results.memory_curves import MemoryCurves
+
+        for other in others:
+            arguments.instance("others", other, MemoryCurve, "curves of wb.memory")
+        return MemoryCurves.of(self, *others)
+
     def figure(self) -> Figure:
         """Interactive Plotly figure: the mean with its 95 % band, and the law."""
         return self._chart().figure()
@@ -178,17 +206,16 @@ class MemoryCurve:
         lines = {"simulated": Line(x, self.mean, self.low, self.high)}
         if info["law"] is not None:
             lines[f"law: {info['law']['formula']}"] = Line(x, self.law, dashed=True)
-        passes = "1 pass" if info["passes"] == 1 else f"{info['passes']} passes"
         values = f"d = {info['d']}" + (f", values of {info['d_value']}" if self._has_other_values else "")
         details = (("keys", info["keys"]), ("seed", str(info["seed"])))
         return Lines(
             lines,
             title=f"{info['title']} · associative memory · {values}",
-            subtitle=f"{info['rule']}, {info['keys']} keys, {passes}, {self.trials} trials with 95 % intervals",
+            subtitle=f"{info['rule']}, {info['keys']} keys, {self.passes}, {self.trials} trials with 95 % intervals",
             note=" ".join([*self.notes, f"Rule: {info['source']}."]),
             x_title="stored pairs n",
             y_title=info["scale"],
-            log_x=self.loads[-1] > WIDE * self.loads[0],
+            log_x=self.is_wide,
             source=Source(details=details),
         )
 
