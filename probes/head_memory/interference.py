@@ -53,10 +53,11 @@ def random_values(n: int, d_value: int, draws: int, rng: np.random.Generator) ->
 def interference(keys: Keys, values: Values, rng: np.random.Generator, draws: int = DRAWS) -> dict[str, Errors]:
     """Every error of one text, by name.
 
-    - ``law_centred``, ``law_uncentred``: ``n / PR − 1``, of centred keys, and of keys as they are; ``random_…``: the
-      Hebbian memory with random values, the mean over draws.
-    - ``real_…``: the Hebbian memory with the head's own values; ``real_values_centred`` where the values alone are
-      centred, ``shuffled`` with keys and values centred and the values at other positions.
+    - ``random_centred``, ``random_uncentred``: the Hebbian memory with random values, the mean over draws, for centred
+      keys and for keys as they are: what ``n / PR − 1`` predicts.
+    - ``real_centred``, ``real_uncentred``: the same with the head's own values, both centred or both as they are;
+      ``real_values_centred``: the values alone are centred; ``shuffled``: both are, and the values stand at other
+      positions.
     - ``delta``: the delta rule, each pair once, with centred keys and one draw of random values; ``softmax``: softmax
       attention with an inverse temperature of √d and centred keys, in expectation over random values; ``softmax_real``:
       with the centred values.
@@ -66,10 +67,11 @@ def interference(keys: Keys, values: Values, rng: np.random.Generator, draws: in
     """
     k, c = unit(keys), unit(centred(keys))
     v, own = unit(values), unit(centred(values))
-    random, order = random_values(*values.shape[1:], draws, rng), torch.from_numpy(rng.permutation(keys.shape[1]))
+    random, order = (
+        random_values(values.shape[1], values.shape[2], draws, rng),
+        torch.from_numpy(rng.permutation(keys.shape[1])),
+    )
     return {
-        "law_centred": in_expectation("hebbian", c),
-        "law_uncentred": in_expectation("hebbian", k),
         "random_centred": with_random_values("hebbian", c, random),
         "random_uncentred": with_random_values("hebbian", k, random),
         "real_centred": measured("hebbian", c, own),

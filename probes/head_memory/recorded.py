@@ -54,7 +54,8 @@ def _tokenised(model: Any, texts: Sequence[str], most: int) -> PairedInputs:
     texts = arguments.texts("texts", texts, "texts")
     if model.tokenizer is None:
         raise arguments.refusal("texts", texts, "wb.PairedInputs", because="the model has no tokenizer")
-    rows = tuple(model.tokenizer(text, return_tensors="pt")["input_ids"][0, :most] for text in texts)
+    cut: dict[str, Any] = {"truncation": True, "max_length": most, "return_tensors": "pt"}
+    rows = tuple(model.tokenizer(text, **cut)["input_ids"][0] for text in texts)
     bos = model.tokenizer.bos_token if rows and rows[0][0] == model.tokenizer.bos_token_id else None
     return resolve_inputs(PairedInputs("texts", rows, rows, texts=tuple((t, t) for t in texts), bos=bos), model)
 

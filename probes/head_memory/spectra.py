@@ -20,8 +20,8 @@ def unit(x: Float[Tensor, "*batch pos size"]) -> Float[Tensor, "*batch pos size"
 
 
 def participation_ratio(s: Float[Tensor, "*batch direction"]) -> Float[Tensor, "*batch"]:
-    """``(Σ s²)² / Σ s⁴`` of singular values s, which is ``(tr G)² / tr G²`` of the Gram matrix: between 1 and the number
-    of directions. NaN where all are 0.
+    """``(Σ s²)² / Σ s⁴`` of singular values s, which is ``(tr G)² / tr G²`` of the Gram matrix: between 1 and the
+    number of directions. NaN where all are 0.
 
     With keys of length one, n pairs are read from the Hebbian memory with a squared error of ``n / PR − 1`` in
     expectation over independent values of length one and mean 0 (`probes.memory.laws.of_gram`).

@@ -277,6 +277,8 @@ class Scatter(Chart):
         x, y: the coordinates; points with a NaN are left out.
         names: of the points, for the interactive figure and for the `labelled` points of the still picture.
         regression: draw the line.
+        log: logarithmic axes; the line is then that of the logarithms, and what is not above 0 is left out.
+        diagonal: what the legend calls the line y = x; it is drawn where it has a name.
         labelled: how many points are named in the still picture, those furthest from the mean first.
     """
 
@@ -288,11 +290,27 @@ class Scatter(Chart):
     y_title: str = ""
     regression: bool = True
     labelled: int = 6
+    log: bool = False
+    diagonal: str = ""
 
     @property
     def finite(self) -> np.ndarray:
         """Mask of the points that are drawn."""
-        return np.isfinite(self.x) & np.isfinite(self.y)
+        finite = np.isfinite(self.x) & np.isfinite(self.y)
+        return finite & (self.x > 0) & (self.y > 0) if self.log else finite
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The least and the largest x that is drawn."""
+        x = self.x[self.finite]
+        return np.array([x.min(), x.max()]) if len(x) else np.array([])
+
+    def on_line(self, x: np.ndarray) -> np.ndarray:
+        """The least-squares line at x, where there is one."""
+        line = self.line
+        assert line is not None
+        fitted = line.intercept + line.slope * (np.log10(x) if self.log else x)
+        return 10**fitted if self.log else fitted
 
     @property
     def line(self) -> Regression | None:
@@ -300,6 +318,8 @@ class Scatter(Chart):
         from scipy import stats
 
         x, y = self.x[self.finite], self.y[self.finite]
+        if self.log:
+            x, y = np.log10(x), np.log10(y)
         if not self.regression or len(x) < 2 or np.ptp(x) == 0:
             return None
         fit: Any = stats.linregress(x, y)
@@ -310,6 +330,7 @@ class Scatter(Chart):
         """Indices of the points to name: furthest from the mean, each axis in units of its standard deviation."""
         distance = np.zeros(len(self.names))
         for side in (np.asarray(self.x, float), np.asarray(self.y, float)):
+            side = np.log10(np.where(self.finite, side, np.nan)) if self.log else side
             spread = np.nanstd(side) if self.finite.any() else 0.0
             distance += np.nan_to_num((side - np.nanmean(side)) / spread) ** 2 if spread else 0.0
         order = np.argsort(-distance, kind="stable")

@@ -184,8 +184,15 @@ def _scatter(chart: Scatter) -> Figure:
         offset: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8}
         axes.annotate(chart.names[i], (chart.x[i], chart.y[i]), **offset)
     if (line := chart.line) is not None:
-        ends = np.array([chart.x[chart.finite].min(), chart.x[chart.finite].max()])
-        axes.plot(ends, line.intercept + line.slope * ends, color=style.MARK, label=style.regression_text(line))
+        axes.plot(chart.ends, chart.on_line(chart.ends), color=style.MARK, label=style.regression_text(line, chart.log))
+    if chart.diagonal:
+        axes.plot(chart.ends, chart.ends, color=style.WHISKER, linestyle="--", label=chart.diagonal)
+    if chart.log:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+    if line is not None or chart.diagonal:
         axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     _label(chart, figure, axes, chart.x_title, chart.y_title)

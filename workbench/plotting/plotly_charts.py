@@ -181,14 +181,19 @@ def _scatter(chart: Scatter) -> Figure:
     )
     figure = _figure(chart, points, chart.x_title, chart.y_title)
     if (line := chart.line) is not None:
-        ends = np.array([np.nanmin(chart.x[chart.finite]), np.nanmax(chart.x[chart.finite])])
         figure.add_scatter(
-            x=plain(ends),
-            y=plain(line.intercept + line.slope * ends),
+            x=plain(chart.ends),
+            y=plain(chart.on_line(chart.ends)),
             mode="lines",
             line={"color": style.MARK},
-            name=style.regression_text(line),
+            name=style.regression_text(line, chart.log),
         )
+    if chart.diagonal:
+        dashed = {"color": style.WHISKER, "dash": "dash"}
+        figure.add_scatter(x=plain(chart.ends), y=plain(chart.ends), mode="lines", line=dashed, name=chart.diagonal)
+    if chart.log:
+        figure.update_xaxes(type="log")
+        figure.update_yaxes(type="log")
     figure.update_layout(height=460, legend=_LEGEND)
     return figure
 

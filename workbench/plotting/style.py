@@ -157,8 +157,10 @@ def faint(colour: str) -> str:
     return f"rgba({red},{green},{blue},{FAINT})"
 
 
-def regression_text(line: Regression) -> str:
-    """What the legend calls a regression line."""
+def regression_text(line: Regression, log: bool = False) -> str:
+    """What the legend calls a regression line; `log` where it is that of logarithms."""
+    if log:
+        return f"slope {printed(line.slope, '.2f')}, r = {printed(line.correlation, '.2f')} (of the logarithms)"
     sign = "+" if line.slope >= 0 else "−"
     return f"y = {printed(line.intercept)} {sign} {abs(line.slope):.3g} x, r = {printed(line.correlation, '.2f')}"
 
