@@ -94,7 +94,7 @@ def _numbers(tested: Measured, compared: Sequence[comparison.Compared]) -> dict[
         "rank correlation of prediction and own values": Quantity(rank.rho, rank.low, rank.high),
     }
     for one in compared:
-        if (one.error, one.texts) == (ERROR, tested.name):
+        if (one.error, one.texts) == (ERROR, tested.name) and one.verdict != "not tested":
             numbers[f"advantage of {one.role} heads"] = one.matched.advantage
     return numbers
 
@@ -134,7 +134,7 @@ def _charts(tested: Measured, compared: Sequence[comparison.Compared], title: st
             tested, "real_centred", "the head's own values", title, "the head's own values, centred and of length one"
         ),
     }
-    if any(one.texts == tested.name for one in compared):
+    if any(one.verdict != "not tested" for one in compared):
         charts["roles"] = figures.roles(compared, tested.name, title)
     return charts
 

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from workbench.plotting.style import p_text
 
-from .matched import Matched, advantage, blocks, is_testable
+from .matched import Matched, advantage, blocks, is_testable, not_tested
 from .measure import Measured
 
 #: Errors that roles are compared by → in words. Advantages are differences of natural logarithms.
@@ -53,14 +53,15 @@ class Compared:
 
 
 def compare(measured: Sequence[Measured], roles: Roles, seed: int) -> list[Compared]:
-    """Every role that can be tested, by every error of `COMPARED`, on every set of texts."""
+    """Every role by every error of `COMPARED`, on every set of texts; roles with too few heads are not tested."""
     has_role = {role: blocks(has) for role, has in roles.items()}
     tested = [role for role, has in has_role.items() if is_testable(has)]
     results = []
     for texts in measured:
         for error in COMPARED:
             x, sink = blocks(texts.log_error(error)), blocks(texts.sink)
-            matched = {r: advantage(x, has_role[r], sink, tests=len(tested), seed=seed) for r in tested}
+            matched = {role: not_tested(has) for role, has in has_role.items()}
+            matched |= {role: advantage(x, has_role[role], sink, tests=len(tested), seed=seed) for role in tested}
             p = {role: one.p_value for role, one in matched.items() if np.isfinite(one.p_value)}
             corrected: dict[str, float] = {}
             if p:
@@ -91,6 +92,11 @@ def in_words(compared: Sequence[Compared], texts: str) -> list[str]:
     lines = []
     for error, words in COMPARED.items():
         rows = [one for one in compared if one.error == error and one.texts == texts]
-        cells = [f"{one.role} {one.matched.advantage:+.2f}, p {p_text(one.p_corrected)}" for one in rows]
-        lines.append(f"  {words}: {'; '.join(cells) or 'no role has enough heads'}")
+        lines += [f"  {words}", *(f"    {one.role:<15} {_in_words(one)}" for one in rows)]
     return lines
+
+
+def _in_words(one: Compared) -> str:
+    if one.verdict == "not tested":
+        return f"not tested: {one.matched.heads} heads have others in their layer"
+    return f"{one.matched.advantage:+.2f}, p {p_text(one.p_corrected)}: {one.verdict}"

@@ -13,7 +13,7 @@ from .comparison import COMPARED, Compared
 from .measure import Measured
 
 #: Readings of the figure of roles, each with few words.
-SHOWN = {
+READINGS = {
     "law_centred": "random values",
     "law_uncentred": "if it were linear",
     "real_centred": "own values",
@@ -89,13 +89,14 @@ def predicted(measured: Measured, against: str, words: str, title: str, subtitle
 
 def roles(compared: Sequence[Compared], texts: str, title: str) -> Bars:
     """Every role's advantage over the other heads of its layers, by way of reading."""
-    rows = [one for error in SHOWN for one in compared if one.error == error and one.texts == texts]
+    rows = [one for error in READINGS for one in compared if (one.error, one.texts) == (error, texts)]
+    rows = [one for one in rows if one.verdict != "not tested"]
     value = np.array([one.matched.advantage.value for one in rows], dtype=float)
     return Bars(
         value,
         np.array([one.matched.advantage.low for one in rows], dtype=float),
         np.array([one.matched.advantage.high for one in rows], dtype=float),
-        [f"{one.role}: {SHOWN[one.error]}" for one in rows],
+        [f"{one.role}: {READINGS[one.error]}" for one in rows],
         title=f"Roles against other heads of their layers · {title}",
         subtitle="how far the interference lies below that of the layer's other key–value heads at the same sink share",
         scale="advantage (difference of ln squared error)",

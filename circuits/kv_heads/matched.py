@@ -75,6 +75,12 @@ def is_testable(role: Bool[np.ndarray, "layer kv_head"]) -> bool:
     return in_both(role)[0] >= FEWEST_HEADS
 
 
+def not_tested(role: Bool[np.ndarray, "layer kv_head"]) -> Matched:
+    """Of a role with too few heads, or none with others in their layer."""
+    nothing = float("nan")
+    return Matched(Quantity(nothing), nothing, nothing, nothing, *in_both(role))
+
+
 def advantage(
     x: OfKeyValueHeads,
     role: Bool[np.ndarray, "layer kv_head"],
@@ -90,14 +96,12 @@ def advantage(
         x: in the unit of the result.
         tests: how many roles are tested, for the interval.
     """
-    heads, others = in_both(role)
     s = _within(sink)
     r = _without(_within(role.astype(float)), s)
     residual = _without(_within(x), s)
     norm = float((r * r).sum())
-    if not heads or norm < TIE or not np.isfinite(residual).all():
-        nothing = float("nan")
-        return Matched(Quantity(nothing), nothing, nothing, nothing, heads, others)
+    if norm < TIE or not np.isfinite(residual).all():
+        return not_tested(role)
     observed = -float((r * residual).sum()) / norm
     null = _permuted(residual, r, draws, seed)
     around = _permuted(residual + observed * r, r, draws, seed + 1)
@@ -109,8 +113,7 @@ def advantage(
         float(np.quantile(null, 0.95)),
         (reached + 1) / (draws + 1),
         max(1 / arrangements, 1 / (draws + 1)),
-        heads,
-        others,
+        *in_both(role),
     )
 
 

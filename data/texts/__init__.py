@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workbench import arguments
-from workbench.errors import UnknownName
+from workbench.errors import UnknownName, UsageError
 
 
 def names() -> list[str]:
@@ -36,4 +35,8 @@ def passages(name: str, n: int) -> list[str]:
     if name not in names():
         raise UnknownName("texts", name, names(), argument="texts", expected=f"one of {', '.join(names())}")
     lines = (Path(__file__).parent / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return lines[: arguments.whole_number("n", n, at_least=1, at_most=len(lines))]
+    if not 1 <= n <= len(lines):
+        raise UsageError(
+            f"n={n}: expected a whole number from 1 to {len(lines)}, because {name!r} has {len(lines)} texts."
+        )
+    return lines[:n]

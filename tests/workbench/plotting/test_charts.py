@@ -63,6 +63,22 @@ def test_a_scatter_of_one_point_has_no_line() -> None:
     assert empty.line is None and len(empty.figure().data) == 1 and empty.picture().axes
 
 
+def test_a_scatter_with_logarithmic_axes_draws_the_line_of_the_logarithms_and_the_diagonal() -> None:
+    x = np.array([1.0, 10.0, 100.0, 0.0])
+    chart = Scatter(x, 3 * x**2, list("abcd"), log=True, diagonal="y = x", **WORDS)
+    figure: Any = chart.figure()
+    points, line, diagonal = figure.data
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+    assert list(points.customdata) == ["a", "b", "c"]  # 0 has no logarithm
+    assert list(line.y) == pytest.approx([3, 30_000]) and line.name == "slope 2.00, r = 1.00 (of the logarithms)"
+    assert list(diagonal.x) == list(diagonal.y) == [1, 100] and diagonal.name == "y = x"
+    axes = chart.picture().axes[0]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    fitted, straight = axes.get_lines()
+    np.testing.assert_allclose(np.asarray(fitted.get_ydata(), float), [3, 30_000])
+    np.testing.assert_allclose(np.asarray(straight.get_ydata(), float), [1, 100])
+
+
 def test_a_band_is_drawn_where_there_is_an_interval() -> None:
     figure, picture = CHARTS["lines"].figure(), CHARTS["lines"].picture()
     assert [trace.name for trace in figure.data if trace.name] == ["one", "two"] and len(figure.data) == 4
