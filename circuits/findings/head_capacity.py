@@ -127,12 +127,8 @@ def _charts(tested: Measured, compared: Sequence[comparison.Compared], title: st
     charts: dict[str, Any] = {
         "participation_ratio": figures.participation(tested, title),
         "spectrum": figures.spectrum(tested, title),
-        "random_values": figures.predicted(
-            tested, "random_centred", "random values", title, "values drawn at random, the mean over 20 draws"
-        ),
-        "own_values": figures.predicted(
-            tested, "real_centred", "the head's own values", title, "the head's own values, centred and of length one"
-        ),
+        "random_values": figures.with_random_values(tested, title),
+        "own_values": figures.with_own_values(tested, title),
     }
     if any(one.verdict != "not tested" for one in compared):
         charts["roles"] = figures.roles(compared, tested.name, title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,14 +13,8 @@ from workbench.plotting.charts import Bars, Heatmap, Line, Lines, Scatter, of_he
 from .comparison import COMPARED, Compared
 from .measure import Measured
 
-#: Readings of the figure of roles, each with few words.
-READINGS = {
-    "law_centred": "random values",
-    "law_uncentred": "if it were linear",
-    "real_centred": "own values",
-    "real_values_centred": "own values, keys as they are",
-    "softmax_real": "softmax, own values",
-}
+#: Readings in the figure of roles, in a word or two.
+READINGS = {"law_centred": "random", "real_centred": "own", "softmax_real": "softmax, own"}
 
 
 def participation(measured: Measured, title: str) -> Heatmap:
@@ -55,9 +50,8 @@ def spectrum(measured: Measured, title: str) -> Lines:
         lines,
         title=f"Spectrum of keys · {title}",
         subtitle="share of the keys' squared length in their k largest directions: median and range over heads",
-        x_title="k, number of directions (log scale)",
-        y_title="share",
-        log_x=True,
+        x_title="k, number of directions",
+        y_title="share of squared length",
         note="Of one text each, the mean over texts; keys of length one, without the first position.",
     )
 
@@ -69,21 +63,33 @@ def _over_heads(s: Float[np.ndarray, "text layer kv_head direction"]) -> Line:
     return Line(directions, np.median(shares, 0), shares.min(0), shares.max(0))
 
 
-def predicted(measured: Measured, against: str, words: str, title: str, subtitle: str) -> Scatter:
-    """The law of centred keys against a measured error, a point for each head."""
-    law, error = (measured.errors[name].mean(0) for name in ("law_centred", against))
+def with_random_values(measured: Measured, title: str) -> Scatter:
+    """The law of centred keys against the error with random values."""
+    subtitle = "random values, the mean over 20 draws, against the law of these keys"
+    return _against_law(measured, "random_centred", "random values", title, subtitle, regression=False, labelled=2)
+
+
+def with_own_values(measured: Measured, title: str) -> Scatter:
+    """The same against the error with the head's own values."""
+    subtitle = "the head's own values, centred and of length one, against the law of its keys"
+    return _against_law(measured, "real_centred", "the head's own values", title, subtitle)
+
+
+def _against_law(measured: Measured, error_name: str, words: str, title: str, subtitle: str, **options: Any) -> Scatter:
+    law, error = (measured.errors[name].mean(0) for name in ("law_centred", error_name))
     names = [f"{layer}.kv{head}" for layer, head in np.ndindex(*law.shape)]
     return Scatter(
         law.ravel(),
         error.ravel(),
         names,
-        title=f"Interference, predicted and measured · {title}",
+        title=f"Interference · {title}",
         subtitle=subtitle,
         x_title="predicted from the keys alone, n / PR − 1 (squared error)",
         y_title=f"measured with {words} (squared error)",
         log=True,
-        diagonal="y = x",
+        diagonal="as predicted (y = x)",
         note="One point for each key–value head, the mean over texts; read from a Hebbian memory of centred keys.",
+        **options,
     )
 
 
@@ -97,14 +103,11 @@ def roles(compared: Sequence[Compared], texts: str, title: str) -> Bars:
         np.array([one.matched.advantage.low for one in rows], dtype=float),
         np.array([one.matched.advantage.high for one in rows], dtype=float),
         [f"{one.role}: {READINGS[one.error]}" for one in rows],
-        title=f"Roles against other heads of their layers · {title}",
-        subtitle="how far the interference lies below that of the layer's other key–value heads at the same sink share",
-        scale="advantage (difference of ln squared error)",
-        x_title="role: values that are read",
-        reference=np.array([one.matched.null_95 for one in rows], dtype=float),
-        reference_name="95th percentile of heads drawn within layers",
-        bar_name="advantage",
+        title=f"Roles · {title}",
+        subtitle="advantage over other heads of the layer, at the same sink share",
+        scale="advantage (ln squared error)",
+        x_title="role: values (random; the head's own; its own, read by softmax)",
         hover=np.array([f"{one.role}, {COMPARED[one.error]}: {one.matched.advantage:+.2f}" for one in rows]),
-        note="Intervals: one-sided 95 % bounds at both ends, corrected for the number of roles. Above 0: less "
-        "interference.",
+        note="Above 0: less interference. Intervals: one-sided 95 % bounds at both ends, corrected for the number of "
+        "roles. The control is in the table.",
     )

@@ -188,10 +188,13 @@ def _scatter(chart: Scatter) -> Figure:
     if chart.diagonal:
         axes.plot(chart.ends, chart.ends, color=style.WHISKER, linestyle="--", label=chart.diagonal)
     if chart.log:
+        from matplotlib.ticker import LogFormatter
+
         axes.set_xscale("log")
         axes.set_yscale("log")
-        for axis in (axes.xaxis, axes.yaxis):
+        for axis in (axes.xaxis, axes.yaxis):  # numbers as they are, not as powers of ten
             axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
     if line is not None or chart.diagonal:
         axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
