@@ -80,7 +80,7 @@ def table(compared: Sequence[Compared], n: int) -> pd.DataFrame:
             {"role": one.role, "texts": one.texts, "error": one.error, "reading": COMPARED[one.error]}
             | one.matched.advantage.columns("advantage")
             | {"null_95": one.matched.null_95, "p_value": one.matched.p_value, "p_corrected": one.p_corrected}
-            | {"smallest_p": one.matched.smallest_p, "heads": one.matched.heads, "others": one.matched.others}
+            | {"heads": one.matched.heads, "others": one.matched.others}
             | {"verdict": one.verdict, "n": n}
             for one in compared
         ]

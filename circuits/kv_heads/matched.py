@@ -6,13 +6,13 @@ With x the quantity of each head, s its sink share and r its role (0 or 1), all 
 
 The *advantage* b says how far x lies below that of the layer's other heads at the same sink share. Its null: the
 residuals of ``x = a s`` are permuted within the layers, and b is taken again (Freedman & Lane, *Journal of Business &
-Economic Statistics* 1, 1983). Its interval: the residuals e of the whole model are permuted instead (ter Braak 1992).
+Economic Statistics* 1, 1983); exact where s plays no part, else for many heads. Its interval: the residuals e of the
+whole model are permuted instead (ter Braak 1992).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -38,14 +38,13 @@ class Matched:
     Attributes:
         advantage: b, with an interval whose two ends are one-sided 95 % bounds, corrected for the number of tests.
         null_95: the 95th percentile of b under the null.
-        p_value: one-sided, not corrected; `smallest_p` is the smallest that it could be.
+        p_value: one-sided, not corrected over the roles.
         heads, others: how many heads have the role and how many are without it, in layers that have both.
     """
 
     advantage: Quantity
     null_95: float
     p_value: float
-    smallest_p: float
     heads: int
     others: int
 
@@ -78,7 +77,7 @@ def is_testable(role: Bool[np.ndarray, "layer kv_head"]) -> bool:
 def not_tested(role: Bool[np.ndarray, "layer kv_head"]) -> Matched:
     """Of a role with too few heads, or none with others in their layer."""
     nothing = float("nan")
-    return Matched(Quantity(nothing), nothing, nothing, nothing, *in_both(role))
+    return Matched(Quantity(nothing), nothing, nothing, *in_both(role))
 
 
 def advantage(
@@ -107,12 +106,10 @@ def advantage(
     around = _permuted(residual + observed * r, r, draws, seed + 1)
     low, high = observed - np.quantile(around, [1 - 0.05 / tests, 0.05 / tests])
     reached = int((null >= observed - TIE * max(1.0, abs(observed))).sum())
-    arrangements = float(np.prod([float(comb(role.shape[1], int(count))) for count in role.sum(1)]))
     return Matched(
         Quantity(observed, float(low), float(high)),
         float(np.quantile(null, 0.95)),
         (reached + 1) / (draws + 1),
-        max(1 / arrangements, 1 / (draws + 1)),
         *in_both(role),
     )
 
