@@ -209,6 +209,34 @@ class PointsAndCurves(Chart):
 
 
 @dataclass(frozen=True, eq=False)
+class Panels(Chart):
+    """Lines in several panels with common axes; a line has the same name and colour in each.
+
+    Attributes:
+        panels: the lines of each panel, by its title.
+        columns: how many panels stand side by side.
+        y_range: of every panel; by default all that is drawn.
+    """
+
+    kind = "panels"
+    panels: Mapping[str, Mapping[str, Line]]
+    columns: int = 2
+    x_title: str = ""
+    y_title: str = ""
+    y_range: tuple[float, float] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Of the lines, in their order."""
+        return list(dict.fromkeys(name for lines in self.panels.values() for name in lines))
+
+    @property
+    def rows(self) -> int:
+        """How many rows of panels there are."""
+        return -(-len(self.panels) // self.columns)
+
+
+@dataclass(frozen=True, eq=False)
 class Multiples(Chart):
     """Many small heatmaps of one size on one scale from 0 to 1, with a name below each; drawn as one image.
 

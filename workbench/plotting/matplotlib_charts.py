@@ -20,7 +20,18 @@ from workbench.plotting.colour_scale import LINEAR
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, PointsAndCurves, Scatter
+    from workbench.plotting.charts import (
+        Bars,
+        Chart,
+        Graph,
+        Heatmap,
+        Line,
+        Lines,
+        Multiples,
+        Panels,
+        PointsAndCurves,
+        Scatter,
+    )
     from workbench.plotting.source import Source
 
 #: Inches of one of some small multiples, and of all that stand side by side at most.
@@ -43,6 +54,7 @@ def draw(chart: Chart) -> Figure:
         "bars": _bars,
         "lines": _lines,
         "points and curves": _points_and_curves,
+        "panels": _panels,
         "scatter": _scatter,
         "graph": _graph,
         "multiples": _multiples,
@@ -117,11 +129,7 @@ def _lines(chart: Lines) -> Figure:
     figure = _figure(7.0, 4.2)
     axes = figure.subplots()
     for index, (name, line) in enumerate(chart.lines.items()):
-        colour = style.colour(index)
-        kind: dict[str, Any] = {"linestyle": "--"} if line.dashed else {"marker": "o", "markersize": 3}
-        axes.plot(line.x, line.y, color=colour, label=name, **kind)
-        if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=style.FAINT, linewidth=0)
+        _draw_line(axes, name, line, style.colour(index), {"marker": "o", "markersize": 3})
     if chart.log_x:
         axes.set_xscale("log")
     if len(chart.lines) > 1:
@@ -174,6 +182,42 @@ def _plain_ticks(axis: Any, ticks: Sequence[float], log: bool) -> None:
     elif log:
         axis.set_major_formatter(Plain())
         axis.set_minor_formatter(Plain(minor_thresholds=(1.5, 0.7)))
+
+
+def _panels(chart: Panels) -> Figure:
+    figure = _figure(3.6 * chart.columns, 1.4 + 1.9 * chart.rows)
+    grid = figure.subplots(chart.rows, chart.columns, sharex=True, sharey=True, squeeze=False)
+    names, last = chart.names, len(chart.panels) - 1
+    for panel, (title, lines) in enumerate(chart.panels.items()):
+        axes = grid.flat[panel]
+        for name, line in lines.items():
+            _draw_line(axes, name, line, style.colour(names.index(name)), {})
+        axes.set_title(title, loc="left", fontsize=9, parse_math=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        if panel > last - chart.columns:  # nothing stands below it
+            axes.set_xlabel(chart.x_title)
+            axes.xaxis.set_tick_params(labelbottom=True)
+        if panel % chart.columns == 0:
+            axes.set_ylabel(chart.y_title)
+    if chart.y_range is not None:
+        grid.flat[0].set_ylim(*chart.y_range)
+    for axes in grid.flat[last + 1 :]:
+        axes.set_visible(False)
+    if len(names) > 1:
+        lines = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+        place: dict[str, Any] = {"loc": "outside right upper"}
+        if last + 1 < grid.size:  # in the room of a panel that there is not
+            place = {"loc": "lower right", "bbox_to_anchor": (0.99, 0.1)}
+        figure.legend([lines[name] for name in names], names, frameon=False, fontsize=8, **place)
+    _title(chart, figure, " · ".join(filter(None, [chart.subtitle, chart.note])))  # each panel has its own title
+    return figure
+
+
+def _draw_line(axes: Any, name: str, line: Line, colour: str, marker: dict[str, Any]) -> None:
+    """A line and its band, where it has one."""
+    axes.plot(line.x, line.y, color=colour, label=name, **({"linestyle": "--"} if line.dashed else marker))
+    if line.low is not None and line.high is not None:
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=style.FAINT, linewidth=0)
 
 
 def _scatter(chart: Scatter) -> Figure:
@@ -304,19 +348,24 @@ def _spec(values: np.ndarray) -> str:
 def _label(chart: Chart, figure: Any, axes: Any, x_title: str, y_title: str) -> None:
     axes.set_xlabel(x_title)
     axes.set_ylabel(y_title)
-    width = figure.get_figwidth()
-    figure.suptitle(
-        textwrap.fill(chart.title, int(9 * width)), x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False
-    )
     axes.set_title(
-        textwrap.fill(chart.subtitle, int(12 * (width - 0.8))),
+        textwrap.fill(chart.subtitle, int(12 * (figure.get_figwidth() - 0.8))),
         loc="left",
         fontsize=9,
         color="#444444",
         parse_math=False,
     )
-    if chart.note:
-        figure.supxlabel(textwrap.fill(chart.note, int(17 * width)), **_NOTE)
+    _title(chart, figure, chart.note)
+
+
+def _title(chart: Chart, figure: Figure, note: str) -> None:
+    """The title above everything, and a note at the foot."""
+    width = figure.get_figwidth()
+    figure.suptitle(
+        textwrap.fill(chart.title, int(9 * width)), x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False
+    )
+    if note:
+        figure.supxlabel(textwrap.fill(note, int(17 * width)), **_NOTE)
 
 
 def add_source(figure: Figure, source: Source) -> Figure:

@@ -13,7 +13,18 @@ from workbench.plotting.colour_scale import LINEAR
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Lines, Multiples, PointsAndCurves, Scatter
+    from workbench.plotting.charts import (
+        Bars,
+        Chart,
+        Graph,
+        Heatmap,
+        Line,
+        Lines,
+        Multiples,
+        Panels,
+        PointsAndCurves,
+        Scatter,
+    )
 
 #: Pixels of one of some small multiples, and of all that stand side by side at most.
 MULTIPLE_PIXELS, MOST_PIXELS = 84, 1200
@@ -26,6 +37,7 @@ def draw(chart: Chart) -> Figure:
         "bars": _bars,
         "lines": _lines,
         "points and curves": _points_and_curves,
+        "panels": _panels,
         "scatter": _scatter,
         "graph": _graph,
         "multiples": _multiples,
@@ -112,25 +124,9 @@ def _bars(chart: Bars) -> Figure:
 
 
 def _lines(chart: Lines) -> Figure:
-    import plotly.graph_objects as go
-
     figure = _figure(chart, None, chart.x_title, chart.y_title)
     for index, (name, line) in enumerate(chart.lines.items()):
-        colour = style.colour(index)
-        if line.low is not None and line.high is not None:
-            band: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-            figure.add_trace(go.Scatter(x=plain(line.x), y=plain(line.high), **band))
-            fill = {"fill": "tonexty", "fillcolor": style.faint(colour)}
-            figure.add_trace(go.Scatter(x=plain(line.x), y=plain(line.low), **band, **fill))
-        figure.add_trace(
-            go.Scatter(
-                x=plain(line.x),
-                y=plain(line.y),
-                mode="lines" if line.dashed else "lines+markers",
-                name=name,
-                line={"color": colour, **({"dash": "dash"} if line.dashed else {})},
-            )
-        )
+        figure.add_traces(_traces(name, line, style.colour(index)))
     figure.update_layout(showlegend=len(chart.lines) > 1, height=460, legend=_LEGEND)
     if chart.log_x:
         figure.update_xaxes(type="log")
@@ -164,6 +160,61 @@ def _points_and_curves(chart: PointsAndCurves) -> Figure:
     figure.update_xaxes(type="log" if chart.log_x else "linear", **ticks)
     figure.update_yaxes(type="log" if chart.log_y else "linear", exponentformat="none")
     return figure
+
+
+def _panels(chart: Panels) -> Figure:
+    from plotly.subplots import make_subplots
+
+    last = len(chart.panels) - 1
+    cells = [{} if panel <= last else None for panel in range(chart.rows * chart.columns)]
+    grid = make_subplots(
+        rows=chart.rows,
+        cols=chart.columns,
+        specs=[cells[start : start + chart.columns] for start in range(0, len(cells), chart.columns)],
+        subplot_titles=list(chart.panels),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        vertical_spacing=0.08,
+    )
+    figure = _figure(chart, None, "", "", grid)
+    names, in_legend = chart.names, set()
+    for panel, lines in enumerate(chart.panels.values()):
+        row, column = divmod(panel, chart.columns)
+        for name, line in lines.items():
+            traces = _traces(name, line, style.colour(names.index(name)))
+            for trace in traces:
+                trace.update(legendgroup=name, mode="lines")
+            traces[-1].update(showlegend=name not in in_legend)
+            in_legend.add(name)
+            figure.add_traces(traces, rows=row + 1, cols=column + 1)
+        if panel > last - chart.columns:  # nothing stands below it
+            figure.update_xaxes(title_text=chart.x_title, showticklabels=True, row=row + 1, col=column + 1)
+    figure.update_yaxes(title_text=chart.y_title, col=1)
+    if chart.y_range is not None:
+        figure.update_yaxes(range=list(chart.y_range))
+    figure.update_layout(showlegend=len(names) > 1, height=200 + 210 * chart.rows, legend=_LEGEND)
+    return figure
+
+
+def _traces(name: str, line: Line, colour: str) -> list[Any]:
+    """A line, after its band where it has one."""
+    import plotly.graph_objects as go
+
+    traces = []
+    if line.low is not None and line.high is not None:
+        band: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        fill = {"fill": "tonexty", "fillcolor": style.faint(colour)}
+        traces += [
+            go.Scatter(x=plain(line.x), y=plain(line.high), **band),
+            go.Scatter(x=plain(line.x), y=plain(line.low), **band, **fill),
+        ]
+    dash = {"dash": "dash"} if line.dashed else {}
+    mode = "lines" if line.dashed else "lines+markers"
+    return [
+        *traces,
+        go.Scatter(x=plain(line.x), y=plain(line.y), mode=mode, name=name, line={"color": colour, **dash}),
+    ]
 
 
 def _scatter(chart: Scatter) -> Figure:
@@ -272,10 +323,10 @@ def _multiples(chart: Multiples) -> Figure:
     return figure
 
 
-def _figure(chart: Chart, trace: Any, x_title: str, y_title: str) -> Figure:
+def _figure(chart: Chart, trace: Any, x_title: str, y_title: str, grid: Figure | None = None) -> Figure:
     import plotly.graph_objects as go
 
-    figure = go.Figure(trace)
+    figure = go.Figure(trace) if grid is None else grid
     figure.update_layout(
         title={"text": chart.title, "subtitle": {"text": chart.subtitle}, "x": 0.02, "xanchor": "left"},
         xaxis_title=x_title,

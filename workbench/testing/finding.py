@@ -122,7 +122,8 @@ def _charts_are_labelled(report: Report) -> Iterator[str]:
         if not _text(layout):
             yield f"the figure {name!r} has no title. Write what is drawn, the model and n: title=…"
         for axis in ("x", "y"):
-            if not _text(layout.get(f"{axis}axis", {})) and any(_is_numeric(trace.get(axis)) for trace in traces):
+            axes = [part for name, part in layout.items() if name.startswith(f"{axis}axis")]  # of several panels
+            if not any(map(_text, axes)) and any(_is_numeric(trace.get(axis)) for trace in traces):
                 yield f"the figure {name!r} has no title at its {axis} axis. Write the quantity and its unit."
         if any(trace["type"] == "heatmap" and not _text(trace.get("colorbar", {})) for trace in traces):
             yield f"the figure {name!r} does not say what its colours are. Write the quantity and its unit: scale=…"

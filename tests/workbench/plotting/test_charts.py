@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Line, Lines, PointsAndCurves, Scatter, Series
+from workbench.plotting.charts import Bars, Chart, Graph, Heatmap, Line, Lines, Panels, PointsAndCurves, Scatter, Series
 
 WORDS: dict[str, Any] = {"title": "What · tiny · n = 6", "subtitle": "how", "note": "A note."}
 X, Y = np.array([0.0, 1.0, 2.0, np.nan]), np.array([1.0, 3.0, 5.0, 9.0])
@@ -83,6 +83,46 @@ def test_a_band_is_drawn_where_there_is_an_interval() -> None:
     figure, picture = CHARTS["lines"].figure(), CHARTS["lines"].picture()
     assert [trace.name for trace in figure.data if trace.name] == ["one", "two"] and len(figure.data) == 4
     assert len(picture.axes[0].collections) == 1 and picture.axes[0].get_xscale() == "log"
+
+
+PANELS = Panels(
+    {
+        "acquisition": {"delta": Line(X, Y, Y - 1, Y + 1), "hebb": Line(X, Y)},
+        "extinction": {"hebb": Line(X, -Y), "delta": Line(X, Y, dashed=True)},
+        "blocking": {"delta": Line(X, Y)},
+    },
+    x_title="trials",
+    y_title="answer",
+    y_range=(-2, 3),
+    **WORDS,
+)
+
+
+def test_panels_have_their_titles_and_a_line_one_colour_and_one_entry_in_the_legend() -> None:
+    figure: Any = PANELS.figure()
+    picture: Any = PANELS.picture()
+    assert figure.layout.title.text == picture.get_suptitle() == WORDS["title"]
+    texts = [note.text for note in figure.layout.annotations]
+    assert texts == ["acquisition", "extinction", "blocking", "A note."]
+    assert picture.get_supxlabel() == "how · A note."
+    assert [axes.get_title(loc="left") for axes in picture.axes] == ["acquisition", "extinction", "blocking", ""]
+    assert [axes.get_visible() for axes in picture.axes] == [True, True, True, False]
+    lines = [trace for trace in figure.data if trace.name]
+    assert [trace.name for trace in lines if trace.showlegend] == PANELS.names == ["delta", "hebb"]
+    assert len({(trace.name, trace.line.color) for trace in lines}) == 2 and len(lines) == 5
+    (legend,) = picture.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["delta", "hebb"]
+
+
+def test_panels_share_their_axes_which_have_titles_at_the_edges() -> None:
+    figure: Any = PANELS.figure()
+    picture: Any = PANELS.picture()
+    assert [figure.layout[f"xaxis{i}"].title.text or "" for i in ("", 2, 3)] == ["", "trials", "trials"]
+    assert figure.layout.yaxis.title.text == figure.layout.yaxis3.title.text == "answer"
+    assert {tuple(figure.layout[f"yaxis{i}"].range) for i in ("", 2, 3)} == {(-2, 3)}
+    assert [axes.get_xlabel() for axes in picture.axes[:3]] == ["", "trials", "trials"]
+    assert all(axes.get_ylim() == (-2, 3) for axes in picture.axes[:3])
+    np.testing.assert_array_equal(picture.axes[1].get_lines()[0].get_ydata()[:3], [-1, -3, -5])
 
 
 def test_a_dashed_line_has_no_markers() -> None:
