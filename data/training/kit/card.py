@@ -19,8 +19,7 @@ TEXT = """# {name}
 
 {described}; {parameters:,} parameters, float32. The project trains it itself: `workbench train {name}`.
 
-- Data: {title} (`data/images/{module}.py`), {n_train:,} images to train on, {n_test:,} held out. {source}.
-- Licence of the data: {data_licence}. Licence of the weights: MIT.
+{data} Licence of the weights: MIT.
 - Recipe: `data/training/{file}.py`. {facts}; one thread, {versions}.
 
 {verdict}
@@ -83,13 +82,12 @@ def n_parameters(folder: Path) -> int:
 
 
 def _card(recipe: Recipe, measured: dict[str, Measured], parameters: int, sha256: str) -> str:
-    images = recipe.images
     missed = [name for name, one in measured.items() if not one.reached]
     verdict = (
         f"**Not reached: {', '.join(missed)}.**"
         if missed
         else "Every threshold, fixed before training, is reached."
-        if measured["accuracy"].at_least is not None
+        if "accuracy" not in measured or measured["accuracy"].at_least is not None
         else "No threshold was set for the accuracy; the others, fixed before training, are reached."
     )
     bars = {name: "–" if one.at_least is None else f"{one.at_least:.2f}" for name, one in measured.items()}
@@ -97,12 +95,7 @@ def _card(recipe: Recipe, measured: dict[str, Measured], parameters: int, sha256
         name=recipe.name,
         described=recipe.described,
         parameters=parameters,
-        title=images.title,
-        module=images.name.replace("-", "_"),
-        n_train=len(images.train),
-        n_test=len(images.test),
-        source=images.source[0].upper() + images.source[1:],
-        data_licence=images.licence,
+        data=recipe.data,
         file=recipe.name.replace("-", "_"),
         facts=", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.facts().items()),
         versions=", ".join(f"{package} {version(package)}" for package in VERSIONS),

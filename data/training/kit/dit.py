@@ -19,7 +19,7 @@ from workbench.models.sources.directory import quiet_transformers
 
 from .classifier import Classifier
 from .memorising import nearest_training_image
-from .recipe import Measured, Recipe
+from .recipe import ImageRecipe, Measured
 
 #: Samples of each class that the numbers of a card are measured on, and the seed of their noise.
 EACH, SAMPLE_SEED = 50, 1
@@ -28,7 +28,7 @@ LEAST_DISTANCE = 0.75
 
 
 @dataclass(frozen=True)
-class DiTRecipe(Recipe):
+class DiTRecipe(ImageRecipe):
     """A diffusion transformer that learns to make the images of a set.
 
     Attributes:

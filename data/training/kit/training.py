@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from workbench.errors import UsageError
 
-from .recipe import Recipe, as_floats, labels_of
+from .recipe import Recipe
 
 #: ``progress(done, total, what)``, as of `workbench.load`.
 Progress = Callable[[int, int, str], None]
@@ -43,12 +43,9 @@ def train(recipe: Recipe, folder: Path, progress: Progress, stop_after: int | No
             network = recipe.network().train()
         run = _Run(recipe, network)
         run.resume(folder / STEPS)
-        images = recipe.images.train
-        pixels, labels = as_floats(images), labels_of(images)
         while run.step < recipe.steps:
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + run.step)
-            rows = torch.randint(len(labels), (recipe.batch,), generator=generator)
-            loss = recipe.loss(network, pixels[rows], labels[rows], generator)
+            loss = recipe.batch_loss(network, generator)
             loss.backward()
             run.advance()
             if run.step % 10 == 0 or run.step == recipe.steps:

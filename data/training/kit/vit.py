@@ -19,14 +19,14 @@ from workbench.models.swap import swap
 from workbench.models.vision import HookedViT
 
 from . import card
-from .recipe import CHECKPOINTS, Measured, Recipe, as_floats, labels_of
+from .recipe import CHECKPOINTS, ImageRecipe, Measured, as_floats, labels_of
 
 #: The least accuracy on held-out images, and how much less another operator may have; fixed before training.
 LEAST, WITHIN = 0.90, 0.05
 
 
 @dataclass(frozen=True)
-class ViTRecipe(Recipe):
+class ViTRecipe(ImageRecipe):
     """A vision transformer that learns the classes of a set of images.
 
     Attributes:

@@ -16,7 +16,7 @@ import workbench as wb
 from data.training.kit import card
 from data.training.kit.command import train_into
 from data.training.kit.dit import sampled
-from data.training.kit.recipe import Recipe
+from data.training.kit.recipe import ImageRecipe, Recipe
 from data.training.kit.training import STEPS, train
 from data.training.kit.vit import shifted
 from workbench.cli import main
@@ -77,7 +77,7 @@ def test_the_average_is_the_one_of_its_formula(tmp_path: Path) -> None:
     trained = train(recipe, tmp_path, quiet)
     torch.manual_seed(recipe.seed)
     network = recipe.network()
-    assert isinstance(network, DiT)
+    assert isinstance(network, DiT) and isinstance(recipe, ImageRecipe)
     parameters = dict(network.named_parameters())
     average = {name: x.detach().clone() for name, x in parameters.items()}
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
