@@ -92,7 +92,8 @@ export default function (component) {
     for (let i = 0; i < layers; i += everyLayer) g.fillText(label(across, i), LEFT + (i + 0.5) * size, TOP + heads * size + 8);
     g.fillText(across.title, LEFT + (layers * size) / 2, TOP + heads * size + 22);
     g.save();
-    g.translate(8, TOP + (heads * size) / 2);
+    // beside the middle of the rows, or lower where they are few: the title is never cut
+    g.translate(8, Math.max(TOP + (heads * size) / 2, g.measureText(down.title).width / 2 + 2));
     g.rotate(-Math.PI / 2);
     g.fillText(down.title, 0, 0);
     g.restore();

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from app import part, sidebar, url_widgets
 from app.fragment import rerun_alone
 from app.memory.view import PARTS, View
@@ -22,7 +20,6 @@ def render() -> None:
     """The page: one part at a time, as only one of them needs a model."""
     titles = {some.name: some.name.capitalize().replace("-", " ") for some in part.parts(PARTS, "language")}
     name = url_widgets.segments("Part", tuple(titles), OPEN, format_func=titles.__getitem__)
-    st.subheader(titles[name], anchor=False)
     part.render([PARTS[name]], part.ABOVE, View(sidebar.model_name()))
 
 

@@ -17,7 +17,7 @@ from workbench.models.catalog import DEFAULT
 #: High enough for what a sweep's strongest heads do.
 SIZE = (1440, 1100)
 #: For all rows of heads × steps, and for all of a page that is longer.
-TALL = {"diffusion": (1440, 1780), "vision": (1440, 2960)}
+TALL = {"diffusion": (1440, 1780), "vision": (1440, 2960), "memory": (1440, 1080)}
 FOLDER = registry.ROOT / "docs" / "images"
 
 
@@ -65,13 +65,18 @@ def vision(page: Page, server: Server) -> None:
         page.mouse.move(0, 0)
 
 
+def memory(page: Page, server: Server) -> None:
+    """The keys of every key/value head, and those that a previous-token head reads."""
+    open_page(page, server.link("memory", head="4.3", **{"memory-part": "heads"}))
+
+
 def main() -> None:
     """Take them."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         make_runs(Path(folder) / "runs")
         with explorer(DEFAULT, Path(folder)) as server:
-            for show in (heads, patching, circuits, vision, diffusion):
+            for show in (heads, patching, circuits, vision, diffusion, memory):
                 page = new_page(browser, TALL.get(show.__name__, SIZE))
                 show(page, server)
                 page.wait_for_timeout(1000)

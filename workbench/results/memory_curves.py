@@ -86,13 +86,15 @@ class MemoryCurves:
 
     def figure(self) -> Figure:
         """Interactive Plotly figure: means with their 95 % intervals, and the laws as lines."""
-        return self._chart().figure()
+        return self.chart.figure()
 
     def picture(self) -> Picture:
         """The same, still, as a `matplotlib.figure.Figure`."""
-        return self._chart().picture()
+        return self.chart.picture()
 
-    def _chart(self) -> PointsAndCurves:
+    @property
+    def chart(self) -> PointsAndCurves:
+        """What `figure` and `picture` draw."""
         from workbench.plotting.charts import PointsAndCurves, Series
 
         first, series = next(iter(self.curves.values())), {}

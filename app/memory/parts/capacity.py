@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ NO_OTHER = "none"
 WIDTHS = ("16", "32", "64", "128", "256")
 KINDS_OF_KEYS = ("random", "spectrum(exponent=1)", "shared-mean(share=0.25)")
 #: Trials of each load, and loads of a curve, besides the one that is read off.
-TRIALS, LOADS = 50, 10
+TRIALS, LOADS = 50, 8
 #: Curves that stay in memory.
 MAX_CURVES = 32
 
@@ -56,7 +56,7 @@ def render(view: View) -> None:
     loads = curve_loads(largest, stored)
     chosen = [rule] if beside == NO_OTHER else [rule, beside]
     curves = _curves(tuple(chosen), d, loads, criterion, keys)
-    figure = curves.figure()
+    figure = replace(curves.chart, note="", source=None).figure()  # the notes are below
     figure.add_vline(x=stored, line={"width": 1, "dash": "dot", "color": "#888"})
     st.plotly_chart(figure, key="memory-capacity", config=PLOTLY_CONFIG)
     _read_off(curves, stored, d)

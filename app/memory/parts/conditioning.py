@@ -39,8 +39,8 @@ LABELS = {
 }
 COSINES = ("0", "0.1", "0.3", "0.5", "0.7")
 DELTA_LAW = (
-    "every cue that is present changes by b (λ − the sum of the answers to all that are), Rescorla and Wagner 1972; the "
-    "same as the delta rule of Widrow and Hoff 1960, and as what DeltaNet writes."
+    "every cue that is present changes by b (λ − the sum of the answers to all that are), Rescorla and Wagner 1972; "
+    "the same as the delta rule of Widrow and Hoff 1960, and as what DeltaNet writes."
 )
 HEBB_LAW = "every cue that is present gains b λ, whatever else is present; Hebb 1949, and what linear attention writes."
 #: Episodes with cues of their own, over which the answers of a network are averaged.
@@ -66,7 +66,7 @@ def render(view: View) -> None:
         "Trial", 0, n, TRIAL, n, help="With the arrow keys, trial by trial; 0 is before the first."
     )
     lines = _lines(protocol, learner, step, cosine, answers)
-    figure = lines.figure()
+    figure = replace(lines, source=None).figure()
     figure.add_vline(x=trial, line={"width": 1, "dash": "dot", "color": "#888"})
     st.plotly_chart(figure, key="conditioning", config=PLOTLY_CONFIG)
     _at_trial(protocol, answers, trial)

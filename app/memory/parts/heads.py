@@ -1,4 +1,4 @@
-"""Recorded heads as memories: the directions that keys of each key–value head use, and the spectrum of the open one."""
+"""Recorded heads as memories: the directions that keys of each key/value head use, and the spectrum of the open one."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ PROMPT = "the prompt"
 #: Texts that are read, and tokens of each.
 COUNT, TOKENS = 3, 256
 KIND_LABELS = {"centred": "centred: what a softmax tells apart", "uncentred": "as they are: if the head were linear"}
+KIND_NOTES = {"centred": "Centred keys", "uncentred": "Keys as they are, “if the head were linear”"}
 RATIO, RANK, ERROR = "participation ratio", "entropy rank", "interference by law, n / PR − 1"
 #: Errors of `interference`, as the table calls them.
 ERRORS = {
@@ -76,21 +77,18 @@ def render(view: View) -> None:
     sidebar.suggest_head(lambda: Head(*map(int, np.unravel_index(values.argmax(), values.shape))))
     head = sidebar.selected_head(model)
     opened = Head(head.layer, head.index // group)
-    left, right = st.columns([5, 6], gap="medium")
-    with left:
-        head_grid(
-            values,
-            title=measure[:1].upper() + measure[1:],
-            units="squared error" if measure == ERROR else "directions",
-            selected=opened,
-            key="memory-heads",
-            on_pick=lambda picked: sidebar.select_head(Head(picked.layer, picked.index * group)),
-            diverging=False,
-            note=f"Keys {kind}, each key–value head; the mean over texts. The first position is left out.",
-            shared=group > 1,
-        )
-    with right:
-        _opened(view, keys, kind, opened, texts)
+    head_grid(
+        values,
+        title=measure[:1].upper() + measure[1:],
+        units="squared error" if measure == ERROR else "directions",
+        selected=opened,
+        key="memory-heads",
+        on_pick=lambda picked: sidebar.select_head(Head(picked.layer, picked.index * group)),
+        diverging=False,
+        note=f"{KIND_NOTES[kind]}; the mean over texts, without the first position.",
+        shared=group > 1,
+    )
+    _opened(view, keys, kind, opened, texts)
 
 
 def _keys(name: str, model: Any, texts: str) -> Keys:
@@ -120,9 +118,9 @@ def _values(geometry: KeyGeometry, kind: str, measure: str) -> Float[np.ndarray,
 
 
 def _opened(view: View, keys: Keys, kind: str, head: Head, texts: str) -> None:
-    """The spectrum and the errors of one key–value head."""
+    """The spectrum and the errors of one key/value head."""
     name = f"{head.layer}.kv{head.index}"
-    st.subheader(f"Key–value head {name}", anchor=False)
+    st.subheader(f"Key/value head {name}", anchor=False)
     shares = keys.geometry.spectrum(head, kind)
     shares = shares[: np.flatnonzero(shares > 0).max() + 1]
     none = np.full(len(shares), np.nan)
@@ -137,19 +135,22 @@ def _opened(view: View, keys: Keys, kind: str, head: Head, texts: str) -> None:
     }
     labels = [str(at + 1) for at in range(len(shares))]
     source = Source(result_name(view.model_name), head=name, details=(("texts", texts),))
-    show_chart(
-        Chart("bars", (shares, none, none), (labels,), options, source=source), "memory-spectrum", f"keys-{name}"
-    )
+    left, right = st.columns([6, 5], gap="medium")
+    with left:
+        chart = Chart("bars", (shares, none, none), (labels,), options, source=source)
+        show_chart(chart, "memory-spectrum", f"keys-{name}")
+    with right:
+        _show_errors(keys, head)
+
+
+def _show_errors(keys: Keys, head: Head) -> None:
+    """What memories read with the keys of a head."""
     errors = [_errors(text, head) for text in keys.texts]
     n = ", ".join(sorted({str(text.keys.shape[2] - 1) for text in keys.texts}))
-    rows = [
-        {"read of centred keys": title, "squared error": np.mean([e[at] for e in errors])}
-        for at, title in ERRORS.items()
-    ]
     law = keys.geometry.predicted("centred").mean(0)[head.layer, head.index]
-    show_table(
-        pd.DataFrame([{"read of centred keys": "law, n / PR − 1, of random values", "squared error": law}, *rows])
-    )
+    rows = {"law of random values, n / PR − 1": law}
+    rows |= {title: float(np.mean([of_text[at] for of_text in errors])) for at, title in ERRORS.items()}
+    show_table(pd.DataFrame({"memory of centred keys": list(rows), "squared error": list(rows.values())}))
     st.caption(
         f"Of values of length one, {n} pairs of each text; an empty memory has 1. The law is exact in expectation over "
         "independent values of length one; a head’s own values are not independent."
@@ -162,7 +163,7 @@ def _errors(text: Recorded, head: Head) -> dict[str, float]:
 
 
 HELP = (
-    "**Heads**: the keys of every key–value head, as attention receives them, on passages of a novel, of speeches or "
+    "**Heads**: the keys of every key/value head, as attention receives them, on passages of a novel, of speeches or "
     "on the prompt. The participation ratio PR says how many directions they use alike; with random values a Hebbian "
     "memory of n such pairs errs by n / PR − 1. A click opens a head with its spectrum, and the pages Heads and "
     "Patching open on it, too. All keys of a head share one direction, which a softmax over sources does not see: "
