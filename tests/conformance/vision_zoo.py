@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ SIZES: dict[str, Any] = {
     "patch_size": PATCH,
     "num_channels": 3,
 }
-DINO: dict[str, Any] = {name: size for name, size in SIZES.items() if name != "intermediate_size"} | {"mlp_ratio": 2}
+Sizes = dict[str, Any]
 TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 1,
@@ -30,9 +31,9 @@ TEXT: dict[str, Any] = {
     "vocab_size": 50,
 }
 TOKENS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-TOWERS: dict[str, Any] = {"vision_config": SIZES, "text_config": TEXT | TOKENS}
 LABELS: dict[str, Any] = {"num_labels": CLASSES}
 BIAS: dict[str, Any] = {"use_relative_position_bias": True}
+OUTPUTS = ("o_proj", "out_proj")
 SHARED_BIAS: dict[str, Any] = {
     "use_shared_relative_position_bias": True,
     "use_absolute_position_embeddings": True,
@@ -40,62 +41,88 @@ SHARED_BIAS: dict[str, Any] = {
     "use_mean_pooling": False,
 }
 
-#: Name → the model, made anew, and the names of the positions that it adds.
-ZOO: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
-    "ViT classifier": (lambda: t.ViTForImageClassification(t.ViTConfig(**SIZES, **LABELS)), ("cls",)),
-    "ViT": (lambda: t.ViTModel(t.ViTConfig(**SIZES)), ("cls",)),
-    "ViT without a pooler": (lambda: t.ViTModel(t.ViTConfig(**SIZES), add_pooling_layer=False), ("cls",)),
+
+def dino(sizes: Sizes) -> Sizes:
+    return {name: size for name, size in sizes.items() if name != "intermediate_size"} | {"mlp_ratio": 2}
+
+
+def towers(sizes: Sizes) -> Sizes:
+    return {"vision_config": sizes, "text_config": TEXT | TOKENS}
+
+
+DINO = dino(SIZES)
+
+
+#: Name → the model of such sizes, made anew, and the names of the positions that it adds.
+ZOO: dict[str, tuple[Callable[[Sizes], Any], tuple[str, ...]]] = {
+    "ViT classifier": (lambda s: t.ViTForImageClassification(t.ViTConfig(**s, **LABELS)), ("cls",)),
+    "ViT": (lambda s: t.ViTModel(t.ViTConfig(**s)), ("cls",)),
+    "ViT without a pooler": (lambda s: t.ViTModel(t.ViTConfig(**s), add_pooling_layer=False), ("cls",)),
     "DeiT classifier": (
-        lambda: t.DeiTForImageClassification(t.DeiTConfig(**SIZES, **LABELS)),
+        lambda s: t.DeiTForImageClassification(t.DeiTConfig(**s, **LABELS)),
         ("cls", "distillation"),
     ),
     "DeiT with a teacher": (
-        lambda: t.DeiTForImageClassificationWithTeacher(t.DeiTConfig(**SIZES, **LABELS)),
+        lambda s: t.DeiTForImageClassificationWithTeacher(t.DeiTConfig(**s, **LABELS)),
         ("cls", "distillation"),
     ),
-    "DINOv2": (lambda: t.Dinov2Model(t.Dinov2Config(**DINO)), ("cls",)),
+    "DINOv2": (lambda s: t.Dinov2Model(t.Dinov2Config(**dino(s))), ("cls",)),
     "DINOv2 classifier, gated": (
-        lambda: t.Dinov2ForImageClassification(t.Dinov2Config(**DINO, **LABELS, use_swiglu_ffn=True)),
+        lambda s: t.Dinov2ForImageClassification(t.Dinov2Config(**dino(s), **LABELS, use_swiglu_ffn=True)),
         ("cls",),
     ),
     "DINOv2 with registers": (
-        lambda: t.Dinov2WithRegistersModel(t.Dinov2WithRegistersConfig(**DINO, num_register_tokens=2)),
+        lambda s: t.Dinov2WithRegistersModel(t.Dinov2WithRegistersConfig(**dino(s), num_register_tokens=2)),
         ("cls", "register 0", "register 1"),
     ),
     "DINOv2 classifier with registers": (
-        lambda: t.Dinov2WithRegistersForImageClassification(
-            t.Dinov2WithRegistersConfig(**DINO, **LABELS, num_register_tokens=2)
+        lambda s: t.Dinov2WithRegistersForImageClassification(
+            t.Dinov2WithRegistersConfig(**dino(s), **LABELS, num_register_tokens=2)
         ),
         ("cls", "register 0", "register 1"),
     ),
-    "DINOv3": (lambda: t.DINOv3ViTModel(t.DINOv3ViTConfig(**SIZES, num_register_tokens=1)), ("cls", "register 0")),
-    "DINOv3, gated": (lambda: t.DINOv3ViTModel(t.DINOv3ViTConfig(**SIZES, use_gated_mlp=True)), ("cls",)),
-    "I-JEPA": (lambda: t.IJepaModel(t.IJepaConfig(**SIZES)), ()),
-    "I-JEPA classifier": (lambda: t.IJepaForImageClassification(t.IJepaConfig(**SIZES, **LABELS)), ()),
-    "CLIP tower": (lambda: t.CLIPVisionModel(t.CLIPVisionConfig(**SIZES)), ("cls",)),
+    "DINOv3": (lambda s: t.DINOv3ViTModel(t.DINOv3ViTConfig(**s, num_register_tokens=1)), ("cls", "register 0")),
+    "DINOv3, gated": (lambda s: t.DINOv3ViTModel(t.DINOv3ViTConfig(**s, use_gated_mlp=True)), ("cls",)),
+    "I-JEPA": (lambda s: t.IJepaModel(t.IJepaConfig(**s)), ()),
+    "I-JEPA classifier": (lambda s: t.IJepaForImageClassification(t.IJepaConfig(**s, **LABELS)), ()),
+    "CLIP tower": (lambda s: t.CLIPVisionModel(t.CLIPVisionConfig(**s)), ("cls",)),
     "CLIP tower with its projection": (
-        lambda: t.CLIPVisionModelWithProjection(t.CLIPVisionConfig(**SIZES, projection_dim=24)),
+        lambda s: t.CLIPVisionModelWithProjection(t.CLIPVisionConfig(**s, projection_dim=24)),
         ("cls",),
     ),
-    "CLIP classifier": (lambda: t.CLIPForImageClassification(t.CLIPConfig(**TOWERS, **LABELS)), ("cls",)),
+    "CLIP classifier": (lambda s: t.CLIPForImageClassification(t.CLIPConfig(**towers(s), **LABELS)), ("cls",)),
     "SigLIP tower without its head": (
-        lambda: t.SiglipVisionModel(t.SiglipVisionConfig(**SIZES, vision_use_head=False)),
+        lambda s: t.SiglipVisionModel(t.SiglipVisionConfig(**s, vision_use_head=False)),
         (),
     ),
-    "SigLIP classifier": (lambda: t.SiglipForImageClassification(t.SiglipConfig(**TOWERS, **LABELS)), ()),
-    "BEiT classifier": (lambda: t.BeitForImageClassification(t.BeitConfig(**SIZES, **LABELS)), ("cls",)),
+    "SigLIP classifier": (lambda s: t.SiglipForImageClassification(t.SiglipConfig(**towers(s), **LABELS)), ()),
+    "BEiT classifier": (lambda s: t.BeitForImageClassification(t.BeitConfig(**s, **LABELS)), ("cls",)),
     "BEiT with a bias in each layer": (
-        lambda: t.BeitForImageClassification(t.BeitConfig(**SIZES, **LABELS, **BIAS)),
+        lambda s: t.BeitForImageClassification(t.BeitConfig(**s, **LABELS, **BIAS)),
         ("cls",),
     ),
-    "BEiT with one bias": (lambda: t.BeitModel(t.BeitConfig(**SIZES, **SHARED_BIAS)), ("cls",)),
+    "BEiT with one bias": (lambda s: t.BeitModel(t.BeitConfig(**s, **SHARED_BIAS)), ("cls",)),
 }
 
 
-def make(name: str, implementation: str = "sdpa") -> Any:
+def random_sizes(name: str) -> Sizes:
+    """Sizes that differ from class to class: 2, 3 or 5 heads, 2 to 4 layers, 9, 16 or 25 patches."""
+    draw = random.Random(name)
+    heads, d_head, patch = draw.choice([2, 3, 5]), draw.choice([4, 8, 12]), draw.choice([2, 4])
+    return SIZES | {
+        "hidden_size": heads * d_head,
+        "num_attention_heads": heads,
+        "num_hidden_layers": draw.choice([2, 3, 4]),
+        "intermediate_size": draw.choice([20, 36]),
+        "patch_size": patch,
+        "image_size": patch * draw.choice([3, 4, 5]),
+    }
+
+
+def make(name: str, implementation: str = "sdpa", sizes: Sizes = SIZES) -> Any:
     """A model whose heads and positions matter: random weights of transformers' size move nothing."""
     torch.manual_seed(0)
-    model = ZOO[name][0]().eval()
+    model = ZOO[name][0](sizes).eval()
     model.set_attn_implementation(implementation)
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
@@ -121,8 +148,13 @@ def outputs(model: Any, images: Tensor) -> Tensor:
 
 def projections(model: nn.Module) -> list[nn.Module]:
     """The output projection of each layer, found by name alone."""
+    return [part for attention in attentions(model) for name, part in attention.named_children() if name in OUTPUTS]
+
+
+def attentions(model: nn.Module) -> list[nn.Module]:
+    """The attention of each layer, found by the name of its output projection alone."""
     vision = [(name, part) for name, part in model.named_modules() if "text" not in name and "head" not in name]
-    return [part for name, part in vision if name.endswith(("o_proj", "out_proj"))]
+    return [part for _, part in vision if any(name in OUTPUTS for name, _ in part.named_children())]
 
 
 def first_two(outputs: Tensor, example: object) -> Tensor:
