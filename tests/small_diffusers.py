@@ -21,7 +21,6 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import Tensor, nn
 
 HEADS, WIDTH, TEXT = 3, 8, 5
-BASIC: dict[str, Any] = {"num_attention_heads": HEADS, "attention_head_dim": WIDTH}
 LAYERS = 3
 
 
@@ -34,44 +33,48 @@ def noised(model: Any) -> Any:
     return model
 
 
-def sized(n: int, **settings: Any) -> dict[str, Any]:
-    return BASIC | {"in_channels": 2, "num_layers": n, "sample_size": 8, "patch_size": 2} | settings
+def sized(n: int, heads: int = HEADS, width: int = WIDTH, **settings: Any) -> dict[str, Any]:
+    basic = {"num_attention_heads": heads, "attention_head_dim": width}
+    return basic | {"in_channels": 2, "num_layers": n, "sample_size": 8, "patch_size": 2} | settings
 
 
 def dit(n: int = LAYERS, **settings: Any) -> Any:
     return noised(DiTTransformer2DModel(**sized(n, **({"num_embeds_ada_norm": 4} | settings))))
 
 
-def pixart(n: int = LAYERS, **settings: Any) -> Any:
-    width = {"cross_attention_dim": HEADS * WIDTH, "caption_channels": 10}
-    return noised(PixArtTransformer2DModel(**sized(n, **width, **settings), use_additional_conditions=False))
+def pixart(n: int = LAYERS, heads: int = HEADS, width: int = WIDTH, **settings: Any) -> Any:
+    sizes = {"cross_attention_dim": heads * width, "caption_channels": 10}
+    return noised(
+        PixArtTransformer2DModel(**sized(n, heads, width, **sizes, **settings), use_additional_conditions=False)
+    )
 
 
-def sd3(n: int = LAYERS, **settings: Any) -> Any:
-    sizes = {"caption_projection_dim": HEADS * WIDTH, "joint_attention_dim": 10, "pooled_projection_dim": 6}
+def sd3(n: int = LAYERS, heads: int = HEADS, width: int = WIDTH, **settings: Any) -> Any:
+    sizes = {"caption_projection_dim": heads * width, "joint_attention_dim": 10, "pooled_projection_dim": 6}
     rest = {"out_channels": 2, "pos_embed_max_size": 8}
-    return noised(SD3Transformer2DModel(**sized(n, **sizes, **rest, **settings)))
+    return noised(SD3Transformer2DModel(**sized(n, heads, width, **sizes, **rest, **settings)))
 
 
-def sd35(n: int = LAYERS, dual: tuple[int, ...] = (0, 1)) -> Any:
-    return sd3(n, dual_attention_layers=dual, qk_norm="rms_norm")
+def sd35(n: int = LAYERS, dual: tuple[int, ...] = (0, 1), **settings: Any) -> Any:
+    return sd3(n, dual_attention_layers=dual, qk_norm="rms_norm", **settings)
 
 
-def flux(n: int = LAYERS, single: int = 2) -> Any:
-    sizes: dict[str, Any] = {"in_channels": 4, "num_layers": n, "num_single_layers": single, "joint_attention_dim": 10}
-    rest: dict[str, Any] = {"pooled_projection_dim": 6, "axes_dims_rope": (2, 2, 4), "guidance_embeds": False}
-    return noised(FluxTransformer2DModel(patch_size=1, **BASIC, **sizes, **rest))
+def flux(n: int = LAYERS, single: int = 2, heads: int = HEADS, width: int = WIDTH) -> Any:
+    own: dict[str, Any] = {"num_attention_heads": heads, "attention_head_dim": width, "num_single_layers": single}
+    sizes: dict[str, Any] = {"in_channels": 4, "num_layers": n, "joint_attention_dim": 10, "pooled_projection_dim": 6}
+    axes = (2, 2, width - 4)
+    return noised(FluxTransformer2DModel(patch_size=1, **own, **sizes, axes_dims_rope=axes, guidance_embeds=False))
 
 
-def inputs_of(model: Any, seed: int = 0, time: float = 700.0, n: int = 2) -> dict[str, Any]:
+def inputs_of(model: Any, seed: int = 0, time: float = 700.0, n: int = 2, words: int = TEXT) -> dict[str, Any]:
     g = torch.Generator().manual_seed(seed)
     image = {"hidden_states": torch.randn(n, 2, 8, 8, generator=g), "timestep": torch.full((n,), time)}
-    text, pooled = torch.randn(n, TEXT, 10, generator=g), torch.randn(n, 6, generator=g)
+    text, pooled = torch.randn(n, words, 10, generator=g), torch.randn(n, 6, generator=g)
     match type(model).__name__:
         case "DiTTransformer2DModel":
             return image | {"timestep": torch.full((n,), int(time)), "class_labels": torch.arange(n)}
         case "PixArtTransformer2DModel":
-            mask = torch.ones(n, TEXT)
+            mask = torch.ones(n, words)
             mask[0, 3:] = 0
             added = {"resolution": None, "aspect_ratio": None}
             named = {"encoder_hidden_states": text, "encoder_attention_mask": mask, "added_cond_kwargs": added}
@@ -85,7 +88,7 @@ def inputs_of(model: Any, seed: int = 0, time: float = 700.0, n: int = 2) -> dic
         "encoder_hidden_states": text,
         "pooled_projections": pooled,
         "img_ids": places,
-        "txt_ids": torch.zeros(TEXT, 3),
+        "txt_ids": torch.zeros(words, 3),
     }
 
 
@@ -93,20 +96,8 @@ def call(model: Any, **inputs: Any) -> Tensor:
     return model(**inputs).sample
 
 
-#: Model, attention in hook names and in diffusers, and the modules that z enters, in the order of z's positions.
+#: The modules that z enters: of images, and of Flux's layers that attend and transform at once.
 IMAGE, SINGLE = ["to_out.0"], ["proj_out"]
-CASES: list[tuple[Callable[..., Any], str, str, list[str]]] = [
-    (dit, "blocks.1.attn", "transformer_blocks.1.attn1", IMAGE),
-    (pixart, "blocks.1.attn", "transformer_blocks.1.attn1", IMAGE),
-    (pixart, "blocks.1.cross_attn", "transformer_blocks.1.attn2", IMAGE),
-    (sd3, "blocks.1.attn", "transformer_blocks.1.attn", ["to_out.0", "to_add_out"]),
-    (sd3, "blocks.2.attn", "transformer_blocks.2.attn", IMAGE),
-    (sd35, "blocks.1.attn", "transformer_blocks.1.attn", ["to_out.0", "to_add_out"]),
-    (sd35, "blocks.1.attn2", "transformer_blocks.1.attn2", IMAGE),
-    (flux, "blocks.1.attn", "transformer_blocks.1.attn", ["to_add_out", "to_out.0"]),
-    (flux, "single_blocks.1.attn", "single_transformer_blocks.1", SINGLE),
-]
-IDS = [f"{make.__name__}-{name}" for make, name, *_ in CASES]
 
 
 class Plain:
