@@ -11,7 +11,6 @@ from workbench import registry
 from workbench.cli import progress
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.cli.choices import check_name
-from workbench.models import catalog
 from workbench.registry import RECIPES
 
 
@@ -30,7 +29,7 @@ def train(
     train_into = registry.imported("data.training.kit.command").train_into
     with progress.on_stderr() as display:
         document: dict[str, Any] = train_into(RECIPES[name], folder, display)
-    shipped = catalog.entries()[name].sha256 if name in catalog.entries() else None
+    shipped = registry.imported("data.training.kit.card").shipped(name)
     document |= {"shipped_sha256": shipped, "is_shipped": document["sha256"] == shipped}
     rows = [(m["measure"], m["value"], "–" if m["at_least"] is None else m["at_least"]) for m in document["measured"]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import nn
 
-from .recipe import VERSIONS, Measured, Recipe, version
+from .recipe import CHECKPOINTS, VERSIONS, Measured, Recipe, version
 
 WEIGHTS, CARD, CONFIG = "model.safetensors", "README.md", "config.json"
 
@@ -66,6 +66,11 @@ def finished(folder: Path) -> str | None:
         return None
     sha256 = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     return sha256 if sha256 in (folder / CARD).read_text(encoding="utf-8") else None
+
+
+def shipped(name: str) -> str | None:
+    """The SHA-256 of the weights that are shipped of a recipe; None where there are none yet."""
+    return finished(CHECKPOINTS / name)
 
 
 def values(folder: Path) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""What the finding ``conditioning`` is made of: its measurements and its charts."""
