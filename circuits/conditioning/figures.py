@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
-from probes.conditioning.protocols import BLOCKING, CONTROL, PROTOCOLS, Protocol
 from workbench import statistics
 from workbench.plotting.charts import Bars, Line, Lines, Panels
+from workbench.registry import imported
 
 from .measure import ATTENTION, BEST, DELTA, HEBB, LEAST_SQUARES, UNTRAINED, Curves, quantity
+
+if TYPE_CHECKING:
+    from probes.conditioning.protocols import Protocol
+
+protocols = imported("probes.conditioning.protocols")
 
 #: Of the panels: all but what Hebb's rule and untrained networks may exceed.
 RANGE = (-1.15, 2.15)
@@ -21,7 +28,7 @@ def curves_chart(curves: Curves, n: int) -> Panels:
     return Panels(
         {
             _title(protocol): {name: _line(curves, name, protocol.name) for name in names}
-            for protocol in PROTOCOLS.values()
+            for protocol in protocols.PROTOCOLS.values()
         },
         title=f"Conditioning by rules and by attention · n = {n} episodes",
         subtitle="attention: mean of three networks; bands: all of their 95 % bootstrap intervals over episodes",
@@ -36,15 +43,15 @@ def curves_chart(curves: Curves, n: int) -> Panels:
 def blocking_chart(curves: Curves, n: int) -> Bars:
     """The answers to the cue after blocking, and after its control as marks."""
     learners = curves.learners
-    blocked = [quantity(curves.last(learner, BLOCKING.name)) for learner in learners]
-    control = np.array([curves.last(learner, CONTROL.name).mean() for learner in learners])
+    blocked = [quantity(curves.last(learner, protocols.BLOCKING.name)) for learner in learners]
+    control = np.array([curves.last(learner, protocols.CONTROL.name).mean() for learner in learners])
     return Bars(
         np.array([one.value for one in blocked]),
         np.array([one.low for one in blocked]),
         np.array([one.high for one in blocked]),
         [learner.title for learner in learners],
-        title=f"Does a cue that adds nothing stay unanswered? · n = {n} episodes",
-        subtitle="bars: B after A and then A with B were followed by 1 · 95 % bootstrap intervals over episodes",
+        title=f"Blocking · n = {n} episodes",
+        subtitle="answer to B after A, and then A with B · 95 % intervals",
         scale="answer to B (1 = the outcome)",
         reference=control,
         reference_name="control: another cue than A was met before",

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from data.conditioning import best
-from probes.conditioning import closed_forms, memories, networks
-from probes.conditioning.networks import SEEDS, Predictor
-from probes.conditioning.protocols import BLOCKING, CONTROL, PHASE, PROTOCOLS, Protocol, inhibition, overexpectation
 from workbench.findings import Quantity
+from workbench.registry import imported
+
+if TYPE_CHECKING:
+    from probes.conditioning.networks import Predictor
+    from probes.conditioning.protocols import Protocol
+
+best = imported("data.conditioning.best")
+closed_forms = imported("probes.conditioning.closed_forms")
+memories = imported("probes.conditioning.memories")
+networks = imported("probes.conditioning.networks")
+protocols = imported("probes.conditioning.protocols")
+BLOCKING, CONTROL, PHASE, PROTOCOLS = protocols.BLOCKING, protocols.CONTROL, protocols.PHASE, protocols.PROTOCOLS
+inhibition, overexpectation = protocols.inhibition, protocols.overexpectation
 
 HEBB, DELTA, LEAST_SQUARES, BEST = "Hebbian", "delta rule", "least squares", "best possible"
 ATTENTION, UNTRAINED = "attention", "untrained attention"
@@ -45,7 +54,7 @@ def learners(n: int, seed: int, step: float) -> Iterator[Learner]:
     for name, predict in PREDICTORS.items():
         yield Learner(name, None, _curve(predict, once))
     for name, made in ((ATTENTION, networks.trained), (UNTRAINED, networks.untrained)):
-        for of in SEEDS:
+        for of in networks.SEEDS:
             yield Learner(name, of, _curve(made(of), cues))
 
 
@@ -153,7 +162,7 @@ def angle_table(n: int, seed: int, step: float, cosines: Sequence[float]) -> pd.
             curves = [memories.answers(rule, protocol, step, once[0])[None].numpy() for protocol in (BLOCKING, CONTROL)]
             rows.append(_angle_row(cosine, name, *(curve[:, [PHASE, -1]] for curve in curves)))
         rows.append(_angle_row(cosine, BEST, *_before_and_after(best.kalman_filter, once)))
-        for of in SEEDS:
+        for of in networks.SEEDS:
             rows.append(_angle_row(cosine, f"{ATTENTION} {of}", *_before_and_after(networks.trained(of), cues)))
     return pd.DataFrame(rows)
 

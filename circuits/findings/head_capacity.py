@@ -23,17 +23,19 @@ import numpy as np
 import pandas as pd
 
 import workbench as wb
-from data.texts import passages
-from probes.head_memory.recorded import cut_texts
 from workbench import statistics
 from workbench.errors import UsageError
 from workbench.findings import Finding, NotJudged, Quantity, Report, Study, Threshold, judge, summary_table
 from workbench.findings.report import Judgement
+from workbench.registry import imported
 
 from ..kv_heads import comparison, figures
 from ..kv_heads.matched import DRAWS, layers_together
 from ..kv_heads.measure import Measured, measure
 from ..kv_heads.roles import ROLES, roles_of
+
+passages = imported("data.texts").passages
+cut_texts = imported("probes.head_memory.recorded").cut_texts
 
 #: What the claim is about.
 ROLE, ERROR = "previous-token", "real_centred"

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 import workbench as wb
-from probes.head_memory.geometry import KeyGeometry, of_texts, spectra_of
-from probes.head_memory.interference import interference
-from probes.head_memory.recorded import recorded
 from workbench.findings import Study
 from workbench.inputs.paired import PairedInputs
+from workbench.registry import imported
 
 from .roles import mean
+
+if TYPE_CHECKING:
+    from probes.head_memory.geometry import KeyGeometry
+
+key_geometry = imported("probes.head_memory.geometry")
+interference = imported("probes.head_memory.interference").interference
+recorded = imported("probes.head_memory.recorded").recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +59,10 @@ def measure(study: Study, name: str, inputs: PairedInputs, seed: int) -> Measure
     rng, shape = np.random.default_rng(seed), (model.n_layers, model.n_kv_heads)
     for i, (keys, values) in enumerate(recorded(model, inputs, progress=study.step(f"keys on {name}"))):
         study.progress(i, len(inputs), f"interference on {name}")
-        spectra.append(spectra_of(keys))
+        spectra.append(key_geometry.spectra_of(keys))
         k, v = (x[:, :, 1:].flatten(0, 1) for x in (keys, values))
         rows.append({kind: error.numpy().reshape(shape) for kind, error in interference(k, v, rng).items()})
-    geometry = of_texts(spectra, inputs)
+    geometry = key_geometry.of_texts(spectra, inputs)
     laws = {f"law_{kind}": geometry.predicted(kind) for kind in ("centred", "uncentred")}
     measured = {kind: np.stack([row[kind] for row in rows]) for kind in rows[0]}
     on_texts = wb.scores_on(model, inputs, progress=study.step(f"sink shares on {name}"))

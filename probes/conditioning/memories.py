@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probes.memory.memory import Memory
-
+from ..memory.memory import Memory
 from .protocols import Protocol, cues_at
 
 

@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import LlamaForTokenClassification
 
-from data.conditioning import learner
-from data.conditioning.prompts import CUE_SIZE
 from workbench.models.sources.directory import quiet_transformers
-from workbench.registry import ROOT
+from workbench.registry import ROOT, imported
 
 from .protocols import Protocol, cues_at
+
+learner = imported("data.conditioning.learner")
+CUE_SIZE = imported("data.conditioning.prompts").CUE_SIZE
 
 #: ``predict(x, y) -> answers``, of every trial before its outcome: ``[prompt, trial, size], [prompt, trial]``.
 Predictor = Callable[[Tensor, Tensor], Tensor]

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probes.memory.memory import Memory
-
+from ..memory.memory import Memory
 from .spectra import centred, unit
 
 #: Draws of random values whose mean error is compared with the law.

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForTokenClassification
 
-from data.conditioning import best, learner, prompts
 from workbench.models.sources.directory import quiet_transformers
 
+from ...conditioning import best, learner, prompts
 from .recipe import Measured, Recipe
 
 #: Held-out prompts that the card is measured on, and the seed of their generator, which no step of a training has.
