@@ -199,7 +199,7 @@ def index(name: str, value: Any, size: int, what: str) -> int:
     if not _is_whole(value):
         raise refusal(name, value, f"the number of a {what}, from 0 to {size - 1}")
     if not 0 <= int(value) < size:
-        raise refusal(name, value, f"a {what} from 0 to {size - 1}", because=f"there are {size} {what}s")
+        raise refusal(name, value, f"a {what} from 0 to {size - 1}", because=_counted(size, what))
     return int(value)
 
 
@@ -207,7 +207,7 @@ def indices(name: str, value: Any, size: int, what: str, *, repeated: bool = Fal
     """One of `size` things or several, in the order given; at least one, and each once unless `repeated`."""
     if _is_whole(value):
         return (index(name, value, size, what),)
-    expected = f"{what}s, whole numbers from 0 to {size - 1}"
+    expected = f"{_plural(what)}, whole numbers from 0 to {size - 1}"
     entries = sequence(name, value, expected, do="Give one, or a list of them.")
     if not entries:
         raise refusal(name, value, f"at least one {what}", "Leave it out for all of them.")
@@ -215,11 +215,19 @@ def indices(name: str, value: Any, size: int, what: str, *, repeated: bool = Fal
         raise refusal(name, value, expected, "Give one, or a list of them.")
     result = tuple(int(cast(int, entry)) for entry in entries)
     if outside := [entry for entry in result if not 0 <= entry < size]:
-        why = f"there are {size} {what}s, and {outside[0]} is not among them"
-        raise refusal(name, value, f"{what}s from 0 to {size - 1}", because=why)
+        why = f"{_counted(size, what)}, and {outside[0]} is not among them"
+        raise refusal(name, value, f"{_plural(what)} from 0 to {size - 1}", because=why)
     if not repeated:
         each_once(name, value, result, what)
     return result
+
+
+def _plural(what: str) -> str:
+    return f"{what}es" if what.endswith("s") else f"{what}s"
+
+
+def _counted(size: int, what: str) -> str:
+    return f"there is 1 {what}" if size == 1 else f"there are {size} {_plural(what)}"
 
 
 def each_once(name: str, value: Any, entries: Sequence[object], what: str) -> None:

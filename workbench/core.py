@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from workbench import arguments
+from workbench.errors import UnknownName
 
 #: Short names of the sites that can be recorded and edited, with TransformerLens's classic hook name inside a block.
 #: ``q`` and ``k`` are the rotated ones, as attention receives them (see `hook_name`).
@@ -35,6 +36,9 @@ HEAD_SITES = frozenset({"q", "k", "v", "z", "pattern"})
 KV_SITES = frozenset({"k", "v"})
 
 EDIT_KINDS = ("patch", "zero", "mean", "resample", "scale", "add", "pattern", "identity")
+#: Other words for them, as papers have them.
+_OTHER_WORDS: dict[str, str] = dict.fromkeys(("ablate", "ablation", "knockout", "knock_out"), "zero or mean")
+_OTHER_WORDS |= {"zero_ablate": "zero", "mean_ablate": "mean", "resample_ablate": "resample", "steer": "add"}
 #: Those that take their values from other runs.
 RECORDED_KINDS = ("patch", "mean", "resample")
 #: Those that edit attention rows.
@@ -261,7 +265,7 @@ class Edit:
         put(self, "position", arguments.position("position", self.position, optional=True))
         put(self, "step", _steps("step", self.step))
         if not callable(self.kind):
-            arguments.one_of("kind", self.kind, EDIT_KINDS, do="A function of the activation is a kind too.")
+            check_edit_kind("kind", self.kind, EDIT_KINDS)
         else:
             check_edit_function("kind", self.kind)
         if self.head is not None and self.site in SITES and self.site not in HEAD_SITES:
@@ -277,6 +281,20 @@ class Edit:
         if self.vector is not None:
             put(self, "vector_hash", vector_hash(self.vector))
         check_kind_of_site(self.kind, self.site, "kind")
+
+
+def check_edit_kind(name: str, value: Any, kinds: Collection[str], do: str = "A function works too.") -> None:
+    """Refuse what is none of the kinds; of words that papers have for one, with the kind.
+
+    Raises:
+        UnknownName, UsageError: it is none.
+    """
+    word = value.lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else ""
+    intended = [kind for kind in _OTHER_WORDS.get(word, "").split(" or ") if kind in kinds]
+    if intended:
+        do = f"Use {' or '.join(map(repr, intended))}."  # the nearest by spelling would be others
+        raise UnknownName("edit", value, (), do, argument=name, expected=arguments.listing(kinds))
+    arguments.one_of(name, value, kinds, do=do)
 
 
 def describe_edit(edit: Edit) -> str:

@@ -14,7 +14,8 @@ import typer
 from workbench.cli.choices import check_model, check_name
 from workbench.cli.image_options import no_prompts
 from workbench.core import in_steps
-from workbench.errors import UnknownName, UsageError
+from workbench.errors import UsageError
+from workbench.inputs.classes import unknown_class
 
 if TYPE_CHECKING:
     from workbench.inputs.latents import Latents
@@ -49,7 +50,12 @@ Steps = Annotated[
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option("--guidance", metavar="G", help="With --label: classifier-free guidance (default: none)."),
+    typer.Option(
+        "--guidance",
+        metavar="G",
+        help="With --label: g of classifier-free guidance, p_none + g (p_label − p_none); a negative g steers away "
+        "from the class, where pipelines of diffusers guide only above 1 (default: none).",
+    ),
 ]
 Sampler = Annotated[
     str | None,
@@ -265,7 +271,7 @@ def _class(option: str, text: str, names: Mapping[str, int], n_classes: int) -> 
     if text == NONE:
         return None
     if number is None:
-        raise UnknownName("class", text, names, argument=option.removeprefix("--"))
+        raise unknown_class(option.removeprefix("--"), text, names, n_classes)
     if number >= n_classes:
         raise UsageError(f"{option} {text}: expected a class from 0 to {n_classes - 1}, or its name.")
     return number

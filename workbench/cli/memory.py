@@ -25,6 +25,7 @@ _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})(?::(\d{1,9}))?")
 
 
 def memory(
+    context: typer.Context,
     rule: Annotated[
         str | None, typer.Option(metavar="RULE", help="Rule, also with settings: 'gated-delta(decay=0.9)'.")
     ] = None,
@@ -54,6 +55,7 @@ def memory(
 ) -> Answer:
     """List the rules of associative memories, or measure how one's error grows with the number of stored pairs."""
     if rule is None:
+        _check_no_options(context)
         return _list()
     if out is not None and out.suffix not in ENDINGS:
         raise UsageError(f"--out {out}: give a file that ends in {', '.join(ENDINGS)}.")
@@ -101,6 +103,18 @@ def parse_loads(text: str) -> list[int]:
     if not all(re.fullmatch(r"\d{1,9}", part) for part in parts) or 0 in map(int, parts):
         raise UsageError(form)
     return [int(part) for part in parts]
+
+
+def _check_no_options(context: typer.Context) -> None:
+    """Refuse options of a curve where no rule is named.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name != "as_json" and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameter.opts[0]} is for a rule. Give --rule NAME (workbench memory lists them).")
 
 
 def _list() -> Answer:

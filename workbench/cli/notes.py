@@ -9,10 +9,13 @@ import typer
 
 from workbench.cli.answer import Answer, AsJson, table
 from workbench.errors import BadInput, UsageError
+from workbench.models import catalog
 
 if TYPE_CHECKING:
     from workbench.head_notes.notes import Merged, Notes
 
+#: The page of a model of each modality.
+PAGES = {"language": "Heads", "vision": "Vision", "diffusion": "Diffusion"}
 #: Characters of a text that the listing shows.
 MAX_LISTED = 100
 
@@ -91,7 +94,7 @@ def _show(
         )
     if not listed:
         console.print(
-            f"There are no notes{f' of {name}' if name else ''}. Write them in the explorer, on the page Heads."
+            f"There are no notes{f' of {name}' if name else ''}. Write them in the explorer, on {_page(name)}."
         )
     for notes in listed:
         console.print(f"{notes.subject.full_name}, weights {notes.subject.weights[:8]}:")
@@ -102,6 +105,13 @@ def _show(
         console.print(f"Saved to {out}")
         if not address and out.suffix.lower() == ".csv":
             console.print("Its links follow the explorer's address; --address URL writes them in full.")
+
+
+def _page(name: str | None) -> str:
+    """Where a model's notes are written: the page of its modality."""
+    known = name is not None and name in catalog.entries()
+    page = PAGES[catalog.modality_of(name)] if known and name is not None else ""
+    return f"the page {page}" if page else "the page of its modality (Heads, Vision or Diffusion)"
 
 
 def _first_line(text: str) -> str:

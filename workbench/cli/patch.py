@@ -56,6 +56,7 @@ from workbench.core import (
     EDIT_KINDS,
     PATTERN_KINDS,
     SITES,
+    check_edit_kind,
     checked_argument,
 )
 from workbench.errors import BadInput, UsageError
@@ -230,7 +231,7 @@ def _check(site: str, by: str, edit: str, direction: str | None, metric: str | N
     if edit in set(EDIT_KINDS) - set(KINDS):
         name, what, _ = ARGUMENT_OF[edit]
         raise UsageError(f"edit {edit!r} needs {what}: use wb.sweep(..., {name}=...) in Python.")
-    check_name("edit", edit, KINDS)
+    check_edit_kind("edit", edit, KINDS, do="")
     if direction is not None:
         check_name("direction", direction, DIRECTIONS)
     if direction == "denoise" and edit != "patch":

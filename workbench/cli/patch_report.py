@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.answer import console, table
 from workbench.cli.choices import left_out
+from workbench.cli.few_examples import few_examples
 from workbench.cli.latent_options import sampled_as
 from workbench.core import at_positions, base_or_direction, full_name
 from workbench.example_names import examples_of, task_of
-from workbench.findings import FEWEST
 from workbench.io.tables import number
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def show(console: Any, result: Patched, top: int, path: str | None) -> None:
     console.print(f"{listed} {len(cells)} cells; change: that of the mean {metric}{units}.")
     columns = ("cell", "change", "95 %", "effect", "95 % ", "p")
     console.print(table(columns, rows, right=("change", "effect", "p")))
-    if 1 < sweep.n < FEWEST:  # of one prompt the note speaks
-        console.print(f"n = {sweep.n}: an interval from so few {examples_of(info)} is little more than their range.")
+    if few := few_examples(sweep.n, examples_of(info)):  # of one prompt the note speaks
+        console.print(few)
     smallest = f"{document['smallest_p_value']:.2g}"
     console.print(f"p is corrected for {len(cells)} cells; the smallest possible p is {smallest}.")
     if document["note"]:

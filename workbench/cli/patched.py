@@ -119,14 +119,10 @@ def _for_images(model: Any, arguments: Mapping[str, Any], request: ImageRequest)
 
 def _for_samples(model: Any, arguments: Mapping[str, Any], request: LatentRequest) -> tuple[dict[str, Any], Any]:
     """The arguments with a metric, and what is sampled, prepared once."""
+    from workbench.patching.metric import default_metric
+
     inputs = model.prepare(request.latents(model))
-    metric = arguments["metric"]
-    if metric is None and model.outputs_are != "logits":
-        metric = "image_distance"
-    elif metric is None:
-        metric = (
-            "logit_difference" if all(inputs.wrong) else "answer_probability" if all(inputs.answer) else "kl_divergence"
-        )
+    metric = arguments["metric"] or default_metric(inputs, model.outputs_are, model.modality)
     return {**arguments, "metric": metric}, inputs
 
 

@@ -24,6 +24,7 @@ from workbench.cli.choices import (
     parse_layers,
     parse_operators,
 )
+from workbench.cli.few_examples import few_examples
 from workbench.cli.image_options import ImagePaths, MorePaths, check_image_options, image_request, no_prompts
 from workbench.core import full_name
 from workbench.errors import BadInput, UsageError
@@ -115,8 +116,17 @@ def _ranking(result: HeadScores, score: str, layers: list[int] | None, top: int)
         "units": UNITS[score],
         "chance": result.chance_level(score)[1],
         "heads": result.ranking(score, layers=layers, k=top).to_dict("records"),
+        "interval_note": _few(result, score),
         "without_value": {reason: [*map(str, heads)] for reason, heads in result.without_value(score).items()},
     }
+
+
+def _few(result: HeadScores, score: str) -> str:
+    """The note on a score's interval where it is from few sequences, prompts or images."""
+    from workbench.head_scores.result import ON_TASK
+
+    examples = "images" if "sequences" not in result.info else "prompts" if score in ON_TASK else "sequences"
+    return few_examples(len(result.samples.get(score, ())), examples)
 
 
 def _check(out: Path | None) -> None:
@@ -169,6 +179,8 @@ def _show_ranking(console: Any, result: HeadScores, ranking: dict[str, Any], out
     counted = f"{result.positions[score]:,} positions" if score in result.positions else "the weights alone"
     chance = f" chance: {ranking['chance']}." if ranking["chance"] else ""
     console.print(f"{score}: {ranking['units']}, from {counted}.{chance}")
+    if ranking["interval_note"]:
+        console.print(ranking["interval_note"])
     for reason, heads in ranking["without_value"].items():
         console.print(f"Without a value: {len(heads)} {'head' if len(heads) == 1 else 'heads'}: {reason}")
     _show_saved(console, out)
@@ -209,6 +221,8 @@ def _show(console: Any, result: HeadScores, top: int, out: Path | None) -> None:
             f"Logit lens: the answer's logit is above the wrong answer's {_depth(result)}; at the end the difference "
             f"is {difference} [{low}, {high}] logits."
         )
+        if few := few_examples(result.info["n"], "prompts"):
+            console.print(few)
     _show_saved(console, out)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench import arguments
@@ -11,6 +12,10 @@ from workbench.errors import UnknownName
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+
+#: Classes that a refusal lists; of more it names the nearest.
+MOST_LISTED = 12
 
 
 def class_names(model: Any) -> dict[int, str]:
@@ -48,10 +53,23 @@ def _class_id(model: Any, name: str, entry: str | int, by_name: dict[str, int]) 
     if isinstance(entry, int):
         return arguments.index(name, entry, model.n_outputs, "class")
     if entry not in by_name:
-        raise UnknownName("class", entry, by_name, argument=name, expected="a class of this model")
+        raise unknown_class(name, entry, by_name, model.n_outputs)
     if by_name[entry] < 0:
         raise arguments.refusal(name, entry, "a class by its index", because="several classes have this name")
     return by_name[entry]
+
+
+def unknown_class(argument: str, value: str, names: Collection[str], n_classes: int) -> UnknownName:
+    """The error of a name that no class has: all classes where they are few, else the nearest."""
+    hint = ""
+    if not names:
+        hint = f"Its classes have no names: give an index from 0 to {n_classes - 1}."
+    elif len(names) <= MOST_LISTED:
+        hint = f"Its classes: {', '.join(names)}."
+    elif not difflib.get_close_matches(value, names, cutoff=0.4):  # else the error suggests those
+        nearest = difflib.get_close_matches(value, names, n=3, cutoff=0)
+        hint = f"The nearest by name of {n_classes}: {', '.join(map(repr, nearest))}."
+    return UnknownName("class", value, names, hint, argument=argument, expected="a class of this model")
 
 
 def likeliest(model: Any, logits: Float[Tensor, "image n_outputs"]) -> list[list[int]]:

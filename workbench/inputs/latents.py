@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench import arguments
-from workbench.errors import UnknownName
+from workbench.inputs.classes import unknown_class
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,7 +140,7 @@ def _label(argument: str, value: str | int | None, names: Mapping[str, int], n_c
         return n_classes
     if isinstance(value, str):
         if value not in names:
-            raise UnknownName("class", value, names, argument=argument)
+            raise unknown_class(argument, value, names, n_classes)
         return names[value]
     if value >= n_classes:
         why = f"the model has {n_classes} classes"

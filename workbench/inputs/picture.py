@@ -155,12 +155,13 @@ def _of_image(image: Any, name: str) -> Pixels:
 def _of_array(array: np.ndarray, name: str, channels: int) -> Pixels:
     """The pixels of an array: ``[row, column]``, or with its channels first or last (`channels`, where it may be
     either)."""
+    as_typed = array
     if array.ndim == 2:
         array, channels = array[..., None], -1
     places = [axis for axis in (channels, -1 - channels) if array.ndim == 3 and array.shape[axis] in (1, 3)]
     if not places or not array.size:
         expected = "[row, column], [row, column, channel] or [channel, row, column] with 1 or 3 channels"
-        raise arguments.refusal(name, array, expected)
+        raise arguments.refusal(name, as_typed, expected)
     array = np.moveaxis(array, places[0], -1)
     _check_size(array.shape[0], array.shape[1], name)
     if array.dtype == np.uint8:
@@ -169,12 +170,18 @@ def _of_array(array: np.ndarray, name: str, channels: int) -> Pixels:
         return array.astype(np.uint8) * np.uint8(255)
     expected = "whole numbers of uint8 from 0 to 255, or floating-point numbers from 0 to 1"
     if array.dtype.kind not in "fiu":
-        raise arguments.refusal(name, array, expected, because=f"these are of {array.dtype}")
+        raise arguments.refusal(name, as_typed, expected, because=f"these are of {array.dtype}")
     low, high = float(array.min()), float(array.max())
     if array.dtype.kind in "iu" and low >= 0 and high <= 255:
         do = "Give array.astype(np.uint8) if 255 is white, or array / its largest possible value."
-        raise arguments.refusal(name, array, expected, do, because=f"these are of {array.dtype}")
-    if not (low >= 0 and high <= 1):  # NaN, too
+        raise arguments.refusal(name, as_typed, expected, do, because=f"these are of {array.dtype}")
+    if not (np.isfinite(low) and np.isfinite(high)):
+        odd = int((~np.isfinite(array)).sum())
+        why = f"{odd} of {array.size} {'is' if odd == 1 else 'are'} NaN or infinite"
+        raise arguments.refusal(name, as_typed, expected, "Look where they come from.", because=why)
+    if not (low >= 0 and high <= 1):
         do = "Divide by the largest possible value."
-        raise arguments.refusal(name, array, expected, do, because=f"these are from {low:g} to {high:g}")
+        if low < 0:  # normalised already, or differences
+            do = "Undo the normalisation (x * std + mean), or scale them: (x - x.min()) / (x.max() - x.min())."
+        raise arguments.refusal(name, as_typed, expected, do, because=f"these are from {low:g} to {high:g}")
     return np.rint(array * 255).astype(np.uint8)

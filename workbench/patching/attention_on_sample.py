@@ -40,7 +40,7 @@ def attention_on_sample(
         model: a `HookedDiT`.
         latents: `workbench.latents` of one sample; of a pair the clean run is shown.
         layer, step: which ones.
-        branch: which pass of guidance: ``"label"``, with the class, or ``"none"``, without it.
+        branch: which pass of guidance: ``"label"`` or ``"with the class"``, ``"none"`` or ``"without the class"``.
         shows: the picture: ``"estimate"``, the image that the step's prediction points at, or ``"latent"``, the sample
             before the step.
         over_steps: `workbench.trajectory` of the same sample without edits, which is computed where it is not given.
@@ -65,8 +65,12 @@ def attention_on_sample(
     layer = arguments.index("layer", layer, model.n_layers, "layer")
     step = arguments.index("step", step, model.n_steps, "step")
     arguments.one_of("shows", shows, VIEWS)
-    if arguments.one_of("branch", branch, PASSES) == "none" and model.branches == 1:
-        raise arguments.refusal("branch", branch, "'label'", because="without guidance every pass has the class")
+    of_pass = {name: key for key, name in PASSES.items()}
+    branch = of_pass.get(arguments.one_of("branch", branch, [*PASSES, *of_pass]), branch)
+    if branch == "none" and model.branches == 1:
+        raise arguments.refusal(
+            "branch", branch, "'label' or 'with the class'", because="without guidance every pass has the class"
+        )
     clean = Latents(latents.classes, None, latents.seed, latents.seed)
     if over_steps is None:
         over_steps = trajectory(model, clean)

@@ -111,22 +111,33 @@ def resolve_metric(metric: str | Metric | Callable[[Tensor, Example], Tensor]) -
     return Metric(name, name, lambda logits, example, _: metric(logits, example), answers=False)
 
 
+def default_metric(inputs: PairedInputs, outputs_are: str = "logits", modality: str = "") -> str:
+    """The metric where none is named: the distance from the clean run's image or features where a model's outputs are
+    these; of classified samples what their classes allow; else the logit difference."""
+    if outputs_are == "logits" and modality == "diffusion" and not all(inputs.wrong):
+        return "answer_probability" if all(inputs.answer) else "kl_divergence"
+    readers = (name for name in ("image_distance", "feature_cosine") if METRICS[name].can_read(outputs_are))
+    return "logit_difference" if outputs_are == "logits" else next(readers, "logit_difference")
+
+
 def metric_for(
-    metric: str | Metric | Callable[..., Tensor],
+    metric: str | Metric | Callable[..., Tensor] | None,
     inputs: PairedInputs,
     model: Any = None,
     argument: str = "task",
     outputs_are: str = "logits",
 ) -> Metric:
-    """The metric, once it is clear that these inputs, and the model if there is one, can be measured by it;
-    `outputs_are` is what a model's outputs are that is not at hand.
+    """The metric, once it is clear that these inputs, and the model if there is one, can be measured by it; for None
+    the `default_metric`. `outputs_are` is what a model's outputs are that is not at hand.
 
     Raises:
         UnknownName: no metric of that name.
         UsageError: the model's outputs are not what it reads; or it compares answers, and the inputs have none.
     """
-    resolved = resolve_metric(metric)
     outputs = getattr(model, "outputs_are", outputs_are)
+    if metric is None:
+        metric = default_metric(inputs, outputs, getattr(model, "modality", ""))
+    resolved = resolve_metric(metric)
     if isinstance(metric, str | Metric) and not resolved.can_read(outputs):
         why = f"the model's outputs are {outputs}"
         names = [name for name in METRICS.names() if METRICS[name].can_read(outputs)]

@@ -52,7 +52,7 @@ def path_patch(
     freeze: Literal["position", "all"] = "position",
     mlps: Literal["recompute", "freeze"] = "recompute",
     share_kv: bool = False,
-    metric: str | Metric | Callable[..., Tensor] = "logit_difference",
+    metric: str | Metric | Callable[..., Tensor] | None = None,
     by: str | Sequence[str] = "head",
     steps: Sequence[int] | int | None = None,
     cache: Any = None,
@@ -115,6 +115,7 @@ def path_patch(
     if mlps == "freeze":
         _check_mlps(resumable)
     resolved_metric = metric_for(metric, inputs, model)
+    settings = replace(settings, metric=resolved_metric.name if metric is None else metric)
     site = head_site(resumable)
     cells, labels = cells_of(resumable, inputs, SweepSettings(by=settings.by, steps=steps))
     by_layer = _receivers_by_layer(resumable, receivers)

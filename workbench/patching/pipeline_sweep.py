@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench import arguments
+from workbench.core import check_edit_kind
 from workbench.models.diffusion.in_place import HookedDiffusers
 from workbench.patching.metric import Metric
 from workbench.patching.pipeline_plan import PipelinePlan, Run
@@ -95,7 +96,7 @@ def sweep_pipeline(
         vector=vector, u=u, direction="noise",
     )  # fmt: skip
     if not callable(edit):
-        arguments.one_of("edit", edit, KINDS)
+        check_edit_kind("edit", edit, KINDS)
     _check_functions(run, source, edit)
     seeds = _seeds(seeds)
     plan = PipelinePlan.of(model, settings, metric)

@@ -70,6 +70,7 @@ class Plan:
         cells, labels = cells_of(resumable, inputs, settings)
         selected = _selected(cells, labels, settings.where)
         metric = metric_for(settings.metric, inputs, model)
+        settings = replace(settings, metric=metric.name if settings.metric is None else settings.metric)
         if settings.edit == "patch" and inputs.corrupt is inputs.clean:
             why = f"a patch takes its values from the other run of a pair, and {NO_OTHER_RUN}"
             raise refusal("edit", "patch", "another edit", how_to_pair(model), because=why)

@@ -71,9 +71,10 @@ class Outcome:
         return self.plain
 
     def scores(
-        self, metric: str | Metric | Callable[..., Tensor] = "logit_difference", *, base: bool = False
+        self, metric: str | Metric | Callable[..., Tensor] | None = None, *, base: bool = False
     ) -> Float[Tensor, "n"]:
-        """The metric of each example with the edits, or of the unedited run when `base`.
+        """The metric of each example with the edits, or of the unedited run when `base`; by default as in
+        `workbench.sweep`.
 
         Raises:
             UsageError: the unedited run is needed and was left out, or the metric compares with the clean run, and the

@@ -27,6 +27,7 @@ from workbench.core import (
     ARGUMENT_OF,
     EDIT_KINDS,
     check_edit_function,
+    check_edit_kind,
     check_site,
     checked_argument,
     vector_hash,
@@ -60,7 +61,7 @@ class SweepArguments(TypedDict, total=False):
     by: str | Sequence[str]
     edit: str | Callable[[Tensor], Tensor]
     direction: str | None
-    metric: str | Metric | Callable[..., Tensor]
+    metric: str | Metric | Callable[..., Tensor] | None
     layers: Sequence[int] | int | None
     heads: Sequence[int] | int | None
     positions: Sequence[int | str] | int | str | None
@@ -88,7 +89,7 @@ class SweepSettings(Settings):
     by: Any = "head"
     edit: Any = "patch"
     direction: Any = None
-    metric: Any = "logit_difference"
+    metric: Any = None
     layers: Any = None
     heads: Any = None
     positions: Any = None
@@ -107,7 +108,7 @@ class SweepSettings(Settings):
         if callable(self.edit):
             check_edit_function("edit", self.edit)
         else:
-            one_of("edit", self.edit, EDIT_KINDS)
+            check_edit_kind("edit", self.edit, EDIT_KINDS)
         if isinstance(self.by, str) and "," in self.by:
             names = [axis.strip() for axis in self.by.split(",")]
             raise refusal("by", self.by, "an axis, or a list of axes", f"Use by={names!r}.")
@@ -162,7 +163,7 @@ class PathSettings(Settings):
     freeze: str = "position"
     mlps: str = "recompute"
     share_kv: bool = False
-    metric: Any = "logit_difference"
+    metric: Any = None
     by: Any = "head"
     steps: Any = None
 
@@ -193,7 +194,7 @@ class SetSettings(Settings):
 
     edit: str = "mean"
     base: str = "clean"
-    metric: Any = "logit_difference"
+    metric: Any = None
     mean_over: Any = None
     seed: int = 0
     memory_gb: float = 1.0
@@ -201,7 +202,7 @@ class SetSettings(Settings):
     vector: Any = None
 
     def __post_init__(self) -> None:
-        one_of("edit", self.edit, ("mean", "zero", "resample", "patch", "scale", "add"))
+        check_edit_kind("edit", self.edit, ("mean", "zero", "resample", "patch", "scale", "add"), do="")
         _check_arguments_of(self, self.edit, ("factor", "vector"))
         one_of("base", self.base, ("clean", "corrupt"))
         whole_number("seed", self.seed, at_least=0)

@@ -31,7 +31,7 @@ def sweep(
     by: str | Sequence[str] = "head",
     edit: str | Callable[[Tensor], Tensor] = "patch",
     direction: str | None = None,
-    metric: str | Metric | Callable[..., Tensor] = "logit_difference",
+    metric: str | Metric | Callable[..., Tensor] | None = None,
     layers: Sequence[int] | int | None = None,
     heads: Sequence[int] | int | None = None,
     positions: Sequence[int | str] | int | str | None = None,
@@ -63,7 +63,9 @@ def sweep(
             `workbench.core.Edit`), or a function of one input's activation.
         direction: for ``patch``: ``denoise`` (the corrupt run with clean values; the default) or ``noise`` (the clean
             run with corrupt values). The other edits' base is the clean run, and they take no direction but noise.
-        metric: a name of `METRICS`, or ``f(logits [row, d_vocab], example) -> [row]``, at least in float32.
+        metric: a name of `METRICS`, or ``f(logits [row, d_vocab], example) -> [row]``, at least in float32. By default
+            ``logit_difference`` for logits (of samples with one class ``answer_probability``, with none
+            ``kl_divergence``), ``image_distance`` for pixels, ``feature_cosine`` for features.
         layers, heads: which ones; all by default.
         positions: names or indices. Without ``by="position"`` all of them are edited at once (by default every
             position); with it they are the axis: by default the task's named positions, or every index where the task

@@ -4,6 +4,7 @@ through the layers."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def sweep_sets(
     *,
     edit: str = "mean",
     base: str = "clean",
-    metric: str | Metric | Callable[..., Tensor] = "logit_difference",
+    metric: str | Metric | Callable[..., Tensor] | None = None,
     factor: float | None = None,
     vector: Tensor | None = None,
     mean_over: Any = None,
@@ -89,6 +90,7 @@ def sweep_sets(
     edits_of = _edits_by_set(sets, {"kind": edit, "factor": settings.factor, "vector": settings.vector})
     inputs = task_inputs if base == "clean" else task_inputs.swapped()
     resolved_metric = metric_for(metric, task_inputs, model)
+    settings = replace(settings, metric=resolved_metric.name if metric is None else metric)
     distinct = list(dict.fromkeys(item for items in edits_of.values() for item in items))
     members = [[distinct.index(item) for item in items] for items in edits_of.values()]
     patches = any(item.kind == "patch" for item in distinct)

@@ -294,18 +294,31 @@ def _place(inputs: PairedInputs, example: int, position: int | str, argument: st
         if inputs.regions and position in inputs.regions[example]:
             return inputs.regions[example][position]
         if position not in named:
-            why = f"those are the named positions of {inputs.place(example)}"
-            do = "An index, such as -1, works too."
-            if inputs.seed is None:  # pairs of one's own
-                do += " Pairs can name positions: wb.pairs(..., positions=[{'NAME': 'a word'}, ...])."
-            if not named:
-                raise refusal(argument, position, "an index", because=f"{inputs.place(example)} has no named positions")
-            raise refusal(argument, position, f"one of {', '.join(sorted(named))}", do, because=why)
+            raise _unknown_position(inputs, example, position, argument)
         return named[position]
     if not -length <= position < length:
         why = f"{inputs.place(example)} has {length} positions"
         raise refusal(argument, position, f"a position from {-length} to {length - 1}", because=why)
     return position % length
+
+
+def _unknown_position(inputs: PairedInputs, example: int, position: str, argument: str) -> UsageError:
+    """The refusal of a name that the example has no position of, with the names that it has: regions first."""
+    regions = list(inputs.regions[example]) if inputs.regions else []
+    names = [*regions, *sorted(inputs.positions[example])]
+    facts = set(inputs.sources[example][0]) if inputs.sources else set()
+    if not names:
+        return refusal(argument, position, "an index", because=f"{inputs.place(example)} has no named positions")
+    why = f"those are the named positions of {inputs.place(example)}"
+    do = "An index, such as -1, works too."
+    if "class" in facts and not regions and "class" in position:  # one of the passes of guidance
+        why, do = "without guidance there is one pass only", "Leave it out, or sample with guidance."
+        return refusal(argument, position, f"a patch, such as {names[0]}", do, because=why)
+    if facts:
+        do += " Patches are named by row and column from 0."
+    elif inputs.seed is None:  # pairs of one's own
+        do += " Pairs can name positions: wb.pairs(..., positions=[{'NAME': 'a word'}, ...])."
+    return refusal(argument, position, f"one of {', '.join(names)}", do, because=why)
 
 
 def values_of(

@@ -173,6 +173,9 @@ def test_scores_of_images_stand_beside_their_chance_levels(run: Any, photos: Pat
     command = ["scores", "--model", model, "--images", photos, "--no-cache", "--no-random"]
     code, out, _ = run(*command, "--score", "distance")
     assert code == 0 and "Patterns on 5 images of 4 × 4 patches" in out and "chance: uniform attention" in out
+    assert "n = 5: an interval from so few images is little more than their range." in out
+    code, out, _ = run(*command, photos / next(photos.glob("*.png")).name, "--score", "distance", "--json")
+    assert code == 0 and json.loads(out)["ranking"]["interval_note"] == ""  # of six images
     code, out, _ = run(*command)
     assert code == 0 and "Not available: to_registers: the model has no registers." in out
 

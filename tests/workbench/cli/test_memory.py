@@ -25,6 +25,12 @@ def test_the_rules_are_listed(run: Run) -> None:
     assert code == 0 and "gated-delta" in out and "S ← S + v kᵀ" in out
 
 
+def test_options_without_a_rule_are_refused(run: Run) -> None:
+    for option, value in (("--n", "8-16"), ("--d", "0"), ("--seed", "0")):
+        code, out, err = run("memory", option, value)
+        assert (code, out) == (2, "") and f"{option} is for a rule. Give --rule NAME" in err
+
+
 def test_a_curve_is_that_of_python(run: Run) -> None:
     arguments = ("--rule", "gated-delta(decay=0.9)", "--d", "16", "--n", "4:32", "--trials", "20", "--seed", "3")
     code, out, _ = run("memory", *arguments, "--json")

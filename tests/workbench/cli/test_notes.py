@@ -40,6 +40,8 @@ def test_a_listing(run: Any, no_model: None, folder: Path) -> None:
     assert sets[0]["notes"][0]["text"] == TEXT and sets[0]["notes"][0]["tags"] == ["mover", "name"]
     code, out, _ = run("notes", "none")
     assert code == 0 and out.startswith("There are no notes of none.")
+    for model, page in (("digits-vit", "Vision"), ("digits-dit", "Diffusion"), ("tiny", "Heads")):
+        assert run("notes", model)[1].endswith(f"on the page {page}.\n")
 
 
 def test_export_and_import(run: Any, no_model: None, folder: Path, tmp_path: Path) -> None:

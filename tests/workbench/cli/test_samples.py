@@ -55,6 +55,15 @@ def test_a_sweep_over_steps_equals_that_of_the_library(run: Any) -> None:
     assert info["inputs"]["examples"][2] == {"clean": {"class": "3", "seed": 7}, "corrupt": {"class": "8", "seed": 7}}
 
 
+def test_the_metric_by_default_is_that_of_the_library(run: Any) -> None:
+    document, model = patched(run, *SAMPLED), loaded_model("digits-dit").resampled(steps=4)
+    pairs = wb.latents(3, other=8, n=3, seed=0)
+    default, named = (wb.sweep(model, pairs, **metric, cache=False) for metric in ({}, {"metric": "image_distance"}))
+    assert default.info["metric"] == document["info"]["metric"] == "image_distance"
+    np.testing.assert_array_equal(default.values, named.values)
+    np.testing.assert_allclose(mean_deltas(document), default.mean_delta.ravel(), atol=1e-6)
+
+
 def test_a_classifier_reads_the_samples(run: Any) -> None:
     document = patched(run, *SAMPLED, "--readout", "digits-vit")
     assert document["info"]["metric"] == "logit_difference" and document["info"]["readout"] == "digits-vit"
@@ -188,10 +197,13 @@ def test_record_fills_the_cache_with_what_the_library_reads(
         (["--label", "3", "--other", "3"], "--other 3: expected another class than that of --label"),
         (["--label", "3", "--other-seed", "0"], "--other-seed 0: expected another seed than --seed"),
         (["--label", "13", "--other", "8"], "--label 13: expected a class from 0 to 9"),
-        (["--label", "three", "--other", "8"], "label='three': expected the name of a class"),
-        (["--label", "3", "--other", "eight"], "other='eight': expected the name of a class"),
+        (["--label", "three", "--other", "8"], "label='three': expected a class of this model. Its classes: 0, 1, 2,"),
+        (["--label", "3", "--other", "eight"], "other='eight': expected a class of this model"),
         (["--label", "3", "--other", "8", "--other", "7"], "--other: 2 classes for 1 labels"),
         (["--label", "3", "--label", "4", "--other", "8", "--samples", "1"], "--samples 1: expected at least one for"),
+        ([*SAMPLED, "--edit", "ablate"], "Use 'zero' or 'mean'"),
+        ([*SAMPLED, "--guidance", "2", "--positions", "with class"], "one of with the class, without the class, 0,0"),
+        ([*SAMPLED, "--positions", "without the class"], "because without guidance there is one pass only"),
         ([*SAMPLED, "--steps", "0"], "--steps 0: expected 1 to 1000"),
         ([*SAMPLED, "--steps", "1001"], "--steps 1001: expected 1 to 1000"),
         ([*SAMPLED, "--at-steps", "4"], "--at-steps: step 4 is beyond the 4 steps"),

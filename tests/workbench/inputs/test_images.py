@@ -193,8 +193,8 @@ def test_too_many_pixels_are_refused_before_they_are_read(tmp_path: Path) -> Non
     ("array", "reason"),
     [
         (np.full((8, 8), 16.0), "these are from 16 to 16. Divide by the largest"),
-        (np.full((8, 8), -0.1), "from 0 to 1, because these are from -0.1"),
-        (np.full((8, 8), np.nan), "these are from nan to nan"),
+        (np.full((8, 8), -0.1), "because these are from -0.1 to -0.1. Undo the normalisation"),
+        (np.full((8, 8), np.nan), r"shape \(8, 8\)>: .*, because 64 of 64 are NaN or infinite"),
         (np.full((8, 8), 3), "because these are of int64"),
         (np.zeros((8, 8, 4), dtype=np.uint8), "with 1 or 3 channels"),
         (np.zeros((2, 8, 8, 3), dtype=np.uint8), "with 1 or 3 channels"),
@@ -217,6 +217,7 @@ def test_numbers_of_another_shape_or_range_are_refused(array: Any, reason: str) 
         (lambda: wb.images(pictures(2), answer=[1]), r"^answer=\[1\]: .*because there are 2 images"),
         (lambda: wb.images(pictures(1), answer=[1], wrong=[1]), r"^image 0: 1 is both the answer and wrong"),
         (lambda: wb.images(pictures(1), answer=["lyon"]).inputs(MODEL), r"^answer='lyon': .*Did you mean 'lion'"),
+        (lambda: wb.images(pictures(1), answer=["q"]).inputs(MODEL), r"^answer='q': .*Its classes: .*owl"),
         (lambda: wb.images(pictures(1), answer=[5]).inputs(MODEL), r"^answer=5: expected a class from 0 to 4"),
         (lambda: wb.images(pictures(1)).inputs(small_vit(1)), r"^image 0: an image of 3 channels, and .* takes 1"),
         (lambda: wb.images(pictures(1)).inputs(wb.load("tiny")), r"^model=.*: expected a vision model"),

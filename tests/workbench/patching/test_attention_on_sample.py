@@ -47,6 +47,8 @@ def test_both_passes_of_guidance_are_those_of_plain_hooks(step: int) -> None:
         np.testing.assert_allclose(seen.pattern, expected, atol=1e-5)
         assert seen.grid == (4, 4) and seen.labels == tuple(f"{i},{j}" for i in range(4) for j in range(4))
         name = {"label": "with the class", "none": "without the class"}[branch]
+        named = wb.attention_on_sample(model, LATENTS, 1, step, branch=name, cache=False)
+        np.testing.assert_array_equal(named.pattern, seen.pattern)
         assert seen.title(2, "1,3") == f"Head 1.2 on class 3, seed 2, step {step}, {name}, from 1,3"
         np.testing.assert_allclose(seen.patches(2, "1,3").ravel(), expected[2, 7], atol=1e-5)
 
@@ -88,7 +90,7 @@ def test_frames_lie_side_by_side() -> None:
         ({"latents": wb.latents([1, 2])}, r"^latents=.*: expected latents of one sample"),
         ({"layer": 3}, r"^layer=3: expected"),
         ({"step": 3}, r"^step=3: expected"),
-        ({"branch": "none"}, r"^branch='none': expected 'label', because without guidance"),
+        ({"branch": "none"}, r"^branch='none': expected 'label' or 'with the class', because without guidance"),
         ({"branch": "both"}, r"^branch='both': "),
         ({"shows": "noise"}, r"^shows='noise': "),
         ({"model": wb.load("tiny")}, r"^model=.*: expected a diffusion model"),

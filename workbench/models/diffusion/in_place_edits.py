@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench import arguments
 from workbench.arguments import as_typed
 from workbench.core import Edit
-from workbench.errors import HookError, UsageError
+from workbench.errors import HookError, UnknownName, UsageError
 from workbench.models.steps import at_step, split_step
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class EditHook:
         if edit.position is not None:
             pattern = self.name.endswith(("hook_pattern", "hook_attn_scores"))
             if isinstance(edit.position, str):
-                axis = "src" if self.model.reads_sources(self.name) else "dest"
-                x = self.model.part(self.name, x, **{axis: edit.position})
+                x = self._named_part(x, edit.position)
             else:
                 axis = 2 if pattern else 1
                 n = x.shape[axis]
@@ -90,6 +89,16 @@ class EditHook:
         if edit.head is not None and on_heads:
             x = x.select(1 if self.name.endswith(("hook_pattern", "hook_attn_scores")) else 2, edit.head)
         return x
+
+    def _named_part(self, x: Tensor, position: str) -> Tensor:
+        """The image's or the text's positions; a refusal names the argument of the edit."""
+        axis = "src" if self.model.reads_sources(self.name) else "dest"
+        try:
+            return self.model.part(self.name, x, **{axis: position})
+        except UnknownName as error:
+            if error.kind == axis:
+                arguments.one_of("position", position, error.choices)
+            raise
 
     def _from_source(self, x: Tensor) -> Tensor:
         """The rows of the source that belong to this call: those behind the step's earlier calls."""
@@ -158,7 +167,7 @@ def edit_hooks(
             arguments.index(f"{argument}.head", edit.head, model.n_heads, "head")
         steps = (None,) if edit.step is None else edit.step if isinstance(edit.step, tuple) else (edit.step,)
         if edit.kind == "patch":
-            _check_source(name, steps, source)
+            _check_source(name, steps, source, f"{argument}.step")
         for step in steps:
             hook = EditHook(model, edit, name, source)
             hooks.append(hook)
@@ -166,13 +175,22 @@ def edit_hooks(
     return pairs, hooks
 
 
-def _check_source(name: str, steps: Sequence[int | None], source: Any) -> None:
+def _check_source(name: str, steps: Sequence[int | None], source: Any, argument: str) -> None:
     do = "Record the other run: with model.recording(...) as source: pipe(...)."
     if not isinstance(source, Mapping):
         why = "a patch takes its values from another run"
         raise arguments.refusal("source", source, "recorded activations", do, because=why)
+    own = sorted(step for plain, step in map(split_step, source) if plain == name and step is not None)
     for step in steps:
-        if step is not None and at_step(name, step, None) not in source:
-            raise UsageError(f"source: expected {at_step(name, step, None)} in it. {do}")
+        if step is None or step in own:
+            continue
+        if own:
+            first, last = own[0], own[-1]
+            expected = f"one of steps {', '.join(map(str, own))}"
+            if own == list(range(first, last + 1)):
+                expected = f"a step from {first} to {last}"
+            raise arguments.refusal(argument, step, expected, do, because=f"source has {name} in no other")
+        raise UsageError(f"source: expected {at_step(name, step, None)} in it. {do}")
+    for step in steps:
         if step is None and not any(stored.partition("@")[0] == name for stored in source):
             raise UsageError(f"source: expected {name} in it, with a step each. {do}")

@@ -307,7 +307,7 @@ def test_what_is_not_possible_is_refused_in_one_line(model: wb.HookedDiT) -> Non
         (lambda: wb.HookedDiT(HF, readout=Classifier().train()), UsageError, "readout=Classifier: is in training mode"),
         (lambda: wb.HookedDiT(nn.Linear(1, 1)), UsageError, "hf=<Linear>: expected a DiT"),
         (lambda: wb.sweep(model, _latents(classes=(5, 0, 1))), UsageError, "classes=5: expected a class from 0 to 4"),
-        (lambda: wb.sweep(model, wb.latents("seven")), UnknownName, "classes='seven': expected the name of a class"),
+        (lambda: wb.sweep(model, wb.latents("seven")), UnknownName, "classes='seven': expected a class of this model"),
         (lambda: wb.sweep(model, "3"), UsageError, "task='3': expected latents or wb.PairedInputs"),
         (lambda: wb.latents([]), UsageError, "classes=[]: expected a class"),
         (lambda: wb.latents(-1), UsageError, "classes=-1: expected a whole number of at least 0"),
@@ -329,7 +329,7 @@ def test_what_is_not_possible_is_refused_in_one_line(model: wb.HookedDiT) -> Non
             "lets one pass of guidance attend to positions of the other",
         ),
         (lambda: plain.resampled(stops=3), UnknownName, "changes='stops'"),
-        (lambda: wb.sweep(plain, PAIRS), UsageError, "expected a metric that reads pixels"),
+        (lambda: wb.sweep(plain, PAIRS, metric="logit_difference"), UsageError, "expected a metric that reads pixels"),
     ]
     for call, kind, message in refused:
         with pytest.raises(kind, match=message.replace("[]", r"\[\]")) as error:

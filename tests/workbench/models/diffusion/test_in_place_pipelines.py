@@ -116,7 +116,8 @@ def test_edits_that_cannot_be_made_are_refused_in_a_line() -> None:
         call_pipeline(pipe)
     cases: list[tuple[wb.Edit, Any, type[Exception], str]] = [
         (wb.Edit("z", 1, head=0), None, UsageError, r"^source=None: expected recorded activations"),
-        (wb.Edit("z", 1, head=0, step=2), source, UsageError, r"^source: expected blocks\.1\.attn\.hook_z@2 in it"),
+        (wb.Edit("z", 1, head=0, step=2), source, UsageError, r"^edits\[0\]\.step=2: expected a step from 0 to 1, "),
+        (wb.Edit("z", 1, head=0, position="prompt"), source, UnknownName, r"^position='prompt': expected 'image'"),
         (wb.Edit("z", 1, head=0), source, HookError, r"^The source has no blocks\.1\.attn\.hook_z@2: record it"),
         (wb.Edit("z", 0, head=0), source, UsageError, r"^source: expected blocks\.0\.attn\.hook_z in it"),
         (wb.Edit("z", 1, kind="zero"), source, UsageError, r"^source=.*: expected None, because no edit is a patch"),
