@@ -96,7 +96,7 @@ def test_a_table_of_several_curves_is_their_tables() -> None:
     assert isinstance(both, MemoryCurves)
     of_second = both.table().query("rule == 'softmax'").drop(columns="rule").reset_index(drop=True)
     np.testing.assert_array_equal(of_second.to_numpy(), second.table().to_numpy())
-    assert len(both.picture().axes) == 1 and len(both.figure().data) >= 4
+    assert len(both.picture().axes) == 1 and len(both.figure().to_dict()["data"]) >= 4
 
 
 # --- conditioning

@@ -58,7 +58,8 @@ def test_a_sweep_over_steps_equals_that_of_the_library(run: Any) -> None:
 def test_the_metric_by_default_is_that_of_the_library(run: Any) -> None:
     document, model = patched(run, *SAMPLED), loaded_model("digits-dit").resampled(steps=4)
     pairs = wb.latents(3, other=8, n=3, seed=0)
-    default, named = (wb.sweep(model, pairs, **metric, cache=False) for metric in ({}, {"metric": "image_distance"}))
+    default = wb.sweep(model, pairs, cache=False)
+    named = wb.sweep(model, pairs, metric="image_distance", cache=False)
     assert default.info["metric"] == document["info"]["metric"] == "image_distance"
     np.testing.assert_array_equal(default.values, named.values)
     np.testing.assert_allclose(mean_deltas(document), default.mean_delta.ravel(), atol=1e-6)
