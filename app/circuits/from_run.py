@@ -10,7 +10,16 @@ import numpy as np
 
 from app.circuits.graph import LOGITS, CircuitGraph, Line, Node, Strength
 from app.circuits.layout import base_role
-from app.circuits.run_tables import has_effects, heads_of, read_columns, rows_where
+from app.circuits.run_tables import (
+    EFFECT,
+    LARGEST_CHANGE,
+    LARGEST_EFFECT,
+    LOSS,
+    heads_of,
+    quantity_of,
+    read_columns,
+    rows_where,
+)
 from circuits.stage_names import STAGES
 from workbench.core import Head
 from workbench.errors import BadInput
@@ -52,8 +61,6 @@ STAGE_LAYOUTS: Mapping[str, StageLayout] = {
 }
 #: Stages whose receivers are the heads of one role: those of ``ioi-circuit`` into the induction heads.
 RECEIVING_ROLE = {"previous": "induction"}
-#: What strengths are: of path patching, or of ``faithfulness``.
-EFFECT, LOSS = "effect", "loss without it"
 PATCHED = (
     "Effect: the mean change of the metric when the sender’s corrupt output reaches the receivers along its direct "
     "paths, divided by mean(corrupt − clean). 0: no change, 1: as in the corrupt run. Above 0 the head supports the "
@@ -72,6 +79,10 @@ MINIMALITY = (
     "Marker size: the largest share of the whole model’s logit difference that the circuit loses without the head "
     "(table minimality, 95 % interval over prompts)."
 )
+IN_SWEEP = (
+    "Marker size: the head’s {quantity}, over all its cells (table sweep, 95 % interval over the inputs). A "
+    "triangle is below 0."
+)
 ROWS = "Layers without a marker are left out."
 
 
@@ -87,7 +98,7 @@ def graph_of_run(
     Raises:
         BadInput: a table is not as the findings write it, or the circuit is too large for a graph.
     """
-    heads, quantity = heads_of(run, circuit), EFFECT if has_effects(run) else LOSS
+    heads, quantity = heads_of(run, circuit), quantity_of(run)
     staged = bool(set(heads["stage"]) & set(STAGE_LAYOUTS)) and not circuit.edges
     if staged:
         nodes, lines, lanes, notes = _path_patching_graph(heads, _read_receivers(run, circuit))
@@ -105,6 +116,8 @@ def graph_of_run(
         notes.append(NO_EFFECTS)
     elif quantity == LOSS:
         notes.append(MINIMALITY)
+    elif quantity in (LARGEST_EFFECT, LARGEST_CHANGE):
+        notes.append(IN_SWEEP.format(quantity=quantity))
     else:
         notes.insert(0, PATCHED)
     return _graph(

@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 
     from workbench.runs.run import Run
 
+#: What the heads' strengths are: of path patching; of ``faithfulness``; of a sweep that was saved as a run.
+EFFECT, LOSS = "effect", "loss without it"
+LARGEST_EFFECT, LARGEST_CHANGE = "largest effect in the sweep", "largest mean change in the sweep"
+#: Each of the latter, and the columns of the table ``sweep`` that have it with its interval.
+_OF_SWEEP = {
+    LARGEST_EFFECT: ("effect", "effect_low", "effect_high"),
+    LARGEST_CHANGE: ("mean_delta", "delta_low", "delta_high"),
+}
+
 
 def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
     """The circuit's heads with the run's numbers: ``head, role, effect, low, high, p, stage, n, layer, index``.
 
     `Circuit.all_from_run` has checked the columns that every such table has; effects are read where there are any. A
-    run of ``faithfulness`` has none; its table ``minimality`` holds the loss without each head.
+    run of ``faithfulness`` has none; its table ``minimality`` holds the loss without each head. A sweep's run has none
+    either: of each head the cell of the table ``sweep`` with the largest magnitude stands for it.
 
     Raises:
         BadInput: effects that are not numbers.
@@ -35,7 +45,9 @@ def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
     effect = next((name for name in ("mean_effect", "effect") if name in available), "")
     sources = {"effect": effect, "low": "effect_low", "high": "effect_high", "p": "p_value", "n": "n"}
     frame = read_columns(run, "heads", HEAD_COLUMNS, [name for name in sources.values() if name in available])
-    losses = {} if effect or "minimality" not in run.table_names else _minimality(run)
+    quantity = quantity_of(run)
+    losses = _minimality(run) if quantity == LOSS and "minimality" in run.table_names else {}
+    largest = _largest_in_sweep(run, quantity) if quantity in _OF_SWEEP else {}
     rows = []
     for row in rows_where(frame, "task", circuit.name):
         if not row.get("in_circuit", True):
@@ -43,14 +55,40 @@ def heads_of(run: Run, circuit: Circuit) -> pd.DataFrame:
         head = Head(int(row["layer"]), int(row["index"]))
         entry = {"layer": head.layer, "index": head.index, "head": str(head), "role": str(row["role"])}
         entry |= {"stage": str(row["stage"])} | {name: row.get(column, NAN) for name, column in sources.items()}
-        rows.append(entry | losses.get((str(head), str(row["role"])), {}))
+        rows.append(entry | losses.get((str(head), str(row["role"])), {}) | largest.get(head, {}))
     names = ["head", "role", "effect", "low", "high", "p", "stage", "n", "layer", "index"]
     return pd.DataFrame(rows, columns=names)
 
 
-def has_effects(run: Run) -> bool:
-    """Whether the run's heads have effects of path patching, rather than losses (table ``minimality``)."""
-    return bool({"mean_effect", "effect"} & set(run.table("heads")))
+def quantity_of(run: Run) -> str:
+    """What the heads' strengths are: `EFFECT` where the run's heads have effects of path patching; else that of its
+    sweep over heads, where it has one; else `LOSS`, also of a sweep over key/value heads.
+
+    Raises:
+        BadInput: the table ``sweep`` is not as `workbench.Sweep.table` has it.
+    """
+    if {"mean_effect", "effect"} & set(run.table("heads")):
+        return EFFECT
+    if "sweep" not in run.table_names or not {"layer", "head", "head_index"} <= set(run.table("sweep")):
+        return LOSS
+    sweep = read_columns(run, "sweep", [], ["effect"])
+    if sweep["head"].astype(str).str.contains("kv").any():  # key/value heads, each of several heads
+        return LOSS
+    return LARGEST_EFFECT if np.isfinite(sweep["effect"]).any() else LARGEST_CHANGE
+
+
+def _largest_in_sweep(run: Run, quantity: str) -> dict[Head, dict[str, float]]:
+    """Of each head the cell of the sweep with the largest magnitude, over positions and steps."""
+    columns = _OF_SWEEP[quantity]
+    value = columns[0]
+    frame = read_columns(run, "sweep", [], ["layer", "head_index", *columns, "p_value", "n"]).dropna(subset=[value])
+    order = np.argsort(-np.abs(frame[value].to_numpy(dtype=float)), kind="stable")
+    frame = frame.iloc[order].drop_duplicates(["layer", "head_index"])
+    sources = {"effect": value, "low": columns[1], "high": columns[2], "p": "p_value", "n": "n"}
+    return {
+        Head(int(row["layer"]), int(row["head_index"])): {name: row[column] for name, column in sources.items()}
+        for row in frame.to_dict("records")
+    }
 
 
 def read_columns(run: Run, name: str, required: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:

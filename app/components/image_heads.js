@@ -1,5 +1,6 @@
 // The heads of a layer as small pictures, each a button that opens its head; each on a scale of its own.
-const SIDE = 92;
+// Pixels of the longer side of a picture, and around it.
+const SMALLEST = 92, LARGEST = 140, AROUND = 14;
 
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
@@ -8,7 +9,6 @@ export default function (component) {
   root.querySelector("p").textContent = data.note;
   list.setAttribute("aria-label", data.title);
   const [rows, columns] = data.grid, n = data.labels.length, added = data.added.length, weights = floats(data.rows);
-  const size = SIDE / Math.max(rows, columns), [w, h] = [size * columns, size * rows];
   while (list.children.length > data.heads.length) list.lastChild.remove();
   while (list.children.length < data.heads.length) {
     const button = document.createElement("button");
@@ -17,6 +17,10 @@ export default function (component) {
     list.append(button);
   }
   const draw = () => {
+    // Larger where all are then still in one row.
+    const room = (root.clientWidth || 500) / data.heads.length - AROUND;
+    const size = Math.min(LARGEST, Math.max(SMALLEST, room)) / Math.max(rows, columns);
+    const [w, h] = [Math.floor(size * columns), Math.floor(size * rows)];
     const image = imageOf(root, data.image, draw);
     data.heads.forEach((name, i) => {
       const button = list.children[i], [canvas, label] = button.children;
@@ -30,5 +34,9 @@ export default function (component) {
       button.onclick = () => setTriggerValue("picked", i);
     });
   };
+  root.watcher?.disconnect(); // of the previous rendering
+  root.watcher = new ResizeObserver(draw);
+  root.watcher.observe(root);
   draw();
+  return () => root.watcher.disconnect();
 }

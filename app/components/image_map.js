@@ -100,7 +100,8 @@ export default function (component) {
     let best = added;
     for (let i = added; i < n; i++) if (Math.abs(row[i]) > Math.abs(row[best])) best = i;
     const others = data.added.map((label, i) => `${label} ${number(row[i])}`);
-    status.textContent = [`From ${name(from)}: most of all patches to ${name(best)} (${number(row[best])})`, ...others].join("; to ");
+    const largest = `From ${name(from)}: the largest weight on a patch is ${number(row[best])}, on ${name(best)}`;
+    status.textContent = [largest, ...others].join("; on ");
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect(), y = event.clientY - box.top;

@@ -18,6 +18,7 @@ from app.swapped_names import job_model
 from app.work import sweep_results
 from app.work.background import Background
 from app.work.result_files import SWEEPS, result_key
+from workbench.core import PASSES as PASSES_OF
 from workbench.core import at_positions
 from workbench.errors import UsageError
 from workbench.patching.scores_table import metrics_of
@@ -37,13 +38,20 @@ LABELS = {
     "identity": "each patch attends to itself",
 }
 LABEL = "Run the sweep"
+FIRST_STEP = (
+    "In step 0 the effect is exactly 0: this pass does not read the class, and both runs start from the same noise, so "
+    "the two runs’ z are the same."
+)
 #: Samples of a sweep at most, and by default.
 MOST, USUAL = 64, 8
 EDIT_HELP = (
     "What is done to z of a head in a step, its attention-weighted sum of values before W_O; the last one forces its "
     "pattern."
 )
-METRIC_HELP = "One number for each sample. Of classes, the answer is the class, and the other class the wrong one."
+METRIC_HELP = (
+    "One number for each sample. Of classes, the answer is the class, and the other class the wrong one. How far "
+    "images are apart is a metric where metrics read the image’s pixels."
+)
 N_HELP = "Samples of the class, from this seed on. Intervals and p-values are over them."
 
 
@@ -91,12 +99,13 @@ def sweep_result(view: View, arguments: Mapping[str, Any], n: int) -> wb.Sweep |
 
 
 def direction_line(view: View, arguments: Mapping[str, Any]) -> str:
-    """What is patched into what; empty of other edits."""
-    if arguments["edit"] != "patch":
+    """What is patched into what; empty of other edits, and where there is no other class."""
+    if arguments["edit"] != "patch" or view.settings.other == view.settings.label:
         return ""
     where = at_positions(arguments, arguments["by"])
     into, other = (class_name(name) for name in (view.settings.label, view.settings.other))
-    return (
+    line = (
         f"Direction: noise. z of one head in one step{where} comes from the run of {other} and is patched into the run "
         f"of {into}, which starts from the same noise."
     )
+    return f"{line} {FIRST_STEP}" if arguments.get("positions") == PASSES_OF["none"] else line

@@ -12,7 +12,7 @@ import streamlit as st
 from app import sidebar, url_widgets
 from app.circuits import from_run, matrices, published_circuits, saved_circuit, selection
 from app.circuits.figure import CircuitFigure
-from app.circuits.run_tables import has_effects, heads_of, read_columns, summary_lines
+from app.circuits.run_tables import EFFECT, LOSS, heads_of, quantity_of, read_columns, summary_lines
 from app.circuits.saved_circuit import OPENED, RUN, OpenedCircuit
 from app.downloadable import PLOTLY_CONFIG, download_buttons
 from app.messages import escape_markdown, show_errors
@@ -156,8 +156,8 @@ def _circuit(circuit: Circuit, run: Run | None) -> None:
 def _heads(run: Run, circuit: Circuit) -> pd.DataFrame:
     """The circuit's heads for the table: effects or losses by their name, without stages that only repeat the roles."""
     table = heads_of(run, circuit)
-    if not has_effects(run):
-        table = table.rename(columns={"effect": "loss"})
+    quantity = quantity_of(run)
+    table = table.rename(columns={"effect": "loss" if quantity == LOSS else quantity}) if quantity != EFFECT else table
     return table.drop(columns="stage") if list(table["stage"]) == list(table["role"]) else table
 
 

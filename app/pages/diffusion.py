@@ -12,6 +12,7 @@ from app.diffusion.step import step_widget
 from app.diffusion.view import PARTS, View
 from app.fragment import rerun_alone
 from app.page import Page
+from workbench.core import Head
 from workbench.patching.trajectory import sampled_to_the_end
 
 HELP = (
@@ -33,6 +34,7 @@ def render() -> None:
         readout = readout_widget(base)
     with head_column:
         sidebar.head_widget()
+    sidebar.suggest_head(lambda: Head(0, 0))
     model = sampled_model(name, base, settings)
     head = sidebar.selected_head(model)
     view = View(name, base, model, settings, head, step, over_steps(name, model, settings), readout)

@@ -87,9 +87,10 @@ def kind_widget() -> str:
 
 def where_widget(position: str) -> str:
     """Where it is made: a label, or empty for every position."""
-    options = [EVERYWHERE, SELECTED]
+    labels = {EVERYWHERE: EVERYWHERE, SELECTED: f"patch {position}" if "," in position else position}
     help_text = f"Every position, or the one that is selected above: {position}."
-    return position if url_widgets.segments("At", options, AT, help=help_text) == SELECTED else ""
+    at = url_widgets.segments("At", list(labels), AT, format_func=labels.__getitem__, help=help_text)
+    return position if at == SELECTED else ""
 
 
 def which_widget(head: Head, heads: Sequence[Head]) -> tuple[Head, ...]:
@@ -167,7 +168,7 @@ def answer_line(model_name: str, images: Mapping[str, Any], model: Any) -> str:
     """Which classes a metric of logits compares."""
     pair = _run(model_name, json.dumps(images, sort_keys=True), "clean", ()).inputs
     answer, wrong = (model.output_names[ids[0][0]] for ids in (pair.answer, pair.wrong))
-    of_wrong = "the corrupt image’s likeliest other one" if "corrupt" in images else "the second likeliest"
+    of_wrong = f"the corrupt image’s likeliest other than {answer}" if "corrupt" in images else "its second likeliest"
     return f"The answer is class {answer}, the open image’s likeliest; the wrong answer is class {wrong}, {of_wrong}."
 
 

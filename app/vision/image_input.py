@@ -42,7 +42,7 @@ def select_image(model: Any, prefix: str = OPEN, first: int = 0, label: str = "I
         WorkbenchError: the set cannot be fetched, or the file was refused.
     """
     options = _sources(model)
-    left, right = st.columns([2, 3])
+    left, right = st.columns(2)
     with left:
         suitable = _suitable(model, options)
         _leave_out_unusable(prefix, suitable)

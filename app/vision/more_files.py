@@ -12,21 +12,17 @@ from workbench.inputs.picture import ENDINGS
 
 #: The parameter of the URL, and files at most beside the open one.
 MORE, MOST = "image-more", 15
-_KEY, _REASON = "image-more-upload", "image-more-reason"
+_KEY, _LEFT_OUT = "image-more-upload", "image-more-left-out"
 HELP = f"The sweep is over these and the open one; intervals and p-values are over the images. At most {MOST} files."
 
 
 def more_files() -> list[str]:
-    """The widget, and the hashes of the files.
-
-    Raises:
-        BadInput: a file that was refused.
-    """
+    """The widget, and the hashes of the files; a line says why others are left out."""
     endings = [ending.removeprefix(".") for ending in ENDINGS]
     options = {"key": _KEY, "accept_multiple_files": True, "on_change": _upload, "help": HELP}
     st.file_uploader("More images for the sweep", endings, **options)
-    if why := st.session_state.get(_REASON):
-        raise BadInput(why)
+    for why in st.session_state.get(_LEFT_OUT, ()):
+        st.warning(escape_markdown(f"{why} Left out."), icon=":material/warning:")
     stored = list(dict.fromkeys(filter(None, url_widgets.current(MORE, "").split(","))))[:MOST]
     names = [_name(file) for file in stored]
     stored = [file for file, name in zip(stored, names, strict=True) if name]
@@ -49,10 +45,14 @@ def _name(file: str) -> str:
 
 
 def _upload() -> None:
-    """Store the files, or keep the reason why one is refused; a callback."""
-    st.session_state.pop(_REASON, None)
-    try:
-        stored = [store_image(upload) for upload in st.session_state[_KEY][:MOST]]
-        url_widgets.set_for_next_page(MORE, ",".join(stored))
-    except BadInput as error:
-        st.session_state[_REASON] = str(error)
+    """Store the files that can be read, and keep the reasons why others are left out; a callback."""
+    uploads, stored, reasons = st.session_state[_KEY], [], []
+    for upload in uploads[:MOST]:
+        try:
+            stored.append(store_image(upload))
+        except BadInput as error:
+            reasons.append(str(error))
+    if len(uploads) > MOST:
+        reasons.append(f"{len(uploads)} files, and the limit is {MOST}: {uploads[MOST].name} and those after it.")
+    st.session_state[_LEFT_OUT] = reasons
+    url_widgets.set_for_next_page(MORE, ",".join(stored))

@@ -27,7 +27,7 @@ FIRST = {"logits": "logit_difference", "features": "feature_cosine"}
 
 def sweep_widgets(model: Any, editing: Editing) -> dict[str, Any]:
     """The widgets, as the arguments of `workbench.sweep`; the edit and where it is made are those of the heads."""
-    site_column, by_column, metric_column = st.columns([4, 4, 5], vertical_alignment="bottom")
+    site_column, by_column, metric_column = st.columns([4, 5, 5], vertical_alignment="bottom")
     with site_column:
         help_text = (
             "Which activation is edited. z: a head’s attention-weighted sum of values, before W_O. q, k, v: as "

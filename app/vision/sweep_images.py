@@ -19,8 +19,8 @@ from app.work.images import read_pair
 
 #: Parameters of the URL.
 N, FROM = "image-n", "image-n-from"
-#: Images of a sweep at most, and those that are shown before it runs.
-MOST, PREVIEW = 64, 8
+#: Images of a sweep at most, those that are shown before it runs, and how many stand side by side.
+MOST, PREVIEW, COLUMNS = 64, 16, 4
 CLASS, SET = "its class", "the whole set"
 N_HELP = (
     "Images of the sweep: the open one, and those that follow it among the held-out images. The corrupt images are the "
@@ -33,9 +33,6 @@ def select(images: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         images: the open pair, or the open image alone, as `app.work.images.read_pair` takes them.
-
-    Raises:
-        WorkbenchError: a file that was refused.
     """
     clean = images["clean"]
     if "file" in clean:
@@ -68,11 +65,11 @@ def show(view: View, several: Mapping[str, Any]) -> int:
     first = pairs.of(range(min(n, PREVIEW)))
     which = f"The first {len(first)} of {n}" if len(first) < n else f"All {n}"
     what = " pairs: clean images above, corrupt ones below" if "corrupt" in several else " images"
-    st.image(first.show(), caption=which + what, width="content")
+    st.image(first.show(PREVIEW, COLUMNS), caption=which + what, width="content")
     if view.model.outputs_are == "logits":
         clean = pairs.clean if isinstance(pairs, wb.ImagePairs) else pairs
         answer, wrong = (_listed(view.model, rows) for rows in (clean.answer, clean.wrong))
-        of_wrong = "that of the corrupt one, or its second" if "corrupt" in several else "the second likeliest"
+        of_wrong = "the corrupt image’s likeliest other one" if "corrupt" in several else "the second likeliest"
         line = f"The answer is each image’s likeliest class ({answer}); the wrong answer is {of_wrong} ({wrong})."
         st.caption(escape_markdown(line))
     return n

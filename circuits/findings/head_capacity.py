@@ -1,16 +1,16 @@
 """How many pairs could the heads of a trained model hold apart, and do heads with a known role hold more?
 
-The keys of every key–value head are recorded on texts, as attention receives them, and read as an associative memory
+The keys of every key/value head are recorded on texts, as attention receives them, and read as an associative memory
 of one text (`probes.head_memory`). Their participation ratio PR says how many directions they use; with values at
 random a Hebbian memory of n such pairs errs by n / PR − 1. All keys of a head share one direction, which a softmax over
 sources does not see: centred keys are the main measure, and keys as they are say what the head would have if it were
 linear. The same is measured with random values, with the head's own values, and with a softmax read.
 
-Roles (`circuits.kv_heads.roles`) are compared with the other key–value heads of the same layers at the same
+Roles (`circuits.kv_heads.roles`) are compared with the other key/value heads of the same layers at the same
 share of attention to the first position (`circuits.kv_heads.matched`). What the claim says was first seen on
 speeches, with the default model; it is tested on a novel. Control: heads drawn within the layers.
 
-Tables: ``key_value_heads`` (one row per key–value head and set of texts), ``roles`` (one row per role, way of reading
+Tables: ``key_value_heads`` (one row per key/value head and set of texts), ``roles`` (one row per role, way of reading
 and set of texts; errors of ``law`` are predicted, those of ``real`` are with the head's own values), ``summary``.
 """
 
@@ -74,7 +74,7 @@ def run(study: Study) -> Report:
 def _judgement(compared: Sequence[comparison.Compared], texts: str) -> Judgement:
     claimed = [one for one in compared if (one.role, one.error, one.texts) == (ROLE, ERROR, texts)]
     if not claimed or not np.isfinite(claimed[0].matched.advantage.value):
-        return Judgement("not judged", f"too few {ROLE} heads have other key–value heads in their layer")
+        return Judgement("not judged", f"too few {ROLE} heads have other key/value heads in their layer")
     exceeded = Quantity.exact(1 - claimed[0].p_corrected)
     return judge(finding.thresholds, advantage=claimed[0].matched.advantage, control=exceeded)
 
@@ -113,8 +113,8 @@ def _lines(measured: Sequence[Measured], compared: Sequence[comparison.Compared]
     lines = [f"Texts: {', '.join(f'{one.name} ({one.inputs.clean[0].shape[0]} tokens each)' for one in measured)}.", ""]
     lines += [f"{role} heads: {', '.join(heads[role]) or 'none'}" for role in ROLES]
     if (together := layers_together(tested.sink.shape[1])) > 1:
-        lines.append(f"A layer has too few key–value heads: {together} neighbouring layers are taken for one.")
-    lines += ["", f"On {tested.name}, over {tested.sink.size} key–value heads"]
+        lines.append(f"A layer has too few key/value heads: {together} neighbouring layers are taken for one.")
+    lines += ["", f"On {tested.name}, over {tested.sink.size} key/value heads"]
     lines += [
         f"  {name}: {value if isinstance(value, Quantity) else format(float(value), '.3g')}"
         for name, value in numbers.items()
@@ -142,14 +142,14 @@ finding = Finding(
     title="How many pairs a head could hold apart",
     question="How many pairs could each head hold apart, and do heads with a known role hold more?",
     claim=(
-        "Previous-token heads read their own values with less interference than the other key–value heads of their "
+        "Previous-token heads read their own values with less interference than the other key/value heads of their "
         "layers, at the same share of attention to the first position."
     ),
     thresholds={
         "advantage": Threshold(
             "advantage of previous-token heads (difference of ln squared error)",
             above=0,
-            detail="over the other key–value heads of their layers at the same sink share; keys and values centred; on "
+            detail="over the other key/value heads of their layers at the same sink share; keys and values centred; on "
             "the last set of texts; interval corrected for the number of roles",
         ),
         "control": Threshold(

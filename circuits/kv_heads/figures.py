@@ -1,4 +1,4 @@
-"""Figures of key–value heads as memories."""
+"""Figures of key/value heads as memories."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def participation(measured: Measured, title: str) -> Heatmap:
         title=f"Directions that keys use · {title}",
         subtitle="participation ratio of centred keys of length one, the mean over texts",
         scale="participation ratio",
-        y_title="key–value head",
+        y_title="key/value head",
         diverging=False,
         note=f"Uncentred, “if the head were linear”: {np.min(uncentred):.1f} to {np.max(uncentred):.1f}, "
         f"median {np.median(uncentred):.1f}. The first position is left out.",
@@ -88,7 +88,7 @@ def _against_law(measured: Measured, error_name: str, words: str, title: str, su
         y_title=f"measured with {words} (squared error)",
         log=True,
         diagonal="as predicted (y = x)",
-        note="One point for each key–value head, the mean over texts; read from a Hebbian memory of centred keys.",
+        note="One point for each key/value head, the mean over texts; read from a Hebbian memory of centred keys.",
         **options,
     )
 

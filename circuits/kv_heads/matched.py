@@ -51,7 +51,7 @@ class Matched:
 
 def layers_together(n_kv_heads: int) -> int:
     """How many neighbouring layers are taken for one, so that a head has others to be compared with: one, unless a
-    layer has fewer than three key–value heads."""
+    layer has fewer than three key/value heads."""
     return -(-TOGETHER_AT_LEAST // n_kv_heads)
 
 

@@ -1,4 +1,4 @@
-"""Every key–value head as a memory on a set of texts: spectra, interference, sink share."""
+"""Every key/value head as a memory on a set of texts: spectra, interference, sink share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Measured:
         name: of the set.
         errors: name → squared error in each text: ``law_centred`` and ``law_uncentred`` (``n / PR − 1``), and those of
             `probes.head_memory.interference.interference`.
-        sink: share of attention that the query heads of a key–value head give to the first position, their mean.
+        sink: share of attention that the query heads of a key/value head give to the first position, their mean.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Measured:
         return np.log(self.errors[name].mean(0))
 
     def table(self) -> pd.DataFrame:
-        """One row per key–value head."""
+        """One row per key/value head."""
         frame = self.geometry.frame().drop(columns=["predicted_centred", "predicted_uncentred"])
         errors = {f"error_{name}": values.mean(0).ravel() for name, values in self.errors.items()}
         return frame.assign(sink=self.sink.ravel(), **errors, n=len(self.inputs)).assign(texts=self.name)

@@ -1,4 +1,4 @@
-"""Roles of key–value heads: what one of the query heads that read it does.
+"""Roles of key/value heads: what one of the query heads that read it does.
 
 ==============  =====================================================================================================
 role            a query head that reads it
@@ -9,7 +9,7 @@ mover           writes names in IOI, for the answer or against it: it copies nam
                 their places or more, and the interval of its direct logit attribution excludes 0
 ==============  =====================================================================================================
 
-A key–value head has the largest score of its query heads, and may have several roles.
+A key/value head has the largest score of its query heads, and may have several roles.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OfKeyValueHeads = Float[np.ndarray, "layer kv_head"]
 
 
 def largest(of_heads: Float[np.ndarray, "layer head"], n_kv_heads: int) -> OfKeyValueHeads:
-    """The largest value of the query heads of each key–value head, which are next to each other."""
+    """The largest value of the query heads of each key/value head, which are next to each other."""
     return of_heads.reshape(len(of_heads), n_kv_heads, -1).max(-1)
 
 
@@ -41,7 +41,7 @@ def mean(of_heads: Float[np.ndarray, "layer head"], n_kv_heads: int) -> OfKeyVal
 
 
 def roles_of(scores: HeadScores, n_kv_heads: int) -> Mapping[str, Bool[np.ndarray, "layer kv_head"]]:
-    """Which key–value heads have each of `ROLES`."""
+    """Which key/value heads have each of `ROLES`."""
     by_role = {
         "previous-token": scores["previous_token"] > ATTENDS,
         "induction": scores["induction"] > ATTENDS,

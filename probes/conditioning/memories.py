@@ -20,12 +20,12 @@ def answers(
         cues: vectors of A, B and C; orthonormal by default.
     """
     cues = cues_at() if cues is None else cues
-    keys, values, asked = protocol.present(cues), protocol.outcomes()[:, None], protocol.asked(cues)[None]
+    keys, values, test = protocol.present(cues), protocol.outcomes()[:, None], protocol.test_vector(cues)[None]
     memory = Memory(rule, beta=step) if rule == "delta" else Memory(rule)
     values = values if rule == "delta" else step * values
     read = [torch.zeros(1, dtype=torch.float64)]
     for key, value in zip(keys[:, None], values[:, None], strict=True):
-        read.append(memory.write(key, value).read(asked)[0])
+        read.append(memory.write(key, value).read(test)[0])
     return torch.cat(read)
 
 
@@ -34,7 +34,7 @@ def last_answer(rule: str, protocol: Protocol, step: float, cues: Float[Tensor, 
     cues = cues_at() if cues is None else cues
     memory = Memory(rule, beta=step) if rule == "delta" else Memory(rule)
     values = protocol.outcomes()[:, None] * (1 if rule == "delta" else step)
-    return memory.write(protocol.present(cues), values).read(protocol.asked(cues)[None]).item()
+    return memory.write(protocol.present(cues), values).read(protocol.test_vector(cues)[None]).item()
 
 
 def rescorla_wagner(protocol: Protocol, step: float) -> float:

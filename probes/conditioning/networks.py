@@ -60,7 +60,7 @@ def answer_after(
     predict: Predictor, protocol: Protocol, cues: Float[Tensor, "episode cue size"], trials: int
 ) -> Float[Tensor, " episode"]:
     """What is answered to the cue in question after the first `trials` trials."""
-    x = torch.cat([protocol.present(cues)[:, :trials], protocol.asked(cues)[:, None]], 1)
+    x = torch.cat([protocol.present(cues)[:, :trials], protocol.test_vector(cues)[:, None]], 1)
     y = torch.zeros(x.shape[:2], dtype=x.dtype)
     y[:, :trials] = protocol.outcomes()[:trials]
     return predict(x, y)[:, -1].double()

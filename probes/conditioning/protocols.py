@@ -38,7 +38,7 @@ class Protocol:
         """The outcome of each trial."""
         return torch.tensor([outcome for _, outcome in self.trials], dtype=torch.float64)
 
-    def asked(self, cues: Float[Tensor, "*batch cue size"]) -> Float[Tensor, "*batch size"]:
+    def test_vector(self, cues: Float[Tensor, "*batch cue size"]) -> Float[Tensor, "*batch size"]:
         """The vector of the cue that is asked for."""
         return cues[..., LETTERS.index(self.test), :]
 

@@ -1,4 +1,4 @@
-"""`key_geometry`: how many directions the keys of every key–value head use on texts."""
+"""`key_geometry`: how many directions the keys of every key/value head use on texts."""
 
 from __future__ import annotations
 
@@ -65,22 +65,22 @@ class KeyGeometry:
         return self.n_keys[:, None, None] / self.participation_ratio(kind) - 1
 
     def spectrum(self, head: Head | str, kind: str = "centred") -> Float[np.ndarray, " direction"]:
-        """The eigenvalues of a key–value head's Gram matrix as shares of their sum, largest first; the mean over texts.
+        """The eigenvalues of a key/value head's Gram matrix as shares of their sum, largest first; the mean over texts.
 
         Args:
-            head: such as ``"9.1"`` or ``"9.kv1"``, the key–value head 1 of layer 9.
+            head: such as ``"9.1"`` or ``"9.kv1"``, the key/value head 1 of layer 9.
         """
         if isinstance(head, str):
             head = Head.parse(head.replace("kv", ""))
-        head = arguments.instance("head", head, Head, "a key–value head, such as '1.0'")
+        head = arguments.instance("head", head, Head, "a key/value head, such as '1.0'")
         square = np.square(self._of(kind))
         arguments.index("layer", head.layer, square.shape[1], "layer")
-        arguments.index("kv_head", head.index, square.shape[2], "key–value head")
+        arguments.index("kv_head", head.index, square.shape[2], "key/value head")
         of_head = square[:, head.layer, head.index]
         return (of_head / of_head.sum(-1, keepdims=True)).mean(0)
 
     def frame(self) -> pd.DataFrame:
-        """One row per key–value head: every measure, the mean over texts."""
+        """One row per key/value head: every measure, the mean over texts."""
         n_layers, n_kv_heads = self._of("centred").shape[1:3]
         layer, kv_head = np.indices((n_layers, n_kv_heads)).reshape(2, -1)
         columns: dict[str, Any] = {"layer": layer, "kv_head": kv_head}
@@ -105,9 +105,9 @@ def key_geometry(
     cache: Any = None,
     progress: Progress | None = None,
 ) -> KeyGeometry:
-    """The spectra of the keys of every key–value head on texts, each text for itself.
+    """The spectra of the keys of every key/value head on texts, each text for itself.
 
-    Keys are as attention receives them: rotated, where the model rotates; each key–value head once, however many query
+    Keys are as attention receives them: rotated, where the model rotates; each key/value head once, however many query
     heads it serves.
 
     Args:

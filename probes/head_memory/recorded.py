@@ -1,4 +1,4 @@
-"""Keys and values of every key–value head on texts, as attention receives them: rotated, where the model rotates."""
+"""Keys and values of every key/value head on texts, as attention receives them: rotated, where the model rotates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of roles of key–value heads, against statsmodels and by enumeration; roles by hand."""
+"""Tests of roles of key/value heads, against statsmodels and by enumeration; roles by hand."""
 
 from __future__ import annotations
 

@@ -42,13 +42,15 @@ def test_what_draws_results_is_imported_where_it_is_used():
 
 def test_findings_and_probes_reach_other_packages_of_ours_by_their_place():
     """A user's own ``probes.py`` or ``data.py`` beside a script would hide ours from a plain import."""
-    ours = ("circuits", "probes", "data")  # their own files they import relatively
-    for package in ours:
+    packages = ("circuits", "probes", "data")  # their own files they import relatively
+    for package in packages:
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             of_types = [x for x in ast.walk(tree) if isinstance(x, ast.If) and "TYPE_CHECKING" in ast.unparse(x.test)]
             for node in {*ast.walk(tree)} - {x for block in of_types for x in ast.walk(block)}:
                 names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
                 names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-                found = [name for name in names if name.partition(".")[0] in ours]
-                assert not found, f"{path}: import {found[0]} relatively, or by registry.imported({found[0]!r})"
+                absolute = [name for name in names if name.partition(".")[0] in packages]
+                assert not absolute, (
+                    f"{path}: import {absolute[0]} relatively, or by registry.imported({absolute[0]!r})"
+                )

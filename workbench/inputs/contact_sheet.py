@@ -36,6 +36,11 @@ def contact_sheet(rows: Sequence[Sequence[Image]], caption: str = "") -> Image:
     return sheet
 
 
+def in_lines(rows: Sequence[Sequence[Image]], columns: int) -> list[Sequence[Image]]:
+    """Rows of equal length with so many images side by side: the first of every row, the next ones below them."""
+    return [row[start : start + columns] for start in range(0, len(rows[0]), columns) for row in rows]
+
+
 def first_of(k: int, n: int, what: str) -> str:
     """The caption where only some are shown: ``"the first 8 of 20 pairs"``; empty where all are."""
     return f"the first {k} of {n} {what}" if k < n else ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench import arguments
 from workbench.errors import BadInput, UsageError
-from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, first_of, png
+from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, first_of, in_lines, png
 from workbench.inputs.corruption import Corruption, Region, Scene, check_region, random_region, resolve_corruption
 from workbench.inputs.picture import Picture
 
@@ -71,12 +71,12 @@ class ImagePairs:
         """The clean and the corrupt image of each pair, as Pillow's."""
         return list(zip(self.clean.images(), self.corrupt.images(), strict=True))
 
-    def show(self, n: int = COLUMNS) -> Image:
-        """The first n pairs as one Pillow image, which a notebook draws: clean above, corrupt below. At
-        the foot it says of how many."""
-        n = arguments.whole_number("n", n, at_least=1)
+    def show(self, n: int = COLUMNS, columns: int = COLUMNS) -> Image:
+        """The first n pairs, so many side by side, as one Pillow image, which a notebook draws: clean above, corrupt
+        below. At the foot it says of how many."""
+        n, columns = (arguments.whole_number(*x, at_least=1) for x in (("n", n), ("columns", columns)))
         rows = [images.images()[:n] for images in (self.clean, self.corrupt)]
-        return contact_sheet(rows, first_of(n, len(self), "pairs"))
+        return contact_sheet(in_lines(rows, columns), first_of(n, len(self), "pairs"))
 
     def answered_by(self, model: Any) -> ImagePairs:
         """The pairs with the model's own classes as answers: the likeliest of each clean image, and, as the wrong one,

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench import arguments
 from workbench.errors import BadInput
-from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, first_of, png
+from workbench.inputs.contact_sheet import COLUMNS, contact_sheet, first_of, in_lines, png
 from workbench.inputs.picture import ENDINGS, Picture, read_picture
 
 if TYPE_CHECKING:
@@ -85,11 +85,12 @@ class Images:
         """The images, as Pillow's."""
         return [picture.image() for picture in self.pictures]
 
-    def show(self, n: int = COLUMNS) -> Image:
-        """The first n images side by side, as one Pillow image, which a notebook draws; below it says of how many."""
-        n = arguments.whole_number("n", n, at_least=1)
-        caption = first_of(n, len(self), "images")
-        return contact_sheet([[picture.image() for picture in self.pictures[:n]]], caption)
+    def show(self, n: int = COLUMNS, columns: int = COLUMNS) -> Image:
+        """The first n images, so many side by side, as one Pillow image, which a notebook draws; below it says of how
+        many."""
+        n, columns = (arguments.whole_number(*x, at_least=1) for x in (("n", n), ("columns", columns)))
+        first = [picture.image() for picture in self.pictures[:n]]
+        return contact_sheet(in_lines([first], columns), first_of(n, len(self), "images"))
 
     def as_seen_by(self, model: Any) -> Images:
         """The images resized and cropped as the model's image processor does: regions of corruptions then are pixels

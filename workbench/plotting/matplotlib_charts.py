@@ -120,7 +120,7 @@ def _bars(chart: Bars) -> Figure:
     if chart.reference is not None:
         mark: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2, "label": chart.reference_name}
         axes.hlines(chart.reference, at - 0.45, at + 0.45, **mark)
-        axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.12))
+        axes.legend(frameon=False, loc="best", fontsize=8)  # above the axes it would lie on the subtitle
     _label(chart, figure, axes, chart.x_title, chart.scale)
     return figure
 
@@ -198,7 +198,7 @@ def _panels(chart: Panels) -> Figure:
             axes.set_xlabel(chart.x_title)
             axes.xaxis.set_tick_params(labelbottom=True)
         if panel % chart.columns == 0:
-            axes.set_ylabel(chart.y_title)
+            axes.set_ylabel(chart.y_title, fontsize=9)
     if chart.y_range is not None:
         grid.flat[0].set_ylim(*chart.y_range)
     for axes in grid.flat[last + 1 :]:

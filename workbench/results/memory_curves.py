@@ -116,5 +116,5 @@ class MemoryCurves:
 
     def __repr__(self) -> str:
         first = next(iter(self.curves.values()))
-        about = repr(first).removeprefix(f"MemoryCurve({first.info['rule']}, ").removesuffix(")")
-        return f"MemoryCurves({', '.join(self.curves)}; {about})"
+        settings = repr(first).removeprefix(f"MemoryCurve({first.info['rule']}, ").removesuffix(")")
+        return f"MemoryCurves({', '.join(self.curves)}; {settings})"

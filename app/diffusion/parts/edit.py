@@ -11,6 +11,7 @@ from app.classes_chart import classes_chart
 from app.components.step_strip import step_strip
 from app.diffusion.computed import outcome, over_steps
 from app.diffusion.edits import edit_widgets
+from app.diffusion.script import edit_script
 from app.diffusion.step import select_step
 from app.diffusion.trajectory_figure import TrajectoryFigure
 from app.diffusion.view import View, with_details
@@ -56,6 +57,8 @@ def render(view: View) -> None:
         _metrics(view, edits, source)
     with right:
         _classes(view, edits, source)
+    with st.expander("Show as code", icon=":material/code:"):
+        st.code(edit_script(view.model_name, view.settings, view.readout, edits), language="python")
 
 
 def _strips(view: View, edited: wb.Trajectory, description: str, source: Source) -> None:
@@ -93,6 +96,6 @@ def _classes(view: View, edits: tuple[Edit, ...], source: Source) -> None:
 HELP = (
     "**Edit and sample again**: all heads of the set are edited at once, in the steps from the first to the last and "
     "in the passes of guidance that you choose, and the sample is made again from the same noise. The table has "
-    "metrics of the finished sample."
+    "metrics of the finished sample. **Show as code**: Python that computes the same."
 )
 part = Part("edit", 10, BELOW, render, ("diffusion",), HELP)

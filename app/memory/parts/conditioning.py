@@ -79,13 +79,13 @@ def render(view: View) -> None:
 def _answers(name: str, learner: str, step: float, cosine: float) -> dict[str, Float[np.ndarray, "episode time"]]:
     """By cue that is met: the answers before the first trial and after each one."""
     protocol = PROTOCOLS[name]
-    asked = {cue: replace(protocol, test=cue) for cue in cues_of(protocol)}
+    protocols = {cue: replace(protocol, test=cue) for cue in cues_of(protocol)}
     if learner in (DELTA, HEBB):
         cues = cues_at(cosine=cosine)
-        return {cue: memories.answers(learner, of, step, cues).numpy()[None] for cue, of in asked.items()}
+        return {cue: memories.answers(learner, of, step, cues).numpy()[None] for cue, of in protocols.items()}
     episodes = networks.episodes(EPISODES, 0, cosine)
     predict = (networks.trained if learner == TRAINED else networks.untrained)(networks.SEEDS[0])
-    return {cue: networks.answers(predict, of, episodes).numpy() for cue, of in asked.items()}
+    return {cue: networks.answers(predict, of, episodes).numpy() for cue, of in protocols.items()}
 
 
 def cues_of(protocol: Protocol) -> list[str]:

@@ -102,7 +102,8 @@ def _pair_widgets(view: View, kind: str, position: str) -> dict[str, Any]:
         for side, picture in (("clean", clean), ("corrupt", other)):
             large = enlarged(picture.image(), PICTURE)
             st.image(large, caption=escape_markdown(f"{side}: {picture.name}"), width=PICTURE)
-    st.caption(escape_markdown(f"The corrupt image is {description(corrupt)}."))
+    if "corruption" in corrupt:
+        st.caption(escape_markdown(f"The corrupt image is made by {description(corrupt)}."))
     return images
 
 

@@ -116,6 +116,26 @@ def test_a_run_without_stages_draws_no_line_and_sizes_from_minimality() -> None:
     assert table[largest.label, largest.role] == max(table.values())
 
 
+@pytest.mark.parametrize("name", ["effect", "mean_delta"])
+def test_a_sweeps_run_sizes_from_its_largest_cell_of_each_head(name: str) -> None:
+    rows = [(0, 1, 0, 0.2), (0, 1, 1, -0.9), (2, 0, 0, 0.5), (2, 0, 1, np.nan), (1, 1, 0, 3.0)]
+    sweep = pd.DataFrame(rows, columns=["layer", "head_index", "step", name])
+    low, high = ("effect_low", "effect_high") if name == "effect" else ("delta_low", "delta_high")
+    other = {"effect": np.nan, "effect_low": np.nan, "effect_high": np.nan, "mean_delta": 7.0, "delta_low": 6.0}
+    ends = {low: sweep[name] - 0.1, high: sweep[name] + 0.1}
+    sweep = sweep.assign(**(other | {"delta_high": 8.0, name: sweep[name]} | ends), p_value=0.01, n=8)
+    heads = pd.DataFrame({"task": "a", "stage": ["", ""], "layer": [0, 2], "index": [1, 0], "role": ["", ""]})
+    names = sweep["layer"].astype(str) + "." + sweep["head_index"].astype(str)
+    run = make_run("patch", {"sweep": sweep.assign(head=names), "heads": heads.assign(head=["0.1", "2.0"])})
+    graph = graph_of(run, "a")
+    assert {n.label: n.strength.value for n in graph.nodes} == {"0.1": -0.9, "2.0": 0.5}
+    quantity = "largest effect" if name == "effect" else "largest mean change"
+    assert graph.quantity == f"{quantity} in the sweep" and graph.quantity in graph.note
+    assert f"{quantity} in the sweep −0.9 [−1, −0.8], p = 0.01" in graph.node("0.1/").hover
+    of_keys = make_run("patch", {"sweep": sweep.assign(head="0.kv1"), "heads": heads.assign(head=["0.1", "2.0"])})
+    assert from_run.NO_EFFECTS in graph_of(of_keys, "a").note
+
+
 def test_a_run_without_effects_draws_all_alike() -> None:
     graph = graph_of(make_run("circuit-repair", committed("circuit-repair")))
     assert from_run.NO_EFFECTS in graph.note

@@ -44,11 +44,11 @@ def test_curves_of_two_rules_stand_beside_their_laws(new_page: NewPage) -> None:
     app = new_page(
         memory_rule="hebbian", memory_beside="pseudo-inverse", memory_d="32", memory_n="64", memory_stored="9"
     )
-    drawn = {(trace["name"], trace["mode"]): trace for trace in traces(app) if "name" in trace}
-    loads = np.array(drawn["hebbian", "markers"]["x"], float)
+    plotted = {(trace["name"], trace["mode"]): trace for trace in traces(app) if "name" in trace}
+    loads = np.array(plotted["hebbian", "markers"]["x"], float)
     assert {2, 9, 64} <= set(loads) and list(loads) == sorted(loads)
     by_law = [laws.hebbian_mse(int(n), 32) for n in loads]
-    np.testing.assert_allclose(np.array(drawn["hebbian", "markers"]["y"], float), by_law, rtol=0.2, atol=0.02)
+    np.testing.assert_allclose(np.array(plotted["hebbian", "markers"]["y"], float), by_law, rtol=0.2, atol=0.02)
     assert "9 pairs in 32 dimensions: a load of 0.281" in texts(app)
     assert "hebbian: Law: (n − 1) / d, exact in expectation." in texts(app)
 
@@ -85,8 +85,9 @@ def test_curves_of_other_pairs_do_not_stand_beside_each_other() -> None:
             curve.beside(other)
     with pytest.raises(UsageError, match="Give each rule once"):
         curve.beside(curve)
+    name: Any = "delta"
     with pytest.raises(UsageError, match="others="):
-        curve.beside("delta")  # type: ignore[arg-type]
+        curve.beside(name)
 
 
 def test_a_table_of_several_curves_is_their_tables() -> None:
@@ -118,9 +119,9 @@ def worth(protocol: str, step: float) -> dict[str, list[float]]:
 def test_the_delta_rule_is_rescorla_and_wagners_at_every_trial(new_page: NewPage, protocol: str) -> None:
     app = new_page(memory_part="conditioning", protocol=protocol, protocol_step="0.2", protocol_trial="3")
     expected = worth(protocol, 0.2)
-    drawn = {trace["name"].removeprefix("cue "): np.array(trace["y"], float) for trace in traces(app)}
-    assert list(drawn) == conditioning.cues_of(PROTOCOLS[protocol])
-    for cue, values in drawn.items():
+    curves = {trace["name"].removeprefix("cue "): np.array(trace["y"], float) for trace in traces(app)}
+    assert list(curves) == conditioning.cues_of(PROTOCOLS[protocol])
+    for cue, values in curves.items():
         np.testing.assert_allclose(values, expected[cue], atol=1e-12)
     assert "Trial 3: " in texts(app) and "Rescorla and Wagner 1972" in texts(app)
 

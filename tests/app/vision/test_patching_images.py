@@ -153,7 +153,7 @@ def test_a_model_without_classes_shows_its_feature(new_page: NewPage, monkeypatc
 @pytest.mark.parametrize("corruption", ["occlude", "blur", "move", "swap"])
 def test_a_corruption_is_the_librarys(corruption: str, new_page: NewPage) -> None:
     app = open_pair(new_page, corrupt=corruption, corrupt_seed="4")
-    assert any(f"The corrupt image is {corruption}" in caption.value for caption in app.caption)
+    assert any(f"The corrupt image is made by {corruption}" in caption.value for caption in app.caption)
     script = app.code[0].value
     names: dict[str, Any] = {}
     exec(compile(script.partition("edits =")[0], "script", "exec"), names)  # noqa: S102 - the page's own script

@@ -110,7 +110,7 @@ def test_what_is_wrong_is_said_in_one_line(model: wb.HookedLM) -> None:
     geometry = key_geometry(model, TEXTS)
     with pytest.raises(UsageError, match=r"kind='raw': expected 'centred' or 'uncentred'"):
         geometry.predicted("raw")
-    with pytest.raises(UsageError, match="kv_head=4: expected a key–value head from 0 to 3"):
+    with pytest.raises(UsageError, match="kv_head=4: expected a key/value head from 0 to 3"):
         geometry.spectrum("0.4")
     with pytest.raises((UsageError, UnknownName), match=r"kind='whitened'"):
         geometry.spectrum("0.1", "whitened")

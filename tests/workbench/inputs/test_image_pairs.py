@@ -237,14 +237,19 @@ def test_another_kind_of_model_is_refused() -> None:
 
 
 def test_a_sheet_of_some_says_of_how_many() -> None:
-    from workbench.inputs.contact_sheet import CAPTION, first_of
+    from workbench.inputs.contact_sheet import AT_LEAST, CAPTION, GAP, first_of
 
     images = wb.images(list(np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8)))
     for several in (images, images.corrupted("blur", radius=1)):
-        some, every = several.show(8), several.show(10)
+        some, every = several.show(8), several.show(10, columns=10)
         assert some.height == every.height + CAPTION
         foot = np.asarray(some)[every.height :]
         assert foot.min() < 100 and (foot[0] == 255).all()  # something is written, and it is not cut off
         assert (foot[-1] == 255).all() and (foot[:, -1] == 255).all()
         np.testing.assert_array_equal(np.asarray(some)[: every.height], np.asarray(every)[:, : some.width])
+        lines = np.asarray(several.show(10, columns=4))
+        first, last = np.asarray(every)[:, : lines.shape[1]], np.asarray(every)[:, 8 * (AT_LEAST + GAP) :]
+        np.testing.assert_array_equal(lines[: every.height], first)
+        np.testing.assert_array_equal(lines[-every.height :, : last.shape[1]], last)
+        assert len(lines) == 3 * every.height + 2 * GAP
     assert first_of(8, 20, "pairs") == "the first 8 of 20 pairs" and first_of(8, 8, "pairs") == ""

@@ -1,0 +1,68 @@
+"""The Python script that gives what the page Diffusion sweeps and edits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.diffusion.sampled import Settings
+from app.swapped_names import parse_operators, split_name
+from workbench.core import Edit
+
+
+def sweep_script(model_name: str, settings: Settings, readout: str, arguments: Mapping[str, Any], n: int) -> str:
+    """A script that runs the sweep, and prints a row for each cell.
+
+    Args:
+        readout: the classifier that the metric reads; empty for pixels.
+        arguments: of the sweep.
+        n: how many samples.
+    """
+    keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    lines = [*_model(model_name, settings, readout), f"samples = {_samples(settings, n)}"]
+    return "\n".join([*lines, f"sweep = wb.sweep(model, samples, {keywords})", "print(sweep.table())"]) + "\n"
+
+
+def edit_script(model_name: str, settings: Settings, readout: str, edits: Sequence[Edit]) -> str:
+    """A script that samples without and with the edits, and prints how far both samples are apart before each step and
+    at the end, the metrics, and the classes where a classifier reads them."""
+    lines = [
+        *_model(model_name, settings),
+        f"sample = {_samples(settings, 1)}",
+        "edits = [",
+        *(f"    {_edit(edit)}," for edit in edits),
+        "]",
+        "",
+        "plain, edited = wb.trajectory(model, sample), wb.trajectory(model, sample, edits)",
+        "print(plain.distances(edited))",
+        "metrics = scores_table(wb.run(model, sample, edits))",
+        "print(metrics)",
+    ]
+    if readout:
+        lines += [
+            f"classes = wb.run(model.resampled(readout=wb.load({readout!r})), sample, edits).table()",
+            "print(classes)",
+        ]
+    first, *others = lines
+    return "\n".join([first, "from workbench.patching.scores_table import scores_table", *others]) + "\n"
+
+
+def _model(model_name: str, settings: Settings, readout: str = "") -> list[str]:
+    own, operators = split_name(model_name)
+    lines = ["import workbench as wb", "", f"model = wb.load({own!r})"]
+    lines += [f"model = wb.swap(model, {parse_operators(operators)!r})"] if operators else []
+    keywords = [f"{name}={value!r}" for name, value in settings.sampling.items()]
+    keywords.append(f"readout=wb.load({readout!r})" if readout else "readout=None")
+    return [*lines, f"model = model.resampled({', '.join(keywords)})"]
+
+
+def _samples(settings: Settings, n: int) -> str:
+    arguments = settings.prompts(n)["latents"]
+    return f"wb.latents({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
+
+def _edit(edit: Edit) -> str:
+    facts = {"head": edit.head, "position": edit.position, "kind": edit.kind, "step": edit.step}
+    facts |= {"u": edit.u} if edit.kind == "identity" else {}
+    keywords = (f"{name}={value!r}" for name, value in facts.items() if value is not None)
+    return f"wb.Edit({edit.site!r}, {edit.layer}, {', '.join(keywords)})"
