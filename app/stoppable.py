@@ -13,6 +13,8 @@ from app.messages import Notice
 
 #: Seconds after which progress is shown: a bar that vanishes at once only flickers.
 PATIENCE = 0.3
+#: Seconds between two drawings of the bar: the browser draws on the cores that compute.
+PAUSE = 0.25
 _STOPPED = "stopped"
 
 
@@ -25,12 +27,14 @@ class Progress:
     """
 
     def __init__(self, place: Any, key: Hashable) -> None:
-        self._place, self._key, self._start = place, key, time.monotonic()
+        self._place, self._key, self._next = place, key, time.monotonic() + PATIENCE
         self._bar: Callable[[float, str], object] | None = None
 
     def __call__(self, done: int, total: int, step: str) -> None:
-        if self._bar is None and time.monotonic() - self._start < PATIENCE:
+        now = time.monotonic()
+        if now < self._next:
             return
+        self._next = now + PAUSE
         share, text = done / total, f"{step}: layer {done} of {total}"
         if self._bar is not None:
             self._bar(share, text)

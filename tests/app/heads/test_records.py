@@ -22,7 +22,7 @@ class Slow(PromptRecord):
 
     def __init__(self, model: Any, ids: Sequence[int], cache: Any = None, progress: Any = None) -> None:
         def slow(done: int, total: int, step: str) -> None:
-            progress._start -= stoppable.PATIENCE
+            progress._next = 0
             progress(done, total, step)
             Slow.steps.append((done, total, step))
             if done == Slow.stop_at:
