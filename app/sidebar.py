@@ -48,9 +48,14 @@ def widgets(names: Sequence[str], uses: Sequence[str] = FIELDS, fits: Callable[[
     if OPERATORS in uses:
         _operators()
     if PROMPT in uses:
-        url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140, help=PROMPT_HELP)
+        prompt_widget()
     if HEAD in uses:
         head_widget()
+
+
+def prompt_widget() -> None:
+    """The box that holds the prompt: in the side bar, or in a part that reads it."""
+    url_widgets.area("Prompt", PROMPT, DEFAULT_PROMPT, height=140, help=PROMPT_HELP)
 
 
 def head_widget() -> None:
@@ -72,10 +77,10 @@ def suggest_head(head: Callable[[], Head | None]) -> None:
     """Select an interesting head where the box is empty, because neither the URL nor the user has selected one, and
     rerun the page."""
     if not url_widgets.current(HEAD, "").strip() and (suggested := head()) is not None:
-        _select_and_rerun(suggested)
+        select_and_rerun(suggested)
 
 
-def _select_and_rerun(head: Head) -> None:
+def select_and_rerun(head: Head) -> None:
     st.session_state[_SUGGESTED] = head  # so that the box, which is made already, shows it, too
     st.rerun()
 
@@ -128,13 +133,13 @@ def selected_head(model: Any) -> Head:
         requested = parse_head("Head", text)
     except UsageError as error:
         url_state.warn(f"{error} Showing {Head(0, 0)}.")
-        _select_and_rerun(Head(0, 0))
+        select_and_rerun(Head(0, 0))
         raise
     nearest = nearest_head(model, requested)
     if nearest != requested:
         url_state.warn(f"This model has no head {requested}. Showing {nearest}.")
     if str(nearest) != text:
-        _select_and_rerun(nearest)
+        select_and_rerun(nearest)
     return nearest
 
 

@@ -20,7 +20,12 @@ def sweep_script(model_name: str, settings: Settings, readout: str, arguments: M
     """
     keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     lines = [*_model(model_name, settings, readout), f"samples = {_samples(settings, n)}"]
-    return "\n".join([*lines, f"sweep = wb.sweep(model, samples, {keywords})", "print(sweep.table())"]) + "\n"
+    return (
+        "\n".join(
+            [*lines, f"sweep = wb.sweep(model, samples, {keywords})", "print(sweep.table().to_string(index=False))"]
+        )
+        + "\n"
+    )
 
 
 def edit_script(model_name: str, settings: Settings, readout: str, edits: Sequence[Edit]) -> str:

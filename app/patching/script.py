@@ -32,7 +32,11 @@ def python_script(
     keywords = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     lines = ["import workbench as wb", "", *_model(model_name)]
     if prompts is not None:
-        lines += [_prompts(prompts), f"sweep = wb.sweep(model, prompts, {keywords})", "print(sweep.table())"]
+        lines += [
+            _prompts(prompts),
+            f"sweep = wb.sweep(model, prompts, {keywords})",
+            "print(sweep.table().to_string(index=False))",
+        ]
     if edits and edited is not None:
         lines += ["", "edits = [", *(f"    {_edit(edit)}," for edit in edits), "]", *_run(edited, text)]
         if new_tokens and all(edit.kind != "patch" for edit in edits):

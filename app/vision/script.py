@@ -42,7 +42,12 @@ def python_script(
         of_sweep = "several"
         lines += [*_images(several, "several"), *(["several = several.answered_by(model)"] if has_classes else [])]
     keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    return "\n".join([*lines, f"sweep = wb.sweep(model, {of_sweep}, {keywords})", "print(sweep.table())"]) + "\n"
+    return (
+        "\n".join(
+            [*lines, f"sweep = wb.sweep(model, {of_sweep}, {keywords})", "print(sweep.table().to_string(index=False))"]
+        )
+        + "\n"
+    )
 
 
 def _images(images: Mapping[str, Any], to: str = "images") -> list[str]:

@@ -19,7 +19,7 @@ from workbench.inputs.paired import PairedInputs
 from workbench.patching.progress import Progress
 
 from .recorded import cut_texts, recorded
-from .spectra import centred, entropy_rank, participation_ratio, unit
+from .spectra import centred, entropy_rank, participation_ratio, singular_values, unit
 
 #: What is done with the keys before their spectrum is taken. The first position, which most heads use as a sink, is
 #: left out but for the last kind.
@@ -145,7 +145,7 @@ def spectra_of(keys: Float[Tensor, "layer kv_head pos d_head"]) -> dict[str, Flo
         raise UsageError("Some keys are not finite, so that they have no spectrum. Check the model's weights.")
     rest = keys[..., 1:, :]
     kinds = {"centred": unit(centred(rest)), "uncentred": unit(rest), "raw": rest, "raw with first": keys}
-    return {kind: torch.linalg.svdvals(x) for kind, x in kinds.items()}
+    return {kind: singular_values(x) for kind, x in kinds.items()}
 
 
 def of_texts(spectra: Sequence[Mapping[str, Tensor]], inputs: PairedInputs) -> KeyGeometry:

@@ -17,6 +17,7 @@ from app.messages import escape_markdown
 from app.part import ABOVE, Part
 from app.small_table import show_table
 from probes.memory.criteria import CRITERIA
+from probes.memory.memory import Memory
 from workbench.io.files import jsonable
 from workbench.plotting import matplotlib_charts
 from workbench.registry import MEMORY_RULES
@@ -89,7 +90,8 @@ def _read_off(curves: MemoryCurves, stored: int, d: int) -> None:
     for note in curves.notes:
         st.caption(escape_markdown(note))
     for rule, text in source.items():
-        st.caption(escape_markdown(f"{rule}: {text}"))
+        settings = ", ".join(f"{name} = {value}" for name, value in Memory(rule).settings.items())
+        st.caption(escape_markdown(": ".join(filter(None, [rule, settings, text]))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from app.small_table import show_table
 from probes.conditioning import closed_forms, memories, networks
 from probes.conditioning.protocols import PROTOCOLS, Protocol, cues_at
 from workbench import statistics
+from workbench.io.tables import printed
 from workbench.plotting.charts import Line, Lines
 from workbench.plotting.source import Source
 
@@ -43,6 +43,13 @@ DELTA_LAW = (
     "the same as the delta rule of Widrow and Hoff 1960, and as what DeltaNet writes."
 )
 HEBB_LAW = "every cue that is present gains b λ, whatever else is present; Hebb 1949, and what linear attention writes."
+#: Trials that take turns, at most.
+LONGEST_CYCLE = 3
+#: What is said of cues that are not orthogonal.
+OVERLAP = (
+    "Cues A and B have a cosine of {cosine:g}: what is written with one also moves the answer to the other, by that "
+    "factor."
+)
 #: Episodes with cues of their own, over which the answers of a network are averaged.
 EPISODES = 20
 
@@ -102,12 +109,13 @@ def _lines(
         ends = () if interval is None else (interval.low, interval.high)
         lines[f"cue {cue}"] = Line(np.arange(rows.shape[1], dtype=float), rows.mean(0), *ends)
     is_rule = learner in (DELTA, HEBB)
+    alike = f"; cosine of A and B {cosine:g}" if cosine else ""
     of = f"step b = {step:g}" if is_rule else f"{EPISODES} episodes with cues of their own, 95 % intervals"
     details = (("protocol", protocol.name), ("learner", LABELS[learner]), ("cosine of A and B", f"{cosine:g}"))
     return Lines(
         lines,
         title=f"{protocol.name.capitalize()} · {LABELS[learner]}",
-        subtitle=f"{written(protocol)}; {of}",
+        subtitle=f"{written(protocol)}; {of}{alike}",
         x_title="trials",
         y_title="answer to the cue alone",
         source=Source(details=details + ((("step", f"{step:g}"),) if is_rule else ())),
@@ -115,18 +123,23 @@ def _lines(
 
 
 def written(protocol: Protocol) -> str:
-    """The trials in short, such as ``20 × (A → 1), 20 × (AB → 1)``."""
-    parts: list[list[Any]] = []
-    for letters, outcome in protocol.trials:
-        text = f"{letters} → {outcome:g}"
-        if parts and parts[-1][1] == text:
-            parts[-1][0] += 1
-        else:
-            parts.append([1, text])
-    if len(parts) > 4:
-        turns = dict.fromkeys(text for _, text in parts)
-        return f"{len(parts) // len(turns)} × ({', '.join(turns)})"
-    return ", ".join(f"{count} × ({text})" for count, text in parts)
+    """The trials in short, such as ``20 × (A → 1), 20 × (AB → 1)`` or ``10 × (A → 1, B → 1), 10 × (AB → 1)``."""
+    trials = [f"{letters} → {outcome:g}" for letters, outcome in protocol.trials]
+    parts = []
+    while trials:
+        cycles = {size: _repeats(trials, size) for size in range(1, LONGEST_CYCLE + 1)}
+        size = max(cycles, key=lambda of: (of * cycles[of] if cycles[of] > 1 else 1, -of))
+        parts.append(f"{cycles[size]} × ({', '.join(trials[:size])})")
+        trials = trials[size * cycles[size] :]
+    return ", ".join(parts)
+
+
+def _repeats(trials: list[str], size: int) -> int:
+    """How often the first so many trials follow each other; 0 where there are fewer."""
+    count = 0
+    while len(trials) >= size * (count + 1) and trials[size * count : size * (count + 1)] == trials[:size]:
+        count += 1
+    return count
 
 
 def _at_trial(protocol: Protocol, answers: dict[str, Float[np.ndarray, "episode time"]], trial: int) -> None:
@@ -162,8 +175,10 @@ def _laws(protocol: Protocol, learner: str, step: float, cosine: float) -> list[
     else:
         kind = "taught prompts of protocols with other cues" if learner == TRAINED else "before its first step"
         return [f"There is no law. A transformer of two layers, {kind} (workbench reproduce conditioning)."]
-    if cosine == 0 and protocol.name in laws:
-        lines.append(f"In the end, cue {protocol.test} by closed form: {laws[protocol.name]:.4f}.")
+    if cosine:
+        lines.append(OVERLAP.format(cosine=cosine))
+    elif protocol.name in laws:
+        lines.append(f"In the end, cue {protocol.test} by closed form: {printed(laws[protocol.name], '.4f')}.")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Float
 
 from app import models, sidebar, url_widgets
 from app.components.head_grid import head_grid
-from app.downloadable import Chart, show_chart
+from app.downloadable import Chart, download_buttons, show_chart
 from app.memory.view import View
 from app.messages import Notice
 from app.part import ABOVE, Part
@@ -36,10 +37,10 @@ RATIO, RANK, ERROR = "participation ratio", "entropy rank", "interference by law
 #: Errors of `interference`, as the table calls them.
 ERRORS = {
     "random_centred": "Hebbian memory, random values",
-    "real_centred": "Hebbian memory, the head’s own values",
+    "real_centred": "Hebbian memory, the head’s own centred values",
     "delta": "delta rule, random values",
     "softmax": "softmax read, random values",
-    "softmax_real": "softmax read, the head’s own values",
+    "softmax_real": "softmax read, the head’s own centred values",
 }
 #: Models and texts whose keys stay in memory.
 MAX_RECORDED = 2
@@ -71,24 +72,55 @@ def render(view: View) -> None:
         measure = url_widgets.select("Measure", (RATIO, RANK, ERROR), MEASURE)
     with columns[3]:
         sidebar.head_widget()
+    if texts == PROMPT:
+        sidebar.prompt_widget()
     keys = _keys(view.model_name, model, texts)
     values = _values(keys.geometry, kind, measure)
     group = model.n_heads // model.n_kv_heads
+    _take_own_name(group)
     sidebar.suggest_head(lambda: Head(*map(int, np.unravel_index(values.argmax(), values.shape))))
     head = sidebar.selected_head(model)
     opened = Head(head.layer, head.index // group)
+    title, units = measure[:1].upper() + measure[1:], "squared error" if measure == ERROR else "directions"
+    note = f"{KIND_NOTES[kind]}; {_read_on(keys)}, without the first position."
     head_grid(
         values,
-        title=measure[:1].upper() + measure[1:],
-        units="squared error" if measure == ERROR else "directions",
+        title=title,
+        units=units,
         selected=opened,
         key="memory-heads",
         on_pick=lambda picked: sidebar.select_head(Head(picked.layer, picked.index * group)),
         diverging=False,
-        note=f"{KIND_NOTES[kind]}; the mean over texts, without the first position.",
+        note=note,
         shared=group > 1,
     )
+    options = {"title": title, "subtitle": note, "scale": units, "x_title": "layer", "y_title": "key/value head"}
+    labels = tuple([str(i) for i in range(size)] for size in values.shape)
+    chart = Chart("heatmap", (values.T,), labels, options, source=_source(view, kind, texts))
+    download_buttons(chart, "memory-heads-grid", f"keys-{measure.partition(' by')[0].replace(' ', '-')}-{kind}")
     _opened(view, keys, kind, opened, texts)
+
+
+def _take_own_name(group: int) -> None:
+    """A key/value head in the box, such as ``4.kv0``, stands for the first head that reads it."""
+    text = url_widgets.current(sidebar.HEAD, "").strip()
+    if match := re.fullmatch(r"(\d+)\.kv(\d+)", text):
+        sidebar.select_and_rerun(Head(int(match[1]), int(match[2]) * group))
+
+
+def _read_on(keys: Keys) -> str:
+    """How many texts, of how many tokens."""
+    lengths = sorted({text.keys.shape[2] for text in keys.texts})
+    tokens = f"{lengths[0]} tokens" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} tokens"
+    if len(keys.texts) == 1:
+        return f"one text of {tokens}"
+    return f"the mean over {len(keys.texts)} texts of {tokens} (the finding reads 12)"
+
+
+def _source(view: View, kind: str, texts: str, head: str = "") -> Source:
+    """What figures name; of the prompt, its text."""
+    details = (("texts", texts), ("keys", kind))
+    return Source(result_name(view.model_name), sidebar.prompt() if texts == PROMPT else "", head, details=details)
 
 
 def _keys(name: str, model: Any, texts: str) -> Keys:
@@ -134,11 +166,11 @@ def _opened(view: View, keys: Keys, kind: str, head: Head, texts: str) -> None:
         "reference_name": "all alike",
     }
     labels = [str(at + 1) for at in range(len(shares))]
-    source = Source(result_name(view.model_name), head=name, details=(("texts", texts),))
+    source = _source(view, kind, texts, name)
     left, right = st.columns([6, 5], gap="medium")
     with left:
         chart = Chart("bars", (shares, none, none), (labels,), options, source=source)
-        show_chart(chart, "memory-spectrum", f"keys-{name}")
+        show_chart(chart, "memory-spectrum", f"keys-{name}-{kind}")
     with right:
         _show_errors(keys, head)
 
@@ -152,8 +184,8 @@ def _show_errors(keys: Keys, head: Head) -> None:
     rows |= {title: float(np.mean([of_text[at] for of_text in errors])) for at, title in ERRORS.items()}
     show_table(pd.DataFrame({"memory of centred keys": list(rows), "squared error": list(rows.values())}))
     st.caption(
-        f"Of values of length one, {n} pairs of each text; an empty memory has 1. The law is exact in expectation over "
-        "independent values of length one; a head’s own values are not independent."
+        f"Of centred keys, whichever are selected above, and values of length one; {n} pairs of each text. An empty "
+        "memory has 1. The law is exact in expectation over independent values; a head’s own values are not."
     )
 
 

@@ -37,6 +37,36 @@ def texts(app: AppTest) -> str:
     return " ".join(element.value.replace("\\", "") for element in [*app.caption, *app.markdown, *app.info])
 
 
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("blocking", "20 × (A → 1), 20 × (AB → 1)"),
+        ("overexpectation", "10 × (A → 1, B → 1), 10 × (AB → 1)"),
+        ("conditioned inhibition", "20 × (A → 1, AB → 0)"),
+    ],
+)
+def test_a_protocol_is_written_as_it_is_run(protocol: str, expected: str) -> None:
+    assert conditioning.written(PROTOCOLS[protocol]) == expected
+
+
+def test_cues_that_overlap_are_said_to_move_each_other(new_page: NewPage) -> None:
+    app = new_page(memory_part="conditioning", protocol_cosine="0.5")
+    assert "also moves the answer to the other" in texts(app)
+    assert "cosine of A and B 0.5" in app.get("plotly_chart")[0].proto.spec
+
+
+def test_the_prompt_whose_keys_are_recorded_is_on_the_page_and_in_the_link(new_page: NewPage) -> None:
+    app = new_page(
+        memory_part="heads", memory_texts="the prompt", prompt="Hello world, hello world and all", head="1.kv2"
+    )
+    assert not app.exception and not app.error and not app.warning
+    assert app.text_area(key="prompt").value == "Hello world, hello world and all"
+    assert app.query_params["prompt"] in ("Hello world, hello world and all", ["Hello world, hello world and all"])
+    assert any("Key/value head 1.kv2" in heading.value for heading in app.subheader)
+    files = {button.proto.id for button in app.get("download_button")}
+    assert any("memory-heads-grid-csv" in name for name in files)
+
+
 # --- capacity
 
 

@@ -9,7 +9,7 @@ import torch
 import workbench as wb
 from probes.head_memory.geometry import KINDS, key_geometry, spectra_of
 from probes.head_memory.recorded import recorded
-from probes.head_memory.spectra import centred, entropy_rank, participation_ratio, unit
+from probes.head_memory.spectra import centred, entropy_rank, participation_ratio, singular_values, unit
 from probes.memory import laws
 from workbench.errors import UnknownName, UsageError
 
@@ -25,6 +25,15 @@ def test_orthonormal_keys_use_all_their_directions() -> None:
     s = torch.linalg.svdvals(torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64))[0][:5])
     assert participation_ratio(s) == pytest.approx(5)
     assert entropy_rank(s) == pytest.approx(5)
+
+
+@pytest.mark.parametrize(("pos", "size"), [(40, 16), (9, 16), (16, 16)])
+def test_singular_values_are_those_of_the_decomposition(pos: int, size: int) -> None:
+    x = torch.randn(3, 2, pos, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(singular_values(x), torch.linalg.svdvals(x))
+    x[..., 5:, :] = 0
+    torch.testing.assert_close(singular_values(x), torch.linalg.svdvals(x), atol=1e-7, rtol=1e-7)
+    assert (singular_values(x)[..., 5:] == 0).all()
 
 
 def test_keys_along_one_line_use_one_direction() -> None:
