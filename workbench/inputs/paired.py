@@ -125,7 +125,11 @@ class PairedInputs:
         arguments.mapping("info", self.info, "a mapping")
 
     def _check_regions(self) -> None:
+        checked: tuple[object, object, int] = (None, None, 0)
         for i, (regions, positions) in enumerate(zip(self.regions, self.positions, strict=False)):
+            if regions is checked[0] and positions is checked[1] and len(self.clean[i]) == checked[2]:
+                continue
+            checked = regions, positions, len(self.clean[i])
             named = arguments.mapping(f"regions[{i}]", regions, "a mapping from a name to indices")
             for place, indices in named.items():
                 arguments.indices(f"regions[{i}][{place!r}]", indices, len(self.clean[i]), "position")

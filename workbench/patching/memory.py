@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -62,11 +64,26 @@ def need_memory(amount: int) -> None:
 #: Parameters of glibc's ``mallopt`` (malloc.h), and the values that its own adjustment ends at on 64 bits.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
+#: Bytes that are worth the time of giving them back, some milliseconds.
+_WORTH_TRIMMING = 4 * _LARGEST_MMAP_THRESHOLD
+
+
+class _MallInfo2(ctypes.Structure):
+    """What glibc's ``mallinfo2`` returns (malloc.h); `fordblks` is the number of free bytes."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
 
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Keep freed memory for the next layer while a sweep runs, and give it back to the system at the end.
+    """Keep freed memory for the next layer while a sweep runs, and give it back to the system at the end, where it is
+    more than 128 MB.
 
     A sweep frees and allocates the same tens of megabytes in every layer. glibc hands such memory back at once, and
     each page then costs a fault when it is next written (decision 8). With another C library nothing is done.
@@ -81,4 +98,15 @@ def keep_freed_memory() -> Iterator[None]:
         yield
     finally:
         libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
-        libc.malloc_trim(0)
+        if _free_bytes(libc) > _WORTH_TRIMMING:
+            libc.malloc_trim(0)
+
+
+def _free_bytes(libc: Any) -> float:
+    """Bytes that the C library has free; infinitely many where it is too old to tell."""
+    try:
+        tell = libc.mallinfo2
+    except AttributeError:
+        return math.inf
+    tell.restype = _MallInfo2
+    return tell().fordblks
