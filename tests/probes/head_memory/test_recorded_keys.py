@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
@@ -15,11 +17,14 @@ def test_keys_are_rotated_as_transformers_rotates_them() -> None:
     model = hooked("llama")
     ids = torch.arange(20) % VOCABULARY
     projected: dict[tuple[int, str], torch.Tensor] = {}
-    for layer in range(model.n_layers):
-        for which in ("k", "v"):
-            module = projection(model.hf, layer, which)
-            module.register_forward_hook(lambda *a, at=(layer, which): projected.__setitem__(at, a[2].detach()))
-    with torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
+        for layer in range(model.n_layers):
+            for which in ("k", "v"):
+                module = projection(model.hf, layer, which)
+                handle = module.register_forward_hook(
+                    lambda *a, at=(layer, which): projected.__setitem__(at, a[2].detach())
+                )
+                hooks.callback(handle.remove)  # other tests have this model, too
         model.hf(ids[None])
     keys, values = next(recorded(model, PairedInputs("x", (ids,), (ids,)), cache=False))
     shape = (1, len(ids), model.n_kv_heads, model.d_head)
