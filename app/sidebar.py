@@ -81,6 +81,7 @@ def suggest_head(head: Callable[[], Head | None]) -> None:
 
 
 def select_and_rerun(head: Head) -> None:
+    """Select a head while the page is rendered, and render it again."""
     st.session_state[_SUGGESTED] = head  # so that the box, which is made already, shows it, too
     st.rerun()
 
