@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.diffusion.sampled import Settings
-from app.swapped_names import parse_operators, split_name
+from app.script_lines import edit_text, load_lines, sweep_lines
 from workbench.core import Edit
 
 
@@ -18,14 +18,8 @@ def sweep_script(model_name: str, settings: Settings, readout: str, arguments: M
         arguments: of the sweep.
         n: how many samples.
     """
-    keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     lines = [*_model(model_name, settings, readout), f"samples = {_samples(settings, n)}"]
-    return (
-        "\n".join(
-            [*lines, f"sweep = wb.sweep(model, samples, {keywords})", "print(sweep.table().to_string(index=False))"]
-        )
-        + "\n"
-    )
+    return "\n".join([*lines, *sweep_lines("samples", arguments)]) + "\n"
 
 
 def edit_script(model_name: str, settings: Settings, readout: str, edits: Sequence[Edit]) -> str:
@@ -35,7 +29,7 @@ def edit_script(model_name: str, settings: Settings, readout: str, edits: Sequen
         *_model(model_name, settings),
         f"sample = {_samples(settings, 1)}",
         "edits = [",
-        *(f"    {_edit(edit)}," for edit in edits),
+        *(f"    {edit_text(edit)}," for edit in edits),
         "]",
         "",
         "plain, edited = wb.trajectory(model, sample), wb.trajectory(model, sample, edits)",
@@ -53,9 +47,7 @@ def edit_script(model_name: str, settings: Settings, readout: str, edits: Sequen
 
 
 def _model(model_name: str, settings: Settings, readout: str = "") -> list[str]:
-    own, operators = split_name(model_name)
-    lines = ["import workbench as wb", "", f"model = wb.load({own!r})"]
-    lines += [f"model = wb.swap(model, {parse_operators(operators)!r})"] if operators else []
+    lines = ["import workbench as wb", "", *load_lines(model_name)]
     keywords = [f"{name}={value!r}" for name, value in settings.sampling.items()]
     keywords.append(f"readout=wb.load({readout!r})" if readout else "readout=None")
     return [*lines, f"model = model.resampled({', '.join(keywords)})"]
@@ -64,10 +56,3 @@ def _model(model_name: str, settings: Settings, readout: str = "") -> list[str]:
 def _samples(settings: Settings, n: int) -> str:
     arguments = settings.prompts(n)["latents"]
     return f"wb.latents({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
-
-
-def _edit(edit: Edit) -> str:
-    facts = {"head": edit.head, "position": edit.position, "kind": edit.kind, "step": edit.step}
-    facts |= {"u": edit.u} if edit.kind == "identity" else {}
-    keywords = (f"{name}={value!r}" for name, value in facts.items() if value is not None)
-    return f"wb.Edit({edit.site!r}, {edit.layer}, {', '.join(keywords)})"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.patching.manual_edits import EditedPrompt
-from app.swapped_names import parse_operators, split_name
+from app.script_lines import edit_text, load_lines, sweep_lines
 from app.work.prompts import load_prompts
 from workbench.core import Edit
 
@@ -29,25 +29,14 @@ def python_script(
         text: the side bar's prompt, where that is edited.
         new_tokens: how many are generated before and after the edits.
     """
-    keywords = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    lines = ["import workbench as wb", "", *_model(model_name)]
+    lines = ["import workbench as wb", "", *load_lines(model_name)]
     if prompts is not None:
-        lines += [
-            _prompts(prompts),
-            f"sweep = wb.sweep(model, prompts, {keywords})",
-            "print(sweep.table().to_string(index=False))",
-        ]
+        lines += [_prompts(prompts), *sweep_lines("prompts", arguments)]
     if edits and edited is not None:
-        lines += ["", "edits = [", *(f"    {_edit(edit)}," for edit in edits), "]", *_run(edited, text)]
+        lines += ["", "edits = [", *(f"    {edit_text(edit)}," for edit in edits), "]", *_run(edited, text)]
         if new_tokens and all(edit.kind != "patch" for edit in edits):
             lines += _generations(edited, text, new_tokens, any(edit.kind == "mean" for edit in edits))
     return "\n".join(lines) + "\n"
-
-
-def _model(name: str) -> list[str]:
-    own, operators = split_name(name)
-    lines = [f"model = wb.load({own!r})"]
-    return [*lines, f"model = wb.swap(model, {parse_operators(operators)!r})"] if operators else lines
 
 
 def _prompts(prompts: Mapping[str, Any]) -> str:
@@ -67,13 +56,6 @@ def _literal(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _edit(edit: Edit) -> str:
-    arguments = [repr(edit.site), str(edit.layer), f"head={edit.head}"]
-    arguments += [] if edit.position is None else [f"position={edit.position!r}"]
-    arguments += [f"kind={edit.kind!r}"] + ([] if edit.attend_to is None else [f"attend_to={edit.attend_to!r}"])
-    return f"wb.Edit({', '.join(arguments)})"
 
 
 def _run(edited: EditedPrompt, text: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import upload_store
-from app.swapped_names import parse_operators, split_name
+from app.script_lines import edit_text, load_lines, sweep_lines
 from app.vision.edits import Editing
 
 
@@ -25,13 +25,11 @@ def python_script(
         arguments: of the sweep.
     """
     has_classes = outputs_are == "logits"
-    own, operators = split_name(model_name)
     code = _images(images)
     lines = ["import sklearn.datasets"] if any("sklearn." in line for line in code) else []
-    lines += ["import workbench as wb", "", f"model = wb.load({own!r})"]
-    lines += [f"model = wb.swap(model, {parse_operators(operators)!r})"] if operators else []
+    lines += ["import workbench as wb", "", *load_lines(model_name)]
     lines += [*code, *(["images = images.answered_by(model)"] if has_classes else []), ""]
-    lines += ["edits = [", *(f"    {_edit(edit)}," for edit in editing.edits), "]"]
+    lines += ["edits = [", *(f"    {edit_text(edit)}," for edit in editing.edits), "]"]
     call = f"(model, images, edits, base={editing.base!r}, mean_over='positions')"
     if has_classes:
         lines += [f"outcome = wb.run{call}", "print(outcome.table(), outcome.kl())", ""]
@@ -41,13 +39,7 @@ def python_script(
     if several != images:
         of_sweep = "several"
         lines += [*_images(several, "several"), *(["several = several.answered_by(model)"] if has_classes else [])]
-    keywords = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    return (
-        "\n".join(
-            [*lines, f"sweep = wb.sweep(model, {of_sweep}, {keywords})", "print(sweep.table().to_string(index=False))"]
-        )
-        + "\n"
-    )
+    return "\n".join([*lines, *sweep_lines(of_sweep, arguments)]) + "\n"
 
 
 def _images(images: Mapping[str, Any], to: str = "images") -> list[str]:
@@ -83,8 +75,3 @@ def _image(image: Mapping[str, Any]) -> str:
     if "photo" in image:
         return f"wb.images([sklearn.datasets.load_sample_image({image['photo']!r})])"
     return f"wb.images([{upload_store.load_file(str(image['file']), 'an image')[0]!r}])"
-
-
-def _edit(edit: Any) -> str:
-    position = "" if edit.position is None else f", position={edit.position!r}"
-    return f"wb.Edit({edit.site!r}, {edit.layer}, head={edit.head}{position}, kind={edit.kind!r})"
