@@ -56,12 +56,17 @@ def test_without_hooks_it_is_diffusers_model_bit_for_bit(name: str) -> None:
         assert torch.equal(call(model, **inputs), expected)
 
 
-@each
-def test_recorded_heads_are_those_of_plain_hooks(name: str) -> None:
+def recorded(name: str) -> tuple[Any, int, dict[str, Any], wb.HookedDiffusers, Any]:
+    """A model, its words, inputs, the model hooked, and what a run of them recorded."""
     model, words = make(name)
     inputs = inputs_of(model, words=words)
     hooked = wb.HookedDiffusers(model)
-    _, cache = hooked.run_with_cache(**inputs)
+    return model, words, inputs, hooked, hooked.run_with_cache(**inputs)[1]
+
+
+@each
+def test_recorded_heads_are_those_of_plain_hooks(name: str) -> None:
+    model, _, inputs, hooked, cache = recorded(name)
     places = attentions(model, name, inputs)
     assert {hooked.hook_name(f"{at}.hook_z", layer) for at, layer, _ in places} == {
         hook for hook in hooked.hook_dict if hook.endswith("hook_z")
@@ -77,10 +82,7 @@ def test_recorded_heads_are_those_of_plain_hooks(name: str) -> None:
 
 @each
 def test_parts_of_patterns_are_those_of_plain_hooks(name: str) -> None:
-    model, words = make(name)
-    inputs = inputs_of(model, words=words)
-    hooked = wb.HookedDiffusers(model)
-    _, cache = hooked.run_with_cache(**inputs)
+    model, words, inputs, hooked, cache = recorded(name)
     for attends in ZOO[name][1]:
         rows, columns = (_slices(parts, words) for parts in (attends.parts, attends.src or attends.parts))
         for layer, plain in attends.in_layers(model, inputs.get("encoder_attention_mask")):

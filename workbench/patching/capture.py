@@ -53,7 +53,7 @@ class Capture(dict[Key, Tensor]):
 
 class UncopiedCapture(Capture[Key]):
     """Activations as the model computed them, not copied where they are contiguous: a copy, and memory for it, is a
-    twentieth of a small model's run."""
+    noticeable part of a small model's run."""
 
     def __init__(self) -> None:
         super().__init__(self._noted)
